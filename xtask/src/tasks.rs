@@ -1,0 +1,101 @@
+//! What each command of the menu does.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{self, Failed, Outcome, Workspace, step};
+use crate::{needs, tidy};
+
+/// What `test` asks of the simulator: enough seeds to notice a broken invariant, few enough for
+/// every push. The simulator knows how many that is.
+const SIM_SLICE: &str = "--slice";
+
+/// Everything that must hold before a change is taken, in the order of what fails fastest.
+pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
+    step("set-up", || needs::set_up().map(|()| Outcome::Done))?;
+    step("format", || {
+        if !workspace.has_component("fmt") {
+            return Ok(Outcome::Skipped(
+                "rustfmt is missing: `rustup component add rustfmt`",
+            ));
+        }
+        let done = run::run(&mut workspace.cargo(["fmt", "--all", "--check"]));
+        done.map_err(|Failed(why)| Failed(format!("{why} `cargo fmt --all` repairs it.")))?;
+        Ok(Outcome::Done)
+    })?;
+    step("tidy", || tidy::check(workspace).map(|()| Outcome::Done))?;
+    step("clippy", || {
+        if !workspace.has_component("clippy") {
+            return Ok(Outcome::Skipped(
+                "clippy is missing: `rustup component add clippy`",
+            ));
+        }
+        let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets"]);
+        run::run(clippy.args(["--", "-D", "warnings"]))?;
+        Ok(Outcome::Done)
+    })?;
+    step("tests", || {
+        run::run(&mut workspace.cargo(["test", "--workspace"]))?;
+        Ok(Outcome::Done)
+    })?;
+    step("simulation", || {
+        sim(workspace, &[SIM_SLICE.to_owned()])?;
+        Ok(Outcome::Done)
+    })
+}
+
+/// A broker for development. Replaces this process, so that Ctrl-C and the exit code are the
+/// broker's own.
+pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    build_yard(workspace)?;
+    let metadata = workspace.metadata()?;
+    // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
+    let target = metadata["target_directory"].as_str();
+    let target = target.ok_or_else(|| Failed("cargo names no target folder.".to_owned()))?;
+    let mut yard = Command::new(Path::new(target).join("debug/yard"));
+    let error = yard.arg("dev").args(arguments).exec();
+    Err(run::not_started(&yard, &error))
+}
+
+/// The simulator, with its arguments passed through. The dev profile is optimised.
+pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    let mut sim = workspace.cargo([
+        "run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--",
+    ]);
+    run::run(sim.args(arguments))
+}
+
+/// The crash test; it starts the real `yard`, so that is built first.
+pub(crate) fn crash(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    build_yard(workspace)?;
+    let mut crash = workspace.cargo([
+        "run",
+        "--quiet",
+        "-p",
+        "yard-it",
+        "--bin",
+        "yard-crash",
+        "--",
+    ]);
+    run::run(crash.args(arguments))
+}
+
+/// All tests, rewriting the files that they compare with.
+pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    run::run(
+        workspace
+            .cargo(["test", "--workspace"])
+            .env("UPDATE_EXPECT", "1"),
+    )?;
+    println!("Expectations are rewritten: read `git diff` before you keep them.");
+    Ok(())
+}
+
+fn build_yard(workspace: &Workspace) -> Result<(), Failed> {
+    run::run(&mut workspace.cargo(["build", "-p", "yard-cli"]))
+}
