@@ -1,0 +1,258 @@
+//! The batch: records of one lane, one shard and one moment, sent, stored and answered as one.
+//!
+//! ```text
+//! offset size field
+//!      0    4 length_bytes   the whole batch, this field included
+//!      4    4 header_crc     CRC32C of bytes 0..4 and 8..48
+//!      8    2 magic          0x4259
+//!     10    2 version        1
+//!     12    4 count          records: 1 to BATCH_RECORDS_MAX
+//!     16    8 producer
+//!     24    4 epoch
+//!     28    2 lane
+//!     30    2 shard          the shard that holds every queue of the batch
+//!     32    8 sequence       of the first record; the others follow without gap
+//!     40    8 reserved       0
+//!     48    . records
+//! ```
+//!
+//! The records carry their own checksums, so every byte is covered. A batch is stored as it
+//! arrived; its numbering in the log is what makes a resend after a crash harmless.
+use bytes::Bytes;
+
+use crate::codec::Malformed;
+use crate::limits;
+use crate::record::Record;
+use crate::{Epoch, Lane, ProducerId, Sequence, ShardId};
+
+/// Bytes before the first record.
+pub const HEADER_BYTES: usize = 48;
+/// The version that this code writes.
+pub const VERSION: u16 = 1;
+const MAGIC: u16 = 0x4259;
+
+/// Who sent a batch and which place it has in its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// The idempotent producer.
+    pub producer: ProducerId,
+    /// Its incarnation.
+    pub epoch: Epoch,
+    /// Its lane; numbering is by (producer, epoch, shard, lane).
+    pub lane: Lane,
+    /// The shard that holds every queue of the batch.
+    pub shard: ShardId,
+    /// Number of the first record.
+    pub sequence: Sequence,
+}
+
+/// Encodes a batch from records that are already encoded, one after another.
+///
+/// # Panics
+/// When `count` or the size break the limits: the caller gathers within them.
+#[must_use]
+pub fn encode(header: &BatchHeader, count: usize, records: &[u8]) -> Bytes {
+    let length = HEADER_BYTES + records.len();
+    assert!(
+        (1..=limits::BATCH_RECORDS_MAX).contains(&count),
+        "a batch has 1 to 16,384 records"
+    );
+    assert!(length <= limits::BATCH_BYTES_MAX, "a batch fits a frame");
+    let mut out = Vec::with_capacity(length);
+    out.extend_from_slice(&(length as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&MAGIC.to_le_bytes());
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+    out.extend_from_slice(&header.producer.0.to_le_bytes());
+    out.extend_from_slice(&header.epoch.0.to_le_bytes());
+    out.extend_from_slice(&header.lane.0.to_le_bytes());
+    out.extend_from_slice(&header.shard.0.to_le_bytes());
+    out.extend_from_slice(&header.sequence.0.to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
+    debug_assert_eq!(out.len(), HEADER_BYTES);
+    let crc = header_crc(&out);
+    out[4..8].copy_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(records);
+    Bytes::from(out)
+}
+
+fn header_crc(header: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[8..HEADER_BYTES])
+}
+
+/// A batch whose every byte was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    header: BatchHeader,
+    bytes: Bytes,
+    records: Vec<Record>,
+}
+
+impl Batch {
+    /// Reads a batch that must fill `bytes`: lengths, count, checksums of header, record headers
+    /// and bodies. Whether topics and queues exist is not known here.
+    ///
+    /// # Errors
+    /// [`Malformed`] with the first thing that is wrong.
+    pub fn parse(bytes: Bytes) -> Result<Self, Malformed> {
+        let (header, count) = parse_header(&bytes)?;
+        let mut rest = bytes.slice(HEADER_BYTES..);
+        let mut records = Vec::with_capacity(count.min(rest.len() / crate::record::HEADER_BYTES));
+        for _ in 0..count {
+            records.push(Record::take(&mut rest)?);
+        }
+        if !rest.is_empty() {
+            return Err(Malformed::Trailing {
+                left: rest.len() as u64,
+            });
+        }
+        Ok(Self {
+            header,
+            bytes,
+            records,
+        })
+    }
+
+    /// Sender and place in the lane.
+    #[must_use]
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// All bytes of the batch, as they arrived.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The records, in order; at least one.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Number after the last record's.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence(self.header.sequence.0 + self.records.len() as u64)
+    }
+}
+
+/// Reads and checks the fixed part; returns it with the number of records.
+///
+/// # Errors
+/// [`Malformed`] with the first thing that is wrong.
+pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
+    if bytes.len() < HEADER_BYTES {
+        return Err(Malformed::Short {
+            wanted: HEADER_BYTES as u64,
+            left: bytes.len() as u64,
+        });
+    }
+    let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if u16_at(8) != MAGIC {
+        return Err(Malformed::Field {
+            what: "magic of a batch",
+            value: u16_at(8).into(),
+        });
+    }
+    if u16_at(10) != VERSION {
+        return Err(Malformed::Field {
+            what: "version of a batch",
+            value: u16_at(10).into(),
+        });
+    }
+    if header_crc(&bytes[..HEADER_BYTES]) != u32_at(4) {
+        return Err(Malformed::Checksum {
+            what: "header of a batch",
+        });
+    }
+    let length = u32_at(0) as usize;
+    if length != bytes.len() {
+        return Err(Malformed::Length {
+            what: "length of a batch",
+            found: length as u64,
+            max: bytes.len() as u64,
+        });
+    }
+    let count = u32_at(12) as usize;
+    if count == 0 || count > limits::BATCH_RECORDS_MAX {
+        return Err(Malformed::Length {
+            what: "number of records",
+            found: count as u64,
+            max: limits::BATCH_RECORDS_MAX as u64,
+        });
+    }
+    if u64_at(40) != 0 {
+        return Err(Malformed::Field {
+            what: "reserved field of a batch",
+            value: u64_at(40),
+        });
+    }
+    let header = BatchHeader {
+        producer: ProducerId(u64_at(16)),
+        epoch: Epoch(u32_at(24)),
+        lane: Lane(u16_at(28)),
+        shard: ShardId(u16_at(30)),
+        sequence: Sequence(u64_at(32)),
+    };
+    // So that the number after the last record's cannot overflow.
+    if header.sequence.0 > u64::MAX / 2 {
+        return Err(Malformed::Field {
+            what: "sequence",
+            value: header.sequence.0,
+        });
+    }
+    Ok((header, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordParts;
+
+    fn sample() -> Bytes {
+        let mut records = Vec::new();
+        for body in [&b"one"[..], b"two", b""] {
+            let parts = RecordParts {
+                body,
+                ..RecordParts::default()
+            };
+            parts.encode(&mut records).expect("within limits");
+        }
+        let header = BatchHeader {
+            producer: ProducerId(11),
+            epoch: Epoch(2),
+            lane: Lane(3),
+            shard: ShardId(1),
+            sequence: Sequence(40),
+        };
+        encode(&header, 3, &records)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let batch = Batch::parse(sample()).expect("well-formed");
+        assert_eq!(batch.header().sequence, Sequence(40));
+        assert_eq!(batch.next_sequence(), Sequence(43));
+        assert_eq!(batch.records().len(), 3);
+        assert_eq!(&batch.records()[1].body()[..], b"two");
+        assert_eq!(batch.bytes(), &sample());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_prefix_is_refused() {
+        let good = sample();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Batch::parse(bad.into()).is_err(), "bit {bit}");
+        }
+        for end in 0..good.len() {
+            assert!(Batch::parse(good.slice(..end)).is_err(), "prefix {end}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The verbs of the command line: every operation, and what a client composes of requests.
+use crate::operation::{Field, Operation, Presence, Risk};
+use crate::request::Right;
+
+/// How a verb is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// By one call of an operation.
+    Operation(Operation),
+    /// By the program, out of requests or without a broker.
+    Program(Program),
+}
+
+/// A verb that is more than one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Choose the context that later commands use.
+    ContextUse,
+    /// List saved contexts.
+    ContextLs,
+    /// Everything in one process, to try it.
+    Dev,
+    /// Show the page of an error code.
+    Explain,
+    /// Read from an offset.
+    Fetch,
+    /// Send lines.
+    Pub,
+    /// Run a broker.
+    Serve,
+    /// Receive.
+    Sub,
+}
+
+/// One verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verb {
+    /// How it is carried out.
+    pub runs: Runs,
+    /// The words that call it, noun first.
+    pub words: &'static [&'static str],
+    /// What it does, in a sentence.
+    pub help: &'static str,
+    /// A command line that works.
+    pub example: &'static str,
+    /// The right that it needs at the broker.
+    pub right: Right,
+    /// What a mistake could cost.
+    pub risk: Risk,
+    /// Its arguments, in order.
+    pub fields: &'static [Field],
+}
+
+/// Every verb: the composed ones, then the operations.
+pub fn verbs() -> impl Iterator<Item = Verb> {
+    COMPOSED
+        .iter()
+        .copied()
+        .chain(Operation::ALL.iter().map(|operation| Verb {
+            runs: Runs::Operation(*operation),
+            words: operation.words(),
+            help: operation.help(),
+            example: operation.example(),
+            right: operation.right(),
+            risk: operation.risk(),
+            fields: operation.fields(),
+        }))
+}
+
+const fn arg(
+    name: &'static str,
+    kind: &'static str,
+    presence: Presence,
+    help: &'static str,
+) -> Field {
+    Field {
+        name,
+        help,
+        kind,
+        presence,
+    }
+}
+
+use Presence::{Default, Optional, Required, Switch};
+
+const COMPOSED: &[Verb] = &[
+    Verb {
+        runs: Runs::Program(Program::Dev),
+        words: &["dev"],
+        help: "Run a broker, a producer and a live tail in one process, to try it.",
+        example: "yard dev",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg(
+                "data",
+                "DIR",
+                Optional,
+                "Keep the data here instead of in a temporary folder.",
+            ),
+            arg(
+                "listen",
+                "ADDR",
+                Default("127.0.0.1:7420"),
+                "Address to listen on.",
+            ),
+            arg(
+                "rate",
+                "NUMBER",
+                Default("5"),
+                "Messages a second of the demo producer.",
+            ),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Serve),
+        words: &["serve"],
+        help: "Run a broker.",
+        example: "yard serve --dev --data ./data",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg(
+                "config",
+                "FILE",
+                Optional,
+                "Settings, TOML. Environment and flags override it.",
+            ),
+            arg(
+                "data",
+                "DIR",
+                Optional,
+                "Folder of the logs and of what the broker keeps.",
+            ),
+            arg("listen", "ADDR", Optional, "Address to listen on."),
+            arg(
+                "advertise",
+                "ADDR",
+                Optional,
+                "Address that clients are told to connect to.",
+            ),
+            arg(
+                "shards",
+                "NUMBER",
+                Optional,
+                "Commit logs, 1 to 64; fixed by the first start.",
+            ),
+            arg(
+                "segment_bytes",
+                "SIZE",
+                Optional,
+                "Size of a log segment, for example 64MiB.",
+            ),
+            arg(
+                "dev",
+                "",
+                Switch,
+                "Make authority and certificates under the data folder.",
+            ),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Pub),
+        words: &["pub"],
+        help: "Send lines as messages.",
+        example: "yard pub orders --from orders.ndjson --key .id --tag .kind",
+        right: Right::Produce,
+        risk: Risk::Adds,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to send to."),
+            arg(
+                "message",
+                "TEXT",
+                Optional,
+                "Send this one message instead of lines.",
+            ),
+            arg(
+                "from",
+                "FILE|-",
+                Default("-"),
+                "File of lines, .gz read as it is; - is stdin.",
+            ),
+            arg(
+                "rate",
+                "NUMBER",
+                Optional,
+                "Messages a second; as fast as possible without.",
+            ),
+            arg(
+                "tag",
+                "TEXT|.FIELD",
+                Optional,
+                "Tag of the messages, or the field it is in.",
+            ),
+            arg(
+                "key",
+                "TEXT|.FIELD",
+                Optional,
+                "Key of the messages, or the field it is in.",
+            ),
+            arg(
+                "order",
+                "TEXT|.FIELD",
+                Optional,
+                "Order group, or the field it is in.",
+            ),
+            arg(
+                "props",
+                "all|a,b",
+                Optional,
+                "Fields that become properties; null is left out.",
+            ),
+            arg("queue", "NUMBER", Optional, "Send to this queue only."),
+            arg(
+                "ack",
+                "LEVEL",
+                Default("synced"),
+                "memory, written or synced, then +quorum, +all.",
+            ),
+            arg(
+                "streams",
+                "NUMBER",
+                Default("1"),
+                "Data streams to spread the work over.",
+            ),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Sub),
+        words: &["sub"],
+        help: "Receive messages for a group and acknowledge them.",
+        example: "yard sub orders --group billing --from earliest",
+        right: Right::Consume,
+        risk: Risk::Changes,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to receive from."),
+            arg(
+                "group",
+                "GROUP",
+                Optional,
+                "Group to receive for; without, one of its own.",
+            ),
+            arg(
+                "from",
+                "WHERE",
+                Default("latest"),
+                "Start of a new group: earliest, latest, \
+                an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg(
+                "until_end",
+                "",
+                Switch,
+                "End when the group has settled what is there now.",
+            ),
+            arg("raw", "", Switch, "Print bodies only, a line each."),
+            arg("count", "NUMBER", Optional, "End after this many messages."),
+            arg(
+                "lease",
+                "DURATION",
+                Default("30s"),
+                "How long a message may be held.",
+            ),
+            arg(
+                "streams",
+                "NUMBER",
+                Default("1"),
+                "Data streams to spread the work over.",
+            ),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Fetch),
+        words: &["fetch"],
+        help: "Read messages of a queue from an offset on, without a group.",
+        example: "yard fetch orders --queue 3 --from 1000 --count 10",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to read."),
+            arg("queue", "NUMBER", Default("0"), "Queue to read."),
+            arg(
+                "from",
+                "OFFSET",
+                Default("0"),
+                "Offset of the first message.",
+            ),
+            arg("count", "NUMBER", Default("10"), "Messages at most."),
+            arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::ContextLs),
+        words: &["context", "ls"],
+        help: "List the saved connection contexts.",
+        example: "yard context ls",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[],
+    },
+    Verb {
+        runs: Runs::Program(Program::ContextUse),
+        words: &["context", "use"],
+        help: "Choose the context that later commands use.",
+        example: "yard context use dev",
+        right: Right::Connect,
+        risk: Risk::Changes,
+        fields: &[arg("name", "NAME", Required, "Name of a saved context.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::Explain),
+        words: &["explain"],
+        help: "Show what an error code means and what to do.",
+        example: "yard explain E0301",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[arg(
+            "code",
+            "CODE",
+            Required,
+            "The code, for example E0301.",
+        )],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_required_arguments_come_first() {
+        let all: Vec<_> = verbs().collect();
+        for (at, verb) in all.iter().enumerate() {
+            assert!(
+                all[at + 1..].iter().all(|v| v.words != verb.words),
+                "{:?}",
+                verb.words
+            );
+            let required = verb.fields.iter().map(|f| f.presence == Required);
+            assert!(required.is_sorted_by(|a, b| a >= b), "{:?}", verb.words);
+            assert!(verb.example.starts_with("yard "), "{:?}", verb.words);
+        }
+    }
+}

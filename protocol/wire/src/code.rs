@@ -1,0 +1,232 @@
+//! The registry of error codes. One row adds one; its page is `protocol/errors/E<number>.md`.
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::codec::{Malformed, Wire};
+
+/// What a client may do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryClass {
+    /// The same request will be refused again.
+    Never,
+    /// Ask the same broker again, after the refusal's `retry_after_ms`.
+    SamePlace,
+    /// Another broker may accept, or this one after an operator has acted.
+    Elsewhere,
+}
+
+macro_rules! codes {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $number:literal, $retry:ident; )*) => {
+        /// Why a request was refused. The number is stable for ever.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $( $(#[doc = $doc])+ $name = $number ),* }
+
+        impl Code {
+            /// Every code, in the order of the registry.
+            pub const ALL: &'static [Self] = &[$( Self::$name ),*];
+
+            /// The code with this number, if there is one.
+            #[must_use]
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number { $( $number => Some(Self::$name), )* _ => None }
+            }
+
+            /// The name of the code, as in this registry.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$name => stringify!($name) ),* }
+            }
+
+            /// What happened, in a sentence.
+            #[must_use]
+            pub fn sentence(self) -> &'static str {
+                match self { $( Self::$name => concat!($($doc),+).trim_ascii() ),* }
+            }
+
+            /// What a client may do about it.
+            #[must_use]
+            pub fn retry(self) -> RetryClass {
+                match self { $( Self::$name => RetryClass::$retry ),* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The stream does not begin with Switchyard's magic number.
+    BadMagic = 101, Never;
+    /// The peer speaks a version of the protocol that this broker does not.
+    BadVersion = 102, Never;
+    /// A frame announces more bytes than allowed.
+    FrameTooLarge = 103, Never;
+    /// A frame's contents are not what its kind says.
+    MalformedFrame = 104, Never;
+    /// No request has this number.
+    UnknownRequest = 105, Never;
+    /// A checksum does not match its bytes.
+    BadChecksum = 106, Never;
+    /// A frame was begun and not finished in time.
+    TooSlow = 107, Never;
+    /// The first request of a connection must be the hello.
+    HelloExpected = 108, Never;
+    /// The request cannot be sent on this stream.
+    WrongStream = 109, Never;
+
+    /// No topic of this name or id exists for this tenant.
+    UnknownTopic = 201, Never;
+    /// A topic of this name exists already, with other settings.
+    TopicExists = 202, Never;
+    /// A name breaks the rules for names.
+    BadName = 203, Never;
+    /// The topic has no queue of this number.
+    QueueOutOfRange = 204, Never;
+    /// The body is larger than allowed.
+    BodyTooLarge = 205, Never;
+    /// The properties or the tag are larger than allowed.
+    PropertiesTooLarge = 206, Never;
+    /// A batch is not well-formed.
+    MalformedBatch = 207, Never;
+    /// The request reached a shard that does not hold the queue; ask for the route again.
+    WrongShard = 208, SamePlace;
+    /// No group of this name exists for this tenant.
+    UnknownGroup = 209, Never;
+    /// The queue holds no such offset.
+    OffsetOutOfRange = 210, Never;
+    /// This broker does not know the dialect of the filter expression.
+    UnsupportedExpression = 211, Never;
+    /// An argument is missing, malformed or outside its bounds.
+    BadArgument = 212, Never;
+    /// A limit of the tenant is reached.
+    LimitReached = 213, Never;
+
+    /// The queue of this tenant is full; nothing was stored.
+    Busy = 301, SamePlace;
+    /// The disk of this broker is full; nothing was stored.
+    DiskFull = 302, SamePlace;
+    /// A write or flush failed earlier: this log refuses more until the broker was restarted.
+    LogFenced = 303, Elsewhere;
+    /// The broker is shutting down.
+    ShuttingDown = 304, Elsewhere;
+    /// The disk could not be read at this place.
+    ReadFailed = 305, Elsewhere;
+
+    /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
+    AckUnavailable = 401, Never;
+    /// Batches before this one in its lane have not arrived; send the lane again from there.
+    OutOfSequence = 402, SamePlace;
+    /// A newer incarnation of this producer exists.
+    ProducerFenced = 403, Never;
+    /// The batch was stored long ago; its offsets are no longer remembered.
+    StaleSequence = 404, Never;
+
+    /// The connection brought no client certificate.
+    NoCertificate = 501, Never;
+    /// The client certificate names no tenant of this broker.
+    UnknownTenant = 502, Never;
+    /// The right to do this is not granted.
+    Forbidden = 503, Never;
+    /// A tenant of this name exists already.
+    TenantExists = 504, Never;
+
+    /// The lease of the message has ended; it is or will be delivered again.
+    LeaseLost = 601, Never;
+    /// The connection has no such subscription.
+    UnknownSubscription = 602, Never;
+
+    /// The broker failed at something that should not fail; its log says what.
+    Internal = 701, SamePlace;
+
+    /// The client has no connection to a broker at the moment.
+    Disconnected = 801, SamePlace;
+    /// No answer came within the time allowed; whether the request was done is not known.
+    TimedOut = 802, SamePlace;
+    /// The client was closed.
+    Closed = 803, Never;
+    /// The broker answered with something that this client does not understand.
+    BadReply = 804, Never;
+    /// The broker's certificate is not one that the client's authority signed for this name.
+    Untrusted = 805, Never;
+}
+
+impl Code {
+    /// Whether the same request may succeed later, here or elsewhere.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        self.retry() != RetryClass::Never
+    }
+
+    /// The code as people see it: `E0301`.
+    #[must_use]
+    pub fn label(self) -> String {
+        format!("E{:04}", self as u16)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "E{:04} {}", *self as u16, self.name())
+    }
+}
+
+impl Wire for Code {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self as u16).put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let number = u16::take(input)?;
+        Self::from_number(number).ok_or(Malformed::Field {
+            what: "error code",
+            value: number.into(),
+        })
+    }
+}
+
+message! {
+    /// A structured "no": the code for programs, the detail for people.
+    pub struct Refusal {
+        /// Which rule or fact stands against the request.
+        pub code: Code,
+        /// Ask again after this many milliseconds; 0 where asking again is of no use or the
+        /// client should choose.
+        pub retry_after_ms: u32,
+        /// What exactly was wrong, at most [`crate::limits::TEXT_BYTES_MAX`] bytes.
+        pub detail: String,
+    }
+}
+
+impl Refusal {
+    /// A refusal with a sentence of its own.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            retry_after_ms: 0,
+            detail: detail.into(),
+        }
+    }
+
+    /// The same, to be asked again after `retry_after_ms` milliseconds.
+    #[must_use]
+    pub fn after(code: Code, retry_after_ms: u32, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            retry_after_ms,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.sentence())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,332 @@
+//! The frame: one request, reply, refusal or push on a stream; and the preamble of a stream.
+//!
+//! ```text
+//! preamble                                    frame header
+//! offset size field                           offset size field
+//!      0    4 magic     "YARD"                     0    4 length_bytes  header included
+//!      4    2 version   1                          4    2 kind          number of the request
+//!      6    1 role      0 control, 1 data          6    1 class         see Class
+//!      7    1 lane      of a data stream           7    1 version       1
+//!                                                  8    8 correlation
+//! ```
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::{Malformed, Wire};
+use crate::{Code, Correlation, Refusal, limits};
+
+/// Bytes of a frame's header.
+pub const HEADER_BYTES: usize = 16;
+/// Bytes of a stream's preamble.
+pub const PREAMBLE_BYTES: usize = 8;
+/// The first four bytes of every stream that a client opens.
+pub const MAGIC: [u8; 4] = *b"YARD";
+/// The version of preamble and frames that this code speaks.
+pub const VERSION: u16 = 1;
+/// The name of the protocol in the TLS handshake.
+pub const ALPN: &[u8] = b"yard/1";
+
+word! {
+    /// What a stream is for.
+    pub enum Role {
+        /// Hello, routes, subscriptions and operators' calls; the first stream of a connection.
+        Control = 0 "control",
+        /// Produced and delivered messages and what settles them.
+        Data = 1 "data",
+    }
+}
+
+word! {
+    /// What a frame is.
+    pub enum Class {
+        /// A request, from the client.
+        Request = 0 "request",
+        /// The good answer to a request.
+        Reply = 1 "reply",
+        /// A [`Refusal`] as the answer to a request.
+        Refusal = 2 "refusal",
+        /// Something that the broker sends unasked, on a stream that the client opened.
+        Push = 3 "push",
+    }
+}
+
+/// What the opener of a stream says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preamble {
+    /// What the stream is for.
+    pub role: Role,
+    /// Number of a data stream on its connection: 0 to [`limits::LANES_MAX`] - 1.
+    pub lane: u8,
+}
+
+impl Preamble {
+    /// The bytes of the preamble.
+    #[must_use]
+    pub fn encode(&self) -> [u8; PREAMBLE_BYTES] {
+        let version = VERSION.to_le_bytes();
+        let [a, b, c, d] = MAGIC;
+        [
+            a,
+            b,
+            c,
+            d,
+            version[0],
+            version[1],
+            self.role as u8,
+            self.lane,
+        ]
+    }
+
+    /// Reads a preamble.
+    ///
+    /// # Errors
+    /// [`Code::BadMagic`], [`Code::BadVersion`], or [`Code::MalformedFrame`] for an unknown role
+    /// or a lane out of bounds.
+    pub fn parse(bytes: [u8; PREAMBLE_BYTES]) -> Result<Self, Refusal> {
+        if bytes[..4] != MAGIC {
+            let detail = format!("the stream begins with {:02x?}, not with YARD", &bytes[..4]);
+            return Err(Refusal::new(Code::BadMagic, detail));
+        }
+        let version = u16::from_le_bytes([bytes[4], bytes[5]]);
+        if version != VERSION {
+            let detail = format!("the peer speaks version {version}, this broker {VERSION}");
+            return Err(Refusal::new(Code::BadVersion, detail));
+        }
+        let role = Role::take(&mut Bytes::copy_from_slice(&bytes[6..7]))
+            .map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))?;
+        if u16::from(bytes[7]) >= limits::LANES_MAX {
+            let detail = format!("lane {} is out of bounds", bytes[7]);
+            return Err(Refusal::new(Code::MalformedFrame, detail));
+        }
+        Ok(Self {
+            role,
+            lane: bytes[7],
+        })
+    }
+}
+
+/// One frame, its body not yet looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Number of the request, or of the push.
+    pub kind: u16,
+    /// What the frame is.
+    pub class: Class,
+    /// Which request it belongs to.
+    pub correlation: Correlation,
+    /// The bytes after the header.
+    pub body: Bytes,
+}
+
+impl Frame {
+    /// Appends the frame to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode_with(self.kind, self.class, self.correlation, out, |out| {
+            out.extend_from_slice(&self.body);
+        });
+    }
+}
+
+/// Appends a frame whose body is written by `body`, without an intermediate copy.
+///
+/// # Panics
+/// When the frame would exceed [`limits::FRAME_BYTES_MAX`]: bodies are bounded by their own
+/// limits.
+pub fn encode_with(
+    kind: u16,
+    class: Class,
+    correlation: Correlation,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    0u32.put(out);
+    kind.put(out);
+    class.put(out);
+    (VERSION as u8).put(out);
+    correlation.put(out);
+    debug_assert_eq!(out.len() - start, HEADER_BYTES);
+    body(out);
+    let length = out.len() - start;
+    assert!(
+        length <= limits::FRAME_BYTES_MAX,
+        "bodies are bounded by their own limits"
+    );
+    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+}
+
+/// Cuts a stream of bytes into frames. It never reserves memory by a length that it read: its
+/// buffer grows as bytes arrive.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    buffer: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl FrameDecoder {
+    /// A decoder that refuses frames of more than `frame_bytes_max` bytes, header included.
+    #[must_use]
+    pub fn new(frame_bytes_max: usize) -> Self {
+        assert!(frame_bytes_max >= HEADER_BYTES, "a frame has a header");
+        Self {
+            buffer: BytesMut::new(),
+            frame_bytes_max,
+        }
+    }
+
+    /// Changes the bound, after the hello.
+    pub fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        assert!(frame_bytes_max >= HEADER_BYTES, "a frame has a header");
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
+    /// Takes in bytes that arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether a frame was begun and is not complete.
+    #[must_use]
+    pub fn is_inside_a_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Bytes of the frame at the front, as it announces and the bound allows; `None` until known.
+    #[must_use]
+    pub fn announced_bytes(&self) -> Option<usize> {
+        self.announced_length().ok().flatten()
+    }
+
+    /// Bytes that arrived and are not taken out yet.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next complete frame, or `None` until more bytes arrive.
+    ///
+    /// # Errors
+    /// [`Code::FrameTooLarge`], [`Code::BadVersion`] or [`Code::MalformedFrame`]; the stream is
+    /// then of no more use.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Refusal> {
+        let Some(length) = self.announced_length()? else {
+            return Ok(None);
+        };
+        if self.buffer.len() < HEADER_BYTES {
+            return Ok(None);
+        }
+        let version = self.buffer[7];
+        if u16::from(version) != VERSION {
+            let detail = format!("a frame has version {version}, this broker speaks {VERSION}");
+            return Err(Refusal::new(Code::BadVersion, detail));
+        }
+        if self.buffer.len() < length {
+            return Ok(None);
+        }
+        let mut bytes = self.buffer.split_to(length).freeze();
+        decode(&mut bytes)
+            .map(Some)
+            .map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))
+    }
+
+    fn announced_length(&self) -> Result<Option<usize>, Refusal> {
+        let Some(raw) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*raw) as usize;
+        if length > self.frame_bytes_max {
+            let max = self.frame_bytes_max;
+            let detail = format!("a frame announces {length} bytes, the limit is {max}");
+            return Err(Refusal::new(Code::FrameTooLarge, detail));
+        }
+        if length < HEADER_BYTES {
+            let detail = format!("a frame announces {length} bytes, less than its header");
+            return Err(Refusal::new(Code::MalformedFrame, detail));
+        }
+        Ok(Some(length))
+    }
+}
+
+fn decode(bytes: &mut Bytes) -> Result<Frame, Malformed> {
+    let _length = u32::take(bytes)?;
+    let kind = u16::take(bytes)?;
+    let class = Class::take(bytes)?;
+    let _version = u8::take(bytes)?;
+    let correlation = Correlation::take(bytes)?;
+    Ok(Frame {
+        kind,
+        class,
+        correlation,
+        body: bytes.split_off(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(body: &'static [u8]) -> Frame {
+        let body = Bytes::from_static(body);
+        Frame {
+            kind: 3,
+            class: Class::Request,
+            correlation: Correlation(9),
+            body,
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_they_arrive() {
+        let mut bytes = Vec::new();
+        frame(b"hello").encode(&mut bytes);
+        frame(b"").encode(&mut bytes);
+        for step in 1..=bytes.len() {
+            let mut decoder = FrameDecoder::new(1_000);
+            let mut seen = Vec::new();
+            for chunk in bytes.chunks(step) {
+                decoder.push(chunk);
+                while let Some(frame) = decoder.next_frame().expect("well-formed") {
+                    seen.push(frame);
+                }
+            }
+            assert_eq!(seen, [frame(b"hello"), frame(b"")], "step {step}");
+            assert!(!decoder.is_inside_a_frame());
+        }
+    }
+
+    #[test]
+    fn lies_are_refused_before_they_cost() {
+        let check = |bytes: &[u8], code: Code| {
+            let mut decoder = FrameDecoder::new(100);
+            decoder.push(bytes);
+            assert_eq!(decoder.next_frame().unwrap_err().code, code);
+        };
+        check(&101u32.to_le_bytes(), Code::FrameTooLarge);
+        check(&15u32.to_le_bytes(), Code::MalformedFrame);
+        let mut wrong_version = Vec::new();
+        frame(b"").encode(&mut wrong_version);
+        wrong_version[7] = 9;
+        check(&wrong_version, Code::BadVersion);
+        let mut wrong_class = Vec::new();
+        frame(b"").encode(&mut wrong_class);
+        wrong_class[6] = 9;
+        check(&wrong_class, Code::MalformedFrame);
+    }
+
+    #[test]
+    fn preambles() {
+        let good = Preamble {
+            role: Role::Data,
+            lane: 5,
+        };
+        assert_eq!(Preamble::parse(good.encode()), Ok(good));
+        let check = |at: usize, value: u8, code: Code| {
+            let mut bytes = good.encode();
+            bytes[at] = value;
+            assert_eq!(Preamble::parse(bytes).unwrap_err().code, code);
+        };
+        check(0, b'G', Code::BadMagic);
+        check(4, 2, Code::BadVersion);
+        check(6, 2, Code::MalformedFrame);
+        check(7, 32, Code::MalformedFrame);
+    }
+}

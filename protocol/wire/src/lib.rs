@@ -1,0 +1,42 @@
+//! The words of Switchyard: ids, limits, records, batches, frames, requests, error codes. Bytes
+//! and nothing else.
+//!
+//! ```text
+//!   stream   = preamble frame*                     (frame.rs)
+//!   frame    = header body                         body: one request, reply, refusal or push
+//!   produce  = ack_level batch                     (requests/produce.rs)
+//!   batch    = header record*                      (batch.rs)    one lane, one shard
+//!   record   = header tag property* body           (record.rs)   what the log holds, verbatim
+//! ```
+//!
+//! Invariants:
+//! - No I/O, no clock, no async, no unsafe.
+//! - Decoding any bytes never panics and never allocates more than a small multiple of the input.
+//! - `decode(encode(x)) == x`, and decoding leaves no byte unread.
+//!
+//! Start reading at [`record`], then [`batch`], [`frame`], and the registry in [`request`].
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+#[macro_use]
+pub mod codec;
+#[macro_use]
+pub mod value;
+pub mod batch;
+pub mod catalogue;
+pub mod code;
+pub mod frame;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod operation;
+pub mod record;
+pub mod request;
+pub mod requests;
+
+pub use code::{Code, Refusal};
+pub use codec::{Malformed, Wire};
+pub use ids::{
+    Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
+    RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,
+};

@@ -1,0 +1,85 @@
+//! Every upper bound of the protocol, with the relations between them.
+
+/// Bytes of a message's body. Source: RocketMQ's default `maxMessageSize`.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a message's properties, names, values and their lengths included.
+pub const PROPERTIES_BYTES_MAX: usize = 64 << 10;
+/// Properties of a message, keys, order group and the like included.
+pub const PROPERTIES_MAX: usize = 1_024;
+/// Bytes of a tag.
+pub const TAG_BYTES_MAX: usize = 255;
+/// Bytes of the name of a topic, a group or a tenant. Source: RocketMQ's topic limit.
+pub const NAME_BYTES_MAX: usize = 127;
+/// Bytes of any other text in a request.
+pub const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Records of one batch.
+pub const BATCH_RECORDS_MAX: usize = 16_384;
+/// Bytes of one batch, header included.
+pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
+/// Bytes of one frame, header included, once a connection has said hello.
+pub const FRAME_BYTES_MAX: usize = 5 << 20;
+/// Bytes of one frame before the hello: an unknown peer costs no more.
+pub const FRAME_BYTES_MAX_BEFORE_HELLO: usize = 4 << 10;
+/// Queues of a topic. Source: RocketMQ's largest system topic.
+pub const QUEUES_MAX: u16 = 1_024;
+/// Queues of a topic when nobody says otherwise.
+pub const QUEUES_DEFAULT: u16 = 8;
+/// Topics of one tenant.
+pub const TOPICS_MAX: usize = 100_000;
+/// Groups of one tenant in one shard.
+pub const GROUPS_MAX: usize = 100_000;
+/// Data streams of one connection, and so lanes of one producer in one shard.
+pub const LANES_MAX: u16 = 32;
+/// Shards of one broker.
+pub const SHARDS_MAX: u16 = 64;
+/// Batches that a lane may have in flight. The broker remembers the answers of as many.
+pub const LANE_BATCHES_IN_FLIGHT_MAX: usize = 64;
+/// Producers whose numbering a shard remembers; the longest silent is forgotten first.
+pub const PRODUCERS_MAX: usize = 100_000;
+/// Subscriptions of one connection in one shard.
+pub const SUBSCRIPTIONS_MAX: usize = 1_024;
+/// Messages of credit that a subscription may hold.
+pub const CREDIT_MESSAGES_MAX: u32 = 65_536;
+/// Bytes of credit that a subscription may hold.
+pub const CREDIT_BYTES_MAX: u32 = 64 << 20;
+/// Bytes of records in one deliver frame, unless a single record is larger.
+pub const DELIVER_BYTES_MAX: usize = 256 << 10;
+/// Records in one deliver frame.
+pub const DELIVER_RECORDS_MAX: usize = 1_024;
+/// Ranges in one settle request.
+pub const SETTLE_RANGES_MAX: usize = 4_096;
+/// Bytes of records in one fetch reply, unless a single record is larger.
+pub const FETCH_BYTES_MAX: u32 = 4 << 20;
+/// Records in one fetch reply.
+pub const FETCH_RECORDS_MAX: u32 = 16_384;
+/// Shortest lease, in milliseconds.
+pub const LEASE_MS_MIN: u32 = 1_000;
+/// Longest lease, in milliseconds. Source: RocketMQ's largest invisible time, 12 hours.
+pub const LEASE_MS_MAX: u32 = 12 * 60 * 60 * 1_000;
+/// Lease when the consumer names none, in milliseconds.
+pub const LEASE_MS_DEFAULT: u32 = 30_000;
+/// When a `nack` names no delay, the message comes back after this, in milliseconds.
+pub const RETRY_DELAY_MS_DEFAULT: u32 = 10_000;
+/// Topics in one route request.
+pub const ROUTE_TOPICS_MAX: usize = 1_000;
+/// Bytes of the text of a filter expression.
+pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// A peer that is silent for this long is dead, in milliseconds.
+pub const IDLE_MS_DEFAULT: u32 = 30_000;
+
+const _: () = {
+    let record_max =
+        crate::record::HEADER_BYTES + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + BODY_BYTES_MAX;
+    // The largest record fits the largest batch, and the largest batch fits a frame.
+    assert!(record_max + crate::batch::HEADER_BYTES <= BATCH_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX + crate::frame::HEADER_BYTES + 16 <= FRAME_BYTES_MAX);
+    assert!(FETCH_BYTES_MAX as usize + crate::frame::HEADER_BYTES < FRAME_BYTES_MAX);
+    // A single record larger than a reply's budget still fits the frame that carries it.
+    assert!(record_max + 64 + crate::frame::HEADER_BYTES <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX_BEFORE_HELLO < FRAME_BYTES_MAX);
+    assert!(QUEUES_DEFAULT <= QUEUES_MAX);
+    assert!(LEASE_MS_MIN <= LEASE_MS_DEFAULT && LEASE_MS_DEFAULT <= LEASE_MS_MAX);
+    // A property's length and a tag's length are written in 16 bits.
+    assert!(PROPERTIES_BYTES_MAX <= 1 << 16 && TAG_BYTES_MAX < 1 << 16);
+    assert!(DELIVER_BYTES_MAX <= CREDIT_BYTES_MAX as usize);
+};

@@ -1,0 +1,54 @@
+//! Names of topics, groups and tenants: 1 to 127 of `a-z A-Z 0-9 . _ -`, not beginning with a dot.
+//!
+//! Names never become paths: on disk there are numbers only. The rule still leaves out what would
+//! be dangerous in a path, a terminal or a log.
+use crate::limits::NAME_BYTES_MAX;
+use crate::{Code, Refusal};
+
+/// Checks a name.
+///
+/// # Errors
+/// [`Code::BadName`], saying which rule the name breaks.
+pub fn check(name: &str) -> Result<(), Refusal> {
+    let problem = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.len() > NAME_BYTES_MAX {
+        format!("it has {} bytes, the limit is {NAME_BYTES_MAX}", name.len())
+    } else if name.starts_with('.') {
+        "it begins with a dot".to_owned()
+    } else if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
+        format!("it has the character {bad:?}; allowed are a-z A-Z 0-9 . _ -")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(
+        Code::BadName,
+        format!("the name {:?} is not usable: {problem}", clip(name)),
+    ))
+}
+
+fn allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn clip(name: &str) -> String {
+    name.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "orders", "a.b-c_D9", &"x".repeat(127)] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(128);
+        for bad in [
+            "", ".", "..", ".hidden", "a/b", "a b", "a\n", "é", "a\0", &long,
+        ] {
+            assert_eq!(check(bad).unwrap_err().code, Code::BadName, "{bad:?}");
+        }
+    }
+}

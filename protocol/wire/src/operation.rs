@@ -1,0 +1,547 @@
+//! The operations that operators run: name, arguments, result, right, risk, help and example of
+//! each in one place. The verbs of the command line, and what else offers them, are generated
+//! from here.
+use bytes::Bytes;
+
+use crate::codec::{Malformed, Wire};
+use crate::request::Right;
+use crate::value::{ToValue, Value};
+use crate::{Code, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId};
+
+impl ToValue for Timestamp {
+    fn to_value(&self) -> Value {
+        Value::Number(self.0)
+    }
+}
+
+word! {
+    /// What running an operation by mistake could cost.
+    pub enum Risk {
+        /// Nothing: it only reads.
+        Reads = 0 "reads",
+        /// Something is there that was not.
+        Adds = 1 "adds",
+        /// Something behaves otherwise; it can be set back.
+        Changes = 2 "changes",
+        /// Something is gone.
+        Removes = 3 "removes",
+    }
+}
+
+/// Whether an argument must be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It must; on a command line it stands by its place.
+    Required,
+    /// It may; on a command line it is a flag.
+    Optional,
+    /// It is this text unless given; on a command line it is a flag.
+    Default(&'static str),
+    /// Yes when the flag is there.
+    Switch,
+    /// The program fills it in; people never write it.
+    Hidden,
+}
+
+/// One argument of a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, words joined by `_`.
+    pub name: &'static str,
+    /// What it means, in a sentence.
+    pub help: &'static str,
+    /// What may be written, for example `NUMBER`.
+    pub kind: &'static str,
+    /// Whether it must be given.
+    pub presence: Presence,
+}
+
+/// Types that can be arguments.
+pub trait Arg: Sized {
+    /// What may be written, for example `NUMBER`.
+    const KIND: &'static str;
+
+    /// Reads what was written, `None` where nothing was.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] that says what may be written.
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal>;
+}
+
+fn bad(name: &str, kind: &str, text: Option<&str>) -> Refusal {
+    let name = name.replace('_', "-");
+    let detail = match text {
+        Some(text) => format!("{name} takes {kind}, not {text:?}"),
+        None => format!("{name} is missing; it takes {kind}"),
+    };
+    Refusal::new(Code::BadArgument, detail)
+}
+
+impl Arg for String {
+    const KIND: &'static str = "TEXT";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        text.map(str::to_owned)
+            .ok_or_else(|| bad(name, Self::KIND, text))
+    }
+}
+
+macro_rules! number_arg {
+    ($($type:ty),*) => { $(
+        impl Arg for $type {
+            const KIND: &'static str = "NUMBER";
+            fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+                text.and_then(|t| t.parse().ok()).ok_or_else(|| bad(name, Self::KIND, text))
+            }
+        }
+    )* };
+}
+number_arg!(u16, u32, u64);
+
+impl Arg for bool {
+    const KIND: &'static str = "true|false";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        match text {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(bad(name, Self::KIND, text)),
+        }
+    }
+}
+
+impl<T: Arg> Arg for Option<T> {
+    const KIND: &'static str = T::KIND;
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        text.map(|_| T::parse(name, text)).transpose()
+    }
+}
+
+/// The arguments of one operation, as a type.
+pub trait Operate: Wire {
+    /// Which operation it is.
+    const OPERATION: Operation;
+    /// What it results in.
+    type Result: Wire + ToValue;
+}
+
+macro_rules! operations {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $number:literal,
+        [$($word:literal),+], $right:ident, $risk:ident, $example:literal,
+        { $( $(#[doc = $field_doc:literal])+
+             $field:ident : $type:ty = $presence:expr ),* $(,)? } -> $result:ty;
+    )*) => {
+        /// An operation's number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Operation { $( $(#[doc = $doc])+ $name = $number ),* }
+
+        impl Operation {
+            /// Every operation, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$( Self::$name ),*];
+
+            /// The operation with this number, if there is one.
+            #[must_use]
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number { $( $number => Some(Self::$name), )* _ => None }
+            }
+
+            /// Noun and verb.
+            #[must_use]
+            pub fn words(self) -> &'static [&'static str] {
+                match self { $( Self::$name => &[$($word),+] ),* }
+            }
+
+            /// What it does, in a sentence.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $( Self::$name => concat!($($doc),+).trim_ascii() ),* }
+            }
+
+            /// A command line that works.
+            #[must_use]
+            pub fn example(self) -> &'static str {
+                match self { $( Self::$name => $example ),* }
+            }
+
+            /// The right that it needs.
+            #[must_use]
+            pub fn right(self) -> Right {
+                match self { $( Self::$name => Right::$right ),* }
+            }
+
+            /// What a mistake could cost.
+            #[must_use]
+            pub fn risk(self) -> Risk {
+                match self { $( Self::$name => Risk::$risk ),* }
+            }
+
+            /// Its arguments, in order.
+            #[must_use]
+            pub fn fields(self) -> &'static [Field] {
+                match self { $( Self::$name => const { &[ $( Field {
+                    name: stringify!($field),
+                    help: concat!($($field_doc),+).trim_ascii(),
+                    kind: <$type as Arg>::KIND,
+                    presence: $presence,
+                } ),* ] } ),* }
+            }
+
+            /// Encodes arguments from what was written; `written` gives an argument's text.
+            ///
+            /// # Errors
+            /// [`Code::BadArgument`] for the first that is missing or cannot be read.
+            #[allow(unused_variables, reason = "an operation may have no arguments")]
+            pub fn encode_args(
+                self,
+                written: &dyn Fn(&str) -> Option<String>,
+            ) -> Result<Bytes, Refusal> {
+                let text = |field: &Field| written(field.name).or(match field.presence {
+                    Presence::Default(text) => Some(text.to_owned()),
+                    Presence::Required | Presence::Optional
+                    | Presence::Switch | Presence::Hidden => None,
+                });
+                let mut fields = self.fields().iter();
+                match self { $( Self::$name => Ok($name { $( $field: {
+                    let field = fields.next().expect("one field an argument");
+                    <$type as Arg>::parse(field.name, text(field).as_deref())?
+                } ),* }.to_bytes()) ),* }
+            }
+
+            /// Reads a result for showing it.
+            ///
+            /// # Errors
+            /// [`Malformed`] when the bytes are not such a result.
+            pub fn decode_result(self, result: Bytes) -> Result<Value, Malformed> {
+                match self { $(
+                    Self::$name => Ok(<$result>::from_bytes(result)?.to_value())
+                ),* }
+            }
+        }
+
+        /// An operation with its arguments.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Arguments { $( $(#[doc = $doc])+ $name($name) ),* }
+
+        impl Arguments {
+            /// Which operation they are for.
+            #[must_use]
+            pub fn operation(&self) -> Operation {
+                match self { $( Self::$name(_) => Operation::$name ),* }
+            }
+
+            /// Appends the arguments.
+            pub fn put(&self, out: &mut Vec<u8>) {
+                match self { $( Self::$name(args) => args.put(out) ),* }
+            }
+
+            /// Reads the arguments of an operation; they must fill `args`.
+            ///
+            /// # Errors
+            /// [`Malformed`] when they do not.
+            pub fn from_bytes(operation: Operation, args: Bytes) -> Result<Self, Malformed> {
+                match operation { $(
+                    Operation::$name => Ok(Self::$name($name::from_bytes(args)?))
+                ),* }
+            }
+        }
+
+        $( message! {
+            $(#[doc = $doc])+
+            pub struct $name { $( $(#[doc = $field_doc])+ pub $field: $type ),* }
+        }
+        impl Operate for $name {
+            const OPERATION: Operation = Operation::$name;
+            type Result = $result;
+        } )*
+    };
+}
+
+use Presence::{Default, Hidden, Optional, Required, Switch};
+
+operations! {
+    /// Create a topic.
+    TopicCreate = 1, ["topic", "create"], Manage, Adds,
+    "yard topic create orders --queues 16", {
+        /// Name of the topic: 1 to 127 of a-z A-Z 0-9 . _ -
+        name: String = Required,
+        /// Queues of the topic, 1 to 1,024: how many consumers can be kept busy in order.
+        queues: u16 = Default("8"),
+        /// A remark for people.
+        note: String = Default(""),
+    } -> TopicRow;
+    /// List the topics.
+    TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
+    /// Show a topic and each of its queues.
+    TopicInfo = 3, ["topic", "info"], Read, Reads, "yard topic info orders", {
+        /// Name of the topic.
+        name: String = Required,
+    } -> TopicReport;
+    /// Change settings of a topic; queues can only become more.
+    TopicSet = 4, ["topic", "set"], Manage, Changes, "yard topic set orders --queues 32", {
+        /// Name of the topic.
+        name: String = Required,
+        /// Queues from now on. Messages of a key may then go to another queue than before.
+        queues: Option<u16> = Optional,
+        /// A remark for people.
+        note: Option<String> = Optional,
+    } -> TopicRow;
+    /// Remove a topic; its messages can no longer be read.
+    TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
+        /// Name of the topic.
+        name: String = Required,
+    } -> TopicRow;
+    /// List the groups, one row for each topic that a group consumes.
+    GroupLs = 10, ["group", "ls"], Read, Reads, "yard group ls", {} -> Vec<GroupRow>;
+    /// Show a group: its progress in each queue, and its members.
+    GroupInfo = 11, ["group", "info"], Read, Reads, "yard group info billing", {
+        /// Name of the group.
+        name: String = Required,
+    } -> GroupReport;
+    /// Add a tenant and make a certificate for it.
+    TenantAdd = 20, ["tenant", "add"], Operate, Adds, "yard tenant add acme", {
+        /// Name of the tenant: 1 to 127 of a-z A-Z 0-9 . _ -
+        name: String = Required,
+        /// Create topics of this tenant on first use.
+        auto_create_topics: bool = Switch,
+        /// Certificate request (PEM) of the tenant's own key.
+        request: String = Hidden,
+    } -> TenantAdded;
+    /// List the tenants.
+    TenantLs = 21, ["tenant", "ls"], Operate, Reads, "yard tenant ls", {} -> Vec<TenantRow>;
+    /// Change settings of a tenant.
+    TenantSet = 22, ["tenant", "set"], Operate, Changes,
+    "yard tenant set acme --auto-create-topics true", {
+        /// Name of the tenant.
+        name: String = Required,
+        /// Create topics of this tenant on first use.
+        auto_create_topics: Option<bool> = Optional,
+    } -> TenantRow;
+    /// List the connections: all of them for an operator, else the tenant's own.
+    ClientLs = 30, ["client", "ls"], Read, Reads, "yard client ls", {} -> Vec<ClientRow>;
+    /// Show the broker and the state of its logs.
+    BrokerInfo = 40, ["broker", "info"], Operate, Reads, "yard broker info", {} -> BrokerReport;
+}
+
+report! {
+    /// A topic in a list.
+    pub struct TopicRow {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TopicId,
+        /// How many queues it has.
+        pub queues: u16,
+        /// A remark for people.
+        pub note: String,
+        /// When it was created.
+        pub created_ms: Timestamp,
+    }
+
+    /// A topic with its queues.
+    pub struct TopicReport {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TopicId,
+        /// A remark for people.
+        pub note: String,
+        /// When it was created.
+        pub created_ms: Timestamp,
+        /// Committed messages that it holds.
+        pub messages: u64,
+        /// Its queues, in order.
+        pub queues: Vec<QueueRow>,
+    }
+
+    /// A queue of a topic.
+    pub struct QueueRow {
+        /// The queue.
+        pub queue: QueueIndex,
+        /// The shard that holds it.
+        pub shard: ShardId,
+        /// Offset of its oldest message.
+        pub first: QueueOffset,
+        /// Offset after its newest committed message.
+        pub end: QueueOffset,
+        /// Committed messages that it holds.
+        pub messages: u64,
+    }
+
+    /// What a group does with a topic, in a list.
+    pub struct GroupRow {
+        /// Name of the group.
+        pub name: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// Subscriptions now.
+        pub members: u32,
+        /// Committed messages that are not settled.
+        pub lag: u64,
+        /// Those of them that a member holds a lease of.
+        pub in_flight: u64,
+        /// Messages that were rejected.
+        pub rejected: u64,
+    }
+
+    /// A group in detail.
+    pub struct GroupReport {
+        /// Name of the group.
+        pub name: String,
+        /// Committed messages that are not settled, over all its queues.
+        pub lag: u64,
+        /// Its progress, queue by queue.
+        pub queues: Vec<GroupQueueRow>,
+        /// Its members.
+        pub members: Vec<MemberRow>,
+    }
+
+    /// A group's progress in a queue.
+    pub struct GroupQueueRow {
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// The shard that holds it.
+        pub shard: ShardId,
+        /// Every message below this offset is settled.
+        pub settled_below: QueueOffset,
+        /// Offset after the newest committed message.
+        pub end: QueueOffset,
+        /// Committed messages that are not settled.
+        pub lag: u64,
+        /// Those of them that a member holds a lease of.
+        pub in_flight: u64,
+        /// Those of them that wait to be delivered again.
+        pub waiting: u64,
+        /// Messages that were rejected.
+        pub rejected: u64,
+    }
+
+    /// A member of a group.
+    pub struct MemberRow {
+        /// Name of the consumer, as it gave it.
+        pub member: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// The shard of the subscription.
+        pub shard: ShardId,
+        /// Number of the connection, as in `yard client ls`.
+        pub session: u64,
+        /// Messages that it holds a lease of.
+        pub in_flight: u64,
+        /// Messages that it may still be sent.
+        pub credit: u64,
+    }
+
+    /// A tenant in a list.
+    pub struct TenantRow {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TenantId,
+        /// Whether its topics are created on first use.
+        pub auto_create_topics: bool,
+        /// When it was added.
+        pub created_ms: Timestamp,
+    }
+
+    /// A tenant that was added.
+    pub struct TenantAdded {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TenantId,
+        /// Whether its topics are created on first use.
+        pub auto_create_topics: bool,
+        /// The certificate of its key, PEM.
+        pub certificate: String,
+        /// The authority that signed it and the broker's own certificate, PEM.
+        pub authority: String,
+    }
+
+    /// A connection.
+    pub struct ClientRow {
+        /// Its number.
+        pub session: u64,
+        /// Name of its tenant.
+        pub tenant: String,
+        /// Name that the client gave itself.
+        pub client: String,
+        /// Name and version of its library.
+        pub library: String,
+        /// Address that it comes from.
+        pub address: String,
+        /// When it connected.
+        pub connected_ms: Timestamp,
+        /// Round trip as the transport measures it, in microseconds.
+        pub round_trip_us: u64,
+    }
+
+    /// The broker.
+    pub struct BrokerReport {
+        /// Name and version.
+        pub broker: String,
+        /// When it started.
+        pub started_ms: Timestamp,
+        /// Connections now.
+        pub connections: u32,
+        /// Its shards.
+        pub shards: Vec<ShardRow>,
+    }
+
+    /// A shard and its log.
+    pub struct ShardRow {
+        /// The shard.
+        pub shard: ShardId,
+        /// `open`, `full` (no space for messages) or `fenced` (refuses until a restart).
+        pub state: String,
+        /// Byte address of the end of what was appended.
+        pub appended: u64,
+        /// Byte address below which everything is synced.
+        pub synced: u64,
+        /// Groups written.
+        pub groups: u64,
+        /// Messages appended since the start of the process.
+        pub messages: u64,
+        /// Segments of the log.
+        pub segments: u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_from_text_with_defaults() {
+        let written = |name: &str| (name == "name").then(|| "orders".to_owned());
+        let args = Operation::TopicCreate
+            .encode_args(&written)
+            .expect("complete");
+        let expected = TopicCreate {
+            name: "orders".into(),
+            queues: 8,
+            note: String::new(),
+        }
+        .to_bytes();
+        assert_eq!(args, expected);
+        let refusal = Operation::TopicCreate.encode_args(&|_| None).unwrap_err();
+        assert_eq!(refusal.code, Code::BadArgument);
+        let wrong = |name: &str| Some(if name == "queues" { "many" } else { "x" }.to_owned());
+        let refusal = Operation::TopicCreate.encode_args(&wrong).unwrap_err();
+        assert!(
+            refusal.detail.contains("queues takes NUMBER, not \"many\""),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn numbers_and_words_are_unique() {
+        for (at, one) in Operation::ALL.iter().enumerate() {
+            assert_eq!(Operation::from_number(*one as u16), Some(*one));
+            assert!(
+                Operation::ALL[at + 1..]
+                    .iter()
+                    .all(|other| other.words() != one.words())
+            );
+        }
+    }
+}

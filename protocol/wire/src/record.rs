@@ -1,0 +1,546 @@
+//! The record: one message as the producer made it, as the log holds it, as the consumer gets it.
+//!
+//! ```text
+//! offset size field
+//!      0    4 length_bytes   the whole record, this field included
+//!      4    2 header_bytes   where the tag begins: 80 in version 1
+//!      6    8 queue_offset   0 as stored; the host fills it in a plugin's copy
+//!     14    8 born_ms        the producer's clock, milliseconds since 1970 UTC
+//!     22    8 stored_ms      0 as stored; the host fills it in a plugin's copy
+//!     30    4 queue          index of the queue in its topic
+//!     34    4 flags          0 in version 1: reserved
+//!     38    4 attempts       0 as stored; the host fills it in a plugin's copy
+//!     42    2 tag_bytes
+//!     44    2 properties     how many
+//!     46    4 body_bytes
+//!     50    4 topic          id of the topic
+//!     54    2 version        1
+//!     56   16 id             message id
+//!     72    4 header_crc     CRC32C of bytes 0..72 and 76..body
+//!     76    4 body_crc       CRC32C of the body
+//!     80    . tag            UTF-8
+//!      .    . properties     (u16 name length, u16 value length, name, value)*, UTF-8
+//!      .    . body
+//! ```
+//!
+//! The first 50 bytes are the packed layout that plugins see, so a plugin's batch is one copy a
+//! message with three fields filled in. What the broker itself attaches a meaning to travels as
+//! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
+//! keys of the message) and `$order` (its order group).
+use bytes::Bytes;
+
+use crate::codec::Malformed;
+use crate::limits;
+use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
+
+/// Bytes of the fixed part of a record of version 1.
+pub const HEADER_BYTES: usize = 80;
+/// The version that this code writes.
+pub const VERSION: u16 = 1;
+/// Name of the property that carries a key; it may occur several times.
+pub const KEY: &str = "$key";
+/// Name of the property that carries the order group.
+pub const ORDER: &str = "$order";
+
+const HEADER_CRC_AT: usize = 72;
+const PROPERTY_HEADER_BYTES: usize = 4;
+
+const _: () = assert!(HEADER_CRC_AT + 8 == HEADER_BYTES);
+
+/// Everything that a producer says about one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordParts<'a> {
+    /// Topic of the message.
+    pub topic: TopicId,
+    /// Queue of the message.
+    pub queue: QueueIndex,
+    /// Id of the message.
+    pub id: MessageId,
+    /// When it was born, by the producer's clock.
+    pub born: Timestamp,
+    /// Tag, or empty.
+    pub tag: &'a str,
+    /// Properties in order, system ones (`$key`, `$order`) among them.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// Body, possibly empty.
+    pub body: &'a [u8],
+}
+
+impl RecordParts<'_> {
+    fn properties_bytes(&self) -> usize {
+        self.properties
+            .iter()
+            .map(|(n, v)| PROPERTY_HEADER_BYTES + n.len() + v.len())
+            .sum()
+    }
+
+    /// Bytes that the record will have.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        HEADER_BYTES + self.tag.len() + self.properties_bytes() + self.body.len()
+    }
+
+    /// Checks the parts against the limits.
+    ///
+    /// # Errors
+    /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
+    pub fn check(&self) -> Result<(), Refusal> {
+        check_sizes(
+            self.body.len(),
+            self.tag.len(),
+            self.properties.len(),
+            self.properties_bytes(),
+        )
+    }
+
+    /// Appends the record to `out`.
+    ///
+    /// # Errors
+    /// As [`RecordParts::check`]; nothing is appended then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.check()?;
+        let start = out.len();
+        let length = self.encoded_bytes();
+        out.reserve(length);
+        out.extend_from_slice(&(length as u32).to_le_bytes());
+        out.extend_from_slice(&(HEADER_BYTES as u16).to_le_bytes());
+        out.extend_from_slice(&0u64.to_le_bytes());
+        out.extend_from_slice(&self.born.0.to_le_bytes());
+        out.extend_from_slice(&0u64.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.queue.0).to_le_bytes());
+        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&(self.tag.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(self.properties.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.topic.0.to_le_bytes());
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&crc32c::crc32c(self.body).to_le_bytes());
+        debug_assert_eq!(out.len() - start, HEADER_BYTES);
+        out.extend_from_slice(self.tag.as_bytes());
+        for (name, value) in self.properties {
+            out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value.as_bytes());
+        }
+        let crc = header_crc(&out[start..]);
+        out[start + HEADER_CRC_AT..start + HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(self.body);
+        assert_eq!(
+            out.len() - start,
+            length,
+            "the announced length is the written one"
+        );
+        Ok(())
+    }
+}
+
+fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<(), Refusal> {
+    if body > limits::BODY_BYTES_MAX {
+        let max = limits::BODY_BYTES_MAX;
+        let detail = format!("the body has {body} bytes, the limit is {max}");
+        return Err(Refusal::new(Code::BodyTooLarge, detail));
+    }
+    let over = |what: &str, found: usize, max: usize| {
+        let detail = format!("{what}: {found}, the limit is {max}");
+        Err(Refusal::new(Code::PropertiesTooLarge, detail))
+    };
+    if tag > limits::TAG_BYTES_MAX {
+        return over("bytes of the tag", tag, limits::TAG_BYTES_MAX);
+    }
+    if count > limits::PROPERTIES_MAX {
+        return over("number of properties", count, limits::PROPERTIES_MAX);
+    }
+    if bytes > limits::PROPERTIES_BYTES_MAX {
+        return over(
+            "bytes of the properties",
+            bytes,
+            limits::PROPERTIES_BYTES_MAX,
+        );
+    }
+    Ok(())
+}
+
+/// CRC of everything before the body except the CRC itself.
+fn header_crc(before_body: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&before_body[..HEADER_CRC_AT]);
+    crc32c::crc32c_append(crc, &before_body[HEADER_CRC_AT + 4..])
+}
+
+/// A record whose lengths were checked; it borrows nothing and copies nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    bytes: Bytes,
+    body_at: usize,
+}
+
+/// Where a record wants to go, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Topic that the producer addressed.
+    pub topic: TopicId,
+    /// Queue that the producer addressed.
+    pub queue: QueueIndex,
+    /// Bytes of the whole record.
+    pub bytes: u32,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+impl Record {
+    /// Takes one record off the front of `input`, checks every length and both checksums.
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong; `input` is then unchanged.
+    pub fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let length = Self::peek_length(input)?;
+        let record = Self {
+            bytes: input.slice(..length),
+            body_at: 0,
+        };
+        let record = record.check_structure()?;
+        let _ = input.split_to(length);
+        Ok(record)
+    }
+
+    /// Reads a record that must fill `input`.
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn parse(mut input: Bytes) -> Result<Self, Malformed> {
+        let record = Self::take(&mut input)?;
+        if !input.is_empty() {
+            return Err(Malformed::Trailing {
+                left: input.len() as u64,
+            });
+        }
+        Ok(record)
+    }
+
+    /// The announced length of the record at the front of `input`, checked against what is there.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the announced length cannot be that of a record or is not there.
+    pub fn peek_length(input: &[u8]) -> Result<usize, Malformed> {
+        if input.len() < HEADER_BYTES {
+            let left = input.len() as u64;
+            return Err(Malformed::Short {
+                wanted: HEADER_BYTES as u64,
+                left,
+            });
+        }
+        let length = u32_at(input, 0) as usize;
+        if !(HEADER_BYTES..=limits::BATCH_BYTES_MAX).contains(&length) {
+            return Err(Malformed::Length {
+                what: "length of a record",
+                found: length as u64,
+                max: limits::BATCH_BYTES_MAX as u64,
+            });
+        }
+        if length > input.len() {
+            return Err(Malformed::Short {
+                wanted: length as u64,
+                left: input.len() as u64,
+            });
+        }
+        Ok(length)
+    }
+
+    /// The address of the record at the front of `input`; its checksums are not looked at.
+    ///
+    /// # Errors
+    /// As [`Record::peek_length`], or [`Malformed::Field`] when the queue is out of range.
+    pub fn peek_address(input: &[u8]) -> Result<Address, Malformed> {
+        let bytes = Self::peek_length(input)?;
+        let queue = u32_at(input, 30);
+        let queue = u16::try_from(queue).map_err(|_| Malformed::Field {
+            what: "queue of a record",
+            value: queue.into(),
+        })?;
+        Ok(Address {
+            topic: TopicId(u32_at(input, 50)),
+            queue: QueueIndex(queue),
+            bytes: bytes as u32,
+        })
+    }
+
+    fn check_structure(mut self) -> Result<Self, Malformed> {
+        let bytes = &self.bytes[..];
+        let field = |what, value: u64| Err(Malformed::Field { what, value });
+        if u16_at(bytes, 54) != VERSION {
+            return field("version of a record", u16_at(bytes, 54).into());
+        }
+        if usize::from(u16_at(bytes, 4)) != HEADER_BYTES {
+            return field("header length of a record", u16_at(bytes, 4).into());
+        }
+        let tag = usize::from(u16_at(bytes, 42));
+        let count = usize::from(u16_at(bytes, 44));
+        let body = u32_at(bytes, 46) as usize;
+        // In 64 bits none of these sums can overflow.
+        let fixed = HEADER_BYTES + tag + body;
+        if fixed > bytes.len() {
+            return Err(Malformed::Short {
+                wanted: fixed as u64,
+                left: bytes.len() as u64,
+            });
+        }
+        let body_at = bytes.len() - body;
+        let crc = header_crc(&bytes[..body_at]);
+        if crc != u32_at(bytes, HEADER_CRC_AT) {
+            return Err(Malformed::Checksum {
+                what: "header of a record",
+            });
+        }
+        if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
+            return Err(Malformed::Checksum {
+                what: "body of a record",
+            });
+        }
+        for (what, at, width) in [
+            ("queue offset", 6, 8),
+            ("stored time", 22, 8),
+            ("flags", 34, 8),
+        ] {
+            debug_assert_eq!(width, 8);
+            if u64_at(bytes, at) != 0 {
+                return field(what, u64_at(bytes, at));
+            }
+        }
+        if u32_at(bytes, 30) > u32::from(u16::MAX) {
+            return field("queue of a record", u32_at(bytes, 30).into());
+        }
+        check_variable(&bytes[HEADER_BYTES..body_at], tag, count)?;
+        self.body_at = body_at;
+        Ok(self)
+    }
+
+    /// All bytes of the record.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Topic that the producer addressed.
+    #[must_use]
+    pub fn topic(&self) -> TopicId {
+        TopicId(u32_at(&self.bytes, 50))
+    }
+
+    /// Queue that the producer addressed.
+    #[must_use]
+    pub fn queue(&self) -> QueueIndex {
+        QueueIndex(u16_at(&self.bytes, 30))
+    }
+
+    /// Id of the message.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.bytes[56..72]);
+        MessageId(id)
+    }
+
+    /// When the message was born, by the producer's clock.
+    #[must_use]
+    pub fn born(&self) -> Timestamp {
+        Timestamp(u64_at(&self.bytes, 14))
+    }
+
+    /// Tag, or empty.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        let tag = usize::from(u16_at(&self.bytes, 42));
+        str::from_utf8(&self.bytes[HEADER_BYTES..HEADER_BYTES + tag])
+            .expect("checked when the record was taken")
+    }
+
+    /// Body, sharing the record's memory.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.bytes.slice(self.body_at..)
+    }
+
+    /// Bytes of the body.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.bytes.len() - self.body_at
+    }
+
+    /// Bytes of all properties, with their lengths.
+    #[must_use]
+    pub fn properties_bytes(&self) -> usize {
+        self.body_at - HEADER_BYTES - usize::from(u16_at(&self.bytes, 42))
+    }
+
+    /// Properties in order, system ones among them.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        let tag = usize::from(u16_at(&self.bytes, 42));
+        let mut rest = &self.bytes[HEADER_BYTES + tag..self.body_at];
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (name, value, after) = split_property(rest).ok()?;
+            rest = after;
+            Some((name, value))
+        })
+    }
+
+    /// The first property of this name.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties()
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The keys of the message, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.properties()
+            .filter(|(name, _)| *name == KEY)
+            .map(|(_, value)| value)
+    }
+
+    /// The order group of the message, if it has one.
+    #[must_use]
+    pub fn order_group(&self) -> Option<&str> {
+        self.property(ORDER)
+    }
+
+    /// Checks the record against the limits of a message.
+    ///
+    /// # Errors
+    /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
+    pub fn check_limits(&self) -> Result<(), Refusal> {
+        let count = usize::from(u16_at(&self.bytes, 44));
+        let tag = usize::from(u16_at(&self.bytes, 42));
+        check_sizes(self.body_bytes(), tag, count, self.properties_bytes())
+    }
+}
+
+fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
+    let short = |wanted: usize| Malformed::Short {
+        wanted: wanted as u64,
+        left: rest.len() as u64,
+    };
+    if rest.len() < PROPERTY_HEADER_BYTES {
+        return Err(short(PROPERTY_HEADER_BYTES));
+    }
+    let name_end = PROPERTY_HEADER_BYTES + usize::from(u16_at(rest, 0));
+    let end = name_end + usize::from(u16_at(rest, 2));
+    if rest.len() < end {
+        return Err(short(end));
+    }
+    let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed::Utf8);
+    Ok((
+        text(&rest[PROPERTY_HEADER_BYTES..name_end])?,
+        text(&rest[name_end..end])?,
+        &rest[end..],
+    ))
+}
+
+fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malformed> {
+    str::from_utf8(&bytes[..tag]).map_err(|_| Malformed::Utf8)?;
+    let mut rest = &bytes[tag..];
+    for _ in 0..count {
+        (_, _, rest) = split_property(rest)?;
+    }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        Err(Malformed::Trailing {
+            left: rest.len() as u64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let parts = RecordParts {
+            topic: TopicId(7),
+            queue: QueueIndex(3),
+            id: MessageId::new(Timestamp(5), 9),
+            born: Timestamp(5),
+            tag: "paid",
+            properties: &[(KEY, "k1"), ("colour", "red"), (KEY, "k2"), (ORDER, "o")],
+            body: b"hello",
+        };
+        let mut out = Vec::new();
+        parts.encode(&mut out).expect("within limits");
+        assert_eq!(out.len(), parts.encoded_bytes());
+        out
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let record = Record::parse(sample().into()).expect("well-formed");
+        assert_eq!(record.topic(), TopicId(7));
+        assert_eq!(record.queue(), QueueIndex(3));
+        assert_eq!(record.tag(), "paid");
+        assert_eq!(record.property("colour"), Some("red"));
+        assert_eq!(record.keys().collect::<Vec<_>>(), ["k1", "k2"]);
+        assert_eq!(record.order_group(), Some("o"));
+        assert_eq!(&record.body()[..], b"hello");
+        assert_eq!(record.born(), Timestamp(5));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let good = sample();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::parse(bad.into()).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_is_refused() {
+        let good = sample();
+        for end in 0..good.len() {
+            assert!(
+                Record::parse(Bytes::copy_from_slice(&good[..end])).is_err(),
+                "prefix {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_are_refused_with_their_code() {
+        let body = vec![0; limits::BODY_BYTES_MAX + 1];
+        let parts = RecordParts {
+            body: &body,
+            ..RecordParts::default()
+        };
+        assert_eq!(parts.check().unwrap_err().code, Code::BodyTooLarge);
+        let value = "x".repeat(65_000);
+        let properties = [("a", value.as_str()), ("b", value.as_str())];
+        let parts = RecordParts {
+            properties: &properties,
+            ..RecordParts::default()
+        };
+        assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
+        let tag = "t".repeat(256);
+        let parts = RecordParts {
+            tag: &tag,
+            ..RecordParts::default()
+        };
+        assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
+    }
+}

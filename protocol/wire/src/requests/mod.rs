@@ -1,0 +1,19 @@
+//! The requests, their replies and the pushes: one file per subject.
+pub mod call;
+pub mod fetch;
+pub mod hello;
+pub mod produce;
+pub mod route;
+pub mod settle;
+pub mod subscribe;
+
+pub use call::{Call, Called};
+pub use fetch::{Fetch, Fetched, FetchedRecord};
+pub use hello::{Hello, Welcome};
+pub use produce::{AckNodes, AckPlace, Placed, Produce, Produced};
+pub use route::{FindRoute, Node, Route, TopicRoute};
+pub use settle::{Settle, SettleRange, Settled, Verdict};
+pub use subscribe::{
+    Credit, Credited, Deliver, Delivered, Ended, Expression, QueueStart, Start, Subscribe,
+    Subscribed, Unsubscribe, Unsubscribed,
+};

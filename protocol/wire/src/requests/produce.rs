@@ -1,0 +1,73 @@
+//! Sending messages.
+use bytes::Bytes;
+
+use crate::{QueueIndex, QueueOffset, Sequence, ShardId, TopicId};
+
+word! {
+    /// Where the bytes are on the broker that answers, when it answers.
+    pub enum AckPlace {
+        /// In its memory. Lost if the process dies.
+        Memory = 0 "memory",
+        /// In the page cache. Survives the process, not the machine.
+        Written = 1 "written",
+        /// After fdatasync. Survives a power cut of the machine.
+        Synced = 2 "synced",
+    }
+}
+
+word! {
+    /// On how many nodes the bytes are, when the broker answers. A broker that cannot keep the
+    /// promise refuses with `AckUnavailable`; it never gives less.
+    pub enum AckNodes {
+        /// On the one that answers.
+        One = 0 "one",
+        /// On a majority.
+        Quorum = 1 "quorum",
+        /// On every replica.
+        All = 2 "all",
+    }
+}
+
+message! {
+    /// Store a batch.
+    pub struct Produce {
+        /// Where the bytes must be before the reply.
+        pub place: AckPlace,
+        /// On how many nodes they must be before the reply.
+        pub nodes: AckNodes,
+        /// The lowest sequence of this lane to which the client still waits for an answer: it
+        /// will never send a lower one again. The broker takes the batch when its first sequence
+        /// is the larger of this and the next it expects, so a lane goes on after batches that
+        /// were acknowledged from memory and lost.
+        pub floor: Sequence,
+        /// The batch, see [`crate::batch`].
+        pub batch: Bytes,
+    }
+
+    /// A batch was stored, as far as was asked.
+    pub struct Produced {
+        /// The shard that stored it.
+        pub shard: ShardId,
+        /// Where the bytes are.
+        pub place: AckPlace,
+        /// On how many nodes they are.
+        pub nodes: AckNodes,
+        /// The batch had been stored before, by an earlier attempt; nothing was stored again.
+        pub duplicate: bool,
+        /// For each queue of the batch, in order of first use, where its records are. The
+        /// records of one queue follow each other in the order of the batch.
+        pub placed: Vec<Placed>,
+    }
+
+    /// Where the records of one queue of a batch are.
+    pub struct Placed {
+        /// Topic of the queue.
+        pub topic: TopicId,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Offset of the first of them.
+        pub first: QueueOffset,
+        /// How many they are.
+        pub count: u32,
+    }
+}

@@ -1,0 +1,50 @@
+//! What a consumer answers.
+use crate::{QueueIndex, QueueOffset, ShardId, SubscriptionId};
+
+word! {
+    /// What became of a delivered message.
+    pub enum Verdict {
+        /// Done: it is not delivered to the group again.
+        Ack = 0 "ack",
+        /// Failed: it comes back after a delay.
+        Nack = 1 "nack",
+        /// Hopeless: it is not delivered again and is kept apart for an operator.
+        Reject = 2 "reject",
+    }
+}
+
+message! {
+    /// Settle delivered messages, by ranges. Answered when the settlement is synced.
+    pub struct Settle {
+        /// The shard of the subscription.
+        pub shard: ShardId,
+        /// The subscription that the messages were delivered to.
+        pub subscription: SubscriptionId,
+        /// At most [`crate::limits::SETTLE_RANGES_MAX`].
+        pub ranges: Vec<SettleRange>,
+    }
+
+    /// Messages of one queue that follow each other.
+    pub struct SettleRange {
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Offset of the first message.
+        pub from: QueueOffset,
+        /// Offset after the last message.
+        pub to: QueueOffset,
+        /// What became of them.
+        pub verdict: Verdict,
+        /// For a nack, when they come back, in milliseconds from now; `None`: the group's own
+        /// delay. Meaningless otherwise.
+        pub delay_ms: Option<u32>,
+    }
+
+    /// What a settle request did. Every offset of its ranges is in `done` or in `lost`.
+    pub struct Settled {
+        /// Messages settled.
+        pub done: u64,
+        /// Queue, first and after-last offset of messages that this subscription holds no lease
+        /// of: they were settled already, or their lease ended.
+        pub lost: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
+    }
+}
