@@ -1,0 +1,88 @@
+//! Conservation: what is stored is delivered, what is delivered is settled, nothing in between is
+//! passed over.
+
+use super::{Options, Subscription};
+use crate::anomaly::Kind;
+use crate::event::Outcome;
+use crate::index::Index;
+use crate::intervals::Intervals;
+use crate::verdict::Report;
+
+pub(crate) fn check(
+    index: &Index,
+    subscription: &Subscription,
+    options: &Options,
+    report: &mut Report,
+) {
+    let mut skipped = Intervals::default();
+    for skip in &subscription.skips {
+        skipped.insert(skip.from, skip.to);
+    }
+    // What may have been settled counts as settled here: the broker has the benefit.
+    let mut done = skipped.clone();
+    for settle in &subscription.settles {
+        if settle.is_final() && settle.outcome != Outcome::Refused {
+            done.insert(settle.from, settle.to);
+        }
+    }
+    let mut delivered: Vec<u64> = subscription.seen.iter().map(|seen| seen.offset).collect();
+    delivered.sort_unstable();
+    delivered.dedup();
+    match index.scans.get(&subscription.queue) {
+        Some(scan) => {
+            let stored = scan.messages.iter().map(|(offset, _)| *offset);
+            let ends = delivered.first().copied().zip(delivered.last().copied());
+            let mut delivered = delivered.iter().copied().peekable();
+            for offset in stored {
+                while delivered.next_if(|other| *other < offset).is_some() {}
+                if delivered.peek() == Some(&offset) {
+                    continue;
+                }
+                // A cumulative acknowledgement covers what the broker skipped: it excuses no gap.
+                let gap = ends.is_some_and(|(first, last)| first < offset && offset < last);
+                if gap && !skipped.contains(offset) {
+                    add(subscription, Kind::PollSkip, offset, report);
+                } else if !gap && options.expect_all_delivered && !done.contains(offset) {
+                    add(subscription, Kind::NotDelivered, offset, report);
+                }
+            }
+        }
+        None => {
+            for pair in delivered.windows(2) {
+                if !skipped.covers(pair[0] + 1, pair[1]) {
+                    add(subscription, Kind::PollSkip, pair[0] + 1, report);
+                }
+            }
+        }
+    }
+    if options.expect_all_settled {
+        check_settled(subscription, &done, options, report);
+    }
+}
+
+fn check_settled(
+    subscription: &Subscription,
+    done: &Intervals,
+    options: &Options,
+    report: &mut Report,
+) {
+    let mut last: Vec<(u64, u32)> = subscription
+        .seen
+        .iter()
+        .map(|seen| (seen.offset, seen.attempt))
+        .collect();
+    last.sort_unstable();
+    for message in last.chunk_by(|a, b| a.0 == b.0) {
+        let (offset, attempt) = message[message.len() - 1];
+        let exhausted = options.attempts_max.is_some_and(|max| attempt >= max);
+        if !exhausted && !done.contains(offset) {
+            add(subscription, Kind::UnackedLost, offset, report);
+        }
+    }
+}
+
+fn add(subscription: &Subscription, kind: Kind, offset: u64, report: &mut Report) {
+    report.add(kind, subscription.queue, Some(subscription.group), || {
+        format!("offset {offset}")
+    });
+}
