@@ -1,0 +1,74 @@
+//! What a store is told when it is opened, and every bound that it holds itself to.
+use yard_wire::ShardId;
+use yard_wire::limits::BATCH_BYTES_MAX;
+
+use crate::error::BadConfig;
+use crate::format::{entry, group, segment};
+
+/// Smallest segment, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Largest segment, in bytes: an offset in a segment is written in 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+/// The shard should close a group before it has gathered more, in bytes.
+pub const GATHER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the entries of one group, their headers included.
+pub const GROUP_PAYLOAD_BYTES_MAX: usize = 8 << 20;
+/// A checkpoint is due when so much was appended since the last one, in bytes.
+pub const CHECKPOINT_BYTES: u64 = 16 << 20;
+/// A new log zeroes only this much ahead before it serves, in bytes.
+pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
+
+const _: () = {
+    assert!(BATCH_BYTES_MAX + entry::HEADER_BYTES <= GROUP_PAYLOAD_BYTES_MAX);
+    assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
+    assert!(GATHER_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
+    assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
+    assert!(CHECKPOINT_BYTES > SEGMENT_BYTES_MIN);
+    assert!(SEGMENT_BYTES_MIN.is_multiple_of(segment::HEADER_BYTES as u64));
+};
+
+/// What a store is told when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The shard whose log this is; a log of another one is refused.
+    pub shard: ShardId,
+    /// Bytes of a new segment: a multiple of 512 from [`SEGMENT_BYTES_MIN`] to
+    /// [`SEGMENT_BYTES_MAX`].
+    pub segment_bytes: u64,
+    /// On a full disk, bytes at the end of the last segment that batches may not use, so that
+    /// acknowledgements are still recorded. At most half a segment.
+    pub reserve_bytes: u64,
+    /// Randomness for the salts of new segments: drawn anew at each start.
+    pub salt_seed: u64,
+}
+
+impl StoreConfig {
+    pub(crate) fn check(&self) -> Result<(), BadConfig> {
+        let bytes = self.segment_bytes;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
+            || !bytes.is_multiple_of(segment::HEADER_BYTES as u64)
+        {
+            return Err(BadConfig {
+                what: "segment_bytes",
+                value: bytes,
+            });
+        }
+        if self.reserve_bytes > bytes / 2 {
+            return Err(BadConfig {
+                what: "reserve_bytes",
+                value: self.reserve_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Bytes of entries that a group of a segment of this size can hold.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        let room = self.segment_bytes as usize - segment::HEADER_BYTES - group::FRAME_BYTES;
+        assert!(
+            room < self.segment_bytes as usize,
+            "the settings were checked"
+        );
+        room.min(GROUP_PAYLOAD_BYTES_MAX)
+    }
+}

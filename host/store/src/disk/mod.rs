@@ -1,0 +1,109 @@
+//! The only door to the world: one flat directory of a shard, whose files have names from
+//! [`FileName`].
+//!
+//! [`real::RealDisk`] is the directory; [`lying::LyingDisk`] is memory that forgets what was not
+//! synced.
+use std::fmt;
+use std::io;
+
+pub mod lying;
+pub mod real;
+
+/// The name of a file in the directory of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileName {
+    /// `log-0000000000`: a segment of the commit log.
+    Segment(u32),
+    /// `idx-0000000000`: the queue index of a sealed segment.
+    Index(u32),
+    /// `checkpoint`: state up to a group.
+    Checkpoint,
+}
+
+impl FileName {
+    /// Reads a name; `None` for a file that is not the store's.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |digits: &str| {
+            let plain = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            if plain { digits.parse().ok() } else { None }
+        };
+        if text == "checkpoint" {
+            return Some(Self::Checkpoint);
+        }
+        if let Some(digits) = text.strip_prefix("log-") {
+            return number(digits).map(Self::Segment);
+        }
+        number(text.strip_prefix("idx-")?).map(Self::Index)
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(number) => write!(f, "log-{number:010}"),
+            Self::Index(number) => write!(f, "idx-{number:010}"),
+            Self::Checkpoint => write!(f, "checkpoint"),
+        }
+    }
+}
+
+/// The directory of one shard. Every call blocks; several threads may call at once.
+pub trait Disk: Send + Sync {
+    /// The store's files, in order.
+    ///
+    /// # Errors
+    /// What the operating system says; this holds for every method.
+    fn list(&self) -> io::Result<Vec<FileName>>;
+
+    /// Bytes of a file; `NotFound` when it is not there.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn len(&self, name: FileName) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on; `UnexpectedEof` when the file ends before.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` into a file that is there.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written to the file durable.
+    ///
+    /// # Errors
+    /// See [`Disk::list`]. After an error, nobody knows what is durable.
+    fn sync(&self, name: FileName) -> io::Result<()>;
+
+    /// Creates a file of `bytes` bytes anew: space taken, the first `zero_bytes` written with
+    /// zeros, the rest reads as zeros; all of it and its name durable; and only then `header` at
+    /// its front, durable too. So a header that can be read proves that the file is whole.
+    ///
+    /// # Errors
+    /// See [`Disk::list`]; `StorageFull` leaves nothing behind.
+    fn create_segment(
+        &self,
+        name: FileName,
+        header: &[u8],
+        bytes: u64,
+        zero_bytes: u64,
+    ) -> io::Result<()>;
+
+    /// Replaces the file by one with these bytes, durably; after a crash the old or the new one
+    /// is there.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn replace(&self, name: FileName, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes a file, durably. One that is not there is no error.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn remove(&self, name: FileName) -> io::Result<()>;
+}

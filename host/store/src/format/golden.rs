@@ -1,0 +1,117 @@
+//! The bytes of version 1, as a reader of another program would find them.
+use bytes::Bytes;
+use yard_wire::{
+    GroupNumber, LogPos, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId,
+};
+
+use super::checkpoint::Checkpoint;
+use super::group::GroupHeader;
+use super::segment::SegmentHeader;
+use super::sidecar::{self, IndexEntry, Line, SidecarHeader};
+use super::{entry, group};
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check(bytes: &[u8], hash: u64) {
+    let found = xxhash_rust::xxh3::xxh3_64(bytes);
+    assert!(
+        found == hash,
+        "hash {found:#x}, bytes {}",
+        hexadecimal(bytes)
+    );
+}
+
+#[test]
+fn the_head_of_a_segment() {
+    let (shard, base) = (ShardId(3), LogPos(7 << 16));
+    let head = SegmentHeader {
+        shard,
+        segment: 7,
+        capacity: 1 << 16,
+        base,
+        salt: 0x1122,
+    };
+    let bytes = head.encode();
+    check(&bytes, 0x2ef1_cef6_c960_9f27);
+    assert_eq!(
+        SegmentHeader::decode(bytes[..].try_into().unwrap()),
+        Ok(head)
+    );
+}
+
+#[test]
+fn a_group() {
+    let mut bytes = vec![0; group::HEADER_BYTES];
+    entry::put_entry(2, TenantId(5), b"payload", &mut bytes);
+    let header = GroupHeader {
+        stored: Timestamp(9),
+        previous_chain: 8,
+        payload_bytes: 31,
+        entries: 1,
+        ..GroupHeader::new(ShardId(3), GroupNumber(4))
+    };
+    let chain = header.seal(0x1122, &mut bytes);
+    check(&bytes, 0x370b_b4e8_5891_bf83);
+    assert_eq!(GroupHeader::decode(&bytes), Some((header, 0x1122)));
+    assert_eq!(header.verify(&bytes), Some(chain));
+    let mut other = bytes[..group::HEADER_BYTES + 31].to_vec();
+    assert_eq!(
+        header.seal(0x3344, &mut other),
+        chain,
+        "the chain does not know the salt"
+    );
+    assert!(
+        other[..8] == bytes[..8] && other[16..] == bytes[16..],
+        "nor do the checksums"
+    );
+}
+
+#[test]
+fn a_sidecar() {
+    let header = SidecarHeader {
+        shard: ShardId(3),
+        segment: 7,
+        salt: 0x1122,
+        last_group: GroupNumber(4),
+        chain: 8,
+        last_stored: Timestamp(10),
+        stored_base: Timestamp(9),
+        end: 4_096,
+    };
+    let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
+    let line = Line {
+        topic,
+        queue,
+        first,
+        file_offset: 0,
+        count: 600,
+    };
+    let entries: Vec<_> = (0..600)
+        .map(|at| IndexEntry {
+            offset: 512 + at * 100,
+            bytes: 100,
+            stored_delta_ms: at / 300,
+        })
+        .collect();
+    let (bytes, offsets) = sidecar::encode(&header, &[(line, &entries)]);
+    assert_eq!(offsets, [160]);
+    check(&bytes, 0x0055_a842_5620_4210);
+}
+
+#[test]
+fn a_checkpoint() {
+    let saved = Checkpoint {
+        shard: ShardId(3),
+        segment: 7,
+        offset: 4_096,
+        group: GroupNumber(4),
+        chain: 8,
+        stored: Timestamp(9),
+        state: Bytes::from_static(b"state"),
+    };
+    let bytes = saved.encode();
+    check(&bytes, 0x209a_8b66_0448_e7ab);
+    assert_eq!(Checkpoint::decode(&bytes), Ok(saved));
+}

@@ -1,0 +1,373 @@
+//! The sidecar of a sealed segment: its queue index, derived from it and so rebuilt when damaged.
+//!
+//! ```text
+//! offset size field
+//!      0    8 magic           "YARDIDX\n"
+//!      8    2 version         1
+//!     10    2 shard
+//!     12    4 segment
+//!     16    8 salt            of the segment
+//!     24    8 last_group      of the segment
+//!     32    8 chain           of that group
+//!     40    8 last_stored_ms  of that group
+//!     48    8 stored_base_ms  of the first group
+//!     56    8 end             byte after the last group
+//!     64    8 file_bytes
+//!     72    4 queues          lines of the directory
+//!     76    4 directory_crc   CRC32C of the directory
+//!     80   44 reserved        0
+//!    124    4 crc             CRC32C of bytes 0..124
+//!    128    . directory       one line for a queue, by topic and queue:
+//!      0    4   topic
+//!      4    4   queue
+//!      8    8   first         offset of the queue's first record in this segment
+//!     16    8   file_offset   of its first block
+//!     24    4   count         records of the queue in this segment
+//!     28    4   reserved      0
+//!      .    . blocks          of each queue in turn, 512 entries but for the last of a queue:
+//!      0    .   entries       one for a record:
+//!      0    4     offset      of the record in the segment
+//!      4    4     bytes       of the record
+//!      8    4     stored_ms   since stored_base_ms
+//!      .    4   crc           CRC32C of (segment, topic, queue: u32; first of the block: u64;
+//!                             stored_base_ms: u64) and the entries
+//! ```
+use bytes::Bytes;
+use yard_wire::codec::Malformed;
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId};
+
+use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
+
+/// Bytes before the directory.
+pub const HEADER_BYTES: usize = 128;
+/// Bytes of a line of the directory.
+pub const LINE_BYTES: usize = 32;
+/// Bytes of an entry.
+pub const ENTRY_BYTES: usize = 12;
+/// Entries of a full block.
+pub const BLOCK_ENTRIES: usize = 512;
+const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES + 4;
+const MAGIC: &[u8; 8] = b"YARDIDX\n";
+const CRC_AT: usize = 124;
+
+const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
+const _: () = assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES));
+
+/// Where one record lies in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub(crate) offset: u32,
+    pub(crate) bytes: u32,
+    pub(crate) stored_delta_ms: u32,
+}
+
+/// What a sidecar says about its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SidecarHeader {
+    pub(crate) shard: ShardId,
+    pub(crate) segment: u32,
+    pub(crate) salt: u64,
+    pub(crate) last_group: GroupNumber,
+    pub(crate) chain: u64,
+    pub(crate) last_stored: Timestamp,
+    pub(crate) stored_base: Timestamp,
+    pub(crate) end: u64,
+}
+
+/// One queue of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    pub(crate) first: QueueOffset,
+    pub(crate) file_offset: u64,
+    pub(crate) count: u32,
+}
+
+/// Bytes of the blocks of a queue with so many entries.
+fn blocks_bytes(count: u64) -> u64 {
+    debug_assert!(count <= u64::from(u32::MAX), "a line counts in 32 bits");
+    count * ENTRY_BYTES as u64 + count.div_ceil(BLOCK_ENTRIES as u64) * 4
+}
+
+/// Encodes a sidecar; `queues` come by topic and queue, their `file_offset` is ignored. Returns
+/// the file and the file offset of each queue.
+pub(crate) fn encode(
+    header: &SidecarHeader,
+    queues: &[(Line, &[IndexEntry])],
+) -> (Bytes, Vec<u64>) {
+    let mut file_offset = (HEADER_BYTES + queues.len() * LINE_BYTES) as u64;
+    let mut offsets = Vec::with_capacity(queues.len());
+    let mut out = vec![0; HEADER_BYTES];
+    for (line, entries) in queues {
+        assert_eq!(
+            line.count as usize,
+            entries.len(),
+            "the directory counts the entries"
+        );
+        let mut bytes = [0; LINE_BYTES];
+        put(&mut bytes, 0, &line.topic.0.to_le_bytes());
+        put(&mut bytes, 4, &u32::from(line.queue.0).to_le_bytes());
+        put(&mut bytes, 8, &line.first.0.to_le_bytes());
+        put(&mut bytes, 16, &file_offset.to_le_bytes());
+        put(&mut bytes, 24, &line.count.to_le_bytes());
+        out.extend_from_slice(&bytes);
+        offsets.push(file_offset);
+        file_offset += blocks_bytes(line.count.into());
+    }
+    let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+    out.reserve_exact(file_offset as usize - out.len());
+    for (line, entries) in queues {
+        put_blocks(header, line, entries, &mut out);
+    }
+    assert_eq!(
+        out.len() as u64,
+        file_offset,
+        "the blocks are as long as the directory says"
+    );
+    put(&mut out, 0, MAGIC);
+    put(&mut out, 8, &VERSION.to_le_bytes());
+    put(&mut out, 10, &header.shard.0.to_le_bytes());
+    put(&mut out, 12, &header.segment.to_le_bytes());
+    put(&mut out, 16, &header.salt.to_le_bytes());
+    put(&mut out, 24, &header.last_group.0.to_le_bytes());
+    put(&mut out, 32, &header.chain.to_le_bytes());
+    put(&mut out, 40, &header.last_stored.0.to_le_bytes());
+    put(&mut out, 48, &header.stored_base.0.to_le_bytes());
+    put(&mut out, 56, &header.end.to_le_bytes());
+    put(&mut out, 64, &file_offset.to_le_bytes());
+    put(&mut out, 72, &(queues.len() as u32).to_le_bytes());
+    put(&mut out, 76, &directory_crc.to_le_bytes());
+    let crc = crc32c::crc32c(&out[..CRC_AT]);
+    put(&mut out, CRC_AT, &crc.to_le_bytes());
+    (Bytes::from(out), offsets)
+}
+
+fn put_blocks(header: &SidecarHeader, line: &Line, entries: &[IndexEntry], out: &mut Vec<u8>) {
+    assert!(!entries.is_empty(), "a line is for a queue with records");
+    assert!(
+        line.count as usize == entries.len(),
+        "the directory counts the entries"
+    );
+    let mut first = line.first.0;
+    for block in entries.chunks(BLOCK_ENTRIES) {
+        let start = out.len();
+        for entry in block {
+            out.extend_from_slice(&entry.offset.to_le_bytes());
+            out.extend_from_slice(&entry.bytes.to_le_bytes());
+            out.extend_from_slice(&entry.stored_delta_ms.to_le_bytes());
+        }
+        let identity = BlockIdentity {
+            segment: header.segment,
+            topic: line.topic,
+            queue: line.queue,
+            first: QueueOffset(first),
+            stored_base: header.stored_base,
+        };
+        let crc = identity.crc(&out[start..]);
+        out.extend_from_slice(&crc.to_le_bytes());
+        first += block.len() as u64;
+    }
+}
+
+/// What a block is about; its checksum covers this too, so a block read from the wrong place is
+/// noticed.
+struct BlockIdentity {
+    segment: u32,
+    topic: TopicId,
+    queue: QueueIndex,
+    first: QueueOffset,
+    stored_base: Timestamp,
+}
+
+impl BlockIdentity {
+    fn crc(&self, entries: &[u8]) -> u32 {
+        debug_assert!(entries.len().is_multiple_of(ENTRY_BYTES), "whole entries");
+        let mut bytes = [0; 28];
+        put(&mut bytes, 0, &self.segment.to_le_bytes());
+        put(&mut bytes, 4, &self.topic.0.to_le_bytes());
+        put(&mut bytes, 8, &u32::from(self.queue.0).to_le_bytes());
+        put(&mut bytes, 12, &self.first.0.to_le_bytes());
+        put(&mut bytes, 20, &self.stored_base.0.to_le_bytes());
+        crc32c::crc32c_append(crc32c::crc32c(&bytes), entries)
+    }
+}
+
+/// Reads the head of a sidecar; returns it with the bytes of the directory and of the file.
+pub(crate) fn decode_header(
+    bytes: &[u8; HEADER_BYTES],
+) -> Result<(SidecarHeader, DirectorySpan), HeadError> {
+    if &bytes[..8] != MAGIC || u32_at(bytes, CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
+        return Err(HeadError::Damaged);
+    }
+    if u16_at(bytes, 8) != VERSION {
+        return Err(HeadError::Version(u16_at(bytes, 8)));
+    }
+    let header = SidecarHeader {
+        shard: ShardId(u16_at(bytes, 10)),
+        segment: u32_at(bytes, 12),
+        salt: u64_at(bytes, 16),
+        last_group: GroupNumber(u64_at(bytes, 24)),
+        chain: u64_at(bytes, 32),
+        last_stored: Timestamp(u64_at(bytes, 40)),
+        stored_base: Timestamp(u64_at(bytes, 48)),
+        end: u64_at(bytes, 56),
+    };
+    let span = DirectorySpan {
+        file_bytes: u64_at(bytes, 64),
+        lines: u32_at(bytes, 72) as usize,
+        crc: u32_at(bytes, 76),
+    };
+    Ok((header, span))
+}
+
+/// Size and checksum of a directory.
+pub(crate) struct DirectorySpan {
+    pub(crate) file_bytes: u64,
+    pub(crate) lines: usize,
+    crc: u32,
+}
+
+impl DirectorySpan {
+    /// Reads the lines of the directory; `None` when they are damaged.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Option<Vec<Line>> {
+        if bytes.len() != self.lines * LINE_BYTES || crc32c::crc32c(bytes) != self.crc {
+            return None;
+        }
+        let line = |bytes: &[u8]| {
+            let queue = u16::try_from(u32_at(bytes, 4)).ok()?;
+            Some(Line {
+                topic: TopicId(u32_at(bytes, 0)),
+                queue: QueueIndex(queue),
+                first: QueueOffset(u64_at(bytes, 8)),
+                file_offset: u64_at(bytes, 16),
+                count: u32_at(bytes, 24),
+            })
+        };
+        bytes.chunks_exact(LINE_BYTES).map(line).collect()
+    }
+}
+
+/// Index entries to be read from a sidecar: whole blocks that hold the wanted ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexRead {
+    /// The sealed segment.
+    pub segment: u32,
+    /// Where to begin reading in the sidecar.
+    pub file_offset: u64,
+    /// How many bytes to read.
+    pub bytes: u32,
+    topic: TopicId,
+    queue: QueueIndex,
+    stored_base: Timestamp,
+    /// Entries of the queue in the segment before the first block.
+    before: u32,
+    /// Queue offset of the first entry of the first block.
+    first: QueueOffset,
+    /// Entries in the blocks.
+    entries: u32,
+    /// Entries before the first wanted one.
+    skip: u32,
+    /// Entries wanted.
+    count: u32,
+}
+
+impl IndexRead {
+    /// Which blocks hold the entries `from` and the `count` - 1 after it, as far as the line
+    /// of the directory reaches.
+    pub(crate) fn plan(
+        segment: u32,
+        stored_base: Timestamp,
+        line: &Line,
+        from: QueueOffset,
+        count: u32,
+    ) -> Self {
+        assert!(
+            from >= line.first && count > 0,
+            "the queue's span holds the offset"
+        );
+        let skip = u32::try_from(from.0 - line.first.0).expect("a span counts in 32 bits");
+        assert!(skip < line.count, "the queue's span holds the offset");
+        let count = count.min(line.count - skip);
+        let block = BLOCK_ENTRIES as u32;
+        let begin = skip / block * block;
+        let end = (skip + count).next_multiple_of(block).min(line.count);
+        let at = u64::from(begin / block) * BLOCK_BYTES as u64;
+        let bytes = blocks_bytes(u64::from(end - begin));
+        Self {
+            segment,
+            file_offset: line.file_offset + at,
+            bytes: u32::try_from(bytes).expect("a span of index entries is below 4 GiB"),
+            topic: line.topic,
+            queue: line.queue,
+            stored_base,
+            before: begin,
+            first: QueueOffset(line.first.0 + u64::from(begin)),
+            entries: end - begin,
+            skip: skip - begin,
+            count,
+        }
+    }
+
+    /// Reads the places out of the bytes that were read.
+    ///
+    /// # Errors
+    /// [`Malformed`] when a block is damaged or not the one that was wanted.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Vec<RecordPlace>, Malformed> {
+        if bytes.len() != self.bytes as usize {
+            let (wanted, left) = (self.bytes.into(), bytes.len() as u64);
+            return Err(Malformed::Short { wanted, left });
+        }
+        let mut places = Vec::with_capacity(self.count as usize);
+        let (mut first, mut left, mut skip) = (self.first.0, self.entries, self.skip as usize);
+        for block in bytes.chunks(BLOCK_BYTES) {
+            let count = left.min(BLOCK_ENTRIES as u32);
+            let (entries, crc) = block.split_at(count as usize * ENTRY_BYTES);
+            let identity = BlockIdentity {
+                segment: self.segment,
+                topic: self.topic,
+                queue: self.queue,
+                first: QueueOffset(first),
+                stored_base: self.stored_base,
+            };
+            if identity.crc(entries) != u32_at(crc, 0) {
+                return Err(Malformed::Checksum {
+                    what: "block of the queue index",
+                });
+            }
+            let wanted = self.count as usize - places.len();
+            let wanted = entries.chunks_exact(ENTRY_BYTES).skip(skip).take(wanted);
+            places.extend(wanted.map(|entry| self.place(entry)));
+            skip = 0;
+            first += u64::from(count);
+            left -= count;
+        }
+        assert_eq!(
+            (places.len(), left),
+            (self.count as usize, 0),
+            "the plan counted the entries"
+        );
+        Ok(places)
+    }
+
+    /// The queue, and which of its records in the segment are wanted: for a search in the segment
+    /// itself.
+    pub(crate) fn wanted(&self) -> (TopicId, QueueIndex, std::ops::Range<u32>) {
+        assert!(
+            self.skip + self.count <= self.entries,
+            "the blocks hold what is wanted"
+        );
+        let begin = self.before + self.skip;
+        (self.topic, self.queue, begin..begin + self.count)
+    }
+
+    fn place(&self, entry: &[u8]) -> RecordPlace {
+        debug_assert_eq!(entry.len(), ENTRY_BYTES, "one entry");
+        RecordPlace {
+            segment: self.segment,
+            offset: u32_at(entry, 0),
+            bytes: u32_at(entry, 4),
+            stored: self.stored_base.plus_ms(u32_at(entry, 8).into()),
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The queue index: where each record of each queue lies, in memory for segments that are being
+//! written, in a sidecar for sealed ones.
+//!
+//! ```text
+//!   (topic, queue) ──► Queue: next, committed
+//!                      spans:  segment 0   segment 3   segment 4
+//!                              in sidecar  in sidecar  in memory: [offset, bytes, stored]*
+//! ```
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
+
+use crate::format::sidecar::{self, IndexEntry, IndexRead, Line, SidecarHeader};
+
+/// Names a queue inside the index; never shown outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(u32);
+
+/// What the index says about a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// Consecutive records from the one asked for on: at least one, at most as many as asked.
+    Places(Vec<RecordPlace>),
+    /// As above, but the entries must be read first.
+    Read(IndexRead),
+    /// Nothing is committed at or after the offset.
+    End,
+    /// The offset is below the oldest of the queue, which this is.
+    Below(QueueOffset),
+}
+
+enum Held {
+    Memory(Vec<IndexEntry>),
+    Sidecar { file_offset: u64, count: u32 },
+}
+
+/// The records of one queue in one segment.
+struct Span {
+    segment: u32,
+    first: u64,
+    held: Held,
+}
+
+impl Span {
+    fn count(&self) -> u64 {
+        match &self.held {
+            Held::Memory(entries) => entries.len() as u64,
+            Held::Sidecar { count, .. } => u64::from(*count),
+        }
+    }
+}
+
+struct Queue {
+    topic: TopicId,
+    queue: QueueIndex,
+    /// Offset of the next record that is appended.
+    next: u64,
+    /// Offset after the newest durable record.
+    committed: u64,
+    /// Which walk touched the queue last, and what it noted.
+    mark: (u64, u32),
+    /// In order of segments and of offsets, without gaps.
+    spans: Vec<Span>,
+}
+
+impl Queue {
+    fn indexed(&self) -> u64 {
+        self.spans
+            .last()
+            .map_or(0, |span| span.first + span.count())
+    }
+
+    fn first(&self) -> u64 {
+        self.spans.first().map_or(0, |span| span.first)
+    }
+
+    fn line(&self, span: &Span) -> Line {
+        let (file_offset, count) = match &span.held {
+            Held::Memory(entries) => (0, entries.len() as u32),
+            Held::Sidecar { file_offset, count } => (*file_offset, *count),
+        };
+        let first = QueueOffset(span.first);
+        Line {
+            topic: self.topic,
+            queue: self.queue,
+            first,
+            file_offset,
+            count,
+        }
+    }
+}
+
+/// A directory that does not continue the queues as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap;
+
+/// Every queue of a shard.
+#[derive(Default)]
+pub(crate) struct QueueIndexes {
+    slots: BTreeMap<(TopicId, QueueIndex), Slot>,
+    queues: Vec<Queue>,
+    /// Time of the first group of each segment.
+    stored_bases: BTreeMap<u32, Timestamp>,
+    last: Option<Slot>,
+    walk: u64,
+}
+
+impl QueueIndexes {
+    /// The slot of a queue, made when it is new.
+    pub(crate) fn slot(&mut self, topic: TopicId, queue: QueueIndex) -> Slot {
+        // Records of one queue come in runs.
+        if let Some(slot) = self.last {
+            let found = &self.queues[slot.0 as usize];
+            if found.topic == topic && found.queue == queue {
+                return slot;
+            }
+        }
+        let fresh = Slot(u32::try_from(self.queues.len()).expect("topics bound the queues"));
+        let slot = *self.slots.entry((topic, queue)).or_insert(fresh);
+        if slot == fresh {
+            let (mark, spans) = ((0, 0), Vec::new());
+            self.queues.push(Queue {
+                topic,
+                queue,
+                next: 0,
+                committed: 0,
+                mark,
+                spans,
+            });
+        }
+        self.last = Some(slot);
+        slot
+    }
+
+    /// Begins a walk over queues; see [`Self::note`].
+    pub(crate) fn begin_walk(&mut self) {
+        self.walk += 1;
+    }
+
+    /// What this walk noted for the queue; notes `value` when it is here for the first time.
+    pub(crate) fn note(&mut self, slot: Slot, value: u32) -> Option<u32> {
+        let queue = &mut self.queues[slot.0 as usize];
+        if queue.mark.0 == self.walk {
+            return Some(queue.mark.1);
+        }
+        queue.mark = (self.walk, value);
+        None
+    }
+
+    /// Gives the next record of the queue its offset.
+    pub(crate) fn assign(&mut self, slot: Slot) -> QueueOffset {
+        let queue = &mut self.queues[slot.0 as usize];
+        assert!(
+            queue.next >= queue.committed,
+            "what is durable was assigned"
+        );
+        queue.next += 1;
+        QueueOffset(queue.next - 1)
+    }
+
+    /// A segment begins with a group of this time.
+    pub(crate) fn begin_segment(&mut self, segment: u32, stored: Timestamp) {
+        let before = self.stored_bases.insert(segment, stored);
+        assert!(before.is_none(), "a segment begins once");
+        let last = self.stored_bases.last_key_value();
+        assert_eq!(
+            last.map(|(last, _)| *last),
+            Some(segment),
+            "segments begin in order"
+        );
+    }
+
+    /// Time of the first group of a segment that has one.
+    pub(crate) fn stored_base(&self, segment: u32) -> Option<Timestamp> {
+        self.stored_bases.get(&segment).copied()
+    }
+
+    /// Adds the next assigned record of the queue that is not yet indexed.
+    pub(crate) fn add(&mut self, slot: Slot, segment: u32, entry: IndexEntry) {
+        let queue = &mut self.queues[slot.0 as usize];
+        let first = queue.indexed();
+        assert!(
+            first < queue.next,
+            "a record is assigned before it is indexed"
+        );
+        let last = queue.spans.last().map_or(0, |span| span.segment);
+        assert!(
+            last <= segment,
+            "records are indexed in the order of the log"
+        );
+        match queue.spans.last_mut() {
+            Some(Span {
+                segment: last,
+                held: Held::Memory(entries),
+                ..
+            }) if *last == segment => {
+                entries.push(entry);
+            }
+            Some(_) | None => {
+                let held = Held::Memory(vec![entry]);
+                queue.spans.push(Span {
+                    segment,
+                    first,
+                    held,
+                });
+            }
+        }
+    }
+
+    /// Everything indexed of the queue is durable; returns its new end.
+    pub(crate) fn commit(&mut self, slot: Slot) -> (TopicId, QueueIndex, QueueOffset) {
+        let queue = &mut self.queues[slot.0 as usize];
+        let end = queue.indexed();
+        assert!(
+            end >= queue.committed && end <= queue.next,
+            "a commit goes forward"
+        );
+        queue.committed = end;
+        (queue.topic, queue.queue, QueueOffset(end))
+    }
+
+    /// Everything indexed of every queue is durable: at the end of a recovery.
+    pub(crate) fn commit_all(&mut self) {
+        for queue in &mut self.queues {
+            assert_eq!(
+                queue.indexed(),
+                queue.next,
+                "a recovery indexes what it assigns"
+            );
+            queue.committed = queue.next;
+        }
+    }
+
+    /// The sidecar of a segment whose entries are in memory, with the file offset of each queue.
+    pub(crate) fn encode(&self, header: &SidecarHeader) -> (Bytes, Vec<(Slot, u64)>) {
+        let mut slots = Vec::new();
+        let mut lines = Vec::new();
+        for slot in self.slots.values() {
+            let queue = &self.queues[slot.0 as usize];
+            let Some(span) = find(&queue.spans, header.segment) else {
+                continue;
+            };
+            let Held::Memory(entries) = &queue.spans[span].held else {
+                unreachable!("the entries of a segment are in memory until its sidecar is written")
+            };
+            slots.push(*slot);
+            lines.push((queue.line(&queue.spans[span]), entries.as_slice()));
+        }
+        let (bytes, offsets) = sidecar::encode(header, &lines);
+        (bytes, slots.into_iter().zip(offsets).collect())
+    }
+
+    /// The sidecar is durable: its entries leave the memory.
+    pub(crate) fn leave_memory(&mut self, segment: u32, places: &[(Slot, u64)]) {
+        for (slot, file_offset) in places {
+            let spans = &mut self.queues[slot.0 as usize].spans;
+            let span = find(spans, segment).expect("the sidecar was made from this index");
+            let count = spans[span].count() as u32;
+            spans[span].held = Held::Sidecar {
+                file_offset: *file_offset,
+                count,
+            };
+        }
+    }
+
+    /// Takes over the directory of the sidecar of the next segment; changes nothing when it does
+    /// not continue the queues.
+    pub(crate) fn load(&mut self, header: &SidecarHeader, lines: &[Line]) -> Result<(), Gap> {
+        let sorted = lines.is_sorted_by(|a, b| (a.topic, a.queue) < (b.topic, b.queue));
+        for line in lines {
+            let next = self
+                .slots
+                .get(&(line.topic, line.queue))
+                .map_or(0, |slot| self.queues[slot.0 as usize].next);
+            if line.first.0 != next || line.count == 0 {
+                return Err(Gap);
+            }
+        }
+        if !sorted {
+            return Err(Gap);
+        }
+        self.begin_segment(header.segment, header.stored_base);
+        for line in lines {
+            let slot = self.slot(line.topic, line.queue);
+            let queue = &mut self.queues[slot.0 as usize];
+            let held = Held::Sidecar {
+                file_offset: line.file_offset,
+                count: line.count,
+            };
+            queue.spans.push(Span {
+                segment: header.segment,
+                first: line.first.0,
+                held,
+            });
+            queue.next += u64::from(line.count);
+            assert_eq!(
+                queue.indexed(),
+                queue.next,
+                "the directory continues the queue"
+            );
+        }
+        Ok(())
+    }
+
+    /// Where up to `count` committed records of the queue are, from `from` on.
+    pub(crate) fn locate(
+        &self,
+        topic: TopicId,
+        queue: QueueIndex,
+        from: QueueOffset,
+        count: u32,
+    ) -> Located {
+        let Some(queue) = self.get(topic, queue) else {
+            return Located::End;
+        };
+        if from.0 < queue.first() {
+            return Located::Below(QueueOffset(queue.first()));
+        }
+        if from.0 >= queue.committed || count == 0 {
+            return Located::End;
+        }
+        let span = queue.spans.partition_point(|span| span.first <= from.0) - 1;
+        let span = &queue.spans[span];
+        let base = self
+            .stored_base(span.segment)
+            .expect("a segment with records has begun");
+        let count = u64::from(count).min(queue.committed - from.0) as u32;
+        match &span.held {
+            Held::Sidecar { .. } => {
+                let line = queue.line(span);
+                Located::Read(IndexRead::plan(span.segment, base, &line, from, count))
+            }
+            Held::Memory(entries) => {
+                let wanted = entries.iter().skip((from.0 - span.first) as usize);
+                let place = |entry: &IndexEntry| RecordPlace {
+                    segment: span.segment,
+                    offset: entry.offset,
+                    bytes: entry.bytes,
+                    stored: base.plus_ms(entry.stored_delta_ms.into()),
+                };
+                Located::Places(wanted.take(count as usize).map(place).collect())
+            }
+        }
+    }
+
+    fn get(&self, topic: TopicId, queue: QueueIndex) -> Option<&Queue> {
+        self.slots
+            .get(&(topic, queue))
+            .map(|slot| &self.queues[slot.0 as usize])
+    }
+
+    /// Oldest offset and committed end of a queue; both 0 when nothing was ever stored in it.
+    pub(crate) fn span(&self, topic: TopicId, queue: QueueIndex) -> (QueueOffset, QueueOffset) {
+        self.get(topic, queue)
+            .map_or((QueueOffset(0), QueueOffset(0)), |queue| {
+                (QueueOffset(queue.first()), QueueOffset(queue.committed))
+            })
+    }
+
+    /// Offset that the next record of a queue gets.
+    pub(crate) fn next(&self, topic: TopicId, queue: QueueIndex) -> QueueOffset {
+        QueueOffset(self.get(topic, queue).map_or(0, |queue| queue.next))
+    }
+
+    /// Every queue in order, with its oldest offset and its committed end.
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset, QueueOffset)> + '_ {
+        self.slots.iter().map(|((topic, queue), slot)| {
+            let found = &self.queues[slot.0 as usize];
+            (
+                *topic,
+                *queue,
+                QueueOffset(found.first()),
+                QueueOffset(found.committed),
+            )
+        })
+    }
+
+    /// Records that are durable.
+    pub(crate) fn messages(&self) -> u64 {
+        self.queues
+            .iter()
+            .map(|queue| queue.committed - queue.first())
+            .sum()
+    }
+}
+
+fn find(spans: &[Span], segment: u32) -> Option<usize> {
+    spans
+        .binary_search_by_key(&segment, |span| span.segment)
+        .ok()
+}

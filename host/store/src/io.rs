@@ -1,0 +1,155 @@
+//! What the store wants of the disk, what came of it, and the one place that does it.
+//!
+//! ```text
+//!   close_group ──► WriteGroup ──► Written ──► SyncGroup ──► Synced ──► the group is committed
+//!               └─► (roll) WriteIndex, PrepareSegment of the segment after
+//!   checkpoint  ──► (once its group is synced) WriteCheckpoint
+//! ```
+//!
+//! `WriteGroup` and `SyncGroup` come one at a time and in order. The others may be done by another
+//! thread, in any order and as late as it likes.
+use std::io;
+
+use bytes::Bytes;
+use yard_wire::GroupNumber;
+
+use crate::disk::{Disk, FileName};
+
+/// Something to do on the disk of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Write a closed group.
+    WriteGroup {
+        /// Number of the group.
+        group: GroupNumber,
+        /// Segment that it goes to.
+        segment: u32,
+        /// Byte offset in the segment's file.
+        offset: u32,
+        /// The group, from header to padding.
+        bytes: Bytes,
+    },
+    /// Make a written group durable.
+    SyncGroup {
+        /// Number of the group.
+        group: GroupNumber,
+        /// Segment that holds it.
+        segment: u32,
+    },
+    /// Create a segment, zeroed ahead.
+    PrepareSegment {
+        /// Number of the segment.
+        segment: u32,
+        /// Its header.
+        header: Bytes,
+        /// Bytes of the whole file.
+        bytes: u64,
+    },
+    /// Write the queue index of a sealed segment.
+    WriteIndex {
+        /// Number of the segment.
+        segment: u32,
+        /// The whole file.
+        bytes: Bytes,
+    },
+    /// Replace the checkpoint.
+    WriteCheckpoint {
+        /// The whole file.
+        bytes: Bytes,
+    },
+}
+
+/// What came of an [`Io`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDone {
+    /// The group is in the page cache.
+    Written {
+        /// Number of the group.
+        group: GroupNumber,
+    },
+    /// The group is durable.
+    Synced {
+        /// Number of the group.
+        group: GroupNumber,
+    },
+    /// The group could not be written or synced: the log is fenced.
+    Failed {
+        /// Number of the group.
+        group: GroupNumber,
+    },
+    /// The segment can be written to.
+    Prepared {
+        /// Number of the segment.
+        segment: u32,
+    },
+    /// The segment could not be created.
+    PrepareFailed {
+        /// Number of the segment.
+        segment: u32,
+        /// For lack of space.
+        no_space: bool,
+    },
+    /// The index of the segment is durable.
+    IndexWritten {
+        /// Number of the segment.
+        segment: u32,
+    },
+    /// The index could not be written; it stays in memory.
+    IndexFailed {
+        /// Number of the segment.
+        segment: u32,
+    },
+    /// The checkpoint is durable.
+    CheckpointWritten,
+    /// The checkpoint could not be written; the one before stays.
+    CheckpointFailed,
+}
+
+/// Does one I/O, blocking, and says what came of it.
+#[must_use]
+pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
+    match io {
+        Io::WriteGroup {
+            group,
+            segment,
+            offset,
+            bytes,
+        } => match disk.write_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
+            Ok(()) => IoDone::Written { group: *group },
+            Err(_) => IoDone::Failed { group: *group },
+        },
+        Io::SyncGroup { group, segment } => match disk.sync(FileName::Segment(*segment)) {
+            Ok(()) => IoDone::Synced { group: *group },
+            Err(_) => IoDone::Failed { group: *group },
+        },
+        Io::PrepareSegment {
+            segment,
+            header,
+            bytes,
+        } => match disk.create_segment(FileName::Segment(*segment), header, *bytes, *bytes) {
+            Ok(()) => IoDone::Prepared { segment: *segment },
+            Err(error) => {
+                let no_space = is_no_space(&error);
+                IoDone::PrepareFailed {
+                    segment: *segment,
+                    no_space,
+                }
+            }
+        },
+        Io::WriteIndex { segment, bytes } => match disk.replace(FileName::Index(*segment), bytes) {
+            Ok(()) => IoDone::IndexWritten { segment: *segment },
+            Err(_) => IoDone::IndexFailed { segment: *segment },
+        },
+        Io::WriteCheckpoint { bytes } => match disk.replace(FileName::Checkpoint, bytes) {
+            Ok(()) => IoDone::CheckpointWritten,
+            Err(_) => IoDone::CheckpointFailed,
+        },
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

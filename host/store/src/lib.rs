@@ -1,0 +1,49 @@
+//! The commit log of one shard: formats, groups, queue index and recovery, as bookkeeping that
+//! emits I/O and receives its results.
+//!
+//! ```text
+//!              append             close_group          Written, Synced
+//!   entries ───────────► gather ──────────────► group ─────────────────► durable
+//!                                                 │                        │
+//!   log-0000000000   log-0000000001               ▼                        ▼
+//!   ┌──────────────┐ ┌──────────────────────────────┐              queue index: (topic, queue,
+//!   │ header       │ │ header                       │              offset) ──► place in the log
+//!   │ group 0      │ │ group 812                    │              in memory for the active
+//!   │ …            │ │ group 813 ◄── being written  │              segment, in idx-0000000000
+//!   │ group 811    │ │ zeros                        │              for sealed ones
+//!   └──────────────┘ └──────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - No clock, no threads, no I/O but below [`disk`]: time is an argument, [`io::perform`] does
+//!   what [`Store`] emits, wherever it is called.
+//! - Group n + 1 is written after group n was synced. So a valid later group proves that an
+//!   invalid one was durable: that is corruption, refused and never cut off. Anything else at the
+//!   end is a torn tail, zeroed when the log is opened.
+//! - A queue's records have consecutive offsets; the index holds each exactly once.
+//! - Nothing is located before it is durable. After a failed write or sync nothing becomes so.
+//! - The index and the checkpoint are derived: lost or damaged, they are made again from the log.
+//!
+//! Start reading at [`io`], then [`Store`], [`recover`] and FORMAT.md.
+#![deny(missing_docs)]
+
+pub mod config;
+pub mod disk;
+pub mod error;
+pub mod format;
+mod index;
+pub mod io;
+pub mod read;
+pub mod recover;
+mod store;
+
+pub use config::StoreConfig;
+pub use disk::{Disk, FileName};
+pub use error::{AppendError, OpenError, ReadError};
+pub use format::checkpoint::Checkpoint;
+pub use format::entry::BATCH;
+pub use format::sidecar::IndexRead;
+pub use index::Located;
+pub use io::{Io, IoDone};
+pub use recover::{Opened, Recovered, Repair};
+pub use store::{Appended, DoneReport, LogState, Store, StoreStats};

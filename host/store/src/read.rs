@@ -1,0 +1,183 @@
+//! Reading records and index entries, by whichever thread: nothing of the store is needed.
+use std::io;
+
+use bytes::Bytes;
+use yard_wire::RecordPlace;
+use yard_wire::codec::Malformed;
+use yard_wire::record::Record;
+
+use crate::disk::{Disk, FileName};
+use crate::error::ReadError;
+use crate::format::segment::SegmentHeader;
+use crate::format::sidecar::IndexRead;
+use crate::format::{entry, group, segment};
+use crate::recover::scan::SegmentReader;
+
+/// Bytes between two records that are read along rather than by another call.
+const GAP_BYTES_MAX: u32 = 16 << 10;
+/// Bytes of one call, unless a single record is larger.
+const CALL_BYTES_MAX: u32 = 1 << 20;
+
+/// Reads the records at these places, in their order, and checks each one.
+///
+/// # Errors
+/// [`ReadError`] for the first that cannot be read or is damaged.
+pub fn records(disk: &dyn Disk, places: &[RecordPlace]) -> Result<Vec<Bytes>, ReadError> {
+    let mut records = Vec::with_capacity(places.len());
+    let mut rest = places;
+    while !rest.is_empty() {
+        let (run, after) = rest.split_at(run_length(rest));
+        read_run(disk, run, &mut records)?;
+        rest = after;
+    }
+    assert_eq!(records.len(), places.len(), "one record for each place");
+    Ok(records)
+}
+
+/// How many of the places, at least one, are read by one call.
+fn run_length(places: &[RecordPlace]) -> usize {
+    assert!(!places.is_empty(), "a run has a first place");
+    let first = places[0];
+    let mut end = u64::from(first.offset) + u64::from(first.bytes);
+    let mut count = 1;
+    for place in &places[1..] {
+        let offset = u64::from(place.offset);
+        let reach = offset + u64::from(place.bytes);
+        // Places need not be in order: what is delivered again may lie before what is new.
+        let gap = offset.checked_sub(end).filter(|_| place.segment == first.segment);
+        let near = gap.is_some_and(|gap| gap <= u64::from(GAP_BYTES_MAX));
+        if !near || reach - u64::from(first.offset) > u64::from(CALL_BYTES_MAX) {
+            break;
+        }
+        end = reach;
+        count += 1;
+    }
+    count
+}
+
+fn read_run(
+    disk: &dyn Disk,
+    run: &[RecordPlace],
+    records: &mut Vec<Bytes>,
+) -> Result<(), ReadError> {
+    let (first, last) = (run[0], run[run.len() - 1]);
+    assert!(first.offset <= last.offset, "a run goes forward");
+    let name = FileName::Segment(first.segment);
+    let bytes = (last.offset - first.offset) as usize + last.bytes as usize;
+    let mut buffer = vec![0; bytes];
+    let offset = u64::from(first.offset);
+    disk.read_at(name, offset, &mut buffer)
+        .map_err(|source| ReadError::Disk {
+            name,
+            offset,
+            source,
+        })?;
+    let buffer = Bytes::from(buffer);
+    for place in run {
+        let begin = (place.offset - first.offset) as usize;
+        let bytes = buffer.slice(begin..begin + place.bytes as usize);
+        let record = Record::parse(bytes).map_err(|why| ReadError::Damaged {
+            name,
+            offset: place.offset.into(),
+            why,
+        })?;
+        records.push(record.bytes().clone());
+    }
+    Ok(())
+}
+
+/// Reads entries of the queue index of a sealed segment. When its sidecar is damaged or gone, the
+/// segment itself is searched, which takes as long as reading it; a damaged sidecar is removed, so
+/// that it is made again when the log is opened.
+///
+/// # Errors
+/// [`ReadError`] when neither can be read.
+pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
+    let name = FileName::Index(read.segment);
+    let offset = read.file_offset;
+    let mut buffer = vec![0; read.bytes as usize];
+    match disk.read_at(name, offset, &mut buffer) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return search(disk, read),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
+        Err(source) => {
+            return Err(ReadError::Disk {
+                name,
+                offset,
+                source,
+            });
+        }
+    }
+    match read.parse(&buffer) {
+        Ok(places) => Ok(places),
+        Err(_) => {
+            disk.remove(name).map_err(|source| ReadError::Disk {
+                name,
+                offset,
+                source,
+            })?;
+            search(disk, read)
+        }
+    }
+}
+
+/// Finds the entries in the segment.
+fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
+    let name = FileName::Segment(read.segment);
+    let failed = |offset| {
+        move |source| ReadError::Disk {
+            name,
+            offset,
+            source,
+        }
+    };
+    let damaged = |offset, why| ReadError::Damaged { name, offset, why };
+    let mut head = [0; segment::HEADER_BYTES];
+    disk.read_at(name, 0, &mut head).map_err(failed(0))?;
+    let head = SegmentHeader::decode(&head).map_err(|_| {
+        damaged(
+            0,
+            Malformed::Checksum {
+                what: "header of a segment",
+            },
+        )
+    })?;
+    let (topic, queue, wanted) = read.wanted();
+    let mut places = Vec::with_capacity(wanted.len());
+    let mut reader = SegmentReader::new(disk, head);
+    let (mut offset, mut seen) = (segment::HEADER_BYTES as u64, 0);
+    while seen < wanted.end {
+        let group = reader.any_group(offset).map_err(failed(offset))?;
+        let group = group.ok_or_else(|| damaged(offset, Malformed::Checksum { what: "group" }))?;
+        let mut rest = group.payload.clone();
+        while !rest.is_empty() {
+            let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
+            let entry = entry::take_entry(&mut rest).map_err(|why| damaged(at, why))?;
+            if entry.kind != entry::BATCH {
+                continue;
+            }
+            for record in entry::batch_records(&entry.payload) {
+                let record = record.map_err(|why| damaged(at, why))?;
+                if (record.topic, record.queue) != (topic, queue) {
+                    continue;
+                }
+                if wanted.contains(&seen) {
+                    places.push(RecordPlace {
+                        segment: read.segment,
+                        offset: (at as usize + entry::HEADER_BYTES) as u32 + record.offset,
+                        bytes: record.bytes,
+                        stored: group.header.stored,
+                    });
+                }
+                seen += 1;
+            }
+        }
+        offset += group.header.total_bytes() as u64;
+    }
+    assert_eq!(
+        places.len(),
+        wanted.len(),
+        "the search stops when all are found"
+    );
+    Ok(places)
+}

@@ -1,0 +1,115 @@
+//! The heads of the segments: which there are, and whether they belong together.
+use yard_wire::LogPos;
+
+use super::Repair;
+use super::scan::{disk_error, holds_groups};
+use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
+use crate::disk::{Disk, FileName};
+use crate::error::{Corrupt, OpenError};
+use crate::format::HeadError;
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
+
+/// Reads the heads of all segments, in order and without a gap. A last one that was never
+/// finished is removed.
+pub(super) fn read_all(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    names: &[FileName],
+    repairs: &mut Vec<Repair>,
+) -> Result<Vec<SegmentHeader>, OpenError> {
+    let number = |name: &FileName| match name {
+        FileName::Segment(segment) => Some(*segment),
+        FileName::Index(_) | FileName::Checkpoint => None,
+    };
+    let numbers: Vec<u32> = names.iter().filter_map(number).collect();
+    let mut heads: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
+    for (index, segment) in numbers.iter().copied().enumerate() {
+        if segment as usize != index {
+            return Err(OpenError::Missing {
+                segment: index as u32,
+            });
+        }
+        match read(disk, config, segment)? {
+            Some(head) => {
+                let base = heads
+                    .last()
+                    .map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                if head.base != base {
+                    let what = "the segment does not follow the one before it";
+                    return Err(Corrupt {
+                        segment,
+                        offset: 0,
+                        what,
+                    }
+                    .into());
+                }
+                heads.push(head);
+            }
+            None => {
+                let name = FileName::Segment(segment);
+                let bytes = disk.len(name).map_err(disk_error(name))?;
+                let last = index + 1 == numbers.len();
+                let sealed = names.contains(&FileName::Index(segment));
+                let first = segment == 0 && names.contains(&FileName::Checkpoint);
+                if !last || sealed || first || holds_groups(disk, name, bytes)? {
+                    let what = "the header of the segment";
+                    return Err(Corrupt {
+                        segment,
+                        offset: 0,
+                        what,
+                    }
+                    .into());
+                }
+                disk.remove(name).map_err(disk_error(name))?;
+                repairs.push(Repair::SegmentRemoved { segment });
+            }
+        }
+    }
+    Ok(heads)
+}
+
+/// Reads one head; `None` when it is not there or damaged.
+fn read(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    segment: u32,
+) -> Result<Option<SegmentHeader>, OpenError> {
+    let name = FileName::Segment(segment);
+    let bytes = disk.len(name).map_err(disk_error(name))?;
+    if bytes < HEADER_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut head = [0; HEADER_BYTES];
+    disk.read_at(name, 0, &mut head).map_err(disk_error(name))?;
+    let head = match SegmentHeader::decode(&head) {
+        Ok(head) => head,
+        Err(HeadError::Damaged) => return Ok(None),
+        Err(HeadError::Version(version)) => return Err(OpenError::Version { name, version }),
+    };
+    if head.shard != config.shard {
+        return Err(OpenError::WrongShard {
+            name,
+            shard: head.shard.0,
+        });
+    }
+    let corrupt = |what| {
+        Err(Corrupt {
+            segment,
+            offset: 0,
+            what,
+        }
+        .into())
+    };
+    if head.segment != segment {
+        return corrupt("the header belongs to another segment");
+    }
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&head.capacity)
+        || !head.capacity.is_multiple_of(HEADER_BYTES as u64)
+    {
+        return corrupt("the capacity of the segment is out of bounds");
+    }
+    if head.capacity != bytes {
+        return corrupt("the file is not as long as its header says");
+    }
+    Ok(Some(head))
+}

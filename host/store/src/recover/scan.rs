@@ -1,0 +1,209 @@
+//! Walking over one segment: its valid groups from the front, then whatever lies behind them.
+use std::io;
+
+use bytes::Bytes;
+use yard_wire::GroupNumber;
+
+use crate::disk::{Disk, FileName};
+use crate::error::{Corrupt, OpenError};
+use crate::format::group::{self, GroupHeader};
+use crate::format::segment::SegmentHeader;
+use crate::format::{VERSION, segment};
+use crate::store::Cursor;
+
+/// Bytes of one read, unless a single group is larger.
+const CHUNK_BYTES: u64 = 4 << 20;
+/// Bytes that are looked at together for being zero.
+const ZERO_BYTES: usize = 4 << 10;
+
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(ZERO_BYTES as u64));
+const _: () = assert!(segment::HEADER_BYTES.is_multiple_of(group::ALIGNMENT));
+
+pub(super) fn disk_error(name: FileName) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Disk { name, source }
+}
+
+/// A group whose every byte was checked.
+pub(crate) struct ValidGroup {
+    pub(crate) header: GroupHeader,
+    pub(crate) chain: u64,
+    pub(crate) payload: Bytes,
+}
+
+/// Reads one segment from the front, in large pieces.
+pub(crate) struct SegmentReader<'a> {
+    disk: &'a dyn Disk,
+    header: SegmentHeader,
+    chunk: Bytes,
+    chunk_at: u64,
+}
+
+impl<'a> SegmentReader<'a> {
+    pub(crate) fn new(disk: &'a dyn Disk, header: SegmentHeader) -> Self {
+        Self {
+            disk,
+            header,
+            chunk: Bytes::new(),
+            chunk_at: 0,
+        }
+    }
+
+    /// `count` bytes from `offset` on; `None` when the segment ends before.
+    fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
+        let left = self.header.capacity.saturating_sub(offset);
+        if left < count as u64 {
+            return Ok(None);
+        }
+        let end = offset + count as u64;
+        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
+        if offset < held.start || end > held.end {
+            let bytes = left.min(CHUNK_BYTES.max(count as u64)) as usize;
+            let mut chunk = vec![0; bytes];
+            let name = FileName::Segment(self.header.segment);
+            self.disk.read_at(name, offset, &mut chunk)?;
+            self.chunk = Bytes::from(chunk);
+            self.chunk_at = offset;
+        }
+        let begin = (offset - self.chunk_at) as usize;
+        Ok(Some(self.chunk.slice(begin..begin + count)))
+    }
+
+    /// The header of the group at `offset`, if one of this segment lies there.
+    fn header(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
+        let Some(bytes) = self.bytes(offset, group::HEADER_BYTES)? else {
+            return Ok(None);
+        };
+        let found = GroupHeader::decode(&bytes).filter(|(_, salt)| *salt == self.header.salt);
+        Ok(found.map(|(header, _)| header))
+    }
+
+    /// The rest of the group with this header, if it is whole.
+    fn whole(&mut self, offset: u64, header: GroupHeader) -> io::Result<Option<ValidGroup>> {
+        let Some(bytes) = self.bytes(offset, header.total_bytes())? else {
+            return Ok(None);
+        };
+        let Some(chain) = header.verify(&bytes) else {
+            return Ok(None);
+        };
+        let end = group::HEADER_BYTES + header.payload_bytes as usize;
+        Ok(Some(ValidGroup {
+            header,
+            chain,
+            payload: bytes.slice(group::HEADER_BYTES..end),
+        }))
+    }
+
+    /// The group at `offset` if it is whole, whatever lies before it.
+    pub(crate) fn any_group(&mut self, offset: u64) -> io::Result<Option<ValidGroup>> {
+        match self.header(offset)? {
+            Some(header) if header.version == VERSION => self.whole(offset, header),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The group at `offset` if it is whole and the one that follows the cursor.
+    pub(super) fn group(
+        &mut self,
+        offset: u64,
+        cursor: &Cursor,
+    ) -> Result<Option<ValidGroup>, OpenError> {
+        assert!(
+            offset.is_multiple_of(group::ALIGNMENT as u64),
+            "groups are aligned"
+        );
+        let name = FileName::Segment(self.header.segment);
+        let Some(header) = self.header(offset).map_err(disk_error(name))? else {
+            return Ok(None);
+        };
+        if header.group != GroupNumber(cursor.next_group) {
+            return Ok(None);
+        }
+        if header.version != VERSION {
+            return Err(OpenError::Version {
+                name,
+                version: header.version,
+            });
+        }
+        // The header was written whole, so what it says is what the writer believed.
+        let corrupt = |what| Corrupt {
+            segment: self.header.segment,
+            offset,
+            what,
+        };
+        if header.shard != self.header.shard {
+            return Err(corrupt("the group belongs to another shard").into());
+        }
+        if header.previous_chain != cursor.chain {
+            return Err(corrupt("the group follows another one than lies before it").into());
+        }
+        if header.stored < cursor.stored {
+            return Err(corrupt("the group is older than the one before it").into());
+        }
+        self.whole(offset, header).map_err(disk_error(name))
+    }
+
+    /// What lies in the segment from `from` on, where the valid groups end.
+    pub(super) fn tail(&self, from: u64, expected: GroupNumber) -> Result<Tail, OpenError> {
+        let name = FileName::Segment(self.header.segment);
+        let later =
+            |header: &GroupHeader, salt| salt == self.header.salt && header.group > expected;
+        inspect(self.disk, name, from, self.header.capacity, &later)
+    }
+}
+
+/// What lies behind the last valid group of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Where the header of a wanted group lies.
+    pub(super) header_at: Option<u64>,
+    /// Byte after the last that is not zero; where the tail begins when all are.
+    pub(super) dirty_end: u64,
+}
+
+/// Whether a file holds the header of any group, whatever its salt.
+pub(super) fn holds_groups(disk: &dyn Disk, name: FileName, bytes: u64) -> Result<bool, OpenError> {
+    let from = (segment::HEADER_BYTES as u64).min(bytes);
+    let tail = inspect(disk, name, from, bytes, &|_, _| true)?;
+    Ok(tail.header_at.is_some())
+}
+
+fn inspect(
+    disk: &dyn Disk,
+    name: FileName,
+    from: u64,
+    end: u64,
+    wanted: &dyn Fn(&GroupHeader, u64) -> bool,
+) -> Result<Tail, OpenError> {
+    assert!(from <= end, "a tail begins in its file");
+    let mut tail = Tail {
+        header_at: None,
+        dirty_end: from,
+    };
+    let mut chunk = vec![0; CHUNK_BYTES.min(end - from) as usize];
+    let mut at = from;
+    while at < end {
+        let bytes = (end - at).min(CHUNK_BYTES) as usize;
+        let chunk = &mut chunk[..bytes];
+        disk.read_at(name, at, chunk).map_err(disk_error(name))?;
+        for (index, block) in chunk.chunks(ZERO_BYTES).enumerate() {
+            if block.iter().fold(0, |all, byte| all | byte) == 0 {
+                continue;
+            }
+            let block_at = at + (index * ZERO_BYTES) as u64;
+            let last = block
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .expect("one is not zero");
+            tail.dirty_end = block_at + last as u64 + 1;
+            for (index, unit) in block.chunks(group::ALIGNMENT).enumerate() {
+                let found =
+                    GroupHeader::decode(unit).filter(|(header, salt)| wanted(header, *salt));
+                if found.is_some() && tail.header_at.is_none() {
+                    tail.header_at = Some(block_at + (index * group::ALIGNMENT) as u64);
+                }
+            }
+        }
+        at += bytes as u64;
+    }
+    Ok(tail)
+}

@@ -1,0 +1,194 @@
+//! Appending: entries are gathered into groups in memory, records get their queue offsets.
+use yard_wire::batch::Batch;
+use yard_wire::requests::Placed;
+use yard_wire::{GroupNumber, QueueIndex, TenantId, Timestamp, TopicId};
+
+use super::{Appended, Gather, GatheredRecord, Next, Store};
+use crate::error::{AppendError, Fenced, NoSpace, TooLarge};
+use crate::format::entry::{self, BATCH};
+use crate::format::group;
+use crate::index::{QueueIndexes, Slot};
+
+/// What a reserve is kept for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reserve {
+    Keep,
+    Use,
+}
+
+impl Store {
+    /// Appends a batch: gives its records their queue offsets and gathers it.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    pub fn append_batch(
+        &mut self,
+        now: Timestamp,
+        tenant: TenantId,
+        batch: &Batch,
+    ) -> Result<Appended, AppendError> {
+        let gather = self.gather_for(now, batch.bytes().len(), Reserve::Keep)?;
+        let payload_at = gather.bytes.len() + entry::HEADER_BYTES;
+        entry::put_entry(BATCH, tenant, batch.bytes(), &mut gather.bytes);
+        gather.entries += 1;
+        let (number, stored) = (gather.group, gather.stored);
+        let mut offset = payload_at + yard_wire::batch::HEADER_BYTES;
+        let mut placing = Placing::begin(&mut self.index);
+        let mut records = Vec::with_capacity(batch.records().len());
+        for record in batch.records() {
+            let bytes = record.bytes().len();
+            let slot = placing.place(&mut self.index, record.topic(), record.queue());
+            records.push(GatheredRecord {
+                slot,
+                offset: offset as u32,
+                bytes: bytes as u32,
+            });
+            offset += bytes;
+        }
+        let gather = self
+            .gathers
+            .back_mut()
+            .expect("the batch was gathered above");
+        assert_eq!(offset, gather.bytes.len(), "the records fill the batch");
+        gather.records.append(&mut records);
+        Ok(Appended {
+            group: number,
+            placed: placing.placed,
+            stored,
+        })
+    }
+
+    /// Appends an entry of another kind. Its bytes are given back as they are.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    ///
+    /// # Panics
+    /// When `kind` is that of a batch.
+    pub fn append(
+        &mut self,
+        now: Timestamp,
+        kind: u16,
+        tenant: TenantId,
+        payload: &[u8],
+    ) -> Result<Appended, AppendError> {
+        assert!(kind != BATCH, "batches are appended by append_batch");
+        let gather = self.gather_for(now, payload.len(), Reserve::Use)?;
+        entry::put_entry(kind, tenant, payload, &mut gather.bytes);
+        gather.entries += 1;
+        let (group, stored) = (gather.group, gather.stored);
+        Ok(Appended {
+            group,
+            placed: Vec::new(),
+            stored,
+        })
+    }
+
+    /// The gather that an entry with this payload goes to.
+    fn gather_for(
+        &mut self,
+        now: Timestamp,
+        payload_bytes: usize,
+        reserve: Reserve,
+    ) -> Result<&mut Gather, AppendError> {
+        if self.fenced {
+            return Err(Fenced.into());
+        }
+        let bytes = entry::HEADER_BYTES + payload_bytes;
+        let bytes_max = self.config.payload_bytes_max();
+        if bytes > bytes_max {
+            let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
+            return Err(TooLarge { bytes, bytes_max }.into());
+        }
+        let last = self.gathers.back().map(Gather::payload_bytes);
+        let fresh = last.is_none_or(|last| last + bytes > bytes_max);
+        self.check_space(if fresh { None } else { last }, bytes, reserve)?;
+        if fresh {
+            let gather = self.begin_gather(now);
+            self.gathers.push_back(gather);
+        }
+        Ok(self.gathers.back_mut().expect("one was there or pushed"))
+    }
+
+    /// On a full disk: whether an entry that joins a gather of `last` bytes, or begins one, has a
+    /// place in the active segment.
+    fn check_space(
+        &self,
+        last: Option<usize>,
+        bytes: usize,
+        reserve: Reserve,
+    ) -> Result<(), NoSpace> {
+        match self.next {
+            Next::Preparing(_) | Next::Ready(_) => return Ok(()),
+            Next::Failed(_) => {}
+        }
+        let joined = group::total_bytes(last.unwrap_or(0) + bytes) as u64;
+        let before = last.map_or(0, |last| group::total_bytes(last) as u64);
+        let kept = match reserve {
+            Reserve::Keep => self.config.reserve_bytes,
+            Reserve::Use => 0,
+        };
+        let taken = self.gathered_total() - before + joined;
+        if taken + kept > self.active.room() {
+            Err(NoSpace)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A gather for the group after all that are closed or gathered.
+    pub(super) fn begin_gather(&self, now: Timestamp) -> Gather {
+        assert!(!self.fenced, "a fenced log gathers nothing");
+        let (group, last) = match self.gathers.back() {
+            Some(gather) => (gather.group.0 + 1, gather.stored),
+            None => (self.cursor.next_group, self.cursor.stored),
+        };
+        Gather {
+            group: GroupNumber(group),
+            stored: now.max(last),
+            entries: 0,
+            bytes: vec![0; group::HEADER_BYTES],
+            records: Vec::new(),
+        }
+    }
+}
+
+/// Gives the records of one batch their offsets, and remembers them queue by queue.
+pub(crate) struct Placing {
+    pub(crate) placed: Vec<Placed>,
+}
+
+impl Placing {
+    pub(crate) fn begin(index: &mut QueueIndexes) -> Self {
+        index.begin_walk();
+        Self { placed: Vec::new() }
+    }
+
+    pub(crate) fn place(
+        &mut self,
+        index: &mut QueueIndexes,
+        topic: TopicId,
+        queue: QueueIndex,
+    ) -> Slot {
+        let slot = index.slot(topic, queue);
+        let first = index.assign(slot);
+        match index.note(slot, self.placed.len() as u32) {
+            Some(at) => {
+                let placed = &mut self.placed[at as usize];
+                assert_eq!(
+                    placed.first.0 + u64::from(placed.count),
+                    first.0,
+                    "offsets in a run"
+                );
+                placed.count += 1;
+            }
+            None => self.placed.push(Placed {
+                topic,
+                queue,
+                first,
+                count: 1,
+            }),
+        }
+        slot
+    }
+}

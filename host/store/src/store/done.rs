@@ -1,0 +1,125 @@
+//! What a finished I/O changes.
+use yard_wire::GroupNumber;
+
+use super::{DoneReport, InFlight, Next, Stage, Store};
+use crate::io::{Io, IoDone};
+
+impl Store {
+    /// Takes in what came of an I/O; emits what follows from it.
+    ///
+    /// # Panics
+    /// When it is not the outcome of an I/O that this store emitted.
+    pub fn done(&mut self, done: IoDone, out: &mut Vec<Io>) -> DoneReport {
+        let mut report = DoneReport::default();
+        match done {
+            IoDone::Written { group } => self.written(group, &mut report, out),
+            IoDone::Synced { group } => self.group_synced(group, &mut report, out),
+            IoDone::Failed { group } => {
+                let in_flight = self.take_in_flight(group);
+                assert!(
+                    !self.fenced,
+                    "group {} was in flight in a fenced log",
+                    in_flight.group
+                );
+                self.fenced = true;
+                self.saving.waiting = None;
+                report.fenced = true;
+            }
+            IoDone::Prepared { segment } => {
+                let Next::Preparing(header) = self.next else {
+                    panic!("segment {segment} was prepared and not asked for")
+                };
+                assert_eq!(header.segment, segment, "the segment that was asked for");
+                self.next = Next::Ready(header);
+            }
+            IoDone::PrepareFailed {
+                segment,
+                no_space: _,
+            } => {
+                let Next::Preparing(header) = self.next else {
+                    panic!("segment {segment} was prepared and not asked for")
+                };
+                assert_eq!(header.segment, segment, "the segment that was asked for");
+                self.next = Next::Failed(header);
+            }
+            IoDone::IndexWritten { segment } => {
+                let sealed = self
+                    .sealing
+                    .remove(&segment)
+                    .expect("the index was given out");
+                self.index.leave_memory(segment, &sealed.places);
+            }
+            IoDone::IndexFailed { segment } => {
+                let sealed = self
+                    .sealing
+                    .get_mut(&segment)
+                    .expect("the index was given out");
+                sealed.failed = true;
+            }
+            IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
+                assert!(self.saving.writing, "the checkpoint was given out");
+                self.saving.writing = false;
+            }
+        }
+        self.check();
+        report
+    }
+
+    fn written(&mut self, group: GroupNumber, report: &mut DoneReport, out: &mut Vec<Io>) {
+        let in_flight = self.in_flight.as_mut().expect("a group is in flight");
+        assert_eq!(in_flight.group, group, "the group that is in flight");
+        assert!(in_flight.stage == Stage::Writing, "a group is written once");
+        in_flight.stage = Stage::Syncing;
+        report.written = Some(group);
+        out.push(Io::SyncGroup {
+            group,
+            segment: in_flight.segment,
+        });
+    }
+
+    fn group_synced(&mut self, group: GroupNumber, report: &mut DoneReport, out: &mut Vec<Io>) {
+        let in_flight = self.take_in_flight(group);
+        assert!(
+            in_flight.stage == Stage::Syncing,
+            "a group is written before it is synced"
+        );
+        assert_eq!(group.0, self.synced_groups, "groups are synced in order");
+        self.synced_groups += 1;
+        self.synced = self.active.position();
+        report.synced = Some(group);
+        report.committed.extend(
+            in_flight
+                .touched
+                .iter()
+                .map(|slot| self.index.commit(*slot)),
+        );
+        self.emit_checkpoint(out);
+    }
+
+    fn take_in_flight(&mut self, group: GroupNumber) -> InFlight {
+        let in_flight = self.in_flight.take().expect("a group is in flight");
+        assert_eq!(in_flight.group, group, "the group that is in flight");
+        in_flight
+    }
+
+    /// Asks again for what failed for lack of space or otherwise: the next segment and indexes.
+    /// The shard calls it each second.
+    pub fn retry(&mut self, out: &mut Vec<Io>) {
+        if self.fenced {
+            return;
+        }
+        if let Next::Failed(header) = self.next {
+            self.next = Next::Preparing(header);
+            self.ask_for_next(out);
+        }
+        for (segment, sealing) in &mut self.sealing {
+            if sealing.failed {
+                sealing.failed = false;
+                out.push(Io::WriteIndex {
+                    segment: *segment,
+                    bytes: sealing.bytes.clone(),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Torn tails are cut off; anything else that is not as it was written is refused or harmless.
+use yard_store::disk::lying::{Crash, LyingDisk};
+use yard_store::error::Corrupt;
+use yard_store::{Disk, FileName, Io, Located, OpenError, Recovered, Repair, Store, read};
+
+use crate::support::{CONFIG, Random, Rig, batch_of, open_all, open_with, some_batch};
+
+const SEGMENT: FileName = FileName::Segment(0);
+
+/// A log of three groups of two entries, all durable.
+fn small(prove_tail: bool) -> Rig {
+    let mut random = Random(5);
+    let mut rig = Rig::new(5);
+    for group in 0..3 {
+        let batch = batch_of(&mut random, &[(1, 0, 20), (1, group, 30)]);
+        rig.append_batch(&batch).unwrap();
+        rig.append(b"entry").unwrap();
+        rig.flush();
+    }
+    if prove_tail {
+        assert!(!rig.store.tail_is_proven());
+        rig.close(true).unwrap();
+        rig.settle();
+        assert!(rig.store.tail_is_proven());
+        assert_eq!(rig.close(true), None, "one proof is enough");
+    }
+    rig
+}
+
+fn tail_of(rig: &Rig) -> u64 {
+    rig.store.stats().appended.0
+}
+
+#[test]
+fn a_group_torn_at_any_byte_is_cut_off() {
+    let rig = small(false);
+    let before = rig.model.entries.len();
+    let start = tail_of(&rig) as usize;
+    let mut rig = rig;
+    rig.settle();
+    rig.append(b"the last entry, which is torn").unwrap();
+    rig.close(false).unwrap();
+    let Some(Io::WriteGroup { bytes, .. }) = rig.io.last() else {
+        panic!("a write")
+    };
+    let bytes = bytes.clone();
+    let trailer_end = 64 + 24 + 29 + 32;
+    for written in 0..=bytes.len() {
+        for rest in [0, 0xa5] {
+            let disk = rig.disk.fork();
+            let mut contents = disk.contents(SEGMENT).unwrap();
+            contents[start..start + bytes.len()].fill(rest);
+            contents[start..start + written].copy_from_slice(&bytes[..written]);
+            // The padding is nobody's.
+            contents[start + trailer_end..start + bytes.len()].fill(0);
+            disk.put(SEGMENT, contents);
+            let whole = written >= trailer_end;
+            let found = open_all(&disk).unwrap();
+            assert_eq!(
+                found.entries.len(),
+                before + usize::from(whole),
+                "{written} bytes"
+            );
+            assert_eq!(found.entries, rig.model.entries[..found.entries.len()]);
+            let after = disk.contents(SEGMENT).unwrap();
+            let clean = if whole { start + bytes.len() } else { start };
+            assert!(
+                after[clean..].iter().all(|byte| *byte == 0),
+                "{written}: stale bytes"
+            );
+            disk.crash(1, Crash::Power);
+            assert_eq!(open_all(&disk).unwrap().repairs, [], "mended durably");
+        }
+    }
+}
+
+/// Opens a log with one flipped bit: `Ok` with what it hands out.
+fn open_flipped(rig: &Rig, name: FileName, bit: u64) -> Result<Vec<Recovered>, OpenError> {
+    let disk = rig.disk.fork();
+    assert!(disk.flip_bit(name, bit));
+    let before = disk.contents(SEGMENT);
+    let saved = Store::read_checkpoint(&disk, &CONFIG)?;
+    let opened = open_with(&disk, CONFIG, saved.as_ref());
+    if opened.is_err() {
+        assert!(
+            before == disk.contents(SEGMENT),
+            "bit {bit}: refused and changed"
+        );
+    }
+    let opened = opened?;
+    check_index(&opened.store, &disk, rig);
+    Ok(opened.entries)
+}
+
+/// Whatever is located is right.
+fn check_index(store: &Store, disk: &LyingDisk, rig: &Rig) {
+    let queues = rig.model.queues(rig.model.entries.len());
+    for (topic, queue, _, end) in store.queues() {
+        let records = &queues[&(topic, queue)];
+        let mut from = yard_wire::QueueOffset(0);
+        while from < end {
+            let places = match store.locate(topic, queue, from, 1_000) {
+                Located::Places(places) => places,
+                Located::Read(wanted) => read::index(disk, &wanted).unwrap(),
+                other => panic!("{other:?}"),
+            };
+            for place in places {
+                if let Ok(found) = read::records(disk, &[place]) {
+                    assert_eq!((&found[0], place.stored), {
+                        let (bytes, stored) = &records[from.0 as usize];
+                        (bytes, *stored)
+                    });
+                }
+                from.0 += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_log_is_noticed_or_harmless() {
+    for proven in [false, true] {
+        let rig = small(proven);
+        let all = rig.model.entries.len();
+        let mut refused = 0;
+        for bit in 0..(tail_of(&rig) + 128) * 8 {
+            match open_flipped(&rig, SEGMENT, bit) {
+                Err(OpenError::Corrupt(_)) => refused += 1,
+                Err(other) => panic!("bit {bit}: {other}"),
+                Ok(entries) => {
+                    // The last group of all may be taken for torn, unless an empty one follows.
+                    let least = if proven { all } else { all - 2 };
+                    assert!(entries.len() >= least, "bit {bit}: lost");
+                    assert_eq!(entries, rig.model.entries[..entries.len()], "bit {bit}");
+                }
+            }
+        }
+        assert!(refused > 5_000, "{refused}");
+    }
+}
+
+#[test]
+fn damage_below_a_later_group_is_told_by_its_place() {
+    let rig = small(false);
+    let contents = rig.disk.contents(SEGMENT).unwrap();
+    let groups: Vec<usize> = (512..contents.len())
+        .step_by(64)
+        .filter(|at| contents[*at..].starts_with(b"YGRP"))
+        .collect();
+    assert_eq!(groups.len(), 3);
+    for (at, inside) in [
+        (groups[0], 0),
+        (groups[0], 70),
+        (groups[1], 16),
+        (groups[1], 100),
+    ] {
+        let disk = rig.disk.fork();
+        disk.flip_bit(SEGMENT, (at + inside) as u64 * 8);
+        let Err(OpenError::Corrupt(Corrupt {
+            segment, offset, ..
+        })) = open_all(&disk)
+        else {
+            panic!("group at {at}, byte {inside}: accepted")
+        };
+        assert_eq!((segment, offset), (0, at as u64));
+    }
+}
+
+/// A log of several segments with a checkpoint in a late one.
+fn long() -> Rig {
+    let mut random = Random(8);
+    let mut rig = Rig::new(8);
+    while rig.store.stats().segments < 4 {
+        for _ in 0..8 {
+            rig.append_batch(&some_batch(&mut random)).unwrap();
+        }
+        rig.flush();
+        if rig.store.checkpoint_due() {
+            rig.checkpoint();
+        }
+    }
+    rig.append(b"after the checkpoint").unwrap();
+    rig.flush();
+    rig.close(true).unwrap();
+    rig.settle();
+    rig
+}
+
+#[test]
+fn damage_at_a_seam_of_segments_is_refused() {
+    let rig = long();
+    for (name, byte) in [
+        (FileName::Segment(2), 20),
+        (FileName::Segment(3), 9),
+        (FileName::Segment(3), 600),
+    ] {
+        let disk = rig.disk.fork();
+        disk.flip_bit(name, byte * 8);
+        assert!(
+            matches!(open_all(&disk), Err(OpenError::Corrupt(_))),
+            "{name} {byte}"
+        );
+    }
+    // The last group of a sealed segment is proven by the first of the next.
+    let disk = rig.disk.fork();
+    let contents = disk.contents(FileName::Segment(1)).unwrap();
+    let last = contents.iter().rposition(|byte| *byte != 0).unwrap();
+    disk.flip_bit(FileName::Segment(1), last as u64 * 8);
+    assert!(matches!(
+        open_all(&disk),
+        Err(OpenError::Corrupt(Corrupt { segment: 1, .. }))
+    ));
+    let disk = rig.disk.fork();
+    disk.remove(FileName::Segment(1)).unwrap();
+    assert!(matches!(
+        open_all(&disk),
+        Err(OpenError::Missing { segment: 1 })
+    ));
+    let disk = rig.disk.fork();
+    disk.remove(FileName::Segment(3)).unwrap();
+    disk.remove(FileName::Segment(4)).unwrap();
+    let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+    assert!(matches!(
+        open_with(&disk, CONFIG, saved.as_ref()),
+        Err(OpenError::Missing { .. })
+    ));
+}
+
+#[test]
+fn every_flipped_bit_of_a_derived_file_is_harmless() {
+    let rig = long();
+    let saved = Store::read_checkpoint(&rig.disk, &CONFIG).unwrap().unwrap();
+    let state: usize = str::from_utf8(&saved.state).unwrap().parse().unwrap();
+    let mut random = Random(1);
+    for name in [FileName::Index(0), FileName::Index(2), FileName::Checkpoint] {
+        let bytes = rig.disk.len(name).unwrap();
+        for byte in (0..bytes).filter(|byte| *byte < 300 || byte % 7 == 0) {
+            let entries = open_flipped(&rig, name, byte * 8 + random.below(8)).unwrap();
+            let whole = entries == rig.model.entries;
+            let rest = entries == rig.model.entries[state..];
+            assert!(
+                if name == FileName::Checkpoint {
+                    whole
+                } else {
+                    rest
+                },
+                "{name}, {byte}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_lost_or_stale_sidecar_is_made_again() {
+    let rig = long();
+    let saved = Store::read_checkpoint(&rig.disk, &CONFIG).unwrap();
+    let queues = |store: &Store| store.queues().collect::<Vec<_>>();
+    for replaced in [None, Some(FileName::Index(1))] {
+        let disk = rig.disk.fork();
+        let good = disk.contents(FileName::Index(0));
+        disk.remove(FileName::Index(0)).unwrap();
+        if let Some(other) = replaced {
+            disk.put(FileName::Index(0), disk.contents(other).unwrap());
+        }
+        let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
+        assert!(
+            opened
+                .repairs
+                .contains(&Repair::IndexRebuilt { segment: 0 })
+        );
+        assert_eq!(queues(&opened.store), queues(&rig.store));
+        assert!(disk.contents(FileName::Index(0)) == good, "the same bytes");
+        check_index(&opened.store, &disk, &rig);
+    }
+}
+
+#[test]
+fn an_unfinished_segment_is_removed() {
+    for bytes in [0, 100, 512, 64 << 10] {
+        let rig = small(true);
+        rig.disk.put(FileName::Segment(1), vec![0; bytes]);
+        let opened = open_all(&rig.disk).unwrap();
+        assert_eq!(opened.repairs, [Repair::SegmentRemoved { segment: 1 }]);
+        assert_eq!(opened.entries, rig.model.entries);
+        assert!(matches!(
+            opened.io[..],
+            [Io::PrepareSegment { segment: 1, .. }]
+        ));
+    }
+    let disk = LyingDisk::new(1);
+    disk.put(SEGMENT, vec![0; 100]);
+    assert_eq!(
+        open_all(&disk).unwrap().repairs,
+        [Repair::SegmentRemoved { segment: 0 }]
+    );
+}
+
+/// A log whose first group of segment 1 is on its way to the disk, written and not synced.
+fn rolled(seed: u64) -> Rig {
+    let mut random = Random(seed);
+    let mut rig = Rig::new(seed);
+    rig.settle();
+    while rig.store.stats().segments < 2 {
+        rig.flush();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 4_000)]))
+            .unwrap();
+        rig.close(false).unwrap();
+    }
+    while !matches!(rig.io[..], [Io::SyncGroup { .. }]) {
+        rig.perform(0);
+    }
+    rig
+}
+
+#[test]
+fn a_segment_whose_first_group_is_torn_is_not_used_again() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let mut rig = rolled(seed);
+        let stale = rig.disk.contents(FileName::Index(0)).unwrap();
+        let entries = rig.model.entries.len();
+        rig.crash(seed, Crash::Power);
+        let next = rig.disk.contents(FileName::Segment(1));
+        if rig.model.entries.len() == entries {
+            continue;
+        }
+        lost += 1;
+        assert!(next.is_none_or(|bytes| bytes[512..].iter().all(|byte| *byte == 0)));
+        assert!(
+            rig.disk.contents(FileName::Index(0)).is_none(),
+            "it is active again"
+        );
+        // A small group still fits segment 0, so that its first index becomes stale.
+        rig.append(b"fits").unwrap();
+        let batch = batch_of(&mut Random(seed), &[(1, 0, 200)]);
+        rig.append_batch(&batch).unwrap();
+        rig.flush();
+        while rig.disk.contents(FileName::Index(0)).is_none() {
+            rig.append(&[1; 4_000]).unwrap();
+            rig.flush();
+        }
+        rig.checkpoint();
+        rig.settle();
+        rig.disk.put(FileName::Index(0), stale);
+        let saved = Store::read_checkpoint(&rig.disk, &CONFIG).unwrap();
+        let opened = open_with(&rig.disk, CONFIG, saved.as_ref()).unwrap();
+        let rebuilt = [Repair::IndexRebuilt { segment: 0 }];
+        assert_eq!(opened.repairs, rebuilt, "seed {seed}");
+        check_index(&opened.store, &rig.disk, &rig);
+    }
+    assert!(lost > 10);
+}
+
+#[test]
+fn what_a_sidecar_says_was_sealed_is_not_cut_off() {
+    let mut rig = rolled(1);
+    rig.settle();
+    let mut next = rig.disk.contents(FileName::Segment(1)).unwrap();
+    next[512..].fill(0);
+    rig.disk.put(FileName::Segment(1), next);
+    let last = rig.disk.contents(SEGMENT).unwrap();
+    let last = last.iter().rposition(|byte| *byte != 0).unwrap();
+    rig.disk.flip_bit(SEGMENT, last as u64 * 8);
+    let result = open_all(&rig.disk);
+    assert!(matches!(
+        result,
+        Err(OpenError::Corrupt(Corrupt { segment: 0, .. }))
+    ));
+}
+
+#[test]
+fn a_checkpoint_of_another_log_is_refused() {
+    let rig = long();
+    let mut saved = Store::read_checkpoint(&rig.disk, &CONFIG).unwrap().unwrap();
+    saved.chain ^= 1;
+    let result = open_with(&rig.disk, CONFIG, Some(&saved));
+    assert!(matches!(result, Err(OpenError::Corrupt(Corrupt { .. }))));
+    saved.chain ^= 1;
+    saved.group.0 += 100_000;
+    let result = open_with(&rig.disk, CONFIG, Some(&saved));
+    assert!(matches!(result, Err(OpenError::Corrupt(Corrupt { .. }))));
+}

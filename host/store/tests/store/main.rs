@@ -1,0 +1,9 @@
+//! Tests of the store through its public API, on a disk that lies.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod damage;
+mod failure;
+mod locate;
+mod model;
+mod real;
+mod support;
