@@ -1,0 +1,166 @@
+//! The settings of a transport and what they mean to QUIC.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{IdleTimeout, ServerConfig, VarInt};
+use yard_wire::limits;
+
+use crate::tls::{ServerIdentity, TlsError};
+
+/// What a connection may send before it has said hello, in bytes.
+pub(crate) const WINDOW_BYTES_BEFORE_HELLO: u32 = 64 << 10;
+/// Streams that a connection may open before it has said hello.
+pub(crate) const STREAMS_BEFORE_HELLO: u32 = 1;
+/// Bytes that all handshakes not yet accepted may have buffered.
+const INCOMING_BYTES_MAX: u64 = 8 << 20;
+/// Bytes that one of them may have buffered.
+const INCOMING_BYTES_EACH_MAX: u64 = 64 << 10;
+
+/// Bytes of the secret behind stateless resets: the block of its hash function.
+pub const RESET_KEY_BYTES: usize = 64;
+
+/// A new secret for [`TransportConfig::reset_key`].
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn new_reset_key() -> std::io::Result<[u8; RESET_KEY_BYTES]> {
+    let mut key = [0; RESET_KEY_BYTES];
+    let filled = aws_lc_rs::rand::fill(&mut key);
+    filled.map_err(|_| std::io::Error::other("the system gives no randomness"))?;
+    Ok(key)
+}
+
+/// How a connection finds out how fast it may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Controller {
+    /// By losses. Fair and frugal; slow on lines that lose packets by themselves.
+    #[default]
+    Cubic,
+    /// By measured bandwidth and delay. Fast on such lines; sends more than necessary on others.
+    Bbr,
+}
+
+/// Settings of a transport. Sizes are bytes, times milliseconds. The defaults are right unless a
+/// measurement says otherwise; their sources are named where they were not chosen here.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A peer that is silent for so long is dead.
+    pub idle_ms: u32,
+    /// So often a silent connection is asked whether it still is there.
+    pub keep_alive_ms: u32,
+    /// From the first packet to the hello; a connection that takes longer is closed.
+    pub handshake_ms: u32,
+    /// From a stream's first byte to the end of its preamble, and to the hello.
+    pub preamble_ms: u32,
+    /// A frame that was begun must be complete after so long …
+    pub frame_grace_ms: u32,
+    /// … or have gone on at this rate, in bytes a second, and so for every such while.
+    pub frame_rate_min: u32,
+    /// Data streams of a connection.
+    pub lanes_max: u16,
+    /// Connections at a time.
+    pub connections_max: u32,
+    /// Handshakes at a time; more are refused.
+    pub handshakes_max: u32,
+    /// With more handshakes than this, an address must first prove that it receives answers.
+    pub handshakes_before_retry: u32,
+    /// What a peer may send ahead on one stream. Source: quinn's default, the product of
+    /// 100 Mbit/s and 100 ms. Larger ones break quinn's limit of 1,024 gaps a stream.
+    pub stream_window_bytes: u32,
+    /// What a peer may send ahead on all its streams.
+    pub receive_window_bytes: u32,
+    /// What the broker sends ahead of a peer's confirmation.
+    pub send_window_bytes: u32,
+    /// Buffers of the UDP socket, each direction. Smaller ones lose packets in bursts.
+    pub socket_buffer_bytes: u32,
+    /// Round trip assumed until one was measured: how long a lost first packet holds things up.
+    pub initial_rtt_ms: u32,
+    /// Requests of one stream that are not answered yet; the stream is not read meanwhile.
+    pub requests_in_flight_max: u32,
+    /// Bytes that the unanswered requests of a connection and their answers may take together.
+    pub in_flight_bytes_max: u32,
+    /// Bytes of deliveries that may wait for one stream.
+    pub lane_queue_bytes_max: u32,
+    /// Bytes of deliveries that may wait for one connection.
+    pub queue_bytes_max: u32,
+    /// The congestion controller.
+    pub controller: Controller,
+    /// Secret from which the tokens of stateless resets are made. Kept over restarts, it lets
+    /// the clients of a process that died notice at their next packet; drawn anew, they wait
+    /// until the silence is long enough.
+    pub reset_key: Option<[u8; RESET_KEY_BYTES]>,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
+            idle_ms: limits::IDLE_MS_DEFAULT,
+            keep_alive_ms: limits::IDLE_MS_DEFAULT / 3,
+            handshake_ms: 5_000,
+            preamble_ms: 2_000,
+            frame_grace_ms: 5_000,
+            frame_rate_min: 1 << 10,
+            lanes_max: limits::LANES_MAX,
+            connections_max: 20_000,
+            handshakes_max: 1_024,
+            handshakes_before_retry: 64,
+            stream_window_bytes: 1_250_000,
+            receive_window_bytes: 8 << 20,
+            send_window_bytes: 8 << 20,
+            socket_buffer_bytes: 4 << 20,
+            initial_rtt_ms: 100,
+            requests_in_flight_max: 256,
+            in_flight_bytes_max: 16 << 20,
+            lane_queue_bytes_max: 256 << 10,
+            queue_bytes_max: 1 << 20,
+            controller: Controller::default(),
+            reset_key: None,
+        }
+    }
+}
+
+pub(crate) fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(count.into())
+}
+
+impl TransportConfig {
+    /// The settings of one endpoint.
+    pub(crate) fn server(&self, tls: &ServerIdentity) -> Result<ServerConfig, TlsError> {
+        let crypto = QuicServerConfig::try_from(tls.config()?)
+            .expect("the provider has the cipher of initial packets");
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(self.quic()))
+            .max_incoming(self.handshakes_max as usize)
+            .incoming_buffer_size(INCOMING_BYTES_EACH_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_MAX)
+            .migration(true);
+        Ok(server)
+    }
+
+    fn quic(&self) -> quinn::TransportConfig {
+        let mut quic = quinn::TransportConfig::default();
+        let idle = IdleTimeout::from(VarInt::from_u32(self.idle_ms));
+        quic.max_idle_timeout(Some(idle))
+            .keep_alive_interval(Some(milliseconds(self.keep_alive_ms)))
+            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_HELLO))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
+            .receive_window(VarInt::from_u32(WINDOW_BYTES_BEFORE_HELLO))
+            .send_window(self.send_window_bytes.into())
+            .initial_rtt(milliseconds(self.initial_rtt_ms))
+            .datagram_receive_buffer_size(None);
+        match self.controller {
+            Controller::Cubic => quic
+                .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default())),
+            Controller::Bbr => quic
+                .congestion_controller_factory(Arc::new(quinn::congestion::BbrConfig::default())),
+        };
+        quic
+    }
+}

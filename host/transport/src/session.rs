@@ -1,0 +1,187 @@
+//! A connection that has said hello, as the service sees it.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quinn::VarInt;
+use tokio::sync::Semaphore;
+use yard_wire::request::{Push, Reply};
+use yard_wire::{Correlation, Refusal, limits};
+
+use crate::config::TransportConfig;
+use crate::outgoing::{self, Outgoing, StreamEnded};
+
+/// Number of the control stream; data lane `n` is stream `n + 1`.
+pub const CONTROL: u16 = 0;
+
+const _: () = assert!(
+    limits::LANES_MAX <= u32::BITS as u16,
+    "open lanes are the bits of a u32"
+);
+
+/// A session, to be cloned and kept by whoever answers it. It outlives its connection, and then
+/// everything sent to it goes nowhere.
+#[derive(Clone)]
+pub struct SessionHandle {
+    session: Arc<Session>,
+}
+
+pub(crate) struct Session {
+    id: u64,
+    connection: quinn::Connection,
+    /// The control stream, then the lanes in order.
+    streams: Box<[Outgoing]>,
+    /// Bit n: lane n is open.
+    open_lanes: AtomicU32,
+    /// Bytes that unanswered requests and their answers may take.
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) budget_bytes: u32,
+    /// Bytes that deliveries may take.
+    room: Arc<Semaphore>,
+    room_bytes: u32,
+}
+
+impl SessionHandle {
+    pub(crate) fn new(id: u64, connection: quinn::Connection, config: &TransportConfig) -> Self {
+        let new = || Outgoing::new(config.requests_in_flight_max, config.lane_queue_bytes_max);
+        let session = Session {
+            id,
+            connection,
+            streams: (0..=config.lanes_max).map(|_| new()).collect(),
+            open_lanes: AtomicU32::new(0),
+            budget: Arc::new(Semaphore::new(config.in_flight_bytes_max as usize)),
+            budget_bytes: config.in_flight_bytes_max,
+            room: Arc::new(Semaphore::new(config.queue_bytes_max as usize)),
+            room_bytes: config.queue_bytes_max,
+        };
+        Self {
+            session: Arc::new(session),
+        }
+    }
+
+    /// Number of the session, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.session.id
+    }
+
+    /// Where the peer is now; it may move.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.session.connection.remote_address()
+    }
+
+    /// The measured round trip, in microseconds.
+    #[must_use]
+    pub fn round_trip_us(&self) -> u64 {
+        u64::try_from(self.session.connection.rtt().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How many lanes are open, counted from lane 0 to the first that is not. A subscription
+    /// reads it once and delivers queue `q` on lane `q % lanes`; with none open, on lane 0,
+    /// where a delivery waits until the client has opened it.
+    #[must_use]
+    pub fn lanes_open(&self) -> u16 {
+        self.session
+            .open_lanes
+            .load(Ordering::Relaxed)
+            .trailing_ones() as u16
+    }
+
+    /// Answers a request. Never blocks. A second answer to the same request, or one that comes
+    /// after the stream has ended, goes nowhere.
+    pub fn reply(&self, stream: u16, correlation: Correlation, result: Result<Reply, Refusal>) {
+        let Some(outgoing) = self.outgoing(stream) else {
+            return;
+        };
+        if !outgoing.reply(correlation, result) {
+            tracing::debug!(session = self.id(), stream, %correlation, "an answer nobody awaits");
+        }
+    }
+
+    /// Sends something unasked. Never blocks: a client that lets 256 KiB of pushes lie unread
+    /// loses its connection.
+    pub fn push(&self, stream: u16, push: &Push) {
+        let Some(outgoing) = self.outgoing(stream) else {
+            return;
+        };
+        if outgoing.push(outgoing::pushed(push)).is_err() {
+            let detail = format!("stream {stream} is not read");
+            self.close(&Refusal::new(yard_wire::Code::TooSlow, detail));
+        }
+    }
+
+    /// Sends a delivery when there is room for it: 256 KiB a stream and 1 MiB a connection wait
+    /// at most, and one larger delivery where it is alone. On a lane that is not open yet it
+    /// waits for the client to open it.
+    ///
+    /// # Errors
+    /// [`StreamEnded`] when the delivery can never be sent; the messages are to be returned.
+    pub async fn deliver(&self, stream: u16, push: &Push) -> Result<(), StreamEnded> {
+        let outgoing = self.outgoing(stream).ok_or(StreamEnded)?;
+        let frame = outgoing::pushed(push);
+        outgoing
+            .deliver(frame, &self.session.room, self.session.room_bytes)
+            .await
+    }
+
+    /// Ends the connection; the peer learns the code's number and the detail. What is queued is
+    /// lost.
+    pub fn close(&self, why: &Refusal) {
+        close(&self.session.connection, why);
+    }
+
+    /// Bytes of deliveries and pushes that wait for this session's streams.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.session
+            .streams
+            .iter()
+            .map(Outgoing::delivery_bytes)
+            .sum()
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn outgoing(&self, stream: u16) -> Option<&Outgoing> {
+        self.session.streams.get(usize::from(stream))
+    }
+
+    /// Opens a stream for sending; `None` when there is no such stream or it was opened before.
+    pub(crate) fn open(&self, stream: u16) -> Option<&Outgoing> {
+        let outgoing = self.outgoing(stream)?;
+        if !outgoing.open() {
+            return None;
+        }
+        if let Some(lane) = stream.checked_sub(1) {
+            self.session
+                .open_lanes
+                .fetch_or(1 << lane, Ordering::Relaxed);
+        }
+        Some(outgoing)
+    }
+
+    /// Notes that a stream takes no more deliveries.
+    pub(crate) fn lane_ends(&self, stream: u16) {
+        if let Some(lane) = stream.checked_sub(1) {
+            self.session
+                .open_lanes
+                .fetch_and(!(1 << lane), Ordering::Relaxed);
+        }
+    }
+
+    /// The connection is gone: whoever waits for one of its streams learns it.
+    pub(crate) fn end(&self) {
+        self.session.streams.iter().for_each(Outgoing::end);
+        self.session.open_lanes.store(0, Ordering::Relaxed);
+        self.session.budget.close();
+        self.session.room.close();
+    }
+}
+
+/// Closes a connection with a code; QUIC cuts a reason that does not fit its packet.
+pub(crate) fn close(connection: &quinn::Connection, why: &Refusal) {
+    connection.close(VarInt::from_u32(why.code as u32), why.detail.as_bytes());
+}
