@@ -35,12 +35,7 @@ const COMMANDS: &[Command] = &[
         says: "set-up, format, tidy, clippy, all tests, a slice of the simulation",
         run: tasks::test,
     },
-    Command {
-        name: "ci",
-        arguments: "",
-        says: "exactly what CI runs (= test)",
-        run: tasks::test,
-    },
+    Command { name: "ci", arguments: "", says: "exactly what CI runs (= test)", run: tasks::test },
     Command {
         name: "tidy",
         arguments: "[--report]",
@@ -65,22 +60,13 @@ const COMMANDS: &[Command] = &[
         says: "run all tests and rewrite what they expect; review the difference",
         run: tasks::golden,
     },
-    Command {
-        name: "help",
-        arguments: "",
-        says: "this list",
-        run: help,
-    },
+    Command { name: "help", arguments: "", says: "this list", run: help },
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let name = arguments.first().map_or("help", String::as_str);
-    let name = if matches!(name, "-h" | "--help") {
-        "help"
-    } else {
-        name
-    };
+    let name = if matches!(name, "-h" | "--help") { "help" } else { name };
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         eprintln!("xtask: there is no command `{name}`; `cargo xtask help` lists them.");
         return ExitCode::FAILURE;
@@ -96,13 +82,7 @@ fn main() -> ExitCode {
 }
 
 fn help(_: &Workspace, _: &[String]) -> Result<(), Failed> {
-    for Command {
-        name,
-        arguments,
-        says,
-        ..
-    } in COMMANDS
-    {
+    for Command { name, arguments, says, .. } in COMMANDS {
         println!("cargo xtask {:<18} {says}", format!("{name} {arguments}"));
     }
     Ok(())

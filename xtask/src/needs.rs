@@ -57,25 +57,14 @@ fn way(found: bool, root: bool, debian: bool) -> Way {
 }
 
 fn install(need: &Need) -> Result<(), Failed> {
-    println!(
-        "== set-up: installing {} ({})",
-        need.name,
-        need.debian.join(" ")
-    );
+    println!("== set-up: installing {} ({})", need.name, need.debian.join(" "));
     run::run(&mut command(&["apt-get", "update"]))?;
     let mut install = command(&["apt-get", "install", "-y", "--no-install-recommends"]);
-    run::run(
-        install
-            .args(need.debian)
-            .env("DEBIAN_FRONTEND", "noninteractive"),
-    )?;
+    run::run(install.args(need.debian).env("DEBIAN_FRONTEND", "noninteractive"))?;
     if run::succeeds_quietly(&mut command(need.probe)) {
         return Ok(());
     }
-    Err(Failed(format!(
-        "{} is installed and does not work. {}",
-        need.name, need.sentence
-    )))
+    Err(Failed(format!("{} is installed and does not work. {}", need.name, need.sentence)))
 }
 
 fn command(line: &[&str]) -> Command {
@@ -107,23 +96,13 @@ mod tests {
     #[test]
     fn each_row_is_complete() {
         for need in NEEDS {
-            assert!(
-                !need.probe.is_empty() && !need.debian.is_empty(),
-                "{}",
-                need.name
-            );
-            assert!(
-                need.sentence.ends_with('.'),
-                "{}: one sentence, please",
-                need.name
-            );
+            assert!(!need.probe.is_empty() && !need.debian.is_empty(), "{}", need.name);
+            assert!(need.sentence.ends_with('.'), "{}: one sentence, please", need.name);
         }
     }
 
     #[test]
     fn a_program_that_is_not_there_fails_its_probe() {
-        assert!(!run::succeeds_quietly(&mut command(&[
-            "no-such-program-at-all"
-        ])));
+        assert!(!run::succeeds_quietly(&mut command(&["no-such-program-at-all"])));
     }
 }

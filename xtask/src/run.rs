@@ -39,10 +39,7 @@ impl Workspace {
     pub(crate) fn find() -> Result<Workspace, Failed> {
         let manifest = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .parent()
-            .map(PathBuf::from)
-            .filter(|root| root.is_dir());
+        let root = manifest.parent().map(PathBuf::from).filter(|root| root.is_dir());
         let root = root.ok_or_else(|| Failed("start me as `cargo xtask`.".to_owned()))?;
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         Ok(Workspace { root, cargo })
@@ -75,9 +72,7 @@ impl Workspace {
 
 /// Runs a command to its end, with our terminal as its own.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failed> {
-    let status = command
-        .status()
-        .map_err(|error| not_started(command, &error))?;
+    let status = command.status().map_err(|error| not_started(command, &error))?;
     if status.success() {
         return Ok(());
     }
@@ -86,20 +81,14 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failed> {
 
 /// Whether a command can be run and succeeds; what it prints is thrown away.
 pub(crate) fn succeeds_quietly(command: &mut Command) -> bool {
-    let command = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
 /// The command as one would type it.
 pub(crate) fn line_of(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
-    let program = program
-        .file_name()
-        .unwrap_or(command.get_program())
-        .to_string_lossy();
+    let program = program.file_name().unwrap_or(command.get_program()).to_string_lossy();
     let mut line = program.into_owned();
     for argument in command.get_args() {
         line.push(' ');

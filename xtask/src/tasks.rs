@@ -16,9 +16,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     step("set-up", || needs::set_up().map(|()| Outcome::Done))?;
     step("format", || {
         if !workspace.has_component("fmt") {
-            return Ok(Outcome::Skipped(
-                "rustfmt is missing: `rustup component add rustfmt`",
-            ));
+            return Ok(Outcome::Skipped("rustfmt is missing: `rustup component add rustfmt`"));
         }
         let done = run::run(&mut workspace.cargo(["fmt", "--all", "--check"]));
         done.map_err(|Failed(why)| Failed(format!("{why} `cargo fmt --all` repairs it.")))?;
@@ -27,9 +25,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     step("tidy", || tidy::check(workspace).map(|()| Outcome::Done))?;
     step("clippy", || {
         if !workspace.has_component("clippy") {
-            return Ok(Outcome::Skipped(
-                "clippy is missing: `rustup component add clippy`",
-            ));
+            return Ok(Outcome::Skipped("clippy is missing: `rustup component add clippy`"));
         }
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets"]);
         run::run(clippy.args(["--", "-D", "warnings"]))?;
@@ -62,9 +58,7 @@ pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
 /// The simulator, with its arguments passed through. The dev profile is optimised.
 pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
-    let mut sim = workspace.cargo([
-        "run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--",
-    ]);
+    let mut sim = workspace.cargo(["run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--"]);
     run::run(sim.args(arguments))
 }
 
@@ -72,26 +66,15 @@ pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
 pub(crate) fn crash(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
     build_yard(workspace)?;
-    let mut crash = workspace.cargo([
-        "run",
-        "--quiet",
-        "-p",
-        "yard-it",
-        "--bin",
-        "yard-crash",
-        "--",
-    ]);
+    let mut crash =
+        workspace.cargo(["run", "--quiet", "-p", "yard-it", "--bin", "yard-crash", "--"]);
     run::run(crash.args(arguments))
 }
 
 /// All tests, rewriting the files that they compare with.
 pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
-    run::run(
-        workspace
-            .cargo(["test", "--workspace"])
-            .env("UPDATE_EXPECT", "1"),
-    )?;
+    run::run(workspace.cargo(["test", "--workspace"]).env("UPDATE_EXPECT", "1"))?;
     println!("Expectations are rewritten: read `git diff` before you keep them.");
     Ok(())
 }

@@ -48,16 +48,10 @@ impl StoreConfig {
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
             || !bytes.is_multiple_of(segment::HEADER_BYTES as u64)
         {
-            return Err(BadConfig {
-                what: "segment_bytes",
-                value: bytes,
-            });
+            return Err(BadConfig { what: "segment_bytes", value: bytes });
         }
         if self.reserve_bytes > bytes / 2 {
-            return Err(BadConfig {
-                what: "reserve_bytes",
-                value: self.reserve_bytes,
-            });
+            return Err(BadConfig { what: "reserve_bytes", value: self.reserve_bytes });
         }
         Ok(())
     }
@@ -65,10 +59,7 @@ impl StoreConfig {
     /// Bytes of entries that a group of a segment of this size can hold.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         let room = self.segment_bytes as usize - segment::HEADER_BYTES - group::FRAME_BYTES;
-        assert!(
-            room < self.segment_bytes as usize,
-            "the settings were checked"
-        );
+        assert!(room < self.segment_bytes as usize, "the settings were checked");
         room.min(GROUP_PAYLOAD_BYTES_MAX)
     }
 }

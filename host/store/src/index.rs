@@ -66,9 +66,7 @@ struct Queue {
 
 impl Queue {
     fn indexed(&self) -> u64 {
-        self.spans
-            .last()
-            .map_or(0, |span| span.first + span.count())
+        self.spans.last().map_or(0, |span| span.first + span.count())
     }
 
     fn first(&self) -> u64 {
@@ -81,13 +79,7 @@ impl Queue {
             Held::Sidecar { file_offset, count } => (*file_offset, *count),
         };
         let first = QueueOffset(span.first);
-        Line {
-            topic: self.topic,
-            queue: self.queue,
-            first,
-            file_offset,
-            count,
-        }
+        Line { topic: self.topic, queue: self.queue, first, file_offset, count }
     }
 }
 
@@ -120,14 +112,7 @@ impl QueueIndexes {
         let slot = *self.slots.entry((topic, queue)).or_insert(fresh);
         if slot == fresh {
             let (mark, spans) = ((0, 0), Vec::new());
-            self.queues.push(Queue {
-                topic,
-                queue,
-                next: 0,
-                committed: 0,
-                mark,
-                spans,
-            });
+            self.queues.push(Queue { topic, queue, next: 0, committed: 0, mark, spans });
         }
         self.last = Some(slot);
         slot
@@ -151,10 +136,7 @@ impl QueueIndexes {
     /// Gives the next record of the queue its offset.
     pub(crate) fn assign(&mut self, slot: Slot) -> QueueOffset {
         let queue = &mut self.queues[slot.0 as usize];
-        assert!(
-            queue.next >= queue.committed,
-            "what is durable was assigned"
-        );
+        assert!(queue.next >= queue.committed, "what is durable was assigned");
         queue.next += 1;
         QueueOffset(queue.next - 1)
     }
@@ -164,11 +146,7 @@ impl QueueIndexes {
         let before = self.stored_bases.insert(segment, stored);
         assert!(before.is_none(), "a segment begins once");
         let last = self.stored_bases.last_key_value();
-        assert_eq!(
-            last.map(|(last, _)| *last),
-            Some(segment),
-            "segments begin in order"
-        );
+        assert_eq!(last.map(|(last, _)| *last), Some(segment), "segments begin in order");
     }
 
     /// Time of the first group of a segment that has one.
@@ -180,30 +158,16 @@ impl QueueIndexes {
     pub(crate) fn add(&mut self, slot: Slot, segment: u32, entry: IndexEntry) {
         let queue = &mut self.queues[slot.0 as usize];
         let first = queue.indexed();
-        assert!(
-            first < queue.next,
-            "a record is assigned before it is indexed"
-        );
+        assert!(first < queue.next, "a record is assigned before it is indexed");
         let last = queue.spans.last().map_or(0, |span| span.segment);
-        assert!(
-            last <= segment,
-            "records are indexed in the order of the log"
-        );
+        assert!(last <= segment, "records are indexed in the order of the log");
         match queue.spans.last_mut() {
-            Some(Span {
-                segment: last,
-                held: Held::Memory(entries),
-                ..
-            }) if *last == segment => {
+            Some(Span { segment: last, held: Held::Memory(entries), .. }) if *last == segment => {
                 entries.push(entry);
             }
             Some(_) | None => {
                 let held = Held::Memory(vec![entry]);
-                queue.spans.push(Span {
-                    segment,
-                    first,
-                    held,
-                });
+                queue.spans.push(Span { segment, first, held });
             }
         }
     }
@@ -212,10 +176,7 @@ impl QueueIndexes {
     pub(crate) fn commit(&mut self, slot: Slot) -> (TopicId, QueueIndex, QueueOffset) {
         let queue = &mut self.queues[slot.0 as usize];
         let end = queue.indexed();
-        assert!(
-            end >= queue.committed && end <= queue.next,
-            "a commit goes forward"
-        );
+        assert!(end >= queue.committed && end <= queue.next, "a commit goes forward");
         queue.committed = end;
         (queue.topic, queue.queue, QueueOffset(end))
     }
@@ -223,11 +184,7 @@ impl QueueIndexes {
     /// Everything indexed of every queue is durable: at the end of a recovery.
     pub(crate) fn commit_all(&mut self) {
         for queue in &mut self.queues {
-            assert_eq!(
-                queue.indexed(),
-                queue.next,
-                "a recovery indexes what it assigns"
-            );
+            assert_eq!(queue.indexed(), queue.next, "a recovery indexes what it assigns");
             queue.committed = queue.next;
         }
     }
@@ -257,10 +214,7 @@ impl QueueIndexes {
             let spans = &mut self.queues[slot.0 as usize].spans;
             let span = find(spans, segment).expect("the sidecar was made from this index");
             let count = spans[span].count() as u32;
-            spans[span].held = Held::Sidecar {
-                file_offset: *file_offset,
-                count,
-            };
+            spans[span].held = Held::Sidecar { file_offset: *file_offset, count };
         }
     }
 
@@ -284,21 +238,10 @@ impl QueueIndexes {
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
             let queue = &mut self.queues[slot.0 as usize];
-            let held = Held::Sidecar {
-                file_offset: line.file_offset,
-                count: line.count,
-            };
-            queue.spans.push(Span {
-                segment: header.segment,
-                first: line.first.0,
-                held,
-            });
+            let held = Held::Sidecar { file_offset: line.file_offset, count: line.count };
+            queue.spans.push(Span { segment: header.segment, first: line.first.0, held });
             queue.next += u64::from(line.count);
-            assert_eq!(
-                queue.indexed(),
-                queue.next,
-                "the directory continues the queue"
-            );
+            assert_eq!(queue.indexed(), queue.next, "the directory continues the queue");
         }
         Ok(())
     }
@@ -322,9 +265,7 @@ impl QueueIndexes {
         }
         let span = queue.spans.partition_point(|span| span.first <= from.0) - 1;
         let span = &queue.spans[span];
-        let base = self
-            .stored_base(span.segment)
-            .expect("a segment with records has begun");
+        let base = self.stored_base(span.segment).expect("a segment with records has begun");
         let count = u64::from(count).min(queue.committed - from.0) as u32;
         match &span.held {
             Held::Sidecar { .. } => {
@@ -345,17 +286,14 @@ impl QueueIndexes {
     }
 
     fn get(&self, topic: TopicId, queue: QueueIndex) -> Option<&Queue> {
-        self.slots
-            .get(&(topic, queue))
-            .map(|slot| &self.queues[slot.0 as usize])
+        self.slots.get(&(topic, queue)).map(|slot| &self.queues[slot.0 as usize])
     }
 
     /// Oldest offset and committed end of a queue; both 0 when nothing was ever stored in it.
     pub(crate) fn span(&self, topic: TopicId, queue: QueueIndex) -> (QueueOffset, QueueOffset) {
-        self.get(topic, queue)
-            .map_or((QueueOffset(0), QueueOffset(0)), |queue| {
-                (QueueOffset(queue.first()), QueueOffset(queue.committed))
-            })
+        self.get(topic, queue).map_or((QueueOffset(0), QueueOffset(0)), |queue| {
+            (QueueOffset(queue.first()), QueueOffset(queue.committed))
+        })
     }
 
     /// Offset that the next record of a queue gets.
@@ -369,26 +307,16 @@ impl QueueIndexes {
     ) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset, QueueOffset)> + '_ {
         self.slots.iter().map(|((topic, queue), slot)| {
             let found = &self.queues[slot.0 as usize];
-            (
-                *topic,
-                *queue,
-                QueueOffset(found.first()),
-                QueueOffset(found.committed),
-            )
+            (*topic, *queue, QueueOffset(found.first()), QueueOffset(found.committed))
         })
     }
 
     /// Records that are durable.
     pub(crate) fn messages(&self) -> u64 {
-        self.queues
-            .iter()
-            .map(|queue| queue.committed - queue.first())
-            .sum()
+        self.queues.iter().map(|queue| queue.committed - queue.first()).sum()
     }
 }
 
 fn find(spans: &[Span], segment: u32) -> Option<usize> {
-    spans
-        .binary_search_by_key(&segment, |span| span.segment)
-        .ok()
+    spans.binary_search_by_key(&segment, |span| span.segment).ok()
 }

@@ -109,33 +109,25 @@ pub enum IoDone {
 #[must_use]
 pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
     match io {
-        Io::WriteGroup {
-            group,
-            segment,
-            offset,
-            bytes,
-        } => match disk.write_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
-            Ok(()) => IoDone::Written { group: *group },
-            Err(_) => IoDone::Failed { group: *group },
-        },
+        Io::WriteGroup { group, segment, offset, bytes } => {
+            match disk.write_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
+                Ok(()) => IoDone::Written { group: *group },
+                Err(_) => IoDone::Failed { group: *group },
+            }
+        }
         Io::SyncGroup { group, segment } => match disk.sync(FileName::Segment(*segment)) {
             Ok(()) => IoDone::Synced { group: *group },
             Err(_) => IoDone::Failed { group: *group },
         },
-        Io::PrepareSegment {
-            segment,
-            header,
-            bytes,
-        } => match disk.create_segment(FileName::Segment(*segment), header, *bytes, *bytes) {
-            Ok(()) => IoDone::Prepared { segment: *segment },
-            Err(error) => {
-                let no_space = is_no_space(&error);
-                IoDone::PrepareFailed {
-                    segment: *segment,
-                    no_space,
+        Io::PrepareSegment { segment, header, bytes } => {
+            match disk.create_segment(FileName::Segment(*segment), header, *bytes, *bytes) {
+                Ok(()) => IoDone::Prepared { segment: *segment },
+                Err(error) => {
+                    let no_space = is_no_space(&error);
+                    IoDone::PrepareFailed { segment: *segment, no_space }
                 }
             }
-        },
+        }
         Io::WriteIndex { segment, bytes } => match disk.replace(FileName::Index(*segment), bytes) {
             Ok(()) => IoDone::IndexWritten { segment: *segment },
             Err(_) => IoDone::IndexFailed { segment: *segment },
@@ -148,8 +140,5 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
 }
 
 fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

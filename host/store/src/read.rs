@@ -66,12 +66,11 @@ fn read_run(
     let bytes = (last.offset - first.offset) as usize + last.bytes as usize;
     let mut buffer = vec![0; bytes];
     let offset = u64::from(first.offset);
-    disk.read_at(name, offset, &mut buffer)
-        .map_err(|source| ReadError::Disk {
-            name,
-            offset,
-            source,
-        })?;
+    disk.read_at(name, offset, &mut buffer).map_err(|source| ReadError::Disk {
+        name,
+        offset,
+        source,
+    })?;
     let buffer = Bytes::from(buffer);
     for place in run {
         let begin = (place.offset - first.offset) as usize;
@@ -101,21 +100,13 @@ pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, Read
         Err(error) if error.kind() == io::ErrorKind::NotFound => return search(disk, read),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
         Err(source) => {
-            return Err(ReadError::Disk {
-                name,
-                offset,
-                source,
-            });
+            return Err(ReadError::Disk { name, offset, source });
         }
     }
     match read.parse(&buffer) {
         Ok(places) => Ok(places),
         Err(_) => {
-            disk.remove(name).map_err(|source| ReadError::Disk {
-                name,
-                offset,
-                source,
-            })?;
+            disk.remove(name).map_err(|source| ReadError::Disk { name, offset, source })?;
             search(disk, read)
         }
     }
@@ -124,24 +115,12 @@ pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, Read
 /// Finds the entries in the segment.
 fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
     let name = FileName::Segment(read.segment);
-    let failed = |offset| {
-        move |source| ReadError::Disk {
-            name,
-            offset,
-            source,
-        }
-    };
+    let failed = |offset| move |source| ReadError::Disk { name, offset, source };
     let damaged = |offset, why| ReadError::Damaged { name, offset, why };
     let mut head = [0; segment::HEADER_BYTES];
     disk.read_at(name, 0, &mut head).map_err(failed(0))?;
-    let head = SegmentHeader::decode(&head).map_err(|_| {
-        damaged(
-            0,
-            Malformed::Checksum {
-                what: "header of a segment",
-            },
-        )
-    })?;
+    let head = SegmentHeader::decode(&head)
+        .map_err(|_| damaged(0, Malformed::Checksum { what: "header of a segment" }))?;
     let (topic, queue, wanted) = read.wanted();
     let mut places = Vec::with_capacity(wanted.len());
     let mut reader = SegmentReader::new(disk, head);
@@ -174,10 +153,6 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
         }
         offset += group.header.total_bytes() as u64;
     }
-    assert_eq!(
-        places.len(),
-        wanted.len(),
-        "the search stops when all are found"
-    );
+    assert_eq!(places.len(), wanted.len(), "the search stops when all are found");
     Ok(places)
 }

@@ -50,10 +50,7 @@ pub(crate) async fn serve<S: Service>(
         Ok(greeted) => {
             shared.counters.sessions.add();
             let session = greeted.session.clone();
-            let _farewell = Farewell {
-                shared: shared.clone(),
-                session,
-            };
+            let _farewell = Farewell { shared: shared.clone(), session };
             run(&shared, &connection, greeted).await
         }
         Err(end) => end,
@@ -78,10 +75,7 @@ impl Drop for Lifeline {
 }
 
 fn failed() -> Refusal {
-    Refusal::new(
-        Code::Internal,
-        "the broker failed while it served this connection",
-    )
+    Refusal::new(Code::Internal, "the broker failed while it served this connection")
 }
 
 /// Tells the service that a session is gone, whatever ended it.
@@ -127,16 +121,10 @@ async fn hello<S: Service>(
         Ok(welcome) => {
             reader.trust();
             open_windows(config, connection, 0);
-            session
-                .open(CONTROL)
-                .expect("a new session has no stream open");
+            session.open(CONTROL).expect("a new session has no stream open");
             let reply = outgoing::answer(frame.kind, correlation, Ok(Reply::Hello(welcome)));
             send.write_chunk(reply).await.map_err(|_| End::Gone)?;
-            Ok(Greeted {
-                session,
-                reader,
-                send,
-            })
+            Ok(Greeted { session, reader, send })
         }
         Err(refusal) => {
             // First as an answer, which a client can read, then as the end of the connection.
@@ -180,10 +168,7 @@ fn welcome<S: Service>(
         })?),
         None => None,
     };
-    let peer = Peer {
-        address: connection.remote_address(),
-        identity,
-    };
+    let peer = Peer { address: connection.remote_address(), identity };
     shared.service.welcome(&peer, hello, session.clone())
 }
 
@@ -192,9 +177,7 @@ fn welcome<S: Service>(
 fn open_windows(config: &TransportConfig, connection: &Connection, lanes: u32) {
     let streams = u32::from(config.lanes_max) + 1;
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
-    let window = config
-        .receive_window_bytes
-        .max((lanes + 2) * config.stream_window_bytes);
+    let window = config.receive_window_bytes.max((lanes + 2) * config.stream_window_bytes);
     connection.set_receive_window(VarInt::from_u32(window));
 }
 
@@ -204,11 +187,7 @@ async fn run<S: Service>(
     greeted: Greeted,
 ) -> End {
     let mut tasks: JoinSet<Ended> = JoinSet::new();
-    let Greeted {
-        session,
-        reader,
-        send,
-    } = greeted;
+    let Greeted { session, reader, send } = greeted;
     tasks.spawn(control(shared.clone(), session.clone(), send, reader));
     let mut lanes = 0;
     loop {
@@ -240,13 +219,8 @@ async fn control<S: Service>(
     send: SendStream,
     reader: Reader,
 ) -> Ended {
-    let outgoing = session
-        .outgoing(CONTROL)
-        .expect("every session has a control stream");
-    (
-        Role::Control,
-        converse(&*shared.service, &session, CONTROL, outgoing, reader, send).await,
-    )
+    let outgoing = session.outgoing(CONTROL).expect("every session has a control stream");
+    (Role::Control, converse(&*shared.service, &session, CONTROL, outgoing, reader, send).await)
 }
 
 async fn lane<S: Service>(
@@ -280,10 +254,7 @@ fn refused_stream(preamble: &Preamble) -> Refusal {
     let detail = match preamble.role {
         Role::Control => "a connection has one control stream, its first".to_owned(),
         Role::Data => {
-            format!(
-                "lane {} was opened before, or the broker has fewer lanes",
-                preamble.lane
-            )
+            format!("lane {} was opened before, or the broker has fewer lanes", preamble.lane)
         }
     };
     Refusal::new(Code::WrongStream, detail)
@@ -310,9 +281,7 @@ async fn converse<S: Service>(
     };
     let write = async {
         while let Some(mut gathered) = outgoing.gather().await {
-            send.write_all_chunks(&mut gathered.chunks)
-                .await
-                .map_err(|_| End::Gone)?;
+            send.write_all_chunks(&mut gathered.chunks).await.map_err(|_| End::Gone)?;
             drop(gathered.permits);
         }
         Ok::<(), End>(())

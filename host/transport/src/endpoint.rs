@@ -105,11 +105,9 @@ impl Transport {
     ) -> Result<Self, StartError> {
         let address = config.listen;
         let server = Some(config.server(identity)?);
-        let endpoint = config
-            .reset_key
-            .map_or_else(EndpointConfig::default, |key| {
-                EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
-            });
+        let endpoint = config.reset_key.map_or_else(EndpointConfig::default, |key| {
+            EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        });
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, server, socket, runtime)
             .map_err(|source| StartError::Listen { address, source })?;
         let config = Arc::new(config);
@@ -122,12 +120,7 @@ impl Transport {
             handshaking: Arc::default(),
         });
         let acceptor = tokio::spawn(accept(endpoint.clone(), shared));
-        Ok(Self {
-            endpoint,
-            config,
-            counters,
-            acceptor: Mutex::new(Some(acceptor)),
-        })
+        Ok(Self { endpoint, config, counters, acceptor: Mutex::new(Some(acceptor)) })
     }
 
     /// The address that the transport listens on.
@@ -143,8 +136,7 @@ impl Transport {
     /// # Errors
     /// [`TlsError`] when they are not usable; the old ones stay.
     pub fn set_identity(&self, identity: &ServerIdentity) -> Result<(), TlsError> {
-        self.endpoint
-            .set_server_config(Some(self.config.server(identity)?));
+        self.endpoint.set_server_config(Some(self.config.server(identity)?));
         Ok(())
     }
 
@@ -157,13 +149,8 @@ impl Transport {
     /// Takes up no more connections, closes all with the code of `why`, and returns when every
     /// session has ended, at the latest after 200 ms.
     pub async fn shutdown(&self, why: &Refusal) {
-        self.endpoint
-            .close(VarInt::from_u32(why.code as u32), why.detail.as_bytes());
-        let acceptor = self
-            .acceptor
-            .lock()
-            .expect("no code panics while it holds the lock")
-            .take();
+        self.endpoint.close(VarInt::from_u32(why.code as u32), why.detail.as_bytes());
+        let acceptor = self.acceptor.lock().expect("no code panics while it holds the lock").take();
         let ended = async {
             if let Some(acceptor) = acceptor {
                 let _panicked = acceptor.await;
@@ -178,27 +165,19 @@ impl Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        self.endpoint
-            .close(VarInt::from_u32(Code::ShuttingDown as u32), b"");
+        self.endpoint.close(VarInt::from_u32(Code::ShuttingDown as u32), b"");
     }
 }
 
 fn bind(config: &TransportConfig) -> std::io::Result<std::net::UdpSocket> {
     let address = config.listen;
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     // The system may give less; that costs speed, not correctness.
     let bytes = config.socket_buffer_bytes as usize;
-    for given in [
-        socket.set_recv_buffer_size(bytes),
-        socket.set_send_buffer_size(bytes),
-    ] {
+    for given in [socket.set_recv_buffer_size(bytes), socket.set_send_buffer_size(bytes)] {
         if let Err(error) = given {
             tracing::debug!(%error, "socket buffers keep their size");
         }

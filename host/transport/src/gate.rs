@@ -73,17 +73,10 @@ fn check<S: Service>(
         let detail = format!("no request has the number {}", frame.kind);
         return Err(Refusal::new(Code::UnknownRequest, detail));
     };
-    let role = if stream == CONTROL {
-        Role::Control
-    } else {
-        Role::Data
-    };
+    let role = if stream == CONTROL { Role::Control } else { Role::Data };
     if kind.role() != role {
-        let detail = format!(
-            "{} belongs on a {} stream, this is a {role}",
-            kind.name(),
-            kind.role()
-        );
+        let detail =
+            format!("{} belongs on a {} stream, this is a {role}", kind.name(), kind.role());
         return Err(Refusal::new(Code::WrongStream, detail));
     }
     if kind == Kind::Hello {
@@ -97,23 +90,11 @@ fn check<S: Service>(
         let detail = format!("{} needs the right to {right}", kind.name());
         return Err(Refusal::new(Code::Forbidden, detail));
     }
-    let Request::Produce(Produce {
-        place,
-        nodes,
-        floor,
-        batch,
-    }) = request
-    else {
+    let Request::Produce(Produce { place, nodes, floor, batch }) = request else {
         return Ok(Incoming::Request(request));
     };
     let batch = Batch::parse(batch).map_err(|malformed| malformed.refusal(Code::MalformedBatch))?;
-    Ok(Incoming::Produce {
-        place,
-        nodes,
-        floor,
-        batch,
-        bytes,
-    })
+    Ok(Incoming::Produce { place, nodes, floor, batch, bytes })
 }
 
 /// The right that a request needs: for an operators' call, its operation's.
@@ -133,9 +114,9 @@ fn cost_bytes(request: &Incoming) -> u32 {
     match request {
         Incoming::Produce { bytes, .. } => *bytes as u32 + SMALL_ANSWER_BYTES,
         Incoming::Request(request) => match request {
-            Request::Fetch(fetch) => fetch
-                .bytes_max
-                .clamp(SMALL_ANSWER_BYTES, limits::FETCH_BYTES_MAX),
+            Request::Fetch(fetch) => {
+                fetch.bytes_max.clamp(SMALL_ANSWER_BYTES, limits::FETCH_BYTES_MAX)
+            }
             Request::FindRoute(_) => ROUTE_ANSWER_BYTES,
             Request::Call(_) => CALL_ANSWER_BYTES,
             Request::Settle(settle) => {

@@ -80,10 +80,7 @@ pub struct StreamEnded;
 
 impl Outgoing {
     pub(crate) fn new(requests_max: u32, room_bytes: u32) -> Self {
-        assert!(
-            requests_max > 0 && room_bytes > 0,
-            "a stream can carry something"
-        );
+        assert!(requests_max > 0 && room_bytes > 0, "a stream can carry something");
         Self {
             state: Mutex::new(State {
                 stage: Stage::Unopened,
@@ -99,9 +96,7 @@ impl Outgoing {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no code panics while it holds the lock")
+        self.state.lock().expect("no code panics while it holds the lock")
     }
 
     /// Opens the stream; `false` when it was opened before.
@@ -144,11 +139,7 @@ impl Outgoing {
 
     /// Waits until the stream may have one more unanswered request.
     pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, StreamEnded> {
-        self.slots
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| StreamEnded)
+        self.slots.clone().acquire_owned().await.map_err(|_| StreamEnded)
     }
 
     /// Notes a request.
@@ -202,10 +193,7 @@ impl Outgoing {
             return false;
         };
         if correlation != Correlation(0) {
-            self.enqueue(Queued {
-                frame: answer(kind, correlation, result),
-                permits,
-            });
+            self.enqueue(Queued { frame: answer(kind, correlation, result), permits });
         }
         self.wake.notify_one();
         true
@@ -220,19 +208,11 @@ impl Outgoing {
     ) -> Result<(), StreamEnded> {
         let bytes = frame.len() as u32;
         // A frame larger than all the room goes when it is alone.
-        let lane = self
-            .room
-            .clone()
-            .acquire_many_owned(bytes.min(self.room_bytes));
+        let lane = self.room.clone().acquire_many_owned(bytes.min(self.room_bytes));
         let lane = lane.await.map_err(|_| StreamEnded)?;
-        let all = connection_room
-            .clone()
-            .acquire_many_owned(bytes.min(connection_room_bytes));
+        let all = connection_room.clone().acquire_many_owned(bytes.min(connection_room_bytes));
         let all = all.await.map_err(|_| StreamEnded)?;
-        self.enqueue(Queued {
-            frame,
-            permits: vec![lane, all],
-        });
+        self.enqueue(Queued { frame, permits: vec![lane, all] });
         self.wake.notify_one();
         Ok(())
     }
@@ -241,10 +221,7 @@ impl Outgoing {
     pub(crate) fn push(&self, frame: Bytes) -> Result<(), Full> {
         let bytes = (frame.len() as u32).min(self.room_bytes);
         match self.room.clone().try_acquire_many_owned(bytes) {
-            Ok(permit) => self.enqueue(Queued {
-                frame,
-                permits: vec![permit],
-            }),
+            Ok(permit) => self.enqueue(Queued { frame, permits: vec![permit] }),
             Err(tokio::sync::TryAcquireError::Closed) => return Ok(()),
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(Full),
         }
@@ -299,10 +276,7 @@ impl Outgoing {
 pub(crate) struct Full;
 
 fn take(queue: &mut VecDeque<Queued>) -> Gathered {
-    let mut gathered = Gathered {
-        chunks: Vec::new(),
-        permits: Vec::new(),
-    };
+    let mut gathered = Gathered { chunks: Vec::new(), permits: Vec::new() };
     let mut bytes = 0;
     let mut small = BytesMut::new();
     while let Some(queued) = queue.front() {
@@ -350,9 +324,7 @@ pub(crate) fn answer(kind: u16, correlation: Correlation, result: Result<Reply, 
         Err(refusal) => clipped(refusal),
     };
     out.clear();
-    frame::encode_with(kind, Class::Refusal, correlation, &mut out, |out| {
-        refusal.put(out)
-    });
+    frame::encode_with(kind, Class::Refusal, correlation, &mut out, |out| refusal.put(out));
     Bytes::from(out)
 }
 
@@ -365,14 +337,8 @@ fn clipped(mut refusal: Refusal) -> Refusal {
 /// The frame of a push.
 pub(crate) fn pushed(push: &Push) -> Bytes {
     let mut out = Vec::new();
-    frame::encode_with(
-        push.number(),
-        Class::Push,
-        Correlation(0),
-        &mut out,
-        |out| {
-            push.put_body(out);
-        },
-    );
+    frame::encode_with(push.number(), Class::Push, Correlation(0), &mut out, |out| {
+        push.put_body(out);
+    });
     Bytes::from(out)
 }

@@ -42,10 +42,7 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(config: &TransportConfig) -> Self {
         let bytes = u64::from(config.frame_rate_min) * u64::from(config.frame_grace_ms) / 1_000;
-        Self {
-            grace: milliseconds(config.frame_grace_ms),
-            bytes: bytes as usize,
-        }
+        Self { grace: milliseconds(config.frame_grace_ms), bytes: bytes as usize }
     }
 }
 
@@ -75,12 +72,7 @@ pub(crate) struct Received {
 impl Reader {
     pub(crate) fn new(stream: RecvStream, patience: Patience) -> Self {
         let decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX_BEFORE_HELLO);
-        Self {
-            stream,
-            decoder,
-            patience,
-            stretch: None,
-        }
+        Self { stream, decoder, patience, stretch: None }
     }
 
     /// Takes larger frames from now on.
@@ -153,10 +145,7 @@ impl Reader {
         self.stretch = match self.stretch.filter(goes_on) {
             Some(stretch) => Some(stretch),
             None if bytes == 0 => None,
-            None => Some(Stretch {
-                begun: Instant::now(),
-                bytes,
-            }),
+            None => Some(Stretch { begun: Instant::now(), bytes }),
         };
         self.stretch
     }
@@ -186,12 +175,7 @@ impl Reader {
 /// Waits for bytes of the connection's budget; more than all of it is all of it.
 pub(crate) async fn budget(session: &Session, bytes: u32) -> Result<OwnedSemaphorePermit, End> {
     let bytes = bytes.min(session.budget_bytes);
-    session
-        .budget
-        .clone()
-        .acquire_many_owned(bytes)
-        .await
-        .map_err(|_| End::Gone)
+    session.budget.clone().acquire_many_owned(bytes).await.map_err(|_| End::Gone)
 }
 
 fn too_slow(detail: &str) -> End {

@@ -14,10 +14,7 @@ use crate::outgoing::{self, Outgoing, StreamEnded};
 /// Number of the control stream; data lane `n` is stream `n + 1`.
 pub const CONTROL: u16 = 0;
 
-const _: () = assert!(
-    limits::LANES_MAX <= u32::BITS as u16,
-    "open lanes are the bits of a u32"
-);
+const _: () = assert!(limits::LANES_MAX <= u32::BITS as u16, "open lanes are the bits of a u32");
 
 /// A session, to be cloned and kept by whoever answers it. It outlives its connection, and then
 /// everything sent to it goes nowhere.
@@ -54,9 +51,7 @@ impl SessionHandle {
             room: Arc::new(Semaphore::new(config.queue_bytes_max as usize)),
             room_bytes: config.queue_bytes_max,
         };
-        Self {
-            session: Arc::new(session),
-        }
+        Self { session: Arc::new(session) }
     }
 
     /// Number of the session, unique in this process.
@@ -82,10 +77,7 @@ impl SessionHandle {
     /// where a delivery waits until the client has opened it.
     #[must_use]
     pub fn lanes_open(&self) -> u16 {
-        self.session
-            .open_lanes
-            .load(Ordering::Relaxed)
-            .trailing_ones() as u16
+        self.session.open_lanes.load(Ordering::Relaxed).trailing_ones() as u16
     }
 
     /// Answers a request. Never blocks. A second answer to the same request, or one that comes
@@ -120,9 +112,7 @@ impl SessionHandle {
     pub async fn deliver(&self, stream: u16, push: &Push) -> Result<(), StreamEnded> {
         let outgoing = self.outgoing(stream).ok_or(StreamEnded)?;
         let frame = outgoing::pushed(push);
-        outgoing
-            .deliver(frame, &self.session.room, self.session.room_bytes)
-            .await
+        outgoing.deliver(frame, &self.session.room, self.session.room_bytes).await
     }
 
     /// Ends the connection; the peer learns the code's number and the detail. What is queued is
@@ -134,11 +124,7 @@ impl SessionHandle {
     /// Bytes of deliveries and pushes that wait for this session's streams.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.session
-            .streams
-            .iter()
-            .map(Outgoing::delivery_bytes)
-            .sum()
+        self.session.streams.iter().map(Outgoing::delivery_bytes).sum()
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -156,9 +142,7 @@ impl SessionHandle {
             return None;
         }
         if let Some(lane) = stream.checked_sub(1) {
-            self.session
-                .open_lanes
-                .fetch_or(1 << lane, Ordering::Relaxed);
+            self.session.open_lanes.fetch_or(1 << lane, Ordering::Relaxed);
         }
         Some(outgoing)
     }
@@ -166,9 +150,7 @@ impl SessionHandle {
     /// Notes that a stream takes no more deliveries.
     pub(crate) fn lane_ends(&self, stream: u16) {
         if let Some(lane) = stream.checked_sub(1) {
-            self.session
-                .open_lanes
-                .fetch_and(!(1 << lane), Ordering::Relaxed);
+            self.session.open_lanes.fetch_and(!(1 << lane), Ordering::Relaxed);
         }
     }
 

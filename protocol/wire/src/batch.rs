@@ -53,10 +53,7 @@ pub struct BatchHeader {
 #[must_use]
 pub fn encode(header: &BatchHeader, count: usize, records: &[u8]) -> Bytes {
     let length = HEADER_BYTES + records.len();
-    assert!(
-        (1..=limits::BATCH_RECORDS_MAX).contains(&count),
-        "a batch has 1 to 16,384 records"
-    );
+    assert!((1..=limits::BATCH_RECORDS_MAX).contains(&count), "a batch has 1 to 16,384 records");
     assert!(length <= limits::BATCH_BYTES_MAX, "a batch fits a frame");
     let mut out = Vec::with_capacity(length);
     out.extend_from_slice(&(length as u32).to_le_bytes());
@@ -103,15 +100,9 @@ impl Batch {
             records.push(Record::take(&mut rest)?);
         }
         if !rest.is_empty() {
-            return Err(Malformed::Trailing {
-                left: rest.len() as u64,
-            });
+            return Err(Malformed::Trailing { left: rest.len() as u64 });
         }
-        Ok(Self {
-            header,
-            bytes,
-            records,
-        })
+        Ok(Self { header, bytes, records })
     }
 
     /// Sender and place in the lane.
@@ -145,30 +136,19 @@ impl Batch {
 /// [`Malformed`] with the first thing that is wrong.
 pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
     if bytes.len() < HEADER_BYTES {
-        return Err(Malformed::Short {
-            wanted: HEADER_BYTES as u64,
-            left: bytes.len() as u64,
-        });
+        return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left: bytes.len() as u64 });
     }
     let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if u16_at(8) != MAGIC {
-        return Err(Malformed::Field {
-            what: "magic of a batch",
-            value: u16_at(8).into(),
-        });
+        return Err(Malformed::Field { what: "magic of a batch", value: u16_at(8).into() });
     }
     if u16_at(10) != VERSION {
-        return Err(Malformed::Field {
-            what: "version of a batch",
-            value: u16_at(10).into(),
-        });
+        return Err(Malformed::Field { what: "version of a batch", value: u16_at(10).into() });
     }
     if header_crc(&bytes[..HEADER_BYTES]) != u32_at(4) {
-        return Err(Malformed::Checksum {
-            what: "header of a batch",
-        });
+        return Err(Malformed::Checksum { what: "header of a batch" });
     }
     let length = u32_at(0) as usize;
     if length != bytes.len() {
@@ -187,10 +167,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
         });
     }
     if u64_at(40) != 0 {
-        return Err(Malformed::Field {
-            what: "reserved field of a batch",
-            value: u64_at(40),
-        });
+        return Err(Malformed::Field { what: "reserved field of a batch", value: u64_at(40) });
     }
     let header = BatchHeader {
         producer: ProducerId(u64_at(16)),
@@ -201,10 +178,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
     };
     // So that the number after the last record's cannot overflow.
     if header.sequence.0 > u64::MAX / 2 {
-        return Err(Malformed::Field {
-            what: "sequence",
-            value: header.sequence.0,
-        });
+        return Err(Malformed::Field { what: "sequence", value: header.sequence.0 });
     }
     Ok((header, count))
 }
@@ -217,10 +191,7 @@ mod tests {
     fn sample() -> Bytes {
         let mut records = Vec::new();
         for body in [&b"one"[..], b"two", b""] {
-            let parts = RecordParts {
-                body,
-                ..RecordParts::default()
-            };
+            let parts = RecordParts { body, ..RecordParts::default() };
             parts.encode(&mut records).expect("within limits");
         }
         let header = BatchHeader {

@@ -53,18 +53,15 @@ pub struct Verb {
 
 /// Every verb: the composed ones, then the operations.
 pub fn verbs() -> impl Iterator<Item = Verb> {
-    COMPOSED
-        .iter()
-        .copied()
-        .chain(Operation::ALL.iter().map(|operation| Verb {
-            runs: Runs::Operation(*operation),
-            words: operation.words(),
-            help: operation.help(),
-            example: operation.example(),
-            right: operation.right(),
-            risk: operation.risk(),
-            fields: operation.fields(),
-        }))
+    COMPOSED.iter().copied().chain(Operation::ALL.iter().map(|operation| Verb {
+        runs: Runs::Operation(*operation),
+        words: operation.words(),
+        help: operation.help(),
+        example: operation.example(),
+        right: operation.right(),
+        risk: operation.risk(),
+        fields: operation.fields(),
+    }))
 }
 
 const fn arg(
@@ -73,12 +70,7 @@ const fn arg(
     presence: Presence,
     help: &'static str,
 ) -> Field {
-    Field {
-        name,
-        help,
-        kind,
-        presence,
-    }
+    Field { name, help, kind, presence }
 }
 
 use Presence::{Default, Optional, Required, Switch};
@@ -92,24 +84,9 @@ const COMPOSED: &[Verb] = &[
         right: Right::Connect,
         risk: Risk::Adds,
         fields: &[
-            arg(
-                "data",
-                "DIR",
-                Optional,
-                "Keep the data here instead of in a temporary folder.",
-            ),
-            arg(
-                "listen",
-                "ADDR",
-                Default("127.0.0.1:7420"),
-                "Address to listen on.",
-            ),
-            arg(
-                "rate",
-                "NUMBER",
-                Default("5"),
-                "Messages a second of the demo producer.",
-            ),
+            arg("data", "DIR", Optional, "Keep the data here instead of in a temporary folder."),
+            arg("listen", "ADDR", Default("127.0.0.1:7420"), "Address to listen on."),
+            arg("rate", "NUMBER", Default("5"), "Messages a second of the demo producer."),
         ],
     },
     Verb {
@@ -120,43 +97,13 @@ const COMPOSED: &[Verb] = &[
         right: Right::Connect,
         risk: Risk::Adds,
         fields: &[
-            arg(
-                "config",
-                "FILE",
-                Optional,
-                "Settings, TOML. Environment and flags override it.",
-            ),
-            arg(
-                "data",
-                "DIR",
-                Optional,
-                "Folder of the logs and of what the broker keeps.",
-            ),
+            arg("config", "FILE", Optional, "Settings, TOML. Environment and flags override it."),
+            arg("data", "DIR", Optional, "Folder of the logs and of what the broker keeps."),
             arg("listen", "ADDR", Optional, "Address to listen on."),
-            arg(
-                "advertise",
-                "ADDR",
-                Optional,
-                "Address that clients are told to connect to.",
-            ),
-            arg(
-                "shards",
-                "NUMBER",
-                Optional,
-                "Commit logs, 1 to 64; fixed by the first start.",
-            ),
-            arg(
-                "segment_bytes",
-                "SIZE",
-                Optional,
-                "Size of a log segment, for example 64MiB.",
-            ),
-            arg(
-                "dev",
-                "",
-                Switch,
-                "Make authority and certificates under the data folder.",
-            ),
+            arg("advertise", "ADDR", Optional, "Address that clients are told to connect to."),
+            arg("shards", "NUMBER", Optional, "Commit logs, 1 to 64; fixed by the first start."),
+            arg("segment_bytes", "SIZE", Optional, "Size of a log segment, for example 64MiB."),
+            arg("dev", "", Switch, "Make authority and certificates under the data folder."),
         ],
     },
     Verb {
@@ -168,48 +115,13 @@ const COMPOSED: &[Verb] = &[
         risk: Risk::Adds,
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to send to."),
-            arg(
-                "message",
-                "TEXT",
-                Optional,
-                "Send this one message instead of lines.",
-            ),
-            arg(
-                "from",
-                "FILE|-",
-                Default("-"),
-                "File of lines, .gz read as it is; - is stdin.",
-            ),
-            arg(
-                "rate",
-                "NUMBER",
-                Optional,
-                "Messages a second; as fast as possible without.",
-            ),
-            arg(
-                "tag",
-                "TEXT|.FIELD",
-                Optional,
-                "Tag of the messages, or the field it is in.",
-            ),
-            arg(
-                "key",
-                "TEXT|.FIELD",
-                Optional,
-                "Key of the messages, or the field it is in.",
-            ),
-            arg(
-                "order",
-                "TEXT|.FIELD",
-                Optional,
-                "Order group, or the field it is in.",
-            ),
-            arg(
-                "props",
-                "all|a,b",
-                Optional,
-                "Fields that become properties; null is left out.",
-            ),
+            arg("message", "TEXT", Optional, "Send this one message instead of lines."),
+            arg("from", "FILE|-", Default("-"), "File of lines, .gz read as it is; - is stdin."),
+            arg("rate", "NUMBER", Optional, "Messages a second; as fast as possible without."),
+            arg("tag", "TEXT|.FIELD", Optional, "Tag of the messages, or the field it is in."),
+            arg("key", "TEXT|.FIELD", Optional, "Key of the messages, or the field it is in."),
+            arg("order", "TEXT|.FIELD", Optional, "Order group, or the field it is in."),
+            arg("props", "all|a,b", Optional, "Fields that become properties; null is left out."),
             arg("queue", "NUMBER", Optional, "Send to this queue only."),
             arg(
                 "ack",
@@ -217,12 +129,7 @@ const COMPOSED: &[Verb] = &[
                 Default("synced"),
                 "memory, written or synced, then +quorum, +all.",
             ),
-            arg(
-                "streams",
-                "NUMBER",
-                Default("1"),
-                "Data streams to spread the work over.",
-            ),
+            arg("streams", "NUMBER", Default("1"), "Data streams to spread the work over."),
         ],
     },
     Verb {
@@ -234,12 +141,7 @@ const COMPOSED: &[Verb] = &[
         risk: Risk::Changes,
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to receive from."),
-            arg(
-                "group",
-                "GROUP",
-                Optional,
-                "Group to receive for; without, one of its own.",
-            ),
+            arg("group", "GROUP", Optional, "Group to receive for; without, one of its own."),
             arg(
                 "from",
                 "WHERE",
@@ -247,26 +149,11 @@ const COMPOSED: &[Verb] = &[
                 "Start of a new group: earliest, latest, \
                 an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
             ),
-            arg(
-                "until_end",
-                "",
-                Switch,
-                "End when the group has settled what is there now.",
-            ),
+            arg("until_end", "", Switch, "End when the group has settled what is there now."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
             arg("count", "NUMBER", Optional, "End after this many messages."),
-            arg(
-                "lease",
-                "DURATION",
-                Default("30s"),
-                "How long a message may be held.",
-            ),
-            arg(
-                "streams",
-                "NUMBER",
-                Default("1"),
-                "Data streams to spread the work over.",
-            ),
+            arg("lease", "DURATION", Default("30s"), "How long a message may be held."),
+            arg("streams", "NUMBER", Default("1"), "Data streams to spread the work over."),
         ],
     },
     Verb {
@@ -279,12 +166,7 @@ const COMPOSED: &[Verb] = &[
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to read."),
             arg("queue", "NUMBER", Default("0"), "Queue to read."),
-            arg(
-                "from",
-                "OFFSET",
-                Default("0"),
-                "Offset of the first message.",
-            ),
+            arg("from", "OFFSET", Default("0"), "Offset of the first message."),
             arg("count", "NUMBER", Default("10"), "Messages at most."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
         ],
@@ -314,12 +196,7 @@ const COMPOSED: &[Verb] = &[
         example: "yard explain E0301",
         right: Right::Connect,
         risk: Risk::Reads,
-        fields: &[arg(
-            "code",
-            "CODE",
-            Required,
-            "The code, for example E0301.",
-        )],
+        fields: &[arg("code", "CODE", Required, "The code, for example E0301.")],
     },
 ];
 
@@ -331,11 +208,7 @@ mod tests {
     fn words_are_unique_and_required_arguments_come_first() {
         let all: Vec<_> = verbs().collect();
         for (at, verb) in all.iter().enumerate() {
-            assert!(
-                all[at + 1..].iter().all(|v| v.words != verb.words),
-                "{:?}",
-                verb.words
-            );
+            assert!(all[at + 1..].iter().all(|v| v.words != verb.words), "{:?}", verb.words);
             let required = verb.fields.iter().map(|f| f.presence == Required);
             assert!(required.is_sorted_by(|a, b| a >= b), "{:?}", verb.words);
             assert!(verb.example.starts_with("yard "), "{:?}", verb.words);

@@ -175,10 +175,8 @@ impl Wire for Code {
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let number = u16::take(input)?;
-        Self::from_number(number).ok_or(Malformed::Field {
-            what: "error code",
-            value: number.into(),
-        })
+        Self::from_number(number)
+            .ok_or(Malformed::Field { what: "error code", value: number.into() })
     }
 }
 
@@ -199,21 +197,13 @@ impl Refusal {
     /// A refusal with a sentence of its own.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            retry_after_ms: 0,
-            detail: detail.into(),
-        }
+        Self { code, retry_after_ms: 0, detail: detail.into() }
     }
 
     /// The same, to be asked again after `retry_after_ms` milliseconds.
     #[must_use]
     pub fn after(code: Code, retry_after_ms: u32, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            retry_after_ms,
-            detail: detail.into(),
-        }
+        Self { code, retry_after_ms, detail: detail.into() }
     }
 }
 

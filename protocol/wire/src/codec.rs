@@ -117,9 +117,7 @@ pub trait Wire: Sized {
     fn from_bytes(mut input: Bytes) -> Result<Self, Malformed> {
         let value = Self::take(&mut input)?;
         if input.has_remaining() {
-            return Err(Malformed::Trailing {
-                left: input.remaining() as u64,
-            });
+            return Err(Malformed::Trailing { left: input.remaining() as u64 });
         }
         Ok(value)
     }
@@ -131,10 +129,7 @@ pub trait Wire: Sized {
 /// [`Malformed::Short`] when fewer are left.
 pub fn take_bytes(input: &mut Bytes, count: usize) -> Result<Bytes, Malformed> {
     if input.len() < count {
-        return Err(Malformed::Short {
-            wanted: count as u64,
-            left: input.len() as u64,
-        });
+        return Err(Malformed::Short { wanted: count as u64, left: input.len() as u64 });
     }
     Ok(input.split_to(count))
 }
@@ -165,10 +160,7 @@ impl Wire for bool {
         match u8::take(input)? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(Malformed::Field {
-                what: "bool",
-                value: other.into(),
-            }),
+            other => Err(Malformed::Field { what: "bool", value: other.into() }),
         }
     }
 }
@@ -219,10 +211,7 @@ impl<T: Wire> Wire for Vec<T> {
         let count = u32::take(input)? as usize;
         // Every item has at least one byte, so a larger count is a lie, told before it costs.
         if count > input.len() {
-            return Err(Malformed::Short {
-                wanted: count as u64,
-                left: input.len() as u64,
-            });
+            return Err(Malformed::Short { wanted: count as u64, left: input.len() as u64 });
         }
         let mut items = Vec::new();
         for _ in 0..count {
@@ -240,11 +229,7 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
-        Ok(if bool::take(input)? {
-            Some(T::take(input)?)
-        } else {
-            None
-        })
+        Ok(if bool::take(input)? { Some(T::take(input)?) } else { None })
     }
 }
 

@@ -64,16 +64,7 @@ impl Preamble {
     pub fn encode(&self) -> [u8; PREAMBLE_BYTES] {
         let version = VERSION.to_le_bytes();
         let [a, b, c, d] = MAGIC;
-        [
-            a,
-            b,
-            c,
-            d,
-            version[0],
-            version[1],
-            self.role as u8,
-            self.lane,
-        ]
+        [a, b, c, d, version[0], version[1], self.role as u8, self.lane]
     }
 
     /// Reads a preamble.
@@ -97,10 +88,7 @@ impl Preamble {
             let detail = format!("lane {} is out of bounds", bytes[7]);
             return Err(Refusal::new(Code::MalformedFrame, detail));
         }
-        Ok(Self {
-            role,
-            lane: bytes[7],
-        })
+        Ok(Self { role, lane: bytes[7] })
     }
 }
 
@@ -147,10 +135,7 @@ pub fn encode_with(
     debug_assert_eq!(out.len() - start, HEADER_BYTES);
     body(out);
     let length = out.len() - start;
-    assert!(
-        length <= limits::FRAME_BYTES_MAX,
-        "bodies are bounded by their own limits"
-    );
+    assert!(length <= limits::FRAME_BYTES_MAX, "bodies are bounded by their own limits");
     out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
 }
 
@@ -167,10 +152,7 @@ impl FrameDecoder {
     #[must_use]
     pub fn new(frame_bytes_max: usize) -> Self {
         assert!(frame_bytes_max >= HEADER_BYTES, "a frame has a header");
-        Self {
-            buffer: BytesMut::new(),
-            frame_bytes_max,
-        }
+        Self { buffer: BytesMut::new(), frame_bytes_max }
     }
 
     /// Changes the bound, after the hello.
@@ -223,9 +205,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         let mut bytes = self.buffer.split_to(length).freeze();
-        decode(&mut bytes)
-            .map(Some)
-            .map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))
+        decode(&mut bytes).map(Some).map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))
     }
 
     fn announced_length(&self) -> Result<Option<usize>, Refusal> {
@@ -252,12 +232,7 @@ fn decode(bytes: &mut Bytes) -> Result<Frame, Malformed> {
     let class = Class::take(bytes)?;
     let _version = u8::take(bytes)?;
     let correlation = Correlation::take(bytes)?;
-    Ok(Frame {
-        kind,
-        class,
-        correlation,
-        body: bytes.split_off(0),
-    })
+    Ok(Frame { kind, class, correlation, body: bytes.split_off(0) })
 }
 
 #[cfg(test)]
@@ -266,12 +241,7 @@ mod tests {
 
     fn frame(body: &'static [u8]) -> Frame {
         let body = Bytes::from_static(body);
-        Frame {
-            kind: 3,
-            class: Class::Request,
-            correlation: Correlation(9),
-            body,
-        }
+        Frame { kind: 3, class: Class::Request, correlation: Correlation(9), body }
     }
 
     #[test]
@@ -314,10 +284,7 @@ mod tests {
 
     #[test]
     fn preambles() {
-        let good = Preamble {
-            role: Role::Data,
-            lane: 5,
-        };
+        let good = Preamble { role: Role::Data, lane: 5 };
         assert_eq!(Preamble::parse(good.encode()), Ok(good));
         let check = |at: usize, value: u8, code: Code| {
             let mut bytes = good.encode();

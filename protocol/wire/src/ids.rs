@@ -118,9 +118,7 @@ impl MessageId {
         if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
-        u128::from_str_radix(text, 16)
-            .ok()
-            .map(|value| Self(value.to_be_bytes()))
+        u128::from_str_radix(text, 16).ok().map(|value| Self(value.to_be_bytes()))
     }
 }
 

@@ -21,10 +21,7 @@ pub fn check(name: &str) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    Err(Refusal::new(
-        Code::BadName,
-        format!("the name {:?} is not usable: {problem}", clip(name)),
-    ))
+    Err(Refusal::new(Code::BadName, format!("the name {:?} is not usable: {problem}", clip(name))))
 }
 
 fn allowed(c: char) -> bool {
@@ -45,9 +42,7 @@ mod tests {
             assert!(check(good).is_ok(), "{good}");
         }
         let long = "x".repeat(128);
-        for bad in [
-            "", ".", "..", ".hidden", "a/b", "a b", "a\n", "é", "a\0", &long,
-        ] {
+        for bad in ["", ".", "..", ".hidden", "a/b", "a b", "a\n", "é", "a\0", &long] {
             assert_eq!(check(bad).unwrap_err().code, Code::BadName, "{bad:?}");
         }
     }

@@ -68,10 +68,7 @@ pub struct RecordParts<'a> {
 
 impl RecordParts<'_> {
     fn properties_bytes(&self) -> usize {
-        self.properties
-            .iter()
-            .map(|(n, v)| PROPERTY_HEADER_BYTES + n.len() + v.len())
-            .sum()
+        self.properties.iter().map(|(n, v)| PROPERTY_HEADER_BYTES + n.len() + v.len()).sum()
     }
 
     /// Bytes that the record will have.
@@ -85,12 +82,7 @@ impl RecordParts<'_> {
     /// # Errors
     /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
     pub fn check(&self) -> Result<(), Refusal> {
-        check_sizes(
-            self.body.len(),
-            self.tag.len(),
-            self.properties.len(),
-            self.properties_bytes(),
-        )
+        check_sizes(self.body.len(), self.tag.len(), self.properties.len(), self.properties_bytes())
     }
 
     /// Appends the record to `out`.
@@ -129,11 +121,7 @@ impl RecordParts<'_> {
         let crc = header_crc(&out[start..]);
         out[start + HEADER_CRC_AT..start + HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(self.body);
-        assert_eq!(
-            out.len() - start,
-            length,
-            "the announced length is the written one"
-        );
+        assert_eq!(out.len() - start, length, "the announced length is the written one");
         Ok(())
     }
 }
@@ -155,11 +143,7 @@ fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<()
         return over("number of properties", count, limits::PROPERTIES_MAX);
     }
     if bytes > limits::PROPERTIES_BYTES_MAX {
-        return over(
-            "bytes of the properties",
-            bytes,
-            limits::PROPERTIES_BYTES_MAX,
-        );
+        return over("bytes of the properties", bytes, limits::PROPERTIES_BYTES_MAX);
     }
     Ok(())
 }
@@ -207,10 +191,7 @@ impl Record {
     /// [`Malformed`] with what is wrong; `input` is then unchanged.
     pub fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let length = Self::peek_length(input)?;
-        let record = Self {
-            bytes: input.slice(..length),
-            body_at: 0,
-        };
+        let record = Self { bytes: input.slice(..length), body_at: 0 };
         let record = record.check_structure()?;
         let _ = input.split_to(length);
         Ok(record)
@@ -223,9 +204,7 @@ impl Record {
     pub fn parse(mut input: Bytes) -> Result<Self, Malformed> {
         let record = Self::take(&mut input)?;
         if !input.is_empty() {
-            return Err(Malformed::Trailing {
-                left: input.len() as u64,
-            });
+            return Err(Malformed::Trailing { left: input.len() as u64 });
         }
         Ok(record)
     }
@@ -237,10 +216,7 @@ impl Record {
     pub fn peek_length(input: &[u8]) -> Result<usize, Malformed> {
         if input.len() < HEADER_BYTES {
             let left = input.len() as u64;
-            return Err(Malformed::Short {
-                wanted: HEADER_BYTES as u64,
-                left,
-            });
+            return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left });
         }
         let length = u32_at(input, 0) as usize;
         if !(HEADER_BYTES..=limits::BATCH_BYTES_MAX).contains(&length) {
@@ -251,10 +227,7 @@ impl Record {
             });
         }
         if length > input.len() {
-            return Err(Malformed::Short {
-                wanted: length as u64,
-                left: input.len() as u64,
-            });
+            return Err(Malformed::Short { wanted: length as u64, left: input.len() as u64 });
         }
         Ok(length)
     }
@@ -266,10 +239,8 @@ impl Record {
     pub fn peek_address(input: &[u8]) -> Result<Address, Malformed> {
         let bytes = Self::peek_length(input)?;
         let queue = u32_at(input, 30);
-        let queue = u16::try_from(queue).map_err(|_| Malformed::Field {
-            what: "queue of a record",
-            value: queue.into(),
-        })?;
+        let queue = u16::try_from(queue)
+            .map_err(|_| Malformed::Field { what: "queue of a record", value: queue.into() })?;
         Ok(Address {
             topic: TopicId(u32_at(input, 50)),
             queue: QueueIndex(queue),
@@ -292,28 +263,18 @@ impl Record {
         // In 64 bits none of these sums can overflow.
         let fixed = HEADER_BYTES + tag + body;
         if fixed > bytes.len() {
-            return Err(Malformed::Short {
-                wanted: fixed as u64,
-                left: bytes.len() as u64,
-            });
+            return Err(Malformed::Short { wanted: fixed as u64, left: bytes.len() as u64 });
         }
         let body_at = bytes.len() - body;
         let crc = header_crc(&bytes[..body_at]);
         if crc != u32_at(bytes, HEADER_CRC_AT) {
-            return Err(Malformed::Checksum {
-                what: "header of a record",
-            });
+            return Err(Malformed::Checksum { what: "header of a record" });
         }
         if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
-            return Err(Malformed::Checksum {
-                what: "body of a record",
-            });
+            return Err(Malformed::Checksum { what: "body of a record" });
         }
-        for (what, at, width) in [
-            ("queue offset", 6, 8),
-            ("stored time", 22, 8),
-            ("flags", 34, 8),
-        ] {
+        for (what, at, width) in [("queue offset", 6, 8), ("stored time", 22, 8), ("flags", 34, 8)]
+        {
             debug_assert_eq!(width, 8);
             if u64_at(bytes, at) != 0 {
                 return field(what, u64_at(bytes, at));
@@ -402,16 +363,12 @@ impl Record {
     /// The first property of this name.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties()
-            .find(|(found, _)| *found == name)
-            .map(|(_, value)| value)
+        self.properties().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
     /// The keys of the message, in order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.properties()
-            .filter(|(name, _)| *name == KEY)
-            .map(|(_, value)| value)
+        self.properties().filter(|(name, _)| *name == KEY).map(|(_, value)| value)
     }
 
     /// The order group of the message, if it has one.
@@ -432,10 +389,7 @@ impl Record {
 }
 
 fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
-    let short = |wanted: usize| Malformed::Short {
-        wanted: wanted as u64,
-        left: rest.len() as u64,
-    };
+    let short = |wanted: usize| Malformed::Short { wanted: wanted as u64, left: rest.len() as u64 };
     if rest.len() < PROPERTY_HEADER_BYTES {
         return Err(short(PROPERTY_HEADER_BYTES));
     }
@@ -445,11 +399,7 @@ fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
         return Err(short(end));
     }
     let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed::Utf8);
-    Ok((
-        text(&rest[PROPERTY_HEADER_BYTES..name_end])?,
-        text(&rest[name_end..end])?,
-        &rest[end..],
-    ))
+    Ok((text(&rest[PROPERTY_HEADER_BYTES..name_end])?, text(&rest[name_end..end])?, &rest[end..]))
 }
 
 fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malformed> {
@@ -458,13 +408,7 @@ fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malforme
     for _ in 0..count {
         (_, _, rest) = split_property(rest)?;
     }
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(Malformed::Trailing {
-            left: rest.len() as u64,
-        })
-    }
+    if rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing { left: rest.len() as u64 }) }
 }
 
 #[cfg(test)]
@@ -514,33 +458,21 @@ mod tests {
     fn every_prefix_is_refused() {
         let good = sample();
         for end in 0..good.len() {
-            assert!(
-                Record::parse(Bytes::copy_from_slice(&good[..end])).is_err(),
-                "prefix {end}"
-            );
+            assert!(Record::parse(Bytes::copy_from_slice(&good[..end])).is_err(), "prefix {end}");
         }
     }
 
     #[test]
     fn limits_are_refused_with_their_code() {
         let body = vec![0; limits::BODY_BYTES_MAX + 1];
-        let parts = RecordParts {
-            body: &body,
-            ..RecordParts::default()
-        };
+        let parts = RecordParts { body: &body, ..RecordParts::default() };
         assert_eq!(parts.check().unwrap_err().code, Code::BodyTooLarge);
         let value = "x".repeat(65_000);
         let properties = [("a", value.as_str()), ("b", value.as_str())];
-        let parts = RecordParts {
-            properties: &properties,
-            ..RecordParts::default()
-        };
+        let parts = RecordParts { properties: &properties, ..RecordParts::default() };
         assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
         let tag = "t".repeat(256);
-        let parts = RecordParts {
-            tag: &tag,
-            ..RecordParts::default()
-        };
+        let parts = RecordParts { tag: &tag, ..RecordParts::default() };
         assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
     }
 }

@@ -203,10 +203,7 @@ impl Push {
         match number {
             Self::DELIVER => Ok(Self::Deliver(Deliver::from_bytes(body)?)),
             Self::ENDED => Ok(Self::Ended(Ended::from_bytes(body)?)),
-            other => Err(Malformed::Field {
-                what: "push",
-                value: other.into(),
-            }),
+            other => Err(Malformed::Field { what: "push", value: other.into() }),
         }
     }
 }

@@ -180,10 +180,8 @@ fn inside(request: &Request, seen: &mut Seen) {
                 let records: usize = batch.records().iter().map(bytes).sum();
                 assert_eq!(batch::HEADER_BYTES + records, produce.batch.len());
                 for record in batch.records() {
-                    let properties: usize = record
-                        .properties()
-                        .map(|(name, value)| 4 + name.len() + value.len())
-                        .sum();
+                    let properties: usize =
+                        record.properties().map(|(name, value)| 4 + name.len() + value.len()).sum();
                     assert_eq!(properties, record.properties_bytes());
                     assert!(record.tag().len() <= limits::TAG_BYTES_MAX);
                 }
@@ -236,11 +234,7 @@ fn spoilt_frames_are_taken_or_refused_at_bounded_cost() {
     for frame in &corpus {
         feed(frame, 7, &mut seen);
     }
-    assert_eq!(
-        seen.taken as usize,
-        corpus.len(),
-        "the corpus itself is right: {seen:?}"
-    );
+    assert_eq!(seen.taken as usize, corpus.len(), "the corpus itself is right: {seen:?}");
 
     bombs_cost_no_more();
     let mut random = Random(SEED);
@@ -262,10 +256,7 @@ fn spoilt_frames_are_taken_or_refused_at_bounded_cost() {
         feed(&frame, step, &mut seen);
         let allocated = region.change().bytes_allocated;
         let bound = ALLOCATED_ANYWAY + ALLOCATED_PER_BYTE_MAX * frame.len();
-        assert!(
-            allocated <= bound,
-            "frame {number}: {allocated} bytes for {frame:02x?}"
-        );
+        assert!(allocated <= bound, "frame {number}: {allocated} bytes for {frame:02x?}");
         dearest = dearest.max(allocated / frame.len().max(64));
     }
     println!("seed {SEED:#x}: {seen:?}, dearest: {dearest} bytes a byte");
@@ -273,10 +264,7 @@ fn spoilt_frames_are_taken_or_refused_at_bounded_cost() {
     for count in [seen.taken, seen.refused, seen.broken] {
         assert!(count > FRAMES / 20, "{seen:?}");
     }
-    assert!(
-        seen.batches > FRAMES / 1_000 && seen.batches_refused > FRAMES / 1_000,
-        "{seen:?}"
-    );
+    assert!(seen.batches > FRAMES / 1_000 && seen.batches_refused > FRAMES / 1_000, "{seen:?}");
 }
 
 /// The dearest bodies that can be thought of: many of what is small on the wire and large in
@@ -287,12 +275,8 @@ fn bombs_cost_no_more() {
         (Kind::FindRoute, Class::Request, &[0; 400_000]),
         (Kind::Settle, Class::Request, &[0; 220_000]),
     ] {
-        for count in [
-            items.len() as u32,
-            items.len() as u32 / 4,
-            items.len() as u32 / 22,
-            u32::MAX,
-        ] {
+        for count in [items.len() as u32, items.len() as u32 / 4, items.len() as u32 / 22, u32::MAX]
+        {
             let mut bytes = Vec::new();
             let before = match (kind, class) {
                 (Kind::FindRoute, Class::Reply) => 4,
@@ -308,11 +292,7 @@ fn bombs_cost_no_more() {
             feed(&bytes, bytes.len(), &mut Seen::default());
             let allocated = region.change().bytes_allocated;
             let bound = ALLOCATED_ANYWAY + ALLOCATED_PER_BYTE_MAX * bytes.len();
-            assert!(
-                allocated <= bound,
-                "{kind:?} {count}: {allocated} for {}",
-                bytes.len()
-            );
+            assert!(allocated <= bound, "{kind:?} {count}: {allocated} for {}", bytes.len());
         }
     }
 }

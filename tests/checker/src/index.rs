@@ -62,10 +62,7 @@ impl Crashes {
             }
         }
         crashes.all.sort_unstable();
-        crashes
-            .losing
-            .iter_mut()
-            .for_each(|times| times.sort_unstable());
+        crashes.losing.iter_mut().for_each(|times| times.sort_unstable());
         debug_assert!(!AckLevel::Memory.survives(CrashKind::Process));
         crashes
     }
@@ -89,18 +86,13 @@ impl Crashes {
 
 /// Whether an ascending list has a time in `from..=to`.
 pub(crate) fn any_within(times: &[Time], from: Time, to: Time) -> bool {
-    times
-        .get(times.partition_point(|at| *at < from))
-        .is_some_and(|at| *at <= to)
+    times.get(times.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
 }
 
 impl<'h> Index<'h> {
     /// Builds the tables and reports records that contradict themselves.
     pub(crate) fn new(history: &'h History, report: &mut Report) -> Index<'h> {
-        assert!(
-            history.sends.len() < NO_SEND as usize,
-            "sends are numbered by u32"
-        );
+        assert!(history.sends.len() < NO_SEND as usize, "sends are numbered by u32");
         let sends = &history.sends;
         let mut by_key: Vec<u32> = (0..sends.len() as u32).collect();
         by_key.sort_unstable_by_key(|at| {
@@ -109,9 +101,7 @@ impl<'h> Index<'h> {
         });
         let mut producers: BTreeMap<u64, Range<usize>> = BTreeMap::new();
         for (place, at) in by_key.iter().enumerate() {
-            let run = producers
-                .entry(sends[*at as usize].producer)
-                .or_insert(place..place);
+            let run = producers.entry(sends[*at as usize].producer).or_insert(place..place);
             run.end = place + 1;
         }
         let index = Index {
@@ -153,17 +143,9 @@ impl<'h> Index<'h> {
                 });
             }
         }
-        for poll in self
-            .history
-            .polls
-            .iter()
-            .filter(|poll| poll.completed < poll.invoked)
-        {
+        for poll in self.history.polls.iter().filter(|poll| poll.completed < poll.invoked) {
             report.add(Kind::Malformed, poll.queue, Some(poll.group), || {
-                format!(
-                    "poll at {}..{} ends before it begins",
-                    poll.invoked, poll.completed
-                )
+                format!("poll at {}..{} ends before it begins", poll.invoked, poll.completed)
             });
         }
     }
@@ -178,9 +160,7 @@ impl<'h> Index<'h> {
         {
             return Some(*at);
         }
-        run.binary_search_by_key(&seq, |at| seq_of(*at))
-            .ok()
-            .map(|place| run[place])
+        run.binary_search_by_key(&seq, |at| seq_of(*at)).ok().map(|place| run[place])
     }
 
     /// Sends, by number in the history, sorted by (producer, seq).
@@ -205,19 +185,10 @@ impl<'h> Index<'h> {
     /// Finds the send that an observer of `queue` saw and reports what is wrong with it by
     /// itself: nobody sent it (there), it was refused, its body differs. None: judge it no more.
     pub(crate) fn identify(&self, sight: &Sight, report: &mut Report) -> Option<u32> {
-        let Sight {
-            queue,
-            group,
-            offset,
-            producer,
-            seq,
-            hash,
-        } = *sight;
+        let Sight { queue, group, offset, producer, seq, hash } = *sight;
         let message = || format!("message {producer}.{seq} at offset {offset}");
         let Some(at) = self.find(producer, seq) else {
-            report.add(Kind::Phantom, queue, group, || {
-                format!("{} was never sent", message())
-            });
+            report.add(Kind::Phantom, queue, group, || format!("{} was never sent", message()));
             return None;
         };
         let send = self.send(at);
@@ -228,18 +199,12 @@ impl<'h> Index<'h> {
             return None;
         }
         if send.outcome == Outcome::Refused {
-            report.add(Kind::AbortedRead, queue, group, || {
-                format!("{} was refused", message())
-            });
+            report.add(Kind::AbortedRead, queue, group, || format!("{} was refused", message()));
             return None;
         }
         if send.hash != hash {
             report.add(Kind::Corrupt, queue, group, || {
-                format!(
-                    "{} was sent with hash {:x}, read with {hash:x}",
-                    message(),
-                    send.hash
-                )
+                format!("{} was sent with hash {:x}, read with {hash:x}", message(), send.hash)
             });
         }
         Some(at)

@@ -31,19 +31,11 @@ impl Intervals {
 
     /// Whether all of `from..to` is in the set; so for an empty range.
     pub(crate) fn covers(&self, from: u64, to: u64) -> bool {
-        from >= to
-            || self
-                .ranges
-                .range(..=from)
-                .next_back()
-                .is_some_and(|(_, end)| *end >= to)
+        from >= to || self.ranges.range(..=from).next_back().is_some_and(|(_, end)| *end >= to)
     }
 
     pub(crate) fn contains(&self, offset: u64) -> bool {
-        self.ranges
-            .range(..=offset)
-            .next_back()
-            .is_some_and(|(_, end)| offset < *end)
+        self.ranges.range(..=offset).next_back().is_some_and(|(_, end)| offset < *end)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -66,9 +58,7 @@ mod tests {
         for _ in 0..500 {
             let (mut set, mut plain) = (Intervals::default(), [false; 40]);
             for _ in 0..12 {
-                random = random
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let (from, length) = ((random >> 33) % 32, (random >> 50) % 9);
                 set.insert(from, from + length);
                 plain[from as usize..(from + length) as usize].fill(true);
@@ -81,10 +71,7 @@ mod tests {
                 }
             }
             let joined: Vec<_> = set.iter().collect();
-            assert!(
-                joined.windows(2).all(|pair| pair[0].1 < pair[1].0),
-                "{joined:?} touch"
-            );
+            assert!(joined.windows(2).all(|pair| pair[0].1 < pair[1].0), "{joined:?} touch");
         }
     }
 }

@@ -18,11 +18,8 @@ pub(crate) struct Span {
 /// their start. O(n log n).
 pub(crate) fn disorder(spans: &mut [Span], mut found: impl FnMut(&Span, &Span)) {
     spans.sort_unstable_by_key(|span| span.start);
-    let mut by_end: Vec<(u64, usize)> = spans
-        .iter()
-        .enumerate()
-        .map(|(at, span)| (span.end, at))
-        .collect();
+    let mut by_end: Vec<(u64, usize)> =
+        spans.iter().enumerate().map(|(at, span)| (span.end, at)).collect();
     by_end.sort_unstable();
     let mut ended = by_end.into_iter().peekable();
     let mut highest: Option<&Span> = None;

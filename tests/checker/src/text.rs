@@ -85,30 +85,14 @@ impl From<io::Error> for ReadError {
 impl History {
     /// Writes all events, by kind, each as a line.
     pub fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
-        self.sends
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.polls
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.settles
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.skips
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.resets
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.crashes
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.scans
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))?;
-        self.dead_letters
-            .iter()
-            .try_for_each(|event| writeln!(to, "{event}"))
+        self.sends.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.polls.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.settles.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.skips.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.resets.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.crashes.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.scans.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.dead_letters.iter().try_for_each(|event| writeln!(to, "{event}"))
     }
 
     /// Reads events until the end. Empty lines and those that begin with `#` are skipped. A cut
@@ -121,9 +105,7 @@ impl History {
             number += 1;
             let text = line.trim();
             if !text.is_empty() && !text.starts_with('#') {
-                let event = text
-                    .parse()
-                    .map_err(|error| ReadError::Line { number, error })?;
+                let event = text.parse().map_err(|error| ReadError::Line { number, error })?;
                 history.push(event);
             }
             line.clear();
@@ -141,11 +123,7 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn new(words: impl Iterator<Item = &'a str>) -> Words<'a> {
-        let mut split = Words {
-            fields: Vec::new(),
-            bare: Vec::new(),
-            used: 0,
-        };
+        let mut split = Words { fields: Vec::new(), bare: Vec::new(), used: 0 };
         for word in words {
             match word.split_once('=') {
                 Some((name, value)) if name.starts_with(|c: char| c.is_ascii_lowercase()) => {
@@ -178,30 +156,21 @@ impl<'a> Words<'a> {
     fn queue(&mut self) -> Result<Queue, TextError> {
         let text = self.text("q").ok_or(TextError::Missing("q"))?;
         let (topic, index) = text.split_once('/').ok_or_else(|| invalid(text))?;
-        Ok(Queue {
-            topic: number(topic)?,
-            index: number(index)?,
-        })
+        Ok(Queue { topic: number(topic)?, index: number(index)? })
     }
 
     fn interval(&mut self) -> Result<(Time, Option<Time>), TextError> {
         let text = self.text("at").ok_or(TextError::Missing("at"))?;
         let (invoked, completed) = text.split_once("..").ok_or_else(|| invalid(text))?;
-        let completed = if completed.is_empty() {
-            None
-        } else {
-            Some(number(completed)?)
-        };
+        let completed = if completed.is_empty() { None } else { Some(number(completed)?) };
         Ok((number(invoked)?, completed))
     }
 
     fn level(&mut self) -> Result<AckLevel, TextError> {
         match self.text("level") {
             None => Ok(AckLevel::Synced),
-            Some(text) => (AckLevel::ALL
-                .into_iter()
-                .find(|level| level_name(*level) == text))
-            .ok_or_else(|| invalid(text)),
+            Some(text) => (AckLevel::ALL.into_iter().find(|level| level_name(*level) == text))
+                .ok_or_else(|| invalid(text)),
         }
     }
 
@@ -225,9 +194,7 @@ impl<'a> Words<'a> {
             "unknown" => Ok(Outcome::Unknown),
             word => {
                 let offset = word.strip_prefix("ok@").ok_or_else(|| invalid(word))?;
-                Ok(Outcome::Ok {
-                    offset: Some(number(offset)?),
-                })
+                Ok(Outcome::Ok { offset: Some(number(offset)?) })
             }
         }
     }
@@ -235,10 +202,7 @@ impl<'a> Words<'a> {
     /// All bare words as `offset=producer.seq`, each with at most `parts_max` parts after it.
     fn messages(&mut self, parts_max: usize) -> Result<Vec<Delivery>, TextError> {
         self.used = self.bare.len();
-        self.bare
-            .iter()
-            .map(|word| message(word, parts_max))
-            .collect()
+        self.bare.iter().map(|word| message(word, parts_max)).collect()
     }
 
     /// Fails if a word was not taken.
@@ -246,9 +210,7 @@ impl<'a> Words<'a> {
         if let Some((name, _)) = self.fields.first() {
             return Err(TextError::UnknownField((*name).to_owned()));
         }
-        self.bare
-            .get(self.used)
-            .map_or(Ok(()), |word| Err(invalid(word)))
+        self.bare.get(self.used).map_or(Ok(()), |word| Err(invalid(word)))
     }
 }
 
@@ -296,12 +258,7 @@ impl FromStr for Event {
             "settle" => Event::Settle(read_settle(w)?),
             "skip" => {
                 let (from, to) = w.range()?;
-                Event::Skip(Skip {
-                    group: w.or_zero("g")?,
-                    queue: w.queue()?,
-                    from,
-                    to,
-                })
+                Event::Skip(Skip { group: w.or_zero("g")?, queue: w.queue()?, from, to })
             }
             "reset" => Event::Reset(Reset {
                 group: w.or_zero("g")?,
@@ -382,10 +339,7 @@ fn read_crash(w: &mut Words) -> Result<Crash, TextError> {
         "power" => CrashKind::Power,
         word => return Err(invalid(word)),
     };
-    Ok(Crash {
-        at: w.required("at")?,
-        kind,
-    })
+    Ok(Crash { at: w.required("at")?, kind })
 }
 
 fn read_scan(w: &mut Words) -> Result<Scan, TextError> {
@@ -413,11 +367,7 @@ fn level_name(level: AckLevel) -> &'static str {
 
 /// Writes ` name=value` unless the value is the one that is left out.
 fn field(f: &mut fmt::Formatter<'_>, name: &str, value: u64) -> fmt::Result {
-    if value == 0 {
-        Ok(())
-    } else {
-        write!(f, " {name}={value}")
-    }
+    if value == 0 { Ok(()) } else { write!(f, " {name}={value}") }
 }
 
 fn interval(f: &mut fmt::Formatter<'_>, invoked: Time, completed: Option<Time>) -> fmt::Result {
@@ -428,19 +378,13 @@ fn interval(f: &mut fmt::Formatter<'_>, invoked: Time, completed: Option<Time>) 
 }
 
 fn level(f: &mut fmt::Formatter<'_>, level: AckLevel) -> fmt::Result {
-    if level == AckLevel::Synced {
-        Ok(())
-    } else {
-        write!(f, " level={}", level_name(level))
-    }
+    if level == AckLevel::Synced { Ok(()) } else { write!(f, " level={}", level_name(level)) }
 }
 
 fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     match outcome {
         Outcome::Ok { offset: None } => f.write_str(" ok"),
-        Outcome::Ok {
-            offset: Some(offset),
-        } => write!(f, " ok@{offset}"),
+        Outcome::Ok { offset: Some(offset) } => write!(f, " ok@{offset}"),
         Outcome::Refused => f.write_str(" refused"),
         Outcome::Unknown => f.write_str(" unknown"),
     }
@@ -463,11 +407,7 @@ impl fmt::Display for Event {
 
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "send q={} p={} s={}",
-            self.queue, self.producer, self.seq
-        )?;
+        write!(f, "send q={} p={} s={}", self.queue, self.producer, self.seq)?;
         if let Some(order_group) = self.order_group {
             write!(f, " o={order_group}")?;
         }
@@ -493,11 +433,7 @@ impl fmt::Display for Poll {
         field(f, "t", self.tenant.into())?;
         interval(f, self.invoked, Some(self.completed))?;
         for message in &self.deliveries {
-            write!(
-                f,
-                " {}={}.{}",
-                message.offset, message.producer, message.seq
-            )?;
+            write!(f, " {}={}.{}", message.offset, message.producer, message.seq)?;
             match (message.hash, message.attempt) {
                 (0, 1) => {}
                 (hash, 1) => write!(f, ":{hash:x}")?,
@@ -556,11 +492,7 @@ impl fmt::Display for Scan {
         write!(f, "scan q={} at={}", self.queue, self.at)?;
         field(f, "from", self.start)?;
         for message in &self.messages {
-            write!(
-                f,
-                " {}={}.{}",
-                message.offset, message.producer, message.seq
-            )?;
+            write!(f, " {}={}.{}", message.offset, message.producer, message.seq)?;
             if message.hash != 0 {
                 write!(f, ":{:x}", message.hash)?;
             }

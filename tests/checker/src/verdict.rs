@@ -74,11 +74,7 @@ impl Verdict {
 
     /// The kinds found, in the order of the registry.
     pub fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL
-            .iter()
-            .copied()
-            .filter(|kind| self.count(*kind) > 0)
-            .collect()
+        Kind::ALL.iter().copied().filter(|kind| self.count(*kind) > 0).collect()
     }
 }
 
@@ -133,12 +129,7 @@ pub(crate) struct Report<'o> {
 impl<'o> Report<'o> {
     pub(crate) fn new(options: &'o Options) -> Report<'o> {
         let found = vec![0; Kind::ALL.len()];
-        Report {
-            options,
-            counts: Counts::default(),
-            found,
-            ranked: Vec::new(),
-        }
+        Report { options, counts: Counts::default(), found, ranked: Vec::new() }
     }
 
     pub(crate) fn add(
@@ -154,28 +145,14 @@ impl<'o> Report<'o> {
         let found = &mut self.found[kind as usize];
         *found += 1;
         if *found <= self.options.examples_max as u64 {
-            let anomaly = Anomaly {
-                kind,
-                queue,
-                group,
-                evidence: evidence(),
-            };
+            let anomaly = Anomaly { kind, queue, group, evidence: evidence() };
             self.ranked.push((*found, anomaly));
         }
     }
 
     pub(crate) fn finish(mut self) -> Verdict {
-        self.ranked
-            .sort_by_key(|(rank, anomaly)| (*rank, anomaly.kind));
-        let anomalies = self
-            .ranked
-            .into_iter()
-            .map(|(_, anomaly)| anomaly)
-            .collect();
-        Verdict {
-            counts: self.counts,
-            anomalies,
-            found: self.found,
-        }
+        self.ranked.sort_by_key(|(rank, anomaly)| (*rank, anomaly.kind));
+        let anomalies = self.ranked.into_iter().map(|(_, anomaly)| anomaly).collect();
+        Verdict { counts: self.counts, anomalies, found: self.found }
     }
 }

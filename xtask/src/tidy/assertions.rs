@@ -19,14 +19,8 @@ pub(crate) struct Density {
 
 impl Density {
     pub(crate) fn of(tree: &Tree, engine: &str) -> Density {
-        let mut density = Density {
-            assertions: 0,
-            functions: 0,
-        };
-        for (_, source) in tree
-            .sources()
-            .filter(|(file, _)| !file.test && file.is_in(engine))
-        {
+        let mut density = Density { assertions: 0, functions: 0 };
+        for (_, source) in tree.sources().filter(|(file, _)| !file.test && file.is_in(engine)) {
             let counts = source.functions.iter().filter(|it| !it.test && !it.getter);
             density.functions += counts.count();
             density.assertions += source
@@ -53,10 +47,7 @@ pub(crate) fn assertions(tree: &Tree, findings: &mut Vec<Finding>) {
         let Some(share) = density.per_function().filter(|it| *it < PER_FUNCTION_MIN) else {
             continue;
         };
-        let Density {
-            assertions,
-            functions,
-        } = density;
+        let Density { assertions, functions } = density;
         let says = format!(
             "{assertions} assertions in {functions} functions, {share:.2} each: at least \
              {PER_FUNCTION_MIN}"
@@ -76,10 +67,7 @@ mod tests {
     fn one_assertion_serves_two_functions() {
         let good = "const _: () = assert!(A < B); fn a(b: u8) { debug_assert_eq!(b, 1); } \
                     fn c(b: u8) {} fn d(b: u8) {} fn e(&self) -> u8 { self.0 }";
-        finds_none(
-            assertions,
-            &[(PATH, good), ("host/cli/src/main.rs", "fn main(a: u8) {}")],
-        );
+        finds_none(assertions, &[(PATH, good), ("host/cli/src/main.rs", "fn main(a: u8) {}")]);
     }
 
     #[test]

@@ -24,20 +24,14 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     let mut open = None;
     text.lines().enumerate().map(move |(index, text)| {
         let trimmed = text.trim_start();
-        let fence = ["```", "~~~"]
-            .into_iter()
-            .find(|fence| trimmed.starts_with(fence));
+        let fence = ["```", "~~~"].into_iter().find(|fence| trimmed.starts_with(fence));
         let in_code = open.is_some() || fence.is_some();
         match (open, fence) {
             (None, Some(_)) => open = fence,
             (Some(_), Some(_)) if open == fence => open = None,
             _ => {}
         }
-        Line {
-            number: index + 1,
-            text,
-            in_code,
-        }
+        Line { number: index + 1, text, in_code }
     })
 }
 
@@ -84,17 +78,9 @@ fn links_of(line: &str) -> Vec<String> {
         targets.push(target);
         rest = after;
     }
-    let definition = prose
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("]: "));
+    let definition = prose.strip_prefix('[').and_then(|rest| rest.split_once("]: "));
     targets.extend(definition.map(|(_, target)| target));
-    let bare = |target: &str| {
-        target
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let bare = |target: &str| target.split_whitespace().next().unwrap_or_default().to_owned();
     targets.into_iter().map(bare).collect()
 }
 
@@ -134,9 +120,7 @@ pub(crate) fn readme(tree: &Tree, findings: &mut Vec<Finding>) {
     }
     let is_command =
         |line: &Line<'_>| line.in_code && COMMANDS.iter().any(|it| line.text.starts_with(it));
-    let first = lines(text)
-        .find(is_command)
-        .map_or(usize::MAX, |line| line.number);
+    let first = lines(text).find(is_command).map_or(usize::MAX, |line| line.number);
     if first > FIRST_COMMAND_LINE_MAX {
         let says = format!("no command to type within the first {FIRST_COMMAND_LINE_MAX} lines");
         findings.push(Finding::on(path, says));
@@ -159,15 +143,8 @@ mod tests {
     fn links_lead_to_files_and_folders() {
         let good = "[a](b.md), [up](../README.md#top), [folder](/docs) [web](https://x.y/z)\n\
                     [here](#here) `[code](none)`\n```\n[code](none)\n```\n[c]: b.md \"title\"\n";
-        finds_none(
-            links,
-            &[("docs/a.md", good), ("docs/b.md", ""), ("README.md", "")],
-        );
-        finds_one(
-            links,
-            &[("docs/a.md", "x\n[b](b.md)")],
-            "docs/a.md:2: the link `b.md`",
-        );
+        finds_none(links, &[("docs/a.md", good), ("docs/b.md", ""), ("README.md", "")]);
+        finds_one(links, &[("docs/a.md", "x\n[b](b.md)")], "docs/a.md:2: the link `b.md`");
         finds_one(links, &[("docs/a.md", "[b]: c/b.md")], "leads nowhere");
         finds_one(links, &[("a.md", "[b](../a.md)")], "leads nowhere");
     }
@@ -176,11 +153,7 @@ mod tests {
     fn the_readme_begins_with_a_command() {
         let good = "# Yard\n\n```sh\ncargo xtask dev\n```\n";
         finds_none(readme, &[("README.md", good)]);
-        finds_one(
-            readme,
-            &[("README.md", "# Yard\n\ncargo is prose here\n")],
-            "no command",
-        );
+        finds_one(readme, &[("README.md", "# Yard\n\ncargo is prose here\n")], "no command");
         let late = format!("{}{good}", "\n".repeat(17));
         finds_one(readme, &[("README.md", &late)], "first 20 lines");
         let long = format!("{good}{}", "\n".repeat(116));

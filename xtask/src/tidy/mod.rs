@@ -33,16 +33,8 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "parses",
-        says: "every .rs file is Rust",
-        check: size::parses,
-    },
-    Rule {
-        name: "file-lines",
-        says: "a .rs file has at most 800 lines",
-        check: size::file_lines,
-    },
+    Rule { name: "parses", says: "every .rs file is Rust", check: size::parses },
+    Rule { name: "file-lines", says: "a .rs file has at most 800 lines", check: size::file_lines },
     Rule {
         name: "function-lines",
         says: "a function has at most 70 lines, tests aside",
@@ -58,11 +50,7 @@ const RULES: &[Rule] = &[
         says: "a file has at most 256 KiB, Cargo.lock and tests/golden/ aside",
         check: size::file_bytes,
     },
-    Rule {
-        name: "unwrap",
-        says: "no unwrap() outside tests",
-        check: panics::unwrap,
-    },
+    Rule { name: "unwrap", says: "no unwrap() outside tests", check: panics::unwrap },
     Rule {
         name: "expect",
         says: "expect() states the invariant in two words or more, tests aside",
@@ -78,31 +66,19 @@ const RULES: &[Rule] = &[
         says: "an engine has at least 0.5 assertions a function, getters aside",
         check: assertions::assertions,
     },
-    Rule {
-        name: "await",
-        says: "no .await in words and engines",
-        check: words::awaits,
-    },
+    Rule { name: "await", says: "no .await in words and engines", check: words::awaits },
     Rule {
         name: "banned",
         says: "no word of the list in words.rs, where it is banned",
         check: words::banned,
     },
-    Rule {
-        name: "never",
-        says: "no path of somebody's machine, anywhere",
-        check: words::never,
-    },
+    Rule { name: "never", says: "no path of somebody's machine, anywhere", check: words::never },
     Rule {
         name: "title",
         says: "a Markdown file has exactly one `# Title`",
         check: markdown::title,
     },
-    Rule {
-        name: "links",
-        says: "relative links lead to a file",
-        check: markdown::links,
-    },
+    Rule { name: "links", says: "relative links lead to a file", check: markdown::links },
     Rule {
         name: "readme",
         says: "README.md has at most 120 lines, its first command by line 20",
@@ -142,20 +118,12 @@ impl Finding {
     /// A finding about one line, counted from 1.
     fn at(file: &File, line: usize, says: impl Into<String>) -> Finding {
         assert!(line > 0, "lines are counted from 1");
-        Finding {
-            path: file.path.clone(),
-            line,
-            says: says.into(),
-        }
+        Finding { path: file.path.clone(), line, says: says.into() }
     }
 
     /// A finding about a whole file or folder.
     fn on(path: &str, says: impl Into<String>) -> Finding {
-        Finding {
-            path: path.to_owned(),
-            line: 0,
-            says: says.into(),
-        }
+        Finding { path: path.to_owned(), line: 0, says: says.into() }
     }
 }
 
@@ -195,12 +163,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Failed> {
     }
     match count {
         0 => Ok(()),
-        1 => Err(Failed(
-            "1 place breaks a rule of tidy; it is named above.".to_owned(),
-        )),
-        many => Err(Failed(format!(
-            "{many} places break a rule of tidy; they are named above."
-        ))),
+        1 => Err(Failed("1 place breaks a rule of tidy; it is named above.".to_owned())),
+        many => Err(Failed(format!("{many} places break a rule of tidy; they are named above."))),
     }
 }
 

@@ -9,10 +9,7 @@ const WORDS_MIN: usize = 2;
 
 pub(crate) fn unwrap(tree: &Tree, findings: &mut Vec<Finding>) {
     for (file, source) in tree.sources().filter(|(file, _)| !file.test) {
-        for token in source
-            .occurrences(&[".", "unwrap", "(", ")"])
-            .filter(|it| !it.test)
-        {
+        for token in source.occurrences(&[".", "unwrap", "(", ")"]).filter(|it| !it.test) {
             let says = "unwrap(): return an error, or expect(\"the invariant in words\")";
             findings.push(Finding::at(file, token.line, says));
         }
@@ -48,33 +45,15 @@ mod tests {
     fn unwrap_is_for_tests() {
         let good = "fn a() { b.unwrap_or(0); c(\".unwrap()\") } \
                     #[cfg(test)] mod t { fn d() { e.unwrap() } }";
-        finds_none(
-            unwrap,
-            &[("a.rs", good), ("tests/a.rs", "fn a() { b.unwrap() }")],
-        );
-        finds_one(
-            unwrap,
-            &[("a.rs", "fn a() {\n assert!(b\n.unwrap()) }")],
-            "a.rs:3: unwrap()",
-        );
+        finds_none(unwrap, &[("a.rs", good), ("tests/a.rs", "fn a() { b.unwrap() }")]);
+        finds_one(unwrap, &[("a.rs", "fn a() {\n assert!(b\n.unwrap()) }")], "a.rs:3: unwrap()");
     }
 
     #[test]
     fn expect_states_an_invariant() {
         let good = "#[expect(dead_code)] fn a() { b.expect(\"the map was filled above\") }";
-        finds_none(
-            expect,
-            &[("a.rs", good), ("tests/a.rs", "fn a() { b.expect(\"b\") }")],
-        );
-        finds_one(
-            expect,
-            &[("a.rs", "fn a() { b.expect(\"b\") }")],
-            "two words",
-        );
-        finds_one(
-            expect,
-            &[("a.rs", "fn a() { b.expect(message) }")],
-            "literal",
-        );
+        finds_none(expect, &[("a.rs", good), ("tests/a.rs", "fn a() { b.expect(\"b\") }")]);
+        finds_one(expect, &[("a.rs", "fn a() { b.expect(\"b\") }")], "two words");
+        finds_one(expect, &[("a.rs", "fn a() { b.expect(message) }")], "literal");
     }
 }

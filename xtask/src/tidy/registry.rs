@@ -6,12 +6,7 @@ use super::Finding;
 use super::tree::Tree;
 
 /// Crates whose readers do not read their source.
-const DOCUMENTED: &[&str] = &[
-    "protocol/wire",
-    "protocol/abi",
-    "protocol/client",
-    "plugin-sdk",
-];
+const DOCUMENTED: &[&str] = &["protocol/wire", "protocol/abi", "protocol/client", "plugin-sdk"];
 /// Where error codes are declared, one `Name = 101, …` a line.
 const CODES: &str = "protocol/wire/src/code.rs";
 /// Where each has its page, `E0101.md`.
@@ -33,20 +28,14 @@ fn denies_missing_docs(tokens: &[super::source::Token]) -> bool {
     (0..tokens.len()).any(|start| {
         let inner = text(start) == "#" && text(start + 1) == "!" && text(start + 2) == "[";
         let strict = matches!(text(start + 3), "deny" | "forbid");
-        let rest = tokens
-            .iter()
-            .skip(start)
-            .take_while(|token| token.text != "]");
+        let rest = tokens.iter().skip(start).take_while(|token| token.text != "]");
         inner && strict && rest.into_iter().any(|token| token.text == "missing_docs")
     })
 }
 
 pub(crate) fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
     let Some(registry) = tree.file(CODES) else {
-        findings.push(Finding::on(
-            CODES,
-            "is missing: it is the registry of error codes",
-        ));
+        findings.push(Finding::on(CODES, "is missing: it is the registry of error codes"));
         return;
     };
     let mut codes: BTreeMap<String, usize> = BTreeMap::new();
@@ -73,9 +62,7 @@ pub(crate) fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
     }
     for file in tree.files.iter().filter(|file| file.is_in(PAGES)) {
         let name = file.path.rsplit('/').next().unwrap_or_default();
-        let number = name
-            .strip_prefix('E')
-            .and_then(|rest| rest.strip_suffix(".md"));
+        let number = name.strip_prefix('E').and_then(|rest| rest.strip_suffix(".md"));
         if number.is_some_and(|number| !codes.contains_key(number)) {
             let says = format!("is the page of a code that {CODES} does not have");
             findings.push(Finding::on(&file.path, says));
@@ -104,25 +91,11 @@ mod tests {
     #[test]
     fn crates_for_others_deny_missing_documentation() {
         let path = "protocol/wire/src/lib.rs";
-        finds_none(
-            documented,
-            &[(path, "//! Words.\n#![deny(missing_docs)]\nmod a;")],
-        );
-        finds_none(
-            documented,
-            &[(path, "#![forbid(unsafe_code, missing_docs)]")],
-        );
+        finds_none(documented, &[(path, "//! Words.\n#![deny(missing_docs)]\nmod a;")]);
+        finds_none(documented, &[(path, "#![forbid(unsafe_code, missing_docs)]")]);
         finds_none(documented, &[("host/cli/src/lib.rs", "mod a;")]);
-        finds_one(
-            documented,
-            &[(path, "//! #![deny(missing_docs)]\n#![deny(x)]")],
-            "must have",
-        );
-        finds_one(
-            documented,
-            &[(path, "#![allow(missing_docs)]")],
-            "must have",
-        );
+        finds_one(documented, &[(path, "//! #![deny(missing_docs)]\n#![deny(x)]")], "must have");
+        finds_one(documented, &[(path, "#![allow(missing_docs)]")], "must have");
     }
 
     const REGISTRY: &str = "codes! {
@@ -135,46 +108,23 @@ mod tests {
 
     #[test]
     fn each_code_has_its_page() {
-        let pages = [
-            ("protocol/errors/E0101.md", ""),
-            ("protocol/errors/E0207.md", ""),
-        ];
+        let pages = [("protocol/errors/E0101.md", ""), ("protocol/errors/E0207.md", "")];
         finds_none(error_pages, &[(CODES, REGISTRY), pages[0], pages[1]]);
         finds_none(
             error_pages,
-            &[
-                (CODES, REGISTRY),
-                pages[0],
-                pages[1],
-                ("protocol/errors/README.md", ""),
-            ],
+            &[(CODES, REGISTRY), pages[0], pages[1], ("protocol/errors/README.md", "")],
         );
-        finds_one(
-            error_pages,
-            &[(CODES, REGISTRY), pages[0]],
-            "code.rs:6: code 0207 has no page",
-        );
+        finds_one(error_pages, &[(CODES, REGISTRY), pages[0]], "code.rs:6: code 0207 has no page");
     }
 
     #[test]
     fn each_page_has_its_code() {
-        let pages = [
-            ("protocol/errors/E0101.md", ""),
-            ("protocol/errors/E0001.md", ""),
-        ];
+        let pages = [("protocol/errors/E0101.md", ""), ("protocol/errors/E0001.md", "")];
         let registry = "NoSuchTopic = 0101, Never;\n";
-        finds_one(
-            error_pages,
-            &[(CODES, registry), pages[0], pages[1]],
-            "E0001.md: is the page",
-        );
+        finds_one(error_pages, &[(CODES, registry), pages[0], pages[1]], "E0001.md: is the page");
         finds_one(error_pages, &[], "registry of error codes");
         finds_one(error_pages, &[(CODES, "enum Code {}")], "no line");
         let twice = "A = 101, Never;\nB = 0101, Never;\n";
-        finds_one(
-            error_pages,
-            &[(CODES, twice), pages[0]],
-            "code.rs:2: code 0101 is given twice",
-        );
+        finds_one(error_pages, &[(CODES, twice), pages[0]], "code.rs:2: code 0101 is given twice");
     }
 }

@@ -52,62 +52,24 @@ struct Ignorance {
 const SHELL: &[&str] = &["tokio", "quinn", "serde"];
 
 const IGNORANCE: &[Ignorance] = &[
-    Ignorance {
-        folder: "protocol/wire",
-        crates: SHELL,
-        folders: &[],
-    },
-    Ignorance {
-        folder: "host/store",
-        crates: SHELL,
-        folders: &[],
-    },
-    Ignorance {
-        folder: "host/broker",
-        crates: SHELL,
-        folders: &[],
-    },
-    Ignorance {
-        folder: "host/shard",
-        crates: SHELL,
-        folders: &[],
-    },
-    Ignorance {
-        folder: "host/wasm",
-        crates: &["tokio", "quinn"],
-        folders: &[],
-    },
+    Ignorance { folder: "protocol/wire", crates: SHELL, folders: &[] },
+    Ignorance { folder: "host/store", crates: SHELL, folders: &[] },
+    Ignorance { folder: "host/broker", crates: SHELL, folders: &[] },
+    Ignorance { folder: "host/shard", crates: SHELL, folders: &[] },
+    Ignorance { folder: "host/wasm", crates: &["tokio", "quinn"], folders: &[] },
     Ignorance {
         folder: "host/transport",
         crates: &[],
         folders: &["host/store", "host/broker", "host/shard"],
     },
-    Ignorance {
-        folder: "protocol/client",
-        crates: &[],
-        folders: &["host/*"],
-    },
-    Ignorance {
-        folder: "plugin-sdk",
-        crates: &[],
-        folders: &["host/*"],
-    },
-    Ignorance {
-        folder: "plugins/*",
-        crates: &[],
-        folders: &["host/*"],
-    },
+    Ignorance { folder: "protocol/client", crates: &[], folders: &["host/*"] },
+    Ignorance { folder: "plugin-sdk", crates: &[], folders: &["host/*"] },
+    Ignorance { folder: "plugins/*", crates: &[], folders: &["host/*"] },
     // Of the host it knows the process that it starts; all else it asks as a client.
     Ignorance {
         folder: "host/cli",
         crates: &[],
-        folders: &[
-            "host/store",
-            "host/broker",
-            "host/shard",
-            "host/transport",
-            "host/wasm",
-        ],
+        folders: &["host/store", "host/broker", "host/shard", "host/transport", "host/wasm"],
     },
 ];
 
@@ -140,20 +102,12 @@ pub(crate) fn rings(tree: &Tree, findings: &mut Vec<Finding>) {
 
 pub(crate) fn forbidden(tree: &Tree, findings: &mut Vec<Finding>) {
     for package in &tree.packages {
-        let rows = IGNORANCE
-            .iter()
-            .filter(|row| matches(row.folder, &package.folder));
+        let rows = IGNORANCE.iter().filter(|row| matches(row.folder, &package.folder));
         for row in rows {
             // What tests use is not in what ships.
-            for arrow in package
-                .arrows
-                .iter()
-                .filter(|arrow| arrow.kind != Kind::Dev)
-            {
+            for arrow in package.arrows.iter().filter(|arrow| arrow.kind != Kind::Dev) {
                 let ours = ours(tree, arrow).is_some_and(|target| {
-                    row.folders
-                        .iter()
-                        .any(|folder| matches(folder, &target.folder))
+                    row.folders.iter().any(|folder| matches(folder, &target.folder))
                 });
                 if ours || row.crates.iter().any(|name| is_of_family(&arrow.to, name)) {
                     let says = format!("{} must not know {}", package.name, arrow.to);
@@ -166,30 +120,22 @@ pub(crate) fn forbidden(tree: &Tree, findings: &mut Vec<Finding>) {
 
 /// The package of this workspace that an arrow leads to.
 fn ours<'a>(tree: &'a Tree, arrow: &Arrow) -> Option<&'a Package> {
-    tree.packages
-        .iter()
-        .find(|package| package.name == arrow.to)
+    tree.packages.iter().find(|package| package.name == arrow.to)
 }
 
 fn ring_of(folder: &str) -> Option<usize> {
-    RINGS
-        .iter()
-        .find(|(pattern, _)| matches(pattern, folder))
-        .map(|(_, ring)| *ring)
+    RINGS.iter().find(|(pattern, _)| matches(pattern, folder)).map(|(_, ring)| *ring)
 }
 
 fn matches(pattern: &str, folder: &str) -> bool {
     match pattern.strip_suffix("/*") {
         None => pattern == folder,
-        Some(parent) => folder
-            .strip_prefix(parent)
-            .is_some_and(|rest| rest.starts_with('/')),
+        Some(parent) => folder.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/')),
     }
 }
 
 fn is_of_family(name: &str, family: &str) -> bool {
-    name.strip_prefix(family)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
 #[cfg(test)]
@@ -204,10 +150,7 @@ mod tests {
                 Some(to) => (Kind::Dev, to),
                 None => (Kind::Normal, *text),
             };
-            Arrow {
-                to: to.to_owned(),
-                kind,
-            }
+            Arrow { to: to.to_owned(), kind }
         };
         let package = |(folder, arrows): &(&str, &[&str])| Package {
             name: folder.replace('/', "-"),
@@ -216,13 +159,7 @@ mod tests {
         };
         let packages = workspace.iter().map(package).collect();
         let mut findings = Vec::new();
-        rule(
-            &Tree {
-                files: Vec::new(),
-                packages,
-            },
-            &mut findings,
-        );
+        rule(&Tree { files: Vec::new(), packages }, &mut findings);
         findings.iter().map(Finding::to_string).collect()
     }
 
@@ -240,31 +177,16 @@ mod tests {
 
     #[test]
     fn arrows_up_and_sideways_are_found() {
-        let up = check(
-            rings,
-            &[("protocol/wire", &["host-store"]), ("host/store", &[])],
-        );
+        let up = check(rings, &[("protocol/wire", &["host-store"]), ("host/store", &[])]);
         assert_eq!(
             up,
-            [
-                "protocol/wire/Cargo.toml: protocol-wire (ring 0) must not depend on host-store \
-              (ring 1): arrows go down"
-            ]
+            ["protocol/wire/Cargo.toml: protocol-wire (ring 0) must not depend on host-store \
+              (ring 1): arrows go down"]
         );
-        let sideways = check(
-            rings,
-            &[("host/store", &["host-broker"]), ("host/broker", &[])],
-        );
+        let sideways = check(rings, &[("host/store", &["host-broker"]), ("host/broker", &[])]);
         assert_eq!(sideways.len(), 1, "{sideways:?}");
-        let test = check(
-            rings,
-            &[("host/store", &["dev host-shard"]), ("host/shard", &[])],
-        );
-        assert_eq!(
-            test.len(),
-            1,
-            "only proof crates serve tests from above: {test:?}"
-        );
+        let test = check(rings, &[("host/store", &["dev host-shard"]), ("host/shard", &[])]);
+        assert_eq!(test.len(), 1, "only proof crates serve tests from above: {test:?}");
         let proof = check(rings, &[("host/store", &["tests-sim"]), ("tests/sim", &[])]);
         assert_eq!(proof.len(), 1, "proof crates serve only tests: {proof:?}");
         let nowhere = check(rings, &[("host/new", &[])]);
@@ -282,10 +204,7 @@ mod tests {
         let bad = |folder: &str, arrow: &str| {
             let found = check(forbidden, &[(folder, &[arrow]), ("host/store", &[])]);
             let says = format!("{} must not know {arrow}", folder.replace('/', "-"));
-            assert!(
-                found.len() == 1 && found[0].contains(&says),
-                "{says}: {found:?}"
-            );
+            assert!(found.len() == 1 && found[0].contains(&says), "{says}: {found:?}");
         };
         bad("protocol/wire", "serde");
         bad("host/broker", "tokio-util");

@@ -58,11 +58,7 @@ pub(crate) fn columns(tree: &Tree, findings: &mut Vec<Finding>) {
                 continue; // a row of a table cannot be wrapped
             }
             let in_code = markdown && line.in_code;
-            let max = if in_code {
-                COLUMNS_MAX_IN_CODE_BLOCK
-            } else {
-                COLUMNS_MAX
-            };
+            let max = if in_code { COLUMNS_MAX_IN_CODE_BLOCK } else { COLUMNS_MAX };
             let count = line.text.chars().count();
             if count > max {
                 let says = format!("{count} columns, at most {max}");
@@ -95,15 +91,8 @@ mod tests {
 
     #[test]
     fn file_lines_are_bounded_in_tests_too() {
-        finds_none(
-            file_lines,
-            &[("a.rs", &"\n".repeat(800)), ("a.md", &"\n".repeat(801))],
-        );
-        finds_one(
-            file_lines,
-            &[("tests/a.rs", &"\n".repeat(801))],
-            "801 lines",
-        );
+        finds_none(file_lines, &[("a.rs", &"\n".repeat(800)), ("a.md", &"\n".repeat(801))]);
+        finds_one(file_lines, &[("tests/a.rs", &"\n".repeat(801))], "801 lines");
     }
 
     #[test]
@@ -112,11 +101,7 @@ mod tests {
         let tests = format!("#[cfg(test)] mod tests {{ {} }}", function(71));
         finds_none(function_lines, &[("a.rs", &function(70)), ("b.rs", &tests)]);
         finds_none(function_lines, &[("tests/a.rs", &function(71))]);
-        finds_one(
-            function_lines,
-            &[("a.rs", &function(71))],
-            "a.rs:2: `a` has 71 lines",
-        );
+        finds_one(function_lines, &[("a.rs", &function(71))], "a.rs:2: `a` has 71 lines");
     }
 
     #[test]
@@ -124,34 +109,17 @@ mod tests {
         let wide = |count: usize| "ö".repeat(count);
         let code = format!("```\n{}\n```", wide(120));
         let table = format!("| {} |", wide(150));
-        finds_none(
-            columns,
-            &[("a.md", &wide(100)), ("b.md", &code), ("c.md", &table)],
-        );
-        finds_none(
-            columns,
-            &[("a.toml", &wide(101)), ("tests/golden/a.md", &wide(101))],
-        );
+        finds_none(columns, &[("a.md", &wide(100)), ("b.md", &code), ("c.md", &table)]);
+        finds_none(columns, &[("a.toml", &wide(101)), ("tests/golden/a.md", &wide(101))]);
         finds_one(columns, &[("a.md", &wide(101))], "a.md:1: 101 columns");
-        finds_one(
-            columns,
-            &[("a.rs", &format!("//{}", wide(99)))],
-            "a.rs:1: 101 columns",
-        );
-        finds_one(
-            columns,
-            &[("a.md", &format!("```\n{}", wide(121)))],
-            "at most 120",
-        );
+        finds_one(columns, &[("a.rs", &format!("//{}", wide(99)))], "a.rs:1: 101 columns");
+        finds_one(columns, &[("a.md", &format!("```\n{}", wide(121)))], "at most 120");
     }
 
     #[test]
     fn file_bytes_are_bounded() {
         let big = "a".repeat(FILE_BYTES_MAX + 1);
-        finds_none(
-            file_bytes,
-            &[("Cargo.lock", &big), ("tests/golden/log", &big)],
-        );
+        finds_none(file_bytes, &[("Cargo.lock", &big), ("tests/golden/log", &big)]);
         finds_none(file_bytes, &[("a.bin", &big[1..])]);
         finds_one(file_bytes, &[("a.bin", &big)], "262145 bytes");
     }

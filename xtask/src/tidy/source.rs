@@ -23,12 +23,7 @@ pub(crate) struct Token {
 impl Token {
     fn new(text: String, span: Span, test: bool) -> Token {
         let start = span.start();
-        Token {
-            text,
-            line: start.line,
-            column: start.column,
-            test,
-        }
+        Token { text, line: start.line, column: start.column, test }
     }
 }
 
@@ -70,18 +65,8 @@ impl Source {
             ..Reader::default()
         };
         reader.visit_file(&syntax);
-        let Reader {
-            functions,
-            imports,
-            test_modules,
-            ..
-        } = reader;
-        Ok(Source {
-            tokens,
-            functions,
-            imports,
-            test_modules,
-        })
+        let Reader { functions, imports, test_modules, .. } = reader;
+        Ok(Source { tokens, functions, imports, test_modules })
     }
 
     /// Where these tokens stand one after the other: the first of them, each time.
@@ -89,10 +74,7 @@ impl Source {
         assert!(!pattern.is_empty(), "an empty pattern is everywhere");
         let windows = self.tokens.windows(pattern.len());
         let fits = move |window: &&[Token]| {
-            window
-                .iter()
-                .zip(pattern)
-                .all(|(token, wanted)| token.text == *wanted)
+            window.iter().zip(pattern).all(|(token, wanted)| token.text == *wanted)
         };
         windows.filter(fits).map(|window| &window[0])
     }
@@ -162,11 +144,8 @@ fn test_attribute(trees: &[TokenTree]) -> Option<Attribute> {
     if !is_punct(0, '#') {
         return None;
     }
-    let (index, attribute) = if is_punct(1, '!') {
-        (2, Attribute::Inner)
-    } else {
-        (1, Attribute::Outer)
-    };
+    let (index, attribute) =
+        if is_punct(1, '!') { (2, Attribute::Inner) } else { (1, Attribute::Outer) };
     let Some(TokenTree::Group(group)) = trees.get(index) else {
         return None;
     };
@@ -196,10 +175,7 @@ impl Reader {
         let line = signature.fn_token.span.start().line;
         let end = block.brace_token.span.close().end().line;
         assert!(end >= line, "a function ends after it begins");
-        let only_self = !signature
-            .inputs
-            .iter()
-            .any(|it| matches!(it, syn::FnArg::Typed(_)));
+        let only_self = !signature.inputs.iter().any(|it| matches!(it, syn::FnArg::Typed(_)));
         let one_expression = matches!(block.stmts.as_slice(), [] | [syn::Stmt::Expr(_, None)]);
         self.functions.push(Function {
             name: signature.ident.to_string(),
@@ -214,11 +190,7 @@ impl Reader {
         let mut name = |ident: &syn::Ident| {
             let line = ident.span().start().line;
             let test = self.is_test(ident.span());
-            self.imports.push(Import {
-                path: format!("{prefix}{ident}"),
-                line,
-                test,
-            });
+            self.imports.push(Import { path: format!("{prefix}{ident}"), line, test });
         };
         match tree {
             syn::UseTree::Name(leaf) => name(&leaf.ident),
@@ -234,11 +206,7 @@ impl Reader {
             syn::UseTree::Glob(star) => {
                 let span = star.star_token.spans[0];
                 let (line, test) = (span.start().line, self.is_test(span));
-                self.imports.push(Import {
-                    path: format!("{prefix}*"),
-                    line,
-                    test,
-                });
+                self.imports.push(Import { path: format!("{prefix}*"), line, test });
             }
         }
     }
@@ -291,9 +259,7 @@ mod tests {
              mod f { #![cfg(test)] fn g() { seven } } \
              #[cfg(not(test))] fn h() { eight }",
         );
-        let words = [
-            "one", "two", "three", "four", "five", "six", "seven", "eight",
-        ];
+        let words = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
         let marked = |word: &&str| {
             let token = source.tokens.iter().find(|token| token.text == **word);
             token.expect("the word is in the example").test
@@ -306,10 +272,7 @@ mod tests {
     fn functions_are_measured_without_attributes_and_comments() {
         let source = parse("/// Doc.\n#[inline]\nfn a(\n    b: u8,\n) -> u8 {\n    b\n}\n");
         let a = &source.functions[0];
-        assert_eq!(
-            (a.name.as_str(), a.line, a.lines, a.getter),
-            ("a", 3, 5, false)
-        );
+        assert_eq!((a.name.as_str(), a.line, a.lines, a.getter), ("a", 3, 5, false));
     }
 
     #[test]
@@ -327,14 +290,7 @@ mod tests {
     fn imports_are_resolved_out_of_their_groups() {
         let source = parse("use std::{fs, collections::{BTreeMap as Map, *}};");
         let paths: Vec<&str> = source.imports.iter().map(|it| it.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "std::fs",
-                "std::collections::BTreeMap",
-                "std::collections::*"
-            ]
-        );
+        assert_eq!(paths, ["std::fs", "std::collections::BTreeMap", "std::collections::*"]);
     }
 
     #[test]

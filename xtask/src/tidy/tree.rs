@@ -28,13 +28,7 @@ impl File {
         let rust = text.as_deref().filter(|_| path.ends_with(".rs"));
         let source = rust.map(Source::parse);
         let test = path.starts_with("tests/") || path.contains("/tests/");
-        File {
-            path,
-            bytes,
-            text,
-            source,
-            test,
-        }
+        File { path, bytes, text, source, test }
     }
 
     /// Whether it is in this folder, or anywhere for the folder "".
@@ -105,10 +99,7 @@ impl Tree {
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Tree {
         let file = |(path, text): &(&str, &str)| File::new((*path).to_owned(), (*text).into());
-        let mut tree = Tree {
-            files: files.iter().map(file).collect(),
-            packages: Vec::new(),
-        };
+        let mut tree = Tree { files: files.iter().map(file).collect(), packages: Vec::new() };
         tree.mark_test_modules();
         tree
     }
@@ -124,9 +115,7 @@ impl Tree {
 
     /// Whether there is a file or a folder of this path.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.files
-            .iter()
-            .any(|file| file.path == path || file.is_in(path))
+        self.files.iter().any(|file| file.path == path || file.is_in(path))
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<&File> {
@@ -139,17 +128,8 @@ impl Tree {
         for (file, source) in self.sources() {
             let stem = file.path.trim_end_matches(".rs");
             let (folder, name) = stem.rsplit_once('/').unwrap_or(("", stem));
-            let base = if matches!(name, "lib" | "main" | "mod") {
-                folder
-            } else {
-                stem
-            };
-            places.extend(
-                source
-                    .test_modules
-                    .iter()
-                    .map(|module| format!("{base}/{module}")),
-            );
+            let base = if matches!(name, "lib" | "main" | "mod") { folder } else { stem };
+            places.extend(source.test_modules.iter().map(|module| format!("{base}/{module}")));
         }
         for file in &mut self.files {
             let stem = file.path.trim_end_matches(".rs");
@@ -163,18 +143,9 @@ impl Tree {
 fn listed_by_git(root: &Path) -> Option<Vec<String>> {
     // In a container, the checkout often belongs to another user, which git refuses by default.
     let mut git = Command::new("git");
-    git.args([
-        "-c",
-        "safe.directory=*",
-        "ls-files",
-        "-z",
-        "-co",
-        "--exclude-standard",
-    ]);
+    git.args(["-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]);
     let output = git.current_dir(root).stderr(Stdio::null()).output().ok()?;
-    let text = String::from_utf8(output.stdout)
-        .ok()
-        .filter(|_| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     let paths: BTreeSet<&str> = text.split('\0').filter(|path| !path.is_empty()).collect();
     (!paths.is_empty()).then(|| paths.into_iter().map(str::to_owned).collect())
 }
@@ -184,11 +155,7 @@ fn walked(root: &Path) -> Vec<String> {
     let mut paths = BTreeSet::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root.join(&folder))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in fs::read_dir(root.join(&folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == ".git" || (folder.is_empty() && name.starts_with("target")) {
                 continue;
@@ -212,11 +179,7 @@ fn packages(metadata: &serde_json::Value, root: &Path) -> Result<Vec<Package>, F
     for package in listed {
         let text = |key: &str| package[key].as_str().unwrap_or_default();
         let folder = Path::new(text("manifest_path")).parent().unwrap_or(root);
-        let folder = folder
-            .strip_prefix(root)
-            .unwrap_or(folder)
-            .to_string_lossy()
-            .into_owned();
+        let folder = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy().into_owned();
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
         let arrows = dependencies.map(|dependency| Arrow {
             to: dependency["name"].as_str().unwrap_or_default().to_owned(),
@@ -226,11 +189,7 @@ fn packages(metadata: &serde_json::Value, root: &Path) -> Result<Vec<Package>, F
                 _ => Kind::Normal,
             },
         });
-        packages.push(Package {
-            name: text("name").to_owned(),
-            folder,
-            arrows: arrows.collect(),
-        });
+        packages.push(Package { name: text("name").to_owned(), folder, arrows: arrows.collect() });
     }
     Ok(packages)
 }
@@ -252,10 +211,7 @@ mod tests {
         ]);
         let production = tree.files.iter().filter(|file| !file.test);
         let production: Vec<&str> = production.map(|file| file.path.as_str()).collect();
-        assert_eq!(
-            production,
-            ["a/src/lib.rs", "a/src/b.rs", "a/src/b/other.rs"]
-        );
+        assert_eq!(production, ["a/src/lib.rs", "a/src/b.rs", "a/src/b/other.rs"]);
     }
 
     #[test]
@@ -268,10 +224,7 @@ mod tests {
             ],
         }]});
         let packages = packages(&metadata, Path::new("/r")).expect("packages are listed");
-        assert_eq!(
-            (packages[0].name.as_str(), packages[0].folder.as_str()),
-            ("yard-a", "host/a")
-        );
+        assert_eq!((packages[0].name.as_str(), packages[0].folder.as_str()), ("yard-a", "host/a"));
         let kinds: Vec<Kind> = packages[0].arrows.iter().map(|arrow| arrow.kind).collect();
         assert_eq!(kinds, [Kind::Normal, Kind::Dev, Kind::Build]);
     }

@@ -31,17 +31,11 @@ pub(crate) fn unsafety(tree: &Tree, findings: &mut Vec<Finding>) {
 /// statement that goes on in it.
 fn is_argued(lines: &[&str], line: usize) -> bool {
     assert!((1..=lines.len()).contains(&line), "the line is in the file");
-    let mut above = lines[..line - 1]
-        .iter()
-        .rev()
-        .map(|line| line.trim())
-        .peekable();
+    let mut above = lines[..line - 1].iter().rev().map(|line| line.trim()).peekable();
     let goes_on = |line: &&str| line.ends_with('=') || line.ends_with('(');
     while above.next_if(goes_on).is_some() {}
     while above.next_if(|line| line.starts_with("#[")).is_some() {}
-    above
-        .take_while(|line| line.starts_with("//"))
-        .any(|line| line.contains("SAFETY:"))
+    above.take_while(|line| line.starts_with("//")).any(|line| line.contains("SAFETY:"))
 }
 
 #[cfg(test)]
@@ -53,15 +47,8 @@ mod tests {
 
     #[test]
     fn unsafe_is_in_listed_files_only() {
-        finds_none(
-            unsafety,
-            &[("a.rs", "#![deny(unsafe_code)] fn a() { \"unsafe {\"; }")],
-        );
-        finds_one(
-            unsafety,
-            &[("a.rs", "fn a() { unsafe { b() } }")],
-            "a.rs:1: unsafe outside",
-        );
+        finds_none(unsafety, &[("a.rs", "#![deny(unsafe_code)] fn a() { \"unsafe {\"; }")]);
+        finds_one(unsafety, &[("a.rs", "fn a() { unsafe { b() } }")], "a.rs:1: unsafe outside");
     }
 
     #[test]
@@ -71,10 +58,6 @@ mod tests {
         finds_none(unsafety, &[(ALLOWED_PATH, "unsafe fn a() {}")]);
         let bad = "fn a() {\n// SAFETY: too far above.\n\nunsafe { b() };\n}";
         finds_one(unsafety, &[(ALLOWED_PATH, bad)], ":4: unsafe without");
-        finds_one(
-            unsafety,
-            &[(ALLOWED_PATH, "unsafe impl Send for A {}")],
-            "SAFETY:",
-        );
+        finds_one(unsafety, &[(ALLOWED_PATH, "unsafe impl Send for A {}")], "SAFETY:");
     }
 }

@@ -7,13 +7,8 @@ use super::source::{self, Source};
 use super::tree::{File, Tree};
 
 /// Crates that are values: no suspension point, so that an invariant holds from call to return.
-const WITHOUT_AWAIT: &[&str] = &[
-    "protocol/wire",
-    "protocol/abi",
-    "host/store",
-    "host/broker",
-    "host/shard",
-];
+const WITHOUT_AWAIT: &[&str] =
+    &["protocol/wire", "protocol/abi", "host/store", "host/broker", "host/shard"];
 /// Crates that decide: same inputs, same outputs, on every machine.
 const PURE: &[&str] = &["protocol/wire", "host/broker", "host/shard"];
 const STORE: &[&str] = &["host/store"];
@@ -48,66 +43,26 @@ const BANS: &[Ban] = &[
         in_tests: true,
         instead: "a queue that is bounded in bytes",
     },
-    Ban {
-        tokens: "HashMap",
-        folders: PURE,
-        in_tests: false,
-        instead: "BTreeMap",
-    },
-    Ban {
-        tokens: "HashSet",
-        folders: PURE,
-        in_tests: false,
-        instead: "BTreeSet",
-    },
-    Ban {
-        tokens: "Mutex",
-        folders: PURE,
-        in_tests: false,
-        instead: "one owner: &mut self",
-    },
-    Ban {
-        tokens: "Instant::now",
-        folders: PURE,
-        in_tests: false,
-        instead: "time is an argument",
-    },
+    Ban { tokens: "HashMap", folders: PURE, in_tests: false, instead: "BTreeMap" },
+    Ban { tokens: "HashSet", folders: PURE, in_tests: false, instead: "BTreeSet" },
+    Ban { tokens: "Mutex", folders: PURE, in_tests: false, instead: "one owner: &mut self" },
+    Ban { tokens: "Instant::now", folders: PURE, in_tests: false, instead: "time is an argument" },
     Ban {
         tokens: "SystemTime::now",
         folders: PURE,
         in_tests: false,
         instead: "time is an argument",
     },
-    Ban {
-        tokens: "std::thread",
-        folders: PURE,
-        in_tests: false,
-        instead: "emit an effect",
-    },
-    Ban {
-        tokens: "HashMap",
-        folders: STORE,
-        in_tests: false,
-        instead: "BTreeMap",
-    },
-    Ban {
-        tokens: "SystemTime",
-        folders: STORE,
-        in_tests: false,
-        instead: "time is an argument",
-    },
+    Ban { tokens: "std::thread", folders: PURE, in_tests: false, instead: "emit an effect" },
+    Ban { tokens: "HashMap", folders: STORE, in_tests: false, instead: "BTreeMap" },
+    Ban { tokens: "SystemTime", folders: STORE, in_tests: false, instead: "time is an argument" },
     Ban {
         tokens: "std::fs",
         folders: STORE,
         in_tests: false,
         instead: "emit an effect; files are for src/disk/",
     },
-    Ban {
-        tokens: "std::thread",
-        folders: STORE,
-        in_tests: false,
-        instead: "emit an effect",
-    },
+    Ban { tokens: "std::thread", folders: STORE, in_tests: false, instead: "emit an effect" },
 ];
 
 /// A note to oneself that nobody reads again; in two parts, so that this file does not hold it.
@@ -139,11 +94,7 @@ pub(crate) fn banned(tree: &Tree, findings: &mut Vec<Finding>) {
             }
         }
     }
-    for file in tree
-        .files
-        .iter()
-        .filter(|it| it.path.ends_with(".rs") || it.is_markdown())
-    {
+    for file in tree.files.iter().filter(|it| it.path.ends_with(".rs") || it.is_markdown()) {
         let says = format!("`{NOTE}` is banned: repair it, or state the condition for doing so");
         find_text(file, |line| line.contains(NOTE), &says, findings);
     }
@@ -156,18 +107,13 @@ fn applies(ban: &Ban, file: &File) -> bool {
 
 /// The lines that have a banned path as tokens, or import it out of a group.
 fn lines_with(source: &Source, ban: &Ban, pattern: &[&str]) -> BTreeSet<usize> {
-    let tokens = source
-        .occurrences(pattern)
-        .filter(|token| ban.in_tests || !token.test);
+    let tokens = source.occurrences(pattern).filter(|token| ban.in_tests || !token.test);
     let imports = source.imports.iter().filter(|import| {
         let rest = import.path.strip_prefix(ban.tokens);
         let imported = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         imported && (ban.in_tests || !import.test)
     });
-    tokens
-        .map(|token| token.line)
-        .chain(imports.map(|import| import.line))
-        .collect()
+    tokens.map(|token| token.line).chain(imports.map(|import| import.line)).collect()
 }
 
 pub(crate) fn never(tree: &Tree, findings: &mut Vec<Finding>) {
@@ -194,45 +140,18 @@ mod tests {
 
     #[test]
     fn engines_do_not_wait() {
-        finds_none(
-            awaits,
-            &[("host/server/src/a.rs", "async fn a() { b.await }")],
-        );
-        finds_none(
-            awaits,
-            &[(
-                "host/shard/src/a.rs",
-                "//! .await\nfn a() { b(\".await\") }",
-            )],
-        );
+        finds_none(awaits, &[("host/server/src/a.rs", "async fn a() { b.await }")]);
+        finds_none(awaits, &[("host/shard/src/a.rs", "//! .await\nfn a() { b(\".await\") }")]);
         let bad = "fn a() { select! { b = c.await => d } }";
         finds_one(awaits, &[("host/shard/src/a.rs", bad)], "a.rs:1: an await");
     }
 
     #[test]
     fn some_words_are_banned_everywhere() {
-        finds_none(
-            banned,
-            &[(
-                "a.rs",
-                "// todo! is a word here\nfn a(todo: u8) { debug!() }",
-            )],
-        );
-        finds_one(
-            banned,
-            &[("tests/a.rs", "fn a() { dbg!(b) }")],
-            "`dbg!` is banned",
-        );
-        finds_one(
-            banned,
-            &[("a.rs", "fn a() { todo!() }")],
-            "`todo!` is banned",
-        );
-        finds_one(
-            banned,
-            &[("a.rs", "use tokio::sync::mpsc::unbounded_channel;")],
-            "bytes",
-        );
+        finds_none(banned, &[("a.rs", "// todo! is a word here\nfn a(todo: u8) { debug!() }")]);
+        finds_one(banned, &[("tests/a.rs", "fn a() { dbg!(b) }")], "`dbg!` is banned");
+        finds_one(banned, &[("a.rs", "fn a() { todo!() }")], "`todo!` is banned");
+        finds_one(banned, &[("a.rs", "use tokio::sync::mpsc::unbounded_channel;")], "bytes");
         finds_one(banned, &[("a.md", &format!("{NOTE}: later"))], "a.md:1");
     }
 
@@ -240,13 +159,7 @@ mod tests {
     fn engines_have_no_clock_no_thread_and_no_random_order() {
         let good = "fn a(now: Instant) {} #[cfg(test)] mod tests { use std::thread; }";
         finds_none(banned, &[("host/broker/src/a.rs", good)]);
-        finds_none(
-            banned,
-            &[(
-                "host/server/src/a.rs",
-                "use std::{fs, thread}; fn a(b: Mutex) {}",
-            )],
-        );
+        finds_none(banned, &[("host/server/src/a.rs", "use std::{fs, thread}; fn a(b: Mutex) {}")]);
         let bad = |text: &str, says: &str| {
             finds_one(banned, &[("host/broker/src/a.rs", text)], says);
         };
@@ -254,45 +167,24 @@ mod tests {
         bad("fn a(b: HashSet<u8>) {}", "`HashSet`");
         bad("fn a(b: Mutex<u8>) {}", "`Mutex`");
         bad("fn a() { Instant::now(); }", "`Instant::now`");
-        bad(
-            "fn a() { std::time::SystemTime::now(); }",
-            "`SystemTime::now`",
-        );
+        bad("fn a() { std::time::SystemTime::now(); }", "`SystemTime::now`");
         bad("fn a() { std::thread::sleep(b) }", "`std::thread`");
-        bad(
-            "use std::{fmt, thread::{self, JoinHandle}};",
-            "`std::thread`",
-        );
+        bad("use std::{fmt, thread::{self, JoinHandle}};", "`std::thread`");
     }
 
     #[test]
     fn the_store_meets_the_world_at_its_disk() {
         let text = "use std::fs;";
         finds_none(banned, &[("host/store/src/disk/real.rs", text)]);
-        finds_none(
-            banned,
-            &[("host/store/src/a.rs", "use std::fmt; fn a(b: Mutex) {}")],
-        );
+        finds_none(banned, &[("host/store/src/a.rs", "use std::fmt; fn a(b: Mutex) {}")]);
         finds_one(banned, &[("host/store/src/log.rs", text)], "`std::fs`");
-        finds_one(
-            banned,
-            &[("host/store/src/log.rs", "use std::{fmt, fs::File};")],
-            "src/disk/",
-        );
+        finds_one(banned, &[("host/store/src/log.rs", "use std::{fmt, fs::File};")], "src/disk/");
     }
 
     #[test]
     fn paths_of_one_machine_are_nowhere() {
         finds_none(never, &[("a.md", "a framework/in a/workshop")]);
-        finds_one(
-            never,
-            &[("a.toml", &format!("x = \"{}b\"", NEVER[0]))],
-            "a.toml:1",
-        );
-        finds_one(
-            never,
-            &[("a", &NEVER[1].to_uppercase())],
-            "path of one machine",
-        );
+        finds_one(never, &[("a.toml", &format!("x = \"{}b\"", NEVER[0]))], "a.toml:1");
+        finds_one(never, &[("a", &NEVER[1].to_uppercase())], "path of one machine");
     }
 }

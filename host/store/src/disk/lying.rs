@@ -55,11 +55,7 @@ struct MemoryFile {
 
 impl MemoryFile {
     fn whole(bytes: Vec<u8>) -> Self {
-        Self {
-            durable: bytes.clone(),
-            now: bytes,
-            ..Self::default()
-        }
+        Self { durable: bytes.clone(), now: bytes, ..Self::default() }
     }
 
     fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
@@ -114,9 +110,7 @@ struct State {
 
 impl State {
     fn file(&mut self, name: FileName) -> io::Result<&mut MemoryFile> {
-        self.files
-            .get_mut(&name)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.files.get_mut(&name).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn strikes(&mut self, fault: Fault) -> bool {
@@ -158,9 +152,7 @@ impl LyingDisk {
     }
 
     fn holding(state: State) -> Self {
-        Self {
-            state: state.into(),
-        }
+        Self { state: state.into() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,10 +175,7 @@ impl LyingDisk {
             Crash::Process => {}
             Crash::Power => {
                 let mut random = Random(seed);
-                state
-                    .files
-                    .values_mut()
-                    .for_each(|file| file.lose_power(&mut random));
+                state.files.values_mut().for_each(|file| file.lose_power(&mut random));
             }
         }
     }
@@ -251,10 +240,7 @@ impl Disk for LyingDisk {
         let file = state.file(name)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let end = offset.saturating_add(buffer.len());
-        let bytes = file
-            .now
-            .get(offset..end)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = file.now.get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }
@@ -262,29 +248,19 @@ impl Disk for LyingDisk {
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let torn = state.strikes(Fault::Write);
-        let count = if torn {
-            state.random.next() as usize % (bytes.len() + 1)
-        } else {
-            bytes.len()
-        };
+        let count =
+            if torn { state.random.next() as usize % (bytes.len() + 1) } else { bytes.len() };
         let file = state.file(name)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = offset + count;
         // The store never writes past the end of a segment.
-        let target = file
-            .now
-            .get_mut(offset..end)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let target = file.now.get_mut(offset..end).ok_or(io::ErrorKind::InvalidInput)?;
         target.copy_from_slice(&bytes[..count]);
         for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
             file.lost.remove(&sector);
             file.unsynced.insert(sector);
         }
-        if torn {
-            Err(input_output_error())
-        } else {
-            Ok(())
-        }
+        if torn { Err(input_output_error()) } else { Ok(()) }
     }
 
     fn sync(&self, name: FileName) -> io::Result<()> {

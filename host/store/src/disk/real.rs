@@ -51,12 +51,7 @@ impl RealDisk {
             File::open(parent)?.sync_all()?;
         }
         let open = Default::default();
-        Ok(Self {
-            path: path.to_path_buf(),
-            directory,
-            open,
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_path_buf(), directory, open, _lock: lock })
     }
 
     fn path(&self, name: FileName) -> PathBuf {
@@ -72,10 +67,7 @@ impl RealDisk {
         if let Some(file) = self.open_files().get(&name) {
             return Ok(Arc::clone(file));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
         Ok(self.keep(name, file))
     }
 
@@ -92,20 +84,12 @@ impl RealDisk {
     fn create(&self, name: FileName, bytes: u64, zero_bytes: u64) -> io::Result<File> {
         let path = self.path(name);
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
         allocate(&file, bytes)?;
         let zeros = vec![0; ZERO_BYTES];
         let mut at = 0;
         let end = zero_bytes.min(bytes);
-        assert!(
-            matches!(name, FileName::Segment(_)),
-            "other files are replaced"
-        );
+        assert!(matches!(name, FileName::Segment(_)), "other files are replaced");
         while at < end {
             let count = (end - at).min(ZERO_BYTES as u64);
             file.write_all_at(&zeros[..count as usize], at)?;
@@ -132,11 +116,7 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     // A file system without it: the space is then taken by the zeros that follow.
-    if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
-        file.set_len(bytes)
-    } else {
-        Err(error)
-    }
+    if error.raw_os_error() == Some(libc::EOPNOTSUPP) { file.set_len(bytes) } else { Err(error) }
 }
 
 impl Disk for RealDisk {
@@ -172,10 +152,7 @@ impl Disk for RealDisk {
         bytes: u64,
         zero_bytes: u64,
     ) -> io::Result<()> {
-        assert!(
-            header.len() as u64 <= bytes,
-            "a segment begins with its header"
-        );
+        assert!(header.len() as u64 <= bytes, "a segment begins with its header");
         self.open_files().remove(&name);
         let made = self.create(name, bytes, zero_bytes).and_then(|file| {
             file.write_all_at(header, 0)?;

@@ -53,29 +53,18 @@ pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut V
     let start = out.len();
     out.extend_from_slice(&header);
     out.extend_from_slice(payload);
-    assert_eq!(
-        out.len() - start,
-        length as usize,
-        "the announced length is the written one"
-    );
+    assert_eq!(out.len() - start, length as usize, "the announced length is the written one");
 }
 
 /// Takes one entry off the front of `input`.
 pub(crate) fn take_entry(input: &mut Bytes) -> Result<Entry, Malformed> {
     if input.len() < HEADER_BYTES {
-        return Err(Malformed::Short {
-            wanted: HEADER_BYTES as u64,
-            left: input.len() as u64,
-        });
+        return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left: input.len() as u64 });
     }
     let length = u32_at(input, 0) as usize;
     if length < HEADER_BYTES || length > input.len() {
         let max = input.len() as u64;
-        return Err(Malformed::Length {
-            what: "length of an entry",
-            found: length as u64,
-            max,
-        });
+        return Err(Malformed::Length { what: "length of an entry", found: length as u64, max });
     }
     let kind = u16_at(input, 8);
     let mut crc = header_crc(input);
@@ -88,11 +77,7 @@ pub(crate) fn take_entry(input: &mut Bytes) -> Result<Entry, Malformed> {
     let tenant = TenantId(u32_at(input, 12));
     let payload = input.slice(HEADER_BYTES..length);
     let _ = input.split_to(length);
-    Ok(Entry {
-        kind,
-        tenant,
-        payload,
-    })
+    Ok(Entry { kind, tenant, payload })
 }
 
 /// Where a record lies in its batch, and its queue.
@@ -119,9 +104,7 @@ pub(crate) fn batch_records(
             offset: at as u32,
             bytes: address.bytes,
         });
-        at = found
-            .as_ref()
-            .map_or(batch.len(), |record| at + record.bytes as usize);
+        at = found.as_ref().map_or(batch.len(), |record| at + record.bytes as usize);
         Some(found)
     })
 }

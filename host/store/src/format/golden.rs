@@ -16,29 +16,16 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn check(bytes: &[u8], hash: u64) {
     let found = xxhash_rust::xxh3::xxh3_64(bytes);
-    assert!(
-        found == hash,
-        "hash {found:#x}, bytes {}",
-        hexadecimal(bytes)
-    );
+    assert!(found == hash, "hash {found:#x}, bytes {}", hexadecimal(bytes));
 }
 
 #[test]
 fn the_head_of_a_segment() {
     let (shard, base) = (ShardId(3), LogPos(7 << 16));
-    let head = SegmentHeader {
-        shard,
-        segment: 7,
-        capacity: 1 << 16,
-        base,
-        salt: 0x1122,
-    };
+    let head = SegmentHeader { shard, segment: 7, capacity: 1 << 16, base, salt: 0x1122 };
     let bytes = head.encode();
     check(&bytes, 0x2ef1_cef6_c960_9f27);
-    assert_eq!(
-        SegmentHeader::decode(bytes[..].try_into().unwrap()),
-        Ok(head)
-    );
+    assert_eq!(SegmentHeader::decode(bytes[..].try_into().unwrap()), Ok(head));
 }
 
 #[test]
@@ -57,15 +44,8 @@ fn a_group() {
     assert_eq!(GroupHeader::decode(&bytes), Some((header, 0x1122)));
     assert_eq!(header.verify(&bytes), Some(chain));
     let mut other = bytes[..group::HEADER_BYTES + 31].to_vec();
-    assert_eq!(
-        header.seal(0x3344, &mut other),
-        chain,
-        "the chain does not know the salt"
-    );
-    assert!(
-        other[..8] == bytes[..8] && other[16..] == bytes[16..],
-        "nor do the checksums"
-    );
+    assert_eq!(header.seal(0x3344, &mut other), chain, "the chain does not know the salt");
+    assert!(other[..8] == bytes[..8] && other[16..] == bytes[16..], "nor do the checksums");
 }
 
 #[test]
@@ -81,19 +61,9 @@ fn a_sidecar() {
         end: 4_096,
     };
     let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
-    let line = Line {
-        topic,
-        queue,
-        first,
-        file_offset: 0,
-        count: 600,
-    };
+    let line = Line { topic, queue, first, file_offset: 0, count: 600 };
     let entries: Vec<_> = (0..600)
-        .map(|at| IndexEntry {
-            offset: 512 + at * 100,
-            bytes: 100,
-            stored_delta_ms: at / 300,
-        })
+        .map(|at| IndexEntry { offset: 512 + at * 100, bytes: 100, stored_delta_ms: at / 300 })
         .collect();
     let (bytes, offsets) = sidecar::encode(&header, &[(line, &entries)]);
     assert_eq!(offsets, [160]);

@@ -89,11 +89,7 @@ impl GroupHeader {
     /// Fills in header, trailer and padding around a payload that begins at
     /// [`HEADER_BYTES`] of `bytes`; returns the chain.
     pub(crate) fn seal(&self, salt: u64, bytes: &mut Vec<u8>) -> u64 {
-        assert_eq!(
-            bytes.len(),
-            HEADER_BYTES + self.payload_bytes as usize,
-            "all of the payload"
-        );
+        assert_eq!(bytes.len(), HEADER_BYTES + self.payload_bytes as usize, "all of the payload");
         put(bytes, 0, MAGIC);
         put(bytes, 8, &salt.to_le_bytes());
         put(bytes, 16, &self.version.to_le_bytes());
@@ -117,11 +113,7 @@ impl GroupHeader {
         put(&mut trailer, TRAILER_CRC_AT, &crc.to_le_bytes());
         bytes.extend_from_slice(&trailer);
         bytes.resize(total_bytes(self.payload_bytes as usize), 0);
-        debug_assert_eq!(
-            self.verify(bytes),
-            Some(chain),
-            "what is written can be read"
-        );
+        debug_assert_eq!(self.verify(bytes), Some(chain), "what is written can be read");
         chain
     }
 

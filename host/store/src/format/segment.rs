@@ -36,14 +36,8 @@ pub(crate) struct SegmentHeader {
 
 impl SegmentHeader {
     pub(crate) fn encode(&self) -> Bytes {
-        assert!(
-            self.capacity > HEADER_BYTES as u64,
-            "a segment has room for groups"
-        );
-        assert!(
-            self.capacity.is_multiple_of(HEADER_BYTES as u64),
-            "a segment is whole sectors"
-        );
+        assert!(self.capacity > HEADER_BYTES as u64, "a segment has room for groups");
+        assert!(self.capacity.is_multiple_of(HEADER_BYTES as u64), "a segment is whole sectors");
         let mut out = vec![0; HEADER_BYTES];
         put(&mut out, 0, MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());

@@ -100,11 +100,7 @@ pub(crate) fn encode(
     let mut offsets = Vec::with_capacity(queues.len());
     let mut out = vec![0; HEADER_BYTES];
     for (line, entries) in queues {
-        assert_eq!(
-            line.count as usize,
-            entries.len(),
-            "the directory counts the entries"
-        );
+        assert_eq!(line.count as usize, entries.len(), "the directory counts the entries");
         let mut bytes = [0; LINE_BYTES];
         put(&mut bytes, 0, &line.topic.0.to_le_bytes());
         put(&mut bytes, 4, &u32::from(line.queue.0).to_le_bytes());
@@ -120,11 +116,7 @@ pub(crate) fn encode(
     for (line, entries) in queues {
         put_blocks(header, line, entries, &mut out);
     }
-    assert_eq!(
-        out.len() as u64,
-        file_offset,
-        "the blocks are as long as the directory says"
-    );
+    assert_eq!(out.len() as u64, file_offset, "the blocks are as long as the directory says");
     put(&mut out, 0, MAGIC);
     put(&mut out, 8, &VERSION.to_le_bytes());
     put(&mut out, 10, &header.shard.0.to_le_bytes());
@@ -145,10 +137,7 @@ pub(crate) fn encode(
 
 fn put_blocks(header: &SidecarHeader, line: &Line, entries: &[IndexEntry], out: &mut Vec<u8>) {
     assert!(!entries.is_empty(), "a line is for a queue with records");
-    assert!(
-        line.count as usize == entries.len(),
-        "the directory counts the entries"
-    );
+    assert!(line.count as usize == entries.len(), "the directory counts the entries");
     let mut first = line.first.0;
     for block in entries.chunks(BLOCK_ENTRIES) {
         let start = out.len();
@@ -282,10 +271,7 @@ impl IndexRead {
         from: QueueOffset,
         count: u32,
     ) -> Self {
-        assert!(
-            from >= line.first && count > 0,
-            "the queue's span holds the offset"
-        );
+        assert!(from >= line.first && count > 0, "the queue's span holds the offset");
         let skip = u32::try_from(from.0 - line.first.0).expect("a span counts in 32 bits");
         assert!(skip < line.count, "the queue's span holds the offset");
         let count = count.min(line.count - skip);
@@ -331,9 +317,7 @@ impl IndexRead {
                 stored_base: self.stored_base,
             };
             if identity.crc(entries) != u32_at(crc, 0) {
-                return Err(Malformed::Checksum {
-                    what: "block of the queue index",
-                });
+                return Err(Malformed::Checksum { what: "block of the queue index" });
             }
             let wanted = self.count as usize - places.len();
             let wanted = entries.chunks_exact(ENTRY_BYTES).skip(skip).take(wanted);
@@ -342,21 +326,14 @@ impl IndexRead {
             first += u64::from(count);
             left -= count;
         }
-        assert_eq!(
-            (places.len(), left),
-            (self.count as usize, 0),
-            "the plan counted the entries"
-        );
+        assert_eq!((places.len(), left), (self.count as usize, 0), "the plan counted the entries");
         Ok(places)
     }
 
     /// The queue, and which of its records in the segment are wanted: for a search in the segment
     /// itself.
     pub(crate) fn wanted(&self) -> (TopicId, QueueIndex, std::ops::Range<u32>) {
-        assert!(
-            self.skip + self.count <= self.entries,
-            "the blocks hold what is wanted"
-        );
+        assert!(self.skip + self.count <= self.entries, "the blocks hold what is wanted");
         let begin = self.before + self.skip;
         (self.topic, self.queue, begin..begin + self.count)
     }

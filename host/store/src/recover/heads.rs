@@ -25,23 +25,15 @@ pub(super) fn read_all(
     let mut heads: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
     for (index, segment) in numbers.iter().copied().enumerate() {
         if segment as usize != index {
-            return Err(OpenError::Missing {
-                segment: index as u32,
-            });
+            return Err(OpenError::Missing { segment: index as u32 });
         }
         match read(disk, config, segment)? {
             Some(head) => {
-                let base = heads
-                    .last()
-                    .map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                let base =
+                    heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
                 if head.base != base {
                     let what = "the segment does not follow the one before it";
-                    return Err(Corrupt {
-                        segment,
-                        offset: 0,
-                        what,
-                    }
-                    .into());
+                    return Err(Corrupt { segment, offset: 0, what }.into());
                 }
                 heads.push(head);
             }
@@ -53,12 +45,7 @@ pub(super) fn read_all(
                 let first = segment == 0 && names.contains(&FileName::Checkpoint);
                 if !last || sealed || first || holds_groups(disk, name, bytes)? {
                     let what = "the header of the segment";
-                    return Err(Corrupt {
-                        segment,
-                        offset: 0,
-                        what,
-                    }
-                    .into());
+                    return Err(Corrupt { segment, offset: 0, what }.into());
                 }
                 disk.remove(name).map_err(disk_error(name))?;
                 repairs.push(Repair::SegmentRemoved { segment });
@@ -87,19 +74,9 @@ fn read(
         Err(HeadError::Version(version)) => return Err(OpenError::Version { name, version }),
     };
     if head.shard != config.shard {
-        return Err(OpenError::WrongShard {
-            name,
-            shard: head.shard.0,
-        });
+        return Err(OpenError::WrongShard { name, shard: head.shard.0 });
     }
-    let corrupt = |what| {
-        Err(Corrupt {
-            segment,
-            offset: 0,
-            what,
-        }
-        .into())
-    };
+    let corrupt = |what| Err(Corrupt { segment, offset: 0, what }.into());
     if head.segment != segment {
         return corrupt("the header belongs to another segment");
     }

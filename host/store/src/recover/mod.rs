@@ -92,14 +92,10 @@ impl Store {
             Err(error) => return Err(disk_error(name)(error)),
         };
         let mut found = vec![0; bytes as usize];
-        disk.read_at(name, 0, &mut found)
-            .map_err(disk_error(name))?;
+        disk.read_at(name, 0, &mut found).map_err(disk_error(name))?;
         match Checkpoint::decode(&Bytes::from(found)) {
             Ok(saved) if saved.shard == config.shard => Ok(Some(saved)),
-            Ok(saved) => Err(OpenError::WrongShard {
-                name,
-                shard: saved.shard.0,
-            }),
+            Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
             Err(HeadError::Damaged) => Ok(None),
             Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
         }

@@ -62,10 +62,7 @@ pub(super) struct Opening<'a> {
 
 impl Opening<'_> {
     pub(super) fn run(mut self) -> Result<Opened, OpenError> {
-        let names = self
-            .disk
-            .list()
-            .map_err(|source| OpenError::List { source })?;
+        let names = self.disk.list().map_err(|source| OpenError::List { source })?;
         if names.contains(&FileName::Checkpoint) && self.checkpoint.is_none() {
             self.repairs.push(Repair::CheckpointIgnored);
         }
@@ -81,21 +78,14 @@ impl Opening<'_> {
             heads.push(self.create_first()?);
         }
         let scan_from = self.load_sealed(&heads)?;
-        let Scanned {
-            begun: mut sealed,
-            idle,
-        } = self.scan_rest(&heads, scan_from)?;
+        let Scanned { begun: mut sealed, idle } = self.scan_rest(&heads, scan_from)?;
         let last = sealed.pop().expect("a scan finds the active segment");
         self.check_checkpoint_reached(&last)?;
         self.check_sidecars_after(&names, &heads, &last)?;
         self.mend_tail(&last)?;
         let (active, next) = self.settle_segments(&last, &idle)?;
         for end in &sealed {
-            let active = Active {
-                header: end.header,
-                tail: end.offset,
-                begun: true,
-            };
+            let active = Active { header: end.header, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
         self.index.commit_all();
@@ -112,23 +102,8 @@ impl Opening<'_> {
             let base = heads[saved.segment as usize].base.0;
             (LogPos(base + saved.offset), saved.state.len() as u64)
         });
-        let Self {
-            config,
-            cursor,
-            index,
-            unsaved,
-            repairs,
-            ..
-        } = self;
-        let found = Resumed {
-            config,
-            active,
-            next,
-            cursor,
-            index,
-            checkpoint,
-            unsaved,
-        };
+        let Self { config, cursor, index, unsaved, repairs, .. } = self;
+        let found = Resumed { config, active, next, cursor, index, checkpoint, unsaved };
         let mut io = Vec::new();
         let store = Store::resume(found, &mut io);
         Opened { store, io, repairs }
@@ -148,9 +123,7 @@ impl Opening<'_> {
     fn load_sealed(&mut self, heads: &[SegmentHeader]) -> Result<usize, OpenError> {
         let scan_from = self.checkpoint.map_or(0, |saved| saved.segment as usize);
         if scan_from >= heads.len() {
-            return Err(OpenError::Missing {
-                segment: heads.len() as u32,
-            });
+            return Err(OpenError::Missing { segment: heads.len() as u32 });
         }
         for (index, head) in heads[..scan_from].iter().enumerate() {
             if self.load_one(head, &heads[index + 1])? {
@@ -160,18 +133,9 @@ impl Opening<'_> {
             let begun = self.index.stored_base(head.segment).is_some();
             if !begun || end.tail.header_at.is_some() {
                 let what = "a group below the checkpoint";
-                return Err(Corrupt {
-                    segment: head.segment,
-                    offset: end.offset,
-                    what,
-                }
-                .into());
+                return Err(Corrupt { segment: head.segment, offset: end.offset, what }.into());
             }
-            let active = Active {
-                header: *head,
-                tail: end.offset,
-                begun: true,
-            };
+            let active = Active { header: *head, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
         Ok(scan_from)
@@ -215,18 +179,9 @@ impl Opening<'_> {
                 let place = begun.last().filter(|_| front).unwrap_or(&end);
                 let (segment, offset) = (place.header.segment, place.offset);
                 let what = "a group that later ones follow";
-                return Err(Corrupt {
-                    segment,
-                    offset,
-                    what,
-                }
-                .into());
+                return Err(Corrupt { segment, offset, what }.into());
             }
-            let list = if holds_groups || begun.is_empty() {
-                &mut begun
-            } else {
-                &mut idle
-            };
+            let list = if holds_groups || begun.is_empty() { &mut begun } else { &mut idle };
             list.push(end);
         }
         assert!(!begun.is_empty(), "there is a segment to scan");
@@ -243,13 +198,7 @@ impl Opening<'_> {
             offset += group.header.total_bytes() as u64;
         }
         let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
-        Ok(End {
-            header: *head,
-            last_at,
-            offset,
-            cursor: self.cursor,
-            tail,
-        })
+        Ok(End { header: *head, last_at, offset, cursor: self.cursor, tail })
     }
 
     /// Takes in a valid group: hands out its entries, indexes its records, moves the cursor.
@@ -260,15 +209,8 @@ impl Opening<'_> {
         group: &ValidGroup,
     ) -> Result<(), OpenError> {
         let header = &group.header;
-        let corrupt = |what| Corrupt {
-            segment,
-            offset,
-            what,
-        };
-        assert_eq!(
-            header.group.0, self.cursor.next_group,
-            "the reader asked for the next one"
-        );
+        let corrupt = |what| Corrupt { segment, offset, what };
+        assert_eq!(header.group.0, self.cursor.next_group, "the reader asked for the next one");
         let base = self.index.stored_base(segment).unwrap_or(header.stored);
         if offset == FIRST_GROUP_AT {
             self.index.begin_segment(segment, base);
@@ -301,18 +243,12 @@ impl Opening<'_> {
         group: &ValidGroup,
     ) -> Result<u32, OpenError> {
         let header = &group.header;
-        let wanted = self
-            .checkpoint
-            .is_none_or(|saved| header.group > saved.group);
+        let wanted = self.checkpoint.is_none_or(|saved| header.group > saved.group);
         let mut rest = group.payload.clone();
         let mut entries = 0;
         while !rest.is_empty() {
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
-            let malformed = |why| OpenError::Entry {
-                segment,
-                offset: at,
-                why,
-            };
+            let malformed = |why| OpenError::Entry { segment, offset: at, why };
             let entry = entry::take_entry(&mut rest).map_err(malformed)?;
             entries += 1;
             let mut placed = Vec::new();
@@ -323,20 +259,9 @@ impl Opening<'_> {
                     .map_err(malformed)?;
             }
             if wanted {
-                let entry::Entry {
-                    kind,
-                    tenant,
-                    payload,
-                } = entry;
+                let entry::Entry { kind, tenant, payload } = entry;
                 let (group, stored) = (header.group, header.stored);
-                let recovered = Recovered {
-                    group,
-                    kind,
-                    tenant,
-                    payload,
-                    placed,
-                    stored,
-                };
+                let recovered = Recovered { group, kind, tenant, payload, placed, stored };
                 (self.on_entry)(recovered).map_err(malformed)?;
             }
         }
@@ -356,15 +281,7 @@ impl Opening<'_> {
             let record = record?;
             let slot = placing.place(&mut self.index, record.topic, record.queue);
             let (offset, bytes) = (payload_at + record.offset, record.bytes);
-            self.index.add(
-                slot,
-                segment,
-                IndexEntry {
-                    offset,
-                    bytes,
-                    stored_delta_ms,
-                },
-            );
+            self.index.add(slot, segment, IndexEntry { offset, bytes, stored_delta_ms });
         }
         Ok(placing.placed)
     }
@@ -376,12 +293,7 @@ impl Opening<'_> {
             return Ok(());
         }
         let what = "a group that the checkpoint has seen";
-        Err(Corrupt {
-            segment: last.header.segment,
-            offset: last.offset,
-            what,
-        }
-        .into())
+        Err(Corrupt { segment: last.header.segment, offset: last.offset, what }.into())
     }
 
     /// A sidecar is written after its segment was sealed: it says that groups were durable. One
@@ -406,12 +318,7 @@ impl Opening<'_> {
             if said.is_some_and(|(said, _)| said.last_group.0 >= self.cursor.next_group) {
                 let (segment, offset) = (last.header.segment, last.offset);
                 let what = "a group that was sealed";
-                return Err(Corrupt {
-                    segment,
-                    offset,
-                    what,
-                }
-                .into());
+                return Err(Corrupt { segment, offset, what }.into());
             }
             self.disk.remove(*name).map_err(disk_error(*name))?;
         }
@@ -429,17 +336,11 @@ impl Opening<'_> {
             while at < end {
                 let count = (end - at).min(ZERO_BYTES as u64);
                 let zeros = &zeros[..count as usize];
-                self.disk
-                    .write_at(name, at, zeros)
-                    .map_err(disk_error(name))?;
+                self.disk.write_at(name, at, zeros).map_err(disk_error(name))?;
                 at += count;
             }
             let segment = last.header.segment;
-            self.repairs.push(Repair::TailZeroed {
-                segment,
-                offset: last.offset,
-                bytes,
-            });
+            self.repairs.push(Repair::TailZeroed { segment, offset: last.offset, bytes });
         }
         self.write_last_group_again(last)?;
         self.disk.sync(name).map_err(disk_error(name))
@@ -451,12 +352,8 @@ impl Opening<'_> {
         let name = FileName::Segment(last.header.segment);
         assert!(last.last_at <= last.offset, "groups lie one after another");
         let mut bytes = vec![0; (last.offset - last.last_at) as usize];
-        self.disk
-            .read_at(name, last.last_at, &mut bytes)
-            .map_err(disk_error(name))?;
-        self.disk
-            .write_at(name, last.last_at, &bytes)
-            .map_err(disk_error(name))
+        self.disk.read_at(name, last.last_at, &mut bytes).map_err(disk_error(name))?;
+        self.disk.write_at(name, last.last_at, &bytes).map_err(disk_error(name))
     }
 
     /// The segment that goes on being written, and the one after it if it can be used as it is.
@@ -479,20 +376,11 @@ impl Opening<'_> {
             }
             let name = FileName::Segment(head.segment);
             self.disk.remove(name).map_err(disk_error(name))?;
-            self.repairs.push(Repair::SegmentRemoved {
-                segment: head.segment,
-            });
+            self.repairs.push(Repair::SegmentRemoved { segment: head.segment });
         }
         if resized {
             header = self.create_first()?;
         }
-        Ok((
-            Active {
-                header,
-                tail: last.offset,
-                begun,
-            },
-            next,
-        ))
+        Ok((Active { header, tail: last.offset, begun }, next))
     }
 }

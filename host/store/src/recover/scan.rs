@@ -40,12 +40,7 @@ pub(crate) struct SegmentReader<'a> {
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, header: SegmentHeader) -> Self {
-        Self {
-            disk,
-            header,
-            chunk: Bytes::new(),
-            chunk_at: 0,
-        }
+        Self { disk, header, chunk: Bytes::new(), chunk_at: 0 }
     }
 
     /// `count` bytes from `offset` on; `None` when the segment ends before.
@@ -86,11 +81,7 @@ impl<'a> SegmentReader<'a> {
             return Ok(None);
         };
         let end = group::HEADER_BYTES + header.payload_bytes as usize;
-        Ok(Some(ValidGroup {
-            header,
-            chain,
-            payload: bytes.slice(group::HEADER_BYTES..end),
-        }))
+        Ok(Some(ValidGroup { header, chain, payload: bytes.slice(group::HEADER_BYTES..end) }))
     }
 
     /// The group at `offset` if it is whole, whatever lies before it.
@@ -107,10 +98,7 @@ impl<'a> SegmentReader<'a> {
         offset: u64,
         cursor: &Cursor,
     ) -> Result<Option<ValidGroup>, OpenError> {
-        assert!(
-            offset.is_multiple_of(group::ALIGNMENT as u64),
-            "groups are aligned"
-        );
+        assert!(offset.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
         let name = FileName::Segment(self.header.segment);
         let Some(header) = self.header(offset).map_err(disk_error(name))? else {
             return Ok(None);
@@ -119,17 +107,10 @@ impl<'a> SegmentReader<'a> {
             return Ok(None);
         }
         if header.version != VERSION {
-            return Err(OpenError::Version {
-                name,
-                version: header.version,
-            });
+            return Err(OpenError::Version { name, version: header.version });
         }
         // The header was written whole, so what it says is what the writer believed.
-        let corrupt = |what| Corrupt {
-            segment: self.header.segment,
-            offset,
-            what,
-        };
+        let corrupt = |what| Corrupt { segment: self.header.segment, offset, what };
         if header.shard != self.header.shard {
             return Err(corrupt("the group belongs to another shard").into());
         }
@@ -175,10 +156,7 @@ fn inspect(
     wanted: &dyn Fn(&GroupHeader, u64) -> bool,
 ) -> Result<Tail, OpenError> {
     assert!(from <= end, "a tail begins in its file");
-    let mut tail = Tail {
-        header_at: None,
-        dirty_end: from,
-    };
+    let mut tail = Tail { header_at: None, dirty_end: from };
     let mut chunk = vec![0; CHUNK_BYTES.min(end - from) as usize];
     let mut at = from;
     while at < end {
@@ -190,10 +168,7 @@ fn inspect(
                 continue;
             }
             let block_at = at + (index * ZERO_BYTES) as u64;
-            let last = block
-                .iter()
-                .rposition(|byte| *byte != 0)
-                .expect("one is not zero");
+            let last = block.iter().rposition(|byte| *byte != 0).expect("one is not zero");
             tail.dirty_end = block_at + last as u64 + 1;
             for (index, unit) in block.chunks(group::ALIGNMENT).enumerate() {
                 let found =

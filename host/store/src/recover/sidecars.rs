@@ -27,8 +27,7 @@ pub(super) fn read(
         return Ok(None);
     }
     let mut directory = vec![0; directory as usize];
-    disk.read_at(name, head, &mut directory)
-        .map_err(disk_error(name))?;
+    disk.read_at(name, head, &mut directory).map_err(disk_error(name))?;
     Ok(span.decode(&directory).map(|lines| (header, lines)))
 }
 
@@ -68,8 +67,7 @@ pub(super) fn is_followed_by(
     let name = FileName::Segment(next.segment);
     let mut bytes = [0; group::HEADER_BYTES];
     let at = segment::HEADER_BYTES as u64;
-    disk.read_at(name, at, &mut bytes)
-        .map_err(disk_error(name))?;
+    disk.read_at(name, at, &mut bytes).map_err(disk_error(name))?;
     let Some((header, salt)) = GroupHeader::decode(&bytes) else {
         return Ok(false);
     };
@@ -99,17 +97,13 @@ pub(super) fn ensure(
     repairs: &mut Vec<Repair>,
 ) -> Result<Option<Sealing>, OpenError> {
     let segment = header.segment;
-    assert!(
-        index.stored_base(segment).is_some(),
-        "the segment was scanned"
-    );
+    assert!(index.stored_base(segment).is_some(), "the segment was scanned");
     let name = FileName::Index(segment);
     let (bytes, places) = index.encode(header);
     let there = match disk.len(name) {
         Ok(length) if length == bytes.len() as u64 => {
             let mut found = vec![0; bytes.len()];
-            disk.read_at(name, 0, &mut found)
-                .map_err(disk_error(name))?;
+            disk.read_at(name, 0, &mut found).map_err(disk_error(name))?;
             found == bytes
         }
         Ok(_) => false,
@@ -118,11 +112,7 @@ pub(super) fn ensure(
     };
     if !there {
         if disk.replace(name, &bytes).is_err() {
-            return Ok(Some(Sealing {
-                bytes,
-                places,
-                failed: true,
-            }));
+            return Ok(Some(Sealing { bytes, places, failed: true }));
         }
         repairs.push(Repair::IndexRebuilt { segment });
     }

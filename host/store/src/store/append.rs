@@ -38,24 +38,13 @@ impl Store {
         for record in batch.records() {
             let bytes = record.bytes().len();
             let slot = placing.place(&mut self.index, record.topic(), record.queue());
-            records.push(GatheredRecord {
-                slot,
-                offset: offset as u32,
-                bytes: bytes as u32,
-            });
+            records.push(GatheredRecord { slot, offset: offset as u32, bytes: bytes as u32 });
             offset += bytes;
         }
-        let gather = self
-            .gathers
-            .back_mut()
-            .expect("the batch was gathered above");
+        let gather = self.gathers.back_mut().expect("the batch was gathered above");
         assert_eq!(offset, gather.bytes.len(), "the records fill the batch");
         gather.records.append(&mut records);
-        Ok(Appended {
-            group: number,
-            placed: placing.placed,
-            stored,
-        })
+        Ok(Appended { group: number, placed: placing.placed, stored })
     }
 
     /// Appends an entry of another kind. Its bytes are given back as they are.
@@ -77,11 +66,7 @@ impl Store {
         entry::put_entry(kind, tenant, payload, &mut gather.bytes);
         gather.entries += 1;
         let (group, stored) = (gather.group, gather.stored);
-        Ok(Appended {
-            group,
-            placed: Vec::new(),
-            stored,
-        })
+        Ok(Appended { group, placed: Vec::new(), stored })
     }
 
     /// The gather that an entry with this payload goes to.
@@ -129,11 +114,7 @@ impl Store {
             Reserve::Use => 0,
         };
         let taken = self.gathered_total() - before + joined;
-        if taken + kept > self.active.room() {
-            Err(NoSpace)
-        } else {
-            Ok(())
-        }
+        if taken + kept > self.active.room() { Err(NoSpace) } else { Ok(()) }
     }
 
     /// A gather for the group after all that are closed or gathered.
@@ -175,19 +156,10 @@ impl Placing {
         match index.note(slot, self.placed.len() as u32) {
             Some(at) => {
                 let placed = &mut self.placed[at as usize];
-                assert_eq!(
-                    placed.first.0 + u64::from(placed.count),
-                    first.0,
-                    "offsets in a run"
-                );
+                assert_eq!(placed.first.0 + u64::from(placed.count), first.0, "offsets in a run");
                 placed.count += 1;
             }
-            None => self.placed.push(Placed {
-                topic,
-                queue,
-                first,
-                count: 1,
-            }),
+            None => self.placed.push(Placed { topic, queue, first, count: 1 }),
         }
         slot
     }

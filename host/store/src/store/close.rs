@@ -48,10 +48,7 @@ impl Store {
         let gather = self.gathers.front().expect("asked with a gather");
         let segment = self.active.header.segment;
         let base = self.index.stored_base(segment).unwrap_or(gather.stored);
-        assert!(
-            gather.stored >= base,
-            "time does not decrease along the log"
-        );
+        assert!(gather.stored >= base, "time does not decrease along the log");
         // Times in the index are written in 32 bits since the segment's first group.
         let expressible = gather.stored.0 - base.0 <= u64::from(u32::MAX);
         if gather.total_bytes() <= self.active.room() && expressible {
@@ -62,11 +59,7 @@ impl Store {
                 assert!(self.active.begun, "any group fits an empty segment");
                 self.seal(out);
                 let tail = segment::HEADER_BYTES as u64;
-                self.active = Active {
-                    header,
-                    tail,
-                    begun: false,
-                };
+                self.active = Active { header, tail, begun: false };
                 self.next = Next::Preparing(following(&self.config, &header));
                 self.ask_for_next(out);
                 true
@@ -78,31 +71,18 @@ impl Store {
     /// The active segment is full; every group in it is durable.
     fn seal(&mut self, out: &mut Vec<Io>) {
         assert!(self.in_flight.is_none(), "groups are closed one at a time");
-        assert_eq!(
-            self.synced_groups, self.cursor.next_group,
-            "a sealed segment is durable"
-        );
+        assert_eq!(self.synced_groups, self.cursor.next_group, "a sealed segment is durable");
         let header = sidecar_header(&self.active, &self.cursor, &self.index);
         let (bytes, places) = self.index.encode(&header);
-        out.push(Io::WriteIndex {
-            segment: header.segment,
-            bytes: bytes.clone(),
-        });
-        let sealing = Sealing {
-            bytes,
-            places,
-            failed: false,
-        };
+        out.push(Io::WriteIndex { segment: header.segment, bytes: bytes.clone() });
+        let sealing = Sealing { bytes, places, failed: false };
         let before = self.sealing.insert(header.segment, sealing);
         assert!(before.is_none(), "a segment is sealed once");
         self.saving.sealed = true;
     }
 
     fn write(&mut self, mut gather: Gather, out: &mut Vec<Io>) -> GroupNumber {
-        assert_eq!(
-            gather.group.0, self.cursor.next_group,
-            "groups are closed in order"
-        );
+        assert_eq!(gather.group.0, self.cursor.next_group, "groups are closed in order");
         let segment = self.active.header.segment;
         if !self.active.begun {
             self.index.begin_segment(segment, gather.stored);
@@ -114,28 +94,15 @@ impl Store {
         let chain = header.seal(self.active.header.salt, &mut gather.bytes);
         let bytes = Bytes::from(gather.bytes);
         self.active.tail += bytes.len() as u64;
-        assert!(
-            self.active.tail <= self.active.header.capacity,
-            "place was made for the group"
-        );
+        assert!(self.active.tail <= self.active.header.capacity, "place was made for the group");
         self.cursor.next_group += 1;
         self.cursor.chain = chain;
         self.cursor.stored = gather.stored;
         self.cursor.empty = gather.entries == 0;
         let group = gather.group;
-        self.in_flight = Some(InFlight {
-            group,
-            segment,
-            stage: Stage::Writing,
-            touched,
-        });
+        self.in_flight = Some(InFlight { group, segment, stage: Stage::Writing, touched });
         self.check();
-        out.push(Io::WriteGroup {
-            group,
-            segment,
-            offset,
-            bytes,
-        });
+        out.push(Io::WriteGroup { group, segment, offset, bytes });
         group
     }
 
@@ -143,29 +110,15 @@ impl Store {
     /// their queues, each once.
     fn index_gather(&mut self, gather: &Gather, offset: u32) -> Vec<Slot> {
         let segment = self.active.header.segment;
-        let base = self
-            .index
-            .stored_base(segment)
-            .expect("the segment has begun");
+        let base = self.index.stored_base(segment).expect("the segment has begun");
         let delta = gather.stored.0 - base.0;
         let stored_delta_ms = u32::try_from(delta).expect("the segment was rolled in time");
-        assert!(
-            offset.is_multiple_of(group::ALIGNMENT as u32),
-            "groups are aligned"
-        );
+        assert!(offset.is_multiple_of(group::ALIGNMENT as u32), "groups are aligned");
         let mut touched = Vec::new();
         self.index.begin_walk();
         for record in &gather.records {
             let (offset, bytes) = (offset + record.offset, record.bytes);
-            self.index.add(
-                record.slot,
-                segment,
-                IndexEntry {
-                    offset,
-                    bytes,
-                    stored_delta_ms,
-                },
-            );
+            self.index.add(record.slot, segment, IndexEntry { offset, bytes, stored_delta_ms });
             if self.index.note(record.slot, 0).is_none() {
                 touched.push(record.slot);
             }
@@ -181,10 +134,7 @@ pub(crate) fn sidecar_header(
     index: &crate::index::QueueIndexes,
 ) -> SidecarHeader {
     let header = &active.header;
-    assert!(
-        active.begun && cursor.next_group > 0,
-        "a sealed segment holds a group"
-    );
+    assert!(active.begun && cursor.next_group > 0, "a sealed segment holds a group");
     SidecarHeader {
         shard: header.shard,
         segment: header.segment,
@@ -192,9 +142,7 @@ pub(crate) fn sidecar_header(
         last_group: GroupNumber(cursor.next_group - 1),
         chain: cursor.chain,
         last_stored: cursor.stored,
-        stored_base: index
-            .stored_base(header.segment)
-            .expect("a segment with groups has begun"),
+        stored_base: index.stored_base(header.segment).expect("a segment with groups has begun"),
         end: active.tail,
     }
 }

@@ -16,11 +16,7 @@ impl Store {
             IoDone::Synced { group } => self.group_synced(group, &mut report, out),
             IoDone::Failed { group } => {
                 let in_flight = self.take_in_flight(group);
-                assert!(
-                    !self.fenced,
-                    "group {} was in flight in a fenced log",
-                    in_flight.group
-                );
+                assert!(!self.fenced, "group {} was in flight in a fenced log", in_flight.group);
                 self.fenced = true;
                 self.saving.waiting = None;
                 report.fenced = true;
@@ -32,10 +28,7 @@ impl Store {
                 assert_eq!(header.segment, segment, "the segment that was asked for");
                 self.next = Next::Ready(header);
             }
-            IoDone::PrepareFailed {
-                segment,
-                no_space: _,
-            } => {
+            IoDone::PrepareFailed { segment, no_space: _ } => {
                 let Next::Preparing(header) = self.next else {
                     panic!("segment {segment} was prepared and not asked for")
                 };
@@ -43,17 +36,11 @@ impl Store {
                 self.next = Next::Failed(header);
             }
             IoDone::IndexWritten { segment } => {
-                let sealed = self
-                    .sealing
-                    .remove(&segment)
-                    .expect("the index was given out");
+                let sealed = self.sealing.remove(&segment).expect("the index was given out");
                 self.index.leave_memory(segment, &sealed.places);
             }
             IoDone::IndexFailed { segment } => {
-                let sealed = self
-                    .sealing
-                    .get_mut(&segment)
-                    .expect("the index was given out");
+                let sealed = self.sealing.get_mut(&segment).expect("the index was given out");
                 sealed.failed = true;
             }
             IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
@@ -71,28 +58,17 @@ impl Store {
         assert!(in_flight.stage == Stage::Writing, "a group is written once");
         in_flight.stage = Stage::Syncing;
         report.written = Some(group);
-        out.push(Io::SyncGroup {
-            group,
-            segment: in_flight.segment,
-        });
+        out.push(Io::SyncGroup { group, segment: in_flight.segment });
     }
 
     fn group_synced(&mut self, group: GroupNumber, report: &mut DoneReport, out: &mut Vec<Io>) {
         let in_flight = self.take_in_flight(group);
-        assert!(
-            in_flight.stage == Stage::Syncing,
-            "a group is written before it is synced"
-        );
+        assert!(in_flight.stage == Stage::Syncing, "a group is written before it is synced");
         assert_eq!(group.0, self.synced_groups, "groups are synced in order");
         self.synced_groups += 1;
         self.synced = self.active.position();
         report.synced = Some(group);
-        report.committed.extend(
-            in_flight
-                .touched
-                .iter()
-                .map(|slot| self.index.commit(*slot)),
-        );
+        report.committed.extend(in_flight.touched.iter().map(|slot| self.index.commit(*slot)));
         self.emit_checkpoint(out);
     }
 
@@ -115,10 +91,7 @@ impl Store {
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
                 sealing.failed = false;
-                out.push(Io::WriteIndex {
-                    segment: *segment,
-                    bytes: sealing.bytes.clone(),
-                });
+                out.push(Io::WriteIndex { segment: *segment, bytes: sealing.bytes.clone() });
             }
         }
     }

@@ -99,10 +99,7 @@ struct Gather {
 
 impl Gather {
     fn payload_bytes(&self) -> usize {
-        assert!(
-            self.bytes.len() >= group::HEADER_BYTES,
-            "room for the header comes first"
-        );
+        assert!(self.bytes.len() >= group::HEADER_BYTES, "room for the header comes first");
         self.bytes.len() - group::HEADER_BYTES
     }
 
@@ -192,12 +189,8 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// Before the first group of a log.
-    pub(crate) const START: Self = Self {
-        next_group: 0,
-        chain: 0,
-        stored: Timestamp(0),
-        empty: true,
-    };
+    pub(crate) const START: Self =
+        Self { next_group: 0, chain: 0, stored: Timestamp(0), empty: true };
 }
 
 /// The commit log of one shard. See the module.
@@ -233,22 +226,11 @@ pub(crate) struct Resumed {
 impl Store {
     /// Goes on where a recovery stopped; everything found is durable.
     pub(crate) fn resume(found: Resumed, out: &mut Vec<Io>) -> Self {
-        let Resumed {
-            config,
-            active,
-            next,
-            cursor,
-            index,
-            checkpoint,
-            unsaved,
-        } = found;
+        let Resumed { config, active, next, cursor, index, checkpoint, unsaved } = found;
         assert!(
             active.tail >= segment::HEADER_BYTES as u64 && active.tail <= active.header.capacity
         );
-        assert!(
-            active.begun == (cursor.next_group > 0),
-            "only an empty log has an empty segment"
-        );
+        assert!(active.begun == (cursor.next_group > 0), "only an empty log has an empty segment");
         let header = next.unwrap_or_else(|| following(&config, &active.header));
         let next = match next {
             Some(header) => Next::Ready(header),
@@ -268,13 +250,7 @@ impl Store {
             gathers: VecDeque::new(),
             index,
             sealing: unsaved,
-            saving: Saving {
-                waiting,
-                writing,
-                sealed,
-                last,
-                state_bytes,
-            },
+            saving: Saving { waiting, writing, sealed, last, state_bytes },
         };
         store.check();
         store.ask_for_next(out);
@@ -283,65 +259,28 @@ impl Store {
 
     /// What always holds between two calls.
     fn check(&self) {
-        let Active {
-            header,
-            tail,
-            begun,
-        } = self.active;
+        let Active { header, tail, begun } = self.active;
         assert!(tail >= segment::HEADER_BYTES as u64 && tail <= header.capacity);
-        assert!(
-            tail.is_multiple_of(group::ALIGNMENT as u64),
-            "groups are aligned"
-        );
-        assert_eq!(
-            begun,
-            self.cursor.next_group > 0,
-            "only an empty log has an empty segment"
-        );
+        assert!(tail.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
+        assert_eq!(begun, self.cursor.next_group > 0, "only an empty log has an empty segment");
         let open = u64::from(self.in_flight.is_some());
         assert!(self.fenced || self.synced_groups + open == self.cursor.next_group);
-        assert!(
-            self.synced_groups + open <= self.cursor.next_group,
-            "one group at a time"
-        );
-        assert!(
-            self.synced <= self.active.position(),
-            "what is durable was closed"
-        );
-        assert!(
-            !self.fenced || self.in_flight.is_none(),
-            "a fenced log waits for nothing"
-        );
-        let first = self
-            .gathers
-            .front()
-            .map_or(self.cursor.next_group, |first| first.group.0);
-        assert_eq!(
-            first, self.cursor.next_group,
-            "the oldest gather is the next group"
-        );
+        assert!(self.synced_groups + open <= self.cursor.next_group, "one group at a time");
+        assert!(self.synced <= self.active.position(), "what is durable was closed");
+        assert!(!self.fenced || self.in_flight.is_none(), "a fenced log waits for nothing");
+        let first = self.gathers.front().map_or(self.cursor.next_group, |first| first.group.0);
+        assert_eq!(first, self.cursor.next_group, "the oldest gather is the next group");
         let next = match self.next {
             Next::Preparing(next) | Next::Ready(next) | Next::Failed(next) => next,
         };
         assert_eq!(next.segment, header.segment + 1, "segments are numbered");
-        assert_eq!(
-            next.base.0,
-            header.base.0 + header.capacity,
-            "positions have no gap"
-        );
-        assert!(
-            self.saving.last <= self.active.position(),
-            "a checkpoint follows a group"
-        );
+        assert_eq!(next.base.0, header.base.0 + header.capacity, "positions have no gap");
+        assert!(self.saving.last <= self.active.position(), "a checkpoint follows a group");
     }
 
     fn ask_for_next(&self, out: &mut Vec<Io>) {
         if let Next::Preparing(header) = self.next {
-            assert_eq!(
-                header.segment,
-                self.active.header.segment + 1,
-                "segments are numbered"
-            );
+            assert_eq!(header.segment, self.active.header.segment + 1, "segments are numbered");
             out.push(Io::PrepareSegment {
                 segment: header.segment,
                 header: header.encode(),
@@ -459,10 +398,7 @@ impl Store {
 
 /// The head of the segment after `before`.
 pub(crate) fn following(config: &StoreConfig, before: &SegmentHeader) -> SegmentHeader {
-    let segment = before
-        .segment
-        .checked_add(1)
-        .expect("2^32 segments outlive the disk");
+    let segment = before.segment.checked_add(1).expect("2^32 segments outlive the disk");
     let base = LogPos(before.base.0 + before.capacity);
     new_segment(config, segment, base)
 }
@@ -473,13 +409,7 @@ pub(crate) fn new_segment(config: &StoreConfig, segment: u32, base: LogPos) -> S
     name[..4].copy_from_slice(&segment.to_le_bytes());
     name[4..6].copy_from_slice(&config.shard.0.to_le_bytes());
     let salt = xxhash_rust::xxh3::xxh3_64_with_seed(&name, config.salt_seed);
-    SegmentHeader {
-        shard: config.shard,
-        segment,
-        capacity: config.segment_bytes,
-        base,
-        salt,
-    }
+    SegmentHeader { shard: config.shard, segment, capacity: config.segment_bytes, base, salt }
 }
 
 fn header_of(gather: &Gather, config: &StoreConfig, cursor: &Cursor) -> GroupHeader {

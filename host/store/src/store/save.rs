@@ -31,15 +31,9 @@ impl Store {
     /// When something is gathered, when no group was closed yet, or when a checkpoint is under
     /// way: then `state` is not what [`Store::checkpoint_due`] asked for.
     pub fn checkpoint(&mut self, state: Bytes, out: &mut Vec<Io>) {
-        assert!(
-            self.gathers.is_empty(),
-            "the state has seen closed groups only"
-        );
+        assert!(self.gathers.is_empty(), "the state has seen closed groups only");
         assert!(self.cursor.next_group > 0, "a checkpoint follows a group");
-        assert!(
-            !self.saving.writing && self.saving.waiting.is_none(),
-            "one checkpoint at a time"
-        );
+        assert!(!self.saving.writing && self.saving.waiting.is_none(), "one checkpoint at a time");
         self.saving.sealed = false;
         self.saving.last = self.active.position();
         self.saving.state_bytes = state.len() as u64;
@@ -64,8 +58,6 @@ impl Store {
         let saved = self.saving.waiting.take().expect("looked at above");
         assert!(!self.saving.writing, "one checkpoint at a time");
         self.saving.writing = true;
-        out.push(Io::WriteCheckpoint {
-            bytes: saved.encode(),
-        });
+        out.push(Io::WriteCheckpoint { bytes: saved.encode() });
     }
 }

@@ -40,9 +40,7 @@ fn a_group_torn_at_any_byte_is_cut_off() {
     rig.settle();
     rig.append(b"the last entry, which is torn").unwrap();
     rig.close(false).unwrap();
-    let Some(Io::WriteGroup { bytes, .. }) = rig.io.last() else {
-        panic!("a write")
-    };
+    let Some(Io::WriteGroup { bytes, .. }) = rig.io.last() else { panic!("a write") };
     let bytes = bytes.clone();
     let trailer_end = 64 + 24 + 29 + 32;
     for written in 0..=bytes.len() {
@@ -56,18 +54,11 @@ fn a_group_torn_at_any_byte_is_cut_off() {
             disk.put(SEGMENT, contents);
             let whole = written >= trailer_end;
             let found = open_all(&disk).unwrap();
-            assert_eq!(
-                found.entries.len(),
-                before + usize::from(whole),
-                "{written} bytes"
-            );
+            assert_eq!(found.entries.len(), before + usize::from(whole), "{written} bytes");
             assert_eq!(found.entries, rig.model.entries[..found.entries.len()]);
             let after = disk.contents(SEGMENT).unwrap();
             let clean = if whole { start + bytes.len() } else { start };
-            assert!(
-                after[clean..].iter().all(|byte| *byte == 0),
-                "{written}: stale bytes"
-            );
+            assert!(after[clean..].iter().all(|byte| *byte == 0), "{written}: stale bytes");
             disk.crash(1, Crash::Power);
             assert_eq!(open_all(&disk).unwrap().repairs, [], "mended durably");
         }
@@ -82,10 +73,7 @@ fn open_flipped(rig: &Rig, name: FileName, bit: u64) -> Result<Vec<Recovered>, O
     let saved = Store::read_checkpoint(&disk, &CONFIG)?;
     let opened = open_with(&disk, CONFIG, saved.as_ref());
     if opened.is_err() {
-        assert!(
-            before == disk.contents(SEGMENT),
-            "bit {bit}: refused and changed"
-        );
+        assert!(before == disk.contents(SEGMENT), "bit {bit}: refused and changed");
     }
     let opened = opened?;
     check_index(&opened.store, &disk, rig);
@@ -148,18 +136,10 @@ fn damage_below_a_later_group_is_told_by_its_place() {
         .filter(|at| contents[*at..].starts_with(b"YGRP"))
         .collect();
     assert_eq!(groups.len(), 3);
-    for (at, inside) in [
-        (groups[0], 0),
-        (groups[0], 70),
-        (groups[1], 16),
-        (groups[1], 100),
-    ] {
+    for (at, inside) in [(groups[0], 0), (groups[0], 70), (groups[1], 16), (groups[1], 100)] {
         let disk = rig.disk.fork();
         disk.flip_bit(SEGMENT, (at + inside) as u64 * 8);
-        let Err(OpenError::Corrupt(Corrupt {
-            segment, offset, ..
-        })) = open_all(&disk)
-        else {
+        let Err(OpenError::Corrupt(Corrupt { segment, offset, .. })) = open_all(&disk) else {
             panic!("group at {at}, byte {inside}: accepted")
         };
         assert_eq!((segment, offset), (0, at as u64));
@@ -189,41 +169,27 @@ fn long() -> Rig {
 #[test]
 fn damage_at_a_seam_of_segments_is_refused() {
     let rig = long();
-    for (name, byte) in [
-        (FileName::Segment(2), 20),
-        (FileName::Segment(3), 9),
-        (FileName::Segment(3), 600),
-    ] {
+    for (name, byte) in
+        [(FileName::Segment(2), 20), (FileName::Segment(3), 9), (FileName::Segment(3), 600)]
+    {
         let disk = rig.disk.fork();
         disk.flip_bit(name, byte * 8);
-        assert!(
-            matches!(open_all(&disk), Err(OpenError::Corrupt(_))),
-            "{name} {byte}"
-        );
+        assert!(matches!(open_all(&disk), Err(OpenError::Corrupt(_))), "{name} {byte}");
     }
     // The last group of a sealed segment is proven by the first of the next.
     let disk = rig.disk.fork();
     let contents = disk.contents(FileName::Segment(1)).unwrap();
     let last = contents.iter().rposition(|byte| *byte != 0).unwrap();
     disk.flip_bit(FileName::Segment(1), last as u64 * 8);
-    assert!(matches!(
-        open_all(&disk),
-        Err(OpenError::Corrupt(Corrupt { segment: 1, .. }))
-    ));
+    assert!(matches!(open_all(&disk), Err(OpenError::Corrupt(Corrupt { segment: 1, .. }))));
     let disk = rig.disk.fork();
     disk.remove(FileName::Segment(1)).unwrap();
-    assert!(matches!(
-        open_all(&disk),
-        Err(OpenError::Missing { segment: 1 })
-    ));
+    assert!(matches!(open_all(&disk), Err(OpenError::Missing { segment: 1 })));
     let disk = rig.disk.fork();
     disk.remove(FileName::Segment(3)).unwrap();
     disk.remove(FileName::Segment(4)).unwrap();
     let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
-    assert!(matches!(
-        open_with(&disk, CONFIG, saved.as_ref()),
-        Err(OpenError::Missing { .. })
-    ));
+    assert!(matches!(open_with(&disk, CONFIG, saved.as_ref()), Err(OpenError::Missing { .. })));
 }
 
 #[test]
@@ -238,14 +204,7 @@ fn every_flipped_bit_of_a_derived_file_is_harmless() {
             let entries = open_flipped(&rig, name, byte * 8 + random.below(8)).unwrap();
             let whole = entries == rig.model.entries;
             let rest = entries == rig.model.entries[state..];
-            assert!(
-                if name == FileName::Checkpoint {
-                    whole
-                } else {
-                    rest
-                },
-                "{name}, {byte}"
-            );
+            assert!(if name == FileName::Checkpoint { whole } else { rest }, "{name}, {byte}");
         }
     }
 }
@@ -263,11 +222,7 @@ fn a_lost_or_stale_sidecar_is_made_again() {
             disk.put(FileName::Index(0), disk.contents(other).unwrap());
         }
         let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
-        assert!(
-            opened
-                .repairs
-                .contains(&Repair::IndexRebuilt { segment: 0 })
-        );
+        assert!(opened.repairs.contains(&Repair::IndexRebuilt { segment: 0 }));
         assert_eq!(queues(&opened.store), queues(&rig.store));
         assert!(disk.contents(FileName::Index(0)) == good, "the same bytes");
         check_index(&opened.store, &disk, &rig);
@@ -282,17 +237,11 @@ fn an_unfinished_segment_is_removed() {
         let opened = open_all(&rig.disk).unwrap();
         assert_eq!(opened.repairs, [Repair::SegmentRemoved { segment: 1 }]);
         assert_eq!(opened.entries, rig.model.entries);
-        assert!(matches!(
-            opened.io[..],
-            [Io::PrepareSegment { segment: 1, .. }]
-        ));
+        assert!(matches!(opened.io[..], [Io::PrepareSegment { segment: 1, .. }]));
     }
     let disk = LyingDisk::new(1);
     disk.put(SEGMENT, vec![0; 100]);
-    assert_eq!(
-        open_all(&disk).unwrap().repairs,
-        [Repair::SegmentRemoved { segment: 0 }]
-    );
+    assert_eq!(open_all(&disk).unwrap().repairs, [Repair::SegmentRemoved { segment: 0 }]);
 }
 
 /// A log whose first group of segment 1 is on its way to the disk, written and not synced.
@@ -302,8 +251,7 @@ fn rolled(seed: u64) -> Rig {
     rig.settle();
     while rig.store.stats().segments < 2 {
         rig.flush();
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 4_000)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 4_000)])).unwrap();
         rig.close(false).unwrap();
     }
     while !matches!(rig.io[..], [Io::SyncGroup { .. }]) {
@@ -326,10 +274,7 @@ fn a_segment_whose_first_group_is_torn_is_not_used_again() {
         }
         lost += 1;
         assert!(next.is_none_or(|bytes| bytes[512..].iter().all(|byte| *byte == 0)));
-        assert!(
-            rig.disk.contents(FileName::Index(0)).is_none(),
-            "it is active again"
-        );
+        assert!(rig.disk.contents(FileName::Index(0)).is_none(), "it is active again");
         // A small group still fits segment 0, so that its first index becomes stale.
         rig.append(b"fits").unwrap();
         let batch = batch_of(&mut Random(seed), &[(1, 0, 200)]);
@@ -362,10 +307,7 @@ fn what_a_sidecar_says_was_sealed_is_not_cut_off() {
     let last = last.iter().rposition(|byte| *byte != 0).unwrap();
     rig.disk.flip_bit(SEGMENT, last as u64 * 8);
     let result = open_all(&rig.disk);
-    assert!(matches!(
-        result,
-        Err(OpenError::Corrupt(Corrupt { segment: 0, .. }))
-    ));
+    assert!(matches!(result, Err(OpenError::Corrupt(Corrupt { segment: 0, .. }))));
 }
 
 #[test]

@@ -12,11 +12,9 @@ fn a_failed_write_or_sync_fences_the_log() {
         let mut random = Random(2);
         let mut rig = Rig::new(2);
         rig.settle();
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 100)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 100)])).unwrap();
         rig.flush();
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 900)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 900)])).unwrap();
         rig.close(false).unwrap();
         rig.disk.fail_next(fault);
         let mut fenced = false;
@@ -28,27 +26,16 @@ fn a_failed_write_or_sync_fences_the_log() {
         assert!(fenced && rig.store.state() == LogState::Fenced);
         assert_eq!(rig.append(b"x").unwrap_err(), AppendError::Fenced(Fenced));
         let batch = batch_of(&mut random, &[(1, 0, 1)]);
-        assert_eq!(
-            rig.append_batch(&batch).unwrap_err(),
-            AppendError::Fenced(Fenced)
-        );
+        assert_eq!(rig.append_batch(&batch).unwrap_err(), AppendError::Fenced(Fenced));
         assert_eq!((rig.store.input_budget(), rig.close(true)), (0, None));
         let span = rig.store.queue_span(TopicId(1), QueueIndex(0));
-        assert_eq!(
-            span,
-            (QueueOffset(0), QueueOffset(1)),
-            "what was durable stays readable"
-        );
+        assert_eq!(span, (QueueOffset(0), QueueOffset(1)), "what was durable stays readable");
         rig.check_queues();
         let found = {
             rig.disk.crash(3, Crash::Power);
             open_all(&rig.disk).unwrap().entries
         };
-        assert_eq!(
-            found,
-            rig.model.entries[..1],
-            "a failed sync has lost its sectors"
-        );
+        assert_eq!(found, rig.model.entries[..1], "a failed sync has lost its sectors");
     }
 }
 
@@ -62,17 +49,9 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
     rig.settle();
     assert_eq!(rig.store.state(), LogState::Fenced);
     rig.disk.crash(1, Crash::Process);
-    assert_eq!(
-        open_all(&rig.disk).unwrap().entries,
-        rig.model.entries,
-        "it can be read"
-    );
+    assert_eq!(open_all(&rig.disk).unwrap().entries, rig.model.entries, "it can be read");
     rig.disk.crash(1, Crash::Power);
-    assert_eq!(
-        open_all(&rig.disk).unwrap().entries,
-        rig.model.entries,
-        "and stays"
-    );
+    assert_eq!(open_all(&rig.disk).unwrap().entries, rig.model.entries, "and stays");
 }
 
 /// Fills the log until a batch is refused; returns how many bytes were left then.
@@ -103,11 +82,7 @@ fn a_full_disk_refuses_batches_takes_entries_and_recovers() {
         rig.append(&[1; 100]).unwrap();
         rig.flush();
     }
-    assert_eq!(
-        rig.model.up_to(rig.model.synced),
-        rig.model.entries.len(),
-        "all durable"
-    );
+    assert_eq!(rig.model.up_to(rig.model.synced), rig.model.entries.len(), "all durable");
     rig.check_queues();
     rig.store.retry(&mut rig.io);
     rig.settle();
@@ -117,8 +92,7 @@ fn a_full_disk_refuses_batches_takes_entries_and_recovers() {
     rig.settle();
     assert_eq!(rig.store.state(), LogState::Open);
     for _ in 0..100 {
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 700)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 700)])).unwrap();
         rig.flush();
     }
     rig.crash(1, Crash::Power);
@@ -140,11 +114,7 @@ fn the_reserve_ends_too() {
     });
     assert_eq!(refused, Some(AppendError::NoSpace(NoSpace)));
     rig.crash(9, Crash::Power);
-    assert_eq!(
-        rig.model.up_to(rig.model.synced),
-        rig.model.entries.len(),
-        "nothing stuck"
-    );
+    assert_eq!(rig.model.up_to(rig.model.synced), rig.model.entries.len(), "nothing stuck");
 }
 
 #[test]
@@ -156,10 +126,7 @@ fn an_entry_larger_than_a_segment_is_refused() {
     let error = rig.append(&vec![0; largest + 1]).unwrap_err();
     assert!(matches!(error, AppendError::TooLarge(TooLarge { .. })));
     rig.append(&vec![0; largest]).unwrap();
-    assert_eq!(
-        rig.store.input_budget(),
-        (1 << 20) - rig.store.gathered_bytes()
-    );
+    assert_eq!(rig.store.input_budget(), (1 << 20) - rig.store.gathered_bytes());
     rig.flush();
     rig.crash(1, Crash::Power);
     assert_eq!(rig.model.entries.len(), 2);
@@ -174,8 +141,7 @@ fn a_sidecar_or_checkpoint_that_cannot_be_written_is_tried_again() {
         rig.disk.fail_next(Fault::Replace);
     }
     while rig.store.stats().segments < 2 {
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 700)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 700)])).unwrap();
         rig.flush();
     }
     assert!(rig.disk.contents(FileName::Index(0)).is_none());
@@ -196,40 +162,16 @@ fn wrong_settings_and_foreign_files_are_refused() {
     let disk = LyingDisk::new(1);
     open_all(&disk).unwrap();
     let cases = [
-        StoreConfig {
-            segment_bytes: 1_000,
-            ..CONFIG
-        },
-        StoreConfig {
-            segment_bytes: 4 << 30,
-            ..CONFIG
-        },
-        StoreConfig {
-            reserve_bytes: 40 << 10,
-            ..CONFIG
-        },
+        StoreConfig { segment_bytes: 1_000, ..CONFIG },
+        StoreConfig { segment_bytes: 4 << 30, ..CONFIG },
+        StoreConfig { reserve_bytes: 40 << 10, ..CONFIG },
     ];
     for config in cases {
-        assert!(
-            matches!(open_with(&disk, config, None), Err(OpenError::Config(_))),
-            "{config:?}"
-        );
+        assert!(matches!(open_with(&disk, config, None), Err(OpenError::Config(_))), "{config:?}");
     }
-    let other = StoreConfig {
-        shard: ShardId(4),
-        ..CONFIG
-    };
-    assert!(matches!(
-        open_with(&disk, other, None),
-        Err(OpenError::WrongShard { shard: 3, .. })
-    ));
-    let larger = StoreConfig {
-        segment_bytes: 128 << 10,
-        ..CONFIG
-    };
-    assert!(
-        open_with(&disk, larger, None).is_ok(),
-        "an empty log takes a new size"
-    );
+    let other = StoreConfig { shard: ShardId(4), ..CONFIG };
+    assert!(matches!(open_with(&disk, other, None), Err(OpenError::WrongShard { shard: 3, .. })));
+    let larger = StoreConfig { segment_bytes: 128 << 10, ..CONFIG };
+    assert!(open_with(&disk, larger, None).is_ok(), "an empty log takes a new size");
     assert_eq!(disk.len(FileName::Segment(0)).unwrap(), 128 << 10);
 }

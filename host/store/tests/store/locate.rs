@@ -11,10 +11,7 @@ const QUEUE: QueueIndex = QueueIndex(5);
 /// 5,000 records of one queue, with some of others between, in segments of 256 KiB.
 fn rig() -> Rig {
     let mut random = Random(3);
-    let config = StoreConfig {
-        segment_bytes: 256 << 10,
-        ..CONFIG
-    };
+    let config = StoreConfig { segment_bytes: 256 << 10, ..CONFIG };
     let mut rig = Rig::on(LyingDisk::new(3), config);
     for _ in 0..100 {
         let mut records = vec![(TOPIC.0, QUEUE.0, 0); 50];
@@ -58,29 +55,20 @@ fn any_range_of_a_queue_is_found() {
             assert!(!found.is_empty() && found.len() <= count as usize);
             let read = read::records(&rig.disk, &found).unwrap();
             for (at, record) in read.iter().enumerate() {
-                assert_eq!(
-                    *record,
-                    records[from as usize + at].0,
-                    "{from} + {at} of {count}"
-                );
+                assert_eq!(*record, records[from as usize + at].0, "{from} + {at} of {count}");
             }
         }
     }
     let end = QueueOffset(5_000);
     assert_eq!(rig.store.locate(TOPIC, QUEUE, end, 1), Located::End);
-    assert_eq!(
-        rig.store.locate(TopicId(77), QUEUE, QueueOffset(0), 1),
-        Located::End
-    );
+    assert_eq!(rig.store.locate(TopicId(77), QUEUE, QueueOffset(0), 1), Located::End);
 }
 
 #[test]
 fn nothing_is_located_before_it_is_durable() {
     let mut rig = rig();
     let mut random = Random(1);
-    let appended = rig
-        .append_batch(&batch_of(&mut random, &[(1, 5, 9)]))
-        .unwrap();
+    let appended = rig.append_batch(&batch_of(&mut random, &[(1, 5, 9)])).unwrap();
     assert_eq!(appended.placed[0].first, QueueOffset(5_000));
     let end = |rig: &Rig| rig.store.locate(TOPIC, QUEUE, QueueOffset(5_000), 1) == Located::End;
     assert!(end(&rig));
@@ -96,10 +84,7 @@ fn nothing_is_located_before_it_is_durable() {
 #[test]
 fn a_hundred_thousand_queues_need_no_file_each() {
     let mut random = Random(1);
-    let config = StoreConfig {
-        segment_bytes: 16 << 20,
-        ..CONFIG
-    };
+    let config = StoreConfig { segment_bytes: 16 << 20, ..CONFIG };
     let mut rig = Rig::on(LyingDisk::new(1), config);
     for first in (0..100_000).step_by(1_000) {
         let records: Vec<_> = (first..first + 1_000).map(|topic| (topic, 0, 0)).collect();
@@ -107,10 +92,7 @@ fn a_hundred_thousand_queues_need_no_file_each() {
     }
     rig.flush();
     assert_eq!(rig.store.queues().count(), 100_000);
-    assert_eq!(
-        rig.disk.list().unwrap(),
-        [FileName::Segment(0), FileName::Segment(1)]
-    );
+    assert_eq!(rig.disk.list().unwrap(), [FileName::Segment(0), FileName::Segment(1)]);
     rig.disk.crash(1, Crash::Power);
     let opened = open_with(&rig.disk, config, None).unwrap();
     assert_eq!(opened.store.queues().count(), 100_000);
@@ -133,8 +115,7 @@ fn time_never_goes_back_along_a_log() {
     for days in [40, 80, 120] {
         rig.settle();
         rig.now = Timestamp(days * 86_400_000);
-        rig.append_batch(&batch_of(&mut random, &[(1, 0, 10)]))
-            .unwrap();
+        rig.append_batch(&batch_of(&mut random, &[(1, 0, 10)])).unwrap();
         rig.flush();
     }
     assert_eq!(rig.store.stats().segments, 2);

@@ -7,11 +7,7 @@ use crate::support::{Random, Rig, some_batch};
 fn step(rig: &mut Rig, random: &mut Random) {
     if rig.store.state() == LogState::Fenced {
         assert!(rig.append(b"x").is_err() && rig.close(true).is_none());
-        let kind = if random.below(2) == 0 {
-            Crash::Process
-        } else {
-            Crash::Power
-        };
+        let kind = if random.below(2) == 0 { Crash::Process } else { Crash::Power };
         rig.crash(random.next(), kind);
     }
     match random.below(100) {
@@ -59,11 +55,7 @@ fn crashes_lose_nothing_that_was_synced() {
         }
         rig.crash(seed, Crash::Process);
         rig.flush();
-        assert_eq!(
-            rig.model.up_to(rig.model.synced),
-            rig.model.entries.len(),
-            "seed {seed}"
-        );
+        assert_eq!(rig.model.up_to(rig.model.synced), rig.model.entries.len(), "seed {seed}");
         rig.check_queues();
         rig.crash(seed, Crash::Power);
         assert!(rig.store.stats().segments >= 1);
@@ -80,10 +72,7 @@ fn the_same_seed_makes_the_same_bytes() {
         }
         use yard_store::Disk;
         let names = rig.disk.list().unwrap();
-        names
-            .into_iter()
-            .map(|name| (name, rig.disk.contents(name)))
-            .collect::<Vec<_>>()
+        names.into_iter().map(|name| (name, rig.disk.contents(name))).collect::<Vec<_>>()
     };
     assert!(run(1) == run(1));
     assert!(run(1) != run(2));

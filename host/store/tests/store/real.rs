@@ -37,14 +37,10 @@ fn fill(disk: &dyn Disk, config: StoreConfig, batches: usize, records: usize) ->
     let mut random = Random(1);
     let opened = Store::open(disk, config, None, &mut |_| Ok(())).unwrap();
     let (mut store, mut io) = (opened.store, opened.io);
-    let bodies: Vec<_> = (0..records)
-        .map(|at| (1, (at % 8) as u16, 1_024 - 80))
-        .collect();
+    let bodies: Vec<_> = (0..records).map(|at| (1, (at % 8) as u16, 1_024 - 80)).collect();
     let batch = batch_of(&mut random, &bodies);
     for at in 0..batches {
-        store
-            .append_batch(Timestamp(at as u64), TenantId(0), &batch)
-            .unwrap();
+        store.append_batch(Timestamp(at as u64), TenantId(0), &batch).unwrap();
         store.close_group(Timestamp(0), false, &mut io).unwrap();
         settle(disk, &mut store, &mut io);
     }
@@ -56,11 +52,7 @@ fn a_log_on_a_file_system_is_found_again() {
     let directory = Directory::new("again");
     let disk = RealDisk::open(&directory.0).unwrap();
     let kind = RealDisk::open(&directory.0).err().map(|error| error.kind());
-    assert_eq!(
-        kind,
-        Some(std::io::ErrorKind::WouldBlock),
-        "one process at a time"
-    );
+    assert_eq!(kind, Some(std::io::ErrorKind::WouldBlock), "one process at a time");
     let store = fill(&disk, CONFIG, 30, 10);
     let queues: Vec<_> = store.queues().collect();
     drop((store, disk));
@@ -76,12 +68,8 @@ fn a_log_on_a_file_system_is_found_again() {
     assert_eq!(entries, 30);
     assert_eq!(opened.repairs, [Repair::IndexRebuilt { segment: 1 }]);
     assert_eq!(opened.store.queues().collect::<Vec<_>>(), queues);
-    let place = opened
-        .store
-        .locate(TopicId(1), QueueIndex(3), QueueOffset(1), 1);
-    let Located::Read(wanted) = place else {
-        panic!("{place:?}")
-    };
+    let place = opened.store.locate(TopicId(1), QueueIndex(3), QueueOffset(1), 1);
+    let Located::Read(wanted) = place else { panic!("{place:?}") };
     let places = read::index(&disk, &wanted).unwrap();
     assert_eq!(read::records(&disk, &places).unwrap()[0].len(), 1_024);
     assert!(disk.len(FileName::Index(77)).is_err() && disk.remove(FileName::Index(77)).is_ok());
@@ -93,11 +81,7 @@ fn a_log_on_a_file_system_is_found_again() {
 #[ignore = "a measurement, and 1 GiB of disk"]
 fn speed() {
     let directory = Directory::new("speed");
-    let config = StoreConfig {
-        segment_bytes: 1 << 30,
-        reserve_bytes: 1 << 20,
-        ..CONFIG
-    };
+    let config = StoreConfig { segment_bytes: 1 << 30, reserve_bytes: 1 << 20, ..CONFIG };
     let disk = RealDisk::open(&directory.0).unwrap();
     for _ in 0..5 {
         let begin = Instant::now();
@@ -118,9 +102,6 @@ fn speed() {
         });
         let took = begin.elapsed();
         assert_eq!((opened.unwrap().repairs, entries), (vec![], 1_000));
-        println!(
-            "open: {took:?}, {:.2} GB/s",
-            bytes as f64 / took.as_secs_f64() / 1e9
-        );
+        println!("open: {took:?}, {:.2} GB/s", bytes as f64 / took.as_secs_f64() / 1e9);
     }
 }

@@ -41,29 +41,17 @@ pub(crate) fn batch_of(random: &mut Random, records: &[(u32, u16, usize)]) -> Ba
     for (topic, queue, size) in records {
         let body: Vec<u8> = (0..*size).map(|_| random.next() as u8).collect();
         let (topic, queue) = (TopicId(*topic), QueueIndex(*queue));
-        let parts = RecordParts {
-            topic,
-            queue,
-            body: &body,
-            ..RecordParts::default()
-        };
+        let parts = RecordParts { topic, queue, body: &body, ..RecordParts::default() };
         parts.encode(&mut bytes).unwrap();
     }
-    let header = BatchHeader {
-        shard: CONFIG.shard,
-        ..BatchHeader::default()
-    };
+    let header = BatchHeader { shard: CONFIG.shard, ..BatchHeader::default() };
     Batch::parse(batch::encode(&header, records.len(), &bytes)).unwrap()
 }
 
 pub(crate) fn some_batch(random: &mut Random) -> Batch {
     let count = 1 + random.below(6);
     let record = |random: &mut Random| {
-        (
-            random.below(3) as u32,
-            random.below(4) as u16,
-            random.below(400) as usize,
-        )
+        (random.below(3) as u32, random.below(4) as u16, random.below(400) as usize)
     };
     let records: Vec<_> = (0..count).map(|_| record(random)).collect();
     batch_of(random, &records)
@@ -91,10 +79,7 @@ impl Model {
 
     /// Entries of groups up to this one.
     pub(crate) fn up_to(&self, group: Option<GroupNumber>) -> usize {
-        self.entries
-            .iter()
-            .filter(|entry| group.is_some_and(|last| entry.group <= last))
-            .count()
+        self.entries.iter().filter(|entry| group.is_some_and(|last| entry.group <= last)).count()
     }
 
     /// The records of the first `count` entries, queue by queue.
@@ -103,10 +88,7 @@ impl Model {
         count: usize,
     ) -> BTreeMap<(TopicId, QueueIndex), Vec<(Bytes, Timestamp)>> {
         let mut queues: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for entry in self.entries[..count]
-            .iter()
-            .filter(|entry| entry.kind == BATCH)
-        {
+        for entry in self.entries[..count].iter().filter(|entry| entry.kind == BATCH) {
             for record in Batch::parse(entry.payload.clone()).unwrap().records() {
                 let queue = queues.entry((record.topic(), record.queue())).or_default();
                 queue.push((record.bytes().clone(), entry.stored));
@@ -143,12 +125,7 @@ pub(crate) fn open_with(
         entries.push(entry);
         Ok(())
     })?;
-    Ok(Reopened {
-        store: opened.store,
-        io: opened.io,
-        entries,
-        repairs: opened.repairs,
-    })
+    Ok(Reopened { store: opened.store, io: opened.io, entries, repairs: opened.repairs })
 }
 
 pub(crate) fn open_all(disk: &LyingDisk) -> Result<Reopened, OpenError> {
@@ -164,14 +141,7 @@ impl Rig {
         let opened = open_with(&disk, config, None).unwrap();
         assert!(opened.entries.is_empty());
         let (store, io, repairs) = (opened.store, opened.io, opened.repairs);
-        Self {
-            disk,
-            store,
-            io,
-            model: Model::default(),
-            now: Timestamp(1_000),
-            repairs,
-        }
+        Self { disk, store, io, model: Model::default(), now: Timestamp(1_000), repairs }
     }
 
     pub(crate) fn append_batch(
@@ -238,23 +208,13 @@ impl Rig {
         let saved = Store::read_checkpoint(&self.disk, &CONFIG).unwrap();
         let mut all = open_all(&self.disk).unwrap();
         let found = all.entries.len();
-        assert!(
-            found >= self.model.up_to(floor),
-            "{found} entries, groups up to {floor:?}"
-        );
+        assert!(found >= self.model.up_to(floor), "{found} entries, groups up to {floor:?}");
         assert_eq!(all.entries, self.model.entries[..found]);
-        assert_eq!(
-            self.model.up_to(all.entries.last().map(|last| last.group)),
-            found
-        );
+        assert_eq!(self.model.up_to(all.entries.last().map(|last| last.group)), found);
         if let Some(saved) = &saved {
             let state: usize = str::from_utf8(&saved.state).unwrap().parse().unwrap();
             let rest = open_with(&other, CONFIG, Some(saved)).unwrap();
-            assert_eq!(
-                rest.entries,
-                self.model.entries[state..found],
-                "after {state}"
-            );
+            assert_eq!(rest.entries, self.model.entries[state..found], "after {state}");
             let queues = |store: &Store| store.queues().collect::<Vec<_>>();
             assert_eq!(queues(&all.store), queues(&rest.store));
             if seed & 1 == 0 {
@@ -274,10 +234,7 @@ impl Rig {
     /// Every durable record is located and read back, byte for byte, with its time.
     pub(crate) fn check_queues(&self) {
         let queues = self.model.queues(self.model.up_to(self.model.synced));
-        assert_eq!(
-            self.store.queues().filter(|queue| queue.3.0 > 0).count(),
-            queues.len()
-        );
+        assert_eq!(self.store.queues().filter(|queue| queue.3.0 > 0).count(), queues.len());
         for ((topic, queue), records) in &queues {
             let end = QueueOffset(records.len() as u64);
             assert_eq!(self.store.queue_span(*topic, *queue), (QueueOffset(0), end));

@@ -34,10 +34,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            certificate_pem,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
     }
 
     /// The authority with this certificate and key.
@@ -45,27 +42,16 @@ impl Authority {
     /// # Errors
     /// [`TlsError`] when either cannot be read or they do not belong together.
     pub fn load(certificate_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
-        let key = KeyPair::from_pem(key_pem).map_err(|_| TlsError::Pem {
-            what: "private key",
-        })?;
-        let certificate =
-            CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| {
-                TlsError::Pem {
-                    what: "certificate",
-                }
-            })?;
-        let (_, parsed) =
-            x509_parser::parse_x509_certificate(&certificate).map_err(|_| TlsError::Pem {
-                what: "certificate",
-            })?;
+        let key = KeyPair::from_pem(key_pem).map_err(|_| TlsError::Pem { what: "private key" })?;
+        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(|_| TlsError::Pem { what: "certificate" })?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
+            .map_err(|_| TlsError::Pem { what: "certificate" })?;
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(TlsError::OtherKey);
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self {
-            certificate_pem: certificate_pem.to_owned(),
-            issuer,
-        })
+        Ok(Self { certificate_pem: certificate_pem.to_owned(), issuer })
     }
 
     /// The certificate that brokers and clients trust.
@@ -112,9 +98,7 @@ impl Authority {
         let uri = format!("{TENANT_URI_PREFIX}{tenant}");
         params.subject_alt_names.push(SanType::URI(uri.try_into()?));
         if operator {
-            params
-                .subject_alt_names
-                .push(SanType::URI(OPERATOR_URI.try_into()?));
+            params.subject_alt_names.push(SanType::URI(OPERATOR_URI.try_into()?));
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -139,9 +123,7 @@ fn params(common_name: &str) -> CertificateParams {
     let now = SystemTime::now();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     // A day of grace for peers whose clock is behind.
     params.not_before = (now - DAY).into();
     params.not_after = (now + DAY * VALID_DAYS).into();

@@ -27,10 +27,8 @@ impl ServerIdentity {
     /// here has signed does not.
     pub(crate) fn config(&self) -> Result<rustls::ServerConfig, TlsError> {
         let certificates = certificates(&self.certificate_pem)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| TlsError::Pem {
-                what: "private key",
-            })?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+            .map_err(|_| TlsError::Pem { what: "private key" })?;
         let mut roots = RootCertStore::empty();
         for authority in self::certificates(&self.client_authority_pem)? {
             roots.add(authority)?;
@@ -57,23 +55,15 @@ fn provider() -> CryptoProvider {
     use aws_lc_rs::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
     };
-    let cipher_suites = vec![
-        TLS13_AES_128_GCM_SHA256,
-        TLS13_AES_256_GCM_SHA384,
-        TLS13_CHACHA20_POLY1305_SHA256,
-    ];
-    CryptoProvider {
-        cipher_suites,
-        ..aws_lc_rs::default_provider()
-    }
+    let cipher_suites =
+        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
+    CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() }
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) | Err(_) => Err(TlsError::Pem {
-            what: "certificate",
-        }),
+        Ok(_) | Err(_) => Err(TlsError::Pem { what: "certificate" }),
     }
 }

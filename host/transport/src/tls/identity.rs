@@ -36,8 +36,5 @@ pub fn identity_of(certificate_der: &[u8]) -> Option<PeerIdentity> {
             tenant = Some(name.to_owned());
         }
     }
-    Some(PeerIdentity {
-        tenant: tenant?,
-        operator,
-    })
+    Some(PeerIdentity { tenant: tenant?, operator })
 }

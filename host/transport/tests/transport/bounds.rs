@@ -31,24 +31,12 @@ fn subscribe() -> Request {
 
 fn credit() -> Request {
     let (shard, subscription) = (ShardId(0), SubscriptionId(1));
-    Request::Credit(Credit {
-        shard,
-        subscription,
-        messages: 1,
-        bytes: 1,
-    })
+    Request::Credit(Credit { shard, subscription, messages: 1, bytes: 1 })
 }
 
 fn fetch(bytes_max: u32) -> Request {
     let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(0));
-    Request::Fetch(Fetch {
-        shard,
-        topic,
-        queue,
-        from: QueueOffset(0),
-        records_max: 1,
-        bytes_max,
-    })
+    Request::Fetch(Fetch { shard, topic, queue, from: QueueOffset(0), records_max: 1, bytes_max })
 }
 
 #[tokio::test]
@@ -59,10 +47,7 @@ async fn a_consumer_that_does_not_read_costs_its_window_and_the_queue() {
     let mut control = client.hello().await;
     let session = server.echo.last_session();
     control.request(2, &subscribe()).await;
-    assert!(matches!(
-        control.answer(Kind::Subscribe).await,
-        Answer::Reply(_)
-    ));
+    assert!(matches!(control.answer(Kind::Subscribe).await, Answer::Reply(_)));
     assert_eq!(session.lanes_open(), 0);
     assert_eq!(server.echo.delivered.load(SeqCst), 0, "it waits for lane 0");
     let mut lane = client.open(Role::Data, 0).await;
@@ -111,11 +96,7 @@ async fn unanswered_requests_are_bounded() {
         }
     }
     assert_eq!(server.echo.held_most.load(SeqCst), 4);
-    assert_eq!(
-        server.echo.asked.load(SeqCst),
-        10,
-        "the right is asked once a request"
-    );
+    assert_eq!(server.echo.asked.load(SeqCst), 10, "the right is asked once a request");
 }
 
 #[tokio::test]
@@ -127,26 +108,11 @@ async fn a_request_without_a_correlation_gets_no_answer_but_counts() {
         control.request(0, &credit()).await;
     }
     let (shard, subscription) = (ShardId(0), SubscriptionId(1));
-    control
-        .request(
-            7,
-            &Request::Unsubscribe(Unsubscribe {
-                shard,
-                subscription,
-            }),
-        )
-        .await;
+    control.request(7, &Request::Unsubscribe(Unsubscribe { shard, subscription })).await;
     until(|| server.echo.held() == 2).await;
-    assert_eq!(
-        server.echo.requests.load(SeqCst),
-        2,
-        "the third waits for a slot"
-    );
+    assert_eq!(server.echo.requests.load(SeqCst), 2, "the third waits for a slot");
     server.echo.answer_held();
-    assert!(matches!(
-        control.answer(Kind::Unsubscribe).await,
-        Answer::Reply(_)
-    ));
+    assert!(matches!(control.answer(Kind::Unsubscribe).await, Answer::Reply(_)));
 }
 
 #[tokio::test]
@@ -164,16 +130,9 @@ async fn answers_that_are_not_read_are_bounded() {
     let budget = (TransportConfig::default().in_flight_bytes_max / BYTES) as usize;
     until(|| served() >= budget).await;
     // What was written into the client's window no longer counts.
-    assert!(
-        served() <= budget + CLIENT_WINDOW_BYTES / BYTES as usize + 1,
-        "{}",
-        served()
-    );
+    assert!(served() <= budget + CLIENT_WINDOW_BYTES / BYTES as usize + 1, "{}", served());
     for _ in 0..ASKED {
-        assert!(matches!(
-            lane.answer(Kind::Fetch).await,
-            Answer::Reply(Reply::Fetch(_))
-        ));
+        assert!(matches!(lane.answer(Kind::Fetch).await, Answer::Reply(Reply::Fetch(_))));
     }
     assert_eq!(served(), ASKED);
 }
@@ -186,11 +145,7 @@ async fn pushes_that_are_not_read_end_the_connection() {
     let session = server.echo.last_session();
     let (shard, subscription) = (ShardId(0), SubscriptionId(1));
     let why = Refusal::new(Code::ShuttingDown, "x".repeat(1_000));
-    let push = Push::Ended(Ended {
-        shard,
-        subscription,
-        why,
-    });
+    let push = Push::Ended(Ended { shard, subscription, why });
     // More than window and queue hold, without giving the writer a turn.
     for _ in 0..8 {
         session.push(0, &push);
@@ -208,19 +163,11 @@ async fn large_batches_on_many_lanes_do_not_keep_each_other_out() {
     let mut tasks = Vec::new();
     for lane in 0..16 {
         let mut stream = client.open(Role::Data, lane).await;
-        let produce = Request::Produce(Produce {
-            place,
-            nodes,
-            floor,
-            batch: batch.clone(),
-        });
+        let produce = Request::Produce(Produce { place, nodes, floor, batch: batch.clone() });
         tasks.push(tokio::spawn(async move {
             for correlation in 1..=2 {
                 stream.request(correlation, &produce).await;
-                assert!(matches!(
-                    stream.answer(Kind::Produce).await,
-                    Answer::Reply(_)
-                ));
+                assert!(matches!(stream.answer(Kind::Produce).await, Answer::Reply(_)));
             }
         }));
     }

@@ -57,76 +57,19 @@ async fn before_the_hello() {
         library: String::new(),
         features: 0,
     });
-    check(
-        "magic",
-        with(good.clone(), 0, b'G'),
-        Silence,
-        Code::BadMagic,
-    )
-    .await;
-    check(
-        "version",
-        with(good.clone(), 4, 2),
-        Silence,
-        Code::BadVersion,
-    )
-    .await;
-    check(
-        "role",
-        with(good.clone(), 6, 2),
-        Silence,
-        Code::MalformedFrame,
-    )
-    .await;
-    check(
-        "lane",
-        preamble(Role::Data, 32),
-        Silence,
-        Code::MalformedFrame,
-    )
-    .await;
-    check(
-        "data first",
-        preamble(Role::Data, 0),
-        Silence,
-        Code::WrongStream,
-    )
-    .await;
-    check(
-        "large",
-        control_then(&frame(1, &too_large)),
-        Silence,
-        Code::FrameTooLarge,
-    )
-    .await;
-    check(
-        "small",
-        control_then(&15u32.to_le_bytes()),
-        Silence,
-        Code::MalformedFrame,
-    )
-    .await;
-    check(
-        "frame version",
-        control_then(&with(first.clone(), 7, 9)),
-        Silence,
-        Code::BadVersion,
-    )
-    .await;
-    check(
-        "no hello",
-        control_then(&frame(1, &find_route("a"))),
-        Silence,
-        Code::HelloExpected,
-    )
-    .await;
-    check(
-        "not a request",
-        control_then(&with(first.clone(), 6, 1)),
-        Silence,
-        Code::HelloExpected,
-    )
-    .await;
+    check("magic", with(good.clone(), 0, b'G'), Silence, Code::BadMagic).await;
+    check("version", with(good.clone(), 4, 2), Silence, Code::BadVersion).await;
+    check("role", with(good.clone(), 6, 2), Silence, Code::MalformedFrame).await;
+    check("lane", preamble(Role::Data, 32), Silence, Code::MalformedFrame).await;
+    check("data first", preamble(Role::Data, 0), Silence, Code::WrongStream).await;
+    check("large", control_then(&frame(1, &too_large)), Silence, Code::FrameTooLarge).await;
+    check("small", control_then(&15u32.to_le_bytes()), Silence, Code::MalformedFrame).await;
+    check("frame version", control_then(&with(first.clone(), 7, 9)), Silence, Code::BadVersion)
+        .await;
+    check("no hello", control_then(&frame(1, &find_route("a"))), Silence, Code::HelloExpected)
+        .await;
+    check("not a request", control_then(&with(first.clone(), 6, 1)), Silence, Code::HelloExpected)
+        .await;
     check(
         "hello's body",
         control_then(&with(first.clone(), 16, 99)),
@@ -134,29 +77,11 @@ async fn before_the_hello() {
         Code::MalformedFrame,
     )
     .await;
-    check(
-        "end in preamble",
-        good[..3].to_vec(),
-        Fin,
-        Code::MalformedFrame,
-    )
-    .await;
+    check("end in preamble", good[..3].to_vec(), Fin, Code::MalformedFrame).await;
     check("end before hello", good.clone(), Fin, Code::HelloExpected).await;
-    check(
-        "half a preamble",
-        good[..3].to_vec(),
-        Silence,
-        Code::TooSlow,
-    )
-    .await;
+    check("half a preamble", good[..3].to_vec(), Silence, Code::TooSlow).await;
     check("no hello ever", good.clone(), Silence, Code::TooSlow).await;
-    check(
-        "half a hello",
-        control_then(&first[..20]),
-        Silence,
-        Code::TooSlow,
-    )
-    .await;
+    check("half a hello", control_then(&first[..20]), Silence, Code::TooSlow).await;
     assert_eq!(server.echo.sessions.lock().unwrap().len(), 0);
     assert_eq!(server.transport.counts().panics, 0);
 }
@@ -216,10 +141,7 @@ async fn send_to(server: &Server, to: To, bytes: &[u8], then: Then, expect: Expe
         Expect::Refused(code) => {
             let answer = stream.answer(Kind::FindRoute).await;
             assert_eq!(answer, Answer::Refusal(code), "{name}");
-            assert!(
-                control.is_answered(77).await,
-                "{name}: the connection goes on"
-            );
+            assert!(control.is_answered(77).await, "{name}: the connection goes on");
         }
     }
 }
@@ -232,38 +154,16 @@ use Expect::{Closed, Refused};
 
 fn produce(batch: Vec<u8>) -> Vec<u8> {
     let (place, nodes, floor) = (AckPlace::Synced, AckNodes::One, Sequence(0));
-    frame(
-        5,
-        &Request::Produce(Produce {
-            place,
-            nodes,
-            floor,
-            batch: batch.into(),
-        }),
-    )
+    frame(5, &Request::Produce(Produce { place, nodes, floor, batch: batch.into() }))
 }
 
 fn call(operation: u16) -> Vec<u8> {
-    frame(
-        5,
-        &Request::Call(Call {
-            operation,
-            args: bytes::Bytes::new(),
-        }),
-    )
+    frame(5, &Request::Call(Call { operation, args: bytes::Bytes::new() }))
 }
 
 fn credit(correlation: u64) -> Vec<u8> {
     let (shard, subscription) = (ShardId(0), SubscriptionId(1));
-    frame(
-        correlation,
-        &Request::Credit(Credit {
-            shard,
-            subscription,
-            messages: 1,
-            bytes: 1,
-        }),
-    )
+    frame(correlation, &Request::Credit(Credit { shard, subscription, messages: 1, bytes: 1 }))
 }
 
 #[tokio::test]
@@ -278,81 +178,27 @@ async fn refused_while_the_connection_goes_on() {
     let route = frame(5, &find_route("a"));
     let mut longer = batch.clone();
     longer.push(0);
-    check(
-        "unknown",
-        To::Control,
-        unknown.clone(),
-        Code::UnknownRequest,
-    )
-    .await;
+    check("unknown", To::Control, unknown.clone(), Code::UnknownRequest).await;
     check("unknown on lane", To::Lane, unknown, Code::UnknownRequest).await;
-    check(
-        "produce on control",
-        To::Control,
-        produce(batch.clone()),
-        Code::WrongStream,
-    )
-    .await;
+    check("produce on control", To::Control, produce(batch.clone()), Code::WrongStream).await;
     check("route on lane", To::Lane, route.clone(), Code::WrongStream).await;
-    check(
-        "second hello",
-        To::Control,
-        frame(5, &hello()),
-        Code::WrongStream,
-    )
-    .await;
-    check(
-        "count lies",
-        To::Control,
-        with(route.clone(), 16, 200),
-        Code::MalformedFrame,
-    )
-    .await;
+    check("second hello", To::Control, frame(5, &hello()), Code::WrongStream).await;
+    check("count lies", To::Control, with(route.clone(), 16, 200), Code::MalformedFrame).await;
     let trailing = raw_frame(Kind::FindRoute as u16, Class::Request, 5, &|out| {
         0u32.put(out);
         out.push(1);
     });
     check("trailing", To::Control, trailing, Code::MalformedFrame).await;
-    check(
-        "no operation",
-        To::Control,
-        call(60_000),
-        Code::UnknownRequest,
-    )
-    .await;
+    check("no operation", To::Control, call(60_000), Code::UnknownRequest).await;
     let tenants = call(Operation::TenantLs as u16);
     check("not an operator", To::Control, tenants, Code::Forbidden).await;
     check("no batch", To::Lane, produce(vec![]), Code::MalformedBatch).await;
-    check(
-        "magic",
-        To::Lane,
-        produce(with(batch.clone(), 8, 0)),
-        Code::MalformedBatch,
-    )
-    .await;
+    check("magic", To::Lane, produce(with(batch.clone(), 8, 0)), Code::MalformedBatch).await;
     check("longer", To::Lane, produce(longer), Code::MalformedBatch).await;
-    check(
-        "header",
-        To::Lane,
-        produce(with(batch.clone(), 16, 9)),
-        Code::BadChecksum,
-    )
-    .await;
-    check(
-        "body",
-        To::Lane,
-        produce(with(batch.clone(), end, 9)),
-        Code::BadChecksum,
-    )
-    .await;
+    check("header", To::Lane, produce(with(batch.clone(), 16, 9)), Code::BadChecksum).await;
+    check("body", To::Lane, produce(with(batch.clone(), end, 9)), Code::BadChecksum).await;
     let record = batch::HEADER_BYTES + 14;
-    check(
-        "record",
-        To::Lane,
-        produce(with(batch.clone(), record, 9)),
-        Code::BadChecksum,
-    )
-    .await;
+    check("record", To::Lane, produce(with(batch.clone(), record, 9)), Code::BadChecksum).await;
     assert_eq!(server.transport.counts().closed_by_code, 0);
 }
 
@@ -366,72 +212,16 @@ async fn closed_because_the_protocol_is_broken() {
     let reply = raw_frame(2, Class::Reply, 5, &|_| {});
     let large = (limits::FRAME_BYTES_MAX as u32 + 1).to_le_bytes().to_vec();
     let broken = Code::MalformedFrame;
-    check(
-        "large",
-        To::Control,
-        large.clone(),
-        Silence,
-        Code::FrameTooLarge,
-    )
-    .await;
-    check(
-        "large on lane",
-        To::Lane,
-        large,
-        Silence,
-        Code::FrameTooLarge,
-    )
-    .await;
-    check(
-        "small",
-        To::Lane,
-        3u32.to_le_bytes().to_vec(),
-        Silence,
-        broken,
-    )
-    .await;
-    check(
-        "version",
-        To::Lane,
-        with(route.clone(), 7, 0),
-        Silence,
-        Code::BadVersion,
-    )
-    .await;
-    check(
-        "class",
-        To::Lane,
-        with(route.clone(), 6, 4),
-        Silence,
-        broken,
-    )
-    .await;
+    check("large", To::Control, large.clone(), Silence, Code::FrameTooLarge).await;
+    check("large on lane", To::Lane, large, Silence, Code::FrameTooLarge).await;
+    check("small", To::Lane, 3u32.to_le_bytes().to_vec(), Silence, broken).await;
+    check("version", To::Lane, with(route.clone(), 7, 0), Silence, Code::BadVersion).await;
+    check("class", To::Lane, with(route.clone(), 6, 4), Silence, broken).await;
     check("a reply", To::Control, reply, Silence, broken).await;
     check("truncated", To::Control, route[..20].to_vec(), Fin, broken).await;
-    check(
-        "truncated on lane",
-        To::Lane,
-        route[..3].to_vec(),
-        Fin,
-        broken,
-    )
-    .await;
-    check(
-        "slow",
-        To::Control,
-        route[..20].to_vec(),
-        Silence,
-        Code::TooSlow,
-    )
-    .await;
-    check(
-        "slow on lane",
-        To::Lane,
-        route[..1].to_vec(),
-        Silence,
-        Code::TooSlow,
-    )
-    .await;
+    check("truncated on lane", To::Lane, route[..3].to_vec(), Fin, broken).await;
+    check("slow", To::Control, route[..20].to_vec(), Silence, Code::TooSlow).await;
+    check("slow on lane", To::Lane, route[..1].to_vec(), Silence, Code::TooSlow).await;
     let twice = [credit(9), credit(9)].concat();
     check("correlation twice", To::Control, twice, Silence, broken).await;
 }
@@ -454,19 +244,8 @@ async fn streams_that_may_not_be_opened() {
             delay_ms: None,
         }];
         let (shard, subscription) = (ShardId(0), SubscriptionId(1));
-        lane.request(
-            3,
-            &Request::Settle(Settle {
-                shard,
-                subscription,
-                ranges,
-            }),
-        )
-        .await;
-        assert!(
-            matches!(lane.answer(Kind::Settle).await, Answer::Reply(_)),
-            "{name}"
-        );
+        lane.request(3, &Request::Settle(Settle { shard, subscription, ranges })).await;
+        assert!(matches!(lane.answer(Kind::Settle).await, Answer::Reply(_)), "{name}");
         let mut other = client.open_silent().await;
         other.raw(bytes).await;
         if then == Fin {
@@ -474,27 +253,9 @@ async fn streams_that_may_not_be_opened() {
         }
         assert_eq!(client.close_code().await, Some(code), "{name}");
     };
-    check(
-        "second control",
-        &preamble(Role::Control, 0),
-        Silence,
-        Code::WrongStream,
-    )
-    .await;
-    check(
-        "same lane",
-        &preamble(Role::Data, 0),
-        Silence,
-        Code::WrongStream,
-    )
-    .await;
-    check(
-        "no such lane",
-        &preamble(Role::Data, 2),
-        Silence,
-        Code::WrongStream,
-    )
-    .await;
+    check("second control", &preamble(Role::Control, 0), Silence, Code::WrongStream).await;
+    check("same lane", &preamble(Role::Data, 0), Silence, Code::WrongStream).await;
+    check("no such lane", &preamble(Role::Data, 2), Silence, Code::WrongStream).await;
     check("magic", b"GET / HTTP/1.1\r\n", Silence, Code::BadMagic).await;
     check("half", b"YAR", Silence, Code::TooSlow).await;
     check("ended", b"YAR", Fin, Code::MalformedFrame).await;

@@ -20,12 +20,7 @@ async fn requests_are_answered_on_their_stream() {
     for lane in 0..3u8 {
         let mut stream = client.open(Role::Data, lane).await;
         let (place, nodes, floor) = (AckPlace::Written, AckNodes::One, Sequence(0));
-        let produce = Produce {
-            place,
-            nodes,
-            floor,
-            batch: batch(b"body"),
-        };
+        let produce = Produce { place, nodes, floor, batch: batch(b"body") };
         stream.request(40, &Request::Produce(produce)).await;
         let Answer::Reply(Reply::Produce(produced)) = stream.answer(Kind::Produce).await else {
             panic!("refused")
@@ -52,16 +47,9 @@ async fn lanes_count_from_the_first() {
     let _control = client.hello().await;
     let session = server.echo.last_session();
     let mut second = client.open(Role::Data, 1).await;
-    let settle = Settle {
-        shard: ShardId(0),
-        subscription: SubscriptionId(1),
-        ranges: vec![],
-    };
+    let settle = Settle { shard: ShardId(0), subscription: SubscriptionId(1), ranges: vec![] };
     second.request(2, &Request::Settle(settle)).await;
-    assert!(matches!(
-        second.answer(Kind::Settle).await,
-        Answer::Reply(_)
-    ));
+    assert!(matches!(second.answer(Kind::Settle).await, Answer::Reply(_)));
     assert_eq!(session.lanes_open(), 0);
     let _first = client.open(Role::Data, 0).await;
     until(|| session.lanes_open() == 2).await;
@@ -84,10 +72,7 @@ async fn a_session_can_be_closed_with_a_code() {
     let server = start(|_| {});
     let client = server.connect().await;
     let _control = client.hello().await;
-    server
-        .echo
-        .last_session()
-        .close(&Refusal::from(Code::UnknownTenant));
+    server.echo.last_session().close(&Refusal::from(Code::UnknownTenant));
     assert_eq!(client.close_code().await, Some(Code::UnknownTenant));
     until(|| server.echo.closed.load(SeqCst) == 1).await;
 }
@@ -103,38 +88,22 @@ async fn a_shutdown_tells_everybody_and_takes_no_longer_than_it_says() {
     }
     let silent = server.connect().await;
     let begun = Instant::now();
-    server
-        .transport
-        .shutdown(&Refusal::from(Code::ShuttingDown))
-        .await;
-    assert!(
-        begun.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        begun.elapsed()
-    );
+    server.transport.shutdown(&Refusal::from(Code::ShuttingDown)).await;
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
     for (client, _) in &clients {
         assert_eq!(client.close_code().await, Some(Code::ShuttingDown));
     }
     // Without a hello its handshake may still have been under way, where QUIC carries no code.
     within(silent.connection.closed()).await;
-    assert_eq!(
-        server.echo.closed.load(SeqCst),
-        clients.len(),
-        "each session, by then"
-    );
+    assert_eq!(server.echo.closed.load(SeqCst), clients.len(), "each session, by then");
 }
 
 #[tokio::test]
 async fn there_is_room_for_so_many_connections() {
     let server = start(|config| config.connections_max = 2);
     let clients = [server.connect().await, server.connect().await];
-    let third = server
-        .connect_with(Some(server.tenant("acme", false)))
-        .await;
-    assert!(matches!(
-        third,
-        Err(quinn::ConnectionError::ConnectionClosed(_))
-    ));
+    let third = server.connect_with(Some(server.tenant("acme", false))).await;
+    assert!(matches!(third, Err(quinn::ConnectionError::ConnectionClosed(_))));
     assert_eq!(server.transport.counts().refused, 1);
     clients[0].connection.close(0u32.into(), b"");
     until(|| server.transport.counts().open < 2).await;

@@ -75,12 +75,7 @@ async fn deliver_without_end(count: Arc<Echo>, session: SessionHandle) {
     }];
     let shard = ShardId(0);
     let subscription = SubscriptionId(1);
-    let push = Push::Deliver(Deliver {
-        shard,
-        subscription,
-        queue: QueueIndex(0),
-        messages,
-    });
+    let push = Push::Deliver(Deliver { shard, subscription, queue: QueueIndex(0), messages });
     while session.deliver(1, &push).await.is_ok() {
         count.delivered.fetch_add(1, Ordering::SeqCst);
     }
@@ -123,60 +118,32 @@ impl Service for Shared {
     ) {
         self.0.requests.fetch_add(1, Ordering::SeqCst);
         let reply = match request {
-            Incoming::Produce {
-                place,
-                nodes,
-                batch,
-                ..
-            } => {
+            Incoming::Produce { place, nodes, batch, .. } => {
                 let shard = batch.header().shard;
-                Reply::Produce(Produced {
-                    shard,
-                    place,
-                    nodes,
-                    duplicate: false,
-                    placed: vec![],
-                })
+                Reply::Produce(Produced { shard, place, nodes, duplicate: false, placed: vec![] })
             }
             Incoming::Request(request) => match request {
                 Request::FindRoute(find) => {
                     assert!(find.topics != [PANIC], "as the test wants it");
-                    Reply::FindRoute(Route {
-                        nodes: vec![],
-                        topics: vec![],
-                    })
+                    Reply::FindRoute(Route { nodes: vec![], topics: vec![] })
                 }
                 Request::Call(call) => Reply::Call(Called { result: call.args }),
                 Request::Subscribe(_) => {
                     tokio::spawn(deliver_without_end(self.0.clone(), session.clone()));
                     let subscription = SubscriptionId(1);
-                    Reply::Subscribe(Subscribed {
-                        subscription,
-                        queues: vec![],
-                    })
+                    Reply::Subscribe(Subscribed { subscription, queues: vec![] })
                 }
                 Request::Credit(_) => return self.0.hold(session, stream, correlation),
                 Request::Unsubscribe(_) => {
                     self.0.answer_held();
                     Reply::Unsubscribe(Unsubscribed {})
                 }
-                Request::Settle(_) => Reply::Settle(Settled {
-                    done: 0,
-                    lost: vec![],
-                }),
+                Request::Settle(_) => Reply::Settle(Settled { done: 0, lost: vec![] }),
                 Request::Fetch(fetch) => {
                     let record = Bytes::from(vec![1; fetch.bytes_max as usize]);
                     let (offset, stored) = (fetch.from, Timestamp(0));
-                    let records = vec![FetchedRecord {
-                        offset,
-                        stored,
-                        record,
-                    }];
-                    Reply::Fetch(Fetched {
-                        first: offset,
-                        end: offset,
-                        records,
-                    })
+                    let records = vec![FetchedRecord { offset, stored, record }];
+                    Reply::Fetch(Fetched { first: offset, end: offset, records })
                 }
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),
             },
@@ -200,25 +167,14 @@ pub(crate) fn start(change: impl FnOnce(&mut TransportConfig)) -> Server {
     let authority = Authority::create().unwrap();
     let (certificate_pem, key_pem) = authority.issue_server(&["localhost".into()]).unwrap();
     let client_authority_pem = authority.certificate_pem().to_owned();
-    let identity = ServerIdentity {
-        certificate_pem,
-        key_pem,
-        client_authority_pem,
-    };
-    let mut config = TransportConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        ..TransportConfig::default()
-    };
+    let identity = ServerIdentity { certificate_pem, key_pem, client_authority_pem };
+    let mut config =
+        TransportConfig { listen: ([127, 0, 0, 1], 0).into(), ..TransportConfig::default() };
     change(&mut config);
     let echo = Arc::new(Echo::default());
     let transport = Transport::start(config, &identity, Arc::new(Shared(echo.clone()))).unwrap();
     let address = transport.local_address().unwrap();
-    Server {
-        transport,
-        echo,
-        authority,
-        address,
-    }
+    Server { transport, echo, authority, address }
 }
 
 impl Server {
@@ -230,12 +186,7 @@ impl Server {
 
     pub(crate) fn tenant(&self, name: &str, operator: bool) -> (String, String) {
         let (key_pem, request_pem) = tls::new_key_and_request().unwrap();
-        (
-            self.authority
-                .issue_tenant(&request_pem, name, operator)
-                .unwrap(),
-            key_pem,
-        )
+        (self.authority.issue_tenant(&request_pem, name, operator).unwrap(), key_pem)
     }
 
     pub(crate) async fn connect_with(
@@ -244,9 +195,7 @@ impl Server {
     ) -> Result<Client, quinn::ConnectionError> {
         let mut roots = RootCertStore::empty();
         let authority = self.authority.certificate_pem().as_bytes();
-        roots
-            .add(CertificateDer::from_pem_slice(authority).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -266,10 +215,7 @@ impl Server {
         let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
         endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
         let connection = endpoint.connect(self.address, "localhost").unwrap().await?;
-        Ok(Client {
-            endpoint,
-            connection,
-        })
+        Ok(Client { endpoint, connection })
     }
 }
 
@@ -282,11 +228,7 @@ impl Client {
     /// Opens a stream without a word.
     pub(crate) async fn open_silent(&self) -> Stream {
         let (send, receive) = within(self.connection.open_bi()).await.unwrap();
-        Stream {
-            send,
-            receive,
-            decoder: FrameDecoder::new(limits::FRAME_BYTES_MAX),
-        }
+        Stream { send, receive, decoder: FrameDecoder::new(limits::FRAME_BYTES_MAX) }
     }
 
     pub(crate) async fn open(&self, role: Role, lane: u8) -> Stream {
@@ -364,17 +306,12 @@ impl Stream {
     /// Whether the connection still answers.
     pub(crate) async fn is_answered(&mut self, correlation: u64) -> bool {
         self.request(correlation, &find_route("orders")).await;
-        matches!(
-            self.answer(Kind::FindRoute).await,
-            Answer::Reply(Reply::FindRoute(_))
-        )
+        matches!(self.answer(Kind::FindRoute).await, Answer::Reply(Reply::FindRoute(_)))
     }
 }
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("it happens at all")
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens at all")
 }
 
 /// Waits until something has become true that no event tells.
@@ -388,23 +325,15 @@ pub(crate) async fn until(what: impl Fn() -> bool) {
 }
 
 pub(crate) fn hello() -> Request {
-    Request::Hello(Hello {
-        client: "test".into(),
-        library: "test/1".into(),
-        features: 0,
-    })
+    Request::Hello(Hello { client: "test".into(), library: "test/1".into(), features: 0 })
 }
 
 pub(crate) fn find_route(topic: &str) -> Request {
-    Request::FindRoute(FindRoute {
-        topics: vec![topic.into()],
-    })
+    Request::FindRoute(FindRoute { topics: vec![topic.into()] })
 }
 
 pub(crate) fn frame(correlation: u64, request: &Request) -> Vec<u8> {
-    raw_frame(request.kind() as u16, Class::Request, correlation, &|out| {
-        request.put_body(out)
-    })
+    raw_frame(request.kind() as u16, Class::Request, correlation, &|out| request.put_body(out))
 }
 
 pub(crate) fn raw_frame(
@@ -420,10 +349,7 @@ pub(crate) fn raw_frame(
 
 pub(crate) fn batch(body: &[u8]) -> Bytes {
     let mut records = Vec::new();
-    let parts = record::RecordParts {
-        body,
-        ..Default::default()
-    };
+    let parts = record::RecordParts { body, ..Default::default() };
     parts.encode(&mut records).unwrap();
     batch::encode(&batch::BatchHeader::default(), 1, &records)
 }

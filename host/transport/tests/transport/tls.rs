@@ -20,37 +20,20 @@ fn a_certificate_says_what_the_authority_says() {
     let authority = Authority::create().unwrap();
     let (_, request) = new_key_and_request().unwrap();
     let issue = |tenant: &str, operator| authority.issue_tenant(&request, tenant, operator);
-    assert_eq!(
-        identity(&issue("acme", false).unwrap()),
-        Some(("acme".into(), false))
-    );
-    assert_eq!(
-        identity(&issue("acme", true).unwrap()),
-        Some(("acme".into(), true))
-    );
+    assert_eq!(identity(&issue("acme", false).unwrap()), Some(("acme".into(), false)));
+    assert_eq!(identity(&issue("acme", true).unwrap()), Some(("acme".into(), true)));
     for bad in ["", "a/b", "a b", ".."] {
-        assert!(
-            matches!(issue(bad, false), Err(TlsError::Name(_))),
-            "{bad:?}"
-        );
+        assert!(matches!(issue(bad, false), Err(TlsError::Name(_))), "{bad:?}");
     }
     let garbage = authority.issue_tenant("no request", "acme", false);
     assert!(matches!(garbage, Err(TlsError::Certificate(_))));
     // What the request asks for is not granted.
     let mut asking = CertificateParams::default();
-    asking
-        .subject_alt_names
-        .push(SanType::URI("yard://operator".try_into().unwrap()));
-    let asking = asking
-        .serialize_request(&KeyPair::generate().unwrap())
-        .unwrap();
-    let issued = authority
-        .issue_tenant(&asking.pem().unwrap(), "acme", false)
-        .unwrap();
+    asking.subject_alt_names.push(SanType::URI("yard://operator".try_into().unwrap()));
+    let asking = asking.serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let issued = authority.issue_tenant(&asking.pem().unwrap(), "acme", false).unwrap();
     assert_eq!(identity(&issued), Some(("acme".into(), false)));
-    let (server, _) = authority
-        .issue_server(&["localhost".into(), "127.0.0.1".into()])
-        .unwrap();
+    let (server, _) = authority.issue_server(&["localhost".into(), "127.0.0.1".into()]).unwrap();
     assert_eq!(identity(&server), None);
 }
 
@@ -76,28 +59,17 @@ fn forged(authority: &Authority, uris: &[&str]) -> (String, String) {
     let mut params = CertificateParams::default();
     let uri = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
     params.subject_alt_names = uris.iter().map(uri).collect();
-    (
-        params.signed_by(&key, &issuer).unwrap().pem(),
-        key.serialize_pem(),
-    )
+    (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
 }
 
 #[tokio::test]
 async fn the_welcome_names_the_tenant() {
     let server = start(|_| {});
-    let client = server
-        .connect_with(Some(server.tenant("root", true)))
-        .await
-        .unwrap();
+    let client = server.connect_with(Some(server.tenant("root", true))).await.unwrap();
     let mut control = client.open(Role::Control, 0).await;
     control.request(1, &hello()).await;
-    let Answer::Reply(Reply::Hello(welcome)) = control.answer(Kind::Hello).await else {
-        panic!()
-    };
-    assert_eq!(
-        (welcome.tenant_name.as_str(), welcome.tenant.0),
-        ("root", 1)
-    );
+    let Answer::Reply(Reply::Hello(welcome)) = control.answer(Kind::Hello).await else { panic!() };
+    assert_eq!((welcome.tenant_name.as_str(), welcome.tenant.0), ("root", 1));
 }
 
 #[tokio::test]
@@ -114,11 +86,7 @@ async fn who_names_no_tenant_is_told_so() {
     let forged = |uris: &[&str]| Some(forged(&server.authority, uris));
     check(forged(&[]), Code::UnknownTenant).await;
     check(forged(&["yard://operator"]), Code::UnknownTenant).await;
-    check(
-        forged(&["yard://tenant/a", "yard://tenant/b"]),
-        Code::UnknownTenant,
-    )
-    .await;
+    check(forged(&["yard://tenant/a", "yard://tenant/b"]), Code::UnknownTenant).await;
     check(forged(&["yard://tenant/../b"]), Code::UnknownTenant).await;
     assert_eq!(server.transport.counts().sessions, 0);
 }
@@ -130,20 +98,14 @@ async fn certificates_of_others_fail_the_handshake() {
     let (key, request) = new_key_and_request().unwrap();
     let certificate = stranger.issue_tenant(&request, "acme", true).unwrap();
     // A broker's certificate is none for a client.
-    let broker = server
-        .authority
-        .issue_server(&["localhost".into()])
-        .unwrap();
+    let broker = server.authority.issue_server(&["localhost".into()]).unwrap();
     for who in [(certificate, key), broker] {
         // In TLS 1.3 a client learns of it after its own half of the handshake.
         let error = match server.connect_with(Some(who)).await {
             Ok(client) => crate::support::within(client.connection.closed()).await,
             Err(error) => error,
         };
-        assert!(
-            matches!(error, quinn::ConnectionError::ConnectionClosed(_)),
-            "{error:?}"
-        );
+        assert!(matches!(error, quinn::ConnectionError::ConnectionClosed(_)), "{error:?}");
     }
     crate::support::until(|| server.transport.counts().handshakes_failed == 2).await;
 }

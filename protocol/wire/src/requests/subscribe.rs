@@ -33,10 +33,7 @@ impl Wire for Start {
             0 => Ok(Self::Earliest),
             1 => Ok(Self::Latest),
             2 => Ok(Self::Offsets(Vec::take(input)?)),
-            other => Err(Malformed::Field {
-                what: "start",
-                value: other.into(),
-            }),
+            other => Err(Malformed::Field { what: "start", value: other.into() }),
         }
     }
 }

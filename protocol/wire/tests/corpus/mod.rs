@@ -27,9 +27,7 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
         frames.push(frame(kind, Class::Request, |out| request.put_body(out)));
     }
     for reply in replies() {
-        frames.push(frame(reply.kind() as u16, Class::Reply, |out| {
-            reply.put_body(out)
-        }));
+        frames.push(frame(reply.kind() as u16, Class::Reply, |out| reply.put_body(out)));
     }
     for push in pushes() {
         frames.push(frame(push.number(), Class::Push, |out| push.put_body(out)));
@@ -37,15 +35,9 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
     let refusal = Refusal::after(Code::Busy, 50, "the queue of this tenant is full");
     frames.push(frame(16, Class::Refusal, |out| refusal.put(out)));
     let kinds: Vec<Kind> = requests().iter().map(Request::kind).collect();
-    assert!(
-        Kind::ALL.iter().all(|kind| kinds.contains(kind)),
-        "every request is in the corpus"
-    );
+    assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "every request is in the corpus");
     let kinds: Vec<Kind> = replies().iter().map(Reply::kind).collect();
-    assert!(
-        Kind::ALL.iter().all(|kind| kinds.contains(kind)),
-        "every reply is in the corpus"
-    );
+    assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "every reply is in the corpus");
     frames
 }
 
@@ -83,12 +75,7 @@ fn batch(records: &[Vec<u8>]) -> Bytes {
 
 fn produce(records: &[Vec<u8>]) -> Request {
     let (place, nodes, floor) = (AckPlace::Synced, AckNodes::One, Sequence(990));
-    let request = Produce {
-        place,
-        nodes,
-        floor,
-        batch: batch(records),
-    };
+    let request = Produce { place, nodes, floor, batch: batch(records) };
     assert_eq!(&request.to_bytes()[BATCH_AT..], &request.batch[..]);
     Request::Produce(request)
 }
@@ -106,20 +93,12 @@ fn calls() -> impl Iterator<Item = Request> {
             (field.presence != Presence::Switch).then(|| text.to_owned())
         };
         let args = operation.encode_args(&written).unwrap();
-        Request::Call(Call {
-            operation: *operation as u16,
-            args,
-        })
+        Request::Call(Call { operation: *operation as u16, args })
     })
 }
 
 fn requests() -> Vec<Request> {
-    let expression = |text: &str| {
-        Some(Expression {
-            dialect: "tag".into(),
-            text: text.into(),
-        })
-    };
+    let expression = |text: &str| Some(Expression { dialect: "tag".into(), text: text.into() });
     let subscribe = |start, expression| {
         Request::Subscribe(Subscribe {
             shard: SHARD,
@@ -145,11 +124,7 @@ fn requests() -> Vec<Request> {
         range(10, 11, Verdict::Nack, Some(5_000)),
         range(12, 13, Verdict::Reject, None),
     ];
-    let full = record(
-        "vip",
-        &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")],
-        &[0xab; 90],
-    );
+    let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
     let mut requests = vec![
         Request::Hello(Hello {
@@ -157,32 +132,15 @@ fn requests() -> Vec<Request> {
             library: "yard-client/0.1".into(),
             features: 0,
         }),
-        Request::FindRoute(FindRoute {
-            topics: vec!["orders".into(), "payments".into()],
-        }),
+        Request::FindRoute(FindRoute { topics: vec!["orders".into(), "payments".into()] }),
         subscribe(Start::Earliest, None),
         subscribe(Start::Latest, expression("a || b")),
-        subscribe(
-            Start::Offsets(vec![(QUEUE, QueueOffset(8))]),
-            expression(""),
-        ),
-        Request::Credit(Credit {
-            shard,
-            subscription,
-            messages: 10,
-            bytes: 10_000,
-        }),
-        Request::Unsubscribe(Unsubscribe {
-            shard,
-            subscription,
-        }),
+        subscribe(Start::Offsets(vec![(QUEUE, QueueOffset(8))]), expression("")),
+        Request::Credit(Credit { shard, subscription, messages: 10, bytes: 10_000 }),
+        Request::Unsubscribe(Unsubscribe { shard, subscription }),
         produce(&[record("", &[], b"")]),
         produce(&[full.clone(), record("", &[("a", "")], b"two"), full]),
-        Request::Settle(Settle {
-            shard,
-            subscription,
-            ranges,
-        }),
+        Request::Settle(Settle { shard, subscription, ranges }),
         Request::Fetch(Fetch {
             shard,
             topic: "orders".into(),
@@ -197,34 +155,17 @@ fn requests() -> Vec<Request> {
 }
 
 fn replies() -> Vec<Reply> {
-    let node = Node {
-        node: 1,
-        addresses: vec!["broker:7420".into()],
-        shards: vec![SHARD],
-    };
+    let node = Node { node: 1, addresses: vec!["broker:7420".into()], shards: vec![SHARD] };
     let topic = TopicRoute {
         name: "orders".into(),
         topic: TopicId(9),
         shards: vec![SHARD, SHARD],
         version: 4,
     };
-    let placed = Placed {
-        topic: TopicId(9),
-        queue: QUEUE,
-        first: QueueOffset(40),
-        count: 3,
-    };
-    let start = QueueStart {
-        queue: QUEUE,
-        settled_below: QueueOffset(3),
-        end: QueueOffset(9),
-    };
+    let placed = Placed { topic: TopicId(9), queue: QUEUE, first: QueueOffset(40), count: 3 };
+    let start = QueueStart { queue: QUEUE, settled_below: QueueOffset(3), end: QueueOffset(9) };
     let record = Bytes::from(record("t", &[], b"body"));
-    let fetched = FetchedRecord {
-        offset: QueueOffset(41),
-        stored: STORED,
-        record,
-    };
+    let fetched = FetchedRecord { offset: QueueOffset(41), stored: STORED, record };
     let row = TopicRow {
         name: "orders".into(),
         id: TopicId(9),
@@ -232,11 +173,7 @@ fn replies() -> Vec<Reply> {
         note: String::new(),
         created_ms: STORED,
     };
-    assert_eq!(
-        TopicRm::OPERATION,
-        Operation::TopicRm,
-        "its result is a TopicRow"
-    );
+    assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");
     vec![
         Reply::Hello(Welcome {
             broker: "switchyard/0.1".into(),
@@ -248,17 +185,9 @@ fn replies() -> Vec<Reply> {
             now: STORED,
             features: 0,
         }),
-        Reply::FindRoute(Route {
-            nodes: vec![node],
-            topics: vec![None, Some(topic), None],
-        }),
-        Reply::Call(Called {
-            result: row.to_bytes(),
-        }),
-        Reply::Subscribe(Subscribed {
-            subscription: SUBSCRIPTION,
-            queues: vec![start],
-        }),
+        Reply::FindRoute(Route { nodes: vec![node], topics: vec![None, Some(topic), None] }),
+        Reply::Call(Called { result: row.to_bytes() }),
+        Reply::Subscribe(Subscribed { subscription: SUBSCRIPTION, queues: vec![start] }),
         Reply::Credit(Credited {}),
         Reply::Unsubscribe(Unsubscribed {}),
         Reply::Produce(Produced {
@@ -282,12 +211,7 @@ fn replies() -> Vec<Reply> {
 
 fn pushes() -> Vec<Push> {
     let record = Bytes::from(record("t", &[(KEY, "k")], b"body"));
-    let delivered = Delivered {
-        offset: QueueOffset(41),
-        stored: STORED,
-        attempt: 1,
-        record,
-    };
+    let delivered = Delivered { offset: QueueOffset(41), stored: STORED, attempt: 1, record };
     vec![
         Push::Deliver(Deliver {
             shard: SHARD,

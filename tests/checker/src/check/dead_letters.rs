@@ -11,14 +11,8 @@ use std::collections::BTreeMap;
 pub(crate) fn check(index: &Index, report: &mut Report) {
     let declared = &index.history.dead_letters;
     for (row, dead) in declared.iter().enumerate() {
-        let first = Queue {
-            topic: dead.topic,
-            index: 0,
-        };
-        let last = Queue {
-            topic: dead.topic,
-            index: u32::MAX,
-        };
+        let first = Queue { topic: dead.topic, index: 0 };
+        let last = Queue { topic: dead.topic, index: u32::MAX };
         if index.dead_scans.range(first..=last).next().is_none() {
             continue;
         }
@@ -27,10 +21,7 @@ pub(crate) fn check(index: &Index, report: &mut Report) {
             .filter(|(at, _)| *at != NO_SEND)
             .collect();
         copies.sort_unstable();
-        if !declared[..row]
-            .iter()
-            .any(|other| other.topic == dead.topic)
-        {
+        if !declared[..row].iter().any(|other| other.topic == dead.topic) {
             check_copies(index, dead, &copies, report);
         }
         check_rejected(index, dead, &copies, report);
@@ -63,14 +54,9 @@ fn check_rejected(index: &Index, dead: &DeadLetter, copies: &[(u32, Queue)], rep
     for settle in &index.history.settles {
         let holds = settle.verdict == SettleVerdict::Reject
             && settle.is_confirmed()
-            && !index
-                .crashes
-                .may_lose(settle.level, settle.invoked, Time::MAX);
+            && !index.crashes.may_lose(settle.level, settle.invoked, Time::MAX);
         if settle.group == dead.group && settle.queue.topic == dead.source && holds {
-            rejected
-                .entry(settle.queue)
-                .or_default()
-                .insert(settle.from, settle.to);
+            rejected.entry(settle.queue).or_default().insert(settle.from, settle.to);
         }
     }
     for (queue, offsets) in rejected {

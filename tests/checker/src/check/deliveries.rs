@@ -57,21 +57,12 @@ fn check_message(index: &Index, at: u32, poll: &Poll, report: &mut Report) {
     let (send, group) = (index.send(at), Some(poll.group));
     if poll.completed < send.invoked {
         report.add(Kind::Phantom, poll.queue, group, || {
-            format!(
-                "{} arrived at {}, sent at {}",
-                name(send),
-                poll.completed,
-                send.invoked
-            )
+            format!("{} arrived at {}, sent at {}", name(send), poll.completed, send.invoked)
         });
     }
     if let Some(due) = send.due.filter(|due| poll.completed < *due) {
         report.add(Kind::Early, poll.queue, group, || {
-            format!(
-                "{} was due at {due}, arrived at {}",
-                name(send),
-                poll.completed
-            )
+            format!("{} was due at {due}, arrived at {}", name(send), poll.completed)
         });
     }
 }
@@ -83,24 +74,15 @@ fn check_place(index: &mut Index, at: u32, poll: &Poll, delivery: &Delivery, rep
     match index.scans.get(&queue) {
         Some(scan) if offset < scan.start => {}
         Some(_) if *place == NEVER => report.add(Kind::PrecommittedRead, queue, group, || {
-            format!(
-                "{} was delivered from offset {offset}, but is not stored",
-                name(send)
-            )
+            format!("{} was delivered from offset {offset}, but is not stored", name(send))
         }),
         Some(_) if *place != offset => report.add(Kind::InconsistentOffsets, queue, group, || {
-            format!(
-                "{} was delivered from offset {offset}, stored at {place}",
-                name(send)
-            )
+            format!("{} was delivered from offset {offset}, stored at {place}", name(send))
         }),
         Some(_) => {}
         None if *place == NEVER => *place = offset,
         None if *place != offset => report.add(Kind::Duplicate, queue, group, || {
-            format!(
-                "{} was delivered from offsets {place} and {offset}",
-                name(send)
-            )
+            format!("{} was delivered from offsets {place} and {offset}", name(send))
         }),
         None => {}
     }

@@ -15,18 +15,10 @@ impl Durable {
     pub(crate) fn new(index: &Index) -> Durable {
         let mut marks: BTreeMap<Queue, Vec<(Time, u64)>> = BTreeMap::new();
         for send in &index.history.sends {
-            if let (
-                Outcome::Ok {
-                    offset: Some(offset),
-                },
-                Some(completed),
-                AckLevel::Synced,
-            ) = (send.outcome, send.completed, send.level)
+            if let (Outcome::Ok { offset: Some(offset) }, Some(completed), AckLevel::Synced) =
+                (send.outcome, send.completed, send.level)
             {
-                marks
-                    .entry(send.queue)
-                    .or_default()
-                    .push((completed, offset));
+                marks.entry(send.queue).or_default().push((completed, offset));
             }
         }
         for poll in &index.history.polls {

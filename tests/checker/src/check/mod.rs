@@ -51,11 +51,7 @@ impl Default for Options {
 impl Options {
     /// For a run that ended by draining: everything stored was delivered and settled.
     pub fn drained() -> Options {
-        Options {
-            expect_all_delivered: true,
-            expect_all_settled: true,
-            ..Options::default()
-        }
+        Options { expect_all_delivered: true, expect_all_settled: true, ..Options::default() }
     }
 }
 
@@ -77,11 +73,7 @@ pub fn check(history: &History, options: &Options) -> Verdict {
 fn count(index: &Index, passed: Counts) -> Counts {
     let history = index.history;
     let outcomes = |wanted: fn(&Outcome) -> bool| {
-        history
-            .sends
-            .iter()
-            .filter(|send| wanted(&send.outcome))
-            .count() as u64
+        history.sends.iter().filter(|send| wanted(&send.outcome)).count() as u64
     };
     let unknown_visible = (history.sends.iter().zip(&index.places))
         .filter(|(send, place)| send.outcome == Outcome::Unknown && **place != NEVER)

@@ -35,10 +35,7 @@ fn check_scan_time(index: &Index, send: &Sent, report: &mut Report) {
     let scanned = index.scans.get(&send.queue).map(|scan| scan.at);
     if let Some(at) = scanned.filter(|at| send.completed.is_some_and(|end| end > *at)) {
         report.add(Kind::Malformed, send.queue, None, || {
-            format!(
-                "the final scan began at {at}, before {} was acked",
-                name(send)
-            )
+            format!("the final scan began at {at}, before {} was acked", name(send))
         });
     }
 }
@@ -76,11 +73,7 @@ fn check_absent(
     }
     report.add(Kind::LostWrite, send.queue, None, || {
         let at = offset.map_or(String::new(), |offset| format!(" at offset {offset}"));
-        format!(
-            "{} was acked{at} ({:?}), and is not stored",
-            name(send),
-            send.level
-        )
+        format!("{} was acked{at} ({:?}), and is not stored", name(send), send.level)
     });
 }
 
@@ -123,23 +116,15 @@ fn check_producer(index: &Index, sends: &[u32], report: &mut Report) {
         let (send, place) = (index.send(at), index.places[at as usize]);
         let evidence = |earlier: u32, offset: u64| {
             let first = index.send(earlier);
-            format!(
-                "{} is at offset {offset}, {} at {place}",
-                name(first),
-                name(send)
-            )
+            format!("{} is at offset {offset}, {} at {place}", name(first), name(send))
         };
         let in_group = send.order_group.and_then(|group| groups.get(&group));
         match (in_group, highest) {
             (Some(&(offset, earlier)), _) if offset > place => {
-                report.add(Kind::OrderGroup, send.queue, None, || {
-                    evidence(earlier, offset)
-                });
+                report.add(Kind::OrderGroup, send.queue, None, || evidence(earlier, offset));
             }
             (_, (offset, Some(earlier))) if offset > place => {
-                report.add(Kind::NonmonotonicSend, send.queue, None, || {
-                    evidence(earlier, offset)
-                });
+                report.add(Kind::NonmonotonicSend, send.queue, None, || evidence(earlier, offset));
             }
             _ => {}
         }
@@ -188,20 +173,13 @@ fn check_real_time(index: &Index, sends: &[u32], report: &mut Report) {
 
 /// Two sends at one offset: their acknowledgements, or their readers, disagree.
 fn check_shared_places(index: &Index, sends: &[u32], report: &mut Report) {
-    let mut by_place: Vec<(u64, u32)> = sends
-        .iter()
-        .map(|at| (index.places[*at as usize], *at))
-        .collect();
+    let mut by_place: Vec<(u64, u32)> =
+        sends.iter().map(|at| (index.places[*at as usize], *at)).collect();
     by_place.sort_unstable();
     for pair in by_place.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
         let (first, second) = (index.send(pair[0].1), index.send(pair[1].1));
         report.add(Kind::InconsistentOffsets, first.queue, None, || {
-            format!(
-                "{} and {} are both at offset {}",
-                name(first),
-                name(second),
-                pair[0].0
-            )
+            format!("{} and {} are both at offset {}", name(first), name(second), pair[0].0)
         });
     }
 }

@@ -10,22 +10,14 @@ pub(crate) fn history(text: &str) -> History {
 
 fn expect(text: &str, options: &Options, expected: &[Kind]) {
     let verdict = check(&history(text), options);
-    assert_eq!(
-        verdict.kinds(),
-        expected,
-        "{}\n{verdict}",
-        text.replace(';', "\n")
-    );
+    assert_eq!(verdict.kinds(), expected, "{}\n{verdict}", text.replace(';', "\n"));
 }
 
 /// `broken` must be found to be exactly of this kind, and `clean` to be clean.
 fn pair_with(options: &Options, kind: Kind, broken: &str, clean: &str) {
     expect(broken, options, &[kind]);
     expect(clean, options, &[]);
-    let ignored = Options {
-        ignore: vec![kind],
-        ..options.clone()
-    };
+    let ignored = Options { ignore: vec![kind], ..options.clone() };
     expect(broken, &ignored, &[]);
 }
 
@@ -36,11 +28,7 @@ fn pair(kind: Kind, broken: &str, clean: &str) {
 #[test]
 fn lost_write() {
     let stored = "send q=0/0 p=1 s=1 at=1..2 ok@0; scan q=0/0 at=9 0=1.1";
-    pair(
-        Kind::LostWrite,
-        "send q=0/0 p=1 s=1 at=1..2 ok@0; scan q=0/0 at=9",
-        stored,
-    );
+    pair(Kind::LostWrite, "send q=0/0 p=1 s=1 at=1..2 ok@0; scan q=0/0 at=9", stored);
     // What outlives which crash.
     for (level, crash, lost) in [
         ("memory", "", true),
@@ -56,11 +44,7 @@ fn lost_write() {
     ] {
         let text =
             format!("send q=0/0 p=1 s=1 at=2..4 level={level} ok@0; {crash}; scan q=0/0 at=9");
-        expect(
-            &text,
-            &Options::default(),
-            if lost { &[Kind::LostWrite] } else { &[] },
-        );
+        expect(&text, &Options::default(), if lost { &[Kind::LostWrite] } else { &[] });
     }
 }
 
@@ -69,11 +53,7 @@ fn lost_write_is_excused_by_what_can_have_caused_it() {
     let sends = "send q=0/0 p=1 s=1 level=memory at=1..2 ok@2; send q=0/0 p=2 s=1 at=1..3 ok@3;
         send q=0/0 p=3 s=1 at=1..4 ok@0; send q=0/0 p=4 s=1 at=1..5 ok@1; crash at=6 process;
         scan q=0/0 at=9 0=3.1 1=4.1 3=2.1";
-    expect(
-        sends,
-        &Options::default(),
-        &[Kind::LostWrite, Kind::OffsetGap],
-    );
+    expect(sends, &Options::default(), &[Kind::LostWrite, Kind::OffsetGap]);
     // A delivery from a wrong offset proves nothing about others.
     let wrong = "send q=0/0 p=1 s=1 level=memory at=1..4 ok@1; send q=0/0 p=2 s=1 at=1..4 ok@0;
         poll q=0/0 at=3..4 5=2.1; crash at=6 process; scan q=0/0 at=9 0=2.1";
@@ -83,24 +63,15 @@ fn lost_write_is_excused_by_what_can_have_caused_it() {
         ("send q=0/0 p=2 s=1 at=3..4 ok@1", true),
         ("send q=0/0 p=2 s=1 at=3..5 ok@1", false),
         ("send q=0/0 p=2 s=1 at=3..4 level=written ok@1", false),
-        (
-            "send q=0/0 p=2 s=1 at=3.. unknown; poll q=0/0 at=3..4 1=2.1",
-            true,
-        ),
-        (
-            "send q=0/0 p=2 s=1 at=3.. unknown; poll q=0/0 at=3..5 1=2.1",
-            false,
-        ),
+        ("send q=0/0 p=2 s=1 at=3.. unknown; poll q=0/0 at=3..4 1=2.1", true),
+        ("send q=0/0 p=2 s=1 at=3.. unknown; poll q=0/0 at=3..5 1=2.1", false),
         ("send q=0/0 p=2 s=1 at=3..4 ok@1; crash at=2 process", false),
     ] {
         let text = format!(
             "send q=0/0 p=1 s=1 at=1..2 level=memory ok@0; {behind}; crash at=5 process;
             scan q=0/0 at=9 from=0 1=2.1"
         );
-        let options = Options {
-            ignore: vec![Kind::OffsetGap],
-            ..Options::default()
-        };
+        let options = Options { ignore: vec![Kind::OffsetGap], ..Options::default() };
         expect(&text, &options, if lost { &[Kind::LostWrite] } else { &[] });
     }
     let removed = "send q=0/0 p=1 s=1 at=1..2 ok@0; send q=0/0 p=1 s=2 at=3..4 ok@1;";
@@ -115,17 +86,9 @@ fn lost_write_is_excused_by_what_can_have_caused_it() {
 
 #[test]
 fn unseen() {
-    let options = Options {
-        expect_all_delivered: true,
-        ..Options::default()
-    };
+    let options = Options { expect_all_delivered: true, ..Options::default() };
     let send = "send q=0/0 p=1 s=1 at=1..2 ok@0";
-    pair_with(
-        &options,
-        Kind::Unseen,
-        send,
-        &format!("{send}; poll q=0/0 g=1 at=3..4 0=1.1"),
-    );
+    pair_with(&options, Kind::Unseen, send, &format!("{send}; poll q=0/0 g=1 at=3..4 0=1.1"));
     expect(send, &Options::default(), &[]);
 }
 
@@ -191,11 +154,7 @@ fn aborted_read() {
 fn phantom() {
     let send = "send q=0/0 p=1 s=1 at=3..4 ok@0; scan q=0/0 at=9 0=1.1";
     pair(Kind::Phantom, "scan q=0/0 at=9 0=1.1", send);
-    pair(
-        Kind::Phantom,
-        "send q=0/0 p=1 s=2 at=1.. unknown; poll q=0/0 at=3..4 0=1.1",
-        send,
-    );
+    pair(Kind::Phantom, "send q=0/0 p=1 s=2 at=1.. unknown; poll q=0/0 at=3..4 0=1.1", send);
     pair(
         Kind::Phantom,
         "send q=0/1 p=1 s=1 at=1..2 unknown; scan q=0/0 at=9 0=1.1",
@@ -212,11 +171,7 @@ fn phantom() {
 fn corrupt() {
     for seen in ["scan q=0/0 at=9 0=1.1:", "poll q=0/0 at=3..4 0=1.1:"] {
         let send = "send q=0/0 p=1 s=1 h=ab at=1..2 ok@0";
-        pair(
-            Kind::Corrupt,
-            &format!("{send}; {seen}ac"),
-            &format!("{send}; {seen}ab"),
-        );
+        pair(Kind::Corrupt, &format!("{send}; {seen}ac"), &format!("{send}; {seen}ab"));
     }
 }
 
@@ -237,21 +192,9 @@ fn precommitted_read() {
 fn offset_gap() {
     let sends = "send q=0/0 p=1 s=1 at=1..9 unknown; send q=0/0 p=2 s=1 at=1..9 unknown";
     let clean = format!("{sends}; scan q=0/0 at=9 0=1.1; scan q=0/0 at=10 1=2.1");
-    pair(
-        Kind::OffsetGap,
-        &format!("{sends}; scan q=0/0 at=9 0=1.1 2=2.1"),
-        &clean,
-    );
-    pair(
-        Kind::OffsetGap,
-        &format!("{sends}; scan q=0/0 at=9 1=1.1 2=2.1"),
-        &clean,
-    );
-    pair(
-        Kind::OffsetGap,
-        &format!("{sends}; scan q=0/0 at=9 1=1.1 0=2.1"),
-        &clean,
-    );
+    pair(Kind::OffsetGap, &format!("{sends}; scan q=0/0 at=9 0=1.1 2=2.1"), &clean);
+    pair(Kind::OffsetGap, &format!("{sends}; scan q=0/0 at=9 1=1.1 2=2.1"), &clean);
+    pair(Kind::OffsetGap, &format!("{sends}; scan q=0/0 at=9 1=1.1 0=2.1"), &clean);
     pair(
         Kind::OffsetGap,
         &format!("{sends}; scan q=0/0 at=9 0=1.1; scan q=0/0 at=9 2=2.1"),
@@ -287,11 +230,7 @@ fn order_group() {
     );
     let three = "send q=0/0 p=1 s=3 o=7 at=1..4 unknown; scan q=0/0 at=9 0=1.2 1=1.3 2=1.1";
     let verdict = check(&history(&format!("{sends}; {three}")), &Options::default());
-    assert_eq!(
-        (verdict.count(Kind::OrderGroup), verdict.total()),
-        (2, 2),
-        "{verdict}"
-    );
+    assert_eq!((verdict.count(Kind::OrderGroup), verdict.total()), (2, 2), "{verdict}");
 }
 
 #[test]
@@ -320,11 +259,7 @@ const THREE: &str = "send q=0/0 p=1 s=1 at=1..2 ok@0; send q=0/0 p=1 s=2 at=3..4
 fn nonmonotonic_poll() {
     let with = |polls: &str| format!("{THREE}; {polls}");
     let clean = with("poll q=0/0 at=10..11 0=1.1 1=1.2; poll q=0/0 at=12..13 2=1.3");
-    pair(
-        Kind::NonmonotonicPoll,
-        &with("poll q=0/0 at=10..11 1=1.2 0=1.1 2=1.3"),
-        &clean,
-    );
+    pair(Kind::NonmonotonicPoll, &with("poll q=0/0 at=10..11 1=1.2 0=1.1 2=1.3"), &clean);
     pair(
         Kind::NonmonotonicPoll,
         &with("poll q=0/0 at=12..13 0=1.1 1=1.2; poll q=0/0 at=10..11 2=1.3"),
@@ -341,11 +276,7 @@ fn nonmonotonic_poll() {
         "reset q=0/0 g=1 at=11; poll q=0/0 c=1 g=1 at=12..13 0=1.1",
     ] {
         let second = second.replace("::2", ":0:2");
-        expect(
-            &with(&format!("{first}; {second}")),
-            &Options::default(),
-            &[],
-        );
+        expect(&with(&format!("{first}; {second}")), &Options::default(), &[]);
     }
     // Messages of one order group keep their order across consumers, of two groups need not.
     let grouped = |second: u64| {
@@ -385,50 +316,27 @@ fn nonmonotonic_attempt() {
     };
     let kind = Kind::NonmonotonicAttempt;
     pair(kind, &twice(2, 1, "6..7", ""), &twice(1, 2, "6..7", ""));
-    pair(
-        kind,
-        &twice(1, 1, "4..7", ""),
-        &twice(1, 1, "7..8", "crash at=6 process"),
-    );
-    pair(
-        kind,
-        &twice(1, 1, "6..7", ""),
-        &twice(1, 1, "7..8", "reset q=0/0 at=6"),
-    );
+    pair(kind, &twice(1, 1, "4..7", ""), &twice(1, 1, "7..8", "crash at=6 process"));
+    pair(kind, &twice(1, 1, "6..7", ""), &twice(1, 1, "7..8", "reset q=0/0 at=6"));
     pair(kind, &twice(2, 1, "6..7", ""), &twice(2, 1, "5..7", ""));
     pair(
         kind,
         &twice(1, 1, "7..8", "crash at=9 process"),
         &twice(1, 1, "5..8", "crash at=5 power"),
     );
-    for crash in [
-        "crash at=3 process",
-        "crash at=5 power",
-        "crash at=6 power",
-        "crash at=7 power",
-    ] {
+    for crash in ["crash at=3 process", "crash at=5 power", "crash at=6 power", "crash at=7 power"]
+    {
         expect(&twice(1, 1, "6..7", crash), &Options::default(), &[]);
     }
-    let durable = Options {
-        attempts_survive_crashes: true,
-        ..Options::default()
-    };
+    let durable = Options { attempts_survive_crashes: true, ..Options::default() };
     expect(&twice(1, 1, "7..8", "crash at=6 power"), &durable, &[kind]);
 }
 
 #[test]
 fn attempts_exceeded() {
-    let options = Options {
-        attempts_max: Some(2),
-        ..Options::default()
-    };
+    let options = Options { attempts_max: Some(2), ..Options::default() };
     let send = "send q=0/0 p=1 s=1 at=1..2 ok@0; poll q=0/0 at=3..4 0=1.1:0:";
-    pair_with(
-        &options,
-        Kind::AttemptsExceeded,
-        &format!("{send}3"),
-        &format!("{send}2"),
-    );
+    pair_with(&options, Kind::AttemptsExceeded, &format!("{send}3"), &format!("{send}2"));
     expect(&format!("{send}0"), &options, &[Kind::AttemptsExceeded]);
 }
 
@@ -441,26 +349,10 @@ fn acked_redelivered() {
         )
     };
     let kind = Kind::AckedRedelivered;
-    pair(
-        kind,
-        &text("ack 0..1 ok", "", "7..8"),
-        &text("ack 0..1 ok", "", "6..8"),
-    );
-    pair(
-        kind,
-        &text("reject 0..1 ok", "", "7..8"),
-        &text("nack 0..1 ok", "", "7..8"),
-    );
-    pair(
-        kind,
-        &text("ack 0..1 ok", "", "7..8"),
-        &text("ack 0..1 unknown", "", "7..8"),
-    );
-    pair(
-        kind,
-        &text("ack 0..1 ok", "", "7..8"),
-        &text("ack 1..2 ok", "", "7..8"),
-    );
+    pair(kind, &text("ack 0..1 ok", "", "7..8"), &text("ack 0..1 ok", "", "6..8"));
+    pair(kind, &text("reject 0..1 ok", "", "7..8"), &text("nack 0..1 ok", "", "7..8"));
+    pair(kind, &text("ack 0..1 ok", "", "7..8"), &text("ack 0..1 unknown", "", "7..8"));
+    pair(kind, &text("ack 0..1 ok", "", "7..8"), &text("ack 1..2 ok", "", "7..8"));
     for (level, crash, excused) in [
         ("memory", "crash at=7 process", true),
         ("memory", "crash at=5 process", true),
@@ -475,21 +367,14 @@ fn acked_redelivered() {
         ("synced", "reset q=0/0 g=2 at=7", false),
     ] {
         let text = text(&format!("level={level} ack 0..1 ok"), crash, "8..10");
-        let expected: &[Kind] = if excused {
-            &[]
-        } else {
-            &[Kind::AckedRedelivered]
-        };
+        let expected: &[Kind] = if excused { &[] } else { &[Kind::AckedRedelivered] };
         expect(&text, &Options::default(), expected);
     }
 }
 
 #[test]
 fn not_delivered() {
-    let options = Options {
-        expect_all_delivered: true,
-        ..Options::default()
-    };
+    let options = Options { expect_all_delivered: true, ..Options::default() };
     let with = |polls: &str| format!("{THREE}; {polls}");
     for clean in [
         "poll q=0/0 at=10..11 0=1.1 1=1.2 2=1.3",
@@ -503,20 +388,13 @@ fn not_delivered() {
     // A group reads every queue of a topic that it polled.
     let other = "poll q=0/1 at=10..11; scan q=0/1 at=99";
     expect(&with(other), &options, &[Kind::NotDelivered]);
-    expect(
-        &with("poll q=0/0 at=10..11"),
-        &options,
-        &[Kind::NotDelivered],
-    );
+    expect(&with("poll q=0/0 at=10..11"), &options, &[Kind::NotDelivered]);
     expect(&with("poll q=0/0 at=10..11"), &Options::default(), &[]);
 }
 
 #[test]
 fn unacked_lost() {
-    let options = Options {
-        expect_all_settled: true,
-        ..Options::default()
-    };
+    let options = Options { expect_all_settled: true, ..Options::default() };
     let with =
         |rest: &str| format!("send q=0/0 p=1 s=1 at=1..2 ok@0; poll q=0/0 at=3..4 0=1.1; {rest}");
     for clean in [
@@ -526,24 +404,11 @@ fn unacked_lost() {
         "skip q=0/0 0..1",
     ] {
         let kind = Kind::UnackedLost;
-        pair_with(
-            &options,
-            kind,
-            &with("settle q=0/0 at=5..6 nack 0..1 ok"),
-            &with(clean),
-        );
+        pair_with(&options, kind, &with("settle q=0/0 at=5..6 nack 0..1 ok"), &with(clean));
         pair_with(&options, kind, &with(""), &with(clean));
-        pair_with(
-            &options,
-            kind,
-            &with("settle q=0/0 at=5..6 ack 0..1 refused"),
-            &with(clean),
-        );
+        pair_with(&options, kind, &with("settle q=0/0 at=5..6 ack 0..1 refused"), &with(clean));
     }
-    let exhausted = Options {
-        attempts_max: Some(1),
-        ..options
-    };
+    let exhausted = Options { attempts_max: Some(1), ..options };
     expect(&with(""), &exhausted, &[]);
 }
 
@@ -573,49 +438,19 @@ fn dead_letters() {
     let clean = text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2");
     let lost = Kind::DeadLetterLost;
     pair(lost, &text("reject 1..2 ok", "scan q=5/0 at=99"), &clean);
+    pair(lost, &text("reject 1..3 ok", "scan q=5/0 at=99 0=1.2"), &clean);
+    pair(lost, &text("reject 1..2 ok", "scan q=5/0 at=99"), &text("reject 1..2 ok", ""));
     pair(
         lost,
-        &text("reject 1..3 ok", "scan q=5/0 at=99 0=1.2"),
-        &clean,
+        &text("level=written reject 1..2 ok", "crash at=14 process; scan q=5/0 at=99"),
+        &text("level=written reject 1..2 ok", "crash at=14 power; scan q=5/0 at=99"),
     );
-    pair(
-        lost,
-        &text("reject 1..2 ok", "scan q=5/0 at=99"),
-        &text("reject 1..2 ok", ""),
-    );
-    pair(
-        lost,
-        &text(
-            "level=written reject 1..2 ok",
-            "crash at=14 process; scan q=5/0 at=99",
-        ),
-        &text(
-            "level=written reject 1..2 ok",
-            "crash at=14 power; scan q=5/0 at=99",
-        ),
-    );
-    pair(
-        Kind::Duplicate,
-        &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2 1=1.2"),
-        &clean,
-    );
-    pair(
-        Kind::Phantom,
-        &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2 1=7.7"),
-        &clean,
-    );
+    pair(Kind::Duplicate, &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2 1=1.2"), &clean);
+    pair(Kind::Phantom, &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2 1=7.7"), &clean);
     let foreign = "send q=6/0 p=6 s=1 at=1..2 unknown; scan q=5/0 at=99 0=1.2 1=6.1";
     pair(Kind::Phantom, &text("reject 1..2 ok", foreign), &clean);
-    pair(
-        Kind::Corrupt,
-        &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2:1"),
-        &clean,
-    );
-    pair(
-        Kind::OffsetGap,
-        &text("reject 1..2 ok", "scan q=5/0 at=99 1=1.2"),
-        &clean,
-    );
+    pair(Kind::Corrupt, &text("reject 1..2 ok", "scan q=5/0 at=99 0=1.2:1"), &clean);
+    pair(Kind::OffsetGap, &text("reject 1..2 ok", "scan q=5/0 at=99 1=1.2"), &clean);
     // Its readers get copies: other offsets than the original's.
     let read = "scan q=5/0 at=99 0=1.2; poll q=5/0 g=2 at=20..21 0=1.2";
     expect(&text("reject 1..2 ok", read), &Options::default(), &[]);
@@ -660,19 +495,9 @@ fn every_anomaly_is_counted_and_a_few_are_kept() {
     for seq in 0..50 {
         text += &format!("send q=0/0 p=1 s={seq} at=1..2 ok;");
     }
-    let options = Options {
-        examples_max: 3,
-        ..Options::default()
-    };
+    let options = Options { examples_max: 3, ..Options::default() };
     let verdict = check(&history(&format!("{text} scan q=0/0 at=9 0=8.8")), &options);
-    assert_eq!(
-        (verdict.count(Kind::LostWrite), verdict.count(Kind::Phantom)),
-        (50, 1)
-    );
-    let kept: Vec<&str> = verdict
-        .anomalies
-        .iter()
-        .map(|anomaly| anomaly.kind.name())
-        .collect();
+    assert_eq!((verdict.count(Kind::LostWrite), verdict.count(Kind::Phantom)), (50, 1));
+    let kept: Vec<&str> = verdict.anomalies.iter().map(|anomaly| anomaly.kind.name()).collect();
     assert_eq!(kept, ["lost-write", "phantom", "lost-write", "lost-write"]);
 }

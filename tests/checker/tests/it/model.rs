@@ -35,11 +35,8 @@ pub(crate) enum Bug {
 }
 
 /// The queues, each with its tenant; the second tenant has the topic 1.
-const QUEUES: [Queue; 3] = [
-    Queue { topic: 0, index: 0 },
-    Queue { topic: 0, index: 1 },
-    Queue { topic: 1, index: 0 },
-];
+const QUEUES: [Queue; 3] =
+    [Queue { topic: 0, index: 0 }, Queue { topic: 0, index: 1 }, Queue { topic: 1, index: 0 }];
 
 /// Group, and the queue it reads.
 const SUBSCRIPTIONS: [(u64, usize); 5] = [(1, 0), (1, 1), (2, 0), (2, 1), (3, 2)];
@@ -62,10 +59,7 @@ pub(crate) fn actions(seed: u64, count: usize) -> Vec<u64> {
 
 /// Runs the steps, then drains, settles and scans everything.
 pub(crate) fn run(actions: &[u64], bug: Option<Bug>) -> History {
-    let mut model = Model {
-        bug,
-        ..Model::default()
-    };
+    let mut model = Model { bug, ..Model::default() };
     for bits in actions {
         model.step(Bits(*bits));
     }
@@ -149,11 +143,7 @@ impl Model {
         self.now += 10;
         match bits.below(40) {
             0..18 => self.send(&mut bits),
-            18..26 => self.poll(
-                bits.below(5) as usize,
-                bits.below(4) as usize + 1,
-                &mut bits,
-            ),
+            18..26 => self.poll(bits.below(5) as usize, bits.below(4) as usize + 1, &mut bits),
             26..34 => self.settle(bits.below(5) as usize, &mut bits),
             34 | 35 => self.sync(),
             36 => self.expire(bits.below(5) as usize),
@@ -166,31 +156,19 @@ impl Model {
 
     /// An interval around now, as a client records it.
     fn interval(&self, bits: &mut Bits) -> (Time, Time) {
-        (
-            self.now.saturating_sub(bits.below(30)),
-            self.now + bits.below(30),
-        )
+        (self.now.saturating_sub(bits.below(30)), self.now + bits.below(30))
     }
 
     fn send(&mut self, bits: &mut Bits) {
         let producer = bits.below(4);
-        let queue = if producer == 3 {
-            2
-        } else {
-            bits.below(2) as usize
-        };
+        let queue = if producer == 3 { 2 } else { bits.below(2) as usize };
         self.seqs[producer as usize] += 1 + bits.below(2);
         let seq = self.seqs[producer as usize];
         let (invoked, completed) = self.interval(bits);
         let due = (bits.below(8) == 0).then(|| self.now + bits.below(300));
         let hash = producer * 1000 + seq;
         let (level, fate) = (bits.level(), bits.below(10));
-        let message = Stored {
-            offset: 0,
-            producer,
-            seq,
-            hash,
-        };
+        let message = Stored { offset: 0, producer, seq, hash };
         let applied = fate < 8 || (fate == 9 && self.has(Bug::RefusedIsAppended));
         let mut offset = None;
         if let Some(due) = due.filter(|_| applied) {
@@ -224,10 +202,8 @@ impl Model {
             (Some(Bug::AckBeforeWrite), AckLevel::Written) => AckLevel::Memory,
             _ => level,
         };
-        let (overtakes, wrong) = (
-            self.has(Bug::OvertakesInQueue),
-            self.has(Bug::WrongOffsetAnswered),
-        );
+        let (overtakes, wrong) =
+            (self.has(Bug::OvertakesInQueue), self.has(Bug::WrongOffsetAnswered));
         let twice = self.has(Bug::RetryAppendsTwice) && fate == 7;
         let log = &mut self.logs[queue];
         let mut offset = log.append(message, real);
@@ -248,11 +224,7 @@ impl Model {
         let uncommitted = self.has(Bug::DeliverUncommitted);
         let uncounted = self.has(Bug::AttemptNotCounted);
         let log = &self.logs[if foreign { 0 } else { queue }];
-        let end = if uncommitted {
-            log.messages.len()
-        } else {
-            log.synced
-        } as u64;
+        let end = if uncommitted { log.messages.len() } else { log.synced } as u64;
         let reading = &mut self.readings[at];
         let mut offsets: Vec<u64> = reading.retry.iter().copied().take(max).collect();
         while offsets.len() < max && reading.cursor < end {
@@ -273,19 +245,8 @@ impl Model {
             reading.leased.insert(offset);
             let attempt = reading.attempts.entry(offset).or_insert(0);
             *attempt = if uncounted { 1 } else { *attempt + 1 };
-            let Stored {
-                producer,
-                seq,
-                hash,
-                ..
-            } = *message;
-            deliveries.push(Delivery {
-                offset,
-                producer,
-                seq,
-                hash,
-                attempt: *attempt,
-            });
+            let Stored { producer, seq, hash, .. } = *message;
+            deliveries.push(Delivery { offset, producer, seq, hash, attempt: *attempt });
         }
         if self.has(Bug::BatchReversed) {
             deliveries.reverse();
@@ -362,15 +323,12 @@ impl Model {
             && verdict == SettleVerdict::Reject
             && group == 1
         {
-            self.dead
-                .extend(std::iter::repeat_n((*message, level), copies));
+            self.dead.extend(std::iter::repeat_n((*message, level), copies));
         }
     }
 
     fn sync(&mut self) {
-        self.logs
-            .iter_mut()
-            .for_each(|log| log.sync(AckLevel::Synced));
+        self.logs.iter_mut().for_each(|log| log.sync(AckLevel::Synced));
     }
 
     fn expire(&mut self, at: usize) {
@@ -385,10 +343,8 @@ impl Model {
     fn release(&mut self) {
         let early = if self.has(Bug::DelayIgnored) { 200 } else { 0 };
         let now = self.now;
-        let (due, later): (Vec<_>, Vec<_>) = self
-            .delayed
-            .drain(..)
-            .partition(|(due, ..)| *due <= now + early);
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.delayed.drain(..).partition(|(due, ..)| *due <= now + early);
         self.delayed = later;
         for (_, queue, message, _) in due {
             self.logs[queue].append(message, AckLevel::Synced);
@@ -396,19 +352,10 @@ impl Model {
     }
 
     fn crash(&mut self, bits: &mut Bits) {
-        let kind = if bits.below(2) == 0 {
-            CrashKind::Process
-        } else {
-            CrashKind::Power
-        };
-        self.history
-            .push(Event::Crash(Crash { at: self.now, kind }));
+        let kind = if bits.below(2) == 0 { CrashKind::Process } else { CrashKind::Power };
+        self.history.push(Event::Crash(Crash { at: self.now, kind }));
         for log in &mut self.logs {
-            let kept = if kind == CrashKind::Process {
-                log.written
-            } else {
-                log.synced
-            };
+            let kept = if kind == CrashKind::Process { log.written } else { log.synced };
             log.messages.truncate(kept);
             match self.bug {
                 Some(Bug::RecoveryDropsLast) => drop(log.messages.pop()),
@@ -426,10 +373,7 @@ impl Model {
         for reading in &mut self.readings {
             let mut done = std::mem::take(&mut reading.done);
             done.retain(|_, level| level.survives(kind) && !forgotten);
-            *reading = Reading {
-                done,
-                ..Reading::default()
-            };
+            *reading = Reading { done, ..Reading::default() };
         }
     }
 
@@ -438,41 +382,24 @@ impl Model {
         let (from, end) = (self.readings[at].cursor, self.logs[queue].synced as u64);
         let to = (from + count).min(end).max(from);
         let reading = &mut self.readings[at];
-        reading
-            .done
-            .extend((from..to).map(|offset| (offset, AckLevel::Synced)));
+        reading.done.extend((from..to).map(|offset| (offset, AckLevel::Synced)));
         reading.cursor = to;
-        self.history.push(Event::Skip(Skip {
-            group,
-            queue: QUEUES[queue],
-            from,
-            to,
-        }));
+        self.history.push(Event::Skip(Skip { group, queue: QUEUES[queue], from, to }));
     }
 
     fn reset(&mut self, at: usize, bits: &mut Bits) {
         if bits.below(3) == 0 {
             let (group, queue) = SUBSCRIPTIONS[at];
             // Rejected messages stay rejected: their copy exists.
-            let dead: BTreeSet<(u64, u64)> = self
-                .dead
-                .iter()
-                .map(|(dead, _)| (dead.producer, dead.seq))
-                .collect();
+            let dead: BTreeSet<(u64, u64)> =
+                self.dead.iter().map(|(dead, _)| (dead.producer, dead.seq)).collect();
             let mut done = std::mem::take(&mut self.readings[at].done);
             done.retain(|offset, _| {
                 let message = self.logs[queue].messages.get(*offset as usize);
                 message.is_some_and(|message| dead.contains(&(message.producer, message.seq)))
             });
-            self.readings[at] = Reading {
-                done,
-                ..Reading::default()
-            };
-            let reset = Reset {
-                group,
-                queue: QUEUES[queue],
-                at: self.now,
-            };
+            self.readings[at] = Reading { done, ..Reading::default() };
+            let reset = Reset { group, queue: QUEUES[queue], at: self.now };
             self.history.push(Event::Reset(reset));
         }
     }
@@ -512,31 +439,15 @@ impl Model {
         for (queue, log) in QUEUES.into_iter().zip(&self.logs) {
             let (first, second) = log.messages.split_at(log.messages.len() / 2);
             for messages in [first.to_vec(), second.to_vec()] {
-                self.history.push(Event::Scan(Scan {
-                    queue,
-                    at,
-                    start: 0,
-                    messages,
-                }));
+                self.history.push(Event::Scan(Scan { queue, at, start: 0, messages }));
             }
         }
         for source in 0..1 {
-            let dead = DeadLetter {
-                group: 1,
-                source,
-                topic: DEAD.topic,
-            };
+            let dead = DeadLetter { group: 1, source, topic: DEAD.topic };
             self.history.push(Event::DeadLetter(dead));
         }
         let mut messages: Vec<Stored> = self.dead.iter().map(|(message, _)| *message).collect();
-        (0..)
-            .zip(&mut messages)
-            .for_each(|(offset, message)| message.offset = offset);
-        self.history.push(Event::Scan(Scan {
-            queue: DEAD,
-            at,
-            start: 0,
-            messages,
-        }));
+        (0..).zip(&mut messages).for_each(|(offset, message)| message.offset = offset);
+        self.history.push(Event::Scan(Scan { queue: DEAD, at, start: 0, messages }));
     }
 }

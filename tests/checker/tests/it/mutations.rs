@@ -56,11 +56,7 @@ const QUEUE: Queue = Queue { topic: 0, index: 0 };
 
 /// The second part of the scan of the first queue.
 fn scan(history: &mut History) -> Option<&mut Scan> {
-    history
-        .scans
-        .iter_mut()
-        .filter(|scan| scan.queue == QUEUE)
-        .nth(1)
+    history.scans.iter_mut().filter(|scan| scan.queue == QUEUE).nth(1)
 }
 
 /// Exchanges the contents of two stored messages, by place in the second part of the scan.
@@ -120,11 +116,7 @@ fn damage_delivered(history: &mut History) -> Option<()> {
 }
 
 fn delivered(history: &mut History) -> Option<&mut yard_checker::Delivery> {
-    history
-        .polls
-        .iter_mut()
-        .flat_map(|poll| &mut poll.deliveries)
-        .nth(7)
+    history.polls.iter_mut().flat_map(|poll| &mut poll.deliveries).nth(7)
 }
 
 fn move_delivered(history: &mut History) -> Option<()> {
@@ -133,10 +125,7 @@ fn move_delivered(history: &mut History) -> Option<()> {
 }
 
 fn lower_attempts(history: &mut History) -> Option<()> {
-    let deliveries = history
-        .polls
-        .iter_mut()
-        .flat_map(|poll| &mut poll.deliveries);
+    let deliveries = history.polls.iter_mut().flat_map(|poll| &mut poll.deliveries);
     deliveries.for_each(|delivery| delivery.attempt = 1);
     Some(())
 }
@@ -153,9 +142,7 @@ fn refuse_stored(history: &mut History) -> Option<()> {
 
 fn forget_send(history: &mut History) -> Option<()> {
     let stored = *scan(history)?.messages.first()?;
-    history
-        .sends
-        .retain(|send| (send.producer, send.seq) != (stored.producer, stored.seq));
+    history.sends.retain(|send| (send.producer, send.seq) != (stored.producer, stored.seq));
     Some(())
 }
 
@@ -170,28 +157,18 @@ fn send_after_delivery(history: &mut History) -> Option<()> {
 }
 
 fn answer_other_offset(history: &mut History) -> Option<()> {
-    let found = history
-        .sends
-        .iter_mut()
-        .rev()
-        .find_map(|send| match &mut send.outcome {
-            Outcome::Ok {
-                offset: Some(offset),
-            } => Some(offset),
-            _ => None,
-        });
+    let found = history.sends.iter_mut().rev().find_map(|send| match &mut send.outcome {
+        Outcome::Ok { offset: Some(offset) } => Some(offset),
+        _ => None,
+    });
     *found? += 1;
     Some(())
 }
 
 fn never_deliver(history: &mut History) -> Option<()> {
     let last = scan(history)?.messages.last()?.offset;
-    history
-        .skips
-        .retain(|skip| !(skip.from..skip.to).contains(&last));
-    history
-        .settles
-        .retain(|settle| settle.queue != QUEUE || settle.to <= last);
+    history.skips.retain(|skip| !(skip.from..skip.to).contains(&last));
+    history.settles.retain(|settle| settle.queue != QUEUE || settle.to <= last);
     for poll in history.polls.iter_mut().filter(|poll| poll.queue == QUEUE) {
         poll.deliveries.retain(|delivery| delivery.offset != last);
     }
@@ -200,9 +177,7 @@ fn never_deliver(history: &mut History) -> Option<()> {
 
 fn skip_one(history: &mut History) -> Option<()> {
     let middle = scan(history)?.messages.first()?.offset;
-    history
-        .skips
-        .retain(|skip| !(skip.from..skip.to).contains(&middle));
+    history.skips.retain(|skip| !(skip.from..skip.to).contains(&middle));
     for poll in history.polls.iter_mut().filter(|poll| poll.queue == QUEUE) {
         poll.deliveries.retain(|delivery| delivery.offset != middle);
     }
@@ -210,23 +185,14 @@ fn skip_one(history: &mut History) -> Option<()> {
 }
 
 fn never_settle(history: &mut History) -> Option<()> {
-    history
-        .settles
-        .retain(|settle| settle.verdict == SettleVerdict::Nack);
+    history.settles.retain(|settle| settle.verdict == SettleVerdict::Nack);
     Some(())
 }
 
 fn deliver_again(history: &mut History) -> Option<()> {
-    let mut again = history
-        .polls
-        .iter()
-        .rfind(|poll| !poll.deliveries.is_empty())?
-        .clone();
+    let mut again = history.polls.iter().rfind(|poll| !poll.deliveries.is_empty())?.clone();
     (again.invoked, again.completed) = (u64::MAX / 2, u64::MAX / 2);
-    again
-        .deliveries
-        .iter_mut()
-        .for_each(|delivery| delivery.attempt += 1);
+    again.deliveries.iter_mut().for_each(|delivery| delivery.attempt += 1);
     history.polls.push(again);
     Some(())
 }
@@ -237,20 +203,14 @@ fn reverse_polls(history: &mut History) -> Option<()> {
     history.crashes.clear();
     history.resets.clear();
     for poll in &mut history.polls {
-        (poll.invoked, poll.completed) = (
-            last.saturating_sub(poll.completed),
-            last.saturating_sub(poll.invoked),
-        );
+        (poll.invoked, poll.completed) =
+            (last.saturating_sub(poll.completed), last.saturating_sub(poll.invoked));
     }
     Some(())
 }
 
 fn poll_as_other_tenant(history: &mut History) -> Option<()> {
-    history
-        .polls
-        .iter_mut()
-        .find(|poll| !poll.deliveries.is_empty())?
-        .tenant += 1;
+    history.polls.iter_mut().find(|poll| !poll.deliveries.is_empty())?.tenant += 1;
     Some(())
 }
 
@@ -260,21 +220,12 @@ fn forget_crashes(history: &mut History) -> Option<()> {
 }
 
 fn delay_more(history: &mut History) -> Option<()> {
-    history
-        .sends
-        .iter_mut()
-        .filter_map(|send| send.due.as_mut())
-        .for_each(|due| *due += 9000);
+    history.sends.iter_mut().filter_map(|send| send.due.as_mut()).for_each(|due| *due += 9000);
     Some(())
 }
 
 fn drop_dead_letter(history: &mut History) -> Option<()> {
-    history
-        .scans
-        .iter_mut()
-        .find(|scan| scan.queue.topic == 9)?
-        .messages
-        .clear();
+    history.scans.iter_mut().find(|scan| scan.queue.topic == 9)?.messages.clear();
     Some(())
 }
 
@@ -292,8 +243,7 @@ fn store_in_other_queue(history: &mut History) -> Option<()> {
     let other = Queue { index: 1, ..QUEUE };
     let last = history.scans.iter_mut().rfind(|scan| scan.queue == other)?;
     let offset = last.messages.last()?.offset + 1;
-    last.messages
-        .push(yard_checker::Stored { offset, ..stored });
+    last.messages.push(yard_checker::Stored { offset, ..stored });
     Some(())
 }
 
@@ -309,93 +259,33 @@ type Damage = fn(&mut History) -> Option<()>;
 const DAMAGES: [(&str, Damage, Kind); 30] = [
     ("drop the last stored", drop_last, Kind::LostWrite),
     ("drop a stored one", drop_middle, Kind::OffsetGap),
-    (
-        "drop and renumber",
-        drop_middle_and_renumber,
-        Kind::InconsistentOffsets,
-    ),
+    ("drop and renumber", drop_middle_and_renumber, Kind::InconsistentOffsets),
     ("store twice", duplicate_stored, Kind::Duplicate),
     ("damage a stored body", damage_stored, Kind::Corrupt),
     ("damage a delivered body", damage_delivered, Kind::Corrupt),
-    (
-        "deliver from another offset",
-        move_delivered,
-        Kind::InconsistentOffsets,
-    ),
-    (
-        "lower the attempts",
-        lower_attempts,
-        Kind::NonmonotonicAttempt,
-    ),
+    ("deliver from another offset", move_delivered, Kind::InconsistentOffsets),
+    ("lower the attempts", lower_attempts, Kind::NonmonotonicAttempt),
     ("refuse what is stored", refuse_stored, Kind::AbortedRead),
     ("forget a send", forget_send, Kind::Phantom),
-    (
-        "send after the delivery",
-        send_after_delivery,
-        Kind::Phantom,
-    ),
-    (
-        "answer another offset",
-        answer_other_offset,
-        Kind::InconsistentOffsets,
-    ),
+    ("send after the delivery", send_after_delivery, Kind::Phantom),
+    ("answer another offset", answer_other_offset, Kind::InconsistentOffsets),
     ("never deliver the last", never_deliver, Kind::NotDelivered),
     ("never deliver one", skip_one, Kind::PollSkip),
     ("never settle", never_settle, Kind::UnackedLost),
-    (
-        "deliver what is settled",
-        deliver_again,
-        Kind::AckedRedelivered,
-    ),
+    ("deliver what is settled", deliver_again, Kind::AckedRedelivered),
     ("poll backwards", reverse_polls, Kind::NonmonotonicPoll),
     ("poll before the send", reverse_polls, Kind::Phantom),
-    (
-        "poll as another tenant",
-        poll_as_other_tenant,
-        Kind::TenantLeak,
-    ),
+    ("poll as another tenant", poll_as_other_tenant, Kind::TenantLeak),
     ("forget the crashes: loss", forget_crashes, Kind::LostWrite),
-    (
-        "forget the crashes: acks",
-        forget_crashes,
-        Kind::AckedRedelivered,
-    ),
-    (
-        "forget the crashes: attempts",
-        forget_crashes,
-        Kind::NonmonotonicAttempt,
-    ),
+    ("forget the crashes: acks", forget_crashes, Kind::AckedRedelivered),
+    ("forget the crashes: attempts", forget_crashes, Kind::NonmonotonicAttempt),
     ("delay more", delay_more, Kind::Early),
-    (
-        "drop the dead letters",
-        drop_dead_letter,
-        Kind::DeadLetterLost,
-    ),
-    (
-        "swap neighbours: order",
-        swap_neighbours,
-        Kind::RealTimeOrder,
-    ),
-    (
-        "swap neighbours: answers",
-        swap_neighbours,
-        Kind::InconsistentOffsets,
-    ),
-    (
-        "store in reverse: producers",
-        reverse_stored,
-        Kind::NonmonotonicSend,
-    ),
-    (
-        "store in reverse: order groups",
-        reverse_stored,
-        Kind::OrderGroup,
-    ),
-    (
-        "store in another queue",
-        store_in_other_queue,
-        Kind::Phantom,
-    ),
+    ("drop the dead letters", drop_dead_letter, Kind::DeadLetterLost),
+    ("swap neighbours: order", swap_neighbours, Kind::RealTimeOrder),
+    ("swap neighbours: answers", swap_neighbours, Kind::InconsistentOffsets),
+    ("store in reverse: producers", reverse_stored, Kind::NonmonotonicSend),
+    ("store in reverse: order groups", reverse_stored, Kind::OrderGroup),
+    ("store in another queue", store_in_other_queue, Kind::Phantom),
     ("record a send twice", record_send_twice, Kind::Malformed),
 ];
 

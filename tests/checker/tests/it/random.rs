@@ -38,10 +38,7 @@ fn the_model_does_all_that_is_judged() {
         ("skips", history.skips.len() as u64, 100),
         ("resets", history.resets.len() as u64, 100),
     ] {
-        assert!(
-            count >= least,
-            "{what}: {count} of at least {least}\n{verdict}"
-        );
+        assert!(count >= least, "{what}: {count} of at least {least}\n{verdict}");
     }
     assert_eq!((counts.queues_scanned, counts.queues_not_scanned), (4, 0));
 }

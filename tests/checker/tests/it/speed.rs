@@ -14,19 +14,11 @@ fn long_history(operations: u64) -> History {
     let mut scans = vec![Vec::new(); 16];
     for number in 0..operations / 3 {
         let (producer, seq) = (number % 64, number / 64);
-        let queue = Queue {
-            topic: 0,
-            index: (producer % 16) as u32,
-        };
+        let queue = Queue { topic: 0, index: (producer % 16) as u32 };
         let messages: &mut Vec<Stored> = &mut scans[queue.index as usize];
         let (offset, at) = (messages.len() as u64, number * 10);
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        messages.push(Stored {
-            offset,
-            producer,
-            seq,
-            hash,
-        });
+        messages.push(Stored { offset, producer, seq, hash });
         let client = producer;
         history.push(Event::Send(Sent {
             client,
@@ -39,18 +31,10 @@ fn long_history(operations: u64) -> History {
             due: None,
             invoked: at.saturating_sub(160),
             completed: Some(at),
-            outcome: Outcome::Ok {
-                offset: Some(offset),
-            },
+            outcome: Outcome::Ok { offset: Some(offset) },
             level: AckLevel::Synced,
         }));
-        let deliveries = vec![Delivery {
-            offset,
-            producer,
-            seq,
-            hash,
-            attempt: 1,
-        }];
+        let deliveries = vec![Delivery { offset, producer, seq, hash, attempt: 1 }];
         history.push(Event::Poll(Poll {
             client,
             tenant: 0,
@@ -60,21 +44,11 @@ fn long_history(operations: u64) -> History {
             completed: at + 2,
             deliveries,
         }));
-        history.push(Event::Settle(acknowledge_until(
-            client,
-            queue,
-            offset + 1,
-            at + 3,
-        )));
+        history.push(Event::Settle(acknowledge_until(client, queue, offset + 1, at + 3)));
     }
     for (index, messages) in (0..).zip(scans) {
         let (queue, at) = (Queue { topic: 0, index }, operations * 10);
-        history.push(Event::Scan(Scan {
-            queue,
-            at,
-            start: 0,
-            messages,
-        }));
+        history.push(Event::Scan(Scan { queue, at, start: 0, messages }));
     }
     history
 }

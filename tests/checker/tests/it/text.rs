@@ -23,9 +23,7 @@ fn each_line_reads_and_writes_as_itself() {
         "scan q=3/0 at=70 from=42 42=7.12 43=7.13:ab",
         "dead g=1 source=3 topic=4",
     ] {
-        let event: Event = line
-            .parse()
-            .unwrap_or_else(|error| panic!("{error} in {line}"));
+        let event: Event = line.parse().unwrap_or_else(|error| panic!("{error} in {line}"));
         assert_eq!(event.to_string(), line);
     }
 }
@@ -35,10 +33,7 @@ fn what_cannot_be_read_is_named() {
     let invalid = |word: &str| TextError::Invalid(word.to_owned());
     for (line, expected) in [
         ("sent q=0/0", TextError::UnknownEvent("sent".to_owned())),
-        (
-            "crash at=1 process x=2",
-            TextError::UnknownField("x".to_owned()),
-        ),
+        ("crash at=1 process x=2", TextError::UnknownField("x".to_owned())),
         ("crash at=1 process power", invalid("power")),
         ("crash at=1 fire", invalid("fire")),
         ("crash process", TextError::Missing("at")),
@@ -78,9 +73,7 @@ fn a_written_history_is_read_back_whole() {
 #[test]
 fn histories_of_two_recorders_are_one() {
     let mut first = history("send q=0/0 p=1 s=1 at=1..2 ok@0; scan q=0/0 at=9 0=1.1");
-    first.append(history(
-        "poll q=0/0 at=3..4 0=1.1; crash at=5 power; skip q=0/0 0..1",
-    ));
+    first.append(history("poll q=0/0 at=3..4 0=1.1; crash at=5 power; skip q=0/0 0..1"));
     let whole = "send q=0/0 p=1 s=1 at=1..2 ok@0; poll q=0/0 at=3..4 0=1.1; crash at=5 power;
         skip q=0/0 0..1; scan q=0/0 at=9 0=1.1";
     assert_eq!(first, history(whole));

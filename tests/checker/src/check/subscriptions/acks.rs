@@ -29,11 +29,7 @@ pub(crate) fn check(index: &Index, subscription: &Subscription, report: &mut Rep
             Moment::Undone { level } => settled[level as usize].clear(),
             Moment::Settled { settle } => {
                 let settle = subscription.settles[settle as usize];
-                if !undone(
-                    settle.level,
-                    settle.invoked,
-                    settle.completed.unwrap_or(Time::MAX),
-                ) {
+                if !undone(settle.level, settle.invoked, settle.completed.unwrap_or(Time::MAX)) {
                     settled[settle.level as usize].insert(settle.from, settle.to);
                 }
             }
@@ -64,28 +60,14 @@ fn moments(index: &Index, subscription: &Subscription) -> Vec<(Time, Moment)> {
             && settle.is_final()
             && settle.is_confirmed()
         {
-            moments.push((
-                completed,
-                Moment::Settled {
-                    settle: number as u32,
-                },
-            ));
+            moments.push((completed, Moment::Settled { settle: number as u32 }));
         }
     }
     for (number, seen) in subscription.seen.iter().enumerate() {
-        moments.push((
-            seen.invoked,
-            Moment::Delivered {
-                seen: number as u32,
-            },
-        ));
+        moments.push((seen.invoked, Moment::Delivered { seen: number as u32 }));
     }
     for level in AckLevel::ALL {
-        let undone = index
-            .crashes
-            .losing(level)
-            .iter()
-            .chain(&subscription.resets);
+        let undone = index.crashes.losing(level).iter().chain(&subscription.resets);
         moments.extend(undone.map(|at| (*at, Moment::Undone { level })));
     }
     moments.sort_unstable();

@@ -15,23 +15,12 @@ pub(crate) fn check(
 ) {
     let (queue, group) = (subscription.queue, Some(subscription.group));
     let max = options.attempts_max.unwrap_or(u32::MAX);
-    for seen in subscription
-        .seen
-        .iter()
-        .filter(|seen| seen.attempt > max || seen.attempt == 0)
-    {
+    for seen in subscription.seen.iter().filter(|seen| seen.attempt > max || seen.attempt == 0) {
         report.add(Kind::AttemptsExceeded, queue, group, || {
-            format!(
-                "offset {} was delivered as attempt {}",
-                seen.offset, seen.attempt
-            )
+            format!("offset {} was delivered as attempt {}", seen.offset, seen.attempt)
         });
     }
-    let crashes = if options.attempts_survive_crashes {
-        &[]
-    } else {
-        index.crashes.all()
-    };
+    let crashes = if options.attempts_survive_crashes { &[] } else { index.crashes.all() };
     let cuts = merged(crashes, &subscription.resets);
     // By message and stretch, in each by attempt.
     let mut order: Vec<(u64, usize, u32, u32)> = Vec::new();
@@ -41,10 +30,7 @@ pub(crate) fn check(
         }
     }
     order.sort_unstable();
-    for message in order
-        .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
-        .filter(|run| run.len() > 1)
-    {
+    for message in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).filter(|run| run.len() > 1) {
         check_message(subscription, message, report);
     }
 }
@@ -56,17 +42,12 @@ fn check_message(
 ) {
     let seen = |number: u32| &subscription.seen[number as usize];
     let mut add = |a: &Seen, b: &Seen| {
-        report.add(
-            Kind::NonmonotonicAttempt,
-            subscription.queue,
-            Some(subscription.group),
-            || {
-                format!(
-                    "offset {} was attempt {} by {}, then attempt {} by {}",
-                    a.offset, a.attempt, a.completed, b.attempt, b.completed,
-                )
-            },
-        );
+        report.add(Kind::NonmonotonicAttempt, subscription.queue, Some(subscription.group), || {
+            format!(
+                "offset {} was attempt {} by {}, then attempt {} by {}",
+                a.offset, a.attempt, a.completed, b.attempt, b.completed,
+            )
+        });
     };
     for pair in deliveries.windows(2).filter(|pair| pair[0].2 == pair[1].2) {
         add(seen(pair[0].3), seen(pair[1].3));

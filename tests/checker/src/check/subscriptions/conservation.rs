@@ -66,11 +66,8 @@ fn check_settled(
     options: &Options,
     report: &mut Report,
 ) {
-    let mut last: Vec<(u64, u32)> = subscription
-        .seen
-        .iter()
-        .map(|seen| (seen.offset, seen.attempt))
-        .collect();
+    let mut last: Vec<(u64, u32)> =
+        subscription.seen.iter().map(|seen| (seen.offset, seen.attempt)).collect();
     last.sort_unstable();
     for message in last.chunk_by(|a, b| a.0 == b.0) {
         let (offset, attempt) = message[message.len() - 1];
@@ -82,7 +79,5 @@ fn check_settled(
 }
 
 fn add(subscription: &Subscription, kind: Kind, offset: u64, report: &mut Report) {
-    report.add(kind, subscription.queue, Some(subscription.group), || {
-        format!("offset {offset}")
-    });
+    report.add(kind, subscription.queue, Some(subscription.group), || format!("offset {offset}"));
 }

@@ -47,16 +47,10 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
     settles.sort_by_key(|settle| (settle.group, settle.queue));
     let (mut skips, mut resets) = (BTreeMap::new(), BTreeMap::new());
     for skip in &history.skips {
-        skips
-            .entry((skip.group, skip.queue))
-            .or_insert_with(Vec::new)
-            .push(*skip);
+        skips.entry((skip.group, skip.queue)).or_insert_with(Vec::new).push(*skip);
     }
     for reset in &history.resets {
-        resets
-            .entry((reset.group, reset.queue))
-            .or_insert_with(Vec::new)
-            .push(reset.at);
+        resets.entry((reset.group, reset.queue)).or_insert_with(Vec::new).push(reset.at);
     }
     let (mut polls, mut settles) = (polls.as_slice(), settles.as_slice());
     for name in names(index) {
@@ -76,44 +70,23 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
         acks::check(index, &subscription, report);
         conservation::check(index, &subscription, options, report);
     }
-    assert!(
-        polls.is_empty() && settles.is_empty(),
-        "every poll and settle has a name"
-    );
+    assert!(polls.is_empty() && settles.is_empty(), "every poll and settle has a name");
 }
 
 /// Every (group, queue) of a poll or settle; and the scanned queues of every topic that the
 /// group polled, since a group reads all queues of its topics.
 fn names(index: &Index) -> BTreeSet<Name> {
     let history = index.history;
-    let mut names: BTreeSet<Name> = history
-        .polls
-        .iter()
-        .map(|poll| (poll.group, poll.queue))
-        .collect();
-    let topics: BTreeSet<(u64, u32)> = names
-        .iter()
-        .map(|(group, queue)| (*group, queue.topic))
-        .collect();
+    let mut names: BTreeSet<Name> =
+        history.polls.iter().map(|poll| (poll.group, poll.queue)).collect();
+    let topics: BTreeSet<(u64, u32)> =
+        names.iter().map(|(group, queue)| (*group, queue.topic)).collect();
     for (group, topic) in topics {
         let first = Queue { topic, index: 0 };
-        let last = Queue {
-            topic,
-            index: u32::MAX,
-        };
-        names.extend(
-            index
-                .scans
-                .range(first..=last)
-                .map(|(queue, _)| (group, *queue)),
-        );
+        let last = Queue { topic, index: u32::MAX };
+        names.extend(index.scans.range(first..=last).map(|(queue, _)| (group, *queue)));
     }
-    names.extend(
-        history
-            .settles
-            .iter()
-            .map(|settle| (settle.group, settle.queue)),
-    );
+    names.extend(history.settles.iter().map(|settle| (settle.group, settle.queue)));
     names
 }
 

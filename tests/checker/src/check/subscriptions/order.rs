@@ -19,8 +19,7 @@ enum Line {
 
 impl Seen {
     fn line(&self) -> Line {
-        self.order_group
-            .map_or(Line::Consumer(self.client), Line::OrderGroup)
+        self.order_group.map_or(Line::Consumer(self.client), Line::OrderGroup)
     }
 }
 
@@ -56,26 +55,19 @@ fn check_line(subscription: &Subscription, line: &[(usize, Line, u32)], report: 
         item: number,
     };
     let mut spans: Vec<Span> = line.iter().map(span).collect();
-    disorder(&mut spans, |a, b| {
-        add(subscription, seen(a.item), seen(b.item), report)
-    });
+    disorder(&mut spans, |a, b| add(subscription, seen(a.item), seen(b.item), report));
 }
 
 fn add(subscription: &Subscription, earlier: &Seen, later: &Seen, report: &mut Report) {
-    report.add(
-        Kind::NonmonotonicPoll,
-        subscription.queue,
-        Some(subscription.group),
-        || {
-            format!(
-                "client {} got offset {} by {}, client {} then got offset {} by {}",
-                earlier.client,
-                earlier.offset,
-                earlier.completed,
-                later.client,
-                later.offset,
-                later.completed,
-            )
-        },
-    );
+    report.add(Kind::NonmonotonicPoll, subscription.queue, Some(subscription.group), || {
+        format!(
+            "client {} got offset {} by {}, client {} then got offset {} by {}",
+            earlier.client,
+            earlier.offset,
+            earlier.completed,
+            later.client,
+            later.offset,
+            later.completed,
+        )
+    });
 }

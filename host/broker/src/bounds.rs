@@ -1,0 +1,46 @@
+//! The broker's own upper bounds; those of the protocol are in `yard_wire::limits`.
+use yard_wire::limits;
+
+/// Index entries that a group's cursor asks for at once.
+pub(crate) const PREFETCH_MAX: u32 = 256;
+/// Unsettled messages of a group in one queue that were delivered before or are leased now; at
+/// this many, no new ones are delivered until some are settled. So a consumer that sends
+/// everything back does not make the broker remember a whole backlog.
+pub(crate) const UNSETTLED_MAX: usize = 262_144;
+/// Ranges of rejected messages that are listed for a group in one queue; the oldest go first.
+pub(crate) const REJECTED_RANGES_MAX: usize = 10_000;
+/// Steps in one entry of a group's progress.
+pub(crate) const STEPS_MAX: usize = 65_536;
+/// Queues of groups that one tick looks after; the rest is looked after a millisecond later.
+pub(crate) const TICK_QUEUES_MAX: usize = 4_096;
+/// When the index could not be read, it is asked again after this, in milliseconds.
+pub(crate) const LOCATE_RETRY_MS: u64 = 1_000;
+/// Tenants of an installation.
+pub(crate) const TENANTS_MAX: usize = 10_000;
+/// Bytes of a remark on a topic.
+pub(crate) const NOTE_BYTES_MAX: usize = 1_024;
+/// Bytes of an operation's result, so that it fits a frame.
+pub(crate) const RESULT_BYTES_MAX: usize = 4 << 20;
+/// Places of earlier batches that a shard remembers for duplicates, over all producers. About
+/// 100 MiB.
+pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
+/// In debug builds the whole state is checked after every event while it is at most this large,
+pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
+/// and after every so many events when it is larger.
+const CHECKED_EVERY_EVENTS: u64 = 1_024;
+
+/// Whether a state of this size is checked after this event.
+pub(crate) fn check_is_due(size: u64, events: u64) -> bool {
+    size <= CHECKED_ALWAYS_MAX || events.is_multiple_of(CHECKED_EVERY_EVENTS)
+}
+
+/// Bytes of one encoded step.
+const STEP_BYTES_MAX: usize = 31;
+
+const _: () = {
+    // A settle request makes at most one step for each message, so it is one entry, all or none.
+    assert!(STEPS_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
+    assert!(STEPS_MAX * STEP_BYTES_MAX + 64 <= limits::BATCH_BYTES_MAX);
+    assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
+    assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
+};

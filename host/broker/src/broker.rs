@@ -1,0 +1,462 @@
+//! The broker: its state, the way in, and what the log makes of it.
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use yard_wire::batch::BatchHeader;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::AckPlace;
+use yard_wire::{
+    Malformed, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
+    TopicId,
+};
+
+use crate::bounds::STEPS_MAX;
+use crate::effect::Effect;
+use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+use crate::group::{Ends, Groups};
+use crate::meta::MetaChange;
+use crate::meta_table::MetaTable;
+use crate::producer::Producers;
+use crate::refusal::{NoTopic, OperateError};
+use crate::subscribe::Joining;
+
+/// The shard whose log holds the metadata.
+pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
+
+/// What a broker must know from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Its shard.
+    pub shard: ShardId,
+    /// How many shards the installation has: 1 to [`yard_wire::limits::SHARDS_MAX`].
+    pub shards: u16,
+    /// Randomness, so that subscriptions have other numbers than in an earlier run.
+    pub seed: u64,
+    /// Whether entries are kept on other nodes as well, so that more than one can be promised.
+    pub replicated: bool,
+}
+
+/// Counts, for looking at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Tenants known.
+    pub tenants: u64,
+    /// Topics known.
+    pub topics: u64,
+    /// Groups, each topic of a group counted.
+    pub groups: u64,
+    /// Subscriptions now.
+    pub subscriptions: u64,
+    /// Messages that a subscription holds a lease of.
+    pub leased: u64,
+    /// Producers whose numbering is remembered.
+    pub producers: u64,
+}
+
+/// The decisions of one shard.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) config: BrokerConfig,
+    // Durable: follows from the entries of the log.
+    /// In the metadata shard; the others are told when they start, and of every change.
+    pub(crate) meta: MetaTable,
+    pub(crate) producers: Producers,
+    pub(crate) groups: Groups,
+    // Volatile: lost with the process.
+    pub(crate) ends: BTreeMap<(TopicId, QueueIndex), Ends>,
+    pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
+    pub(crate) sessions: BTreeMap<SessionId, BTreeSet<SubscriptionId>>,
+    /// Questions to the index that were not answered yet.
+    pub(crate) tickets: BTreeMap<Ticket, (GroupId, QueueIndex)>,
+    /// The queues of groups in which something happens by itself, by the next such instant.
+    pub(crate) dues: BTreeSet<(Timestamp, GroupId, QueueIndex)>,
+    /// Who joins the group whose entry is being appended.
+    pub(crate) joining: Option<Joining>,
+    /// Groups that may have something to deliver.
+    pub(crate) to_pump: BTreeSet<GroupId>,
+    /// Groups that are behind what their queues still hold, which the log does not say yet.
+    pub(crate) to_trim: BTreeSet<GroupId>,
+    /// Subscriptions that the broker ended and nobody was told of, with their topics.
+    pub(crate) ended: Vec<(SessionId, SubscriptionId, TopicId)>,
+    pub(crate) next_subscription: SubscriptionId,
+    pub(crate) next_ticket: Ticket,
+    /// The latest time seen.
+    pub(crate) now: Timestamp,
+    /// A tick is wanted at this instant, whatever else is due.
+    wake_wanted: Option<Timestamp>,
+    /// The tick that was asked for last and has not come.
+    wake_announced: Option<Timestamp>,
+    pub(crate) events: u64,
+}
+
+impl Broker {
+    /// An empty broker: the default tenant, nothing else.
+    ///
+    /// # Panics
+    /// When the shard is not one of the shards.
+    #[must_use]
+    pub fn new(config: BrokerConfig) -> Self {
+        assert!(config.shard.0 < config.shards, "the shard is one of the shards");
+        assert!(config.shards <= yard_wire::limits::SHARDS_MAX, "shards are bounded");
+        Self {
+            config,
+            meta: MetaTable::new(),
+            producers: Producers::new(),
+            groups: Groups::default(),
+            ends: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            dues: BTreeSet::new(),
+            joining: None,
+            to_pump: BTreeSet::new(),
+            to_trim: BTreeSet::new(),
+            ended: Vec::new(),
+            next_subscription: SubscriptionId(first_subscription(config.seed)),
+            next_ticket: Ticket(1),
+            now: Timestamp(0),
+            wake_wanted: None,
+            wake_announced: None,
+            events: 0,
+        }
+    }
+
+    /// Takes in what happened and lists what must be done, in order.
+    ///
+    /// `now` is wall time; where it goes backwards, the latest time seen is used instead.
+    pub fn handle(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        self.events += 1;
+        // Somebody is still joining: the group's entry could not be appended, and it was told.
+        self.joining = None;
+        self.wake_wanted = None;
+        match event {
+            Event::Produce { origin, tenant, place, nodes, floor, batch } => {
+                let ack = (place, nodes);
+                self.produce(origin, tenant, ack, floor, batch, effects);
+            }
+            Event::Request { origin, tenant, request } => {
+                self.request(origin, tenant, request, effects);
+            }
+            Event::SessionClosed(session) => self.session_closed(session, effects),
+            Event::Committed(tails) => self.committed(&tails),
+            Event::Located { ticket, places } => self.located(ticket, &places),
+            Event::Metadata(change) => self.learn(&change, effects),
+            Event::Tick => self.tick(effects),
+            Event::Trimmed(firsts) => self.trimmed(&firsts),
+        }
+        self.finish(effects);
+    }
+
+    fn request(
+        &mut self,
+        origin: Origin,
+        tenant: TenantId,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
+        let done: Result<(), Refusal> = match request {
+            Request::FindRoute(request) => {
+                self.find_route(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::Call(call) => self.call(origin, tenant, call, effects),
+            Request::Subscribe(request) => {
+                self.subscribe(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::Credit(request) => {
+                self.credit(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::Unsubscribe(request) => {
+                self.unsubscribe(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::Settle(request) => {
+                self.settle(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::Fetch(request) => {
+                self.fetch(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::Hello(_) | Request::Produce(_) => Err(OperateError::NotOurs.into()),
+        };
+        if let Err(refusal) = done {
+            effects.push(Effect::Reply { origin, result: Err(refusal) });
+        }
+    }
+
+    /// What is left to do after every event.
+    fn finish(&mut self, effects: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.to_trim) {
+            self.append_trims(id, effects);
+        }
+        for (session, subscription, topic) in std::mem::take(&mut self.ended) {
+            let why = NoTopic::Numbered(topic).into();
+            effects.push(Effect::Ended { session, subscription, why });
+        }
+        for id in std::mem::take(&mut self.to_pump) {
+            self.pump(id, effects);
+        }
+        let due = self.dues.first().map(|(due, _, _)| *due);
+        let next = [due, self.wake_wanted].into_iter().flatten().min();
+        if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
+            self.wake_announced = Some(next);
+            effects.push(Effect::WakeAt(next));
+        }
+        if cfg!(debug_assertions) && crate::bounds::check_is_due(self.size(), self.events) {
+            self.check();
+        }
+    }
+
+    /// Asks for a tick at this instant at the latest.
+    pub(crate) fn wake(&mut self, at: Timestamp) {
+        self.wake_wanted = Some(self.wake_wanted.map_or(at, |wanted| wanted.min(at)));
+    }
+
+    /// The tick that was asked for has come.
+    pub(crate) fn woken(&mut self) {
+        self.wake_announced = None;
+    }
+
+    /// Appends what became of messages of a group. Nobody waits for it.
+    pub(crate) fn append_steps(&self, id: GroupId, steps: &[Step], effects: &mut Vec<Effect>) {
+        let tenant = self.groups.get(id).expect("the caller has the group").tenant;
+        for steps in steps.chunks(STEPS_MAX) {
+            let progress = Progress { group: id, steps: steps.to_vec() };
+            effects.push(Effect::Append {
+                entry: Entry::Progress { tenant, progress },
+                then: Vec::new(),
+            });
+        }
+    }
+
+    /// Answers when everything so far is durable: the answer speaks of something that an earlier
+    /// request may have appended just now.
+    pub(crate) fn reply_durable(origin: Origin, reply: Reply, effects: &mut Vec<Effect>) {
+        effects.push(Effect::ReplyAfter { origin, place: AckPlace::Synced, reply });
+    }
+
+    pub(crate) fn ends_of(&self, topic: TopicId, queue: QueueIndex) -> Ends {
+        self.ends.get(&(topic, queue)).copied().unwrap_or_default()
+    }
+
+    /// Makes an entry of the log part of the durable state: live, right after it was appended, and
+    /// at recovery, one after another.
+    pub fn apply(&mut self, entry: &Entry, applied: &Applied) {
+        match entry {
+            Entry::Batch { tenant, batch } => {
+                self.apply_batch(*tenant, batch.header(), batch.records().len(), applied);
+            }
+            Entry::Group { tenant, created } => {
+                if self.groups.get(created.group).is_some() {
+                    return;
+                }
+                self.groups.create(*tenant, created);
+                let joining = self.joining.take();
+                if let Some(joining) = joining.filter(|joining| joining.group == created.group) {
+                    self.join(joining);
+                }
+            }
+            Entry::Progress { progress, .. } => {
+                let Some(group) = self.groups.get_mut(progress.group) else {
+                    return;
+                };
+                group.apply(&progress.steps);
+                if group.live.is_some() {
+                    self.to_pump.insert(progress.group);
+                    for step in &progress.steps {
+                        self.list_due(progress.group, step.queue);
+                    }
+                }
+            }
+            Entry::Meta { changes } => {
+                for change in changes {
+                    self.meta.apply(change);
+                    if let MetaChange::TopicRemoved { topic, .. } = change {
+                        self.drop_topic(*topic);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Broker::apply`] for a batch, of which the header and the number of records are enough:
+    /// see [`yard_wire::batch::parse_header`].
+    pub fn apply_batch(
+        &mut self,
+        tenant: TenantId,
+        header: &BatchHeader,
+        count: usize,
+        applied: &Applied,
+    ) {
+        assert!(count >= 1, "a batch has records");
+        self.producers.apply(tenant, header, count, &applied.placed);
+    }
+
+    /// Drops what is known about a topic that was removed, its groups' progress included.
+    fn drop_topic(&mut self, topic: TopicId) {
+        self.end_members_of(topic);
+        for id in self.groups.of_topic(topic) {
+            self.to_pump.remove(&id);
+            self.to_trim.remove(&id);
+            let removed = self.groups.remove(id);
+            assert!(removed.is_some(), "a listed group exists");
+        }
+    }
+
+    /// Ends every subscription to a topic that was removed, and forgets where its queues end.
+    fn end_members_of(&mut self, topic: TopicId) {
+        let live: Vec<GroupId> = self.groups.live_of_topic(topic).collect();
+        for id in live {
+            self.land(id);
+            let group = self.groups.get_mut(id).expect("a listed group exists");
+            let live = group.live.take().expect("it is listed as live");
+            self.groups.set_live(id, false);
+            for (subscription, member) in live.members {
+                self.forget_subscription(subscription);
+                self.ended.push((member.session, subscription, topic));
+            }
+        }
+        let all = (topic, QueueIndex(0))..=(topic, QueueIndex(u16::MAX));
+        while let Some((key, _)) = self.ends.range(all.clone()).next() {
+            let key = *key;
+            self.ends.remove(&key);
+        }
+    }
+
+    /// Takes in a change of the metadata in a shard that does not own it.
+    fn learn(&mut self, change: &MetaChange, effects: &mut Vec<Effect>) {
+        assert!(self.config.shard != METADATA_SHARD, "the metadata shard tells, it is not told");
+        self.meta.apply(change);
+        let MetaChange::TopicRemoved { topic, version } = change else {
+            return;
+        };
+        self.end_members_of(*topic);
+        // Topics may have been removed while this shard was down, or its disk full.
+        let gone: Vec<TopicId> =
+            self.groups.topics().filter(|topic| self.meta.topic(*topic).is_none()).collect();
+        for topic in gone {
+            let changes = vec![MetaChange::TopicRemoved { topic, version: *version }];
+            effects.push(Effect::Append { entry: Entry::Meta { changes }, then: Vec::new() });
+        }
+    }
+
+    fn trimmed(&mut self, firsts: &[(TopicId, QueueIndex, QueueOffset)]) {
+        for (topic, queue, first) in firsts {
+            if self.meta.topic(*topic).is_none() {
+                continue;
+            }
+            let ends = self.ends.entry((*topic, *queue)).or_default();
+            ends.first = ends.first.max(*first);
+            ends.end = ends.end.max(ends.first);
+            let first = ends.first;
+            for id in self.groups.of_topic(*topic) {
+                self.trim_flight(id, *queue, first);
+            }
+        }
+    }
+
+    fn trim_flight(&mut self, id: GroupId, queue: QueueIndex, first: QueueOffset) {
+        let group = self.groups.get_mut(id).expect("a listed group exists");
+        let Some(state) = group.queues.get_mut(&queue) else {
+            return;
+        };
+        if state.progress.settled_below() < first {
+            self.to_trim.insert(id);
+        }
+        let (Some(flight), Some(live)) = (&mut state.flight, &mut group.live) else {
+            return;
+        };
+        flight.trim(first, |subscription| live.lease_ended(subscription));
+        live.make_available(queue);
+        self.to_pump.insert(id);
+        self.list_due(id, queue);
+    }
+
+    /// Records that a group passed over what its queues do not hold any more.
+    fn append_trims(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get(id) else {
+            return;
+        };
+        let mut steps = Vec::new();
+        for (queue, state) in &group.queues {
+            let from = state.progress.settled_below();
+            let to = self.ends_of(group.topic, *queue).first;
+            if from < to {
+                steps.push(Step { queue: *queue, from, to, outcome: Outcome::Trimmed });
+            }
+        }
+        self.append_steps(id, &steps, effects);
+    }
+
+    /// Call once, when every entry of the log was applied: where each queue begins and ends.
+    pub fn recovered(
+        &mut self,
+        tails: Vec<QueueTail>,
+        firsts: Vec<(TopicId, QueueIndex, QueueOffset)>,
+    ) {
+        assert!(self.subscriptions.is_empty(), "nobody subscribes before the log was read");
+        for (topic, queue, first) in firsts {
+            self.ends.insert((topic, queue), Ends { first, end: first });
+        }
+        for QueueTail { topic, queue, end } in tails {
+            let ends = self.ends.entry((topic, queue)).or_default();
+            ends.end = ends.end.max(end);
+        }
+        for (id, group) in self.groups.iter() {
+            let behind = group.queues.iter().any(|(queue, state)| {
+                let ends = self.ends.get(&(group.topic, *queue));
+                ends.is_some_and(|ends| state.progress.settled_below() < ends.first)
+            });
+            if behind {
+                self.to_trim.insert(id);
+            }
+        }
+        self.check();
+    }
+
+    /// The durable state as bytes: the same for a broker that lived through the entries of a log
+    /// as for one that replayed them.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        crate::snapshot::write(self)
+    }
+
+    /// A broker with the durable state of a snapshot.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not a snapshot of this shard.
+    pub fn restore(config: BrokerConfig, snapshot: Bytes) -> Result<Self, Malformed> {
+        crate::snapshot::read(config, snapshot)
+    }
+
+    /// The metadata as changes, for the other shards when they start.
+    #[must_use]
+    pub fn metadata(&self) -> Vec<MetaChange> {
+        self.meta.changes()
+    }
+
+    /// Counts, for looking at them. Costs a look at every group.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let live = self.groups.iter().filter_map(|(_, group)| group.live.as_ref());
+        let leased = live.flat_map(|live| live.members.values());
+        Stats {
+            tenants: self.meta.tenants().len() as u64,
+            topics: self.meta.topic_count() as u64,
+            groups: self.groups.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
+            leased: leased.map(|member| u64::from(member.leased)).sum(),
+            producers: self.producers.len() as u64,
+        }
+    }
+}
+
+/// Where subscriptions are numbered from. Runs begin at different places, so that a number of an
+/// earlier run that a client still holds is unknown and never somebody's. Source: the finalizer of
+/// splitmix64.
+fn first_subscription(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // The upper half is random, the lower is for counting; the sign bit stays clear.
+    ((mixed ^ (mixed >> 31)) >> 1) & !0xffff_ffff | 1
+}

@@ -1,0 +1,75 @@
+//! The invariants of the broker's state, each where it can be seen.
+use crate::broker::Broker;
+
+impl Broker {
+    /// Looks at the whole state.
+    ///
+    /// # Panics
+    /// When the state contradicts itself: a mistake of this crate, never of a client.
+    pub fn check(&self) {
+        assert!(self.config.shard.0 < self.config.shards, "the shard is one of the shards");
+        self.meta.check();
+        self.producers.check();
+        self.groups.check();
+        for ends in self.ends.values() {
+            assert!(ends.first <= ends.end, "a queue does not end before it begins");
+        }
+        self.check_subscriptions();
+        self.check_flights();
+    }
+
+    fn check_subscriptions(&self) {
+        let listed: usize = self.sessions.values().map(|held| held.len()).sum();
+        assert_eq!(listed, self.subscriptions.len(), "a subscription is one session's");
+        let mut members = 0;
+        for (id, group) in self.groups.iter() {
+            group.check_members();
+            for (subscription, member) in group.live.iter().flat_map(|live| &live.members) {
+                let known = self.subscriptions.get(subscription);
+                assert_eq!(known, Some(&(member.session, id)), "a member is a subscription");
+                members += 1;
+            }
+        }
+        assert_eq!(members, self.subscriptions.len(), "a subscription is a member");
+    }
+
+    fn check_flights(&self) {
+        let (mut due, mut asked) = (0, 0);
+        for (id, group) in self.groups.iter() {
+            for (queue, state) in &group.queues {
+                state.progress.check();
+                let Some(flight) = &state.flight else {
+                    continue;
+                };
+                let ends = self.ends_of(group.topic, *queue);
+                flight.check(&state.progress, ends.first, ends.end);
+                assert_eq!(flight.listed_due, flight.next_due(), "what is due is listed");
+                if let Some(at) = flight.listed_due {
+                    assert!(self.dues.contains(&(at, id, *queue)), "what is due is listed");
+                    due += 1;
+                }
+                if let Some(question) = flight.asked {
+                    let known = self.tickets.get(&question.ticket);
+                    assert_eq!(known, Some(&(id, *queue)), "a question is listed");
+                    asked += 1;
+                }
+            }
+        }
+        assert_eq!(due, self.dues.len(), "what is listed is due");
+        assert_eq!(asked, self.tickets.len(), "what is listed was asked");
+    }
+
+    /// What looking at the whole state costs, roughly, in things to look at.
+    pub(crate) fn size(&self) -> u64 {
+        let tables = self.meta.topic_count() + self.producers.len() + self.ends.len();
+        let mut size = (tables + self.groups.len() + self.subscriptions.len()) as u64;
+        for (_, group) in self.groups.iter().take(crate::bounds::CHECKED_ALWAYS_MAX as usize) {
+            for state in group.queues.values() {
+                size += 1 + state.progress.returned().len() as u64;
+                size += state.progress.settled().ranges() as u64;
+                size += state.flight.as_ref().map_or(0, |flight| flight.leases.len() as u64);
+            }
+        }
+        size
+    }
+}

@@ -1,0 +1,187 @@
+//! Delivering: committed messages to members with credit, in turns.
+//!
+//! ```text
+//!   while a member has credit and a queue may have something:
+//!       queue  = the next in turns          member = the next in turns
+//!       lease  = its fair share             nothing placed: ask the index, pass the queue over
+//! ```
+use yard_wire::RecordPlace;
+use yard_wire::limits::{DELIVER_BYTES_MAX, DELIVER_RECORDS_MAX};
+use yard_wire::{QueueIndex, Timestamp};
+
+use crate::bounds::TICK_QUEUES_MAX;
+use crate::broker::Broker;
+use crate::effect::Effect;
+use crate::entry::{GroupId, Step};
+use crate::event::{QueueTail, Ticket};
+use crate::group::flight::{Budget, Flight, Holder};
+use crate::group::member::Live;
+use crate::group::queue::GroupQueue;
+
+impl Broker {
+    /// Messages became visible.
+    pub(crate) fn committed(&mut self, tails: &[QueueTail]) {
+        for QueueTail { topic, queue, end } in tails {
+            // A topic that was removed meanwhile has no queues any more.
+            if self.meta.topic(*topic).is_none() {
+                continue;
+            }
+            let ends = self.ends.entry((*topic, *queue)).or_default();
+            assert!(ends.first <= ends.end, "a queue does not end before it begins");
+            ends.end = ends.end.max(*end);
+            let live: Vec<GroupId> = self.groups.live_of_topic(*topic).collect();
+            for id in live {
+                self.take_off(id, *topic, *queue);
+                self.to_pump.insert(id);
+            }
+        }
+    }
+
+    /// The index answered.
+    pub(crate) fn located(&mut self, ticket: Ticket, places: &[RecordPlace]) {
+        // A group whose members left meanwhile does not wait for it any more.
+        let Some((id, queue)) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        let now = self.now;
+        let group = self.groups.get_mut(id).expect("a group that asks exists");
+        let state = group.queues.get_mut(&queue).expect("a queue that asks exists");
+        let flight = state.flight.as_mut().expect("a queue that asks delivers");
+        assert_eq!(flight.asked.map(|asked| asked.ticket), Some(ticket), "one question at a time");
+        flight.answered(places, now);
+        group.live.as_mut().expect("a group that asks is live").make_available(queue);
+        self.to_pump.insert(id);
+        self.list_due(id, queue);
+    }
+
+    /// Delivers what can be delivered to a group's members.
+    pub(crate) fn pump(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        let Some(live) = &mut group.live else { return };
+        let topic = group.topic;
+        let mut touched = Vec::new();
+        while live.takers() > 0 {
+            let Some(queue) = live.next_queue() else {
+                break;
+            };
+            let state = group.queues.get_mut(&queue).expect("an available queue exists");
+            touched.push(queue);
+            if let Some((session, subscription, items)) = deliver_some(live, state, now) {
+                effects.push(Effect::Deliver { session, subscription, topic, queue, items });
+                continue;
+            }
+            live.exhausted(queue);
+            let end = self.ends.get(&(topic, queue)).map(|ends| ends.end).unwrap_or_default();
+            let flight = state.flight.as_mut().expect("an available queue delivers");
+            if let Some((from, count)) = flight.wants(&state.progress, end) {
+                let ticket = self.next_ticket;
+                self.next_ticket.0 += 1;
+                flight.ask(ticket, from, count);
+                self.tickets.insert(ticket, (id, queue));
+                effects.push(Effect::Locate { ticket, topic, queue, from, count });
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for queue in touched {
+            self.list_due(id, queue);
+        }
+    }
+
+    /// Keeps the index of due instants in step with a queue of a group.
+    pub(crate) fn list_due(&mut self, id: GroupId, queue: QueueIndex) {
+        let group = self.groups.get_mut(id).expect("the caller has the group");
+        let Some(state) = group.queues.get_mut(&queue) else {
+            return;
+        };
+        let Some(flight) = &mut state.flight else {
+            return;
+        };
+        let next = flight.next_due();
+        if next == flight.listed_due {
+            return;
+        }
+        if let Some(old) = flight.listed_due {
+            let was = self.dues.remove(&(old, id, queue));
+            assert!(was, "what is due is listed");
+        }
+        flight.listed_due = next;
+        if let Some(next) = next {
+            self.dues.insert((next, id, queue));
+        }
+    }
+
+    /// Ends leases and waits whose time has come.
+    pub(crate) fn tick(&mut self, effects: &mut Vec<Effect>) {
+        self.woken();
+        let now = self.now;
+        let due = |(at, id, queue): &(Timestamp, GroupId, QueueIndex)| (*at <= now, *id, *queue);
+        let listed = self.dues.iter().take(TICK_QUEUES_MAX + 1).map(due);
+        let mut queues: Vec<(GroupId, QueueIndex)> =
+            listed.take_while(|(due, ..)| *due).map(|(_, id, queue)| (id, queue)).collect();
+        if queues.len() > TICK_QUEUES_MAX {
+            queues.truncate(TICK_QUEUES_MAX);
+            self.wake(now.plus_ms(1));
+        }
+        queues.sort_unstable();
+        let mut steps: Vec<Step> = Vec::new();
+        for (at, (id, queue)) in queues.iter().enumerate() {
+            self.tick_queue(*id, *queue, &mut steps);
+            if queues.get(at + 1).is_none_or(|(next, _)| next != id) {
+                self.append_steps(*id, &steps, effects);
+                steps.clear();
+            }
+        }
+        assert!(steps.is_empty(), "what came back was recorded");
+    }
+
+    fn tick_queue(&mut self, id: GroupId, queue: QueueIndex, steps: &mut Vec<Step>) {
+        let now = self.now;
+        let group = self.groups.get_mut(id).expect("a group with something due exists");
+        let live = group.live.as_mut().expect("a group with something due is live");
+        let state = group.queues.get_mut(&queue).expect("a queue with something due exists");
+        let flight = state.flight.as_mut().expect("a queue with something due delivers");
+        let ended = flight.tick(now);
+        for (_, lease) in &ended {
+            live.lease_ended(lease.subscription);
+        }
+        steps.extend(Flight::steps(queue, &ended));
+        live.make_available(queue);
+        self.to_pump.insert(id);
+        self.list_due(id, queue);
+    }
+}
+
+type Delivery = (crate::event::SessionId, yard_wire::SubscriptionId, Vec<crate::DeliverItem>);
+
+/// Leases a fair share of a queue to the member whose turn it is; `None` when the queue has
+/// nothing whose place is known.
+fn deliver_some(live: &mut Live, state: &mut GroupQueue, now: Timestamp) -> Option<Delivery> {
+    let flight = state.flight.as_mut().expect("an available queue delivers");
+    let deliverable = flight.deliverable();
+    if deliverable == 0 {
+        return None;
+    }
+    let share = deliverable.div_ceil(live.takers()).min(DELIVER_RECORDS_MAX) as u32;
+    let subscription = live.next_turn().expect("the caller saw a taker");
+    let member = live.members.get_mut(&subscription).expect("who has a turn is a member");
+    let budget = Budget {
+        messages: share.min(member.messages),
+        credit_bytes: member.bytes,
+        frame_bytes: DELIVER_BYTES_MAX,
+    };
+    let until = now.plus_ms(member.lease_ms.into());
+    let items = flight.lease(&state.progress, Holder { subscription, until }, budget);
+    if items.is_empty() {
+        return None;
+    }
+    assert!(items.len() <= DELIVER_RECORDS_MAX, "a delivery is bounded");
+    let bytes = items.iter().map(|item| u64::from(item.place.bytes)).sum();
+    member.spend(items.len() as u32, bytes);
+    let session = member.session;
+    live.end_turn();
+    Some((session, subscription, items))
+}

@@ -1,0 +1,133 @@
+//! What the broker wants done: one closed enum.
+use yard_wire::request::Reply;
+use yard_wire::requests::{AckNodes, AckPlace};
+use yard_wire::{
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
+};
+
+use crate::entry::Entry;
+use crate::event::{Origin, SessionId, Ticket};
+use crate::meta::MetaChange;
+
+/// Something that must be done. The shard does the effects of one `handle` in order, and all of
+/// them before it calls `handle` again.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Append to the log, then call `Broker::apply` with the same entry at once, then do `then`
+    /// when its time has come.
+    Append {
+        /// What to append.
+        entry: Entry,
+        /// What to do afterwards.
+        then: Vec<Then>,
+    },
+    /// Answer a request now.
+    Reply {
+        /// The request.
+        origin: Origin,
+        /// The answer.
+        result: Result<Reply, Refusal>,
+    },
+    /// Answer a request when everything appended so far is in the given place: for a duplicate
+    /// whose first copy may not be durable yet.
+    ReplyAfter {
+        /// The request.
+        origin: Origin,
+        /// Where everything appended so far must be.
+        place: AckPlace,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Look up the queue index; answered by `Event::Located`, possibly later.
+    Locate {
+        /// Names the question.
+        ticket: Ticket,
+        /// Topic of the queue.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueIndex,
+        /// First offset wanted; it is committed.
+        from: QueueOffset,
+        /// Entries wanted at most.
+        count: u32,
+    },
+    /// Read records and push them to a subscription. Leases and credit are already taken.
+    Deliver {
+        /// The connection.
+        session: SessionId,
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Topic of the queue.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueIndex,
+        /// What to deliver, at most `DELIVER_RECORDS_MAX` and, unless it is a single one,
+        /// `DELIVER_BYTES_MAX`.
+        items: Vec<DeliverItem>,
+    },
+    /// Read records for a fetch request and answer it. Topic and queue are checked.
+    Fetch {
+        /// The request.
+        origin: Origin,
+        /// Topic of the queue.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueIndex,
+        /// First offset wanted.
+        from: QueueOffset,
+        /// Oldest offset of the queue.
+        first: QueueOffset,
+        /// Offset after the newest committed message.
+        end: QueueOffset,
+        /// Records at most, already bounded.
+        records_max: u32,
+        /// Bytes at most, already bounded.
+        bytes_max: u32,
+    },
+    /// Tell a consumer that the broker ended its subscription.
+    Ended {
+        /// The connection.
+        session: SessionId,
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Why.
+        why: Refusal,
+    },
+    /// Send `Event::Tick` at this instant or soon after; a later `WakeAt` replaces it.
+    WakeAt(Timestamp),
+}
+
+/// What follows an append.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Answer a produce request with where its records went, when the entry is in `place`.
+    Produced {
+        /// The request.
+        origin: Origin,
+        /// Where the entry must be first.
+        place: AckPlace,
+        /// On how many nodes.
+        nodes: AckNodes,
+    },
+    /// Answer any other request when the entry is synced.
+    Reply {
+        /// The request.
+        origin: Origin,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Give a committed change of the metadata to every other shard and to the server, when the
+    /// entry is synced and before any reply that follows in the list.
+    Broadcast(MetaChange),
+}
+
+/// One message to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverItem {
+    /// Its place in the queue.
+    pub offset: QueueOffset,
+    /// 1 for the first delivery to the group.
+    pub attempt: u32,
+    /// Its place in the log.
+    pub place: RecordPlace,
+}

@@ -1,0 +1,272 @@
+//! What the broker writes to the log: one closed enum, each variant with its bytes.
+use bytes::Bytes;
+use yard_wire::batch::Batch;
+use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
+
+use crate::bounds::UNSETTLED_MAX;
+use crate::meta::{MetaChange, Tenant, Topic};
+
+/// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u32);
+
+impl Wire for GroupId {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        Ok(Self(u32::take(input)?))
+    }
+}
+
+/// Something that the log must hold, because the state of the broker follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Messages were accepted. The payload is the batch, byte for byte as it arrived.
+    Batch {
+        /// Who sent them.
+        tenant: TenantId,
+        /// The messages.
+        batch: Batch,
+    },
+    /// A group began to consume a topic.
+    Group {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// The group.
+        created: GroupCreated,
+    },
+    /// A group got on: messages were settled or came back.
+    Progress {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// What happened.
+        progress: Progress,
+    },
+    /// The metadata changed; all changes at once or none.
+    Meta {
+        /// The changes, in order.
+        changes: Vec<MetaChange>,
+    },
+}
+
+yard_wire::message! {
+    /// A group on a topic, and where it begins.
+    ///
+    /// ```text
+    /// offset size field
+    ///      0    4 group     number of the group in this shard
+    ///      4    4 topic
+    ///      8    4 bytes of the name
+    ///     12    . name
+    ///      .    4 count
+    ///      .    . floors    (u16 queue, u64 offset)*: messages below do not concern the group
+    /// ```
+    pub struct GroupCreated {
+        /// Its number.
+        pub group: GroupId,
+        /// The topic.
+        pub topic: TopicId,
+        /// Its name.
+        pub name: String,
+        /// Where it begins in each queue that this shard holds; elsewhere at 0.
+        pub floors: Vec<(QueueIndex, QueueOffset)>,
+    }
+
+    /// What became of messages of a group.
+    ///
+    /// ```text
+    /// offset size field
+    ///      0    4 group
+    ///      4    4 count
+    ///      8    . steps     (see Step)*
+    /// ```
+    pub struct Progress {
+        /// The group.
+        pub group: GroupId,
+        /// What happened, in order; the ranges do not overlap.
+        pub steps: Vec<Step>,
+    }
+}
+
+/// What became of messages of one queue that follow each other.
+///
+/// ```text
+/// offset size field
+///      0    2 queue
+///      2    8 from
+///     10    8 to         offset after the last
+///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned
+///     19    4 attempts   of 3 only: how often they were delivered so far
+///     23    8 due_ms     of 3 only: not before this instant; 0: at once
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The queue.
+    pub queue: QueueIndex,
+    /// Offset of the first message.
+    pub from: QueueOffset,
+    /// Offset after the last message.
+    pub to: QueueOffset,
+    /// What became of them.
+    pub outcome: Outcome,
+}
+
+/// What became of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: they are not delivered to the group again.
+    Acked,
+    /// Hopeless: they are not delivered again, and stay listed.
+    Rejected,
+    /// The log does not hold them any more.
+    Trimmed,
+    /// They come again: after a nack, the end of a lease, or of the subscription.
+    Returned {
+        /// How often they were delivered so far.
+        attempts: u32,
+        /// Not before this instant; 0: at once.
+        due: Timestamp,
+    },
+}
+
+impl Wire for Step {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.queue.put(out);
+        self.from.put(out);
+        self.to.put(out);
+        match self.outcome {
+            Outcome::Acked => out.push(0),
+            Outcome::Rejected => out.push(1),
+            Outcome::Trimmed => out.push(2),
+            Outcome::Returned { attempts, due } => {
+                out.push(3);
+                attempts.put(out);
+                due.put(out);
+            }
+        }
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let queue = QueueIndex::take(input)?;
+        let from = QueueOffset::take(input)?;
+        let to = QueueOffset::take(input)?;
+        let outcome = match u8::take(input)? {
+            0 => Outcome::Acked,
+            1 => Outcome::Rejected,
+            2 => Outcome::Trimmed,
+            3 => Outcome::Returned { attempts: u32::take(input)?, due: Timestamp::take(input)? },
+            other => {
+                return Err(Malformed::Field { what: "outcome", value: other.into() });
+            }
+        };
+        if from >= to {
+            return Err(Malformed::Field { what: "first offset of a step", value: from.0 });
+        }
+        // Each of these messages costs memory; more than this are never under way.
+        let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
+        if matches!(outcome, Outcome::Returned { .. }) && span > max {
+            return Err(Malformed::Length { what: "messages of a step", found: span, max });
+        }
+        Ok(Self { queue, from, to, outcome })
+    }
+}
+
+/// One byte, 0 tenant put, 1 topic put, 2 topic removed; then the fields.
+impl Wire for MetaChange {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::TenantPut(tenant) => {
+                out.push(0);
+                tenant.put(out);
+            }
+            Self::TopicPut(topic) => {
+                out.push(1);
+                topic.put(out);
+            }
+            Self::TopicRemoved { topic, version } => {
+                out.push(2);
+                topic.put(out);
+                version.put(out);
+            }
+        }
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        match u8::take(input)? {
+            0 => Ok(Self::TenantPut(Tenant::take(input)?)),
+            1 => Ok(Self::TopicPut(Topic::take(input)?)),
+            2 => {
+                Ok(Self::TopicRemoved { topic: TopicId::take(input)?, version: u64::take(input)? })
+            }
+            other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
+        }
+    }
+}
+
+impl Entry {
+    /// Kind of a batch in the log.
+    pub const BATCH: u16 = 1;
+    /// Kind of a new group in the log.
+    pub const GROUP: u16 = 2;
+    /// Kind of a group's progress in the log.
+    pub const PROGRESS: u16 = 3;
+    /// Kind of a change of the metadata in the log.
+    pub const META: u16 = 4;
+
+    /// The number under which the log keeps it.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Batch { .. } => Self::BATCH,
+            Self::Group { .. } => Self::GROUP,
+            Self::Progress { .. } => Self::PROGRESS,
+            Self::Meta { .. } => Self::META,
+        }
+    }
+
+    /// Whose it is. The metadata is the default tenant's, who operates the installation.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        match self {
+            Self::Batch { tenant, .. }
+            | Self::Group { tenant, .. }
+            | Self::Progress { tenant, .. } => *tenant,
+            Self::Meta { .. } => TenantId(0),
+        }
+    }
+
+    /// Its bytes, without kind and tenant. Those of a batch are shared, not copied.
+    #[must_use]
+    pub fn encode_payload(&self) -> Bytes {
+        match self {
+            Self::Batch { batch, .. } => batch.bytes().clone(),
+            Self::Group { created, .. } => created.to_bytes(),
+            Self::Progress { progress, .. } => {
+                assert!(!progress.steps.is_empty(), "an entry says something");
+                progress.to_bytes()
+            }
+            Self::Meta { changes } => {
+                assert!(!changes.is_empty(), "an entry says something");
+                changes.to_bytes()
+            }
+        }
+    }
+
+    /// Reads an entry from the log. A batch is checked whole; at recovery, where the log has
+    /// checked it already, [`crate::Broker::apply_batch`] needs its header only.
+    ///
+    /// # Errors
+    /// [`Malformed`] for an unknown kind, or with what is wrong with the payload.
+    pub fn decode(kind: u16, tenant: TenantId, payload: Bytes) -> Result<Self, Malformed> {
+        match kind {
+            Self::BATCH => Ok(Self::Batch { tenant, batch: Batch::parse(payload)? }),
+            Self::GROUP => Ok(Self::Group { tenant, created: GroupCreated::from_bytes(payload)? }),
+            Self::PROGRESS => {
+                Ok(Self::Progress { tenant, progress: Progress::from_bytes(payload)? })
+            }
+            Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
+            other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
+        }
+    }
+}
+
+const _: () = assert!(Entry::BATCH != Entry::GROUP && Entry::PROGRESS != Entry::META);

@@ -1,0 +1,96 @@
+//! What can happen to the broker: one closed enum.
+use yard_wire::batch::Batch;
+use yard_wire::request::Request;
+use yard_wire::requests::{AckNodes, AckPlace};
+use yard_wire::{
+    Correlation, QueueIndex, QueueOffset, RecordPlace, Sequence, TenantId, Timestamp, TopicId,
+};
+
+use crate::meta::MetaChange;
+
+/// A connection, by a number that the transport never uses again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Which request of which stream of which connection an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The connection.
+    pub session: SessionId,
+    /// The stream of the connection: 0 is the control stream, `n + 1` is data stream `n`.
+    pub stream: u16,
+    /// The request; 0: no answer is wanted.
+    pub correlation: Correlation,
+}
+
+/// A question about the queue index that the broker asked by `Effect::Locate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The committed end of a queue after a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueTail {
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// Offset after its newest committed message.
+    pub end: QueueOffset,
+}
+
+/// Something that happened. Time is an argument of `handle`, not part of it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A batch arrived. Its bytes are checked; whether its topics and queues exist is not.
+    Produce {
+        /// Where it came from.
+        origin: Origin,
+        /// The tenant of the connection.
+        tenant: TenantId,
+        /// Where the bytes must be before the answer.
+        place: AckPlace,
+        /// On how many nodes.
+        nodes: AckNodes,
+        /// See [`yard_wire::requests::Produce::floor`].
+        floor: Sequence,
+        /// The batch.
+        batch: Batch,
+    },
+    /// Any other request that concerns this shard. `Hello` and `Produce` never come this way.
+    Request {
+        /// Where it came from.
+        origin: Origin,
+        /// The tenant of the connection.
+        tenant: TenantId,
+        /// The request.
+        request: Request,
+    },
+    /// A connection is gone, whatever the reason.
+    SessionClosed(SessionId),
+    /// Messages became visible.
+    Committed(Vec<QueueTail>),
+    /// The answer to `Effect::Locate`: entries of the queue index from the offset asked for on,
+    /// without gaps; fewer than asked where the queue or the index block ends, none when the
+    /// index could not be read (ask again later).
+    Located {
+        /// The question.
+        ticket: Ticket,
+        /// Consecutive entries.
+        places: Vec<RecordPlace>,
+    },
+    /// The metadata shard has committed a change. Never sent to the metadata shard itself.
+    Metadata(MetaChange),
+    /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
+    Tick,
+    /// Queues hold nothing below these offsets any more (retention).
+    Trimmed(Vec<(TopicId, QueueIndex, QueueOffset)>),
+}
+
+/// What the log says about an entry when it is applied, live or at recovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// For a batch: queue by queue, in order of first use, where its records went.
+    pub placed: Vec<yard_wire::requests::Placed>,
+    /// When it was stored.
+    pub stored: Timestamp,
+}

@@ -1,0 +1,404 @@
+//! What is under way for a group in one queue: leases, messages to deliver again, the cursor.
+//! All of it is lost with the process and rebuilt from the queue's progress.
+//!
+//! ```text
+//!              ┌────────────── deliver ──────────────┐
+//!   prefetched ┴► leased ──nack──► waiting ──due──► ready
+//!                  │ └─────── end of lease, or of subscription ───► ready
+//!                  └─ack, reject──► settled (progress)
+//! ```
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, SubscriptionId, Timestamp};
+
+use crate::bounds::{LOCATE_RETRY_MS, PREFETCH_MAX, UNSETTLED_MAX};
+use crate::effect::DeliverItem;
+use crate::entry::{Outcome, Step};
+use crate::event::Ticket;
+use crate::group::lease::{Lease, Leases};
+use crate::group::queue::{Progress, push_run};
+
+/// A message to deliver again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Again {
+    /// How often it was delivered.
+    attempts: u32,
+    /// Where it is; `None` until the index was asked.
+    place: Option<RecordPlace>,
+}
+
+/// A question to the index that was not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) ticket: Ticket,
+    from: QueueOffset,
+    count: u32,
+}
+
+/// A group's deliveries in one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    pub(crate) leases: Leases,
+    /// Messages to deliver again now, lowest offset first: attempts so far and place.
+    ready: BTreeMap<QueueOffset, (u32, RecordPlace)>,
+    /// As `ready`, but the index must be asked first where they are.
+    unplaced: BTreeMap<QueueOffset, u32>,
+    /// Messages to deliver again later.
+    waiting: BTreeMap<QueueOffset, Again>,
+    /// The same messages by the instant when they are due.
+    dues: BTreeSet<(Timestamp, QueueOffset)>,
+    /// First message that was not looked at yet for its first delivery.
+    cursor: QueueOffset,
+    /// Places of the messages from the cursor on.
+    prefetched: VecDeque<RecordPlace>,
+    /// Below this offset, the progress may know messages that the cursor must pass over.
+    passed_over_below: QueueOffset,
+    /// The question under way.
+    pub(crate) asked: Option<Asked>,
+    /// The index could not be read: not before this instant again.
+    retry_at: Option<Timestamp>,
+    /// The instant under which the broker's due index has this queue.
+    pub(crate) listed_due: Option<Timestamp>,
+}
+
+/// What a subscription may still be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) messages: u32,
+    /// Bytes of credit left: the last message may be larger.
+    pub(crate) credit_bytes: u32,
+    /// Bytes of one delivery, unless it is a single message.
+    pub(crate) frame_bytes: usize,
+}
+
+/// To whom and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) until: Timestamp,
+}
+
+impl Flight {
+    /// Starts from what the log says: nothing is leased, what came back waits or is ready.
+    pub(crate) fn begin(progress: &Progress, first: QueueOffset, now: Timestamp) -> Self {
+        let mut flight = Self {
+            cursor: progress.settled_below().max(first),
+            passed_over_below: progress.touched_end(),
+            ..Self::default()
+        };
+        for (offset, returned) in progress.returned().range(flight.cursor..) {
+            let again = Again { attempts: returned.attempts, place: None };
+            flight.put_back(*offset, again, returned.due, now);
+        }
+        flight
+    }
+
+    fn put_back(&mut self, offset: QueueOffset, again: Again, due: Timestamp, now: Timestamp) {
+        assert!(again.attempts >= 1, "what comes again was delivered");
+        if due <= now {
+            self.make_ready(offset, again);
+        } else {
+            self.waiting.insert(offset, again);
+            self.dues.insert((due, offset));
+        }
+    }
+
+    fn make_ready(&mut self, offset: QueueOffset, again: Again) {
+        let absent = match again.place {
+            Some(place) => self.ready.insert(offset, (again.attempts, place)).is_none(),
+            None => self.unplaced.insert(offset, again.attempts).is_none(),
+        };
+        assert!(absent, "a message becomes ready once");
+    }
+
+    /// Messages that were delivered before and are nobody's now.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len() + self.ready.len() + self.unplaced.len()
+    }
+
+    fn unsettled(&self) -> usize {
+        self.leases.len() + self.waiting_count()
+    }
+
+    /// Whether new messages must wait until some are settled.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unsettled() >= UNSETTLED_MAX
+    }
+
+    /// When something happens here without anybody's doing.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let due = self.dues.first().map(|(due, _)| *due);
+        [self.leases.first_end(), due, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// How many messages can be delivered right now, as far as it is known.
+    pub(crate) fn deliverable(&self) -> usize {
+        let new = if self.is_full() { 0 } else { self.prefetched.len() };
+        self.ready.len() + new
+    }
+
+    /// What the index must be asked, if anything: first offset and count.
+    pub(crate) fn wants(
+        &mut self,
+        progress: &Progress,
+        end: QueueOffset,
+    ) -> Option<(QueueOffset, u32)> {
+        if self.asked.is_some() || self.retry_at.is_some() {
+            return None;
+        }
+        let from = match self.unplaced.first_key_value() {
+            Some((offset, _)) => *offset,
+            None if self.prefetched.is_empty() && !self.is_full() => {
+                self.pass_over(progress);
+                self.cursor
+            }
+            None => return None,
+        };
+        let count = end.0.saturating_sub(from.0).min(PREFETCH_MAX.into());
+        (count > 0).then_some((from, count as u32))
+    }
+
+    pub(crate) fn ask(&mut self, ticket: Ticket, from: QueueOffset, count: u32) {
+        assert!(self.asked.is_none(), "one question at a time");
+        assert!(count >= 1, "a question asks for something");
+        self.asked = Some(Asked { ticket, from, count });
+    }
+
+    /// Takes in what the index says; nothing means that it could not be read.
+    pub(crate) fn answered(&mut self, places: &[RecordPlace], now: Timestamp) {
+        let asked = self.asked.take().expect("an answer follows a question");
+        if places.is_empty() {
+            self.retry_at = Some(now.plus_ms(LOCATE_RETRY_MS));
+            return;
+        }
+        let places = &places[..places.len().min(asked.count as usize)];
+        let to = QueueOffset(asked.from.0 + places.len() as u64);
+        let place_of = |offset: QueueOffset| places[(offset.0 - asked.from.0) as usize];
+        for (offset, again) in self.waiting.range_mut(asked.from..to) {
+            again.place = Some(place_of(*offset));
+        }
+        while let Some((offset, attempts)) = self.unplaced.range(asked.from..to).next() {
+            let (offset, attempts) = (*offset, *attempts);
+            self.unplaced.remove(&offset);
+            self.ready.insert(offset, (attempts, place_of(offset)));
+        }
+        if self.prefetched.is_empty() && asked.from <= self.cursor && self.cursor < to {
+            let known = (self.cursor.0 - asked.from.0) as usize;
+            self.prefetched.extend(&places[known..]);
+        }
+    }
+
+    /// Moves the cursor over messages that the progress knows.
+    fn pass_over(&mut self, progress: &Progress) {
+        while self.cursor < self.passed_over_below {
+            let to = if let Some(end) = progress.settled_end_of(self.cursor) {
+                end
+            } else if progress.returned().contains_key(&self.cursor) {
+                QueueOffset(self.cursor.0 + 1)
+            } else {
+                return;
+            };
+            self.move_cursor(to);
+        }
+    }
+
+    fn move_cursor(&mut self, to: QueueOffset) {
+        assert!(self.cursor <= to, "the cursor moves forward");
+        let passed = (to.0 - self.cursor.0).min(self.prefetched.len() as u64) as usize;
+        self.prefetched.drain(..passed);
+        self.cursor = to;
+    }
+
+    /// Leases what can be delivered: first what comes again, then new messages, each in the order
+    /// of offsets, within the budget.
+    pub(crate) fn lease(
+        &mut self,
+        progress: &Progress,
+        holder: Holder,
+        mut budget: Budget,
+    ) -> Vec<DeliverItem> {
+        assert!(budget.messages >= 1 && budget.credit_bytes >= 1, "a holder has credit");
+        let room = self.deliverable().min(budget.messages as usize);
+        let mut items = Vec::with_capacity(room);
+        while let Some((offset, (attempts, place))) = self.ready.first_key_value() {
+            let (offset, attempt, place) = (*offset, attempts.saturating_add(1), *place);
+            if !budget.take(place.bytes, items.is_empty()) {
+                return items;
+            }
+            self.ready.remove(&offset);
+            items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
+        }
+        while !self.is_full() {
+            self.pass_over(progress);
+            let Some(place) = self.prefetched.front().copied() else {
+                break;
+            };
+            if !budget.take(place.bytes, items.is_empty()) {
+                break;
+            }
+            let item = DeliverItem { offset: self.cursor, attempt: 1, place };
+            self.move_cursor(QueueOffset(self.cursor.0 + 1));
+            items.push(self.lease_one(item, holder));
+        }
+        items
+    }
+
+    fn lease_one(&mut self, item: DeliverItem, holder: Holder) -> DeliverItem {
+        assert!(item.attempt >= 1, "the first delivery is attempt 1");
+        let DeliverItem { offset, attempt, place } = item;
+        let Holder { subscription, until } = holder;
+        self.leases.insert(offset, Lease { subscription, until, attempt, place });
+        item
+    }
+
+    /// Ends leases and waits that are due; returns the leases that ended.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Vec<(QueueOffset, Lease)> {
+        let ended = self.leases.take_ended(now);
+        for (offset, lease) in &ended {
+            self.come_again(*offset, lease);
+        }
+        while let Some((due, offset)) = self.dues.first().copied().filter(|(due, _)| *due <= now) {
+            self.dues.remove(&(due, offset));
+            let again = self.waiting.remove(&offset).expect("what is due waits");
+            self.make_ready(offset, again);
+        }
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        ended
+    }
+
+    /// Takes the leases of a subscription that ended.
+    pub(crate) fn end_holder(&mut self, holder: SubscriptionId) -> Vec<(QueueOffset, Lease)> {
+        let ended = self.leases.take_of(holder);
+        for (offset, lease) in &ended {
+            self.come_again(*offset, lease);
+        }
+        ended
+    }
+
+    fn come_again(&mut self, offset: QueueOffset, lease: &Lease) {
+        self.make_ready(offset, Again { attempts: lease.attempt, place: Some(lease.place) });
+    }
+
+    /// Takes in what the log says about this queue; the leases that ended by it are given to
+    /// `ended`.
+    pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId)) {
+        let (from, to) = (step.from, step.to);
+        match step.outcome {
+            Outcome::Acked | Outcome::Rejected => self.forget(from, to, &mut ended),
+            Outcome::Trimmed => self.trim(to, ended),
+            // At once: the lease was taken away when that was decided.
+            Outcome::Returned { due: Timestamp(0), .. } => {}
+            Outcome::Returned { attempts, due } => {
+                let held = self.leases.range(from, to).filter(|(_, it)| it.attempt == attempts);
+                let offsets: Vec<QueueOffset> = held.map(|(offset, _)| offset).collect();
+                for offset in offsets {
+                    let lease = self.leases.remove(offset).expect("found just now");
+                    ended(lease.subscription);
+                    let again = Again { attempts, place: Some(lease.place) };
+                    self.waiting.insert(offset, again);
+                    self.dues.insert((due, offset));
+                }
+            }
+        }
+    }
+
+    /// The queue holds nothing below `first` any more.
+    pub(crate) fn trim(&mut self, first: QueueOffset, mut ended: impl FnMut(SubscriptionId)) {
+        self.forget(QueueOffset(0), first, &mut ended);
+        self.retry_at = None;
+        if self.cursor < first {
+            self.move_cursor(first);
+        }
+    }
+
+    fn forget(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        ended: &mut impl FnMut(SubscriptionId),
+    ) {
+        for lease in self.leases.take_range(from, to) {
+            ended(lease.subscription);
+        }
+        while let Some((offset, _)) = self.ready.range(from..to).next() {
+            let offset = *offset;
+            self.ready.remove(&offset);
+        }
+        while let Some((offset, _)) = self.unplaced.range(from..to).next() {
+            let offset = *offset;
+            self.unplaced.remove(&offset);
+        }
+        if self.waiting.range(from..to).next().is_some() {
+            self.dues.retain(|(_, offset)| *offset < from || *offset >= to);
+            self.waiting.retain(|offset, _| *offset < from || *offset >= to);
+        }
+    }
+
+    /// The leases as steps that give them back at once.
+    pub(crate) fn steps(queue: QueueIndex, ended: &[(QueueOffset, Lease)]) -> Vec<Step> {
+        let mut runs = Vec::new();
+        for (offset, lease) in ended {
+            let outcome = Outcome::Returned { attempts: lease.attempt, due: Timestamp(0) };
+            push_run(&mut runs, queue, *offset, outcome);
+        }
+        assert!(runs.len() <= ended.len(), "a run is at least one message");
+        runs
+    }
+
+    pub(crate) fn check(&self, progress: &Progress, first: QueueOffset, end: QueueOffset) {
+        self.leases.check();
+        assert_eq!(self.waiting.len(), self.dues.len(), "what waits has an instant");
+        for (_, offset) in &self.dues {
+            assert!(self.waiting.contains_key(offset), "what has an instant waits");
+        }
+        let mut count = 0;
+        for offset in self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys()) {
+            assert_eq!(self.places_of(*offset), 1, "an unsettled message is in one place");
+            assert!(progress.settled_end_of(*offset).is_none(), "what comes again is unsettled");
+            count += 1;
+        }
+        assert_eq!(count, self.waiting_count(), "what waits is counted");
+        for (offset, _) in self.leases.iter() {
+            assert_eq!(self.places_of(offset), 1, "a leased message is in one place");
+            assert!(progress.settled_end_of(offset).is_none(), "what is leased is unsettled");
+            assert!(offset < end, "what is leased is committed");
+        }
+        let mut offset = progress.settled_below().max(first);
+        while offset < self.cursor {
+            if let Some(to) = progress.settled_end_of(offset) {
+                offset = to;
+                continue;
+            }
+            assert_eq!(self.places_of(offset), 1, "below the cursor all is settled or under way");
+            offset.0 += 1;
+        }
+        let prefetched = self.cursor.0 + self.prefetched.len() as u64;
+        assert!(
+            prefetched <= end.0 || self.prefetched.is_empty(),
+            "what is prefetched is committed"
+        );
+    }
+}
+
+impl Flight {
+    fn places_of(&self, offset: QueueOffset) -> usize {
+        usize::from(self.leases.holds(offset))
+            + usize::from(self.ready.contains_key(&offset))
+            + usize::from(self.unplaced.contains_key(&offset))
+            + usize::from(self.waiting.contains_key(&offset))
+    }
+}
+
+impl Budget {
+    /// Takes one message of `bytes` out of the budget; `false` when it does not fit any more.
+    fn take(&mut self, bytes: u32, first: bool) -> bool {
+        let fits = first || bytes as usize <= self.frame_bytes;
+        if self.messages == 0 || self.credit_bytes == 0 || !fits {
+            return false;
+        }
+        self.messages -= 1;
+        self.credit_bytes = self.credit_bytes.saturating_sub(bytes);
+        self.frame_bytes = self.frame_bytes.saturating_sub(bytes as usize);
+        true
+    }
+}

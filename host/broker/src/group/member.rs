@@ -1,0 +1,129 @@
+//! The subscriptions of a group and whose turn it is.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use yard_wire::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX};
+use yard_wire::{QueueIndex, SubscriptionId};
+
+use crate::event::SessionId;
+
+/// One subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) session: SessionId,
+    /// Name of the consumer, for people.
+    pub(crate) name: String,
+    pub(crate) lease_ms: u32,
+    /// Credit: messages.
+    pub(crate) messages: u32,
+    /// Credit: bytes of records.
+    pub(crate) bytes: u32,
+    /// Messages that it holds a lease of.
+    pub(crate) leased: u32,
+}
+
+impl Member {
+    pub(crate) fn has_credit(&self) -> bool {
+        self.messages > 0 && self.bytes > 0
+    }
+
+    pub(crate) fn add_credit(&mut self, messages: u32, bytes: u32) {
+        self.messages = self.messages.saturating_add(messages).min(CREDIT_MESSAGES_MAX);
+        self.bytes = self.bytes.saturating_add(bytes).min(CREDIT_BYTES_MAX);
+    }
+
+    pub(crate) fn spend(&mut self, messages: u32, bytes: u64) {
+        assert!(messages <= self.messages, "what is delivered had credit");
+        self.messages -= messages;
+        self.bytes -= u64::from(self.bytes).min(bytes) as u32;
+        self.leased += messages;
+    }
+}
+
+/// The members of a group that has any, and what is left to look at for them.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) members: BTreeMap<SubscriptionId, Member>,
+    /// Members with credit, in the order of their turns; each once.
+    turns: VecDeque<SubscriptionId>,
+    /// Queues that may have something to deliver or to ask the index for.
+    available: BTreeSet<QueueIndex>,
+    /// The queue that was looked at last.
+    last: Option<QueueIndex>,
+}
+
+impl Live {
+    pub(crate) fn join(&mut self, id: SubscriptionId, member: Member) {
+        let credit = member.has_credit();
+        let old = self.members.insert(id, member);
+        assert!(old.is_none(), "the number of a subscription is new");
+        if credit {
+            self.turns.push_back(id);
+        }
+    }
+
+    pub(crate) fn leave(&mut self, id: SubscriptionId) -> Member {
+        self.turns.retain(|turn| *turn != id);
+        self.members.remove(&id).expect("a member leaves once")
+    }
+
+    pub(crate) fn add_credit(&mut self, id: SubscriptionId, messages: u32, bytes: u32) {
+        let member = self.members.get_mut(&id).expect("the caller looked it up");
+        let had = member.has_credit();
+        member.add_credit(messages, bytes);
+        if !had && member.has_credit() {
+            self.turns.push_back(id);
+        }
+    }
+
+    /// One of its leases ended.
+    pub(crate) fn lease_ended(&mut self, id: SubscriptionId) {
+        let member = self.members.get_mut(&id).expect("a lease is a member's");
+        assert!(member.leased >= 1, "a lease that ends was counted");
+        member.leased -= 1;
+    }
+
+    /// How many members have credit.
+    pub(crate) fn takers(&self) -> usize {
+        self.turns.len()
+    }
+
+    pub(crate) fn next_turn(&self) -> Option<SubscriptionId> {
+        self.turns.front().copied()
+    }
+
+    /// The member whose turn it was got something.
+    pub(crate) fn end_turn(&mut self) {
+        let id = self.turns.pop_front().expect("somebody had a turn");
+        if self.members[&id].has_credit() {
+            self.turns.push_back(id);
+        }
+    }
+
+    pub(crate) fn make_available(&mut self, queue: QueueIndex) {
+        self.available.insert(queue);
+    }
+
+    pub(crate) fn exhausted(&mut self, queue: QueueIndex) {
+        let was = self.available.remove(&queue);
+        assert!(was, "a queue was available before it was exhausted");
+    }
+
+    /// The next queue to look at, in turns.
+    pub(crate) fn next_queue(&mut self) -> Option<QueueIndex> {
+        let after = self.last.and_then(|last| last.0.checked_add(1)).map_or(0, |at| at);
+        let next = self.available.range(QueueIndex(after)..).next();
+        let queue = next.or_else(|| self.available.first()).copied()?;
+        self.last = Some(queue);
+        Some(queue)
+    }
+
+    pub(crate) fn check(&self) {
+        for (id, member) in &self.members {
+            let turns = self.turns.iter().filter(|turn| *turn == id).count();
+            assert_eq!(turns, usize::from(member.has_credit()), "who has credit has a turn");
+            assert!(member.messages <= CREDIT_MESSAGES_MAX, "credit is bounded");
+            assert!(member.bytes <= CREDIT_BYTES_MAX, "credit is bounded");
+        }
+        assert!(self.turns.len() <= self.members.len(), "turns are the members'");
+    }
+}

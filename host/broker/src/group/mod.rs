@@ -1,0 +1,279 @@
+//! The groups of a shard: each is a group's consumption of one topic.
+//!
+//! ```text
+//!   Groups ─┬─ by_id     GroupId ─► Group ─┬─ queues   progress (durable), flight (volatile)
+//!           ├─ by_name   tenant, name, topic ─► GroupId  └─ live   members, turns (volatile)
+//!           └─ by_topic  topic ─► GroupIds; those with members apart
+//! ```
+pub(crate) mod flight;
+pub(crate) mod lease;
+pub(crate) mod member;
+pub(crate) mod queue;
+pub(crate) mod range_set;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
+
+use crate::entry::{GroupCreated, GroupId, Step};
+use crate::group::member::Live;
+use crate::group::queue::{GroupQueue, Progress};
+
+/// A group's consumption of one topic in this shard.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) tenant: TenantId,
+    pub(crate) topic: TopicId,
+    pub(crate) name: String,
+    pub(crate) queues: BTreeMap<QueueIndex, GroupQueue>,
+    /// Its members, while it has any.
+    pub(crate) live: Option<Box<Live>>,
+}
+
+impl Group {
+    /// Takes in what the log says; the leases that end by it no longer count.
+    pub(crate) fn apply(&mut self, steps: &[Step]) {
+        for step in steps {
+            let queue = self.queues.entry(step.queue).or_default();
+            queue.progress.apply(step);
+            let Some(flight) = &mut queue.flight else {
+                continue;
+            };
+            let was_full = flight.is_full();
+            let live = self.live.as_mut().expect("only a group with members has flights");
+            flight.apply(step, |subscription| live.lease_ended(subscription));
+            if was_full {
+                live.make_available(step.queue);
+            }
+        }
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.members.len())
+    }
+
+    pub(crate) fn is_full(&self, queue: QueueIndex) -> bool {
+        let flight = self.queues.get(&queue).and_then(|queue| queue.flight.as_ref());
+        flight.is_some_and(|flight| flight.is_full())
+    }
+
+    /// Where the leases of the group say whose they are, member by member.
+    pub(crate) fn check_members(&self) {
+        let Some(live) = &self.live else {
+            let flying = self.queues.values().any(|queue| queue.flight.is_some());
+            assert!(!flying, "a group without members has nothing under way");
+            return;
+        };
+        assert!(!live.members.is_empty(), "a group without members is not live");
+        live.check();
+        let mut counted: BTreeMap<SubscriptionId, u32> = BTreeMap::new();
+        let flights = self.queues.values().filter_map(|queue| queue.flight.as_ref());
+        for (_, lease) in flights.flat_map(|flight| flight.leases.iter()) {
+            *counted.entry(lease.subscription).or_default() += 1;
+        }
+        for (id, member) in &live.members {
+            let count = counted.remove(id).unwrap_or(0);
+            assert_eq!(count, member.leased, "a member's leases are counted");
+        }
+        assert!(counted.is_empty(), "every lease is a member's");
+    }
+}
+
+/// All groups of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    by_id: BTreeMap<GroupId, Group>,
+    by_name: BTreeMap<TenantId, BTreeMap<String, BTreeMap<TopicId, GroupId>>>,
+    by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
+    /// Those with members.
+    live_by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
+    counts: BTreeMap<TenantId, usize>,
+    next: u32,
+}
+
+impl Groups {
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn next_id(&self) -> GroupId {
+        GroupId(self.next)
+    }
+
+    /// Groups of one tenant, each topic of a group counted.
+    pub(crate) fn count_of(&self, tenant: TenantId) -> usize {
+        self.counts.get(&tenant).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.by_id.iter().map(|(id, group)| (*id, group))
+    }
+
+    pub(crate) fn find(&self, tenant: TenantId, name: &str, topic: TopicId) -> Option<GroupId> {
+        self.by_name.get(&tenant)?.get(name)?.get(&topic).copied()
+    }
+
+    /// The topics that a group of this name consumes.
+    pub(crate) fn named(&self, tenant: TenantId, name: &str) -> Option<Vec<GroupId>> {
+        Some(self.by_name.get(&tenant)?.get(name)?.values().copied().collect())
+    }
+
+    /// All groups of a tenant, by name and topic.
+    pub(crate) fn of_tenant(&self, tenant: TenantId) -> impl Iterator<Item = GroupId> {
+        let names = self.by_name.get(&tenant).into_iter().flat_map(BTreeMap::values);
+        names.flat_map(|topics| topics.values().copied())
+    }
+
+    pub(crate) fn of_topic(&self, topic: TopicId) -> Vec<GroupId> {
+        self.by_topic.get(&topic).into_iter().flatten().copied().collect()
+    }
+
+    pub(crate) fn live_of_topic(&self, topic: TopicId) -> impl Iterator<Item = GroupId> {
+        self.live_by_topic.get(&topic).into_iter().flatten().copied()
+    }
+
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.by_topic.keys().copied()
+    }
+
+    /// Notes whether a group has members.
+    pub(crate) fn set_live(&mut self, id: GroupId, live: bool) {
+        let topic = self.by_id[&id].topic;
+        let groups = self.live_by_topic.entry(topic).or_default();
+        let _ = if live { groups.insert(id) } else { groups.remove(&id) };
+        if groups.is_empty() {
+            self.live_by_topic.remove(&topic);
+        }
+    }
+
+    /// Takes in that a group was created.
+    pub(crate) fn create(&mut self, tenant: TenantId, created: &GroupCreated) {
+        let id = created.group;
+        self.next = self.next.max(id.0.saturating_add(1));
+        let floors = created.floors.iter();
+        let queues = floors.map(|(queue, floor)| {
+            let progress = Progress::starting_at(*floor);
+            (*queue, GroupQueue { progress, flight: None })
+        });
+        let group = Group {
+            tenant,
+            topic: created.topic,
+            name: created.name.clone(),
+            queues: queues.collect(),
+            live: None,
+        };
+        self.insert(id, group);
+    }
+
+    fn insert(&mut self, id: GroupId, group: Group) {
+        let names = self.by_name.entry(group.tenant).or_default();
+        let old = names.entry(group.name.clone()).or_default().insert(group.topic, id);
+        assert!(old.is_none(), "a group is created once");
+        self.by_topic.entry(group.topic).or_default().insert(id);
+        *self.counts.entry(group.tenant).or_default() += 1;
+        self.by_id.insert(id, group);
+    }
+
+    /// Takes a group without members out.
+    pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
+        let group = self.by_id.remove(&id)?;
+        assert!(group.live.is_none(), "members left before");
+        if let Some(groups) = self.by_topic.get_mut(&group.topic) {
+            groups.remove(&id);
+            if groups.is_empty() {
+                self.by_topic.remove(&group.topic);
+            }
+        }
+        let names = self.by_name.get_mut(&group.tenant).expect("a group is listed by name");
+        let topics = names.get_mut(&group.name).expect("a group is listed by name");
+        topics.remove(&group.topic);
+        if topics.is_empty() {
+            names.remove(&group.name);
+        }
+        if names.is_empty() {
+            self.by_name.remove(&group.tenant);
+        }
+        let count = self.counts.get_mut(&group.tenant).expect("a group is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&group.tenant);
+        }
+        Some(group)
+    }
+
+    pub(crate) fn check(&self) {
+        let listed: usize = self.by_topic.values().map(BTreeSet::len).sum();
+        assert_eq!(listed, self.by_id.len(), "every group is listed by its topic");
+        assert_eq!(self.counts.values().sum::<usize>(), listed, "every group is counted");
+        for (id, group) in self.iter() {
+            assert!(id.0 < self.next, "numbers are given out upwards");
+            assert_eq!(self.find(group.tenant, &group.name, group.topic), Some(id));
+            let live = self.live_by_topic.get(&group.topic);
+            let listed = live.is_some_and(|groups| groups.contains(&id));
+            assert_eq!(listed, group.live.is_some(), "groups with members are listed");
+        }
+    }
+}
+
+/// `u32` next number, `u32` count, then of each: `u32` number, `u32` tenant, `u32` topic, name,
+/// `u32` count of queues, then `u16` queue and progress of each that is not at its default.
+impl Wire for Groups {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.next.put(out);
+        (self.by_id.len() as u32).put(out);
+        for (id, group) in self.iter() {
+            id.put(out);
+            group.tenant.put(out);
+            group.topic.put(out);
+            group.name.put(out);
+            let kept = || group.queues.iter().filter(|(_, queue)| !queue.progress.is_default());
+            (kept().count() as u32).put(out);
+            for (index, queue) in kept() {
+                index.put(out);
+                queue.progress.put(out);
+            }
+        }
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let mut groups = Self { next: u32::take(input)?, ..Self::default() };
+        for _ in 0..u32::take(input)? {
+            let id = GroupId::take(input)?;
+            let mut group = Group {
+                tenant: TenantId::take(input)?,
+                topic: TopicId::take(input)?,
+                name: String::take(input)?,
+                queues: BTreeMap::new(),
+                live: None,
+            };
+            for _ in 0..u32::take(input)? {
+                let queue = QueueIndex::take(input)?;
+                let progress = Progress::take(input)?;
+                group.queues.insert(queue, GroupQueue { progress, flight: None });
+            }
+            let known = groups.find(group.tenant, &group.name, group.topic).is_some();
+            if known || groups.by_id.contains_key(&id) || id.0 >= groups.next {
+                return Err(Malformed::Field { what: "number of a group", value: id.0.into() });
+            }
+            groups.insert(id, group);
+        }
+        Ok(groups)
+    }
+}
+
+/// Where a queue of this shard begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// Its oldest message.
+    pub(crate) first: QueueOffset,
+    /// Offset after its newest committed message.
+    pub(crate) end: QueueOffset,
+}

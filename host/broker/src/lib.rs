@@ -1,0 +1,54 @@
+//! The decisions of one shard as a value: who may store what, who receives what, what is settled.
+//!
+//! ```text
+//!   handle(now, event) ──► effects        the only way in, the only way out
+//!                            │
+//!                            └─ Append(entry) ──► log ──► apply(entry)      live, and at recovery
+//!
+//!   Broker ─┬─ meta        tenants, topics; names are resolved inside a tenant   (meta_table.rs)
+//!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
+//!           ├─ groups      progress of each group in each queue, leases, credit (group/)
+//!           └─ ends        first and committed end of each queue of this shard
+//! ```
+//!
+//! Invariants:
+//! - No I/O, no clock, no randomness of its own: equal inputs give equal effects.
+//! - Durable state changes only in [`Broker::apply`]; what `handle` changes itself (leases, credit,
+//!   cursors) is lost with the process and rebuilt from the durable part.
+//! - A message of a group is settled, leased, ready, waiting or not yet delivered: exactly one.
+//! - Nothing is delivered above the committed end of its queue.
+//! - A name or id of another tenant is answered as one that does not exist.
+//!
+//! Start reading at [`Broker::handle`], then [`Entry`], then `group/queue.rs`.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod bounds;
+mod broker;
+mod check;
+mod deliver;
+mod effect;
+mod entry;
+mod event;
+mod fetch;
+mod group;
+mod meta;
+mod meta_table;
+mod operate;
+mod produce;
+mod producer;
+mod refusal;
+mod report;
+mod route;
+mod settle;
+mod snapshot;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+pub use broker::{Broker, BrokerConfig, Stats};
+pub use effect::{DeliverItem, Effect, Then};
+pub use entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
+pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+pub use meta::{MetaChange, Tenant, Topic};
+pub use yard_wire::Malformed;

@@ -1,0 +1,50 @@
+//! The metadata: tenants and topics. The metadata shard owns it; the others receive its changes.
+use yard_wire::{ShardId, TenantId, Timestamp, TopicId};
+
+yard_wire::message! {
+    /// A tenant.
+    pub struct Tenant {
+        /// Its id.
+        pub tenant: TenantId,
+        /// Its name.
+        pub name: String,
+        /// Whether its topics are created on first use.
+        pub auto_create_topics: bool,
+        /// When it was added.
+        pub created: Timestamp,
+    }
+
+    /// A topic.
+    pub struct Topic {
+        /// Its id.
+        pub topic: TopicId,
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Its name, unique in the tenant.
+        pub name: String,
+        /// The shard of each queue, queue 0 first.
+        pub shards: Vec<ShardId>,
+        /// A remark for people.
+        pub note: String,
+        /// When it was created.
+        pub created: Timestamp,
+        /// Version of the metadata in which it last changed.
+        pub version: u64,
+    }
+}
+
+/// One change of the metadata. Applying a change twice is applying it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaChange {
+    /// A tenant was added or changed.
+    TenantPut(Tenant),
+    /// A topic was created or changed.
+    TopicPut(Topic),
+    /// A topic was removed; the id is never used again.
+    TopicRemoved {
+        /// The topic.
+        topic: TopicId,
+        /// Version of the metadata from which on it is gone.
+        version: u64,
+    },
+}

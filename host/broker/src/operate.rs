@@ -1,0 +1,272 @@
+//! The operations of the catalogue that concern topics and tenants.
+use yard_wire::limits::{QUEUES_MAX, TOPICS_MAX};
+use yard_wire::operation::{
+    Arguments, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow, TenantSet, TopicCreate,
+    TopicReport, TopicRow, TopicSet,
+};
+use yard_wire::request::Reply;
+use yard_wire::requests::{Call, Called};
+use yard_wire::{Code, Refusal, TenantId, Wire};
+
+use crate::bounds::{NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX};
+use crate::broker::{Broker, METADATA_SHARD};
+use crate::effect::{Effect, Then};
+use crate::entry::Entry;
+use crate::event::Origin;
+use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta_table::{place_queues, queues_on};
+use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
+
+/// What an operation comes to.
+pub(crate) enum Outcome {
+    /// A result that can be given now.
+    Now(Reply),
+    /// Nothing has to change, but what is told may have been appended just now.
+    Unchanged(Reply),
+    /// A change, and the result once it is durable.
+    Change(MetaChange, Reply),
+}
+
+pub(crate) fn called(result: &impl Wire) -> Reply {
+    Reply::Call(Called { result: result.to_bytes() })
+}
+
+/// A list as a result, if it fits a frame.
+pub(crate) fn listed<T: Wire>(rows: impl Iterator<Item = T>) -> Result<Reply, OperateError> {
+    let mut count = 0u32;
+    let mut out = count.to_bytes().to_vec();
+    for row in rows {
+        row.put(&mut out);
+        count += 1;
+        if out.len() > RESULT_BYTES_MAX {
+            let what = "bytes of the list";
+            let fact = LimitReached { what, max: RESULT_BYTES_MAX };
+            return Err(OperateError::LimitReached(fact));
+        }
+    }
+    out[..4].copy_from_slice(&count.to_le_bytes());
+    Ok(Reply::Call(Called { result: out.into() }))
+}
+
+impl Broker {
+    pub(crate) fn call(
+        &mut self,
+        origin: Origin,
+        tenant: TenantId,
+        call: Call,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let operation = Operation::from_number(call.operation).ok_or_else(|| {
+            Refusal::new(Code::UnknownRequest, format!("no operation {}", call.operation))
+        })?;
+        let arguments = Arguments::from_bytes(operation, call.args)
+            .map_err(|malformed| malformed.refusal(Code::BadArgument))?;
+        match self.operate(tenant, arguments).map_err(Refusal::from)? {
+            Outcome::Now(reply) => effects.push(Effect::Reply { origin, result: Ok(reply) }),
+            Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
+            Outcome::Change(change, reply) => {
+                if let MetaChange::TopicRemoved { .. } = change {
+                    // The subscriptions end when the entry was applied; then they are told.
+                    self.wake(self.now);
+                }
+                Self::append_meta(vec![change], origin, reply, effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends changes of the metadata; when they are durable, the others hear of them, then the
+    /// caller.
+    pub(crate) fn append_meta(
+        changes: Vec<MetaChange>,
+        origin: Origin,
+        reply: Reply,
+        effects: &mut Vec<Effect>,
+    ) {
+        assert!(!changes.is_empty(), "an entry says something");
+        let mut then: Vec<Then> = changes.iter().cloned().map(Then::Broadcast).collect();
+        then.push(Then::Reply { origin, reply });
+        effects.push(Effect::Append { entry: Entry::Meta { changes }, then });
+    }
+
+    fn operate(&self, tenant: TenantId, arguments: Arguments) -> Result<Outcome, OperateError> {
+        match arguments {
+            Arguments::TopicCreate(arguments) => self.topic_create(tenant, &arguments),
+            Arguments::TopicLs(_) => {
+                listed(self.meta.topics_of(tenant).map(topic_row)).map(Outcome::Now)
+            }
+            Arguments::TopicInfo(arguments) => self.topic_info(tenant, &arguments.name),
+            Arguments::TopicSet(arguments) => self.topic_set(tenant, arguments),
+            Arguments::TopicRm(arguments) => self.topic_rm(tenant, &arguments.name),
+            Arguments::GroupLs(_) => self.group_ls(tenant).map(Outcome::Now),
+            Arguments::GroupInfo(arguments) => {
+                self.group_info(tenant, arguments.name).map(Outcome::Now)
+            }
+            Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
+            Arguments::TenantLs(_) => listed(self.meta.tenants().map(tenant_row)).map(Outcome::Now),
+            Arguments::TenantSet(arguments) => self.tenant_set(arguments),
+            Arguments::ClientLs(_) | Arguments::BrokerInfo(_) => Err(OperateError::NotOurs),
+        }
+    }
+
+    fn topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
+        let topic = self.meta.topic_named(tenant, name);
+        topic.ok_or_else(|| OperateError::NoTopic(NoTopic::Named(name.to_owned())))
+    }
+
+    fn topic_create(
+        &self,
+        tenant: TenantId,
+        arguments: &TopicCreate,
+    ) -> Result<Outcome, OperateError> {
+        let TopicCreate { name, queues, note } = arguments;
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        yard_wire::name::check(name).map_err(OperateError::BadName)?;
+        check_queues(*queues)?;
+        check_note(note)?;
+        if let Some(topic) = self.meta.topic_named(tenant, name) {
+            if topic.shards.len() == usize::from(*queues) {
+                return Ok(Outcome::Unchanged(called(&topic_row(topic))));
+            }
+            let queues = topic.shards.len();
+            return Err(OperateError::TopicExists { name: name.clone(), queues });
+        }
+        if self.meta.tenant(tenant).is_none() {
+            return Err(OperateError::NoTenant(tenant.to_string()));
+        }
+        if self.meta.topic_count_of(tenant) >= TOPICS_MAX {
+            let fact = LimitReached { what: "topics of the tenant", max: TOPICS_MAX };
+            return Err(OperateError::LimitReached(fact));
+        }
+        let topic = self.new_topic(tenant, name, *queues, note.clone(), 0);
+        let reply = called(&topic_row(&topic));
+        Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
+    }
+
+    fn topic_info(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {
+        let topic = self.topic_named(tenant, name)?;
+        let shard = self.config.shard;
+        let rows = queues_on(topic, shard).map(|queue| {
+            let ends = self.ends_of(topic.topic, queue);
+            assert!(ends.first <= ends.end, "a queue does not end before it begins");
+            let messages = ends.end.0 - ends.first.0;
+            QueueRow { queue, shard, first: ends.first, end: ends.end, messages }
+        });
+        let queues: Vec<QueueRow> = rows.collect();
+        Ok(Outcome::Now(called(&TopicReport {
+            name: topic.name.clone(),
+            id: topic.topic,
+            note: topic.note.clone(),
+            created_ms: topic.created,
+            messages: queues.iter().map(|queue| queue.messages).sum(),
+            queues,
+        })))
+    }
+
+    fn topic_set(&self, tenant: TenantId, arguments: TopicSet) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let old = self.topic_named(tenant, &arguments.name)?;
+        let mut topic = old.clone();
+        if let Some(queues) = arguments.queues {
+            check_queues(queues)?;
+            if usize::from(queues) < old.shards.len() {
+                let detail = format!("{queues} queues; it has {} already", old.shards.len());
+                return Err(OperateError::BadArgument(BadArgument(detail)));
+            }
+            // The queues that exist stay where they are.
+            let placed = place_queues(old.topic, queues, self.config.shards);
+            topic.shards.extend(&placed[old.shards.len()..]);
+            assert_eq!(topic.shards.len(), usize::from(queues), "queues were added");
+        }
+        if let Some(note) = arguments.note {
+            check_note(&note)?;
+            topic.note = note;
+        }
+        let reply = called(&topic_row(&topic));
+        if topic == *old {
+            return Ok(Outcome::Unchanged(reply));
+        }
+        topic.version = self.meta.next_version();
+        Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
+    }
+
+    fn topic_rm(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let topic = self.topic_named(tenant, name)?;
+        let version = self.meta.next_version();
+        let change = MetaChange::TopicRemoved { topic: topic.topic, version };
+        Ok(Outcome::Change(change, called(&topic_row(topic))))
+    }
+
+    fn tenant_add(&self, arguments: TenantAdd) -> Result<Outcome, OperateError> {
+        let TenantAdd { name, auto_create_topics, request: _ } = arguments;
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        yard_wire::name::check(&name).map_err(OperateError::BadName)?;
+        if self.meta.tenant_named(&name).is_some() {
+            return Err(OperateError::TenantExists(name));
+        }
+        if self.meta.tenants().len() >= TENANTS_MAX {
+            let fact = LimitReached { what: "tenants", max: TENANTS_MAX };
+            return Err(OperateError::LimitReached(fact));
+        }
+        let id = self.meta.next_tenant();
+        let tenant =
+            Tenant { tenant: id, name: name.clone(), auto_create_topics, created: self.now };
+        // The server makes the certificate when it passes the answer on.
+        let (certificate, authority) = (String::new(), String::new());
+        let added = TenantAdded { name, id, auto_create_topics, certificate, authority };
+        Ok(Outcome::Change(MetaChange::TenantPut(tenant), called(&added)))
+    }
+
+    fn tenant_set(&self, arguments: TenantSet) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let found = self.meta.tenant_named(&arguments.name);
+        let old = found.ok_or(OperateError::NoTenant(arguments.name))?;
+        let mut tenant = old.clone();
+        if let Some(auto_create_topics) = arguments.auto_create_topics {
+            tenant.auto_create_topics = auto_create_topics;
+        }
+        assert_eq!(tenant.tenant, old.tenant, "a tenant keeps its number");
+        let reply = called(&tenant_row(&tenant));
+        if tenant == *old {
+            return Ok(Outcome::Unchanged(reply));
+        }
+        Ok(Outcome::Change(MetaChange::TenantPut(tenant), reply))
+    }
+}
+
+fn check_queues(queues: u16) -> Result<(), OperateError> {
+    if (1..=QUEUES_MAX).contains(&queues) {
+        return Ok(());
+    }
+    let detail = format!("{queues} queues: 1 to {QUEUES_MAX}");
+    Err(OperateError::BadArgument(BadArgument(detail)))
+}
+
+fn check_note(note: &str) -> Result<(), OperateError> {
+    if note.len() <= NOTE_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!("a note of {} bytes, the limit is {NOTE_BYTES_MAX}", note.len());
+    Err(OperateError::BadArgument(BadArgument(detail)))
+}
+
+fn topic_row(topic: &Topic) -> TopicRow {
+    assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
+    TopicRow {
+        name: topic.name.clone(),
+        id: topic.topic,
+        queues: topic.shards.len() as u16,
+        note: topic.note.clone(),
+        created_ms: topic.created,
+    }
+}
+
+fn tenant_row(tenant: &Tenant) -> TenantRow {
+    TenantRow {
+        name: tenant.name.clone(),
+        id: tenant.tenant,
+        auto_create_topics: tenant.auto_create_topics,
+        created_ms: tenant.created,
+    }
+}

@@ -1,0 +1,101 @@
+//! Storing a batch: everything is checked before anything is stored.
+use yard_wire::batch::Batch;
+use yard_wire::limits::LANES_MAX;
+use yard_wire::request::Reply;
+use yard_wire::requests::{AckNodes, AckPlace, Produced};
+use yard_wire::{QueueIndex, Sequence, ShardId, TenantId, TopicId};
+
+use crate::broker::Broker;
+use crate::effect::{Effect, Then};
+use crate::entry::Entry;
+use crate::event::Origin;
+use crate::meta_table::shard_of;
+use crate::producer::Numbering;
+use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError};
+
+impl Broker {
+    pub(crate) fn produce(
+        &mut self,
+        origin: Origin,
+        tenant: TenantId,
+        (place, nodes): (AckPlace, AckNodes),
+        floor: Sequence,
+        batch: Batch,
+        effects: &mut Vec<Effect>,
+    ) {
+        let numbering = self.check_batch(tenant, nodes, &batch).and_then(|()| {
+            let count = batch.records().len();
+            match self.producers.judge(tenant, batch.header(), count, floor) {
+                Numbering::Next => Ok(None),
+                Numbering::Duplicate(placed) => Ok(Some(placed)),
+                Numbering::Stale { expected } => Err(ProduceError::Stale { expected }),
+                Numbering::Ahead { expected } => Err(ProduceError::Ahead { expected }),
+                Numbering::Fenced { known } => Err(ProduceError::Fenced { known }),
+            }
+        });
+        effects.push(match numbering {
+            Ok(None) => Effect::Append {
+                entry: Entry::Batch { tenant, batch },
+                then: vec![Then::Produced { origin, place, nodes }],
+            },
+            Ok(Some(placed)) => {
+                assert!(!placed.is_empty(), "a stored batch went somewhere");
+                let shard = self.config.shard;
+                let produced = Produced { shard, place, nodes, duplicate: true, placed };
+                Effect::ReplyAfter { origin, place, reply: Reply::Produce(produced) }
+            }
+            Err(error) => Effect::Reply { origin, result: Err(error.into()) },
+        });
+    }
+
+    fn check_batch(
+        &self,
+        tenant: TenantId,
+        nodes: AckNodes,
+        batch: &Batch,
+    ) -> Result<(), ProduceError> {
+        if nodes != AckNodes::One && !self.config.replicated {
+            return Err(ProduceError::AckUnavailable(nodes));
+        }
+        let here = self.config.shard;
+        if batch.header().shard != here {
+            return Err(ProduceError::NotHere(NotHere { here }));
+        }
+        let lane = batch.header().lane;
+        if lane.0 >= LANES_MAX {
+            let detail = format!("lane {lane}; there are {LANES_MAX}");
+            return Err(ProduceError::BadLane(BadArgument(detail)));
+        }
+        // Batches mostly hold runs of one queue: look it up once a run.
+        let mut known: Option<(TopicId, QueueIndex)> = None;
+        for record in batch.records() {
+            let queue = (record.topic(), record.queue());
+            if known != Some(queue) {
+                self.check_queue(tenant, queue, here)?;
+                known = Some(queue);
+            }
+            record.check_limits().map_err(ProduceError::Record)?;
+        }
+        assert!(known.is_some(), "a batch has records");
+        Ok(())
+    }
+
+    fn check_queue(
+        &self,
+        tenant: TenantId,
+        (topic, queue): (TopicId, QueueIndex),
+        here: ShardId,
+    ) -> Result<(), ProduceError> {
+        let topic = self
+            .meta
+            .topic_of(tenant, topic)
+            .ok_or(ProduceError::NoTopic(NoTopic::Numbered(topic)))?;
+        let queues = topic.shards.len();
+        let shard =
+            shard_of(topic, queue).ok_or(ProduceError::NoQueue(NoQueue { queue, queues }))?;
+        if shard != here {
+            return Err(ProduceError::NotHere(NotHere { here }));
+        }
+        Ok(())
+    }
+}

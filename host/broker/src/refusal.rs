@@ -1,0 +1,240 @@
+//! What can stand against a request: facts, one enum for each request made of them, and the one
+//! place that gives them codes and words.
+use yard_wire::requests::AckNodes;
+use yard_wire::{
+    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TopicId,
+};
+
+/// The tenant has no such topic. Says what the caller said, nothing else: whether another tenant
+/// has one is nobody's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoTopic {
+    Named(String),
+    Numbered(TopicId),
+}
+
+/// The topic has no such queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoQueue {
+    pub(crate) queue: QueueIndex,
+    pub(crate) queues: usize,
+}
+
+/// The request came to a shard that does not hold what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotHere {
+    pub(crate) here: ShardId,
+}
+
+/// An argument is outside its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadArgument(pub(crate) String);
+
+/// A limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitReached {
+    pub(crate) what: &'static str,
+    pub(crate) max: usize,
+}
+
+/// Why a batch was not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProduceError {
+    AckUnavailable(AckNodes),
+    NoTopic(NoTopic),
+    NoQueue(NoQueue),
+    NotHere(NotHere),
+    BadLane(BadArgument),
+    Record(Refusal),
+    Fenced { known: Epoch },
+    Stale { expected: Sequence },
+    Ahead { expected: Sequence },
+}
+
+/// Why a subscription did not begin, or is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SubscribeError {
+    NoTopic(NoTopic),
+    NoQueue(NoQueue),
+    NotHere(NotHere),
+    BadName(Refusal),
+    BadArgument(BadArgument),
+    Expression { dialect: String },
+    LimitReached(LimitReached),
+}
+
+/// Why nothing was settled, credited or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MemberError {
+    NotHere(NotHere),
+    NoSubscription(SubscriptionId),
+    BadArgument(BadArgument),
+}
+
+/// Why nothing was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FetchError {
+    NoTopic(NoTopic),
+    NoQueue(NoQueue),
+    NotHere(NotHere),
+    Below { from: QueueOffset, first: QueueOffset },
+}
+
+/// Why an operation was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OperateError {
+    NoTopic(NoTopic),
+    NotHere(NotHere),
+    BadName(Refusal),
+    BadArgument(BadArgument),
+    LimitReached(LimitReached),
+    TopicExists {
+        name: String,
+        queues: usize,
+    },
+    NoGroup(String),
+    NoTenant(String),
+    TenantExists(String),
+    /// The broker's shell answers it, or nobody does.
+    NotOurs,
+}
+
+/// A caller's own text, short enough for a sentence.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(yard_wire::limits::NAME_BYTES_MAX).collect();
+    format!("{short:?}")
+}
+
+impl From<NoTopic> for Refusal {
+    fn from(fact: NoTopic) -> Self {
+        let detail = match fact {
+            NoTopic::Named(name) => format!("no topic {}", quoted(&name)),
+            NoTopic::Numbered(topic) => format!("no topic with the id {topic}"),
+        };
+        Self::new(Code::UnknownTopic, detail)
+    }
+}
+
+impl From<NoQueue> for Refusal {
+    fn from(fact: NoQueue) -> Self {
+        let NoQueue { queue, queues } = fact;
+        let detail = format!("queue {queue} of a topic with {queues} queues");
+        Self::new(Code::QueueOutOfRange, detail)
+    }
+}
+
+impl From<NotHere> for Refusal {
+    fn from(fact: NotHere) -> Self {
+        Self::new(Code::WrongShard, format!("shard {} does not hold this", fact.here))
+    }
+}
+
+impl From<BadArgument> for Refusal {
+    fn from(fact: BadArgument) -> Self {
+        Self::new(Code::BadArgument, fact.0)
+    }
+}
+
+impl From<LimitReached> for Refusal {
+    fn from(fact: LimitReached) -> Self {
+        Self::new(Code::LimitReached, format!("{}: the limit is {}", fact.what, fact.max))
+    }
+}
+
+impl From<ProduceError> for Refusal {
+    fn from(error: ProduceError) -> Self {
+        match error {
+            ProduceError::AckUnavailable(nodes) => {
+                let detail = format!("this broker is alone; it cannot acknowledge for {nodes}");
+                Self::new(Code::AckUnavailable, detail)
+            }
+            ProduceError::NoTopic(fact) => fact.into(),
+            ProduceError::NoQueue(fact) => fact.into(),
+            ProduceError::NotHere(fact) => fact.into(),
+            ProduceError::BadLane(fact) => fact.into(),
+            ProduceError::Record(refusal) => refusal,
+            ProduceError::Fenced { known } => {
+                let detail = format!("epoch {known} of this producer is newer");
+                Self::new(Code::ProducerFenced, detail)
+            }
+            ProduceError::Stale { expected } => {
+                Self::new(Code::StaleSequence, format!("expected was {expected}"))
+            }
+            ProduceError::Ahead { expected } => {
+                Self::new(Code::OutOfSequence, format!("expected was {expected}"))
+            }
+        }
+    }
+}
+
+impl From<SubscribeError> for Refusal {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::NoTopic(fact) => fact.into(),
+            SubscribeError::NoQueue(fact) => fact.into(),
+            SubscribeError::NotHere(fact) => fact.into(),
+            SubscribeError::BadName(refusal) => refusal,
+            SubscribeError::BadArgument(fact) => fact.into(),
+            SubscribeError::Expression { dialect } => {
+                let detail = format!("the dialect {} is not known here", quoted(&dialect));
+                Self::new(Code::UnsupportedExpression, detail)
+            }
+            SubscribeError::LimitReached(fact) => fact.into(),
+        }
+    }
+}
+
+impl From<MemberError> for Refusal {
+    fn from(error: MemberError) -> Self {
+        match error {
+            MemberError::NotHere(fact) => fact.into(),
+            MemberError::NoSubscription(id) => {
+                Self::new(Code::UnknownSubscription, format!("no subscription {id}"))
+            }
+            MemberError::BadArgument(fact) => fact.into(),
+        }
+    }
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NoTopic(fact) => fact.into(),
+            FetchError::NoQueue(fact) => fact.into(),
+            FetchError::NotHere(fact) => fact.into(),
+            FetchError::Below { from, first } => {
+                let detail = format!("offset {from}; the oldest message has {first}");
+                Self::new(Code::OffsetOutOfRange, detail)
+            }
+        }
+    }
+}
+
+impl From<OperateError> for Refusal {
+    fn from(error: OperateError) -> Self {
+        match error {
+            OperateError::NoTopic(fact) => fact.into(),
+            OperateError::NotHere(fact) => fact.into(),
+            OperateError::BadName(refusal) => refusal,
+            OperateError::BadArgument(fact) => fact.into(),
+            OperateError::LimitReached(fact) => fact.into(),
+            OperateError::TopicExists { name, queues } => {
+                let detail = format!("topic {} has {queues} queues", quoted(&name));
+                Self::new(Code::TopicExists, detail)
+            }
+            OperateError::NoGroup(name) => {
+                Self::new(Code::UnknownGroup, format!("no group {}", quoted(&name)))
+            }
+            OperateError::NoTenant(name) => {
+                Self::new(Code::UnknownTenant, format!("no tenant {}", quoted(&name)))
+            }
+            OperateError::TenantExists(name) => {
+                Self::new(Code::TenantExists, format!("tenant {} exists", quoted(&name)))
+            }
+            OperateError::NotOurs => {
+                let detail = "this request is not one that a shard answers";
+                Self::new(Code::UnknownRequest, detail)
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The durable state as bytes.
+//!
+//! ```text
+//! offset size field
+//!      0    4 magic      "YBS1"
+//!      4    2 shard
+//!      6    1 metadata   1 in the metadata shard: the metadata follows; else 0
+//!      7    . metadata   (meta_table.rs)
+//!      .    . producers  (producer.rs)
+//!      .    . groups     (group/mod.rs)
+//! ```
+use bytes::Bytes;
+use yard_wire::codec::take_bytes;
+use yard_wire::{Malformed, ShardId, Wire};
+
+use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
+use crate::group::Groups;
+use crate::meta_table::MetaTable;
+use crate::producer::Producers;
+
+const MAGIC: [u8; 4] = *b"YBS1";
+
+pub(crate) fn write(broker: &Broker) -> Bytes {
+    let mut out = Vec::new();
+    out.extend_from_slice(&MAGIC);
+    broker.config.shard.put(&mut out);
+    let owns_metadata = broker.config.shard == METADATA_SHARD;
+    owns_metadata.put(&mut out);
+    if owns_metadata {
+        broker.meta.put(&mut out);
+    }
+    broker.producers.put(&mut out);
+    broker.groups.put(&mut out);
+    assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
+    Bytes::from(out)
+}
+
+pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Malformed> {
+    let magic = take_bytes(&mut input, MAGIC.len())?;
+    if magic[..] != MAGIC {
+        return Err(Malformed::Field { what: "magic of a snapshot", value: magic[0].into() });
+    }
+    let shard = ShardId::take(&mut input)?;
+    if shard != config.shard {
+        return Err(Malformed::Field { what: "shard of a snapshot", value: shard.0.into() });
+    }
+    let mut broker = Broker::new(config);
+    if bool::take(&mut input)? {
+        broker.meta = MetaTable::take(&mut input)?;
+    }
+    broker.producers = Producers::take(&mut input)?;
+    broker.groups = Groups::take(&mut input)?;
+    if !input.is_empty() {
+        return Err(Malformed::Trailing { left: input.len() as u64 });
+    }
+    assert!(broker.subscriptions.is_empty(), "what is volatile begins empty");
+    Ok(broker)
+}

@@ -1,0 +1,336 @@
+//! Beginning and ending subscriptions, and their credit.
+use yard_wire::limits::{
+    GROUPS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, NAME_BYTES_MAX, QUEUES_MAX, SUBSCRIPTIONS_MAX,
+};
+use yard_wire::request::Reply;
+use yard_wire::requests::{
+    Credit, Credited, QueueStart, Start, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
+};
+use yard_wire::{QueueIndex, QueueOffset, ShardId, SubscriptionId, TenantId, TopicId};
+
+use crate::broker::Broker;
+use crate::effect::{Effect, Then};
+use crate::entry::{Entry, GroupCreated, GroupId};
+use crate::event::{Origin, SessionId};
+use crate::group::flight::Flight;
+use crate::group::member::{Live, Member};
+use crate::meta::Topic;
+use crate::meta_table::queues_on;
+use crate::refusal::{
+    BadArgument, LimitReached, MemberError, NoQueue, NoTopic, NotHere, SubscribeError,
+};
+
+/// The dialect that wants every message.
+const DIALECT_ALL: &str = "all";
+
+/// A member that waits for its group to be created.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) group: GroupId,
+    subscription: SubscriptionId,
+    member: Member,
+}
+
+impl Broker {
+    pub(crate) fn subscribe(
+        &mut self,
+        origin: Origin,
+        tenant: TenantId,
+        request: Subscribe,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), SubscribeError> {
+        self.check_subscribe(origin, &request)?;
+        let named = self.meta.topic_named(tenant, &request.topic);
+        let no_topic = || SubscribeError::NoTopic(NoTopic::Named(request.topic.clone()));
+        let topic = named.ok_or_else(no_topic)?;
+        let queues = self.queues_here(topic)?;
+        let topic_id = topic.topic;
+        let floors = self.resolve_start(topic, &queues, &request.start)?;
+        let known = self.groups.find(tenant, &request.group, topic_id);
+        if known.is_none() && self.groups.count_of(tenant) >= GROUPS_MAX {
+            let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
+            return Err(SubscribeError::LimitReached(fact));
+        }
+        let subscription = self.next_subscription;
+        self.next_subscription.0 += 1;
+        let name = request.group.clone();
+        let member = member_of(origin.session, request);
+        if let Some(group) = known {
+            let queues = self.queue_starts(group, &queues);
+            let reply = Reply::Subscribe(Subscribed { subscription, queues });
+            self.join(Joining { group, subscription, member });
+            Self::reply_durable(origin, reply, effects);
+            return Ok(());
+        }
+        let group = self.groups.next_id();
+        let starts = floors.iter().map(|(queue, floor)| QueueStart {
+            queue: *queue,
+            settled_below: *floor,
+            end: self.ends_of(topic_id, *queue).end,
+        });
+        let reply = Reply::Subscribe(Subscribed { subscription, queues: starts.collect() });
+        let created = GroupCreated { group, topic: topic_id, name, floors };
+        effects.push(Effect::Append {
+            entry: Entry::Group { tenant, created },
+            then: vec![Then::Reply { origin, reply }],
+        });
+        self.joining = Some(Joining { group, subscription, member });
+        // The group exists when the entry was applied; then there is something to deliver.
+        self.wake(self.now);
+        Ok(())
+    }
+
+    fn check_subscribe(&self, origin: Origin, request: &Subscribe) -> Result<(), SubscribeError> {
+        self.check_here(request.shard).map_err(SubscribeError::NotHere)?;
+        yard_wire::name::check(&request.group).map_err(SubscribeError::BadName)?;
+        if request.member.len() > NAME_BYTES_MAX {
+            let detail = format!("the member's name has more than {NAME_BYTES_MAX} bytes");
+            return Err(SubscribeError::BadArgument(BadArgument(detail)));
+        }
+        if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&request.lease_ms) {
+            let lease_ms = request.lease_ms;
+            let detail = format!("lease of {lease_ms} ms: {LEASE_MS_MIN} to {LEASE_MS_MAX}");
+            return Err(SubscribeError::BadArgument(BadArgument(detail)));
+        }
+        if let Some(expression) = &request.expression
+            && expression.dialect != DIALECT_ALL
+        {
+            let dialect = expression.dialect.clone();
+            return Err(SubscribeError::Expression { dialect });
+        }
+        let held = self.sessions.get(&origin.session).map_or(0, |held| held.len());
+        assert!(held <= SUBSCRIPTIONS_MAX, "subscriptions of a session are bounded");
+        if held == SUBSCRIPTIONS_MAX {
+            let what = "subscriptions of the connection";
+            let fact = LimitReached { what, max: SUBSCRIPTIONS_MAX };
+            return Err(SubscribeError::LimitReached(fact));
+        }
+        Ok(())
+    }
+
+    fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
+        let here = self.config.shard;
+        let queues: Vec<QueueIndex> = queues_on(topic, here).collect();
+        if queues.is_empty() { Err(SubscribeError::NotHere(NotHere { here })) } else { Ok(queues) }
+    }
+
+    pub(crate) fn check_here(&self, asked: ShardId) -> Result<(), NotHere> {
+        let here = self.config.shard;
+        if asked == here { Ok(()) } else { Err(NotHere { here }) }
+    }
+
+    /// Where a new group begins in each queue of this shard.
+    fn resolve_start(
+        &self,
+        topic: &Topic,
+        queues: &[QueueIndex],
+        start: &Start,
+    ) -> Result<Vec<(QueueIndex, QueueOffset)>, SubscribeError> {
+        let ends = |queue: &QueueIndex| self.ends_of(topic.topic, *queue);
+        Ok(match start {
+            Start::Earliest => queues.iter().map(|queue| (*queue, ends(queue).first)).collect(),
+            Start::Latest => queues.iter().map(|queue| (*queue, ends(queue).end)).collect(),
+            Start::Offsets(offsets) => {
+                if offsets.len() > usize::from(QUEUES_MAX) {
+                    let detail = format!("offsets of more than {QUEUES_MAX} queues");
+                    return Err(SubscribeError::BadArgument(BadArgument(detail)));
+                }
+                let count = topic.shards.len();
+                for (queue, _) in offsets {
+                    if usize::from(queue.0) >= count {
+                        let fact = NoQueue { queue: *queue, queues: count };
+                        return Err(SubscribeError::NoQueue(fact));
+                    }
+                }
+                let wanted: std::collections::BTreeMap<_, _> = offsets.iter().copied().collect();
+                let floor = |queue: &QueueIndex| {
+                    let ends = ends(queue);
+                    let wanted = wanted.get(queue).copied().unwrap_or(ends.first);
+                    (*queue, wanted.clamp(ends.first, ends.end))
+                };
+                queues.iter().map(floor).collect()
+            }
+        })
+    }
+
+    fn queue_starts(&self, id: GroupId, queues: &[QueueIndex]) -> Vec<QueueStart> {
+        let group = self.groups.get(id).expect("the caller found the group");
+        let starts = queues.iter().map(|queue| {
+            let ends = self.ends_of(group.topic, *queue);
+            let progress = group.queues.get(queue).map(|state| state.progress.settled_below());
+            let settled_below = progress.unwrap_or_default().max(ends.first);
+            QueueStart { queue: *queue, settled_below, end: ends.end }
+        });
+        starts.collect()
+    }
+
+    /// Makes somebody a member of a group that exists.
+    pub(crate) fn join(&mut self, joining: Joining) {
+        let Joining { group: id, subscription, member } = joining;
+        let session = member.session;
+        self.sessions.entry(session).or_default().insert(subscription);
+        let old = self.subscriptions.insert(subscription, (session, id));
+        assert!(old.is_none(), "the number of a subscription is new");
+        let group = self.groups.get_mut(id).expect("the group exists");
+        let was_live = group.live.is_some();
+        group.live.get_or_insert_with(Box::<Live>::default).join(subscription, member);
+        let topic = group.topic;
+        if !was_live {
+            self.groups.set_live(id, true);
+            let known = self.meta.topic(topic).expect("the topic was looked up");
+            let queues: Vec<QueueIndex> = queues_on(known, self.config.shard).collect();
+            for queue in queues {
+                self.take_off(id, topic, queue);
+            }
+        }
+        self.to_pump.insert(id);
+    }
+
+    /// Begins the deliveries of a group with members in one queue, unless they began.
+    pub(crate) fn take_off(&mut self, id: GroupId, topic: TopicId, queue: QueueIndex) {
+        let (ends, now) = (self.ends_of(topic, queue), self.now);
+        let group = self.groups.get_mut(id).expect("the caller has the group");
+        let live = group.live.as_mut().expect("only a group with members delivers");
+        let state = group.queues.entry(queue).or_default();
+        if state.flight.is_none() {
+            let flight = Flight::begin(&state.progress, ends.first, now);
+            state.flight = Some(Box::new(flight));
+        }
+        live.make_available(queue);
+        self.list_due(id, queue);
+    }
+
+    /// Ends the deliveries of a group whose members are gone: their leases were given back.
+    pub(crate) fn land(&mut self, id: GroupId) {
+        let group = self.groups.get_mut(id).expect("the caller has the group");
+        for (queue, state) in &mut group.queues {
+            let Some(flight) = state.flight.take() else {
+                continue;
+            };
+            if let Some(due) = flight.listed_due {
+                let was = self.dues.remove(&(due, id, *queue));
+                assert!(was, "what is due is listed");
+            }
+            if let Some(asked) = flight.asked {
+                self.tickets.remove(&asked.ticket);
+            }
+        }
+    }
+
+    pub(crate) fn credit(
+        &mut self,
+        origin: Origin,
+        request: &Credit,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), MemberError> {
+        let id = request.subscription;
+        let group_id = self.own_subscription(origin, request.shard, id)?;
+        let group = self.groups.get_mut(group_id).expect("a member's group exists");
+        let live = group.live.as_mut().expect("a group with a member is live");
+        live.add_credit(id, request.messages, request.bytes);
+        self.to_pump.insert(group_id);
+        effects.push(Effect::Reply { origin, result: Ok(Reply::Credit(Credited {})) });
+        Ok(())
+    }
+
+    pub(crate) fn unsubscribe(
+        &mut self,
+        origin: Origin,
+        request: &Unsubscribe,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), MemberError> {
+        self.own_subscription(origin, request.shard, request.subscription)?;
+        self.end_member(request.subscription, effects);
+        effects.push(Effect::Reply { origin, result: Ok(Reply::Unsubscribe(Unsubscribed {})) });
+        Ok(())
+    }
+
+    /// The group of a subscription of this connection.
+    pub(crate) fn own_subscription(
+        &self,
+        origin: Origin,
+        shard: ShardId,
+        id: SubscriptionId,
+    ) -> Result<GroupId, MemberError> {
+        self.check_here(shard).map_err(MemberError::NotHere)?;
+        match self.subscriptions.get(&id) {
+            Some((session, group)) if *session == origin.session => Ok(*group),
+            Some(_) | None => Err(MemberError::NoSubscription(id)),
+        }
+    }
+
+    pub(crate) fn session_closed(&mut self, session: SessionId, effects: &mut Vec<Effect>) {
+        let Some(held) = self.sessions.get(&session).cloned() else {
+            return;
+        };
+        for id in held {
+            self.end_member(id, effects);
+        }
+        assert!(!self.sessions.contains_key(&session), "it held what was ended");
+    }
+
+    /// Ends a subscription; what it holds is ready for others at once.
+    fn end_member(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
+        let group_id = self.forget_subscription(id);
+        let group = self.groups.get_mut(group_id).expect("a member's group exists");
+        let live = group.live.as_mut().expect("a group with a member is live");
+        let member = live.leave(id);
+        let mut steps = Vec::new();
+        let mut touched = Vec::new();
+        let mut left = member.leased as usize;
+        for (queue, state) in &mut group.queues {
+            if left == 0 {
+                break;
+            }
+            let Some(flight) = &mut state.flight else {
+                continue;
+            };
+            let ended = flight.end_holder(id);
+            if !ended.is_empty() {
+                left -= ended.len();
+                steps.extend(Flight::steps(*queue, &ended));
+                live.make_available(*queue);
+                touched.push(*queue);
+            }
+        }
+        assert_eq!(left, 0, "a member's leases are counted");
+        let last = live.members.is_empty();
+        for queue in touched {
+            self.list_due(group_id, queue);
+        }
+        self.append_steps(group_id, &steps, effects);
+        if last {
+            self.land(group_id);
+            let group = self.groups.get_mut(group_id).expect("looked up above");
+            group.live = None;
+            self.groups.set_live(group_id, false);
+        } else {
+            self.to_pump.insert(group_id);
+        }
+    }
+
+    /// Takes a subscription off the lists; its group is told apart.
+    pub(crate) fn forget_subscription(&mut self, id: SubscriptionId) -> GroupId {
+        let (session, group) = self.subscriptions.remove(&id).expect("a member is listed");
+        let held = self.sessions.get_mut(&session).expect("a member's session is listed");
+        held.remove(&id);
+        if held.is_empty() {
+            self.sessions.remove(&session);
+        }
+        group
+    }
+}
+
+fn member_of(session: SessionId, request: Subscribe) -> Member {
+    let mut member = Member {
+        session,
+        name: request.member,
+        lease_ms: request.lease_ms,
+        messages: 0,
+        bytes: 0,
+        leased: 0,
+    };
+    member.add_credit(request.messages, request.bytes);
+    assert!(member.lease_ms >= LEASE_MS_MIN, "the request was checked");
+    member
+}

@@ -1,0 +1,420 @@
+//! Subscriptions, deliveries, what becomes of them.
+use super::script::check;
+
+const ORDERS: &str = "topic orders 1
+        > tell: topic orders [0]
+        > topic 1 queues=1
+        put p1 0 10 orders/0
+        sync
+        > stored: 0 0..10
+        ";
+
+#[track_caller]
+fn check_orders(script: &str) {
+    check(&format!("{ORDERS}{script}"));
+}
+
+#[test]
+fn credit_bounds_what_is_delivered() {
+    check_orders(
+        "sub a g orders earliest credit=3
+        > a gets 0: 0..3
+        sync
+        > a subscribed: 0 0..10
+        credit a 2
+        > credited
+        > a gets 0: 3..5
+        ack a 0 0..5
+        sync
+        > settled 5
+        info g
+        > 0: 5..10 lag=5 held=0 waiting=0 rejected=0; a held=0 credit=0
+        credit a 100
+        > credited
+        > a gets 0: 5..10
+        info g
+        > 0: 5..10 lag=5 held=5 waiting=0 rejected=0; a held=5 credit=95",
+    );
+}
+
+#[test]
+fn bytes_of_credit_let_the_last_message_be_larger() {
+    check_orders(
+        "sub a g orders earliest bytes=150
+        > a gets 0: 0..2
+        sub b h orders earliest bytes=1
+        > b gets 0: 0..1",
+    );
+}
+
+#[test]
+fn a_group_begins_where_the_first_subscription_says() {
+    check_orders(
+        "sub a g latest latest
+        > UnknownTopic: no topic \"latest\"
+        sub a g orders latest
+        sync
+        > a subscribed: 0 10..10
+        sub b h orders 7
+        > b gets 0: 7..10
+        sync
+        > b subscribed: 0 7..10
+        sub c i orders 70
+        sync
+        > c subscribed: 0 10..10
+        sub d g orders earliest
+        sync
+        > d subscribed: 0 10..10
+        put p1 10 2 orders/0
+        sync
+        > stored: 0 10..12
+        > c gets 0: 10..12
+        > b gets 0: 10..12
+        > a gets 0: 10..11
+        > d gets 0: 11..12",
+    );
+}
+
+#[test]
+fn bounds_of_a_subscription_are_checked() {
+    check_orders(
+        "sub a g orders earliest lease=999
+        > BadArgument: lease of 999 ms: 1000 to 43200000
+        sub a .g orders earliest
+        > BadName: the name \".g\" is not usable: it begins with a dot
+        full
+        sub a g orders earliest
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        room
+        info g
+        > UnknownGroup: no group \"g\"
+        sub a g orders earliest credit=1
+        > a gets 0: 0..1",
+    );
+}
+
+#[test]
+fn messages_are_shared_in_turns() {
+    check_orders(
+        "sub a g orders latest
+        sub b g orders latest
+        sub c g orders latest credit=1
+        sync
+        > a subscribed: 0 10..10
+        > b subscribed: 0 10..10
+        > c subscribed: 0 10..10
+        put p1 10 6 orders/0
+        sync
+        > stored: 0 10..16
+        > a gets 0: 10..12
+        > b gets 0: 12..14
+        > c gets 0: 14..15
+        > a gets 0: 15..16
+        put p1 16 1 orders/0
+        sync
+        > stored: 0 16..17
+        > b gets 0: 16..17",
+    );
+}
+
+#[test]
+fn nothing_is_delivered_before_it_is_committed() {
+    check_orders(
+        "sub a g orders latest
+        sync
+        > a subscribed: 0 10..10
+        put p1 10 2 orders/0
+        credit a 1
+        > credited
+        sync
+        > stored: 0 10..12
+        > a gets 0: 10..12",
+    );
+}
+
+#[test]
+fn settling_says_what_was_held() {
+    check_orders(
+        "sub a g orders earliest credit=6
+        > a gets 0: 0..6
+        sub b g orders earliest credit=2
+        > b gets 0: 6..8
+        sync
+        > a subscribed: 0 0..10
+        > b subscribed: 0 0..10
+        ack a 0 4..8
+        sync
+        > settled 2 lost 0 6..8
+        ack a 0 4..6
+        > settled 0 lost 0 4..6
+        ack a 0 3..5 0 0..2 0 1..4
+        sync
+        > settled 4 lost 0 4..5 lost 0 1..2 lost 0 3..4
+        info g
+        > 0: 6..10 lag=4 held=2 waiting=0 rejected=0; a held=0 credit=0; b held=2 credit=0
+        ack a 0 3..3
+        > BadArgument: the range 3..3 is empty
+        ack a 0 0..9999999
+        > BadArgument: 9999999 messages, the limit is 65536
+        ack a 7 0..1
+        > settled 0 lost 7 0..1
+        full
+        ack b 0 6..8
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        room
+        ack b 0 6..8
+        sync
+        > settled 2",
+    );
+}
+
+#[test]
+fn a_nack_comes_back_after_its_delay() {
+    check_orders(
+        "sub a g orders earliest credit=3
+        > a gets 0: 0..3
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 0..1 delay=500
+        sync
+        > settled 1
+        nack a 0 1..2
+        sync
+        > settled 1
+        credit a 4
+        > credited
+        > a gets 0: 3..7
+        credit a 1
+        > credited
+        > a gets 0: 7..8
+        at 1499
+        info g
+        > 0: 0..10 lag=10 held=6 waiting=2 rejected=0; a held=6 credit=0
+        at 1500
+        credit a 2
+        > credited
+        > a gets 0: 0..1x2 8..9
+        at 11000
+        credit a 5
+        > credited
+        > a gets 0: 1..2x2 9..10
+        nack a 0 0..1 delay=0
+        sync
+        > settled 1
+        at 11000
+        > a gets 0: 0..1x3",
+    );
+}
+
+#[test]
+fn waits_and_attempts_survive_a_restart() {
+    check_orders(
+        "sub a g orders earliest credit=4
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 1..2 delay=5000
+        ack a 0 0..1
+        ack a 0 3..4
+        sync
+        > settled 1
+        > settled 1
+        > settled 1
+        restart
+        sub a g orders latest
+        > a gets 0: 2..3 4..10
+        sync
+        > a subscribed: 0 1..10
+        at 6000
+        > a gets 0: 1..2x2
+        restart
+        at 6001
+        sub a g orders latest
+        > a gets 0: 1..2x2 2..3 4..10",
+    );
+}
+
+#[test]
+fn rejects_are_settled_and_counted() {
+    check_orders(
+        "sub a g orders earliest credit=4
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        reject a 0 1..3
+        ack a 0 0..1
+        sync
+        > settled 2
+        > settled 1
+        info g
+        > 0: 3..10 lag=7 held=1 waiting=0 rejected=2; a held=1 credit=0
+        ls
+        > g orders members=1 lag=7 held=1 rejected=2",
+    );
+}
+
+#[test]
+fn a_lease_that_ends_is_somebody_elses_at_once() {
+    check_orders(
+        "sub a g orders earliest credit=2 lease=1000
+        > a gets 0: 0..2
+        sub b g orders earliest credit=10 lease=5000
+        > b gets 0: 2..10
+        sync
+        > a subscribed: 0 0..10
+        > b subscribed: 0 0..10
+        at 1999
+        at 2000
+        > b gets 0: 0..2x2
+        ack a 0 0..2
+        > settled 0 lost 0 0..2
+        ack b 0 0..2
+        sync
+        > settled 2
+        at 6000
+        credit a 9
+        > credited
+        > a gets 0: 2..10x2",
+    );
+}
+
+#[test]
+fn what_a_lost_connection_held_comes_back() {
+    check_orders(
+        "sub a g orders earliest credit=4
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        close a
+        close a
+        ack a 0 0..4
+        > UnknownSubscription
+        info g
+        > 0: 0..10 lag=10 held=0 waiting=4 rejected=0
+        sub b g orders earliest credit=3
+        > b gets 0: 0..3x2
+        sync
+        > b subscribed: 0 0..10
+        sub c g orders earliest
+        > c gets 0: 3..4x2 4..10
+        unsub b
+        > unsubscribed
+        > c gets 0: 0..3x3
+        unsub b
+        > UnknownSubscription
+        sync
+        > c subscribed: 0 0..10
+        restart
+        sub d g orders earliest credit=4
+        > d gets 0: 0..3x3 3..4x2",
+    );
+}
+
+#[test]
+fn a_full_disk_does_not_keep_messages_from_others() {
+    check_orders(
+        "sub a g orders earliest credit=4 lease=1000
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        sub b g orders earliest credit=10
+        > b gets 0: 4..10
+        sync
+        > b subscribed: 0 0..10
+        full
+        at 3000
+        > b gets 0: 0..4x2
+        room
+        close b
+        close a
+        sub c g orders earliest
+        > c gets 0: 0..4x3 4..10x2",
+    );
+}
+
+#[test]
+fn one_index_question_at_a_time_and_again_when_it_could_not_be_read() {
+    check_orders(
+        "slow
+        sub a g orders earliest credit=5
+        sync
+        > a subscribed: 0 0..10
+        credit a 1
+        > credited
+        unreadable
+        answer
+        at 1999
+        answer
+        at 2000
+        answer
+        > a gets 0: 0..6
+        close a
+        answer
+        sync
+        restart
+        sub a g orders earliest credit=7
+        put p1 10 2 orders/0
+        answer
+        > a gets 0: 0..6x2 6..7
+        close a
+        sync
+        > a subscribed: 0 0..10
+        > stored: 0 10..12",
+    );
+}
+
+#[test]
+fn retention_passes_over_what_is_gone() {
+    check_orders(
+        "sub a g orders earliest credit=4
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 3..4
+        sync
+        > settled 1
+        trim orders/0 6
+        ack a 0 0..3
+        > settled 0 lost 0 0..3
+        info g
+        > 0: 6..10 lag=4 held=0 waiting=0 rejected=0; a held=0 credit=0
+        credit a 2
+        > credited
+        > a gets 0: 6..8
+        full
+        trim orders/0 9
+        info g
+        > 0: 9..10 lag=1 held=0 waiting=0 rejected=0; a held=0 credit=0
+        room
+        credit a 2
+        > credited
+        > a gets 0: 9..10
+        restart
+        sub a g orders earliest
+        > a gets 0: 9..10
+        sync
+        > a subscribed: 0 9..10",
+    );
+}
+
+#[test]
+fn new_queues_reach_groups_that_consume_already() {
+    check_orders(
+        "sub a g orders latest
+        sync
+        > a subscribed: 0 10..10
+        set orders 2
+        > tell: topic orders [0, 0]
+        > topic 1 queues=2
+        put p1 10 2 orders/1
+        sync
+        > stored: 1 0..2
+        > a gets 1: 0..2
+        ack a 1 0..2
+        sync
+        > settled 2
+        info g
+        > 0: 10..10 lag=0 held=0 waiting=0 rejected=0, \
+         1: 2..2 lag=0 held=0 waiting=0 rejected=0; a held=0 credit=98",
+    );
+}

@@ -1,0 +1,418 @@
+//! Scripts: a line says what happens, the lines after it that begin with `>` what comes of it.
+//!
+//! | line | what happens |
+//! |---|---|
+//! | `topic NAME QUEUES` | the topic is created |
+//! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
+//! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
+//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
+//! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
+//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=]` | consumer C settles |
+//! | `at MS` | time goes on to this instant |
+//! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
+//! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
+//! | `info GROUP`, `ls`, `route NAME…` | questions |
+//! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
+use std::collections::BTreeMap;
+
+use yard_wire::batch::BatchHeader;
+use yard_wire::operation::{
+    GroupInfo, GroupLs, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded, TopicCreate,
+    TopicRm, TopicRow, TopicSet,
+};
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{
+    AckNodes, Call, Credit, Fetch, FindRoute, Settle, SettleRange, Start, Subscribe, Unsubscribe,
+    Verdict,
+};
+use yard_wire::{
+    Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId,
+    TenantId, Timestamp, TopicId, Wire,
+};
+
+use super::world::{Delivery, Out, World, config};
+use crate::{DeliverItem, Event, SessionId};
+
+/// Runs a script on a broker of one shard and compares what came with what the script says.
+#[track_caller]
+pub(crate) fn check(script: &str) {
+    check_on(0, 1, script);
+}
+
+#[track_caller]
+pub(crate) fn check_on(shard: u16, shards: u16, script: &str) {
+    let mut script_of = Script::new(World::new(config(shard, shards)));
+    let mut got = String::new();
+    let mut want = String::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        want.push_str(line);
+        want.push('\n');
+        if line.starts_with('>') {
+            continue;
+        }
+        got.push_str(line);
+        got.push('\n');
+        for said in script_of.run(line) {
+            got.push_str(&format!("> {said}\n"));
+        }
+    }
+    assert!(got == want, "--- came\n{got}\n--- expected\n{want}");
+    script_of.world.compare_with_log();
+}
+
+pub(crate) struct Script {
+    pub(crate) world: World,
+    tenant: TenantId,
+    tenants: BTreeMap<String, TenantId>,
+    topics: BTreeMap<String, TopicId>,
+    consumers: BTreeMap<String, (u64, SubscriptionId)>,
+    names: BTreeMap<SubscriptionId, String>,
+    joining: Option<String>,
+}
+
+impl Script {
+    pub(crate) fn new(world: World) -> Self {
+        Self {
+            world,
+            tenant: TenantId(0),
+            tenants: BTreeMap::from([("default".to_owned(), TenantId(0))]),
+            topics: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            names: BTreeMap::new(),
+            joining: None,
+        }
+    }
+
+    fn run(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (plain, named): (Vec<&str>, Vec<&str>) =
+            words.into_iter().partition(|word| !word.contains('='));
+        let named: BTreeMap<&str, &str> =
+            named.iter().map(|word| word.split_once('=').unwrap()).collect();
+        match plain[0] {
+            "put" => self.put(&plain[1..], &named),
+            "sub" => self.sub(&plain[1..], &named),
+            "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
+            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
+                self.ask(&plain);
+            }
+            "credit" | "unsub" | "close" => self.member(&plain),
+            _ => self.happen(&plain),
+        }
+        let outs = self.world.take_outs();
+        outs.into_iter().map(|out| self.say(out)).collect()
+    }
+
+    fn put(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
+        let [producer, sequence, count, queue] = words else { panic!("put {words:?}") };
+        let number = |name: &str| named.get(name).map_or(0, |value| value.parse().unwrap());
+        let header = BatchHeader {
+            producer: ProducerId(producer[1..].parse().unwrap()),
+            epoch: Epoch(number("epoch") as u32),
+            lane: Lane(number("lane") as u16),
+            shard: ShardId(
+                named
+                    .get("shard")
+                    .map_or(self.world.config.shard.0, |shard| shard.parse().unwrap()),
+            ),
+            sequence: Sequence(sequence.parse().unwrap()),
+        };
+        let nodes =
+            named.get("nodes").map_or(AckNodes::One, |nodes| AckNodes::parse(nodes).unwrap());
+        let queues = vec![self.queue(queue); count.parse().unwrap()];
+        self.world.produce(self.tenant, nodes, number("floor"), header, &queues);
+    }
+
+    fn queue(&self, text: &str) -> (TopicId, QueueIndex) {
+        let (topic, queue) = text.split_once('/').unwrap();
+        let topic = self.topics.get(topic).copied();
+        let topic = topic.unwrap_or_else(|| TopicId(text.len() as u32 + 90));
+        (topic, QueueIndex(queue.parse().unwrap()))
+    }
+
+    fn sub(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
+        let [name, group, topic, start] = words else { panic!("sub {words:?}") };
+        let number =
+            |name: &str, default| named.get(name).map_or(default, |it| it.parse().unwrap());
+        let start = match *start {
+            "earliest" => Start::Earliest,
+            "latest" => Start::Latest,
+            offset => Start::Offsets(vec![(QueueIndex(0), QueueOffset(offset.parse().unwrap()))]),
+        };
+        let session = self.consumers.get(*name).map_or(self.consumers.len() as u64 + 1, |it| it.0);
+        self.consumers.entry((*name).to_owned()).or_insert((session, SubscriptionId(0)));
+        self.joining = Some((*name).to_owned());
+        // The number is known as soon as it is drawn: deliveries may overtake the answer.
+        let subscription = self.world.broker.next_subscription;
+        self.names.insert(subscription, (*name).to_owned());
+        self.consumers.insert((*name).to_owned(), (session, subscription));
+        let request = Subscribe {
+            shard: self.world.config.shard,
+            group: (*group).to_owned(),
+            topic: (*topic).to_owned(),
+            member: (*name).to_owned(),
+            start,
+            expression: None,
+            lease_ms: number("lease", 30_000),
+            messages: number("credit", 100),
+            bytes: number("bytes", 1 << 20),
+        };
+        self.world.request(session, self.tenant, Request::Subscribe(request));
+        // The group of a first subscription exists from now on.
+        self.world.advance(self.world.now);
+    }
+
+    fn settle(&mut self, verdict: &str, words: &[&str], named: &BTreeMap<&str, &str>) {
+        let (session, subscription) = self.consumers[words[0]];
+        let ranges = words[1..].chunks(2).map(|words| {
+            let (from, to) = words[1].split_once("..").unwrap();
+            SettleRange {
+                queue: QueueIndex(words[0].parse().unwrap()),
+                from: QueueOffset(from.parse().unwrap()),
+                to: QueueOffset(to.parse().unwrap()),
+                verdict: Verdict::parse(verdict).unwrap(),
+                delay_ms: named.get("delay").map(|delay| delay.parse().unwrap()),
+            }
+        });
+        let ranges = ranges.collect();
+        let shard = self.world.config.shard;
+        let request = Request::Settle(Settle { shard, subscription, ranges });
+        self.world.request(session, self.tenant, request);
+    }
+
+    fn member(&mut self, words: &[&str]) {
+        let (session, subscription) = self.consumers[words[1]];
+        let shard = self.world.config.shard;
+        match words[0] {
+            "credit" => {
+                let messages = words[2].parse().unwrap();
+                let request = Credit { shard, subscription, messages, bytes: 0 };
+                self.world.request(session, self.tenant, Request::Credit(request));
+            }
+            "unsub" => {
+                let request = Unsubscribe { shard, subscription };
+                self.world.request(session, self.tenant, Request::Unsubscribe(request));
+            }
+            _ => self.world.handle(Event::SessionClosed(SessionId(session))),
+        }
+    }
+
+    fn call<O: Operate>(&mut self, arguments: &O) -> Option<O::Result> {
+        let call = Call { operation: O::OPERATION as u16, args: arguments.to_bytes() };
+        self.world.request(0, self.tenant, Request::Call(call));
+        self.world.sync();
+        let last = self.world.outs.last();
+        let Some(Out::Reply(_, Ok(Reply::Call(called)))) = last else {
+            return None;
+        };
+        let result = O::Result::from_bytes(called.result.clone()).unwrap();
+        self.world.outs.pop();
+        Some(result)
+    }
+
+    fn ask(&mut self, words: &[&str]) {
+        let text = |at: usize| words[at].to_owned();
+        match words[0] {
+            "topic" => {
+                let queues = words[2].parse().unwrap();
+                let arguments = TopicCreate { name: text(1), queues, note: String::new() };
+                if let Some(row) = self.call(&arguments) {
+                    self.topics.insert(text(1), row.id);
+                    self.note(&topic_text(&row));
+                }
+            }
+            "set" => {
+                let queues = Some(words[2].parse().unwrap());
+                if let Some(row) = self.call(&TopicSet { name: text(1), queues, note: None }) {
+                    self.note(&topic_text(&row));
+                }
+            }
+            "rm" => {
+                if let Some(row) = self.call(&TopicRm { name: text(1) }) {
+                    self.note(&topic_text(&row));
+                }
+                self.world.advance(self.world.now);
+            }
+            "tenant" => {
+                let auto_create_topics = words.get(2) == Some(&"auto");
+                let request = String::new();
+                let arguments = TenantAdd { name: text(1), auto_create_topics, request };
+                if let Some(added) = self.call(&arguments) {
+                    let TenantAdded { id, auto_create_topics, .. } = added;
+                    self.tenants.insert(text(1), id);
+                    self.note(&format!("tenant {id} auto={auto_create_topics}"));
+                }
+            }
+            "as" => self.tenant = self.tenants[words[1]],
+            "info" => {
+                if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
+                    self.note(&report_text(&report));
+                }
+            }
+            "ls" => {
+                for row in self.call(&GroupLs {}).unwrap() {
+                    let GroupRow { name, topic, members, lag, in_flight, rejected } = row;
+                    self.note(&format!(
+                        "{name} {topic} members={members} lag={lag} held={in_flight} \
+                         rejected={rejected}"
+                    ));
+                }
+            }
+            "route" => {
+                let topics = words[1..].iter().map(|word| (*word).to_owned()).collect();
+                self.world.request(0, self.tenant, Request::FindRoute(FindRoute { topics }));
+                self.world.sync();
+            }
+            _ => {
+                let (topic, queue) = words[1].split_once('/').unwrap();
+                let request = Fetch {
+                    shard: self.world.config.shard,
+                    topic: topic.to_owned(),
+                    queue: QueueIndex(queue.parse().unwrap()),
+                    from: QueueOffset(words[2].parse().unwrap()),
+                    records_max: u32::MAX,
+                    bytes_max: u32::MAX,
+                };
+                self.world.request(0, self.tenant, Request::Fetch(request));
+            }
+        }
+    }
+
+    /// Something for people, passed through the outputs as a refusal that nobody sends.
+    fn note(&mut self, text: &str) {
+        let refusal = Refusal::new(yard_wire::Code::BadReply, text);
+        self.world.outs.push(Out::Reply(super::world::origin(0), Err(refusal)));
+    }
+
+    fn happen(&mut self, words: &[&str]) {
+        match words[0] {
+            "sync" => self.world.sync(),
+            "full" => self.world.full = true,
+            "room" => self.world.full = false,
+            "slow" => self.world.slow_index = true,
+            "answer" => self.world.answer_index(true),
+            "unreadable" => self.world.answer_index(false),
+            "restart" => {
+                self.world.compare_with_log();
+                self.world.restart();
+            }
+            "trim" => {
+                let (topic, queue) = self.queue(words[1]);
+                self.world.trim(topic, queue, words[2].parse().unwrap());
+            }
+            "at" => self.world.advance(Timestamp(words[1].parse().unwrap())),
+            other => panic!("unknown word {other}"),
+        }
+    }
+
+    fn say(&mut self, out: Out) -> String {
+        match out {
+            Out::Reply(_, Ok(reply)) => self.say_reply(reply),
+            Out::Reply(_, Err(refusal)) if refusal.code == yard_wire::Code::BadReply => {
+                refusal.detail
+            }
+            // Its number is random.
+            Out::Reply(_, Err(refusal)) if refusal.code == yard_wire::Code::UnknownSubscription => {
+                "UnknownSubscription".to_owned()
+            }
+            Out::Reply(_, Err(refusal)) => format!("{}: {}", refusal.code.name(), refusal.detail),
+            Out::Deliver(_, Delivery { subscription, queue, items, .. }) => {
+                format!("{} gets {queue}: {}", self.names[&subscription], items_text(&items))
+            }
+            Out::Ended(_, subscription, code) => {
+                format!("{} ended: {}", self.names[&subscription], code.name())
+            }
+            Out::Fetch(_, queue, from, count) => format!("fetch {queue} from {from}, {count}"),
+            Out::Broadcast(change) => match change {
+                crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
+                crate::MetaChange::TopicPut(topic) => {
+                    self.topics.insert(topic.name.clone(), topic.topic);
+                    format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
+                }
+                crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
+            },
+        }
+    }
+
+    fn say_reply(&mut self, reply: Reply) -> String {
+        match reply {
+            Reply::Produce(produced) => {
+                let again = if produced.duplicate { " again" } else { "" };
+                let placed = produced.placed.iter().map(|placed| {
+                    let end = placed.first.0 + u64::from(placed.count);
+                    format!("{} {}..{end}", placed.queue, placed.first)
+                });
+                format!("stored{again}: {}", placed.collect::<Vec<_>>().join(", "))
+            }
+            Reply::Subscribe(subscribed) => {
+                let queues = subscribed
+                    .queues
+                    .iter()
+                    .map(|start| format!("{} {}..{}", start.queue, start.settled_below, start.end));
+                let name = self.names[&subscribed.subscription].clone();
+                format!("{name} subscribed: {}", queues.collect::<Vec<_>>().join(", "))
+            }
+            Reply::Settle(settled) => {
+                let lost = settled
+                    .lost
+                    .iter()
+                    .map(|(queue, (from, to))| format!(" lost {queue} {from}..{to}"));
+                format!("settled {}{}", settled.done, lost.collect::<String>())
+            }
+            Reply::FindRoute(route) => {
+                let topics = route.topics.iter().map(|topic| match topic {
+                    Some(topic) => format!("{} {:?}", topic.name, shards_of(&topic.shards)),
+                    None => "none".to_owned(),
+                });
+                format!("route: {}", topics.collect::<Vec<_>>().join(", "))
+            }
+            Reply::Credit(_) => "credited".to_owned(),
+            Reply::Unsubscribe(_) => "unsubscribed".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+fn shards_of(shards: &[ShardId]) -> Vec<u16> {
+    shards.iter().map(|shard| shard.0).collect()
+}
+
+fn topic_text(row: &TopicRow) -> String {
+    format!("topic {} queues={}", row.id, row.queues)
+}
+
+fn report_text(report: &GroupReport) -> String {
+    let queues = report.queues.iter().map(|row| {
+        format!(
+            "{}: {}..{} lag={} held={} waiting={} rejected={}",
+            row.queue,
+            row.settled_below,
+            row.end,
+            row.lag,
+            row.in_flight,
+            row.waiting,
+            row.rejected
+        )
+    });
+    let members = report
+        .members
+        .iter()
+        .map(|row| format!("; {} held={} credit={}", row.member, row.in_flight, row.credit));
+    queues.collect::<Vec<_>>().join(", ") + &members.collect::<String>()
+}
+
+/// `0..3` for first deliveries, `5x2` or `5..7x2` for later ones.
+fn items_text(items: &[DeliverItem]) -> String {
+    let mut runs: Vec<(u64, u64, u32)> = Vec::new();
+    for item in items {
+        match runs.last_mut() {
+            Some((_, to, attempt)) if *to == item.offset.0 && *attempt == item.attempt => *to += 1,
+            _ => runs.push((item.offset.0, item.offset.0 + 1, item.attempt)),
+        }
+    }
+    let texts = runs.into_iter().map(|(from, to, attempt)| {
+        let times = if attempt == 1 { String::new() } else { format!("x{attempt}") };
+        format!("{from}..{to}{times}")
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,341 @@
+//! A broker with a log that is a list, an index that is a map, and a disk that can be full.
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::record::RecordParts;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{AckNodes, AckPlace, Placed, Produced};
+use yard_wire::{
+    Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
+    SubscriptionId, TenantId, Timestamp, TopicId,
+};
+
+use crate::*;
+
+pub(crate) const RECORD_BYTES: u32 = 100;
+
+/// What came out, other than what the world does itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Out {
+    Reply(Origin, Result<Reply, Refusal>),
+    Deliver(Timestamp, Delivery),
+    Ended(SessionId, SubscriptionId, Code),
+    Fetch(TopicId, QueueIndex, QueueOffset, u32),
+    Broadcast(MetaChange),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Delivery {
+    pub(crate) session: SessionId,
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    pub(crate) items: Vec<DeliverItem>,
+}
+
+pub(crate) struct World {
+    pub(crate) config: BrokerConfig,
+    pub(crate) broker: Broker,
+    pub(crate) now: Timestamp,
+    pub(crate) log: Vec<(Entry, Applied)>,
+    /// Entries of the log that are synced.
+    pub(crate) synced: usize,
+    pub(crate) stored: BTreeMap<(TopicId, QueueIndex), u64>,
+    pub(crate) firsts: BTreeMap<(TopicId, QueueIndex), u64>,
+    committed: BTreeMap<(TopicId, QueueIndex), u64>,
+    waiting: Vec<Out>,
+    /// Questions to an index that does not answer at once.
+    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32)>,
+    pub(crate) slow_index: bool,
+    pub(crate) full: bool,
+    pub(crate) wakes_at: Option<Timestamp>,
+    pub(crate) outs: Vec<Out>,
+    /// Everything that the broker wanted, for comparing runs.
+    pub(crate) journal: Vec<String>,
+    pub(crate) largest_delivery: usize,
+    /// The state is too large to be looked at after every event.
+    pub(crate) is_large: bool,
+}
+
+pub(crate) fn config(shard: u16, shards: u16) -> BrokerConfig {
+    BrokerConfig { shard: ShardId(shard), shards, seed: 7, replicated: false }
+}
+
+impl World {
+    pub(crate) fn new(config: BrokerConfig) -> Self {
+        Self {
+            config,
+            broker: Broker::new(config),
+            now: Timestamp(1_000),
+            log: Vec::new(),
+            synced: 0,
+            stored: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            waiting: Vec::new(),
+            asked: Vec::new(),
+            slow_index: false,
+            full: false,
+            wakes_at: None,
+            outs: Vec::new(),
+            journal: Vec::new(),
+            largest_delivery: 0,
+            is_large: false,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut effects = Vec::new();
+            self.broker.handle(self.now, event, &mut effects);
+            for effect in effects {
+                self.journal.push(format!("{effect:?}"));
+                self.perform(effect, &mut events);
+            }
+            if !self.is_large {
+                self.broker.check();
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, events: &mut Vec<Event>) {
+        match effect {
+            Effect::Append { entry, then } if self.full => {
+                drop(entry);
+                for then in then {
+                    if let Then::Produced { origin, .. } | Then::Reply { origin, .. } = then {
+                        self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
+                    }
+                }
+            }
+            Effect::Append { entry, then } => self.append(entry, then),
+            Effect::Reply { origin, result } => self.outs.push(Out::Reply(origin, result)),
+            Effect::ReplyAfter { origin, reply, .. } => {
+                self.waiting.push(Out::Reply(origin, Ok(reply)));
+            }
+            Effect::Locate { ticket, topic, queue, from, count } => {
+                let end = self.committed[&(topic, queue)];
+                assert!(from.0 + u64::from(count) <= end, "only what is committed is looked up");
+                if self.slow_index {
+                    self.asked.push((ticket, topic, queue, from, count));
+                } else {
+                    events.push(self.located(ticket, (topic, queue), from, count));
+                }
+            }
+            Effect::Deliver { session, subscription, topic, queue, items } => {
+                self.largest_delivery = self.largest_delivery.max(items.len());
+                let delivery = Delivery { session, subscription, topic, queue, items };
+                self.outs.push(Out::Deliver(self.now, delivery));
+            }
+            Effect::Fetch { topic, queue, from, records_max, .. } => {
+                self.outs.push(Out::Fetch(topic, queue, from, records_max));
+            }
+            Effect::Ended { session, subscription, why } => {
+                self.outs.push(Out::Ended(session, subscription, why.code));
+            }
+            Effect::WakeAt(at) => self.wakes_at = Some(at),
+        }
+    }
+
+    fn located(
+        &self,
+        ticket: Ticket,
+        queue: (TopicId, QueueIndex),
+        from: QueueOffset,
+        count: u32,
+    ) -> Event {
+        let first = self.firsts.get(&queue).copied().unwrap_or(0);
+        let places =
+            (from.0..from.0 + u64::from(count)).filter(|_| from.0 >= first).map(|offset| {
+                RecordPlace {
+                    segment: u32::from(queue.1.0),
+                    offset: offset as u32,
+                    bytes: RECORD_BYTES,
+                    stored: Timestamp(1),
+                }
+            });
+        Event::Located { ticket, places: places.collect() }
+    }
+
+    /// Lets the slow index answer one question, possibly that it cannot be read.
+    pub(crate) fn answer_index(&mut self, readable: bool) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let (ticket, topic, queue, from, count) = self.asked.remove(0);
+        let event = if readable {
+            self.located(ticket, (topic, queue), from, count)
+        } else {
+            Event::Located { ticket, places: Vec::new() }
+        };
+        self.handle(event);
+    }
+
+    fn append(&mut self, entry: Entry, then: Vec<Then>) {
+        let mut placed: Vec<Placed> = Vec::new();
+        if let Entry::Batch { batch, .. } = &entry {
+            for record in batch.records() {
+                let (topic, queue) = (record.topic(), record.queue());
+                let next = self.stored.entry((topic, queue)).or_default();
+                let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
+                match known {
+                    Some(known) => known.count += 1,
+                    None => {
+                        placed.push(Placed { topic, queue, first: QueueOffset(*next), count: 1 });
+                    }
+                }
+                *next += 1;
+            }
+        }
+        let applied = Applied { placed: placed.clone(), stored: self.now };
+        let payload = entry.encode_payload();
+        let decoded = Entry::decode(entry.kind(), entry.tenant(), payload);
+        assert_eq!(decoded.as_ref(), Ok(&entry), "an entry is read as it was written");
+        self.broker.apply(&entry, &applied);
+        if !self.is_large {
+            self.broker.check();
+        }
+        self.log.push((entry, applied));
+        for then in then {
+            self.waiting.push(match then {
+                Then::Produced { origin, place, nodes } => {
+                    let shard = self.config.shard;
+                    let placed = placed.clone();
+                    let produced = Produced { shard, place, nodes, duplicate: false, placed };
+                    Out::Reply(origin, Ok(Reply::Produce(produced)))
+                }
+                Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
+                Then::Broadcast(change) => Out::Broadcast(change),
+            });
+        }
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn sync(&mut self) {
+        self.synced = self.log.len();
+        self.outs.append(&mut self.waiting);
+        let tails: Vec<QueueTail> = self
+            .stored
+            .iter()
+            .filter(|(queue, end)| self.committed.get(queue) != Some(end))
+            .map(|((topic, queue), end)| QueueTail {
+                topic: *topic,
+                queue: *queue,
+                end: QueueOffset(*end),
+            })
+            .collect();
+        self.committed.clone_from(&self.stored);
+        if !tails.is_empty() {
+            self.handle(Event::Committed(tails));
+        }
+    }
+
+    /// Moves time to where something was to happen, or on.
+    pub(crate) fn advance(&mut self, to: Timestamp) {
+        while let Some(at) = self.wakes_at.filter(|at| *at <= to) {
+            self.wakes_at = None;
+            self.now = self.now.max(at);
+            self.handle(Event::Tick);
+        }
+        self.now = self.now.max(to);
+    }
+
+    pub(crate) fn trim(&mut self, topic: TopicId, queue: QueueIndex, first: u64) {
+        let committed = self.committed.get(&(topic, queue)).copied().unwrap_or(0);
+        let first = first.min(committed);
+        let known = self.firsts.entry((topic, queue)).or_default();
+        *known = (*known).max(first);
+        let first = *known;
+        self.handle(Event::Trimmed(vec![(topic, queue, QueueOffset(first))]));
+    }
+
+    /// The broker that the log makes, from the beginning.
+    pub(crate) fn replayed(&self) -> Broker {
+        let mut broker = Broker::new(self.config);
+        for (entry, applied) in &self.log {
+            let payload = entry.encode_payload();
+            let entry = Entry::decode(entry.kind(), entry.tenant(), payload).unwrap();
+            broker.apply(&entry, applied);
+        }
+        broker
+    }
+
+    /// Live, replayed and restored state are the same bytes.
+    pub(crate) fn compare_with_log(&self) {
+        let live = self.broker.snapshot();
+        assert_eq!(self.replayed().snapshot(), live, "replayed");
+        let restored = Broker::restore(self.config, live.clone()).unwrap();
+        assert_eq!(restored.snapshot(), live, "restored");
+    }
+
+    /// The process ends and begins again; what was not synced is lost.
+    pub(crate) fn restart(&mut self) {
+        self.log.truncate(self.synced);
+        self.stored.clone_from(&self.committed);
+        self.waiting.clear();
+        self.asked.clear();
+        self.wakes_at = None;
+        self.broker = self.replayed();
+        let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {
+            topic: *topic,
+            queue: *queue,
+            end: QueueOffset(*end),
+        });
+        let firsts = self.firsts.iter();
+        let firsts = firsts.map(|((topic, queue), first)| (*topic, *queue, QueueOffset(*first)));
+        let (tails, firsts) = (tails.collect(), firsts.collect());
+        self.broker.recovered(tails, firsts);
+        self.handle(Event::Tick);
+    }
+
+    pub(crate) fn request(&mut self, session: u64, tenant: TenantId, request: Request) {
+        let origin = origin(session);
+        self.handle(Event::Request { origin, tenant, request });
+    }
+
+    pub(crate) fn produce(
+        &mut self,
+        tenant: TenantId,
+        nodes: AckNodes,
+        floor: u64,
+        header: BatchHeader,
+        queues: &[(TopicId, QueueIndex)],
+    ) {
+        let event = Event::Produce {
+            origin: origin(0),
+            tenant,
+            place: AckPlace::Synced,
+            nodes,
+            floor: Sequence(floor),
+            batch: batch_of(header, queues),
+        };
+        self.handle(event);
+    }
+
+    pub(crate) fn take_outs(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.outs)
+    }
+}
+
+pub(crate) fn origin(session: u64) -> Origin {
+    Origin { session: SessionId(session), stream: 1, correlation: Correlation(9) }
+}
+
+/// One record for each queue named.
+pub(crate) fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)]) -> Batch {
+    let mut records = Vec::new();
+    for (topic, queue) in queues {
+        let parts = RecordParts {
+            topic: *topic,
+            queue: *queue,
+            id: MessageId::new(Timestamp(5), 1),
+            body: b"x",
+            ..RecordParts::default()
+        };
+        parts.encode(&mut records).unwrap();
+    }
+    let bytes: Bytes = batch::encode(&header, queues.len(), &records);
+    Batch::parse(bytes).unwrap()
+}
