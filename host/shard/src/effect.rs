@@ -1,0 +1,176 @@
+//! Doing what the broker wants: its effects become appends, waiting answers and outputs.
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
+use yard_store::{AppendError, Appended, Located};
+use yard_wire::request::Reply;
+use yard_wire::requests::{AckPlace, Fetched, Produced};
+use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, TopicId};
+
+use crate::output::{FetchPlan, Output};
+use crate::waiting::Waiter;
+use crate::{SPACE_RETRY_MS, Shard};
+
+impl Shard {
+    /// Gives the broker an event and does everything that it wants, before anything else.
+    pub(crate) fn handle(&mut self, event: Event, outputs: &mut Vec<Output>) {
+        let mut effects = Vec::new();
+        let mut events = vec![event];
+        // An answer from the active part of the index is known at once: it comes back as the
+        // next event.
+        while let Some(event) = events.pop() {
+            self.broker.handle(self.now, event, &mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect, &mut events, outputs);
+            }
+        }
+        assert!(effects.is_empty(), "every effect was done");
+    }
+
+    fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
+        match effect {
+            Effect::Append { entry, then } => self.append(&entry, then, outputs),
+            Effect::Reply { origin, result } => outputs.push(Output::Reply { origin, result }),
+            Effect::ReplyAfter { origin, place, reply } => {
+                let waiter = Waiter::Reply { origin, reply };
+                self.after_everything(place, waiter, outputs);
+            }
+            Effect::Locate { ticket, topic, queue, from, count } => {
+                match self.store.locate(topic, queue, from, count) {
+                    Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
+                    Located::Places(places) => events.push(Event::Located { ticket, places }),
+                    Located::End | Located::Below(_) => {
+                        events.push(Event::Located { ticket, places: Vec::new() });
+                    }
+                }
+            }
+            Effect::Deliver { session, subscription, topic, queue, items } => {
+                assert!(!items.is_empty(), "a delivery delivers something");
+                outputs.push(Output::Deliver { session, subscription, topic, queue, items });
+            }
+            Effect::Fetch { origin, topic, queue, from, first, end, records_max, bytes_max } => {
+                let left = u32::try_from(end.0.saturating_sub(from.0)).unwrap_or(u32::MAX);
+                let wanted = FetchWanted { from, first, end, count: records_max.min(left) };
+                self.fetch(origin, (topic, queue), wanted, bytes_max, outputs);
+            }
+            Effect::Ended { session, subscription, why } => {
+                outputs.push(Output::Ended { session, subscription, why });
+            }
+            Effect::WakeAt(at) => self.broker_wakes_at = Some(at),
+        }
+    }
+
+    fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) {
+        let appended = match entry {
+            Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
+            other => {
+                let payload = other.encode_payload();
+                self.store.append(self.now, other.kind(), other.tenant(), &payload)
+            }
+        };
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) => return refuse(&error, then, outputs),
+        };
+        assert!(self.appended.is_none_or(|last| last <= appended.group), "groups go upwards");
+        self.appended = Some(appended.group);
+        let applied = Applied { placed: appended.placed.clone(), stored: appended.stored };
+        self.broker.apply(entry, &applied);
+        for then in then {
+            self.follow(then, &appended, outputs);
+        }
+    }
+
+    fn follow(&mut self, then: Then, appended: &Appended, outputs: &mut Vec<Output>) {
+        match then {
+            Then::Produced { origin, place, nodes } => {
+                let reply = Reply::Produce(Produced {
+                    shard: self.shard,
+                    place,
+                    nodes,
+                    duplicate: false,
+                    placed: appended.placed.clone(),
+                });
+                if place == AckPlace::Memory {
+                    outputs.push(Output::Reply { origin, result: Ok(reply) });
+                } else {
+                    self.waiting.push(appended.group, place, Waiter::Reply { origin, reply });
+                }
+            }
+            Then::Reply { origin, reply } => {
+                let waiter = Waiter::Reply { origin, reply };
+                self.waiting.push(appended.group, AckPlace::Synced, waiter);
+            }
+            Then::Broadcast(change) => {
+                let waiter = Waiter::Broadcast(change);
+                self.waiting.push(appended.group, AckPlace::Synced, waiter);
+            }
+        }
+    }
+
+    /// Lets an answer wait for everything that was appended so far.
+    fn after_everything(&mut self, place: AckPlace, waiter: Waiter, outputs: &mut Vec<Output>) {
+        let reached = match place {
+            AckPlace::Memory => self.appended,
+            AckPlace::Written => self.written.max(self.store.synced_group()),
+            AckPlace::Synced => self.store.synced_group(),
+        };
+        match self.appended.filter(|last| reached.is_none_or(|reached| reached < *last)) {
+            Some(_) if self.is_fenced() => self.waiting.refuse(waiter, outputs),
+            Some(group) => self.waiting.push(group, place, waiter),
+            None => match waiter {
+                Waiter::Reply { origin, reply } => {
+                    outputs.push(Output::Reply { origin, result: Ok(reply) });
+                }
+                Waiter::Broadcast(change) => outputs.push(Output::Broadcast(change)),
+            },
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        origin: Origin,
+        (topic, queue): (TopicId, QueueIndex),
+        wanted: FetchWanted,
+        bytes_max: u32,
+        outputs: &mut Vec<Output>,
+    ) {
+        let FetchWanted { from, first, end, count } = wanted;
+        let located =
+            if count == 0 { Located::End } else { self.store.locate(topic, queue, from, count) };
+        let plan = match located {
+            Located::Places(places) => FetchPlan::Records(places),
+            Located::Read(read) => FetchPlan::Index(read),
+            Located::End | Located::Below(_) => {
+                let reply = Reply::Fetch(Fetched { first, end, records: Vec::new() });
+                outputs.push(Output::Reply { origin, result: Ok(reply) });
+                return;
+            }
+        };
+        outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });
+    }
+}
+
+struct FetchWanted {
+    from: QueueOffset,
+    first: QueueOffset,
+    end: QueueOffset,
+    count: u32,
+}
+
+fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
+    let refusal = match error {
+        AppendError::NoSpace(_) => {
+            let wait_ms = SPACE_RETRY_MS as u32;
+            Refusal::after(Code::DiskFull, wait_ms, Code::DiskFull.sentence())
+        }
+        AppendError::Fenced(_) => Refusal::from(Code::LogFenced),
+        AppendError::TooLarge(too) => Refusal::new(Code::BodyTooLarge, too.to_string()),
+    };
+    for then in then {
+        match then {
+            Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
+                outputs.push(Output::Reply { origin, result: Err(refusal.clone()) });
+            }
+            Then::Broadcast(_) => {}
+        }
+    }
+}

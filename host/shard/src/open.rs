@@ -1,0 +1,140 @@
+//! Opening a shard: the checkpoint's state, then every entry after it.
+use thiserror::Error;
+use yard_broker::{Applied, Broker, BrokerConfig, Entry, QueueTail};
+use yard_store::{Checkpoint, Disk, Opened, Recovered, Repair, Store, StoreConfig};
+use yard_wire::{Malformed, ShardId, Timestamp};
+
+use crate::Shard;
+use crate::output::Output;
+use crate::waiting::Waiting;
+
+/// The largest share of a segment that is kept for what is not a batch, on a full disk.
+const RESERVE_BYTES_MAX: u64 = 8 << 20;
+
+/// What a shard must know from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Which shard it is.
+    pub shard: ShardId,
+    /// How many shards the installation has.
+    pub shards: u16,
+    /// Bytes of a segment of the log, see `StoreConfig::segment_bytes`.
+    pub segment_bytes: u64,
+    /// Randomness, drawn anew at each start.
+    pub seed: u64,
+}
+
+/// Why a shard could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Log(#[from] yard_store::OpenError),
+    /// The state in the checkpoint is not understood, though its checksum holds.
+    #[error("the state in the checkpoint cannot be read: {0}")]
+    State(Malformed),
+}
+
+/// A shard that was opened.
+pub struct OpenedShard {
+    /// The shard.
+    pub shard: Shard,
+    /// What it wants done to begin with.
+    pub outputs: Vec<Output>,
+    /// What had to be put right in the log.
+    pub repairs: Vec<Repair>,
+    /// Entries that were replayed.
+    pub replayed: u64,
+}
+
+impl Shard {
+    /// Opens a shard, or creates it on an empty disk. What is durable is found again; it may have
+    /// to be made so by a sync first.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing durable was changed then.
+    pub fn open(
+        disk: &dyn Disk,
+        config: ShardConfig,
+        now: Timestamp,
+    ) -> Result<OpenedShard, OpenError> {
+        assert!(config.shard.0 < config.shards, "a shard is one of the shards");
+        let store_config = StoreConfig {
+            shard: config.shard,
+            segment_bytes: config.segment_bytes,
+            reserve_bytes: (config.segment_bytes / 16).min(RESERVE_BYTES_MAX),
+            salt_seed: config.seed,
+        };
+        let broker_config = BrokerConfig {
+            shard: config.shard,
+            shards: config.shards,
+            seed: config.seed,
+            replicated: false,
+        };
+        let checkpoint = Store::read_checkpoint(disk, &store_config)?;
+        let mut broker = restore(broker_config, checkpoint.as_ref())?;
+        let mut replayed = 0;
+        let opened =
+            Store::open(disk, store_config, checkpoint.as_ref(), &mut |entry: Recovered| {
+                replayed += 1;
+                apply(&mut broker, entry)
+            })?;
+        let Opened { store, io, repairs } = opened;
+        let (tails, firsts) = ends(&store);
+        broker.recovered(tails, firsts);
+        broker.check();
+        let shard = Self {
+            shard: config.shard,
+            broker,
+            waiting: Waiting::default(),
+            now,
+            appended: store.synced_group(),
+            written: store.synced_group(),
+            store,
+            broker_wakes_at: Some(now),
+            idle_group_at: None,
+            space_retry_at: None,
+            announced_wake: None,
+        };
+        assert!(shard.store.gathered_bytes() == 0, "nothing is gathered yet");
+        let outputs = io.into_iter().map(Output::Io).collect();
+        Ok(OpenedShard { shard, outputs, repairs, replayed })
+    }
+}
+
+fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Broker, OpenError> {
+    match checkpoint {
+        Some(saved) => {
+            assert_eq!(saved.shard, config.shard, "the store checked whose checkpoint it is");
+            Broker::restore(config, saved.state.clone()).map_err(OpenError::State)
+        }
+        None => Ok(Broker::new(config)),
+    }
+}
+
+fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
+    let applied = Applied { placed: entry.placed, stored: entry.stored };
+    if entry.kind == Entry::BATCH {
+        let (header, count) = yard_wire::batch::parse_header(&entry.payload)?;
+        broker.apply_batch(entry.tenant, &header, count, &applied);
+    } else {
+        let entry = Entry::decode(entry.kind, entry.tenant, entry.payload)?;
+        assert!(!matches!(entry, Entry::Batch { .. }), "batches are handled above");
+        broker.apply(&entry, &applied);
+    }
+    Ok(())
+}
+
+type Ends =
+    (Vec<QueueTail>, Vec<(yard_wire::TopicId, yard_wire::QueueIndex, yard_wire::QueueOffset)>);
+
+fn ends(store: &Store) -> Ends {
+    let mut tails = Vec::new();
+    let mut firsts = Vec::new();
+    for (topic, queue, first, end) in store.queues() {
+        assert!(first <= end, "a queue begins before it ends");
+        tails.push(QueueTail { topic, queue, end });
+        firsts.push((topic, queue, first));
+    }
+    (tails, firsts)
+}

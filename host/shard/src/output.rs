@@ -1,0 +1,80 @@
+//! What a shard wants done: one closed enum.
+use yard_broker::{DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_store::{IndexRead, Io};
+use yard_wire::request::Reply;
+use yard_wire::{
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
+};
+
+/// How a fetch request is answered.
+#[derive(Clone, Debug)]
+pub enum FetchPlan {
+    /// By reading these records.
+    Records(Vec<RecordPlace>),
+    /// By reading these index entries, then the records that they name.
+    Index(IndexRead),
+}
+
+/// Something that must be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Do this to the disk and bring the result as `Input::Io`. Writes of groups and syncs are
+    /// done in the order listed; the others may take their time.
+    Io(Io),
+    /// Answer a request.
+    Reply {
+        /// The request.
+        origin: Origin,
+        /// The answer.
+        result: Result<Reply, Refusal>,
+    },
+    /// Read index entries and bring them as `Input::Index`.
+    ReadIndex {
+        /// Names the question.
+        ticket: Ticket,
+        /// What to read.
+        read: IndexRead,
+    },
+    /// Read records and push them to a subscription.
+    Deliver {
+        /// The connection.
+        session: SessionId,
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Topic of the queue.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueIndex,
+        /// The messages.
+        items: Vec<DeliverItem>,
+    },
+    /// Read records and answer a fetch request with them.
+    Fetch {
+        /// The request.
+        origin: Origin,
+        /// Offset of the first record read.
+        from: QueueOffset,
+        /// Oldest offset of the queue.
+        first: QueueOffset,
+        /// Offset after the newest committed message.
+        end: QueueOffset,
+        /// Bytes of records at most, but always one record.
+        bytes_max: u32,
+        /// Where they are.
+        plan: FetchPlan,
+    },
+    /// Tell a consumer that its subscription ended.
+    Ended {
+        /// The connection.
+        session: SessionId,
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Why.
+        why: Refusal,
+    },
+    /// A change of the metadata is durable: give it to every other shard, before any answer that
+    /// follows in the list.
+    Broadcast(MetaChange),
+    /// Call `step` at this instant or soon after, even without inputs. Replaces earlier ones.
+    WakeAt(Timestamp),
+}

@@ -1,0 +1,333 @@
+//! The shard over a disk in memory, its I/O performed in line or held back by the test.
+use yard_broker::{Event, Origin, SessionId};
+use yard_store::disk::lying::{Crash, Fault, LyingDisk};
+use yard_store::{Io, IoDone};
+use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
+use yard_wire::record::RecordParts;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{
+    AckNodes, AckPlace, Call, Fetch, FindRoute, Produced, Settle, SettleRange, Start, Subscribe,
+    Verdict,
+};
+use yard_wire::{
+    Code, Correlation, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
+    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+};
+
+use crate::{FetchPlan, Input, Output, Shard, ShardConfig};
+
+const TENANT: TenantId = TenantId(0);
+const SESSION: SessionId = SessionId(1);
+
+struct Bench {
+    disk: LyingDisk,
+    shard: Shard,
+    now: Timestamp,
+    next_correlation: u64,
+    /// I/O that the test holds back.
+    held: Vec<Io>,
+    replies: Vec<(u64, Result<Reply, Refusal>)>,
+    delivered: Vec<(QueueOffset, u32)>,
+}
+
+fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
+    let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes: 64 << 10, seed: now.0 };
+    let opened = Shard::open(disk, config, now).expect("the log can be opened");
+    (opened.shard, opened.outputs)
+}
+
+impl Bench {
+    fn new() -> Self {
+        let disk = LyingDisk::new(1);
+        let now = Timestamp(1_000_000);
+        let (shard, outputs) = open(&disk, now);
+        let mut bench = Self {
+            disk,
+            shard,
+            now,
+            next_correlation: 1,
+            held: Vec::new(),
+            replies: Vec::new(),
+            delivered: Vec::new(),
+        };
+        bench.put(outputs);
+        bench.perform();
+        bench
+    }
+
+    fn put(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Io(io) => self.held.push(io),
+                Output::Reply { origin, result } => {
+                    self.replies.push((origin.correlation.0, result));
+                }
+                Output::Deliver { items, .. } => {
+                    self.delivered.extend(items.iter().map(|item| (item.offset, item.attempt)));
+                }
+                Output::ReadIndex { ticket, read } => {
+                    let places = yard_store::read::index(&self.disk, &read).unwrap();
+                    self.step(vec![Input::Index { ticket, places }]);
+                }
+                Output::Fetch { origin, plan, .. } => {
+                    let places = match plan {
+                        FetchPlan::Records(places) => places,
+                        FetchPlan::Index(read) => {
+                            yard_store::read::index(&self.disk, &read).unwrap()
+                        }
+                    };
+                    let records = yard_store::read::records(&self.disk, &places).unwrap();
+                    let count = Refusal::new(Code::Closed, records.len().to_string());
+                    self.replies.push((origin.correlation.0, Err(count)));
+                }
+                Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
+            }
+        }
+    }
+
+    fn step(&mut self, inputs: Vec<Input>) {
+        let mut outputs = Vec::new();
+        self.shard.step(self.now, inputs, &mut outputs);
+        self.shard.broker().check();
+        self.put(outputs);
+    }
+
+    /// Performs held I/O, one after another, and what follows from it.
+    fn perform(&mut self) {
+        while !self.held.is_empty() {
+            self.perform_one();
+        }
+    }
+
+    fn perform_one(&mut self) -> IoDone {
+        let io = self.held.remove(0);
+        let done = yard_store::io::perform(&self.disk, &io);
+        self.step(vec![Input::Io(done)]);
+        done
+    }
+
+    fn later(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.step(Vec::new());
+        self.perform();
+    }
+
+    fn origin(&mut self) -> Origin {
+        let correlation = Correlation(self.next_correlation);
+        self.next_correlation += 1;
+        Origin { session: SESSION, stream: 1, correlation }
+    }
+
+    fn request(&mut self, request: Request) -> u64 {
+        let origin = self.origin();
+        self.step(vec![Input::Event(Event::Request { origin, tenant: TENANT, request })]);
+        origin.correlation.0
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Reply, Refusal> {
+        let correlation = self.request(request);
+        self.perform();
+        self.reply(correlation).expect("answered")
+    }
+
+    fn reply(&self, correlation: u64) -> Option<Result<Reply, Refusal>> {
+        let mut found = self.replies.iter().filter(|(c, _)| *c == correlation);
+        let reply = found.next().map(|(_, reply)| reply.clone());
+        assert!(found.next().is_none(), "a request is answered once");
+        reply
+    }
+
+    fn call<T: Operate>(&mut self, args: &T) -> T::Result {
+        let operation = T::OPERATION as u16;
+        match self.answer(Request::Call(Call { operation, args: args.to_bytes() })) {
+            Ok(Reply::Call(called)) => T::Result::from_bytes(called.result).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn topic(&mut self) -> TopicRow {
+        self.call(&TopicCreate { name: "t".into(), queues: 1, note: String::new() })
+    }
+
+    fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {
+        let mut records = Vec::new();
+        let body = vec![7; 1_000];
+        let parts = RecordParts { topic, body: &body, ..RecordParts::default() };
+        parts.encode(&mut records).unwrap();
+        let header = BatchHeader {
+            producer: ProducerId(5),
+            sequence: Sequence(sequence),
+            ..BatchHeader::default()
+        };
+        let batch = Batch::parse(batch::encode(&header, 1, &records)).unwrap();
+        let origin = self.origin();
+        let floor = Sequence(sequence);
+        let (tenant, nodes) = (TENANT, AckNodes::One);
+        let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
+        self.step(vec![Input::Event(event)]);
+        origin.correlation.0
+    }
+
+    fn produced(&self, correlation: u64) -> Produced {
+        match self.reply(correlation) {
+            Some(Ok(Reply::Produce(produced))) => produced,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn subscribe(&mut self) -> SubscriptionId {
+        let request = Request::Subscribe(Subscribe {
+            shard: ShardId(0),
+            group: "g".into(),
+            topic: "t".into(),
+            member: "m".into(),
+            start: Start::Earliest,
+            expression: None,
+            lease_ms: 30_000,
+            messages: 1_000,
+            bytes: 1 << 20,
+        });
+        match self.answer(request) {
+            Ok(Reply::Subscribe(subscribed)) => subscribed.subscription,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn messages(&mut self) -> u64 {
+        let report: TopicReport = self.call(&TopicInfo { name: "t".into() });
+        report.messages
+    }
+
+    fn restart(&mut self, crash: Crash) {
+        self.disk.crash(self.now.0, crash);
+        self.held.clear();
+        self.delivered.clear();
+        self.now = self.now.plus_ms(1_000);
+        let (shard, outputs) = open(&self.disk, self.now);
+        self.shard = shard;
+        self.put(outputs);
+        self.perform();
+    }
+}
+
+#[test]
+fn an_answer_leaves_when_the_log_is_where_it_says_and_not_before() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let memory = bench.produce(topic, 0, AckPlace::Memory);
+    let written = bench.produce(topic, 1, AckPlace::Written);
+    let synced = bench.produce(topic, 2, AckPlace::Synced);
+    assert!(bench.reply(memory).is_some());
+    assert!(bench.reply(written).is_none());
+    // The first message is a group of its own; the others gather behind it.
+    let mut seen = Vec::new();
+    while !bench.held.is_empty() {
+        let done = bench.perform_one();
+        let answered = [written, synced].map(|c| bench.reply(c).is_some());
+        if matches!(done, IoDone::Written { .. } | IoDone::Synced { .. }) {
+            seen.push(answered);
+        }
+    }
+    let expected = [[false, false], [false, false], [true, false], [true, true]];
+    assert_eq!(seen[..4], expected);
+    let places = [memory, written, synced].map(|c| bench.produced(c).placed[0].first);
+    assert_eq!(places, [QueueOffset(0), QueueOffset(1), QueueOffset(2)]);
+}
+
+#[test]
+fn nothing_is_delivered_before_it_is_synced() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    bench.subscribe();
+    bench.produce(topic, 0, AckPlace::Memory);
+    while !bench.held.is_empty() {
+        assert_eq!(bench.delivered, [], "delivered too early");
+        let done = bench.perform_one();
+        if matches!(done, IoDone::Synced { .. }) {
+            break;
+        }
+    }
+    assert_eq!(bench.delivered, [(QueueOffset(0), 1)]);
+}
+
+#[test]
+fn a_failed_sync_fences_the_log_until_it_is_opened_again() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let before = bench.produce(topic, 0, AckPlace::Synced);
+    bench.perform();
+    bench.disk.fail_next(Fault::Sync);
+    let lost = bench.produce(topic, 1, AckPlace::Synced);
+    bench.perform();
+    let code = |reply: Option<Result<Reply, Refusal>>| reply.unwrap().unwrap_err().code;
+    assert_eq!(code(bench.reply(lost)), Code::LogFenced);
+    let after = bench.produce(topic, 2, AckPlace::Memory);
+    assert_eq!(code(bench.reply(after)), Code::LogFenced);
+    assert!(bench.shard.is_fenced() && bench.shard.input_budget() > 0);
+    let route = bench.request(Request::FindRoute(FindRoute { topics: vec!["t".into()] }));
+    assert_eq!(code(bench.reply(route)), Code::LogFenced);
+    bench.restart(Crash::Power);
+    assert!(bench.messages() >= 1);
+    assert_eq!(bench.produced(before).placed[0].first, QueueOffset(0));
+}
+
+#[test]
+fn what_was_settled_and_numbered_survives_power_cuts() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let subscription = bench.subscribe();
+    for sequence in 0..200 {
+        bench.produce(topic, sequence, AckPlace::Synced);
+        bench.perform();
+    }
+    assert_eq!(bench.delivered.len(), 200);
+    let range = SettleRange {
+        queue: QueueIndex(0),
+        from: QueueOffset(0),
+        to: QueueOffset(150),
+        verdict: Verdict::Ack,
+        delay_ms: None,
+    };
+    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+    let settled = bench.answer(Request::Settle(settle));
+    assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 150), "{settled:?}");
+    bench.restart(Crash::Power);
+    let again = bench.produce(topic, 199, AckPlace::Synced);
+    bench.perform();
+    let produced = bench.produced(again);
+    assert!(produced.duplicate && produced.placed[0].first == QueueOffset(199));
+    assert_eq!(bench.messages(), 200);
+    bench.subscribe();
+    bench.later(10);
+    let offsets: Vec<u64> = bench.delivered.iter().map(|(offset, _)| offset.0).collect();
+    assert_eq!(offsets, (150..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn fetch_reads_across_sealed_and_active_segments() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    for sequence in 0..300 {
+        bench.produce(topic, sequence, AckPlace::Synced);
+        bench.perform();
+    }
+    assert!(bench.shard.row().segments > 2, "the log has rolled");
+    let mut from = 0;
+    while from < 300 {
+        let fetch = Fetch {
+            shard: ShardId(0),
+            topic: "t".into(),
+            queue: QueueIndex(0),
+            from: QueueOffset(from),
+            records_max: 1_000,
+            bytes_max: 1 << 20,
+        };
+        let correlation = bench.request(Request::Fetch(fetch));
+        let count = bench.reply(correlation).unwrap().unwrap_err().detail;
+        let count: u64 = count.parse().unwrap();
+        assert!(count > 0, "nothing at {from}");
+        from += count;
+    }
+    assert_eq!(from, 300);
+}
