@@ -1,0 +1,198 @@
+//! One connection to a broker: the control stream, the data streams, what is outstanding on each.
+//!
+//! ```text
+//!   request ─► frames (bounded) ─► writer task ─► stream ─► broker
+//!   answer  ◄─ outstanding by correlation ◄─ reader task ◄─┘
+//!   push    ◄─ subscriptions by number    ◄─┘
+//! ```
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::ConnectionError;
+use yard_wire::frame::{Preamble, Role};
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{Hello, Welcome};
+use yard_wire::{Code, Correlation};
+
+use crate::Error;
+
+mod pushes;
+mod stream;
+
+pub(crate) use pushes::{PushReceiver, Pushes};
+use stream::Stream;
+pub(crate) use stream::{Pending, Permit};
+
+/// Why a request has no good answer.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// The broker never saw it.
+    NotSent(Error),
+    /// The broker refused it, or may have done it.
+    Sent(Error),
+}
+
+/// An open connection that has said hello.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    quic: quinn::Connection,
+    control: Stream,
+    data: Vec<Stream>,
+    correlation: AtomicU64,
+    pushes: Arc<Pushes>,
+}
+
+impl Connection {
+    /// Connects, says hello and opens up to `streams` data streams.
+    pub(crate) async fn open(
+        endpoint: &quinn::Endpoint,
+        config: quinn::ClientConfig,
+        (address, server_name): (SocketAddr, &str),
+        hello: Hello,
+        (streams, timeout): (u16, Duration),
+    ) -> Result<Arc<Self>, Error> {
+        let connecting = endpoint.connect_with(config, address, server_name).map_err(|e| {
+            Error::new(Code::BadArgument, format!("no connection to {address}: {e}"))
+        })?;
+        let quic = connecting.await.map_err(|e| lost(&e))?;
+        let pushes = Arc::new(Pushes::default());
+        let open = |role, lane| Stream::open(&quic, Preamble { role, lane }, pushes.clone());
+        let control = open(Role::Control, 0).await?;
+        let mut connection = Self {
+            quic: quic.clone(),
+            control,
+            data: Vec::new(),
+            correlation: AtomicU64::new(1),
+            pushes: pushes.clone(),
+        };
+        let welcome = connection.hello(hello, timeout).await?;
+        for lane in 0..streams.min(welcome.lanes_max.max(1)) {
+            let lane = u8::try_from(lane).expect("there are at most 32 lanes");
+            connection.data.push(open(Role::Data, lane).await?);
+        }
+        tracing::debug!(%address, session = welcome.session, "connected");
+        Ok(Arc::new(connection))
+    }
+
+    async fn hello(&self, hello: Hello, timeout: Duration) -> Result<Welcome, Error> {
+        match self.ask(None, &Request::Hello(hello), timeout).await {
+            Ok(Reply::Hello(welcome)) => Ok(welcome),
+            Ok(other) => Err(crate::client::unexpected(&other)),
+            Err(AskError::NotSent(error) | AskError::Sent(error)) => {
+                // A broker that does not want the client says so when it closes the connection.
+                let reason = self.quic.close_reason().map(|reason| lost(&reason));
+                Err(reason.unwrap_or(error))
+            }
+        }
+    }
+
+    /// Waits for room to send a frame. `lane`: the data stream, any number; `None`: control.
+    pub(crate) async fn reserve(&self, lane: Option<u16>) -> Result<Permit<'_>, Error> {
+        self.stream(lane).reserve().await
+    }
+
+    fn stream(&self, lane: Option<u16>) -> &Stream {
+        match lane {
+            Some(lane) => &self.data[usize::from(lane) % self.data.len()],
+            None => &self.control,
+        }
+    }
+
+    /// The number of the next request.
+    pub(crate) fn next_correlation(&self) -> Correlation {
+        Correlation(self.correlation.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(
+        &self,
+        lane: Option<u16>,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Reply, AskError> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let name = request.kind().name();
+        let permit = match tokio::time::timeout_at(deadline, self.reserve(lane)).await {
+            Ok(permit) => permit.map_err(AskError::NotSent)?,
+            Err(_) => {
+                let detail = format!("{name} could not be sent within {} ms", timeout.as_millis());
+                return Err(AskError::NotSent(Error::new(Code::TimedOut, detail)));
+            }
+        };
+        let pending = permit.send(self.next_correlation(), request).map_err(AskError::NotSent)?;
+        match tokio::time::timeout_at(deadline, pending).await {
+            Ok(result) => result.map_err(AskError::Sent),
+            Err(_) => Err(AskError::Sent(Error::timed_out(name, timeout))),
+        }
+    }
+
+    /// Where pushes go.
+    pub(crate) fn pushes(&self) -> &Pushes {
+        &self.pushes
+    }
+
+    /// Resolves when the connection is gone, with the reason.
+    pub(crate) async fn closed(&self) -> Error {
+        lost(&self.quic.closed().await)
+    }
+
+    /// Datagrams received and sent so far.
+    pub(crate) fn datagrams(&self) -> (u64, u64) {
+        let stats = self.quic.stats();
+        (stats.udp_rx.datagrams, stats.udp_tx.datagrams)
+    }
+
+    pub(crate) fn close(&self, why: &str) {
+        self.quic.close(0u32.into(), why.as_bytes());
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close("closed");
+    }
+}
+
+/// First code of a TLS alert among QUIC's error codes. Source: RFC 9001 section 4.8.
+const CRYPTO_ERROR: u64 = 0x100;
+/// TLS alerts about certificates. Source: RFC 8446 section 6.
+const CERTIFICATE_ALERTS: [u64; 7] = [42, 43, 44, 45, 46, 48, 51];
+/// TLS alert: the client brought no certificate.
+const CERTIFICATE_REQUIRED: u64 = 116;
+
+/// The error for a connection that is gone.
+pub(crate) fn lost(error: &ConnectionError) -> Error {
+    let alert = |code: u64| code.wrapping_sub(CRYPTO_ERROR);
+    let (code, detail) = match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let number = u16::try_from(close.error_code.into_inner()).ok();
+            let code = number.and_then(Code::from_number).unwrap_or(Code::Disconnected);
+            let reason = String::from_utf8_lossy(&close.reason);
+            (code, format!("the broker closed the connection: {reason}"))
+        }
+        ConnectionError::TransportError(e)
+            if CERTIFICATE_ALERTS.contains(&alert(e.code.into())) =>
+        {
+            (Code::Untrusted, format!("the broker's certificate is not valid here: {}", e.reason))
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            let alert = alert(close.error_code.into());
+            if alert == CERTIFICATE_REQUIRED || CERTIFICATE_ALERTS.contains(&alert) {
+                (Code::NoCertificate, format!("the broker takes no such client: {close}"))
+            } else {
+                (Code::Disconnected, format!("the broker closed the connection: {close}"))
+            }
+        }
+        ConnectionError::TransportError(_)
+        | ConnectionError::VersionMismatch
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => {
+            (Code::Disconnected, format!("the connection is gone: {error}"))
+        }
+    };
+    Error::new(code, detail)
+}

@@ -1,0 +1,154 @@
+//! Which subscription a push belongs to.
+//!
+//! A subscription's number comes on the control stream, its messages on data streams, and those
+//! may be faster. Pushes for numbers that are not known yet are kept while a subscription is
+//! being made.
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use yard_wire::request::Push;
+use yard_wire::{Code, ShardId, SubscriptionId};
+
+use crate::Error;
+
+/// Pushes kept for subscriptions whose number is not known yet.
+const EARLY_MAX: usize = 4_096;
+
+type Key = (ShardId, SubscriptionId);
+/// Where the pushes of one subscription come out; ends with the connection.
+pub(crate) type PushReceiver = mpsc::Receiver<Push>;
+
+#[derive(Debug, Default)]
+struct State {
+    is_closed: bool,
+    subscriptions: BTreeMap<Key, mpsc::Sender<Push>>,
+    /// Subscriptions that are being made.
+    expected: usize,
+    early: Vec<Push>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pushes(Mutex<State>);
+
+fn key(push: &Push) -> Key {
+    match push {
+        Push::Deliver(deliver) => (deliver.shard, deliver.subscription),
+        Push::Ended(ended) => (ended.shard, ended.subscription),
+    }
+}
+
+impl Pushes {
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        // Nothing in here panics half-way, so a poisoned state is a whole one.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn dispatch(&self, push: Push) -> Result<(), Error> {
+        self.with(|state| {
+            let key = key(&push);
+            let Some(subscription) = state.subscriptions.get(&key) else {
+                if state.expected > 0 && state.early.len() < EARLY_MAX {
+                    state.early.push(push);
+                }
+                // Otherwise the subscription has ended here, and soon will at the broker.
+                return Ok(());
+            };
+            match subscription.try_send(push) {
+                Ok(()) => Ok(()),
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    state.subscriptions.remove(&key);
+                    Ok(())
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    let detail = "the broker delivered more than it had credit for";
+                    Err(Error::new(Code::BadReply, detail))
+                }
+            }
+        })
+    }
+
+    /// To be called before a subscription is asked for; [`Pushes::settle`] afterwards, always.
+    pub(crate) fn anticipate(&self) {
+        self.with(|state| state.expected += 1);
+    }
+
+    /// Ends what [`Pushes::expect`] began: with the number of the new subscription and room for
+    /// `frames_max` pushes, or without. The receiver ends at once when the connection is gone.
+    pub(crate) fn settle(&self, made: Option<(Key, usize)>) -> Option<PushReceiver> {
+        self.with(|state| {
+            state.expected -= 1;
+            let receiver = made.map(|(wanted, frames_max)| {
+                let (sender, receiver) = mpsc::channel(frames_max);
+                for push in state.early.extract_if(.., |push| key(push) == wanted) {
+                    // What does not fit was sent without credit; it comes back after its lease.
+                    let _ = sender.try_send(push);
+                }
+                if !state.is_closed {
+                    state.subscriptions.insert(wanted, sender);
+                }
+                receiver
+            });
+            if state.expected == 0 {
+                state.early.clear();
+            }
+            receiver
+        })
+    }
+
+    pub(crate) fn forget(&self, key: Key) {
+        self.with(|state| state.subscriptions.remove(&key));
+    }
+
+    pub(super) fn close(&self) {
+        self.with(|state| {
+            state.is_closed = true;
+            state.subscriptions.clear();
+            state.early.clear();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yard_wire::Refusal;
+    use yard_wire::requests::Ended;
+
+    fn push(subscription: u64) -> Push {
+        let why = Refusal::from(Code::UnknownTopic);
+        let subscription = SubscriptionId(subscription);
+        Push::Ended(Ended { shard: ShardId(0), subscription, why })
+    }
+
+    fn made(subscription: u64) -> Option<(Key, usize)> {
+        Some(((ShardId(0), SubscriptionId(subscription)), 2))
+    }
+
+    #[test]
+    fn pushes_that_overtake_the_answer_are_kept() {
+        let pushes = Pushes::default();
+        pushes.dispatch(push(1)).unwrap();
+        pushes.anticipate();
+        pushes.dispatch(push(7)).unwrap();
+        let mut receiver = pushes.settle(made(7)).unwrap();
+        assert!(receiver.try_recv().is_ok(), "the early push");
+        assert!(receiver.try_recv().is_err(), "nothing else");
+        pushes.close();
+        assert!(receiver.blocking_recv().is_none(), "ends with the connection");
+        pushes.anticipate();
+        assert!(pushes.settle(made(8)).unwrap().blocking_recv().is_none());
+    }
+
+    #[test]
+    fn a_broker_that_ignores_credit_is_noticed() {
+        let pushes = Pushes::default();
+        pushes.anticipate();
+        let receiver = pushes.settle(made(7)).unwrap();
+        pushes.dispatch(push(7)).unwrap();
+        pushes.dispatch(push(7)).unwrap();
+        assert_eq!(pushes.dispatch(push(7)).unwrap_err().code, Code::BadReply);
+        drop(receiver);
+        pushes.dispatch(push(7)).unwrap();
+    }
+}

@@ -1,0 +1,234 @@
+//! One stream: a writer task, a reader task, and the requests that wait for an answer.
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use yard_wire::frame::{self, Class, Frame, FrameDecoder, Preamble};
+use yard_wire::limits::FRAME_BYTES_MAX;
+use yard_wire::request::{Kind, Push, Reply, Request};
+use yard_wire::{Code, Correlation, Refusal, Wire};
+
+use super::{Pushes, lost};
+use crate::Error;
+
+/// Frames that wait for the stream's flow control.
+const FRAMES_MAX: usize = 16;
+/// Requests of one stream that wait for an answer.
+const OUTSTANDING_MAX: usize = 8_192;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 128 << 10;
+
+type Answer = Result<Reply, Error>;
+
+/// Requests that wait for an answer; `None` once the stream is gone.
+#[derive(Debug)]
+struct Outstanding(Mutex<Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>>);
+
+impl Outstanding {
+    fn with<T>(
+        &self,
+        change: impl FnOnce(&mut Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>) -> T,
+    ) -> T {
+        // Nothing in here panics half-way, so a poisoned map is a whole one.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn insert(&self, correlation: Correlation) -> Result<oneshot::Receiver<Answer>, Error> {
+        self.with(|map| {
+            let Some(map) = map else { return Err(gone()) };
+            // Those who gave up waiting leave their place when room is needed.
+            if map.len() >= OUTSTANDING_MAX {
+                map.retain(|_, waiter| !waiter.is_closed());
+            }
+            if map.len() >= OUTSTANDING_MAX {
+                let detail = "too many requests wait for an answer on this stream";
+                return Err(Error::new(Code::Busy, detail));
+            }
+            let (sender, receiver) = oneshot::channel();
+            map.insert(correlation, sender);
+            Ok(receiver)
+        })
+    }
+
+    fn resolve(&self, correlation: Correlation, answer: Answer) {
+        let waiter = self.with(|map| map.as_mut().and_then(|map| map.remove(&correlation)));
+        if let Some(waiter) = waiter {
+            // Whoever asked may have stopped waiting.
+            let _ = waiter.send(answer);
+        }
+    }
+
+    fn close(&self, error: &Error) {
+        for (_, waiter) in self.with(Option::take).into_iter().flatten() {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Code::Disconnected, "the connection is gone")
+}
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    frames: mpsc::Sender<Bytes>,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Stream {
+    pub(super) async fn open(
+        quic: &quinn::Connection,
+        preamble: Preamble,
+        pushes: Arc<Pushes>,
+    ) -> Result<Self, Error> {
+        let (send, recv) = quic.open_bi().await.map_err(|e| lost(&e))?;
+        let (frames, queued) = mpsc::channel(FRAMES_MAX);
+        let outstanding = Arc::new(Outstanding(Mutex::new(Some(BTreeMap::new()))));
+        tokio::spawn(write(quic.clone(), send, preamble, queued));
+        let reader = Reader { quic: quic.clone(), outstanding: outstanding.clone(), pushes };
+        tokio::spawn(reader.run(recv));
+        Ok(Self { frames, outstanding })
+    }
+
+    pub(super) async fn reserve(&self) -> Result<Permit<'_>, Error> {
+        let frames = self.frames.reserve().await.map_err(|_| gone())?;
+        Ok(Permit { frames, outstanding: &self.outstanding })
+    }
+}
+
+/// Room for one frame.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    frames: mpsc::Permit<'a, Bytes>,
+    outstanding: &'a Outstanding,
+}
+
+impl Permit<'_> {
+    /// Queues a request; frames of a stream are sent in the order of these calls.
+    pub(crate) fn send(
+        self,
+        correlation: Correlation,
+        request: &Request,
+    ) -> Result<Pending, Error> {
+        let answer = self.outstanding.insert(correlation)?;
+        self.frames.send(encode(correlation, request));
+        Ok(Pending(answer))
+    }
+
+    /// Queues a request whose answer nobody wants.
+    pub(crate) fn send_quietly(self, request: &Request) {
+        self.frames.send(encode(Correlation(0), request));
+    }
+}
+
+fn encode(correlation: Correlation, request: &Request) -> Bytes {
+    let mut bytes = Vec::with_capacity(256);
+    let kind = request.kind() as u16;
+    frame::encode_with(kind, Class::Request, correlation, &mut bytes, |out| {
+        request.put_body(out);
+    });
+    bytes.into()
+}
+
+/// The answer to come.
+#[derive(Debug)]
+pub(crate) struct Pending(oneshot::Receiver<Answer>);
+
+impl Future for Pending {
+    type Output = Answer;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let received = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(received.unwrap_or_else(|_| Err(gone())))
+    }
+}
+
+async fn write(
+    quic: quinn::Connection,
+    mut send: quinn::SendStream,
+    preamble: Preamble,
+    mut queued: mpsc::Receiver<Bytes>,
+) {
+    let mut frames = vec![Bytes::copy_from_slice(&preamble.encode())];
+    loop {
+        if let Err(error) = send.write_all_chunks(&mut frames).await {
+            tracing::debug!(%error, "a stream cannot be written");
+            quic.close(0u32.into(), b"a stream cannot be written");
+            return;
+        }
+        frames.clear();
+        if queued.recv_many(&mut frames, FRAMES_MAX).await == 0 {
+            // The connection value is gone, and it closes the connection.
+            return;
+        }
+    }
+}
+
+struct Reader {
+    quic: quinn::Connection,
+    outstanding: Arc<Outstanding>,
+    pushes: Arc<Pushes>,
+}
+
+impl Reader {
+    async fn run(self, mut recv: quinn::RecvStream) {
+        let error = match self.read(&mut recv).await {
+            Ok(()) => Error::new(Code::Disconnected, "the broker closed a stream"),
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "a stream has ended");
+        // One stream less makes the connection useless: all of it is made anew.
+        let code = quinn::VarInt::from_u32(error.code as u32);
+        self.quic.close(code, error.detail.as_bytes());
+        self.outstanding.close(&error);
+        self.pushes.close();
+    }
+
+    async fn read(&self, recv: &mut quinn::RecvStream) -> Result<(), Error> {
+        let mut decoder = FrameDecoder::new(FRAME_BYTES_MAX);
+        loop {
+            let chunk = match recv.read_chunk(READ_BYTES, true).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
+                Err(quinn::ReadError::ConnectionLost(error)) => return Err(lost(&error)),
+                Err(error) => {
+                    let detail = format!("a stream cannot be read: {error}");
+                    return Err(Error::new(Code::Disconnected, detail));
+                }
+            };
+            decoder.push(&chunk.bytes);
+            while let Some(frame) = decoder.next_frame()? {
+                self.take(frame)?;
+            }
+        }
+    }
+
+    fn take(&self, frame: Frame) -> Result<(), Error> {
+        let Frame { kind, class, correlation, body } = frame;
+        match class {
+            Class::Reply => {
+                let answer = match Kind::from_number(kind) {
+                    Some(kind) => Reply::from_body(kind, body).map_err(|e| Error::bad_reply(&e)),
+                    None => {
+                        let detail = format!("an answer has the unknown kind {kind}");
+                        Err(Error::new(Code::BadReply, detail))
+                    }
+                };
+                self.outstanding.resolve(correlation, answer);
+                Ok(())
+            }
+            Class::Refusal => {
+                let refusal = Refusal::from_bytes(body).map_err(|e| Error::bad_reply(&e));
+                self.outstanding.resolve(correlation, Err(refusal.map_or_else(|e| e, Error::from)));
+                Ok(())
+            }
+            Class::Push => {
+                let push = Push::from_body(kind, body).map_err(|e| Error::bad_reply(&e))?;
+                self.pushes.dispatch(push)
+            }
+            Class::Request => Err(Error::new(Code::BadReply, "a broker makes no requests")),
+        }
+    }
+}

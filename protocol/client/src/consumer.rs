@@ -1,0 +1,172 @@
+//! Receiving.
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use yard_wire::{QueueIndex, QueueOffset, Timestamp};
+
+use crate::Error;
+
+mod builder;
+mod delivery;
+mod settlements;
+mod start;
+mod subscriber;
+mod subscription;
+
+pub use builder::ConsumerBuilder;
+pub use delivery::Delivery;
+
+/// Where a group begins that has never consumed the topic. A group that has, goes on where it
+/// was, and this is ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest message that each queue holds.
+    Earliest,
+    /// After the newest message that each queue holds now.
+    Latest,
+    /// At this offset of every queue.
+    Offset(QueueOffset),
+    /// At the given offset of each queue named; at the oldest message of every other.
+    Offsets(Vec<(QueueIndex, QueueOffset)>),
+    /// At the first message of each queue that was stored at this time or later; after the newest
+    /// where there is none.
+    Time(Timestamp),
+}
+
+/// What the tasks of a consumer share with it.
+#[derive(Debug)]
+struct Shared {
+    /// Becomes true when the consumer is to end.
+    stop: watch::Sender<bool>,
+    /// Why the consumer ended, where it was not asked to.
+    error: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    fn fail(&self, error: Error) {
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+        self.stop.send_replace(true);
+    }
+}
+
+/// Receives messages of one topic for a group: a [`Stream`] of [`Delivery`]. Each message is
+/// delivered to one member of the group at a time, under a lease, and again until it is acked or
+/// rejected. It subscribes again by itself after a lost connection; what was received before and
+/// not settled is then delivered again.
+///
+/// Dropping it ends its subscriptions in the background: what it received and did not settle is
+/// delivered to others at once.
+#[derive(Debug)]
+pub struct Consumer {
+    deliveries: mpsc::Receiver<Delivery>,
+    shared: Arc<Shared>,
+    close_timeout: Duration,
+}
+
+impl Consumer {
+    /// The next message, as soon as there is one. Cancelling the call loses nothing.
+    ///
+    /// # Errors
+    /// [`crate::Code::Closed`] after the client was closed; what the broker ended the subscription
+    /// with, for example [`crate::Code::UnknownTopic`]. There is no more to come then.
+    pub async fn recv(&mut self) -> Result<Delivery, Error> {
+        match self.next().await {
+            Some(delivery) => Ok(delivery),
+            None => Err(self.error().unwrap_or_else(|| Error::closed("consumer"))),
+        }
+    }
+
+    /// Why the stream has ended, where neither the consumer nor the client was closed.
+    #[must_use]
+    pub fn error(&self) -> Option<Error> {
+        self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Handles messages with up to `concurrency` (at least 1) handlers at a time, until the
+    /// client is closed. Good: the message is acked. Bad: it is nacked, and comes back after the
+    /// group's delay. A handler may settle its message itself instead. Messages of one queue are
+    /// handled in order where `concurrency` is 1.
+    ///
+    /// # Errors
+    /// What ended the subscription, after the handlers that were running.
+    pub async fn run<Handler, Handling, Failure>(
+        &mut self,
+        concurrency: usize,
+        mut handler: Handler,
+    ) -> Result<(), Error>
+    where
+        Handler: FnMut(Delivery) -> Handling,
+        Handling: Future<Output = Result<(), Failure>>,
+        Failure: fmt::Display,
+    {
+        let mut running = FuturesUnordered::new();
+        let mut has_ended = false;
+        while !(has_ended && running.is_empty()) {
+            let may_take = !has_ended && running.len() < concurrency.max(1);
+            tokio::select! {
+                next = self.next(), if may_take => match next {
+                    Some(delivery) => {
+                        let settler = delivery.settler();
+                        let handling = handler(delivery);
+                        running.push(async move { (settler, handling.await) });
+                    }
+                    None => has_ended = true,
+                },
+                Some((settler, result)) = running.next(), if !running.is_empty() => {
+                    match result {
+                        Ok(()) => settler.ack_later(),
+                        Err(failure) => {
+                            tracing::debug!(%failure, "a message was not handled");
+                            settler.nack_later();
+                        }
+                    }
+                }
+            }
+        }
+        self.error().map_or(Ok(()), Err)
+    }
+
+    /// Ends the consumer: what was settled is sent and made durable, then the subscriptions end.
+    /// What was received and not settled is delivered to others at once. Takes at most the
+    /// client's request timeout.
+    ///
+    /// # Errors
+    /// [`crate::Code::TimedOut`] when that was not enough; it then goes on in the background.
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.shared.stop.send_replace(true);
+        // Ends when every task has: each holds a sender.
+        let ended = async { while self.deliveries.recv().await.is_some() {} };
+        let timeout = self.close_timeout;
+        let waited = tokio::time::timeout(timeout, ended).await;
+        waited.map_err(|_| Error::timed_out("the end of a subscription", timeout))
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Delivery;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        loop {
+            let Some(delivery) = ready!(self.deliveries.poll_recv(context)) else {
+                return Poll::Ready(None);
+            };
+            // What came before its connection was lost is no longer leased to this consumer.
+            if delivery.take() {
+                return Poll::Ready(Some(delivery));
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+    }
+}

@@ -1,0 +1,204 @@
+//! A received message, and how it is settled.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use yard_wire::record::Record;
+use yard_wire::requests::Verdict;
+use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
+
+use super::settlements::Settlement;
+use super::subscription::Subscription;
+use crate::Error;
+
+/// A received message. It is leased to this consumer for the consumer's lease, and to be settled
+/// by one of [`Delivery::ack`], [`Delivery::nack`] and [`Delivery::reject`]; dropped unsettled it
+/// comes back when the lease ends.
+#[derive(Debug)]
+pub struct Delivery {
+    record: Record,
+    attempt: u32,
+    stored: Timestamp,
+    settler: Settler,
+}
+
+/// The right to settle one message.
+#[derive(Clone, Debug)]
+pub(crate) struct Settler {
+    queue: QueueIndex,
+    offset: QueueOffset,
+    subscription: Arc<Subscription>,
+    is_settled: Arc<AtomicBool>,
+}
+
+impl Settler {
+    pub(crate) fn ack_later(&self) {
+        self.settle_later(Verdict::Ack);
+    }
+
+    pub(crate) fn nack_later(&self) {
+        self.settle_later(Verdict::Nack);
+    }
+
+    fn settle_later(&self, verdict: Verdict) {
+        if !self.is_settled.swap(true, Ordering::AcqRel) {
+            self.subscription.settle(self.settlement(verdict, None));
+        }
+    }
+
+    fn settlement(&self, verdict: Verdict, delay_ms: Option<u32>) -> Settlement {
+        let &Self { queue, offset, .. } = self;
+        Settlement { queue, offset, verdict, delay_ms, waiter: None }
+    }
+
+    async fn settle(&self, verdict: Verdict, delay_ms: Option<u32>) -> Result<(), Error> {
+        if self.is_settled.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(Code::LeaseLost, "this delivery was settled already"));
+        }
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let settlement = self.settlement(verdict, delay_ms);
+        self.subscription.settle(Settlement { waiter: Some(sender), ..settlement });
+        receiver.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(
+        record: Record,
+        (queue, offset): (QueueIndex, QueueOffset),
+        (attempt, stored): (u32, Timestamp),
+        subscription: Arc<Subscription>,
+    ) -> Self {
+        let is_settled = Arc::new(AtomicBool::new(false));
+        let settler = Settler { queue, offset, subscription, is_settled };
+        Self { record, attempt, stored, settler }
+    }
+
+    /// Called as it leaves the local buffer: gives credit back. False if the lease is gone.
+    pub(super) fn take(&self) -> bool {
+        self.settler.subscription.taken(self.record.bytes().len())
+    }
+
+    pub(super) fn settler(&self) -> Settler {
+        self.settler.clone()
+    }
+
+    /// The body, sharing the memory that it was received in.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.record.body()
+    }
+
+    /// The first key, if there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.record.keys().next()
+    }
+
+    /// The keys, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.record.keys()
+    }
+
+    /// The tag, or empty.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        self.record.tag()
+    }
+
+    /// The order group, if there is one.
+    #[must_use]
+    pub fn order_group(&self) -> Option<&str> {
+        self.record.order_group()
+    }
+
+    /// The application's properties, in order.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.record.properties().filter(|(name, _)| !name.starts_with('$'))
+    }
+
+    /// The first property of this name.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.record.property(name)
+    }
+
+    /// Id of the message.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.record.id()
+    }
+
+    /// The queue that it came from.
+    #[must_use]
+    pub fn queue(&self) -> QueueIndex {
+        self.settler.queue
+    }
+
+    /// Its place in the queue.
+    #[must_use]
+    pub fn offset(&self) -> QueueOffset {
+        self.settler.offset
+    }
+
+    /// 1 for the first delivery to the group, 2 for the second, and so on.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the broker stored it, by the broker's clock.
+    #[must_use]
+    pub fn stored(&self) -> Timestamp {
+        self.stored
+    }
+
+    /// When it was made, by the producer's clock.
+    #[must_use]
+    pub fn born(&self) -> Timestamp {
+        self.record.born()
+    }
+
+    /// The record as it is stored, every byte of it.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Done: the message is not delivered to the group again. Resolves when that is durable.
+    /// Settling begins when the future is first polled, and then goes on without it.
+    ///
+    /// # Errors
+    /// [`Code::LeaseLost`] when the lease had ended or the delivery was settled already;
+    /// [`Code::Disconnected`] when the connection was lost: the message may come again.
+    pub async fn ack(&self) -> Result<(), Error> {
+        self.settler.settle(Verdict::Ack, None).await
+    }
+
+    /// [`Delivery::ack`] without waiting: sent with others within 5 ms. If the connection is lost
+    /// before, the message comes again. Does nothing if the delivery was settled already.
+    pub fn ack_later(&self) {
+        self.settler.ack_later();
+    }
+
+    /// Failed: the message comes back after `delay`, or after the group's own delay (10 s unless
+    /// changed). Resolves when that is durable. `delay` has millisecond steps and at most 49 days.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn nack(&self, delay: impl Into<Option<Duration>>) -> Result<(), Error> {
+        let delay: Option<Duration> = delay.into();
+        let delay_ms = delay.map(|delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX));
+        self.settler.settle(Verdict::Nack, delay_ms).await
+    }
+
+    /// Hopeless: the message is not delivered again and is kept apart for an operator. Resolves
+    /// when that is durable.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn reject(&self) -> Result<(), Error> {
+        self.settler.settle(Verdict::Reject, None).await
+    }
+}

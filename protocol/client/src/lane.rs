@@ -1,0 +1,464 @@
+//! The core of a producer's lane, as a value: numbering, window, resending, rewinding. It knows no
+//! socket, no clock and no task; time is an argument, in milliseconds of any clock that does not
+//! run backwards.
+//!
+//! ```text
+//!   push ──► pending ──► window: batches whose place in the numbering is fixed ──► completion
+//!                        ├ answered │ sent │ waiting ┤
+//!                        floor ▲                      ▲ next sequence
+//! ```
+//!
+//! Invariants:
+//! - A batch that was sent once keeps its sequence and its bytes for ever.
+//! - From the first unanswered batch to the newest there are never more than `in_flight_max`
+//!   batches, those answered in between included; so the broker, which remembers the answers of
+//!   the last [`LANE_BATCHES_IN_FLIGHT_MAX`], knows every batch that can be sent again.
+//! - Every ticket that was pushed is completed exactly once.
+//! - A refusal counts only for the newest attempt of a batch; a good answer counts for any.
+//! - Replies may come in any order, twice or never.
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use yard_wire::batch::{self, BatchHeader};
+use yard_wire::code::RetryClass;
+use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
+use yard_wire::requests::{AckNodes, AckPlace, Produce, Produced};
+use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
+
+use crate::backoff::Backoff;
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+/// How a lane behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneOptions {
+    /// Where the bytes must be before a message counts as sent.
+    pub place: AckPlace,
+    /// On how many nodes they must be.
+    pub nodes: AckNodes,
+    /// Batches that may be on their way: 1 to [`LANE_BATCHES_IN_FLIGHT_MAX`].
+    pub in_flight_max: usize,
+    /// Bytes of a batch, header included, unless a single record is larger: at most
+    /// [`BATCH_BYTES_MAX`].
+    pub batch_bytes_max: usize,
+    /// Records of a batch: 1 to [`BATCH_RECORDS_MAX`].
+    pub batch_records_max: usize,
+    /// How long a batch that is not full waits for more records, in milliseconds; 0: it is sent
+    /// as soon as the window has room, so records gather exactly while it has none.
+    pub linger_ms: u64,
+    /// After this long without an answer the lane is sent again, in milliseconds; at least 1.
+    pub attempt_ms: u64,
+    /// After this long a message is given up, in milliseconds; at least 1.
+    pub delivery_ms: u64,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self {
+            place: AckPlace::Synced,
+            nodes: AckNodes::One,
+            in_flight_max: 8,
+            batch_bytes_max: 256 << 10,
+            batch_records_max: 1_024,
+            linger_ms: 0,
+            attempt_ms: 10_000,
+            delivery_ms: 120_000,
+        }
+    }
+}
+
+/// One record to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRecord {
+    /// The caller's number for it; it comes back in the [`Completion`].
+    pub ticket: u64,
+    /// Topic in the record.
+    pub topic: TopicId,
+    /// Queue in the record.
+    pub queue: QueueIndex,
+    /// The record, encoded; see [`yard_wire::record`].
+    pub bytes: Bytes,
+}
+
+/// Which sending of which batch an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt {
+    /// First sequence of the batch.
+    pub sequence: Sequence,
+    /// 1 for the first time it was sent, and so on.
+    pub round: u32,
+}
+
+/// Something to send now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To be handed back with the answer.
+    pub attempt: Attempt,
+    /// The request.
+    pub produce: Produce,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its queue.
+    pub queue: QueueIndex,
+    /// Its place in the queue.
+    pub offset: QueueOffset,
+    /// Where the bytes are on the broker.
+    pub place: AckPlace,
+    /// On how many nodes they are.
+    pub nodes: AckNodes,
+    /// An earlier attempt had stored it.
+    pub duplicate: bool,
+}
+
+/// What became of a record. [`Code::TimedOut`] means that it is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The caller's number for the record.
+    pub ticket: u64,
+    /// Where it is, or why it is not.
+    pub result: Result<Placement, Refusal>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: LaneRecord,
+    pushed_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Sent { since_ms: u64 },
+    Answered,
+}
+
+#[derive(Debug)]
+struct Formed {
+    sequence: Sequence,
+    bytes: Bytes,
+    /// Ticket, topic and queue of each record; empty once answered.
+    records: Vec<(u64, TopicId, QueueIndex)>,
+    deadline_ms: u64,
+    round: u32,
+    state: State,
+}
+
+/// One lane of one producer at one shard.
+#[derive(Debug)]
+pub struct LaneCore {
+    /// Sender and lane; its sequence is that of the next batch to form.
+    next: BatchHeader,
+    options: LaneOptions,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// Records at the front of `pending` that do not linger.
+    hurried: usize,
+    window: VecDeque<Formed>,
+    completions: VecDeque<Completion>,
+    connected: bool,
+    not_before_ms: u64,
+    rewinds_without_progress: u32,
+    backoff: Backoff,
+    fenced: Option<Refusal>,
+}
+
+/// What a refusal asks of the lane.
+enum Reaction {
+    /// Send again from the first unanswered batch.
+    Rewind,
+    /// The same, after a while.
+    Wait,
+    /// Give the batch up.
+    Fail,
+    /// Give everything up, for ever.
+    Fence,
+}
+
+fn reaction(code: Code) -> Reaction {
+    if code == Code::OutOfSequence {
+        return Reaction::Rewind;
+    }
+    if code == Code::ProducerFenced {
+        return Reaction::Fence;
+    }
+    if code == Code::WrongShard {
+        // Sending the same bytes to the same shard again is of no use.
+        return Reaction::Fail;
+    }
+    match code.retry() {
+        RetryClass::Never => Reaction::Fail,
+        RetryClass::SamePlace | RetryClass::Elsewhere => Reaction::Wait,
+    }
+}
+
+impl LaneCore {
+    /// A lane that numbers from `first.sequence` on; disconnected at first. `seed` moves the
+    /// waits after refusals that name none.
+    ///
+    /// # Panics
+    /// When an option is out of its bounds.
+    #[must_use]
+    pub fn new(first: BatchHeader, options: LaneOptions, seed: u64) -> Self {
+        assert!(
+            (1..=LANE_BATCHES_IN_FLIGHT_MAX).contains(&options.in_flight_max),
+            "the broker remembers as many batches as may be on their way"
+        );
+        assert!(options.batch_bytes_max <= BATCH_BYTES_MAX, "a batch fits a frame");
+        assert!(
+            (1..=BATCH_RECORDS_MAX).contains(&options.batch_records_max),
+            "a batch has at least one record"
+        );
+        assert!(options.attempt_ms > 0 && options.delivery_ms > 0, "time must pass");
+        Self {
+            next: first,
+            options,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            hurried: 0,
+            window: VecDeque::new(),
+            completions: VecDeque::new(),
+            connected: false,
+            not_before_ms: 0,
+            rewinds_without_progress: 0,
+            backoff: Backoff::new(seed),
+            fenced: None,
+        }
+    }
+
+    /// Takes a record; it is completed later, exactly once. Bounding what is taken is up to the
+    /// caller.
+    pub fn push(&mut self, record: LaneRecord, now_ms: u64) {
+        let fits = record.bytes.len() + batch::HEADER_BYTES <= BATCH_BYTES_MAX;
+        assert!(fits, "records are bounded by their own limits");
+        if let Some(refusal) = &self.fenced {
+            let result = Err(refusal.clone());
+            self.completions.push_back(Completion { ticket: record.ticket, result });
+            return;
+        }
+        self.pending_bytes += record.bytes.len();
+        self.pending.push_back(Pending { record, pushed_ms: now_ms });
+    }
+
+    /// What is pending now does not linger.
+    pub fn hurry(&mut self) {
+        self.hurried = self.pending.len();
+    }
+
+    /// A connection is there.
+    pub fn on_connect(&mut self) {
+        self.connected = true;
+        self.not_before_ms = 0;
+    }
+
+    /// The connection is gone, and with it every answer that was still to come.
+    pub fn on_disconnect(&mut self) {
+        self.connected = false;
+        self.rewind();
+    }
+
+    /// Whether [`LaneCore::next_to_send`] would give something.
+    #[must_use]
+    pub fn has_to_send(&self, now_ms: u64) -> bool {
+        let may = self.connected && now_ms >= self.not_before_ms;
+        may && (self.first_waiting().is_some() || self.may_form(now_ms))
+    }
+
+    /// The next thing to send, if any. To be called until it gives `None`.
+    pub fn next_to_send(&mut self, now_ms: u64) -> Option<Outgoing> {
+        self.on_time(now_ms);
+        if !self.has_to_send(now_ms) {
+            return None;
+        }
+        let at = match self.first_waiting() {
+            Some(at) => at,
+            None => self.form(),
+        };
+        let floor = self.window.front().expect("the batch to send is in the window").sequence;
+        let formed = &mut self.window[at];
+        formed.round += 1;
+        formed.state = State::Sent { since_ms: now_ms };
+        let attempt = Attempt { sequence: formed.sequence, round: formed.round };
+        assert!(floor <= attempt.sequence, "no batch below the floor is sent again");
+        let batch = formed.bytes.clone();
+        let LaneOptions { place, nodes, .. } = self.options;
+        Some(Outgoing { attempt, produce: Produce { place, nodes, floor, batch } })
+    }
+
+    /// Takes an answer of the broker, in whatever order and however often it comes.
+    pub fn on_reply(&mut self, attempt: Attempt, result: Result<Produced, Refusal>, now_ms: u64) {
+        let sequence = attempt.sequence;
+        let Ok(at) = self.window.binary_search_by_key(&sequence, |formed| formed.sequence) else {
+            return;
+        };
+        match result {
+            Ok(produced) => {
+                if self.window[at].state != State::Answered {
+                    self.answered(at, &produced);
+                }
+            }
+            Err(refusal) => {
+                let formed = &self.window[at];
+                let is_sent = matches!(formed.state, State::Sent { .. });
+                if is_sent && formed.round == attempt.round {
+                    self.refused(at, refusal, now_ms);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: gives up what is too old, sends again what had no answer.
+    pub fn on_time(&mut self, now_ms: u64) {
+        for at in 0..self.window.len() {
+            let formed = &self.window[at];
+            if formed.state != State::Answered && formed.deadline_ms <= now_ms {
+                let detail = "the message was sent and had no answer in time: it may be stored";
+                self.fail(at, &Refusal::new(Code::TimedOut, detail));
+            }
+        }
+        self.move_floor();
+        while let Some(front) = self.pending.front() {
+            if now_ms < front.pushed_ms.saturating_add(self.options.delivery_ms) {
+                break;
+            }
+            let record = self.take_pending();
+            let detail = "the message could not be sent in time: it is not stored";
+            let result = Err(Refusal::new(Code::TimedOut, detail));
+            self.completions.push_back(Completion { ticket: record.ticket, result });
+        }
+        let attempt_ms = self.options.attempt_ms;
+        let is_late = |formed: &Formed| match formed.state {
+            State::Sent { since_ms } => now_ms.saturating_sub(since_ms) >= attempt_ms,
+            State::Waiting | State::Answered => false,
+        };
+        if self.window.iter().any(is_late) {
+            self.rewind();
+        }
+    }
+
+    /// When [`LaneCore::next_to_send`] must be called again although nothing else happens.
+    #[must_use]
+    pub fn wake_at(&self, now_ms: u64) -> Option<u64> {
+        let options = &self.options;
+        let sent = self.window.iter().filter_map(|formed| match formed.state {
+            State::Sent { since_ms } => Some(since_ms.saturating_add(options.attempt_ms)),
+            State::Waiting | State::Answered => None,
+        });
+        let deadline = self.window.iter().map(|formed| formed.deadline_ms).min();
+        let first = self.pending.front();
+        let given_up = first.map(|p| p.pushed_ms.saturating_add(options.delivery_ms));
+        let has_room = self.connected && self.window.len() < options.in_flight_max;
+        let lingered = first.map(|p| p.pushed_ms.saturating_add(options.linger_ms));
+        let lingered = lingered.filter(|at| has_room && *at > now_ms);
+        let is_held = self.connected && self.not_before_ms > now_ms && !self.is_idle();
+        let held = is_held.then_some(self.not_before_ms);
+        sent.chain(deadline).chain(given_up).chain(lingered).chain(held).min()
+    }
+
+    /// The next completion, if any.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    /// Whether every record that was pushed is completed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.window.is_empty()
+    }
+
+    /// Batches on their way or to be sent again.
+    #[must_use]
+    pub fn window_len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Gives up everything that is not completed.
+    pub fn fail_all(&mut self, refusal: &Refusal) {
+        for at in 0..self.window.len() {
+            if self.window[at].state != State::Answered {
+                self.fail(at, refusal);
+            }
+        }
+        self.move_floor();
+        while !self.pending.is_empty() {
+            let record = self.take_pending();
+            let result = Err(refusal.clone());
+            self.completions.push_back(Completion { ticket: record.ticket, result });
+        }
+        assert!(self.is_idle(), "everything was given up");
+    }
+
+    fn first_waiting(&self) -> Option<usize> {
+        self.window.iter().position(|formed| formed.state == State::Waiting)
+    }
+
+    fn may_form(&self, now_ms: u64) -> bool {
+        let Some(first) = self.pending.front() else {
+            return false;
+        };
+        let options = &self.options;
+        let is_full = self.pending.len() >= options.batch_records_max
+            || self.pending_bytes + batch::HEADER_BYTES >= options.batch_bytes_max;
+        let has_lingered = now_ms >= first.pushed_ms.saturating_add(options.linger_ms);
+        self.window.len() < options.in_flight_max && (is_full || has_lingered || self.hurried > 0)
+    }
+
+    /// Fixes the next batch and its place in the numbering.
+    fn form(&mut self) -> usize {
+        let pushed_ms = self.pending.front().expect("may_form was asked").pushed_ms;
+        let mut bytes = Vec::new();
+        let mut records = Vec::new();
+        while let Some(Pending { record, .. }) = self.pending.front() {
+            let size = batch::HEADER_BYTES + bytes.len() + record.bytes.len();
+            let is_over = size > self.options.batch_bytes_max && !records.is_empty();
+            if is_over || records.len() == self.options.batch_records_max {
+                break;
+            }
+            let record = self.take_pending();
+            bytes.extend_from_slice(&record.bytes);
+            records.push((record.ticket, record.topic, record.queue));
+        }
+        assert!(!records.is_empty(), "a batch has at least one record");
+        let sequence = self.next.sequence;
+        self.window.push_back(Formed {
+            sequence,
+            bytes: batch::encode(&self.next, records.len(), &bytes),
+            deadline_ms: pushed_ms.saturating_add(self.options.delivery_ms),
+            round: 0,
+            state: State::Waiting,
+            records,
+        });
+        let count = self.window.back().map_or(0, |formed| formed.records.len());
+        self.next.sequence = Sequence(sequence.0 + count as u64);
+        assert!(self.window.len() <= self.options.in_flight_max, "the window is bounded");
+        self.window.len() - 1
+    }
+
+    fn take_pending(&mut self) -> LaneRecord {
+        let pending = self.pending.pop_front().expect("the caller looked at it");
+        self.pending_bytes -= pending.record.bytes.len();
+        self.hurried = self.hurried.saturating_sub(1);
+        pending.record
+    }
+
+    /// Everything that is not answered is sent again, in order.
+    fn rewind(&mut self) {
+        for formed in &mut self.window {
+            if formed.state != State::Answered {
+                formed.state = State::Waiting;
+            }
+        }
+    }
+
+    fn move_floor(&mut self) {
+        while self.window.front().is_some_and(|formed| formed.state == State::Answered) {
+            self.window.pop_front();
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! A lane against a model of the broker's numbering, over a network that loses, repeats and
+//! reorders.
+use std::collections::{BTreeMap, VecDeque};
+
+use yard_wire::batch::Batch;
+use yard_wire::record::RecordParts;
+use yard_wire::requests::Placed;
+use yard_wire::{Epoch, Lane, MessageId, ProducerId, ShardId, Timestamp};
+
+use super::*;
+
+const TOPIC: TopicId = TopicId(4);
+
+/// The broker's rules of numbering for one lane of one producer.
+#[derive(Default)]
+struct Broker {
+    next: u64,
+    remembered: VecDeque<(u64, Produced)>,
+    /// What is stored: ticket and queue, in order.
+    stored: Vec<(u64, u16)>,
+    ends: BTreeMap<u16, u64>,
+}
+
+impl Broker {
+    fn produce(&mut self, produce: &Produce) -> Result<Produced, Refusal> {
+        let batch = Batch::parse(produce.batch.clone()).expect("the client sends what is whole");
+        let sequence = batch.header().sequence.0;
+        let expected = self.next.max(produce.floor.0);
+        if sequence > expected {
+            return Err(Refusal::from(Code::OutOfSequence));
+        }
+        if sequence < expected {
+            let found = self.remembered.iter().find(|(known, _)| *known == sequence);
+            return match found {
+                Some((_, produced)) => Ok(Produced { duplicate: true, ..produced.clone() }),
+                None => Err(Refusal::from(Code::StaleSequence)),
+            };
+        }
+        let mut placed: Vec<Placed> = Vec::new();
+        for record in batch.records() {
+            let queue = record.queue();
+            let ticket = u128::from_be_bytes(record.id().0) as u64;
+            self.stored.push((ticket, queue.0));
+            let end = self.ends.entry(queue.0).or_default();
+            match placed.iter_mut().find(|placed| placed.queue == queue) {
+                Some(placed) => placed.count += 1,
+                None => {
+                    let first = QueueOffset(*end);
+                    placed.push(Placed { topic: TOPIC, queue, first, count: 1 });
+                }
+            }
+            *end += 1;
+        }
+        self.next = batch.next_sequence().0;
+        let produced = Produced {
+            shard: ShardId(0),
+            place: produce.place,
+            nodes: produce.nodes,
+            duplicate: false,
+            placed,
+        };
+        self.remembered.push_back((sequence, produced.clone()));
+        if self.remembered.len() > LANE_BATCHES_IN_FLIGHT_MAX {
+            self.remembered.pop_front();
+        }
+        Ok(produced)
+    }
+}
+
+fn lane(options: LaneOptions) -> LaneCore {
+    let (producer, epoch, lane) = (ProducerId(9), Epoch(0), Lane(1));
+    let first = BatchHeader { producer, epoch, lane, shard: ShardId(0), sequence: Sequence(0) };
+    LaneCore::new(first, options, 7)
+}
+
+fn record(ticket: u64, queue: u16) -> LaneRecord {
+    let queue = QueueIndex(queue);
+    let id = MessageId::new(Timestamp(0), u128::from(ticket));
+    let mut bytes = Vec::new();
+    let parts = RecordParts { topic: TOPIC, queue, id, body: b"body", ..RecordParts::default() };
+    parts.encode(&mut bytes).expect("within limits");
+    LaneRecord { ticket, topic: TOPIC, queue, bytes: bytes.into() }
+}
+
+fn completions(lane: &mut LaneCore) -> Vec<(u64, Result<u64, Code>)> {
+    let mut found = Vec::new();
+    while let Some(Completion { ticket, result }) = lane.next_completion() {
+        found.push((ticket, result.map(|p| p.offset.0).map_err(|refusal| refusal.code)));
+    }
+    found
+}
+
+/// A lane with `batches` batches of one record on their way.
+fn sent(batches: u64) -> (LaneCore, Vec<Outgoing>) {
+    let mut lane = lane(LaneOptions { batch_records_max: 1, ..LaneOptions::default() });
+    lane.on_connect();
+    for ticket in 0..batches {
+        lane.push(record(ticket, 0), 0);
+    }
+    let outgoing = std::iter::from_fn(|| lane.next_to_send(0)).collect();
+    (lane, outgoing)
+}
+
+fn sequences(lane: &mut LaneCore, now_ms: u64) -> Vec<u64> {
+    std::iter::from_fn(|| lane.next_to_send(now_ms)).map(|o| o.attempt.sequence.0).collect()
+}
+
+#[test]
+fn what_each_refusal_does() {
+    // The first of three batches is refused: what is sent again at once, what 60 ms later, and
+    // what became of its record.
+    let check = |refusal: Refusal, at_once: &[u64], later: &[u64], outcome: Option<Code>| {
+        let (mut lane, outgoing) = sent(3);
+        let name = refusal.to_string();
+        lane.on_reply(outgoing[0].attempt, Err(refusal), 0);
+        assert_eq!(sequences(&mut lane, 0), at_once, "{name}");
+        assert_eq!(sequences(&mut lane, 60), later, "{name}");
+        let found = completions(&mut lane).first().map(|(_, result)| result.unwrap_err());
+        assert_eq!(found, outcome, "{name}");
+    };
+    check(Code::OutOfSequence.into(), &[0, 1, 2], &[], None);
+    check(Refusal::after(Code::Busy, 60, ""), &[], &[0, 1, 2], None);
+    check(Code::Busy.into(), &[], &[0, 1, 2], None);
+    check(Refusal::after(Code::DiskFull, 5_000, ""), &[], &[], None);
+    check(Refusal::after(Code::ShuttingDown, 20, ""), &[], &[0, 1, 2], None);
+    check(Refusal::after(Code::LogFenced, 20, ""), &[], &[0, 1, 2], None);
+    check(Code::Internal.into(), &[], &[0, 1, 2], None);
+    check(Code::UnknownTopic.into(), &[], &[], Some(Code::UnknownTopic));
+    check(Code::StaleSequence.into(), &[], &[], Some(Code::StaleSequence));
+    check(Code::WrongShard.into(), &[], &[], Some(Code::WrongShard));
+    check(Code::ProducerFenced.into(), &[], &[], Some(Code::ProducerFenced));
+}
+
+#[test]
+fn a_rewind_leaves_out_what_was_answered() {
+    let mut broker = Broker::default();
+    let (mut lane, outgoing) = sent(3);
+    let answers: Vec<_> = outgoing.iter().map(|o| broker.produce(&o.produce)).collect();
+    lane.on_reply(outgoing[1].attempt, answers[1].clone(), 0);
+    lane.on_reply(outgoing[2].attempt, Err(Code::OutOfSequence.into()), 0);
+    assert_eq!(sequences(&mut lane, 0), [0, 2]);
+}
+
+#[test]
+fn a_fenced_lane_takes_nothing_more() {
+    let (mut lane, outgoing) = sent(2);
+    lane.on_reply(outgoing[1].attempt, Err(Code::ProducerFenced.into()), 0);
+    lane.push(record(9, 0), 0);
+    let fenced = Err(Code::ProducerFenced);
+    assert_eq!(completions(&mut lane), [(0, fenced), (1, fenced), (9, fenced)]);
+    assert!(lane.is_idle());
+}
+
+#[test]
+fn the_floor_passes_what_was_given_up() {
+    let (mut lane, outgoing) = sent(2);
+    assert_eq!(outgoing[1].produce.floor, Sequence(0));
+    lane.on_reply(outgoing[0].attempt, Err(Code::Forbidden.into()), 0);
+    lane.on_reply(outgoing[1].attempt, Err(Code::OutOfSequence.into()), 0);
+    let again = lane.next_to_send(0).expect("the second batch is sent again");
+    assert_eq!((again.attempt.sequence, again.produce.floor), (Sequence(1), Sequence(1)));
+}
+
+#[test]
+fn a_lost_connection_is_sent_again_in_order_and_old_answers_count_once() {
+    let mut broker = Broker::default();
+    let (mut lane, outgoing) = sent(3);
+    let first = broker.produce(&outgoing[0].produce).expect("in sequence");
+    lane.on_disconnect();
+    assert_eq!(sequences(&mut lane, 0), [] as [u64; 0]);
+    lane.on_connect();
+    let again: Vec<_> = std::iter::from_fn(|| lane.next_to_send(0)).collect();
+    assert_eq!(again.len(), 3);
+    let duplicate = broker.produce(&again[0].produce).expect("remembered");
+    assert!(duplicate.duplicate);
+    lane.on_reply(again[0].attempt, Ok(duplicate), 0);
+    lane.on_reply(outgoing[0].attempt, Ok(first), 0);
+    // A refusal of an attempt that was made again since says nothing.
+    lane.on_reply(outgoing[1].attempt, Err(Code::Forbidden.into()), 0);
+    assert_eq!(completions(&mut lane), [(0, Ok(0))]);
+    assert_eq!(lane.window_len(), 2);
+}
+
+#[test]
+fn the_window_spans_what_the_broker_remembers_even_when_the_first_answer_is_lost() {
+    let options = LaneOptions { batch_records_max: 1, in_flight_max: 64, ..LaneOptions::default() };
+    let mut lane = lane(options);
+    let mut broker = Broker::default();
+    lane.on_connect();
+    for ticket in 0..200 {
+        lane.push(record(ticket, 0), 0);
+    }
+    let mut attempts = Vec::new();
+    while let Some(outgoing) = lane.next_to_send(0) {
+        let answer = broker.produce(&outgoing.produce);
+        if !attempts.is_empty() {
+            lane.on_reply(outgoing.attempt, answer, 0);
+        }
+        attempts.push(outgoing.attempt);
+    }
+    assert_eq!(attempts.len(), 64, "nothing leaves the window before its first");
+    let again = lane.next_to_send(10_000).expect("it is sent again after its time");
+    let duplicate = broker.produce(&again.produce).expect("still remembered");
+    assert!(duplicate.duplicate);
+}
+
+#[test]
+fn time_gives_up_and_says_what_is_known() {
+    let options = LaneOptions { delivery_ms: 1_000, batch_records_max: 1, ..Default::default() };
+    let mut lane = lane(LaneOptions { in_flight_max: 1, ..options });
+    lane.on_connect();
+    lane.push(record(0, 0), 0);
+    lane.push(record(1, 0), 500);
+    assert!(lane.next_to_send(0).is_some());
+    assert_eq!(lane.wake_at(0), Some(1_000));
+    lane.on_time(999);
+    assert_eq!(completions(&mut lane), []);
+    lane.on_time(1_000);
+    let given_up = lane.next_completion().expect("the time is over").result.unwrap_err();
+    assert!(given_up.detail.contains("may be stored"), "{given_up}");
+    let next = lane.next_to_send(1_000).expect("the next one's time is not");
+    assert_eq!(next.produce.floor, Sequence(1));
+    lane.push(record(2, 0), 1_000);
+    lane.on_disconnect();
+    lane.on_time(2_000);
+    assert!(lane.next_completion().expect("sent").result.is_err());
+    let unsent = lane.next_completion().expect("never sent").result.unwrap_err();
+    assert!(unsent.detail.contains("not stored"), "{unsent}");
+    assert!(lane.is_idle() && lane.wake_at(2_000).is_none());
+}
+
+#[test]
+fn batches_gather_while_the_window_is_full_or_they_linger() {
+    let mut gathering = lane(LaneOptions { in_flight_max: 1, ..LaneOptions::default() });
+    gathering.on_connect();
+    gathering.push(record(0, 0), 0);
+    let first = gathering.next_to_send(0).expect("sent at once");
+    for ticket in 1..=2_000 {
+        gathering.push(record(ticket, 0), 0);
+    }
+    assert!(gathering.next_to_send(0).is_none());
+    let mut broker = Broker::default();
+    gathering.on_reply(first.attempt, broker.produce(&first.produce), 0);
+    let second = gathering.next_to_send(0).expect("the window has room");
+    assert_eq!(Batch::parse(second.produce.batch).expect("whole").records().len(), 1_024);
+
+    let mut lingering = lane(LaneOptions { linger_ms: 20, ..LaneOptions::default() });
+    lingering.on_connect();
+    lingering.push(record(0, 0), 100);
+    assert!(!lingering.has_to_send(119));
+    assert_eq!(lingering.wake_at(100), Some(120));
+    assert!(lingering.has_to_send(120));
+    lingering.push(record(1, 0), 101);
+    lingering.hurry();
+    let sent = lingering.next_to_send(101).expect("hurried");
+    assert_eq!(Batch::parse(sent.produce.batch).expect("whole").records().len(), 2);
+}
+
+#[test]
+fn an_answer_that_does_not_fit_its_batch_is_not_believed() {
+    let (mut lane, outgoing) = sent(1);
+    let mut produced = Broker::default().produce(&outgoing[0].produce).expect("in sequence");
+    produced.placed[0].queue = QueueIndex(5);
+    lane.on_reply(outgoing[0].attempt, Ok(produced), 0);
+    assert_eq!(completions(&mut lane), [(0, Err(Code::BadReply))]);
+}
+
+/// Everything that is on its way, either way.
+#[derive(Default)]
+struct Network {
+    requests: Vec<Outgoing>,
+    replies: Vec<(Attempt, Result<Produced, Refusal>)>,
+}
+
+struct World {
+    lane: LaneCore,
+    broker: Broker,
+    network: Network,
+    now_ms: u64,
+    random: u64,
+    pushed: u64,
+    completed: BTreeMap<u64, Result<Placement, Refusal>>,
+}
+
+impl World {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) % below
+    }
+
+    /// Takes something out of the network; one time in four it also stays there.
+    fn pick<T: Clone>(&mut self, from: fn(&mut Network) -> &mut Vec<T>) -> Option<T> {
+        let length = from(&mut self.network).len() as u64;
+        if length == 0 {
+            return None;
+        }
+        let at = self.draw(length) as usize;
+        let stays = self.draw(4) == 0;
+        let list = from(&mut self.network);
+        Some(if stays { list[at].clone() } else { list.remove(at) })
+    }
+
+    fn serve(&mut self, outgoing: &Outgoing, is_healthy: bool) {
+        let refusal = match self.draw(12) {
+            0 => Some(Refusal::after(Code::Busy, 5, "")),
+            1 => Some(Refusal::from(Code::DiskFull)),
+            _ => None,
+        };
+        let result = match refusal.filter(|_| !is_healthy) {
+            Some(refusal) => Err(refusal),
+            None => self.broker.produce(&outgoing.produce),
+        };
+        self.network.replies.push((outgoing.attempt, result));
+    }
+
+    fn step(&mut self) {
+        match self.draw(10) {
+            0 => {
+                let queue = self.draw(3) as u16;
+                self.lane.push(record(self.pushed, queue), self.now_ms);
+                self.pushed += 1;
+            }
+            1..=3 => {
+                let sent = self.lane.next_to_send(self.now_ms);
+                self.network.requests.extend(sent);
+            }
+            4 | 5 => {
+                if let Some(outgoing) = self.pick(|network| &mut network.requests) {
+                    self.serve(&outgoing, false);
+                }
+            }
+            6 | 7 => {
+                if let Some((attempt, result)) = self.pick(|network| &mut network.replies) {
+                    self.lane.on_reply(attempt, result, self.now_ms);
+                }
+            }
+            8 => match self.draw(12) {
+                0 => self.lane.on_disconnect(),
+                1 => {
+                    let _ = self.pick(|network| &mut network.requests);
+                }
+                2 => {
+                    let _ = self.pick(|network| &mut network.replies);
+                }
+                _ => self.lane.on_connect(),
+            },
+            _ => {
+                self.now_ms += self.draw(200);
+                self.lane.on_time(self.now_ms);
+            }
+        }
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(Completion { ticket, result }) = self.lane.next_completion() {
+            let before = self.completed.insert(ticket, result);
+            assert!(before.is_none(), "ticket {ticket} was completed twice");
+        }
+    }
+
+    fn heal(&mut self) {
+        self.lane.on_connect();
+        for _ in 0..10_000 {
+            if self.lane.is_idle() {
+                return;
+            }
+            while let Some(outgoing) = self.lane.next_to_send(self.now_ms) {
+                self.network.requests.push(outgoing);
+            }
+            for outgoing in std::mem::take(&mut self.network.requests) {
+                self.serve(&outgoing, true);
+            }
+            for (attempt, result) in std::mem::take(&mut self.network.replies) {
+                self.lane.on_reply(attempt, result, self.now_ms);
+            }
+            self.collect();
+            self.now_ms += 100;
+        }
+        panic!("not everything completes: {:?}", self.lane);
+    }
+
+    /// Nothing twice, nothing out of order, every answer true.
+    fn check(&self, gives_up: bool) {
+        let stored = &self.broker.stored;
+        assert!(stored.is_sorted_by(|a, b| a.0 < b.0), "once and in order: {stored:?}");
+        assert_eq!(self.completed.len() as u64, self.pushed, "everything completes");
+        let mut ends = BTreeMap::new();
+        let mut offsets = BTreeMap::new();
+        for (ticket, queue) in stored {
+            let end: &mut u64 = ends.entry(*queue).or_default();
+            offsets.insert(*ticket, (*queue, *end));
+            *end += 1;
+        }
+        for (ticket, result) in &self.completed {
+            match result {
+                Ok(placement) => {
+                    let found = (placement.queue.0, placement.offset.0);
+                    assert_eq!(offsets.get(ticket), Some(&found), "ticket {ticket}");
+                }
+                Err(refusal) => {
+                    assert!(gives_up && refusal.code == Code::TimedOut, "{ticket}: {refusal}");
+                    let is_stored = offsets.contains_key(ticket);
+                    assert!(!(is_stored && refusal.detail.contains("not stored")), "{ticket}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
+    for seed in 1..=600u64 {
+        let gives_up = seed % 3 == 0;
+        let options = LaneOptions {
+            in_flight_max: if seed % 2 == 0 { 64 } else { 1 + (seed % 9) as usize },
+            batch_records_max: 1 + (seed % 4) as usize,
+            attempt_ms: 1_000,
+            delivery_ms: if gives_up { 4_000 } else { u64::MAX },
+            linger_ms: seed % 5 * 10,
+            ..LaneOptions::default()
+        };
+        let mut world = World {
+            lane: lane(options),
+            broker: Broker::default(),
+            network: Network::default(),
+            now_ms: 0,
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            pushed: 0,
+            completed: BTreeMap::new(),
+        };
+        for _ in 0..4_000 {
+            world.step();
+        }
+        world.heal();
+        world.check(gives_up);
+    }
+}

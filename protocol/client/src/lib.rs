@@ -1,0 +1,52 @@
+//! The client of Switchyard: everything that an application needs to send and receive messages,
+//! and that an operator needs to run operations.
+//!
+//! ```text
+//!   Client ──► Producer ──► lane task per (shard, lane) ──► LaneCore      numbering, resending
+//!     │                          │
+//!     ├─────► Consumer ──► subscription task per shard ──► Settlements    coalesced ranges
+//!     │                          │
+//!     ├─────► Admin              │
+//!     ▼                          ▼
+//!   Link per node (reconnects) ──► Connection: control stream + K data streams over QUIC
+//! ```
+//!
+//! Invariants:
+//! - A message that was sent is reported stored at most once, and is stored at most once: its
+//!   place in the numbering of its lane never changes, however often it is sent again.
+//! - The messages of one queue, sent by one producer, are stored in the order of the calls.
+//! - Every queue is bounded: what is sent by a budget in bytes, what is received by credit, what
+//!   is unsettled by what the application holds.
+//! - The broker's certificate is always verified. There is no setting against it.
+//! - What changes something is never sent twice blindly, unless its numbering makes that
+//!   harmless.
+//!
+//! Start reading at [`Client`]; the rules of resending are in [`lane`].
+#![deny(missing_docs)]
+
+mod admin;
+mod backoff;
+mod client;
+mod connection;
+mod consumer;
+mod context;
+mod error;
+pub mod lane;
+mod link;
+mod message;
+mod producer;
+mod random;
+mod tls;
+mod topology;
+
+pub use admin::Admin;
+pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, Delivery, Start};
+pub use context::Context;
+pub use error::Error;
+pub use message::Message;
+pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
+pub use tls::TlsOptions;
+pub use yard_wire::record::Record;
+pub use yard_wire::requests::{AckNodes, AckPlace as Ack, Fetched, FetchedRecord, TopicRoute};
+pub use yard_wire::{self as wire, Code, MessageId, QueueIndex, QueueOffset, Timestamp};

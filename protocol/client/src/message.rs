@@ -1,0 +1,175 @@
+//! A message before it is sent.
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+use yard_wire::record::{KEY, ORDER, RecordParts};
+use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
+
+use crate::Error;
+
+/// A message to send: a body, and what helps to find, filter, order and route it.
+///
+/// Bounds: body 4 MiB, tag 255 bytes, properties 64 KiB and 1,024 with keys and order group
+/// among them. They are checked when the message is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    body: Bytes,
+    tag: String,
+    order_group: Option<String>,
+    keys: Vec<String>,
+    properties: Vec<(String, String)>,
+    queue: Option<u16>,
+}
+
+impl Message {
+    /// A message with this body, possibly empty.
+    #[must_use]
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..Self::default() }
+    }
+
+    /// Adds a key by which the message can be found. Messages with the same first key go to the
+    /// same queue, unless an order group or a queue is named.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// Adds several keys.
+    #[must_use]
+    pub fn keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.keys.extend(keys.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the tag, at most 255 bytes.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tag = tag.into();
+        self
+    }
+
+    /// Sets the order group: messages of a group go to the same queue, in the order of the calls.
+    #[must_use]
+    pub fn order_group(mut self, order_group: impl Into<String>) -> Self {
+        self.order_group = Some(order_group.into());
+        self
+    }
+
+    /// Adds a property. Names that begin with `$` are the broker's own and are refused with
+    /// [`Code::BadArgument`] when the message is sent.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// Names the queue; refused with [`Code::QueueOutOfRange`] where the topic has no such queue.
+    #[must_use]
+    pub fn queue(mut self, queue: u16) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Which of `queues` queues the message goes to; `turn` decides where nothing else does.
+    pub(crate) fn choose_queue(&self, queues: usize, turn: u64) -> Result<QueueIndex, Error> {
+        assert!(queues > 0, "a topic has at least one queue");
+        let by_hash = |text: &str| xxh3_64(text.as_bytes()) % queues as u64;
+        let chosen = match (self.queue, &self.order_group, self.keys.first()) {
+            (Some(queue), _, _) if usize::from(queue) < queues => u64::from(queue),
+            (Some(queue), _, _) => {
+                let detail = format!("queue {queue} of a topic that has {queues}");
+                return Err(Error::new(Code::QueueOutOfRange, detail));
+            }
+            (None, Some(order_group), _) => by_hash(order_group),
+            (None, None, Some(key)) => by_hash(key),
+            (None, None, None) => turn % queues as u64,
+        };
+        Ok(QueueIndex(chosen as u16))
+    }
+
+    /// The bytes of the record.
+    pub(crate) fn encode(
+        &self,
+        topic: TopicId,
+        queue: QueueIndex,
+        id: MessageId,
+        born: Timestamp,
+    ) -> Result<Vec<u8>, Error> {
+        if let Some((name, _)) = self.properties.iter().find(|(name, _)| name.starts_with('$')) {
+            let detail = format!("the property {name:?}: names that begin with $ are reserved");
+            return Err(Error::new(Code::BadArgument, detail));
+        }
+        let keys = self.keys.iter().map(|key| (KEY, key.as_str()));
+        let order = self.order_group.iter().map(|group| (ORDER, group.as_str()));
+        let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let properties: Vec<(&str, &str)> = keys.chain(order).chain(own).collect();
+        let parts = RecordParts {
+            topic,
+            queue,
+            id,
+            born,
+            tag: &self.tag,
+            properties: &properties,
+            body: &self.body,
+        };
+        let mut out = Vec::new();
+        parts.encode(&mut out)?;
+        Ok(out)
+    }
+}
+
+impl From<&str> for Message {
+    fn from(body: &str) -> Self {
+        Self::new(body.as_bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yard_wire::record::Record;
+
+    #[test]
+    fn queues_are_chosen_by_name_then_order_group_then_key_then_turn() {
+        let check = |message: Message, turn: u64, expect: Option<u16>| {
+            let found = message.choose_queue(8, turn).ok().map(|q| q.0);
+            assert_eq!(found, expect, "{message:?}");
+        };
+        let hash = |text: &str| (xxh3_64(text.as_bytes()) % 8) as u16;
+        check(Message::new("x").queue(7).order_group("o").key("k"), 0, Some(7));
+        check(Message::new("x").queue(8), 0, None);
+        check(Message::new("x").order_group("o").key("k"), 5, Some(hash("o")));
+        check(Message::new("x").key("k").key("l"), 5, Some(hash("k")));
+        check(Message::new("x"), 13, Some(5));
+    }
+
+    #[test]
+    fn keys_and_order_group_travel_as_properties() {
+        let message = Message::new("body").keys(["a", "b"]).order_group("o").property("c", "d");
+        let id = MessageId::new(Timestamp(1), 2);
+        let bytes = message.tag("t").encode(TopicId(4), QueueIndex(3), id, Timestamp(1)).unwrap();
+        let record = Record::parse(bytes.into()).unwrap();
+        assert_eq!(record.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((record.order_group(), record.property("c")), (Some("o"), Some("d")));
+        assert_eq!((record.tag(), record.id()), ("t", id));
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_refused_before_it_is_sent() {
+        let check = |message: Message, code: Code| {
+            let result =
+                message.encode(TopicId(0), QueueIndex(0), MessageId::default(), Timestamp(0));
+            assert_eq!(result.unwrap_err().code, code);
+        };
+        check(Message::new("").property("$key", "k"), Code::BadArgument);
+        check(Message::new(vec![0; (4 << 20) + 1]), Code::BodyTooLarge);
+        check(Message::new("").tag("t".repeat(256)), Code::PropertiesTooLarge);
+    }
+}

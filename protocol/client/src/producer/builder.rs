@@ -1,0 +1,141 @@
+//! The settings of a producer.
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use yard_wire::batch::HEADER_BYTES;
+use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
+use yard_wire::requests::{AckNodes, AckPlace};
+use yard_wire::{Code, ProducerId};
+
+use super::{Lanes, Producer, Shared};
+use crate::lane::LaneOptions;
+use crate::{Client, Error};
+
+/// Bytes of records that may wait for an answer, unless set.
+const BUFFER_BYTES_DEFAULT: usize = 32 << 20;
+/// The most that may be set.
+const BUFFER_BYTES_MAX: usize = 1 << 30;
+
+/// Settings of a producer; made by [`Client::producer`].
+#[derive(Clone, Debug)]
+pub struct ProducerBuilder {
+    client: Client,
+    topic: String,
+    options: LaneOptions,
+    buffer_bytes: usize,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(client: Client, topic: String) -> Self {
+        let delivery_ms = client.inner().delivery_timeout.as_millis() as u64;
+        let options = LaneOptions { delivery_ms: delivery_ms.max(1), ..LaneOptions::default() };
+        Self { client, topic, options, buffer_bytes: BUFFER_BYTES_DEFAULT }
+    }
+
+    /// Where the bytes of a message must be on a broker before it counts as sent:
+    /// [`AckPlace::Synced`] unless set.
+    #[must_use]
+    pub fn ack(mut self, place: AckPlace) -> Self {
+        self.options.place = place;
+        self
+    }
+
+    /// On how many nodes they must be: [`AckNodes::One`] unless set.
+    #[must_use]
+    pub fn nodes(mut self, nodes: AckNodes) -> Self {
+        self.options.nodes = nodes;
+        self
+    }
+
+    /// Bytes of a batch at most, unless a single message is larger: 256 KiB unless set; at most
+    /// 5 MiB less 64 bytes.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.options.batch_bytes_max = bytes;
+        self
+    }
+
+    /// Messages of a batch at most: 1,024 unless set; 1 to 16,384.
+    #[must_use]
+    pub fn batch_records(mut self, records: usize) -> Self {
+        self.options.batch_records_max = records;
+        self
+    }
+
+    /// How long a batch waits for more messages, in milliseconds: 0 unless set, which sends at
+    /// once while fewer than [`ProducerBuilder::in_flight`] batches wait for an answer.
+    #[must_use]
+    pub fn linger_ms(mut self, ms: u64) -> Self {
+        self.options.linger_ms = ms;
+        self
+    }
+
+    /// Batches of a lane that may wait for an answer: 8 unless set; 1 to 64.
+    #[must_use]
+    pub fn in_flight(mut self, batches: usize) -> Self {
+        self.options.in_flight_max = batches;
+        self
+    }
+
+    /// Bytes of messages that may wait for an answer before [`Producer::enqueue`] waits: 32 MiB
+    /// unless set; 64 KiB to 1 GiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// How long a message is sent again and again before it is given up: the client's
+    /// [`crate::ClientBuilder::delivery_timeout`] unless set; at least 1 ms.
+    #[must_use]
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.options.delivery_ms = timeout.as_millis() as u64;
+        self
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let options = &self.options;
+        let check = |what: &str, found: usize, min: usize, max: usize| {
+            if (min..=max).contains(&found) {
+                return Ok(());
+            }
+            let detail = format!("{what} is {found}; it may be {min} to {max}");
+            Err(Error::new(Code::BadArgument, detail))
+        };
+        check("batch_bytes", options.batch_bytes_max, HEADER_BYTES, BATCH_BYTES_MAX)?;
+        check("batch_records", options.batch_records_max, 1, BATCH_RECORDS_MAX)?;
+        check("in_flight", options.in_flight_max, 1, LANE_BATCHES_IN_FLIGHT_MAX)?;
+        check("buffer_bytes", self.buffer_bytes, 64 << 10, BUFFER_BYTES_MAX)?;
+        check("delivery_timeout", options.delivery_ms as usize, 1, usize::MAX)
+    }
+
+    /// Asks for the topic's route and makes the producer, with a random id of its own.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for settings out of bounds; [`Code::UnknownTopic`]; [`Code::Closed`];
+    /// or a code of the client from 801 on.
+    pub async fn build(self) -> Result<Producer, Error> {
+        self.check()?;
+        let inner = self.client.inner();
+        let route = inner.find_route(&self.topic).await?;
+        let route_is_old = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            client: inner.clone(),
+            topic: self.topic.into(),
+            route: Mutex::new(route),
+            options: self.options,
+            producer: ProducerId(inner.random.next_u64()),
+            budget: Arc::new(Semaphore::new(self.buffer_bytes)),
+            budget_bytes: u32::try_from(self.buffer_bytes).expect("checked against 1 GiB"),
+            turn: AtomicU64::new(inner.random.next_u64() >> 1),
+            lanes: Mutex::new(Lanes::default()),
+            route_is_old: route_is_old.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let weak = Arc::downgrade(&shared);
+        tokio::spawn(Shared::keep_route(weak, route_is_old, inner.closing()));
+        Ok(Producer { shared })
+    }
+}

@@ -1,0 +1,64 @@
+//! Random numbers: seeded by the operating system once, then drawn without a lock.
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustls::crypto::CryptoProvider;
+use yard_wire::Code;
+
+use crate::Error;
+
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Two SplitMix64 counters, together 128 bits of state. Good for ids that must not collide, not
+/// for secrets.
+///
+/// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+#[derive(Debug)]
+pub(crate) struct Random {
+    high: AtomicU64,
+    low: AtomicU64,
+}
+
+impl Random {
+    /// A source that is seeded by the secure random numbers of the TLS library.
+    pub(crate) fn from_system(provider: &CryptoProvider) -> Result<Self, Error> {
+        let mut seed = [0u8; 16];
+        provider.secure_random.fill(&mut seed).map_err(|_| {
+            Error::new(Code::Internal, "the operating system gave no random numbers")
+        })?;
+        let seed = u128::from_le_bytes(seed);
+        Ok(Self { high: AtomicU64::new((seed >> 64) as u64), low: AtomicU64::new(seed as u64) })
+    }
+
+    pub(crate) fn next_u64(&self) -> u64 {
+        mix(self.high.fetch_add(STEP, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_u128(&self) -> u128 {
+        let low = mix(self.low.fetch_add(STEP, Ordering::Relaxed));
+        u128::from(self.next_u64()) << 64 | u128::from(low)
+    }
+}
+
+fn mix(counter: u64) -> u64 {
+    let mut z = counter.wrapping_add(STEP);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_do_not_repeat() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let one = Random::from_system(&provider).unwrap();
+        let other = Random::from_system(&provider).unwrap();
+        let mut drawn: Vec<u128> = (0..1_000).map(|_| one.next_u128()).collect();
+        drawn.extend((0..1_000).map(|_| other.next_u128()));
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), 2_000);
+    }
+}

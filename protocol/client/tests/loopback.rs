@@ -1,0 +1,330 @@
+//! The client against a broker in the same process, over real QUIC.
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+mod fake;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fake::{Fake, Mishap};
+use yard_client::{Client, Code, Message, QueueIndex, QueueOffset, Start, Timestamp};
+use yard_wire::Refusal;
+use yard_wire::operation::Operation;
+use yard_wire::requests::{self, Verdict};
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it does not hang")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hello_and_route() {
+    let fake = Fake::start(&[0, 0, 1, 1]);
+    let client = within(fake.client(2)).await;
+    assert_eq!(fake.state().hellos[0].client, "test");
+    let route = client.route("orders").await.unwrap();
+    assert_eq!((route.topic, route.shards.len()), (fake::TOPIC, 4));
+    let missing = client.route("nothing").await.unwrap_err();
+    assert_eq!(missing.to_string(), "E0201 UnknownTopic: no topic is called \"nothing\"");
+    assert_eq!(client.route("no/name").await.unwrap_err().code, Code::BadName);
+    within(client.close()).await;
+    assert_eq!(client.route("orders").await.unwrap_err().code, Code::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_the_authority_did_not_sign_is_not_trusted() {
+    let fake = Fake::start(&[0]);
+    let other = Fake::start(&[0]);
+    let builder = Client::builder().bootstrap([fake.address.to_string()]).tls(other.tls());
+    let error = within(builder.connect()).await.unwrap_err();
+    assert_eq!(error.code, Code::Untrusted, "{error}");
+    assert_eq!(fake.state().hellos.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_there() {
+    let builder = Client::builder().bootstrap(["127.0.0.1:1"]).tls(Fake::start(&[0]).tls());
+    let builder = builder.connect_timeout(Duration::from_millis(300));
+    let error = within(builder.connect()).await.unwrap_err();
+    assert_eq!(error.code, Code::Disconnected, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_stored_once_in_order_whatever_is_refused() {
+    let fake = Fake::start(&[0, 0, 1, 1]);
+    let client = within(fake.client(2)).await;
+    fake.state().mishaps.extend([
+        Mishap::Refuse(Refusal::after(Code::Busy, 20, "full")),
+        Mishap::Refuse(Code::OutOfSequence.into()),
+        Mishap::StoreAndDrop,
+        Mishap::Refuse(Refusal::after(Code::ShuttingDown, 20, "")),
+    ]);
+    let producer = client.producer("orders").batch_records(10).build().await.unwrap();
+    let mut receipts = Vec::new();
+    for number in 0..500 {
+        let message = Message::new(format!("{number}")).order_group(format!("{}", number % 7));
+        receipts.push(producer.enqueue(message).await.unwrap());
+    }
+    let mut duplicates = 0;
+    for receipt in receipts {
+        let result = within(receipt).await.unwrap();
+        duplicates += usize::from(result.duplicate);
+    }
+    assert!(duplicates > 0, "the batch that was stored before its connection died");
+    let state = fake.state();
+    let mut seen = [0; 7].map(|_: i32| Vec::new());
+    for record in state.queues.values().flatten() {
+        let record = yard_wire::record::Record::parse(record.clone()).unwrap();
+        let group: usize = record.order_group().unwrap().parse().unwrap();
+        let number: usize = str::from_utf8(&record.body()).unwrap().parse().unwrap();
+        seen[group].push(number);
+    }
+    assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 500, "each once");
+    assert!(seen.iter().all(|numbers| numbers.is_sorted()), "in the order of the calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_dies_before_the_answer_gives_one_completion() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    fake.state().mishaps.push_back(Mishap::StoreAndDrop);
+    let producer = client.producer("orders").build().await.unwrap();
+    let result = within(producer.send(Message::new("one").key("k"))).await.unwrap();
+    assert!(result.duplicate);
+    assert_eq!((result.queue, result.offset), (QueueIndex(0), QueueOffset(0)));
+    let state = fake.state();
+    assert_eq!((state.queues[&0].len(), state.produces, state.sessions), (1, 2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_for_good_reach_the_sender() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    fake.state().mishaps.push_back(Mishap::Refuse(Code::AckUnavailable.into()));
+    let error = within(producer.send(Message::new("x"))).await.unwrap_err();
+    assert_eq!(error.code, Code::AckUnavailable);
+    let error = producer.send(Message::new("x").queue(9)).await.unwrap_err();
+    assert_eq!(error.code, Code::QueueOutOfRange);
+    let good = within(producer.send(Message::new("y"))).await.unwrap();
+    assert_eq!(good.offset, QueueOffset(0));
+    producer.close().await.unwrap();
+    assert_eq!(producer.send(Message::new("z")).await.unwrap_err().code, Code::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_gather_and_flush_ends_a_linger() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").linger_ms(60_000).build().await.unwrap();
+    let receipts: Vec<_> = (0..100).map(|_| producer.enqueue(Message::new("x"))).collect();
+    within(producer.flush()).await.unwrap();
+    assert_eq!(fake.state().batch_records, [100]);
+    for receipt in receipts {
+        receipt.await.unwrap().await.unwrap();
+    }
+    let tight = client.producer("orders").buffer_bytes(64 << 10).build().await.unwrap();
+    for _ in 0..50 {
+        // Twenty of them fill the budget; the others wait for room.
+        within(tight.enqueue(Message::new(vec![0; 3_000]))).await.unwrap();
+    }
+    within(client.close()).await;
+    assert_eq!(fake.state().queues[&0].len(), 150, "closing flushes");
+    assert_eq!(tight.send(Message::new("x")).await.unwrap_err().code, Code::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_received_acked_in_ranges_and_credit_comes_back() {
+    let fake = Fake::start(&[0, 0, 1, 1]);
+    let client = within(fake.client(2)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    for number in 0..400u16 {
+        let message =
+            Message::new(format!("{number}")).queue(number % 4).tag("t").property("a", "b");
+        drop(producer.enqueue(message).await.unwrap());
+    }
+    within(producer.flush()).await.unwrap();
+    let consumer = client.consumer("orders", "billing").start(Start::Earliest);
+    let mut consumer = within(consumer.credit(40, 1 << 20).build()).await.unwrap();
+    let mut next = [0u64; 4];
+    for _ in 0..400 {
+        let delivery = within(consumer.recv()).await.unwrap();
+        let queue = usize::from(delivery.queue().0);
+        assert_eq!(delivery.offset(), QueueOffset(next[queue]), "in order");
+        next[queue] += 1;
+        assert_eq!((delivery.tag(), delivery.property("a")), ("t", Some("b")));
+        assert_eq!((delivery.attempt(), delivery.stored()), (1, Timestamp(5)));
+        delivery.ack_later();
+        assert_eq!(delivery.ack().await.unwrap_err().code, Code::LeaseLost, "settled once");
+    }
+    within(consumer.close()).await.unwrap();
+    let state = fake.state();
+    let acked = state.settles.iter().flat_map(|settle| &settle.ranges);
+    assert_eq!(acked.map(|range| range.to.0 - range.from.0).sum::<u64>(), 400);
+    assert!(state.settles.len() < 200, "{} requests for 400 acks", state.settles.len());
+    assert!((10..=40).contains(&state.credits.len()), "{} times credit", state.credits.len());
+    assert_eq!(state.unsubscribed, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nack_and_reject_say_so_and_an_ack_is_awaited() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    for body in ["a", "b", "c"] {
+        within(producer.send(Message::new(body).key(body))).await.unwrap();
+    }
+    let consumer = client.consumer("orders", "g").start(Start::Earliest).build();
+    let mut consumer = within(consumer).await.unwrap();
+    let first = within(consumer.recv()).await.unwrap();
+    within(first.ack()).await.unwrap();
+    let second = within(consumer.recv()).await.unwrap();
+    within(second.nack(Duration::from_secs(3))).await.unwrap();
+    let third = within(consumer.recv()).await.unwrap();
+    assert_eq!(third.key(), Some("c"));
+    within(third.reject()).await.unwrap();
+    let verdicts: Vec<_> = fake.state().settles.iter().map(|s| s.ranges[0].clone()).collect();
+    let found: Vec<_> = verdicts.iter().map(|r| (r.verdict, r.delay_ms)).collect();
+    let expected = [(Verdict::Ack, None), (Verdict::Nack, Some(3_000)), (Verdict::Reject, None)];
+    assert_eq!(found, expected);
+    let again = within(consumer.recv()).await.unwrap();
+    assert_eq!((again.offset(), again.attempt()), (QueueOffset(1), 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_subscribes_again_after_a_lost_connection() {
+    let fake = Fake::start(&[0, 1]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    within(producer.send(Message::new("one").queue(0))).await.unwrap();
+    let consumer = client.consumer("orders", "g").start(Start::Earliest).build();
+    let mut consumer = within(consumer).await.unwrap();
+    let held = within(consumer.recv()).await.unwrap();
+    fake.state().mishaps.push_back(Mishap::StoreAndDrop);
+    within(producer.send(Message::new("two").queue(1))).await.unwrap();
+    assert!(within(held.ack()).await.is_err(), "its lease went with the connection");
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let delivery = within(consumer.recv()).await.unwrap();
+        within(delivery.ack()).await.unwrap();
+        seen.push((delivery.queue().0, delivery.attempt()));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, 2), (1, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_run_side_by_side_and_their_results_settle() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    for number in 0..50 {
+        within(producer.send(Message::new(format!("{number}")))).await.unwrap();
+    }
+    let mut consumer = client.consumer("orders", "g").start(Start::Earliest).build().await.unwrap();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let handled = Arc::new(AtomicUsize::new(0));
+    let run = consumer.run(8, |delivery| {
+        let (running, most, handled) = (running.clone(), most.clone(), handled.clone());
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            if delivery.offset() == QueueOffset(3) && delivery.attempt() == 1 {
+                return Err("not now");
+            }
+            handled.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    let close = async {
+        while handled.load(Ordering::SeqCst) < 50 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        client.close().await;
+    };
+    let (ran, ()) = within(async { tokio::join!(run, close) }).await;
+    ran.unwrap();
+    assert_eq!(most.load(Ordering::SeqCst), 8);
+    let state = fake.state();
+    let nacks = state.settles.iter().flat_map(|s| &s.ranges).filter(|r| r.verdict == Verdict::Nack);
+    assert_eq!(nacks.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_by_offset_and_starting_by_time() {
+    let fake = Fake::start(&[0, 0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    for number in 0..100 {
+        drop(producer.enqueue(Message::new(format!("{number}")).queue(1)).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    let fetched = client.fetch("orders", QueueIndex(1), QueueOffset(98), 10).await.unwrap();
+    assert_eq!((fetched.records.len(), fetched.end), (2, QueueOffset(100)));
+    let beyond = client.fetch("orders", QueueIndex(2), QueueOffset(0), 1).await.unwrap_err();
+    assert_eq!(beyond.code, Code::QueueOutOfRange);
+    // The fake stores one message every ten milliseconds and ignores where a group begins.
+    let consumer = client.consumer("orders", "g").start(Start::Time(Timestamp(555)));
+    within(consumer.build()).await.unwrap();
+    let found = [(QueueIndex(0), QueueOffset(0)), (QueueIndex(1), QueueOffset(56))];
+    assert_eq!(fake.state().subscribes[0].start, requests::Start::Offsets(found.to_vec()));
+}
+
+/// Passes datagrams between one client and whatever broker `target` names at the moment.
+async fn relay(outside: tokio::net::UdpSocket, target: Arc<Mutex<SocketAddr>>) {
+    let inside = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut there, mut back) = ([0; 2_048], [0; 2_048]);
+    let mut client = None;
+    loop {
+        tokio::select! {
+            Ok((length, from)) = outside.recv_from(&mut there) => {
+                client = Some(from);
+                let target = *target.lock().unwrap();
+                inside.send_to(&there[..length], target).await.unwrap();
+            }
+            Ok((length, from)) = inside.recv_from(&mut back) => {
+                if let Some(client) = client.filter(|_| from == *target.lock().unwrap()) {
+                    outside.send_to(&back[..length], client).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_was_killed_and_came_back_is_noticed_long_before_the_idle_timeout() {
+    let fake = Fake::start(&[0]);
+    let outside = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = outside.local_addr().unwrap().to_string();
+    let target = Arc::new(Mutex::new(fake.address));
+    tokio::spawn(relay(outside, target.clone()));
+    let client = within(Client::builder().bootstrap([address]).tls(fake.tls()).connect());
+    let client = client.await.unwrap();
+    let producer = client.producer("orders").build().await.unwrap();
+    within(producer.send(Message::new("before"))).await.unwrap();
+    let restarted = fake.restarted();
+    *target.lock().unwrap() = restarted.address;
+    let begin = std::time::Instant::now();
+    within(producer.send(Message::new("after"))).await.unwrap();
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(restarted.state().queues[&0].len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_sent_once_and_a_question_again() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let check = async |operation: Operation, calls: u64, expect: Option<Code>| {
+        fake.state().mishaps.push_back(Mishap::StoreAndDrop);
+        let before = fake.state().calls;
+        let result = within(client.admin().call_raw(operation, Default::default())).await;
+        assert_eq!(result.err().map(|error| error.code), expect, "{operation:?}");
+        assert_eq!(fake.state().calls - before, calls, "{operation:?}");
+    };
+    check(Operation::TopicCreate, 1, Some(Code::Disconnected)).await;
+    check(Operation::TopicRm, 1, Some(Code::Disconnected)).await;
+    check(Operation::TopicLs, 2, None).await;
+    check(Operation::BrokerInfo, 2, None).await;
+}
