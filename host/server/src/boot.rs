@@ -1,0 +1,228 @@
+//! What starts in which order: folder, keys, logs, threads, and the network last.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use yard_broker::{Event, MetaChange};
+use yard_shard::{Input, OpenedShard, Output, Shard, ShardConfig};
+use yard_store::Disk;
+use yard_store::disk::real::RealDisk;
+use yard_transport::tls::{ServerIdentity, TlsError};
+use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig};
+use yard_wire::ShardId;
+
+use crate::Running;
+use crate::config::{Controller, Settings};
+use crate::dispatch::Dispatch;
+use crate::folder::{Connection, Folder};
+use crate::hub::{Hub, HubParts};
+use crate::inbox::Inbox;
+use crate::outputs::ShardOutputs;
+use crate::threads::ShardThreads;
+
+/// Why a broker did not start. Nothing of its data was changed, but for what recovery cuts off.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: std::io::Error,
+    },
+    /// A file of the folder makes no sense.
+    #[error("{}: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The folder was written by another version.
+    #[error("{} has format {format}; this program reads format 1", path.display())]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format.
+        format: u32,
+    },
+    /// Another broker runs on the folder.
+    #[error("another broker runs on {}", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The number of shards cannot be changed.
+    #[error("this folder has {fixed} shards since its first start; {wanted} were asked for")]
+    Shards {
+        /// Shards that the folder has.
+        fixed: u16,
+        /// Shards that the settings ask for.
+        wanted: u16,
+    },
+    /// There are neither certificates nor development mode.
+    #[error("no certificates: set tls_certificate, tls_key and client_authority, or use --dev")]
+    NoCertificates,
+    /// Keys or certificates are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A log could not be opened.
+    #[error("shard {shard}: {source}")]
+    Log {
+        /// The shard.
+        shard: u16,
+        /// What is wrong with its log.
+        source: yard_shard::OpenError,
+    },
+    /// The network or its certificates could not be used.
+    #[error(transparent)]
+    Transport(yard_transport::StartError),
+    /// The system does not say which address is listened on.
+    #[error("no address: {0}")]
+    Address(std::io::Error),
+    /// The system gave no thread.
+    #[error("no thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Starts a broker; must be called inside a tokio runtime with timers and I/O.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    let folder = Folder::open(&settings.data)?;
+    folder.fix_shards(settings.shards)?;
+    let keys = folder.keys(&settings)?;
+    let reset_key = folder.reset_key()?;
+    let opened = open_shards(&folder, &settings)?;
+    let metadata: Vec<MetaChange> =
+        opened.first().map(|opened| opened.shard.broker().metadata()).unwrap_or_default();
+    let inbox_bytes = usize::try_from(settings.inbox_bytes).unwrap_or(usize::MAX);
+    let parts = HubParts {
+        inboxes: opened.iter().map(|_| Arc::new(Inbox::new(inbox_bytes))).collect(),
+        disks: opened.iter().map(|opened| Arc::clone(&opened.disk)).collect(),
+        dev: settings.dev,
+        authority: keys.authority,
+    };
+    let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
+    let shards = start_shards(opened, &hub, &metadata)?;
+    let config = transport_config(&settings, reset_key);
+    let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));
+    let (transport, local) = match listening {
+        Ok(listening) => listening,
+        Err(error) => {
+            crate::stop_shards(&hub, shards).await;
+            return Err(error);
+        }
+    };
+    let addresses = vec![settings.advertise.clone().unwrap_or_else(|| reachable(local))];
+    hub.advertise(addresses.clone());
+    let (certificate, key) = keys.operator.unzip();
+    let connection = Connection {
+        addresses,
+        server_name: "localhost".to_owned(),
+        tenant: "default".to_owned(),
+        authority: keys.server.client_authority_pem,
+        certificate,
+        key,
+    };
+    if settings.dev {
+        folder.write_context(&connection)?;
+    }
+    tracing::info!(%local, shards = shards.len(), "broker started");
+    Ok(Running { transport, hub, shards, connection, local, folder })
+}
+
+fn listen(
+    config: TransportConfig,
+    identity: &ServerIdentity,
+    service: Arc<Dispatch>,
+) -> Result<(Transport, SocketAddr), StartError> {
+    let transport = Transport::start(config, identity, service).map_err(StartError::Transport)?;
+    let local = transport.local_address().map_err(StartError::Address)?;
+    Ok((transport, local))
+}
+
+struct Opened {
+    shard: Shard,
+    disk: Arc<dyn Disk>,
+    outputs: Vec<Output>,
+}
+
+fn open_shards(folder: &Folder, settings: &Settings) -> Result<Vec<Opened>, StartError> {
+    let mut opened = Vec::new();
+    for number in 0..settings.shards {
+        let path = folder.shard(number)?;
+        let began = Instant::now();
+        let real = RealDisk::open(&path)
+            .map_err(|source| StartError::File { path: path.clone(), source })?;
+        let disk: Arc<dyn Disk> = Arc::new(real);
+        let config = ShardConfig {
+            shard: ShardId(number),
+            shards: settings.shards,
+            segment_bytes: settings.segment_bytes,
+            seed: seed(number),
+        };
+        let OpenedShard { shard, outputs, repairs, replayed } =
+            Shard::open(disk.as_ref(), config, crate::time::now())
+                .map_err(|source| StartError::Log { shard: number, source })?;
+        let ms = began.elapsed().as_millis() as u64;
+        tracing::info!(shard = number, ms, replayed, ?repairs, "log opened");
+        opened.push(Opened { shard, disk, outputs });
+    }
+    Ok(opened)
+}
+
+fn start_shards(
+    opened: Vec<Opened>,
+    hub: &Arc<Hub>,
+    metadata: &[MetaChange],
+) -> Result<Vec<ShardThreads>, StartError> {
+    let mut shards = Vec::new();
+    for (Opened { shard, disk, outputs }, inbox) in opened.into_iter().zip(&hub.inboxes) {
+        let number = shard.id();
+        if number != ShardId(0) {
+            for change in metadata {
+                inbox.put_first(Input::Event(Event::Metadata(change.clone())));
+            }
+        }
+        let to = ShardOutputs { hub: Arc::clone(hub), shard: number };
+        let threads = ShardThreads::start(shard, disk, Arc::clone(inbox), to, outputs);
+        shards.push(threads.map_err(StartError::Thread)?);
+    }
+    Ok(shards)
+}
+
+/// A number that differs from start to start, for salts. Not a secret.
+fn seed(shard: u16) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((shard, crate::time::now().0, std::process::id()))
+}
+
+fn transport_config(settings: &Settings, reset_key: [u8; RESET_KEY_BYTES]) -> TransportConfig {
+    TransportConfig {
+        listen: settings.listen,
+        idle_ms: settings.idle_ms,
+        keep_alive_ms: settings.idle_ms / 3,
+        lanes_max: settings.lanes,
+        controller: match settings.controller {
+            Controller::Bbr => yard_transport::Controller::Bbr,
+            Controller::Cubic => yard_transport::Controller::Cubic,
+        },
+        reset_key: Some(reset_key),
+        ..TransportConfig::default()
+    }
+}
+
+/// The address at which this machine reaches what listens on `local`.
+fn reachable(local: SocketAddr) -> String {
+    if local.ip().is_unspecified() {
+        format!("127.0.0.1:{}", local.port())
+    } else {
+        local.to_string()
+    }
+}

@@ -1,0 +1,165 @@
+//! Reading the text of a setting. Every reader says what may be written when it cannot.
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use yard_wire::limits;
+
+use super::layers::Texts;
+use super::{Controller, Key, Problem};
+
+/// Reads one setting: what was written, else the default of the mode.
+///
+/// # Panics
+/// When a default of the table cannot be read: a mistake of the table, which a test finds.
+pub(super) fn setting<T>(
+    key: &Key,
+    texts: &Texts,
+    read: fn(Option<&str>) -> Result<T, String>,
+    problems: &mut Vec<Problem>,
+) -> T {
+    let dev = texts.get("dev").is_some_and(|written| written.text == "true");
+    let default = if dev { key.dev.or(key.default) } else { key.default };
+    let otherwise = || read(default).expect("the defaults of the table are valid");
+    let Some(written) = texts.get(key.name) else {
+        return otherwise();
+    };
+    read(Some(&written.text)).unwrap_or_else(|detail| {
+        let (origin, name) = (written.origin.clone(), written.name.clone());
+        problems.push(Problem { origin, name, detail });
+        otherwise()
+    })
+}
+
+fn given(text: Option<&str>) -> Result<&str, String> {
+    match text {
+        Some("") => Err("it is empty".into()),
+        Some(text) => Ok(text),
+        None => Err("it is missing".into()),
+    }
+}
+
+pub(super) fn path(text: Option<&str>) -> Result<PathBuf, String> {
+    given(text).map(PathBuf::from)
+}
+
+pub(super) fn optional_path(text: Option<&str>) -> Result<Option<PathBuf>, String> {
+    text.map(|text| path(Some(text))).transpose()
+}
+
+/// `host:port`; a name is looked up, the first address that it has is taken.
+pub(super) fn address(text: Option<&str>) -> Result<SocketAddr, String> {
+    let text = given(text)?;
+    let wanted = || format!("it takes an address like 127.0.0.1:7420, not {text:?}");
+    text.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(wanted)
+}
+
+pub(super) fn optional_host(text: Option<&str>) -> Result<Option<String>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let parts = text.rsplit_once(':');
+    let port = parts.and_then(|(_, port)| port.parse::<u16>().ok());
+    match (parts, port) {
+        (Some((host, _)), Some(1..)) if !host.is_empty() => Ok(Some(text.to_owned())),
+        _ => Err(format!("it takes host:port, not {text:?}")),
+    }
+}
+
+pub(super) fn switch(text: Option<&str>) -> Result<bool, String> {
+    match given(text)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(format!("it takes true or false, not {other:?}")),
+    }
+}
+
+fn count(text: Option<&str>, max: u16) -> Result<u16, String> {
+    let text = given(text)?;
+    let within = text.parse().ok().filter(|number| (1..=max).contains(number));
+    within.ok_or_else(|| format!("it takes a number from 1 to {max}, not {text:?}"))
+}
+
+pub(super) fn shards(text: Option<&str>) -> Result<u16, String> {
+    count(text, limits::SHARDS_MAX)
+}
+
+pub(super) fn lanes(text: Option<&str>) -> Result<u16, String> {
+    count(text, limits::LANES_MAX)
+}
+
+fn bounded(found: u64, text: &str, min: (u64, &str), max: (u64, &str)) -> Result<u64, String> {
+    if (min.0..=max.0).contains(&found) {
+        Ok(found)
+    } else {
+        Err(format!("{text} is outside its bounds, {} to {}", min.1, max.1))
+    }
+}
+
+pub(super) fn segment(text: Option<&str>) -> Result<u64, String> {
+    let text = given(text)?;
+    let (min, max) = (super::SEGMENT_BYTES_MIN, super::SEGMENT_BYTES_MAX);
+    bounded(read_bytes(text)?, text, (min, "1MiB"), (max, "2GiB"))
+}
+
+pub(super) fn inbox(text: Option<&str>) -> Result<u64, String> {
+    let text = given(text)?;
+    let (min, max) = (super::INBOX_BYTES_MIN, super::INBOX_BYTES_MAX);
+    bounded(read_bytes(text)?, text, (min, "6MiB"), (max, "1GiB"))
+}
+
+pub(super) fn idle(text: Option<&str>) -> Result<u32, String> {
+    let text = given(text)?;
+    let (min, max) = (super::IDLE_MS_MIN, super::IDLE_MS_MAX);
+    let found = bounded(read_duration_ms(text)?, text, (min, "1s"), (max, "1h"))?;
+    Ok(u32::try_from(found).expect("an hour of milliseconds fits 32 bits"))
+}
+
+pub(super) fn controller(text: Option<&str>) -> Result<Controller, String> {
+    match given(text)? {
+        "cubic" => Ok(Controller::Cubic),
+        "bbr" => Ok(Controller::Bbr),
+        other => Err(format!("it takes cubic or bbr, not {other:?}")),
+    }
+}
+
+/// Reads a size in bytes: a number, or one with a unit of `B KB MB GB TB KiB MiB GiB TiB`.
+///
+/// # Errors
+/// A sentence that says what may be written.
+pub fn read_bytes(text: &str) -> Result<u64, String> {
+    let units = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+        ("kB", 1_000),
+        ("B", 1),
+        ("", 1),
+    ];
+    number_with_unit(text, &units)
+        .ok_or_else(|| format!("it takes a size like 64MiB, not {text:?}"))
+}
+
+/// Reads a duration in milliseconds: a number with a unit of `ms s m h d`.
+///
+/// # Errors
+/// A sentence that says what may be written.
+pub fn read_duration_ms(text: &str) -> Result<u64, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    number_with_unit(text, &units)
+        .ok_or_else(|| format!("it takes a duration like 30s, not {text:?}"))
+}
+
+/// A number before the first unit of the list that the text ends with.
+fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)))?;
+    let number = number.trim_end();
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}

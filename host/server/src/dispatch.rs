@@ -1,0 +1,170 @@
+//! Which request goes where. If you debug a request, start here.
+use std::sync::Arc;
+
+use yard_broker::{Event, Origin, SessionId};
+use yard_shard::Input;
+use yard_transport::{Incoming, Peer, Service, SessionHandle};
+use yard_wire::operation::{Arguments, Operation};
+use yard_wire::request::{Reply, Request, Right};
+use yard_wire::requests::{Call, Called, Hello, Welcome};
+use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
+
+use crate::deliver::Lanes;
+use crate::fan_out::{self, FanOut};
+use crate::hub::{Hub, Session};
+
+/// Name and version, as the hello tells them.
+pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
+/// The shard that owns topics and tenants.
+const METADATA: ShardId = ShardId(0);
+
+/// The broker behind the transport.
+pub(crate) struct Dispatch {
+    /// The process.
+    pub hub: Arc<Hub>,
+}
+
+impl Service for Dispatch {
+    fn welcome(
+        &self,
+        peer: &Peer,
+        hello: &Hello,
+        session: SessionHandle,
+    ) -> Result<Welcome, Refusal> {
+        let (tenant, tenant_name, operator) = match &peer.identity {
+            Some(identity) => {
+                let name = identity.tenant.clone();
+                let tenant = self.hub.tenant(&name).ok_or(Code::UnknownTenant)?;
+                (tenant, name, identity.operator)
+            }
+            None if self.hub.dev && peer.is_loopback() => {
+                let (tenant, name) = Hub::default_tenant();
+                (tenant, name.to_owned(), true)
+            }
+            None => return Err(Code::NoCertificate.into()),
+        };
+        if hello.client.len() > limits::NAME_BYTES_MAX {
+            return Err(Refusal::new(Code::BadArgument, "the client's name is too long"));
+        }
+        let welcome = Welcome {
+            broker: BROKER.to_owned(),
+            session: session.id(),
+            tenant,
+            tenant_name: tenant_name.clone(),
+            frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
+            lanes_max: limits::LANES_MAX,
+            now: crate::time::now(),
+            features: 0,
+        };
+        self.hub.open_session(Session {
+            handle: session,
+            tenant,
+            tenant_name,
+            operator,
+            client: hello.client.clone(),
+            library: hello.library.clone(),
+            connected: crate::time::now(),
+            lanes: Lanes::default(),
+        });
+        Ok(welcome)
+    }
+
+    fn allowed(&self, session: &SessionHandle, right: Right) -> bool {
+        let Some(session) = self.hub.session(session.id()) else {
+            return false;
+        };
+        match right {
+            Right::Operate => session.operator,
+            // Rights within a tenant are not granted one by one yet: its certificate has all.
+            Right::Connect | Right::Consume | Right::Manage | Right::Produce | Right::Read => true,
+        }
+    }
+
+    fn request(
+        &self,
+        session: &SessionHandle,
+        stream: u16,
+        correlation: Correlation,
+        request: Incoming,
+    ) {
+        let origin = Origin { session: SessionId(session.id()), stream, correlation };
+        if let Err(refusal) = self.route(origin, request) {
+            session.reply(stream, correlation, Err(refusal));
+        }
+    }
+
+    fn closed(&self, session: u64) {
+        self.hub.close_session(session);
+    }
+}
+
+impl Dispatch {
+    fn route(&self, origin: Origin, request: Incoming) -> Result<(), Refusal> {
+        let session = self.hub.session(origin.session.0).ok_or(Code::Closed)?;
+        let tenant = session.tenant;
+        let request = match request {
+            Incoming::Produce { place, nodes, floor, batch, bytes } => {
+                let shard = batch.header().shard;
+                let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
+                return self.offer(&session, shard, bytes, event);
+            }
+            Incoming::Request(request) => request,
+        };
+        let shard = match &request {
+            Request::Call(call) => return self.call(&session, origin, call),
+            Request::Credit(credit) => credit.shard,
+            Request::Fetch(fetch) => fetch.shard,
+            Request::FindRoute(_) => METADATA,
+            Request::Settle(settle) => settle.shard,
+            Request::Subscribe(subscribe) => subscribe.shard,
+            Request::Unsubscribe(unsubscribe) => unsubscribe.shard,
+            Request::Hello(_) | Request::Produce(_) => {
+                return Err(Refusal::new(Code::WrongStream, "not expected here"));
+            }
+        };
+        let bytes = size_of::<Request>();
+        self.offer(&session, shard, bytes, Event::Request { origin, tenant, request })
+    }
+
+    fn offer(
+        &self,
+        session: &Session,
+        shard: ShardId,
+        bytes: usize,
+        event: Event,
+    ) -> Result<(), Refusal> {
+        let inbox = self.hub.inbox(shard).ok_or_else(|| {
+            Refusal::new(Code::WrongShard, format!("this broker has no shard {shard}"))
+        })?;
+        inbox.offer(session.tenant, bytes, Input::Event(event))
+    }
+
+    fn call(&self, session: &Session, origin: Origin, call: &Call) -> Result<(), Refusal> {
+        let operation = Operation::from_number(call.operation).ok_or_else(|| {
+            Refusal::new(Code::UnknownRequest, format!("operation {}", call.operation))
+        })?;
+        let arguments = Arguments::from_bytes(operation, call.args.clone())
+            .map_err(|e| e.refusal(Code::MalformedFrame))?;
+        if operation == Operation::ClientLs {
+            let only = (!session.operator).then_some(session.tenant);
+            let result = self.hub.client_rows(only).to_bytes();
+            self.hub.reply(origin, Ok(Reply::Call(Called { result })));
+            return Ok(());
+        }
+        if let Arguments::TenantAdd(add) = &arguments {
+            // Before anything is stored: a tenant without its certificate would be of no use.
+            fan_out::check_certificate_request(&self.hub, &add.request)?;
+        }
+        let everywhere = fan_out::asks_every_shard(operation);
+        let shards = if everywhere { self.hub.inboxes.len() } else { 1 };
+        let asked = self.hub.start_fan_out(FanOut::new(origin, arguments, shards));
+        for shard in (0..shards).map(|n| ShardId(n as u16)) {
+            let request = Request::Call(call.clone());
+            let event = Event::Request { origin: asked, tenant: session.tenant, request };
+            if let Err(refusal) = self.offer(session, shard, call.args.len(), event) {
+                self.hub.answer_fan_out(asked.correlation.0, Err(refusal));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Operations whose answers the server works on: where every shard answers, rows are joined and
+//! sums added; where a tenant was added, its certificate is signed.
+use std::collections::BTreeMap;
+
+use yard_broker::Origin;
+use yard_wire::operation::{
+    Arguments, BrokerReport, GroupReport, GroupRow, Operation, TenantAdded, TopicReport,
+};
+use yard_wire::request::Reply;
+use yard_wire::requests::Called;
+use yard_wire::{Code, Refusal, Wire};
+
+use crate::dispatch::BROKER;
+use crate::hub::Hub;
+
+/// One operation that waits for its shards.
+#[derive(Debug)]
+pub(crate) struct FanOut {
+    /// Who asked.
+    pub origin: Origin,
+    arguments: Arguments,
+    missing: usize,
+    answers: Vec<Result<Reply, Refusal>>,
+}
+
+impl FanOut {
+    /// Waits for `shards` answers.
+    #[must_use]
+    pub(crate) fn new(origin: Origin, arguments: Arguments, shards: usize) -> Self {
+        assert!(shards > 0, "somebody answers");
+        Self { origin, arguments, missing: shards, answers: Vec::new() }
+    }
+
+    /// Takes one answer; the client's when it was the last.
+    pub(crate) fn answer(
+        &mut self,
+        answer: Result<Reply, Refusal>,
+        hub: &Hub,
+    ) -> Option<Result<Reply, Refusal>> {
+        self.gather(answer).map(|merged| self.complete(merged?, hub))
+    }
+
+    fn gather(&mut self, answer: Result<Reply, Refusal>) -> Option<Result<Reply, Refusal>> {
+        assert!(self.missing > 0, "a shard answers once");
+        self.missing -= 1;
+        self.answers.push(answer);
+        if self.missing > 0 {
+            return None;
+        }
+        let mut answers = std::mem::take(&mut self.answers);
+        let operation = self.arguments.operation();
+        if asks_every_shard(operation) { Some(merge(operation, answers)) } else { answers.pop() }
+    }
+
+    /// Adds what only the process knows.
+    fn complete(&self, reply: Reply, hub: &Hub) -> Result<Reply, Refusal> {
+        let internal = |e: &dyn std::fmt::Display| Refusal::new(Code::Internal, e.to_string());
+        let Reply::Call(Called { result }) = reply else {
+            return Err(Refusal::new(Code::Internal, "a call was answered with something else"));
+        };
+        let result = match &self.arguments {
+            Arguments::BrokerInfo(_) => {
+                let mut report = BrokerReport::from_bytes(result).map_err(|e| internal(&e))?;
+                report.broker = BROKER.to_owned();
+                report.started_ms = hub.started;
+                report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
+                report.to_bytes()
+            }
+            Arguments::TenantAdd(add) => {
+                let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
+                let authority = hub.authority.as_ref().ok_or(Code::Internal)?;
+                added.certificate = authority
+                    .issue_tenant(&add.request, &add.name, false)
+                    .map_err(|e| internal(&e))?;
+                authority.certificate_pem().clone_into(&mut added.authority);
+                added.to_bytes()
+            }
+            Arguments::ClientLs(_)
+            | Arguments::GroupInfo(_)
+            | Arguments::GroupLs(_)
+            | Arguments::TenantLs(_)
+            | Arguments::TenantSet(_)
+            | Arguments::TopicCreate(_)
+            | Arguments::TopicInfo(_)
+            | Arguments::TopicLs(_)
+            | Arguments::TopicRm(_)
+            | Arguments::TopicSet(_) => result,
+        };
+        Ok(Reply::Call(Called { result }))
+    }
+}
+
+/// Whether a tenant's certificate request could be signed here.
+///
+/// # Errors
+/// `BadArgument` with the reason, or where this broker has no authority to sign with.
+pub(crate) fn check_certificate_request(hub: &Hub, request: &str) -> Result<(), Refusal> {
+    let Some(authority) = &hub.authority else {
+        let detail = "this broker has no authority's key to sign a tenant's certificate with";
+        return Err(Refusal::new(Code::BadArgument, detail));
+    };
+    match authority.issue_tenant(request, "probe", false) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let detail = format!("the certificate request cannot be signed: {error}");
+            Err(Refusal::new(Code::BadArgument, detail))
+        }
+    }
+}
+
+/// Whether every shard must be asked.
+#[must_use]
+pub(crate) fn asks_every_shard(operation: Operation) -> bool {
+    match operation {
+        Operation::BrokerInfo
+        | Operation::GroupInfo
+        | Operation::GroupLs
+        | Operation::TopicInfo => true,
+        Operation::ClientLs
+        | Operation::TenantAdd
+        | Operation::TenantLs
+        | Operation::TenantSet
+        | Operation::TopicCreate
+        | Operation::TopicLs
+        | Operation::TopicRm
+        | Operation::TopicSet => false,
+    }
+}
+
+fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
+    // A group lives only in shards that it has consumed from: the others do not know it.
+    let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let refusals: Vec<Refusal> = bad.into_iter().filter_map(Result::err).collect();
+    let tolerated = operation == Operation::GroupInfo && !good.is_empty();
+    if let Some(refusal) =
+        refusals.into_iter().find(|r| !(tolerated && r.code == Code::UnknownGroup))
+    {
+        return Err(refusal);
+    }
+    let parts = good.into_iter().filter_map(|answer| match answer {
+        Ok(Reply::Call(Called { result })) => Some(result),
+        _ => None,
+    });
+    let merged = match operation {
+        Operation::BrokerInfo => merge_all(parts, |all: &mut BrokerReport, one| {
+            all.shards.extend(one.shards);
+            all.shards.sort_by_key(|row| row.shard);
+        }),
+        Operation::GroupInfo => merge_all(parts, |all: &mut GroupReport, one| {
+            all.lag += one.lag;
+            all.queues.extend(one.queues);
+            all.members.extend(one.members);
+            all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
+        }),
+        Operation::GroupLs => merge_all(parts, merge_group_rows),
+        Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
+            all.messages += one.messages;
+            all.queues.extend(one.queues);
+            all.queues.sort_by_key(|row| row.queue);
+        }),
+        other => unreachable!("only one shard is asked for {other:?}"),
+    };
+    merged.map_err(|e| Refusal::new(Code::Internal, e.to_string()))
+}
+
+fn merge_all<T: Wire>(
+    parts: impl Iterator<Item = bytes::Bytes>,
+    add: impl Fn(&mut T, T),
+) -> Result<Reply, yard_wire::Malformed> {
+    let mut all: Option<T> = None;
+    for part in parts {
+        let one = T::from_bytes(part)?;
+        match &mut all {
+            Some(all) => add(all, one),
+            None => all = Some(one),
+        }
+    }
+    let all = all.expect("at least one shard answered well");
+    Ok(Reply::Call(Called { result: all.to_bytes() }))
+}
+
+fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
+    let mut rows: BTreeMap<(String, String), GroupRow> = BTreeMap::new();
+    for row in all.drain(..).chain(one) {
+        let key = (row.name.clone(), row.topic.clone());
+        match rows.get_mut(&key) {
+            Some(sum) => {
+                // A consumer subscribes at every shard, so its members are not added up.
+                sum.members = sum.members.max(row.members);
+                sum.lag += row.lag;
+                sum.in_flight += row.in_flight;
+                sum.rejected += row.rejected;
+            }
+            None => {
+                rows.insert(key, row);
+            }
+        }
+    }
+    all.extend(rows.into_values());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yard_broker::SessionId;
+    use yard_wire::Correlation;
+    use yard_wire::operation::{GroupInfo, GroupLs};
+
+    fn row(name: &str, lag: u64) -> GroupRow {
+        let (name, topic) = (name.to_owned(), "t".to_owned());
+        GroupRow { name, topic, members: 1, lag, in_flight: 1, rejected: 0 }
+    }
+
+    fn run(arguments: Arguments, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
+        let origin = Origin { session: SessionId(1), stream: 0, correlation: Correlation(1) };
+        let mut fan_out = FanOut::new(origin, arguments, answers.len());
+        let mut merged = None;
+        for answer in answers {
+            assert!(merged.is_none());
+            merged = fan_out.gather(answer);
+        }
+        merged.expect("complete")
+    }
+
+    fn called(result: &impl Wire) -> Result<Reply, Refusal> {
+        Ok(Reply::Call(Called { result: result.to_bytes() }))
+    }
+
+    #[test]
+    fn rows_of_one_group_become_one() {
+        let merged = run(
+            Arguments::GroupLs(GroupLs {}),
+            vec![called(&vec![row("b", 1), row("a", 2)]), called(&vec![row("a", 5)])],
+        );
+        let mut a = row("a", 7);
+        a.in_flight = 2;
+        assert_eq!(merged, called(&vec![a, row("b", 1)]));
+    }
+
+    #[test]
+    fn a_group_is_unknown_only_where_no_shard_knows_it() {
+        let unknown = || Err(Refusal::from(Code::UnknownGroup));
+        let report =
+            GroupReport { name: "g".into(), lag: 3, queues: Vec::new(), members: Vec::new() };
+        let ask = || Arguments::GroupInfo(GroupInfo { name: "g".into() });
+        assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
+        let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();
+        assert_eq!(refusal.code, Code::UnknownGroup);
+    }
+}

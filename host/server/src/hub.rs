@@ -1,0 +1,237 @@
+//! What the parts of the process share: sessions, inboxes, disks, the mirror of the metadata.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use tokio::runtime::Handle;
+use yard_broker::{Event, MetaChange, Origin, SessionId};
+use yard_shard::Input;
+use yard_store::Disk;
+use yard_transport::SessionHandle;
+use yard_transport::tls::Authority;
+use yard_wire::operation::ClientRow;
+use yard_wire::request::Reply;
+use yard_wire::requests::Node;
+use yard_wire::{Refusal, ShardId, TenantId, Timestamp};
+
+use crate::deliver::Lanes;
+use crate::fan_out::FanOut;
+use crate::inbox::Inbox;
+
+/// Requests that the server makes of its own shards carry this session.
+pub(crate) const OWN_SESSION: SessionId = SessionId(0);
+
+/// One connection, after its hello.
+pub(crate) struct Session {
+    /// The way back to the client.
+    pub handle: SessionHandle,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Name of its tenant.
+    pub tenant_name: String,
+    /// Whether it may run operators' operations.
+    pub operator: bool,
+    /// Name that the client gave itself.
+    pub client: String,
+    /// Name and version of its library.
+    pub library: String,
+    /// When it said hello.
+    pub connected: Timestamp,
+    /// Deliveries under way.
+    pub lanes: Lanes,
+}
+
+/// Shared by everything in the process.
+pub(crate) struct Hub {
+    /// The queue before each shard.
+    pub inboxes: Vec<Arc<Inbox>>,
+    /// The disk of each shard.
+    pub disks: Vec<Arc<dyn Disk>>,
+    /// Where reading runs.
+    pub runtime: Handle,
+    /// Lets loopback in without a certificate.
+    pub dev: bool,
+    /// Signs tenants' certificates, where this broker may.
+    pub authority: Option<Authority>,
+    /// When the process started.
+    pub started: Timestamp,
+    advertised: OnceLock<Vec<String>>,
+    sessions: RwLock<BTreeMap<u64, Arc<Session>>>,
+    fan_outs: Mutex<HashMap<u64, FanOut>>,
+    next_fan_out: AtomicU64,
+    tenants: RwLock<BTreeMap<String, TenantId>>,
+}
+
+/// The parts of a hub that are known at the start.
+pub(crate) struct HubParts {
+    /// See [`Hub::inboxes`].
+    pub inboxes: Vec<Arc<Inbox>>,
+    /// See [`Hub::disks`].
+    pub disks: Vec<Arc<dyn Disk>>,
+    /// See [`Hub::dev`].
+    pub dev: bool,
+    /// See [`Hub::authority`].
+    pub authority: Option<Authority>,
+}
+
+/// A lock whose holders do not panic; were one to, what it guards is still whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub without sessions that knows the metadata given.
+    #[must_use]
+    pub(crate) fn new(parts: HubParts, runtime: Handle, metadata: &[MetaChange]) -> Self {
+        assert_eq!(parts.inboxes.len(), parts.disks.len(), "each shard has an inbox and a disk");
+        let hub = Self {
+            inboxes: parts.inboxes,
+            disks: parts.disks,
+            runtime,
+            advertised: OnceLock::new(),
+            dev: parts.dev,
+            authority: parts.authority,
+            started: crate::time::now(),
+            sessions: RwLock::default(),
+            fan_outs: Mutex::default(),
+            next_fan_out: AtomicU64::new(1),
+            tenants: RwLock::default(),
+        };
+        for change in metadata {
+            hub.mirror(change);
+        }
+        hub
+    }
+
+    /// The inbox of a shard, `None` where this broker has no such shard.
+    #[must_use]
+    pub(crate) fn inbox(&self, shard: ShardId) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(usize::from(shard.0))
+    }
+
+    /// The session with this number, while it is connected.
+    #[must_use]
+    pub(crate) fn session(&self, session: u64) -> Option<Arc<Session>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(&session).cloned()
+    }
+
+    /// Remembers a session.
+    pub(crate) fn open_session(&self, session: Session) {
+        let number = session.handle.id();
+        assert_ne!(number, OWN_SESSION.0, "the server's own number is not given to clients");
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(number, Arc::new(session));
+    }
+
+    /// Forgets a session and tells every shard.
+    pub(crate) fn close_session(&self, session: u64) {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let known = sessions.remove(&session);
+        drop(sessions);
+        if let Some(session) = known {
+            session.lanes.close();
+            for inbox in &self.inboxes {
+                let event = Event::SessionClosed(SessionId(session.handle.id()));
+                // After the requests that the session made: they must find it closed.
+                inbox.put_after(session.tenant, Input::Event(event));
+            }
+        }
+    }
+
+    /// The id of a tenant.
+    #[must_use]
+    pub(crate) fn tenant(&self, name: &str) -> Option<TenantId> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    fn mirror(&self, change: &MetaChange) {
+        if let MetaChange::TenantPut(tenant) = change {
+            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+            tenants.insert(tenant.name.clone(), tenant.tenant);
+        }
+    }
+
+    /// A durable change of the metadata: mirrored here and given to every other shard.
+    pub(crate) fn broadcast(&self, change: &MetaChange) {
+        self.mirror(change);
+        for inbox in self.inboxes.iter().skip(1) {
+            inbox.put_first(Input::Event(Event::Metadata(change.clone())));
+        }
+    }
+
+    /// Registers an operation whose answers must be worked on; returns the origin for its shards.
+    pub(crate) fn start_fan_out(&self, fan_out: FanOut) -> Origin {
+        let number = self.next_fan_out.fetch_add(1, Ordering::Relaxed);
+        lock(&self.fan_outs).insert(number, fan_out);
+        Origin { session: OWN_SESSION, stream: 0, correlation: yard_wire::Correlation(number) }
+    }
+
+    /// An answer for the server itself.
+    pub(crate) fn answer_fan_out(&self, number: u64, answer: Result<Reply, Refusal>) {
+        let mut fan_outs = lock(&self.fan_outs);
+        let Some(fan_out) = fan_outs.get_mut(&number) else {
+            return;
+        };
+        let origin = fan_out.origin;
+        let merged = fan_out.answer(answer, self);
+        if merged.is_some() {
+            fan_outs.remove(&number);
+        }
+        drop(fan_outs);
+        if let Some(result) = merged {
+            self.reply(origin, result);
+        }
+    }
+
+    /// Answers a client.
+    pub(crate) fn reply(&self, origin: Origin, mut result: Result<Reply, Refusal>) {
+        if let Ok(Reply::FindRoute(route)) = &mut result {
+            route.nodes = vec![self.node()];
+        }
+        if let Some(session) = self.session(origin.session.0) {
+            session.handle.reply(origin.stream, origin.correlation, result);
+        }
+    }
+
+    fn node(&self) -> Node {
+        let shards = (0..self.inboxes.len()).map(|n| ShardId(n as u16)).collect();
+        let addresses = self.advertised.get().cloned().unwrap_or_default();
+        Node { node: 0, addresses, shards }
+    }
+
+    /// Says, once, which addresses clients are told.
+    pub(crate) fn advertise(&self, addresses: Vec<String>) {
+        let first = self.advertised.set(addresses).is_ok();
+        assert!(first, "a broker learns its address once");
+    }
+
+    /// The connections, as `yard client ls` shows them; those of one tenant, or all.
+    #[must_use]
+    pub(crate) fn client_rows(&self, only: Option<TenantId>) -> Vec<ClientRow> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let shown = sessions.values().filter(|s| only.is_none_or(|tenant| s.tenant == tenant));
+        let row = |session: &Arc<Session>| ClientRow {
+            session: session.handle.id(),
+            tenant: session.tenant_name.clone(),
+            client: session.client.clone(),
+            library: session.library.clone(),
+            address: session.handle.address().to_string(),
+            connected_ms: session.connected,
+            round_trip_us: session.handle.round_trip_us(),
+        };
+        shown.map(row).collect()
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub(crate) fn connections(&self) -> usize {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The tenant that everybody belongs to where there are no certificates.
+    #[must_use]
+    pub(crate) fn default_tenant() -> (TenantId, &'static str) {
+        (TenantId(0), "default")
+    }
+}

@@ -1,0 +1,91 @@
+//! The process around the shards: threads, sockets, settings. It wires, it does not decide.
+//!
+//! ```text
+//!   transport ──► dispatch ──► inbox (a queue a tenant) ──► writer thread: Shard::step
+//!       ▲                                                        │ outputs
+//!       └──────────────── hub: sessions ◄────── replies, deliveries, fetches
+//! ```
+//!
+//! Invariants:
+//! - The writer never waits for a socket, the network never waits for a disk.
+//! - Every queue between threads is bounded; full means an answer, not waiting.
+//! - A change of the metadata reaches every shard before its answer reaches the client.
+//!
+//! Start reading at [`start`], then `dispatch.rs` and `threads/mod.rs`.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod config;
+
+mod boot;
+mod deliver;
+mod dispatch;
+mod fan_out;
+mod folder;
+mod hub;
+mod inbox;
+mod outputs;
+mod threads;
+mod time;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use yard_transport::Transport;
+use yard_wire::{Code, Refusal};
+
+pub use boot::{StartError, start};
+pub use folder::Connection;
+
+use hub::Hub;
+use threads::ShardThreads;
+
+/// A broker that runs in this process.
+pub struct Running {
+    transport: Transport,
+    hub: Arc<Hub>,
+    shards: Vec<ShardThreads>,
+    connection: Connection,
+    local: SocketAddr,
+    /// Holds the lock of the data folder for as long as the broker runs.
+    folder: folder::Folder,
+}
+
+impl Running {
+    /// The address that it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What a client needs to connect as an operator of the default tenant. Certificate and key
+    /// are there in development mode only.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Ends the broker: no more requests, then what was taken in is made durable.
+    pub async fn stop(self) {
+        let Self { transport, hub, shards, folder, .. } = self;
+        transport.shutdown(&Refusal::from(Code::ShuttingDown)).await;
+        stop_shards(&hub, shards).await;
+        drop(folder);
+        tracing::info!("broker stopped");
+    }
+}
+
+/// Makes durable what the shards have taken in, and ends their threads.
+async fn stop_shards(hub: &Hub, shards: Vec<ShardThreads>) {
+    for inbox in &hub.inboxes {
+        inbox.close();
+    }
+    let joined = tokio::task::spawn_blocking(move || {
+        for shard in shards {
+            shard.join();
+        }
+    });
+    if joined.await.is_err() {
+        tracing::error!("a shard did not end");
+    }
+}

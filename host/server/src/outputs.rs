@@ -1,0 +1,59 @@
+//! What a shard's outputs become: answers, deliveries, reads.
+use std::sync::Arc;
+
+use yard_shard::{Input, Output};
+use yard_transport::CONTROL;
+use yard_wire::ShardId;
+use yard_wire::request::Push;
+use yard_wire::requests::Ended;
+
+use crate::deliver::{self, FetchJob, Job};
+use crate::hub::{Hub, OWN_SESSION};
+use crate::threads::Outputs;
+
+/// The outputs of one shard.
+pub(crate) struct ShardOutputs {
+    /// The process.
+    pub hub: Arc<Hub>,
+    /// The shard.
+    pub shard: ShardId,
+}
+
+impl Outputs for ShardOutputs {
+    fn put(&mut self, output: Output) {
+        match output {
+            Output::Reply { origin, result } if origin.session == OWN_SESSION => {
+                self.hub.answer_fan_out(origin.correlation.0, result);
+            }
+            Output::Reply { origin, result } => self.hub.reply(origin, result),
+            Output::Broadcast(change) => self.hub.broadcast(&change),
+            Output::Deliver { session, subscription, topic: _, queue, items } => {
+                let job = Job { shard: self.shard, subscription, queue, items };
+                deliver::deliver(&self.hub, session, job);
+            }
+            Output::Fetch { origin, from, first, end, bytes_max, plan } => {
+                let shard = self.shard;
+                let job = FetchJob { origin, shard, from, first, end, bytes_max, plan };
+                deliver::fetch(&self.hub, job);
+            }
+            Output::ReadIndex { ticket, read } => {
+                let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+                self.hub.runtime.spawn_blocking(move || {
+                    let places = yard_store::read::index(hub.disks[shard].as_ref(), &read);
+                    let places = places.unwrap_or_else(|error| {
+                        tracing::error!(shard, %error, "the queue index could not be read");
+                        Vec::new()
+                    });
+                    hub.inboxes[shard].put_first(Input::Index { ticket, places });
+                });
+            }
+            Output::Ended { session, subscription, why } => {
+                if let Some(session) = self.hub.session(session.0) {
+                    let ended = Ended { shard: self.shard, subscription, why };
+                    session.handle.push(CONTROL, &Push::Ended(ended));
+                }
+            }
+            Output::Io(_) | Output::WakeAt(_) => unreachable!("the writer keeps these itself"),
+        }
+    }
+}
