@@ -1,0 +1,215 @@
+//! Texts: what people write on a command line, and what of other people's texts a terminal sees.
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use yard_client::wire::{QueueOffset, Timestamp};
+use yard_client::{Ack, AckNodes, Start};
+
+/// Reads `earliest`, `latest`, an offset, a time or an age.
+pub(crate) fn read_from(text: &str, now: Timestamp) -> Result<Start, String> {
+    let wanted = || {
+        format!(
+            "takes earliest, latest, an offset, a time (2013-01-01T10:00:00Z) or an age (15m), \
+                 not {text:?}"
+        )
+    };
+    match text {
+        "earliest" => return Ok(Start::Earliest),
+        "latest" => return Ok(Start::Latest),
+        _ => {}
+    }
+    if let Ok(offset) = text.parse() {
+        return Ok(Start::Offset(QueueOffset(offset)));
+    }
+    if let Ok(age_ms) = yard_server::config::read_duration_ms(text) {
+        return Ok(Start::Time(Timestamp(now.0.saturating_sub(age_ms))));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| wanted())?;
+    let ms = u64::try_from(time.as_millisecond()).map_err(|_| wanted())?;
+    Ok(Start::Time(Timestamp(ms)))
+}
+
+/// Reads a rate in messages a second.
+pub(crate) fn read_rate(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let rate = text.parse().ok().filter(|rate| plain && (0.001..=10_000_000.0).contains(rate));
+    rate.ok_or_else(|| format!("takes messages a second, 0.001 to 10000000, not {text:?}"))
+}
+
+/// Reads an acknowledgement level: `synced`, `written+quorum`.
+pub(crate) fn read_ack(text: &str) -> Result<(Ack, AckNodes), String> {
+    let (place, nodes) = text.split_once('+').unwrap_or((text, AckNodes::One.text()));
+    Ack::parse(place).zip(AckNodes::parse(nodes)).ok_or_else(|| {
+        format!("takes memory, written or synced, alone or with +quorum or +all, not {text:?}")
+    })
+}
+
+/// A text with nothing in it that could move a cursor, turn a direction or end a line.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_hidden) { Cow::Owned(escaped(text, is_hidden)) } else { text.into() }
+}
+
+/// The same, but lines stay lines.
+pub(crate) fn visible_lines(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| c != '\n' && is_hidden(c);
+    if text.chars().any(hidden) { Cow::Owned(escaped(text, hidden)) } else { text.into() }
+}
+
+fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' if hidden(c) => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if hidden(c) => {
+                write!(out, "\\u{{{:x}}}", u32::from(c)).expect("a string can be written to");
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+/// An instant as RFC 3339 in UTC, to the millisecond.
+pub(crate) fn instant(at: Timestamp) -> String {
+    let ms = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match ms {
+        Some(instant) => format!("{instant:.3}"),
+        // A clock that far off is shown as it is.
+        None => format!("{} ms", at.0),
+    }
+}
+
+/// A number of bytes in the unit that people would choose.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let unit =
+        [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)].into_iter().find(|(_, u)| bytes as f64 >= *u);
+    match unit {
+        Some((name, unit)) if bytes as f64 >= 10.0 * unit => {
+            format!("{:.0} {name}", bytes as f64 / unit)
+        }
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A rate of messages in the unit that people would choose.
+pub(crate) fn rate(a_second: f64) -> String {
+    match a_second {
+        rate if rate >= 10_000.0 => format!("{:.0} k/s", rate / 1_000.0),
+        rate if rate >= 1_000.0 => format!("{:.1} k/s", rate / 1_000.0),
+        rate if rate >= 10.0 => format!("{rate:.0}/s"),
+        rate => format!("{rate:.1}/s"),
+    }
+}
+
+/// Bytes in base64, RFC 4648 section 4.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            out.push(if digit <= group.len() { char::from(DIGITS[index as usize]) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_group_begins() {
+        let now = Timestamp(1_000_000);
+        let cases = [
+            ("earliest", Some(Start::Earliest)),
+            ("latest", Some(Start::Latest)),
+            ("0", Some(Start::Offset(QueueOffset(0)))),
+            ("123", Some(Start::Offset(QueueOffset(123)))),
+            ("15m", Some(Start::Time(Timestamp(100_000)))),
+            ("2d", Some(Start::Time(Timestamp(0)))),
+            ("1970-01-01T00:00:01Z", Some(Start::Time(Timestamp(1_000)))),
+            ("1970-01-01T01:00:01+01:00", Some(Start::Time(Timestamp(1_000)))),
+            ("1969-01-01T00:00:01Z", None),
+            ("2013-01-01", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read_from(text, now).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        let cases = [
+            ("5", Some(5.0)),
+            ("0.5", Some(0.5)),
+            ("10000000", Some(1e7)),
+            ("0", None),
+            ("-1", None),
+            ("inf", None),
+            ("1e3", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read_rate(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn acknowledgements() {
+        let cases = [
+            ("synced", Some((Ack::Synced, AckNodes::One))),
+            ("memory", Some((Ack::Memory, AckNodes::One))),
+            ("written+quorum", Some((Ack::Written, AckNodes::Quorum))),
+            ("synced+all", Some((Ack::Synced, AckNodes::All))),
+            ("synced+", None),
+            ("quorum", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read_ack(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_sees() {
+        let cases = [
+            ("plain ü", "plain ü"),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("\u{202e}gpj", "\\u{202e}gpj"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(visible(text), expected);
+        }
+        assert_eq!(visible_lines("a\nb\u{7}"), "a\nb\\u{7}");
+        assert_eq!(instant(Timestamp(1_357_034_400_000)), "2013-01-01T10:00:00.000Z");
+        assert_eq!(instant(Timestamp(u64::MAX)), "18446744073709551615 ms");
+    }
+
+    #[test]
+    fn quantities() {
+        assert_eq!(bytes(101_191_266), "101 MB");
+        assert_eq!(bytes(1_500), "1.5 kB");
+        assert_eq!(bytes(7), "7 B");
+        assert_eq!([rate(105_000.0), rate(1_500.0), rate(5.0)], ["105 k/s", "1.5 k/s", "5.0/s"]);
+        let base64s =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (text, expected) in base64s {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+}

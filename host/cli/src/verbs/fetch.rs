@@ -1,0 +1,69 @@
+//! `yard fetch`: messages of a queue from an offset on, without a group.
+use std::io::{self, BufWriter, Write};
+
+use yard_client::wire::limits::QUEUES_MAX;
+use yard_client::wire::record::Record;
+use yard_client::wire::{QueueIndex, QueueOffset};
+use yard_client::{Client, FetchedRecord};
+
+use super::Session;
+use crate::args::Written;
+use crate::failure::Failure;
+use crate::message::{Received, Style};
+
+/// Messages asked for at once.
+const BATCH_MAX: u64 = 1_000;
+
+struct Plan {
+    topic: String,
+    queue: QueueIndex,
+    from: QueueOffset,
+    count: u64,
+    style: Style,
+}
+
+pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
+    let queue = written.number("queue", 0, u64::from(QUEUES_MAX) - 1)?.unwrap_or(0);
+    let plan = Plan {
+        topic: written.required("topic")?.to_owned(),
+        queue: QueueIndex(u16::try_from(queue).expect("checked against the most queues")),
+        from: QueueOffset(written.number("from", 0, u64::MAX)?.unwrap_or(0)),
+        count: written.number("count", 1, u64::MAX)?.unwrap_or(1),
+        style: Style::new(session.format, written.switch("raw")),
+    };
+    let client = session.connect(1).await?;
+    let result = print(&client, &plan).await;
+    client.close().await;
+    result
+}
+
+async fn print(client: &Client, plan: &Plan) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let (mut from, mut left) = (plan.from, plan.count);
+    while left > 0 {
+        let count = u32::try_from(left.min(BATCH_MAX)).expect("at most a batch");
+        let fetched = client.fetch(&plan.topic, plan.queue, from, count).await?;
+        let Some(last) = fetched.records.last() else {
+            break;
+        };
+        from = QueueOffset(last.offset.0 + 1);
+        left -= fetched.records.len() as u64;
+        for record in fetched.records {
+            print_one(plan, record, &mut out)?;
+        }
+        out.flush()?;
+    }
+    Ok(out.flush()?)
+}
+
+fn print_one(plan: &Plan, fetched: FetchedRecord, out: &mut impl Write) -> Result<(), Failure> {
+    let received = Received {
+        topic: &plan.topic,
+        queue: plan.queue,
+        offset: fetched.offset,
+        stored: fetched.stored,
+        attempt: None,
+        record: &Record::parse(fetched.record)?,
+    };
+    Ok(received.write(plan.style, out)?)
+}

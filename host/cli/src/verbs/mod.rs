@@ -1,0 +1,120 @@
+//! What each verb does.
+mod contexts;
+mod dev;
+mod explain;
+mod fetch;
+mod operation;
+mod publish;
+mod serve;
+mod subscribe;
+mod tenant;
+
+use std::env;
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime;
+use tracing_subscriber::EnvFilter;
+use yard_client::Client;
+use yard_client::wire::Timestamp;
+use yard_client::wire::catalogue::{Program, Runs};
+use yard_client::wire::limits::LANES_MAX;
+use yard_client::wire::operation::Operation;
+
+use crate::args::{Parsed, Written};
+use crate::context::Contexts;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// What holds for a whole run of the program.
+pub(crate) struct Session {
+    /// When the process began.
+    pub(crate) started: Instant,
+    pub(crate) format: Format,
+    given_context: Option<String>,
+}
+
+impl Session {
+    /// The context of the command line, else of `YARD_CONTEXT`, else the current one.
+    pub(crate) fn context(&self) -> Result<yard_client::Context, Failure> {
+        let variable = || env::var("YARD_CONTEXT").ok().filter(|given| !given.is_empty());
+        let given = self.given_context.clone().or_else(variable);
+        Contexts::of_user()?.load(given.as_deref())
+    }
+
+    /// Connects; `streams` data streams share the work.
+    pub(crate) async fn connect(&self, streams: u16) -> Result<Client, Failure> {
+        connect(self.context()?, streams).await
+    }
+}
+
+/// Connects with a context.
+pub(crate) async fn connect(
+    context: yard_client::Context,
+    streams: u16,
+) -> Result<Client, Failure> {
+    Ok(Client::builder().name("yard").context(context).streams(streams).connect().await?)
+}
+
+/// Reads how many data streams are asked for.
+pub(crate) fn streams(written: &Written) -> Result<u16, Failure> {
+    let streams = written.number("streams", 1, u64::from(LANES_MAX))?.unwrap_or(1);
+    Ok(u16::try_from(streams).expect("checked against the most streams"))
+}
+
+/// The clock, in the broker's unit.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
+}
+
+/// Runs the verb that the command line names.
+pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
+    let Parsed { verb, written, format, context: given_context, verbose } = parsed;
+    let session = Session { started, format, given_context };
+    log_to_stderr(verb.runs, verbose);
+    match verb.runs {
+        Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
+        Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
+        Runs::Program(Program::ContextLs) => contexts::list(format),
+        Runs::Program(Program::ContextUse) => contexts::choose(&written),
+        Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
+        Runs::Program(Program::Explain) => explain::run(&written),
+        Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
+        Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
+        Runs::Program(Program::Serve) => block_on(serve::run(&written)),
+        Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
+    }
+}
+
+fn log_to_stderr(runs: Runs, verbose: bool) {
+    let quiet = match runs {
+        Runs::Program(Program::Serve) => "info",
+        Runs::Program(Program::Dev) => "warn",
+        Runs::Program(_) | Runs::Operation(_) => "off",
+    };
+    let chosen = env::var("YARD_LOG").ok().filter(|text| !text.is_empty());
+    let filter = match (chosen, verbose) {
+        (Some(chosen), _) => chosen,
+        (None, true) => "info,yard_client=debug,yard_server=debug,yard_transport=debug".into(),
+        (None, false) if quiet == "off" => return,
+        (None, false) => quiet.into(),
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(EnvFilter::builder().parse_lossy(filter))
+        .init();
+}
+
+/// Runs a verb that waits for something. Threads that still wait for a terminal are left behind.
+fn block_on<F: Future<Output = Result<(), Failure>>>(verb: F) -> Result<(), Failure> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local(format!("no threads could be started: {error}")))?;
+    let result = runtime.block_on(verb);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}

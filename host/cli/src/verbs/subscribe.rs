@@ -1,0 +1,215 @@
+//! `yard sub`: receives for a group. A message is acked when its line has left this program.
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until};
+use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use yard_client::wire::operation::{GroupInfo, GroupReport, TopicInfo};
+use yard_client::wire::{QueueIndex, QueueOffset};
+use yard_client::{Client, Consumer, Delivery, Start};
+
+use super::Session;
+use crate::args::Written;
+use crate::failure::Failure;
+use crate::message::{Received, Style};
+use crate::terminal::Interrupts;
+use crate::text;
+
+/// Messages that are printed before they are acked, if so many are there.
+const BATCH_MAX: usize = 1_024;
+/// What the broker may send ahead.
+const CREDIT_MESSAGES: u32 = 4_096;
+const CREDIT_BYTES: u32 = 8 << 20;
+/// With `--until-end`: after so long without a message the broker is asked how far the group is.
+const IDLE: Duration = Duration::from_millis(200);
+/// With `--until-end`: it is asked at least this often, also where messages keep coming.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the command line asks for.
+struct Plan {
+    topic: String,
+    group: String,
+    start: Start,
+    until_end: bool,
+    style: Style,
+    /// Messages still to be received.
+    left: u64,
+    lease: Duration,
+    streams: u16,
+}
+
+impl Plan {
+    fn read(session: &Session, written: &Written) -> Result<Self, Failure> {
+        let now = super::now();
+        let start = written.read("from", |from| text::read_from(from, now))?;
+        let lease_ms = written.read("lease", |text| {
+            let ms = yard_server::config::read_duration_ms(text)?;
+            let bounds = u64::from(LEASE_MS_MIN)..=u64::from(LEASE_MS_MAX);
+            if bounds.contains(&ms) { Ok(ms) } else { Err("takes 1s to 12h".to_owned()) }
+        })?;
+        Ok(Self {
+            topic: written.required("topic")?.to_owned(),
+            group: written.text("group").map_or_else(own_group, str::to_owned),
+            start: start.unwrap_or(Start::Latest),
+            until_end: written.switch("until_end"),
+            style: Style::new(session.format, written.switch("raw")),
+            left: written.number("count", 1, u64::MAX)?.unwrap_or(u64::MAX),
+            lease: Duration::from_millis(lease_ms.unwrap_or(u64::from(LEASE_MS_MIN))),
+            streams: super::streams(written)?,
+        })
+    }
+}
+
+/// A group that nobody else uses.
+fn own_group() -> String {
+    format!("tail-{:08x}", RandomState::new().hash_one(super::now().0) as u32)
+}
+
+pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
+    let plan = Plan::read(session, written)?;
+    let mut interrupts = Interrupts::catch()?;
+    let client = session.connect(plan.streams).await?;
+    let result = receive(&client, plan, &mut interrupts).await;
+    tokio::select! {
+        () = client.close() => {}
+        () = interrupts.next() => {}
+    }
+    result
+}
+
+async fn receive(
+    client: &Client,
+    mut plan: Plan,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    // Before the subscription: what comes later is after the end.
+    let end = if plan.until_end { Some(End::now(client, &plan).await?) } else { None };
+    // With `--count`, no more is leased than will be printed.
+    let credit = u32::try_from(plan.left).unwrap_or(u32::MAX).min(CREDIT_MESSAGES);
+    let consumer = client
+        .consumer(plan.topic.as_str(), plan.group.as_str())
+        .start(plan.start.clone())
+        .lease(plan.lease)
+        .credit(credit, CREDIT_BYTES);
+    let mut consumer = consumer.build().await?;
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout());
+    let mut looked = Instant::now();
+    while plan.left > 0 {
+        let look = (Instant::now() + IDLE).min(looked + LOOK);
+        let first = tokio::select! {
+            biased;
+            () = interrupts.next() => break,
+            () = sleep_until(look), if end.is_some() => None,
+            delivery = consumer.recv() => Some(delivery?),
+        };
+        match (first, &end) {
+            (Some(first), _) => print_batch(&mut plan, &mut consumer, first, &mut out)?,
+            (None, Some(end)) => {
+                if end.is_settled(client, &plan.group).await? {
+                    break;
+                }
+                looked = Instant::now();
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(consumer.close().await?)
+}
+
+/// Prints a message and what else is there already; acks all of it when it is out.
+fn print_batch(
+    plan: &mut Plan,
+    consumer: &mut Consumer,
+    first: Delivery,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let mut printed = Vec::new();
+    let mut next = Some(first);
+    while let Some(delivery) = next {
+        Received::of(&plan.topic, &delivery).write(plan.style, out)?;
+        plan.left -= 1;
+        printed.push(delivery);
+        let more = plan.left > 0 && printed.len() < BATCH_MAX;
+        next = if more { consumer.next().now_or_never().flatten() } else { None };
+    }
+    out.flush()?;
+    for delivery in printed {
+        delivery.ack_later();
+    }
+    Ok(())
+}
+
+/// The end of each queue at one time.
+struct End {
+    topic: String,
+    queues: BTreeMap<QueueIndex, QueueOffset>,
+}
+
+impl End {
+    async fn now(client: &Client, plan: &Plan) -> Result<Self, Failure> {
+        let report = client.admin().call(TopicInfo { name: plan.topic.clone() }).await?;
+        let queues = report.queues.iter().map(|row| (row.queue, row.end)).collect();
+        Ok(Self { topic: plan.topic.clone(), queues })
+    }
+
+    /// Whether the group has settled everything before the end.
+    async fn is_settled(&self, client: &Client, group: &str) -> Result<bool, Failure> {
+        let report = client.admin().call(GroupInfo { name: group.to_owned() }).await?;
+        Ok(self.is_reached(&report))
+    }
+
+    fn is_reached(&self, report: &GroupReport) -> bool {
+        let settled: BTreeMap<QueueIndex, QueueOffset> = report
+            .queues
+            .iter()
+            .filter(|row| row.topic == self.topic)
+            .map(|row| (row.queue, row.settled_below))
+            .collect();
+        let reached = |(queue, end): (&QueueIndex, &QueueOffset)| {
+            settled.get(queue).copied().unwrap_or_default() >= *end
+        };
+        self.queues.iter().all(reached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yard_client::wire::ShardId;
+    use yard_client::wire::operation::GroupQueueRow;
+
+    #[test]
+    fn the_end_is_reached_when_every_queue_of_the_topic_is_settled_up_to_it() {
+        let row = |topic: &str, queue: u16, settled_below: u64| GroupQueueRow {
+            topic: topic.into(),
+            queue: QueueIndex(queue),
+            shard: ShardId(0),
+            settled_below: QueueOffset(settled_below),
+            end: QueueOffset(100),
+            lag: 0,
+            in_flight: 0,
+            waiting: 0,
+            rejected: 0,
+        };
+        let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
+            let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();
+            let end = End { topic: "t".into(), queues };
+            let report = GroupReport { name: "g".into(), lag: 0, queues: rows, members: vec![] };
+            assert_eq!(end.is_reached(&report), expected, "{ends:?}");
+        };
+        check(&[(0, 0), (1, 0)], vec![], true);
+        check(&[(0, 5)], vec![], false);
+        check(&[(0, 5), (1, 7)], vec![row("t", 0, 5), row("t", 1, 9)], true);
+        check(&[(0, 5), (1, 7)], vec![row("t", 0, 5), row("t", 1, 6)], false);
+        check(&[(0, 5)], vec![row("other", 0, 5)], false);
+    }
+
+    #[test]
+    fn own_groups_have_valid_names_and_differ() {
+        assert!(yard_client::wire::name::check(&own_group()).is_ok());
+        assert_ne!(own_group(), own_group());
+    }
+}
