@@ -17,6 +17,7 @@ use yard_wire::ShardId;
 use crate::Running;
 use crate::config::{Controller, Settings};
 use crate::dispatch::Dispatch;
+use crate::fairness;
 use crate::folder::{Connection, Folder};
 use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
@@ -109,6 +110,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         authority: keys.authority,
     };
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
+    tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
     let shards = start_shards(opened, &hub, &metadata)?;
     let config = transport_config(&settings, reset_key);
     let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));

@@ -1,5 +1,6 @@
 //! Which request goes where. If you debug a request, start here.
 use std::sync::Arc;
+use std::time::Instant;
 
 use yard_broker::{Event, Origin, SessionId};
 use yard_shard::Input;
@@ -78,6 +79,11 @@ impl Service for Dispatch {
             // Rights within a tenant are not granted one by one yet: its certificate has all.
             Right::Connect | Right::Consume | Right::Manage | Right::Produce | Right::Read => true,
         }
+    }
+
+    fn pace(&self, session: &SessionHandle, bytes: usize) -> Option<Instant> {
+        let tenant = self.hub.session(session.id())?.tenant;
+        self.hub.fairness.pace(tenant, bytes, Instant::now())
     }
 
     fn request(

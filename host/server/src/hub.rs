@@ -15,6 +15,7 @@ use yard_wire::requests::Node;
 use yard_wire::{Refusal, ShardId, TenantId, Timestamp};
 
 use crate::deliver::Lanes;
+use crate::fairness::Fairness;
 use crate::fan_out::FanOut;
 use crate::inbox::Inbox;
 
@@ -55,6 +56,8 @@ pub(crate) struct Hub {
     pub authority: Option<Authority>,
     /// When the process started.
     pub started: Timestamp,
+    /// How fast each tenant may send.
+    pub fairness: Arc<Fairness>,
     advertised: OnceLock<Vec<String>>,
     sessions: RwLock<BTreeMap<u64, Arc<Session>>>,
     fan_outs: Mutex<HashMap<u64, FanOut>>,
@@ -92,6 +95,7 @@ impl Hub {
             dev: parts.dev,
             authority: parts.authority,
             started: crate::time::now(),
+            fairness: Arc::default(),
             sessions: RwLock::default(),
             fan_outs: Mutex::default(),
             next_fan_out: AtomicU64::new(1),

@@ -20,6 +20,7 @@ pub mod config;
 mod boot;
 mod deliver;
 mod dispatch;
+mod fairness;
 mod fan_out;
 mod folder;
 mod hub;

@@ -72,6 +72,12 @@ impl Shard {
         self.shard
     }
 
+    /// The latest time that the shard has seen; its wake-up calls are in this time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The broker's state, for looking at it.
     #[must_use]
     pub fn broker(&self) -> &Broker {
@@ -97,7 +103,8 @@ impl Shard {
 
     /// Takes in what happened, in order, and lists what must be done, in order.
     ///
-    /// `now` is wall time; where it goes backwards, the latest time seen is used instead.
+    /// `now` is wall time that goes on without jumps; where it goes backwards all the same, the
+    /// latest time seen is used instead, and everything timed stands still.
     pub fn step(
         &mut self,
         now: Timestamp,

@@ -1,10 +1,10 @@
 //! From a frame to a request that the service may see: what every request must pass, in order.
 //!
 //! ```text
-//! frame ► class ► kind ► stream ► body ► right ► batch and checksums ► budget ► service
-//!           │       │       │       │      │              │
-//!        closes   Unknown  Wrong  Malformed Forbidden  MalformedBatch,
-//!      connection Request  Stream  Frame               BadChecksum
+//! frame ► class ► pace ► kind ► stream ► body ► right ► batch and checksums ► budget ► service
+//!           │              │       │       │      │              │
+//!        closes          Unknown  Wrong  Malformed Forbidden  MalformedBatch,
+//!      connection        Request  Stream  Frame               BadChecksum
 //! ```
 use yard_wire::batch::Batch;
 use yard_wire::frame::{Class, Frame, Role};
@@ -45,6 +45,11 @@ pub(crate) async fn admit<S: Service>(
     let correlation = frame.correlation;
     let slot = outgoing.slot().await.map_err(|_| End::Gone)?;
     outgoing.begin(correlation, frame.kind, vec![slot])?;
+    if frame.kind == Kind::Produce as u16
+        && let Some(until) = service.pace(session, frame.body.len())
+    {
+        tokio::time::sleep_until(until.into()).await;
+    }
     match check(service, session, stream, frame) {
         Ok(request) => {
             let wanted = cost_bytes(&request).min(session.session().budget_bytes);

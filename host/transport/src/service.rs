@@ -1,5 +1,6 @@
 //! What stands behind the transport: whoever decides who may enter and answers requests.
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use yard_wire::batch::Batch;
 use yard_wire::request::{Request, Right};
@@ -65,6 +66,14 @@ pub trait Service: Send + Sync + 'static {
     /// Whether the session holds a right. Asked exactly once for every request, before
     /// [`Service::request`]; for an operators' call with the right of its operation.
     fn allowed(&self, session: &SessionHandle, right: Right) -> bool;
+
+    /// When a request of so many bytes may go on; `None`: now. Asked once for every produce
+    /// request, before its contents are looked at; until then the stream is not read, so that
+    /// flow control holds the sender back. The default holds nobody back.
+    fn pace(&self, session: &SessionHandle, bytes: usize) -> Option<Instant> {
+        let _ = (session, bytes);
+        None
+    }
 
     /// A request. It must be answered by exactly one [`SessionHandle::reply`] with this stream
     /// and correlation, from any thread, also where the correlation is 0 and nothing is sent.

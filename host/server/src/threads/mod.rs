@@ -17,7 +17,7 @@ use yard_store::{Disk, Io, IoDone};
 use yard_wire::Timestamp;
 
 use crate::inbox::Inbox;
-use crate::time;
+use crate::time::Clock;
 
 /// Work that may wait for the background thread: one segment to prepare, an index, a checkpoint,
 /// with room for a few of each.
@@ -55,6 +55,7 @@ impl ShardThreads {
         let syncer = helper(format!("sync-{number}"), sync_from, &disk, &inbox)?;
         let background = helper(format!("background-{number}"), background_from, &disk, &inbox)?;
         let mut writer = Writer {
+            clock: Clock::start(shard.now()),
             shard,
             disk,
             inbox,
@@ -97,6 +98,7 @@ fn helper(
 
 struct Writer<O> {
     shard: Shard,
+    clock: Clock,
     disk: Arc<dyn Disk>,
     inbox: Arc<Inbox>,
     outputs: O,
@@ -137,16 +139,14 @@ impl<O: Outputs> Writer<O> {
 
     /// When `take` must return without an input.
     fn deadline(&self, closing: bool) -> Option<Instant> {
-        let now = Instant::now();
         if closing {
-            return Some(now + Duration::from_millis(2));
+            return Some(Instant::now() + Duration::from_millis(2));
         }
-        let wait_ms = self.wake_at?.0.saturating_sub(time::now().0);
-        Some(now + Duration::from_millis(wait_ms))
+        self.wake_at.map(|at| self.clock.instant(at))
     }
 
     fn step(&mut self, inputs: Vec<Input>, results: &mut Vec<IoDone>) {
-        let now = time::now();
+        let now = self.clock.now();
         if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
         }

@@ -351,6 +351,12 @@ impl Store {
         self.index.iter()
     }
 
+    /// When the newest group was stored: no later one is stored earlier.
+    #[must_use]
+    pub fn last_stored(&self) -> Timestamp {
+        self.cursor.stored
+    }
+
     /// The newest durable group.
     #[must_use]
     pub fn synced_group(&self) -> Option<GroupNumber> {

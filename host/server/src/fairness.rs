@@ -1,0 +1,245 @@
+//! Slowing the tenant that takes more than its share, while others are there and the machine is
+//! short of time.
+//!
+//! ```text
+//!   probe ──► how late is this process? ─┐
+//!   paces ──► who sends how much? ───────┴─► rates ──► a stream of a limited tenant is read later,
+//!                                                      so QUIC's flow control holds its sender
+//! ```
+//!
+//! The inbox shares out the log; it cannot share out what is spent before: packets, decryption,
+//! checksums, the tasks of a hundred connections. A tenant alone is never slowed. Of several, the
+//! one that sends the most is, by a factor a turn, until requests are in time again; then it gets
+//! back a little each turn. It is never slowed below what the others send, nor below half its even
+//! share of what the machine was seen to carry.
+//!
+//! Source of the shape: additive increase, multiplicative decrease (Chiu and Jain, 1989), with
+//! lateness as the signal, as in Nichols and Jacobson, "Controlling Queue Delay" (2012).
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use yard_wire::TenantId;
+
+use crate::hub::lock;
+
+/// How often the rates are set, in milliseconds.
+const TURN_MS: u64 = 25;
+/// How often lateness is measured, in milliseconds: some times a turn.
+const PROBE_MS: u64 = 2;
+/// How often a broker with one tenant looks whether it still is there, in milliseconds.
+const IDLE_MS: u64 = 1_000;
+/// A tenant that has sent within so many turns is there.
+const PRESENT_TURNS: u32 = 20;
+/// Later than this, on average over a turn, the machine is short of time, in microseconds.
+const LATE_US: u64 = 1_500;
+/// What the rate of the largest sender is multiplied by when it is.
+const SLOWER: f64 = 0.7;
+/// What a rate is multiplied by when it is not.
+const FASTER: f64 = 1.05;
+/// What the capacity that was seen is multiplied by each turn: half of it is gone in 7 seconds.
+const FADES: f64 = 0.9975;
+/// The machine carries at least so much, in bytes a second.
+const RATE_MIN: f64 = 256_000.0;
+/// A limited tenant may have so much time saved up, in milliseconds.
+const BURST_MS: u64 = 5;
+
+/// What one tenant sends, and how fast it may.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Bytes since the last turn.
+    bytes: u64,
+    /// Turns since it sent something.
+    silent_turns: u32,
+    /// Bytes a second; `None`: as fast as it can.
+    rate: Option<f64>,
+    /// When everything that was let in so far will have been sent at the rate.
+    paid_until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Paces {
+    of: BTreeMap<TenantId, Pace>,
+    /// The most that all tenants together were seen to send, in bytes a second; fades.
+    capacity: f64,
+}
+
+/// The paces of all tenants.
+#[derive(Debug, Default)]
+pub(crate) struct Fairness {
+    paces: Mutex<Paces>,
+    /// Somebody came who was not there.
+    came: Notify,
+}
+
+impl Fairness {
+    /// Notes a request of so many bytes; the instant before which it should not be let in, for a
+    /// tenant that is limited.
+    pub(crate) fn pace(&self, tenant: TenantId, bytes: usize, now: Instant) -> Option<Instant> {
+        let mut paces = lock(&self.paces);
+        let pace = paces.of.entry(tenant).or_insert_with(|| {
+            self.came.notify_one();
+            Pace::default()
+        });
+        pace.bytes += bytes as u64;
+        let rate = pace.rate?;
+        let saved = now.checked_sub(Duration::from_millis(BURST_MS)).unwrap_or(now);
+        let begin = pace.paid_until.map_or(saved, |until| until.max(saved));
+        pace.paid_until = Some(begin + Duration::from_secs_f64(bytes as f64 / rate));
+        (begin > now).then_some(begin)
+    }
+
+    /// Sets the rates for the next turn, by what was sent in `turn` and by how late things were.
+    fn set_rates(&self, turn: Duration, late: bool) {
+        let mut paces = lock(&self.paces);
+        for pace in paces.of.values_mut() {
+            pace.silent_turns = if pace.bytes > 0 { 0 } else { pace.silent_turns + 1 };
+        }
+        paces.of.retain(|_, pace| pace.silent_turns < PRESENT_TURNS);
+        let seconds = turn.as_secs_f64();
+        let sent = |pace: &Pace| pace.bytes as f64 / seconds;
+        let all: f64 = paces.of.values().map(sent).sum();
+        paces.capacity = (paces.capacity * FADES).max(all).max(RATE_MIN);
+        let present = paces.of.len().max(1) as f64;
+        let least = (all / present).max(paces.capacity / present / 2.0);
+        let largest = paces.of.iter().max_by_key(|(_, pace)| pace.bytes).map(|(tenant, _)| *tenant);
+        let alone = paces.of.len() < 2;
+        for (tenant, pace) in &mut paces.of {
+            let sent = sent(pace);
+            let slower = late && largest == Some(*tenant) && sent > least;
+            pace.rate = match pace.rate {
+                _ if alone => None,
+                rate if slower => {
+                    let now = rate.map_or(sent, |rate| rate.min(sent));
+                    Some((now * SLOWER).max(least))
+                }
+                Some(rate) if late => Some(rate),
+                // A tenant that does not use its rate is not held by it.
+                Some(rate) if rate > 4.0 * sent.max(least) => None,
+                Some(rate) => Some(rate * FASTER),
+                None => None,
+            };
+            if pace.rate.is_none() {
+                pace.paid_until = None;
+            }
+            pace.bytes = 0;
+        }
+    }
+}
+
+/// Sets the rates, turn by turn, for as long as anybody else holds `fairness`.
+pub(crate) async fn run(fairness: Arc<Fairness>) {
+    while Arc::strong_count(&fairness) > 1 {
+        let began = Instant::now();
+        let present = lock(&fairness.paces).of.len();
+        if present < 2 {
+            // Nothing is decided, so nothing is measured, and an idle broker sleeps.
+            let came = fairness.came.notified();
+            let _ = tokio::time::timeout(Duration::from_millis(IDLE_MS), came).await;
+            fairness.set_rates(began.elapsed(), false);
+            continue;
+        }
+        let mut probes = 0u32;
+        let mut late = Duration::ZERO;
+        while began.elapsed() < Duration::from_millis(TURN_MS) {
+            late += lateness().await;
+            probes += 1;
+        }
+        let late_us = (late / probes.max(1)).as_micros() as u64;
+        fairness.set_rates(began.elapsed(), late_us > LATE_US);
+    }
+}
+
+/// How much later than asked for this task runs: by the timer, and behind the tasks that are
+/// ready.
+async fn lateness() -> Duration {
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_millis(PROBE_MS)).await;
+    tokio::task::yield_now().await;
+    // The timer counts whole milliseconds and begins in the middle of one.
+    began.elapsed().saturating_sub(Duration::from_millis(PROBE_MS + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOISY: TenantId = TenantId(1);
+    const QUIET: TenantId = TenantId(2);
+    const TURN: Duration = Duration::from_millis(TURN_MS);
+
+    fn rate(fairness: &Fairness, tenant: TenantId) -> Option<f64> {
+        lock(&fairness.paces).of.get(&tenant).and_then(|pace| pace.rate)
+    }
+
+    fn turn(fairness: &Fairness, noisy: usize, quiet: usize, late: bool) {
+        let now = Instant::now();
+        for (tenant, bytes) in [(NOISY, noisy), (QUIET, quiet)] {
+            if bytes > 0 {
+                fairness.pace(tenant, bytes, now);
+            }
+        }
+        fairness.set_rates(TURN, late);
+    }
+
+    #[test]
+    fn a_tenant_alone_is_never_slowed() {
+        let fairness = Fairness::default();
+        for _ in 0..100 {
+            turn(&fairness, 10 << 20, 0, true);
+            assert_eq!(rate(&fairness, NOISY), None);
+        }
+    }
+
+    #[test]
+    fn the_largest_is_slowed_and_keeps_half_its_share_of_the_capacity() {
+        let fairness = Fairness::default();
+        let mut sent = 11 << 20;
+        for _ in 0..100 {
+            turn(&fairness, sent, 1 << 20, true);
+            let rate = rate(&fairness, NOISY).expect("limited");
+            sent = (rate * TURN.as_secs_f64()) as usize;
+        }
+        assert_eq!(rate(&fairness, QUIET), None);
+        // The capacity was 12 MiB a turn and has faded by a fifth.
+        let mib = sent as f64 / f64::from(1 << 20);
+        assert!((2.0..3.1).contains(&mib), "{mib} MiB a turn beside 1 MiB");
+    }
+
+    #[test]
+    fn what_is_in_time_again_is_given_back() {
+        let fairness = Fairness::default();
+        turn(&fairness, 10 << 20, 1 << 20, true);
+        assert!(rate(&fairness, NOISY).is_some());
+        for _ in 0..200 {
+            turn(&fairness, 10 << 20, 1 << 20, false);
+        }
+        assert_eq!(rate(&fairness, NOISY), None);
+    }
+
+    #[test]
+    fn a_limited_tenant_waits_in_proportion() {
+        let fairness = Fairness::default();
+        turn(&fairness, 10 << 20, 1 << 20, true);
+        let rate = rate(&fairness, NOISY).expect("limited");
+        let now = Instant::now();
+        let second = rate as usize;
+        assert_eq!(fairness.pace(NOISY, second, now), None, "what is saved up is let in");
+        let until = fairness.pace(NOISY, second, now).expect("a second was taken");
+        let wait = until - now;
+        assert!((0.9..1.01).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert_eq!(fairness.pace(QUIET, 1 << 20, now), None);
+    }
+
+    #[test]
+    fn a_tenant_that_left_is_forgotten() {
+        let fairness = Fairness::default();
+        turn(&fairness, 10 << 20, 1 << 20, true);
+        for _ in 0..PRESENT_TURNS {
+            turn(&fairness, 10 << 20, 0, true);
+        }
+        assert_eq!(rate(&fairness, NOISY), None);
+        assert_eq!(lock(&fairness.paces).of.len(), 1);
+    }
+}

@@ -1,0 +1,147 @@
+//! What every part of the world shares: time, the agenda, the numbers of the seed, the network,
+//! the history.
+use std::collections::BTreeMap;
+
+use yard_broker::SessionId;
+use yard_checker::History;
+use yard_wire::request::Request;
+use yard_wire::requests::TopicRoute;
+use yard_wire::{Correlation, QueueIndex, QueueOffset, TopicId};
+
+use crate::agenda::{Agenda, Happening, Micros};
+use crate::network::{Network, ToBroker};
+use crate::plan::Plan;
+use crate::planted::{Memory, Plant};
+use crate::random::Random;
+use crate::trace::Trace;
+
+/// Which part of a run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// The topics are being created.
+    SetUp,
+    /// Clients work, things go wrong.
+    Storm,
+    /// Nothing goes wrong any more; what was sent must arrive.
+    Drain,
+    /// Everything stored is read once more.
+    Scan,
+    /// It is over.
+    Over,
+}
+
+/// A message as somebody found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its producer.
+    pub producer: u64,
+    /// Its number in the producer.
+    pub seq: u64,
+    /// Hash of its body.
+    pub hash: u64,
+}
+
+/// What every part shares.
+pub(crate) struct Base {
+    /// Virtual time.
+    pub now: Micros,
+    /// What will happen.
+    pub agenda: Agenda,
+    /// The numbers of the seed.
+    pub random: Random,
+    /// The network.
+    pub network: Network,
+    /// What is recorded.
+    pub history: History,
+    /// The hash of what happened.
+    pub trace: Trace,
+    /// What the run is made of.
+    pub plan: Plan,
+    /// Which part of the run it is.
+    pub phase: Phase,
+    /// The bug that is planted, if any.
+    pub plant: Option<Plant>,
+    /// What it remembers.
+    pub memory: Memory,
+    /// Whether the broker is there.
+    pub broker_is_up: bool,
+    /// The topics, once they were created.
+    pub routes: Vec<TopicRoute>,
+    /// What plain fetches have returned before the last scan.
+    pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
+    /// The first promise that was seen broken before the history was judged.
+    pub failure: Option<String>,
+}
+
+impl Base {
+    /// A world at its beginning.
+    #[must_use]
+    pub(crate) fn new(plan: Plan, plant: Option<Plant>, printing: bool) -> Self {
+        Self {
+            now: 0,
+            agenda: Agenda::default(),
+            random: Random::new(plan.seed),
+            network: Network::new(plan.weather.clone()),
+            history: History::new(),
+            trace: Trace::new(printing),
+            plan,
+            phase: Phase::SetUp,
+            plant,
+            memory: Memory::default(),
+            broker_is_up: false,
+            routes: Vec::new(),
+            fetched: BTreeMap::new(),
+            failure: None,
+        }
+    }
+
+    /// Enters something for `delay` from now.
+    pub(crate) fn after(&mut self, delay: Micros, happening: Happening) {
+        self.agenda.enter(self.now + delay, happening);
+    }
+
+    /// Sends a request of a client.
+    pub(crate) fn request(
+        &mut self,
+        session: SessionId,
+        stream: u16,
+        correlation: Correlation,
+        request: Request,
+    ) {
+        let line = (session, stream);
+        if let Request::Produce(_) = &request {
+            let Self { now, agenda, random, network, .. } = self;
+            network.replay(*now, line, &request, agenda, random);
+        }
+        let frame = ToBroker { correlation, request };
+        let Self { now, agenda, random, network, .. } = self;
+        network.send_up(*now, line, frame, agenda, random);
+    }
+
+    /// Notes a broken promise; the first counts.
+    pub(crate) fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            let what = what();
+            self.trace.line(self.now, || format!("FAILURE {what}"));
+            self.failure = Some(what);
+        }
+    }
+
+    /// Whether a bug is planted.
+    #[must_use]
+    pub(crate) fn has(&self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    /// The topic of a route.
+    #[must_use]
+    pub(crate) fn route(&self, topic: TopicId) -> Option<&TopicRoute> {
+        self.routes.iter().find(|route| route.topic == topic)
+    }
+}
+
+/// The shorter name of a queue in a history.
+#[must_use]
+pub(crate) fn queue_name(topic: TopicId, queue: QueueIndex) -> yard_checker::Queue {
+    yard_checker::Queue { topic: topic.0, index: u32::from(queue.0) }
+}

@@ -1,0 +1,446 @@
+//! A client that receives: takes deliveries, thinks, settles in ranges, late or never, and dies.
+use std::collections::BTreeMap;
+
+use yard_broker::SessionId;
+use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict};
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{
+    Credit, Deliver, Settle as SettleRequest, SettleRange, Settled, Start, Subscribe, Verdict,
+};
+use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, SubscriptionId, TopicId};
+
+use super::Link;
+use crate::agenda::{Happening, MS, Micros, SECOND};
+use crate::base::{Base, Phase, queue_name};
+use crate::message;
+use crate::network::ToClient;
+use crate::plan::ConsumerPlan;
+use crate::random::Random;
+
+/// Credit that it gives when everything is to be drained.
+const DRAIN_MESSAGES: u32 = 1_000;
+const DRAIN_BYTES: u32 = 8 << 20;
+
+/// A message that it holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    due: Micros,
+    shard: ShardId,
+    subscription: SubscriptionId,
+    queue: QueueIndex,
+    offset: QueueOffset,
+    bytes: u32,
+    /// None: it forgets the message.
+    verdict: Option<Verdict>,
+    /// Messages of credit to give back with it.
+    credit: u32,
+}
+
+/// A settle request without an answer.
+struct Settling {
+    invoked: Micros,
+    to: (ShardId, SubscriptionId),
+    ranges: Vec<SettleRange>,
+}
+
+/// A client that receives.
+pub(crate) struct Consumer {
+    pub(super) link: Link,
+    plan: ConsumerPlan,
+    random: Random,
+    /// Its number in the history: another one after each reconnection.
+    member: u64,
+    reconnects: u64,
+    subscribing: BTreeMap<Correlation, ShardId>,
+    subscriptions: BTreeMap<ShardId, SubscriptionId>,
+    held: Vec<Held>,
+    settling: BTreeMap<Correlation, Settling>,
+}
+
+impl Consumer {
+    /// A consumer with this number among the clients.
+    #[must_use]
+    pub(crate) fn new(base: &mut Base, client: usize, plan: ConsumerPlan) -> Self {
+        Self {
+            link: Link::new(client),
+            plan,
+            random: base.random.split(),
+            member: 0,
+            reconnects: 0,
+            subscribing: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            held: Vec::new(),
+            settling: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.held.is_empty() && self.settling.is_empty()
+    }
+
+    fn topic(&self, base: &Base) -> TopicId {
+        base.routes[self.plan.topic as usize].topic
+    }
+
+    pub(super) fn connected(&mut self, base: &mut Base) {
+        self.reconnects += 1;
+        self.member = self.link.client as u64 * 10_000 + self.reconnects;
+        let mut shards = base.routes[self.plan.topic as usize].shards.clone();
+        shards.sort_unstable();
+        shards.dedup();
+        for shard in shards {
+            self.subscribe(base, shard);
+        }
+        self.link.work_at(base, base.now + SECOND);
+    }
+
+    fn subscribe(&mut self, base: &mut Base, shard: ShardId) {
+        let request = Request::Subscribe(Subscribe {
+            shard,
+            group: group_name(self.plan.group),
+            topic: base.routes[self.plan.topic as usize].name.clone(),
+            member: self.member.to_string(),
+            start: Start::Earliest,
+            expression: None,
+            lease_ms: self.plan.lease_ms,
+            messages: self.plan.credit,
+            bytes: self.plan.credit_bytes,
+        });
+        if let Some(correlation) = self.link.request(base, 0, request) {
+            self.subscribing.insert(correlation, shard);
+        }
+    }
+
+    pub(super) fn lost(&mut self, base: &mut Base) {
+        self.subscribing.clear();
+        self.subscriptions.clear();
+        self.held.clear();
+        for settling in std::mem::take(&mut self.settling).into_values() {
+            self.record(base, &settling, None, &[]);
+        }
+    }
+
+    /// It dies without a word: the broker finds out later, its next life does not wait for that.
+    fn die(&mut self, base: &mut Base, session: SessionId) {
+        base.trace.line(base.now, || format!("client {} dies", self.link.client));
+        let delay = self.random.range(MS, 3 * SECOND);
+        base.after(delay, Happening::BrokerLost(session));
+        base.after(1, Happening::ClientLost(session));
+    }
+
+    pub(super) fn drain(&mut self, base: &mut Base) {
+        self.plan.nack_percent = 0;
+        self.plan.reject_percent = 0;
+        self.plan.late_percent = 0;
+        self.plan.dies_one_in = 0;
+        for (shard, subscription) in self.subscriptions.clone() {
+            self.give_drain_credit(base, shard, subscription);
+        }
+    }
+
+    fn give_drain_credit(&mut self, base: &mut Base, shard: ShardId, subscription: SubscriptionId) {
+        let (messages, bytes) = (DRAIN_MESSAGES, DRAIN_BYTES);
+        let credit = Credit { shard, subscription, messages, bytes };
+        self.link.request(base, 0, Request::Credit(credit));
+    }
+
+    /// Settles what is due, gives its credit back.
+    pub(super) fn work(&mut self, base: &mut Base) {
+        let now = base.now;
+        let (due, later) = std::mem::take(&mut self.held).into_iter().partition(|h| h.due <= now);
+        self.held = later;
+        let mut due: Vec<Held> = due;
+        due.sort_by_key(|held| (held.shard, held.subscription, held.queue, held.offset));
+        for of_one in due.chunk_by(|a, b| (a.shard, a.subscription) == (b.shard, b.subscription)) {
+            self.settle(base, of_one);
+            self.give_credit(base, of_one);
+        }
+        self.look_again(base);
+    }
+
+    fn look_again(&mut self, base: &mut Base) {
+        if let Some(at) = self.held.iter().map(|held| held.due).min() {
+            // A little later, so that several are settled together.
+            let at = at.max(base.now + 1) + self.plan.think / 2;
+            self.link.work_at(base, at);
+        }
+    }
+
+    fn settle(&mut self, base: &mut Base, due: &[Held]) {
+        let mut ranges: Vec<SettleRange> = Vec::new();
+        for held in due {
+            let Some(verdict) = held.verdict else { continue };
+            let (from, to) = (held.offset, QueueOffset(held.offset.0 + 1));
+            // It may hold a message twice: from before and after the end of its lease.
+            if ranges.last().is_some_and(|last| last.queue == held.queue && last.to > from) {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(last)
+                    if (last.queue, last.to, last.verdict) == (held.queue, from, verdict) =>
+                {
+                    last.to = to;
+                }
+                _ => {
+                    let delay = self.random.range(1, 800) as u32;
+                    let delay_ms = (verdict == Verdict::Nack).then_some(delay);
+                    ranges.push(SettleRange { queue: held.queue, from, to, verdict, delay_ms });
+                }
+            }
+        }
+        let (Some(first), false) = (due.first(), ranges.is_empty()) else { return };
+        let request = Request::Settle(SettleRequest {
+            shard: first.shard,
+            subscription: first.subscription,
+            ranges: ranges.clone(),
+        });
+        if let Some(correlation) = self.link.request(base, 1, request) {
+            let (invoked, to) = (base.now, (first.shard, first.subscription));
+            self.settling.insert(correlation, Settling { invoked, to, ranges });
+        }
+    }
+
+    fn give_credit(&mut self, base: &mut Base, due: &[Held]) {
+        let Some(first) = due.first() else { return };
+        let (shard, subscription) = (first.shard, first.subscription);
+        let messages = due.iter().map(|held| held.credit).sum();
+        let bytes = due.iter().map(|held| held.bytes).sum();
+        let credit = Credit { shard, subscription, messages, bytes };
+        self.link.request(base, 0, Request::Credit(credit));
+    }
+
+    pub(super) fn receive(&mut self, base: &mut Base, session: SessionId, frame: ToClient) {
+        match frame {
+            ToClient::Deliver { deliver, decided } => {
+                self.take(base, deliver, decided);
+                if self.random.once_in(self.plan.dies_one_in) {
+                    self.die(base, session);
+                }
+            }
+            ToClient::Reply(correlation, result) => {
+                if let Some(settling) = self.settling.remove(&correlation) {
+                    self.settled(base, settling, result);
+                } else if let Some(shard) = self.subscribing.remove(&correlation) {
+                    self.subscribed(base, shard, result);
+                } else if let Err(refusal) = result {
+                    self.refused(base, &refusal);
+                }
+            }
+            ToClient::Ended(ended) => {
+                let why = ended.why;
+                base.fail(|| format!("a subscription ended: {why}"));
+            }
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        base: &mut Base,
+        shard: ShardId,
+        result: Result<Reply, yard_wire::Refusal>,
+    ) {
+        match result {
+            Ok(Reply::Subscribe(subscribed)) => {
+                let subscription = subscribed.subscription;
+                self.subscriptions.insert(shard, subscription);
+                if base.phase > Phase::Storm {
+                    self.give_drain_credit(base, shard, subscription);
+                }
+                let topic = self.topic(base);
+                for start in subscribed.queues {
+                    self.record_poll(base, topic, start.queue, base.now, Vec::new());
+                }
+            }
+            Ok(other) => base.fail(|| format!("a subscribe was answered by {other:?}")),
+            Err(refusal) => {
+                self.refused(base, &refusal);
+                if let Some(session) = self.link.session {
+                    self.die(base, session);
+                }
+            }
+        }
+    }
+
+    /// A refusal must have a reason that the storm gives.
+    fn refused(&mut self, base: &mut Base, refusal: &yard_wire::Refusal) {
+        let expected = [Code::LogFenced, Code::DiskFull, Code::Busy, Code::UnknownSubscription];
+        if !expected.contains(&refusal.code) {
+            base.fail(|| format!("a consumer was refused: {refusal}"));
+        }
+    }
+
+    fn take(&mut self, base: &mut Base, deliver: Deliver, decided: Micros) {
+        let Deliver { shard, subscription, queue, messages } = deliver;
+        let mut deliveries = Vec::with_capacity(messages.len());
+        for message in messages {
+            match message::decode(&message.record) {
+                Ok(found) => deliveries.push(Delivery {
+                    offset: message.offset.0,
+                    producer: found.producer,
+                    seq: found.seq,
+                    hash: found.hash,
+                    attempt: message.attempt,
+                }),
+                Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
+            }
+            let (verdict, delay) = self.think();
+            self.held.push(Held {
+                due: base.now + delay,
+                shard,
+                subscription,
+                queue,
+                offset: message.offset,
+                bytes: message.record.len() as u32,
+                verdict,
+                credit: 1,
+            });
+        }
+        let topic = self.topic(base);
+        self.record_poll(base, topic, queue, decided, deliveries);
+        self.look_again(base);
+    }
+
+    /// What becomes of a message, and when.
+    fn think(&mut self) -> (Option<Verdict>, Micros) {
+        let mut delay = self.random.latency(self.plan.think);
+        let mut verdict = Some(Verdict::Ack);
+        if self.random.percent(self.plan.nack_percent) {
+            verdict = Some(Verdict::Nack);
+        } else if self.random.percent(self.plan.reject_percent) {
+            verdict = Some(Verdict::Reject);
+        } else if self.random.percent(self.plan.late_percent) {
+            let lease = Micros::from(self.plan.lease_ms) * MS;
+            delay = self.random.range(lease * 9 / 10, lease * 3 / 2);
+            verdict = self.random.percent(60).then_some(Verdict::Ack);
+        }
+        (verdict, delay)
+    }
+
+    fn record_poll(
+        &mut self,
+        base: &mut Base,
+        topic: TopicId,
+        queue: QueueIndex,
+        invoked: Micros,
+        deliveries: Vec<Delivery>,
+    ) {
+        let poll = Poll {
+            client: self.member,
+            tenant: 0,
+            group: self.plan.group,
+            queue: queue_name(topic, queue),
+            invoked,
+            completed: base.now,
+            deliveries,
+        };
+        base.history.push(Event::Poll(poll));
+    }
+
+    fn settled(
+        &mut self,
+        base: &mut Base,
+        settling: Settling,
+        result: Result<Reply, yard_wire::Refusal>,
+    ) {
+        match result {
+            Ok(Reply::Settle(settled)) => {
+                let Settled { done, lost } = settled;
+                let asked: u64 = settling.ranges.iter().map(|r| r.to.0 - r.from.0).sum();
+                let gone: u64 = lost.iter().map(|(_, (from, to))| to.0 - from.0).sum();
+                if done + gone != asked {
+                    base.fail(|| format!("{asked} were settled: {done} done, {gone} lost"));
+                }
+                self.record(base, &settling, Some(true), &lost);
+            }
+            Ok(other) => base.fail(|| format!("a settle was answered by {other:?}")),
+            Err(refusal) => {
+                self.refused(base, &refusal);
+                // A log that was fenced may hold it all the same.
+                let open = refusal.code == Code::LogFenced;
+                self.record(base, &settling, (!open).then_some(false), &[]);
+                if refusal.code.is_retryable() {
+                    self.settle_later(base, &settling);
+                }
+            }
+        }
+    }
+
+    fn settle_later(&mut self, base: &mut Base, settling: &Settling) {
+        let (shard, subscription) = settling.to;
+        let due = base.now + self.random.range(100 * MS, SECOND);
+        for range in &settling.ranges {
+            self.held.extend((range.from.0..range.to.0).map(|offset| Held {
+                due,
+                shard,
+                subscription,
+                queue: range.queue,
+                offset: QueueOffset(offset),
+                bytes: 0,
+                verdict: Some(range.verdict),
+                credit: 0,
+            }));
+        }
+        self.look_again(base);
+    }
+
+    /// Writes down a settlement: confirmed, refused, or nobody knows.
+    fn record(
+        &mut self,
+        base: &mut Base,
+        settling: &Settling,
+        confirmed: Option<bool>,
+        lost: &[(QueueIndex, (QueueOffset, QueueOffset))],
+    ) {
+        let topic = self.topic(base);
+        for range in &settling.ranges {
+            let mut from = range.from.0;
+            let mut push = |from: u64, to: u64, outcome: Outcome| {
+                if from < to {
+                    base.history.push(Event::Settle(Settle {
+                        client: self.member,
+                        group: self.plan.group,
+                        queue: queue_name(topic, range.queue),
+                        from,
+                        to,
+                        verdict: verdict(range.verdict),
+                        invoked: settling.invoked,
+                        completed: confirmed.map(|_| base.now),
+                        outcome,
+                        level: AckLevel::Synced,
+                    }));
+                }
+            };
+            let kept = match confirmed {
+                None => Outcome::Unknown,
+                Some(true) => Outcome::Ok { offset: None },
+                Some(false) => Outcome::Refused,
+            };
+            let mut gone: Vec<(u64, u64)> = (lost.iter())
+                .filter(|(queue, _)| *queue == range.queue)
+                .map(|(_, (from, to))| (from.0.max(range.from.0), to.0.min(range.to.0)))
+                .filter(|(from, to)| from < to)
+                .collect();
+            gone.sort_unstable();
+            for (begin, end) in gone {
+                push(from, begin, kept);
+                push(begin, end, Outcome::Refused);
+                from = end;
+            }
+            push(from, range.to.0, kept);
+        }
+    }
+}
+
+fn verdict(verdict: Verdict) -> SettleVerdict {
+    match verdict {
+        Verdict::Ack => SettleVerdict::Ack,
+        Verdict::Nack => SettleVerdict::Nack,
+        Verdict::Reject => SettleVerdict::Reject,
+    }
+}
+
+/// The name of a group.
+#[must_use]
+pub(crate) fn group_name(group: u64) -> String {
+    format!("group-{group}")
+}

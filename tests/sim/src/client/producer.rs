@@ -1,0 +1,290 @@
+//! A client that sends: the shipped lanes over the simulated network.
+use std::collections::BTreeMap;
+
+use yard_checker::{AckLevel, Event, Outcome, Sent};
+use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
+use yard_wire::batch::BatchHeader;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{AckNodes, AckPlace};
+use yard_wire::{Code, Correlation, Epoch, Lane, ProducerId, QueueIndex, Sequence, ShardId};
+use yard_wire::{Refusal, Timestamp};
+
+use super::Link;
+use crate::agenda::{MS, Micros};
+use crate::base::{Base, Phase, queue_name};
+use crate::message::{self, BODY_BYTES_MIN, Letter};
+use crate::network::ToClient;
+use crate::plan::ProducerPlan;
+use crate::planted::Plant;
+use crate::random::Random;
+
+/// Bytes of a batch: the smallest segments hold a few.
+const BATCH_BYTES_MAX: usize = 24 << 10;
+
+type LaneName = (ShardId, Lane);
+
+/// A client that sends.
+pub(crate) struct Producer {
+    pub(super) link: Link,
+    plan: ProducerPlan,
+    random: Random,
+    /// Its number in the history.
+    number: u64,
+    lanes: BTreeMap<LaneName, LaneCore>,
+    asked: BTreeMap<Correlation, (LaneName, Attempt)>,
+    sent: Vec<Sent>,
+    left: u64,
+    next_burst: Micros,
+    /// What has no answer yet, for a planted bug.
+    unanswered: BTreeMap<u64, (LaneName, LaneRecord)>,
+}
+
+impl Producer {
+    /// A producer with this number among the clients.
+    #[must_use]
+    pub(crate) fn new(base: &mut Base, client: usize, plan: ProducerPlan) -> Self {
+        let left = plan.messages;
+        Self {
+            link: Link::new(client),
+            plan,
+            random: base.random.split(),
+            number: client as u64,
+            lanes: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            sent: Vec::new(),
+            left,
+            next_burst: base.now,
+            unanswered: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.left == 0 && self.lanes.values().all(LaneCore::is_idle)
+    }
+
+    pub(super) fn connected(&mut self, base: &mut Base) {
+        self.lanes.values_mut().for_each(LaneCore::on_connect);
+        if base.has(Plant::ClientRenumbers) {
+            self.renumber(base);
+        }
+        self.work(base);
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.asked.clear();
+        self.lanes.values_mut().for_each(LaneCore::on_disconnect);
+    }
+
+    pub(super) fn drain(&mut self, base: &mut Base) {
+        self.next_burst = base.now;
+        self.link.work_at(base, base.now);
+    }
+
+    /// Its process ends and another one begins: what has no answer is never heard of again.
+    pub(crate) fn is_born_again(&mut self, base: &mut Base) {
+        self.finish(base);
+        self.number += 1_000;
+        self.lanes.clear();
+        self.asked.clear();
+        self.unanswered.clear();
+    }
+
+    pub(super) fn work(&mut self, base: &mut Base) {
+        if base.now >= self.next_burst && self.left > 0 {
+            self.write_burst(base);
+            let pause = self.random.range(self.plan.pause / 2, self.plan.pause * 3 / 2);
+            self.next_burst = base.now + pause.max(1);
+        }
+        self.pump(base);
+    }
+
+    fn write_burst(&mut self, base: &mut Base) {
+        // What is left when the storm is over is sent at once: it still must arrive.
+        let count = match base.phase {
+            Phase::SetUp | Phase::Storm => self.random.range(1, self.plan.burst).min(self.left),
+            Phase::Drain | Phase::Scan | Phase::Over => self.left,
+        };
+        self.left -= count;
+        for _ in 0..count {
+            self.write(base);
+        }
+    }
+
+    fn write(&mut self, base: &mut Base) {
+        let topic = self.random.below(base.routes.len() as u64) as usize;
+        let route = &base.routes[topic];
+        let groups = self.plan.order_groups;
+        let order_group = (groups > 0).then(|| self.random.below(groups));
+        let queues = route.shards.len() as u64;
+        let queue = match order_group {
+            Some(group) => (group * 7 + self.number) % queues,
+            None => self.random.below(queues),
+        };
+        let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
+        let name = (route.shards[queue as usize], lane);
+        let ticket = self.sent.len() as u64;
+        let letter = Letter {
+            topic: route.topic,
+            queue: QueueIndex(queue as u16),
+            producer: self.number,
+            seq: ticket,
+            order_group,
+            body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
+            born: Timestamp(base.now / MS),
+        };
+        let (bytes, hash) = message::encode(&letter);
+        self.sent.push(Sent {
+            client: self.link.client as u64,
+            tenant: 0,
+            queue: queue_name(letter.topic, letter.queue),
+            producer: letter.producer,
+            seq: letter.seq,
+            order_group,
+            hash,
+            due: None,
+            invoked: base.now,
+            completed: None,
+            outcome: Outcome::Unknown,
+            level: level(self.plan.place),
+        });
+        let record = LaneRecord { ticket, topic: letter.topic, queue: letter.queue, bytes };
+        if base.has(Plant::ClientRenumbers) {
+            self.unanswered.insert(ticket, (name, record.clone()));
+        }
+        self.push(base, name, record);
+    }
+
+    fn push(&mut self, base: &Base, name: LaneName, record: LaneRecord) {
+        let connected = self.link.session.is_some();
+        let (plan, number, random) = (&self.plan, self.number, &mut self.random);
+        let lane = self.lanes.entry(name).or_insert_with(|| {
+            let mut lane = new_lane(plan, number, name, random);
+            if connected {
+                lane.on_connect();
+            }
+            lane
+        });
+        lane.push(record, base.now / MS);
+    }
+
+    /// Sends what may be sent, takes what was completed, plans the next look.
+    fn pump(&mut self, base: &mut Base) {
+        let now_ms = base.now / MS;
+        let mut wake = (self.left > 0).then_some(self.next_burst);
+        let Self { link, lanes, asked, .. } = self;
+        let mut completions = Vec::new();
+        for (name, lane) in lanes {
+            let stream = 1 + name.1.0;
+            while let Some(outgoing) = lane.next_to_send(now_ms) {
+                let request = Request::Produce(outgoing.produce);
+                if let Some(correlation) = link.request(base, stream, request) {
+                    asked.insert(correlation, (*name, outgoing.attempt));
+                }
+            }
+            while let Some(completion) = lane.next_completion() {
+                completions.push(completion);
+            }
+            let at = lane.wake_at(now_ms).map(|at| at * MS);
+            wake = wake.into_iter().chain(at).min();
+        }
+        for completion in completions {
+            self.complete(base, completion);
+        }
+        if let Some(at) = wake {
+            self.link.work_at(base, at);
+        }
+    }
+
+    fn complete(&mut self, base: &mut Base, completion: Completion) {
+        let sent = &mut self.sent[completion.ticket as usize];
+        self.unanswered.remove(&completion.ticket);
+        sent.completed = Some(base.now);
+        match completion.result {
+            Ok(placement) => {
+                sent.outcome = Outcome::Ok { offset: Some(placement.offset.0) };
+                if placement.place != self.plan.place {
+                    let (got, wanted) = (placement.place, self.plan.place);
+                    base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));
+                }
+            }
+            Err(refusal) => {
+                if !is_expected(&refusal) {
+                    let seq = completion.ticket;
+                    base.fail(|| format!("message {}.{seq} was refused: {refusal}", self.number));
+                }
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, base: &mut Base, frame: ToClient) {
+        let ToClient::Reply(correlation, result) = frame else { return };
+        let Some((name, attempt)) = self.asked.remove(&correlation) else { return };
+        let result = match result {
+            Ok(Reply::Produce(produced)) => Ok(produced),
+            Ok(other) => {
+                base.fail(|| format!("a produce request was answered by {other:?}"));
+                return;
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Some(lane) = self.lanes.get_mut(&name) {
+            lane.on_reply(attempt, result, base.now / MS);
+        }
+        self.pump(base);
+    }
+
+    /// Planted: after a reconnect everything unanswered is numbered anew.
+    fn renumber(&mut self, base: &mut Base) {
+        self.lanes.clear();
+        self.asked.clear();
+        for (name, record) in std::mem::take(&mut self.unanswered).into_values() {
+            self.unanswered.insert(record.ticket, (name, record.clone()));
+            self.push(base, name, record);
+        }
+    }
+
+    pub(super) fn finish(&mut self, base: &mut Base) {
+        for sent in self.sent.drain(..) {
+            base.history.push(Event::Send(sent));
+        }
+    }
+}
+
+fn new_lane(
+    plan: &ProducerPlan,
+    number: u64,
+    (shard, lane): LaneName,
+    random: &mut Random,
+) -> LaneCore {
+    let header = BatchHeader {
+        producer: ProducerId(random.word()),
+        epoch: Epoch(0),
+        lane,
+        shard,
+        sequence: Sequence(0),
+    };
+    let options = LaneOptions {
+        place: plan.place,
+        nodes: AckNodes::One,
+        in_flight_max: plan.in_flight,
+        batch_records_max: plan.batch_records,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        attempt_ms: plan.attempt_ms,
+        delivery_ms: plan.delivery_ms,
+        ..LaneOptions::default()
+    };
+    LaneCore::new(header, options, number ^ random.word())
+}
+
+/// What may happen to a message in a storm: nobody knows where it is.
+fn is_expected(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::TimedOut | Code::StaleSequence)
+}
+
+fn level(place: AckPlace) -> AckLevel {
+    match place {
+        AckPlace::Memory => AckLevel::Memory,
+        AckPlace::Written => AckLevel::Written,
+        AckPlace::Synced => AckLevel::Synced,
+    }
+}

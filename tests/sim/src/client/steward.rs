@@ -1,0 +1,162 @@
+//! The client that creates the topics before everything else, and reads all queues after it.
+use yard_checker::{Event, Scan, Stored};
+use yard_wire::operation::{Operation, TopicCreate};
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{Call, Fetch, FindRoute};
+use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
+
+use super::{Link, reader};
+use crate::agenda::{MS, Micros};
+use crate::base::{Base, Found, Phase, queue_name};
+use crate::network::ToClient;
+
+/// How long it waits for an answer before it asks again.
+const PATIENCE: Micros = 500 * MS;
+
+/// The client that begins and ends a run.
+pub(crate) struct Steward {
+    pub(super) link: Link,
+    asked: Option<Correlation>,
+    created: u32,
+    scans: Vec<Reading>,
+    at: usize,
+}
+
+struct Reading {
+    topic: TopicId,
+    queue: QueueIndex,
+    began: Micros,
+    next: QueueOffset,
+    first: QueueOffset,
+    found: Vec<(QueueOffset, Found)>,
+}
+
+impl Steward {
+    /// A steward with this number among the clients.
+    #[must_use]
+    pub(crate) fn new(client: usize) -> Self {
+        Self { link: Link::new(client), asked: None, created: 0, scans: Vec::new(), at: 0 }
+    }
+
+    pub(super) fn work(&mut self, base: &mut Base) {
+        let request = match base.phase {
+            Phase::SetUp => Some(self.next_of_setup(base)),
+            Phase::Scan => self.next_of_scan(base),
+            Phase::Storm | Phase::Drain | Phase::Over => None,
+        };
+        if let Some(request) = request {
+            self.asked = self.link.request(base, 0, request);
+            self.link.work_at(base, base.now + PATIENCE);
+        }
+    }
+
+    fn next_of_setup(&self, base: &Base) -> Request {
+        let name = |number: u32| format!("topic-{number}");
+        if self.created < base.plan.topics {
+            let (name, queues) = (name(self.created), base.plan.queues);
+            let create = TopicCreate { name, queues, note: String::new() };
+            let operation = Operation::TopicCreate as u16;
+            return Request::Call(Call { operation, args: create.to_bytes() });
+        }
+        Request::FindRoute(FindRoute { topics: (0..base.plan.topics).map(name).collect() })
+    }
+
+    fn next_of_scan(&mut self, base: &mut Base) -> Option<Request> {
+        if self.scans.is_empty() {
+            for route in &base.routes {
+                self.scans.extend((0..).zip(&route.shards).map(|(queue, _)| Reading {
+                    topic: route.topic,
+                    queue: QueueIndex(queue),
+                    began: base.now,
+                    next: QueueOffset(0),
+                    first: QueueOffset(0),
+                    found: Vec::new(),
+                }));
+            }
+        }
+        let Some(reading) = self.scans.get(self.at) else {
+            base.phase = Phase::Over;
+            return None;
+        };
+        let name = base.route(reading.topic).map(|route| route.name.clone());
+        Some(Request::Fetch(Fetch {
+            shard: reader::shard_of(base, reading.topic, reading.queue),
+            topic: name.unwrap_or_default(),
+            queue: reading.queue,
+            from: reading.next,
+            records_max: 1_000,
+            bytes_max: 1 << 20,
+        }))
+    }
+
+    pub(super) fn receive(&mut self, base: &mut Base, frame: ToClient) {
+        let ToClient::Reply(correlation, result) = frame else { return };
+        if self.asked != Some(correlation) {
+            return;
+        }
+        self.asked = None;
+        match result {
+            Ok(Reply::Call(_)) => self.created += 1,
+            Ok(Reply::FindRoute(route)) => {
+                base.routes = route.topics.into_iter().flatten().collect();
+                if base.routes.len() == base.plan.topics as usize {
+                    base.phase = Phase::Storm;
+                } else {
+                    base.fail(|| "a topic that was created is not there".to_owned());
+                }
+                return;
+            }
+            Ok(Reply::Fetch(fetched)) => {
+                let reading = &mut self.scans[self.at];
+                let place = (reading.topic, reading.queue, reading.next);
+                reading.first = fetched.first;
+                reading.found.extend(reader::read(base, place, &fetched));
+                let count = fetched.records.len() as u64;
+                reading.next = QueueOffset(place.2.0.max(fetched.first.0) + count);
+                if reading.next >= fetched.end {
+                    self.at += 1;
+                } else if count == 0 {
+                    base.fail(|| format!("a fetch of {place:?} gives nothing"));
+                }
+            }
+            Ok(other) => base.fail(|| format!("the steward was answered {other:?}")),
+            // An earlier attempt has created it.
+            Err(refusal) if refusal.code == Code::TopicExists => self.created += 1,
+            Err(refusal) if refusal.code == Code::LogFenced || refusal.code == Code::DiskFull => {
+                return;
+            }
+            Err(refusal) => base.fail(|| format!("the steward was refused: {refusal}")),
+        }
+        self.work(base);
+    }
+
+    pub(super) fn finish(&mut self, base: &mut Base) {
+        let mut stored: Vec<((TopicId, QueueIndex, QueueOffset), Found)> = Vec::new();
+        for reading in self.scans.drain(..) {
+            let Reading { topic, queue, began, first, found, .. } = reading;
+            let messages = found.iter().map(|(offset, found)| Stored {
+                offset: offset.0,
+                producer: found.producer,
+                seq: found.seq,
+                hash: found.hash,
+            });
+            base.history.push(Event::Scan(Scan {
+                queue: queue_name(topic, queue),
+                at: began,
+                start: first.0,
+                messages: messages.collect(),
+            }));
+            stored.extend(found.into_iter().map(|(offset, found)| ((topic, queue, offset), found)));
+        }
+        if base.phase != Phase::Over {
+            return;
+        }
+        let mut stored = stored.into_iter().peekable();
+        for (place, found) in std::mem::take(&mut base.fetched) {
+            while stored.next_if(|(other, _)| *other < place).is_some() {}
+            if stored.peek() != Some(&(place, found)) {
+                base.fail(|| format!("{place:?} was fetched as {found:?} and is not stored so"));
+            }
+        }
+    }
+}

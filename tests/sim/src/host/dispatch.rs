@@ -1,0 +1,118 @@
+//! What arrives from clients becomes inputs of the shards.
+use yard_broker::{Event, Origin, SessionId};
+use yard_shard::Input;
+use yard_wire::batch::Batch;
+use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{Produce, Settle, Settled};
+use yard_wire::{Correlation, ShardId, TenantId};
+
+use super::Host;
+use crate::base::Base;
+use crate::network::{ToBroker, ToClient};
+use crate::planted::{self, Plant};
+
+/// What a request without bytes of messages counts in an inbox.
+const REQUEST_BYTES: usize = 64;
+/// Requests that may wait for a shard.
+const INBOX_MAX: usize = 64 * LANE_BATCHES_IN_FLIGHT_MAX;
+
+impl Host {
+    /// A frame of a client has arrived.
+    pub(crate) fn arrive(
+        &mut self,
+        base: &mut Base,
+        session: SessionId,
+        stream: u16,
+        frame: ToBroker,
+    ) {
+        base.network.has_risen();
+        if !base.broker_is_up || !base.network.is_open_at_broker(session) {
+            return;
+        }
+        let ToBroker { correlation, mut request } = frame;
+        base.trace.line(base.now, || format!("{session:?}.{stream} -> {correlation} {request:?}"));
+        base.trace.mix(&[base.now, session.0, u64::from(stream), correlation.0]);
+        planted::alter_request(base, self.life, &mut request);
+        let origin = Origin { session, stream, correlation };
+        match request {
+            Request::Produce(produce) => self.produce(base, origin, produce),
+            other => {
+                let origin = self.answer_too_early(base, origin, &other);
+                let shard = usize::from(shard_of(&other).0);
+                let tenant = TenantId(0);
+                let event = Event::Request { origin, tenant, request: other };
+                self.take_request(base, shard, event, REQUEST_BYTES);
+            }
+        }
+    }
+
+    fn produce(&mut self, base: &mut Base, origin: Origin, produce: Produce) {
+        let Produce { place, nodes, floor, batch } = produce;
+        let bytes = batch.len();
+        match Batch::parse(batch) {
+            Ok(batch) => {
+                let shard = usize::from(batch.header().shard.0);
+                self.slots[shard].oracle.asked(origin, batch.header());
+                let tenant = TenantId(0);
+                let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
+                self.take_request(base, shard, event, bytes);
+            }
+            Err(error) => base.fail(|| format!("a client sent a batch that is {error}")),
+        }
+    }
+
+    fn take_request(&mut self, base: &mut Base, shard: usize, event: Event, bytes: usize) {
+        let slot = &mut self.slots[shard];
+        // A full inbox answers nothing: what a client sees of it is time without an answer.
+        if slot.inbox.len() < INBOX_MAX {
+            slot.inbox.push_back((Input::Event(event), bytes));
+        }
+        let budget = slot.shard.as_ref().map_or(0, yard_shard::Shard::input_budget);
+        if budget > 0 && self.closing.is_none() {
+            self.want_step(base, shard);
+        }
+    }
+
+    /// Planted: a settlement is answered before anybody has looked at it.
+    fn answer_too_early(&mut self, base: &mut Base, origin: Origin, request: &Request) -> Origin {
+        let Request::Settle(Settle { ranges, .. }) = request else { return origin };
+        if !base.has(Plant::SettledBeforeDurable) {
+            return origin;
+        }
+        let done = ranges.iter().map(|range| range.to.0 - range.from.0).sum();
+        let reply = Reply::Settle(Settled { done, lost: Vec::new() });
+        self.send(base, origin.session, origin.stream, {
+            ToClient::Reply(origin.correlation, Ok(reply))
+        });
+        Origin { correlation: Correlation(0), ..origin }
+    }
+
+    /// The broker has found out that a connection is gone.
+    pub(crate) fn lost(&mut self, base: &mut Base, session: SessionId) {
+        if !base.network.broker_learns(session) || !base.broker_is_up {
+            return;
+        }
+        base.trace.line(base.now, || format!("{session:?} is closed at the broker"));
+        base.trace.mix(&[base.now, session.0]);
+        if base.has(Plant::CloseNotTold) {
+            return;
+        }
+        for shard in 0..self.slots.len() {
+            self.give(base, shard, Input::Event(Event::SessionClosed(session)));
+        }
+    }
+}
+
+fn shard_of(request: &Request) -> ShardId {
+    match request {
+        Request::Subscribe(body) => body.shard,
+        Request::Credit(body) => body.shard,
+        Request::Unsubscribe(body) => body.shard,
+        Request::Settle(body) => body.shard,
+        Request::Fetch(body) => body.shard,
+        Request::Hello(_) | Request::FindRoute(_) | Request::Call(_) | Request::Produce(_) => {
+            ShardId(0)
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The process of the broker: shards, their disks, and the runner between them, inline.
+//!
+//! ```text
+//!   frame ──► dispatch ──► inbox ─┐                       ┌─► network
+//!                                 ├─► Shard::step ─► outputs ─► reads of the log
+//!   results of I/O ──► results ───┘                       └─► line of the disk ─► results
+//! ```
+mod dispatch;
+mod io;
+mod lag;
+mod life;
+mod oracle;
+mod outputs;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use yard_broker::Origin;
+use yard_checker::CrashKind;
+use yard_shard::{Input, Shard};
+use yard_store::Io;
+use yard_store::disk::lying::{Fault, LyingDisk};
+use yard_wire::request::Reply;
+use yard_wire::{Refusal, Timestamp};
+
+use crate::agenda::{Happening, MS, Micros};
+use crate::base::Base;
+use crate::random::Random;
+use oracle::Oracle;
+
+/// Wall time at the beginning of a run, in milliseconds since 1970: 2026-01-01.
+const WALL_MS: u64 = 1_767_225_600_000;
+/// Once in so many steps the broker checks itself.
+const CHECK_ONE_IN: u64 = 200;
+
+/// The process, whether it runs or not.
+pub(crate) struct Host {
+    slots: Vec<Slot>,
+    /// How often it was started: what belongs to an earlier life is void.
+    life: u32,
+    /// An orderly shutdown is under way, and for how long it stays down then.
+    closing: Option<Micros>,
+    /// A death that comes after some more outputs.
+    doom: Option<Doom>,
+    /// Changes of the disk that a start may make before it dies.
+    recovery: Option<(u64, CrashKind)>,
+    /// Milliseconds by which somebody has moved the clock.
+    clock_ms: i64,
+    /// Times as long as usual that the disk takes, and until when.
+    slow: (u64, Micros),
+    random: Random,
+    steps: u64,
+    /// What groups have not settled, by shard and group, as far as it was answered.
+    lags: Vec<Option<u64>>,
+}
+
+/// A death that was planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Doom {
+    pub(crate) kind: CrashKind,
+    pub(crate) outputs: u64,
+    pub(crate) recovery: Option<u64>,
+    pub(crate) down: Micros,
+}
+
+impl Doom {
+    /// It comes because a log was fenced, not after some outputs.
+    fn is_of_fenced(&self) -> bool {
+        self.outputs > u64::MAX / 2
+    }
+}
+
+/// One shard with its disk.
+struct Slot {
+    disk: LyingDisk,
+    shard: Option<Shard>,
+    /// Results of I/O and what else is no request: taken in whatever the budget.
+    results: Vec<Input>,
+    /// Requests, with their bytes.
+    inbox: VecDeque<(Input, usize)>,
+    step_is_due: bool,
+    /// Writes and syncs, in order.
+    line: VecDeque<Io>,
+    /// I/O that may take its time.
+    others: BTreeMap<u64, Io>,
+    others_begun: u64,
+    wake_at: Option<Timestamp>,
+    wishes: u64,
+    oracle: Oracle,
+    /// State of the checkpoint before, for a planted bug.
+    checkpoint_before: Option<Vec<u8>>,
+    /// Answers that wait, for a planted bug.
+    held: Vec<(Origin, Result<Reply, Refusal>)>,
+}
+
+impl Host {
+    /// A process that was never started, with empty disks.
+    #[must_use]
+    pub(crate) fn new(base: &mut Base) -> Self {
+        let mut random = base.random.split();
+        let slots = (0..base.plan.shards).map(|_| Slot {
+            disk: LyingDisk::new(random.word()),
+            shard: None,
+            results: Vec::new(),
+            inbox: VecDeque::new(),
+            step_is_due: false,
+            line: VecDeque::new(),
+            others: BTreeMap::new(),
+            others_begun: 0,
+            wake_at: None,
+            wishes: 0,
+            oracle: Oracle::default(),
+            checkpoint_before: None,
+            held: Vec::new(),
+        });
+        Self {
+            slots: slots.collect(),
+            life: 0,
+            closing: None,
+            doom: None,
+            recovery: None,
+            clock_ms: 0,
+            slow: (1, 0),
+            random,
+            steps: 0,
+            lags: Vec::new(),
+        }
+    }
+
+    /// Wall time as the process reads it.
+    fn wall(&self, now: Micros) -> Timestamp {
+        Timestamp((WALL_MS + now / MS).saturating_add_signed(self.clock_ms))
+    }
+
+    /// Moves the clock.
+    pub(crate) fn move_clock(&mut self, by_ms: i64) {
+        self.clock_ms += by_ms;
+    }
+
+    /// Makes the disk slow for a while.
+    pub(crate) fn slow_down(&mut self, factor: u64, until: Micros) {
+        self.slow = (factor, until);
+    }
+
+    /// Whether it runs and nothing is under way.
+    #[must_use]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.slots.iter().all(|slot| slot.shard.is_some() && slot.is_quiet())
+    }
+
+    /// The disk of a shard fails at something.
+    pub(crate) fn fail_disk(&mut self, shard: usize, what: Fault, count: u32) {
+        for _ in 0..count {
+            self.slots[shard].disk.fail_next(what);
+        }
+    }
+
+    /// Disks are as large as they need to be.
+    pub(crate) fn free_disks(&mut self) {
+        for slot in &self.slots {
+            slot.disk.set_capacity(u64::MAX);
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&mut self) {
+        self.doom.take_if(|doom| !doom.is_of_fenced());
+        self.recovery = None;
+        self.slow = (1, 0);
+        self.free_disks();
+    }
+
+    /// A shard takes in what has arrived, and what it wants is done.
+    pub(crate) fn step(&mut self, base: &mut Base, shard: usize, life: u32) {
+        if life != self.life {
+            return;
+        }
+        let now = self.wall(base.now);
+        let closing = self.closing.is_some();
+        let slot = &mut self.slots[shard];
+        slot.step_is_due = false;
+        let Some(running) = &mut slot.shard else { return };
+        let mut inputs = std::mem::take(&mut slot.results);
+        let mut budget = if closing { 0 } else { running.input_budget() };
+        while let Some((_, bytes)) = slot.inbox.front()
+            && budget > 0
+        {
+            budget = budget.saturating_sub(*bytes);
+            inputs.extend(slot.inbox.pop_front().map(|(input, _)| input));
+        }
+        let mut outputs = Vec::new();
+        running.step(now, inputs, &mut outputs);
+        self.steps += 1;
+        if self.steps.is_multiple_of(CHECK_ONE_IN) {
+            running.broker().check();
+        }
+        self.do_outputs(base, shard, outputs);
+        self.after_step(base, shard, life);
+    }
+
+    fn after_step(&mut self, base: &mut Base, shard: usize, life: u32) {
+        if life != self.life {
+            return;
+        }
+        let closing = self.closing.is_some();
+        let slot = &mut self.slots[shard];
+        let Some(running) = &slot.shard else { return };
+        let fenced = running.is_fenced();
+        if !closing && !slot.inbox.is_empty() && running.input_budget() > 0 {
+            self.want_step(base, shard);
+        }
+        if fenced && self.doom.as_ref().is_none_or(|doom| !doom.is_of_fenced()) {
+            // Whoever watches the process starts it anew.
+            let down = self.random.range(10 * MS, 300 * MS);
+            let kind = CrashKind::Process;
+            self.doom = Some(Doom { kind, outputs: u64::MAX, recovery: None, down });
+            base.after(down, Happening::Replace);
+        }
+        if closing && self.slots.iter().all(Slot::is_quiet) {
+            self.end_orderly(base);
+        }
+    }
+
+    fn want_step(&mut self, base: &mut Base, shard: usize) {
+        let delay = self.random.range(1, 30);
+        let slot = &mut self.slots[shard];
+        if slot.shard.is_some() && !slot.step_is_due {
+            slot.step_is_due = true;
+            base.after(delay, Happening::Step { shard, life: self.life });
+        }
+    }
+
+    /// A result or the like for a shard.
+    fn give(&mut self, base: &mut Base, shard: usize, input: Input) {
+        self.slots[shard].results.push(input);
+        self.want_step(base, shard);
+    }
+
+    /// A shard had asked to be woken.
+    pub(crate) fn wake(&mut self, base: &mut Base, shard: usize, life: u32, wish: u64) {
+        if life != self.life || self.slots[shard].wishes != wish {
+            return;
+        }
+        let now = self.wall(base.now);
+        let slot = &mut self.slots[shard];
+        match slot.wake_at {
+            // Somebody has set the clock back meanwhile.
+            Some(at) if at > now => self.want_wake(base, shard, at),
+            Some(_) | None => {
+                slot.wake_at = None;
+                self.want_step(base, shard);
+            }
+        }
+    }
+
+    fn want_wake(&mut self, base: &mut Base, shard: usize, at: Timestamp) {
+        let wait_ms = at.0.saturating_sub(self.wall(base.now).0);
+        let slot = &mut self.slots[shard];
+        slot.wake_at = Some(at);
+        slot.wishes += 1;
+        let wish = slot.wishes;
+        let due = (base.now / MS + wait_ms) * MS;
+        let due = due.max(base.now + 1);
+        base.agenda.enter(due, Happening::Wake { shard, life: self.life, wish });
+    }
+}
+
+impl Slot {
+    fn is_quiet(&self) -> bool {
+        self.results.is_empty() && self.shard.as_ref().is_none_or(Shard::is_quiet)
+    }
+
+    fn is_syncing(&self) -> bool {
+        self.line.iter().any(|io| matches!(io, Io::SyncGroup { .. }))
+    }
+}

@@ -1,0 +1,186 @@
+//! `yard-sim`: runs seeds, repeats one, proves that planted bugs are caught.
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use yard_sim::sweep::{self, OPERATIONS, Sweep};
+use yard_sim::{Plan, Plant};
+
+const HELP: &str = "\
+Runs the broker as values in virtual time, under faults, one run a seed.
+
+  cargo xtask sim [--seeds N] [--start S] [--ops N] [--jobs N]   run seeds until one fails
+  cargo xtask sim --seed S [--ops N] [--trace] [--plant NAME]    run one seed; print everything
+  cargo xtask sim --hash S [--ops N]                             print the hash of one seed
+  cargo xtask sim --slice                                        what `cargo xtask test` runs
+  cargo xtask sim --planted [--jobs N]                           all bugs of PLANTED.md
+";
+
+/// Seeds of `--slice`.
+const SLICE_SEEDS: u64 = 2_000;
+/// Operations in each run of `--slice`.
+const SLICE_OPERATIONS: u64 = OPERATIONS;
+
+struct Arguments {
+    seeds: u64,
+    start: u64,
+    operations: u64,
+    jobs: usize,
+    seed: Option<u64>,
+    hash: Option<u64>,
+    trace: bool,
+    planted: bool,
+    plant: Option<Plant>,
+}
+
+fn parse() -> Result<Option<Arguments>, String> {
+    let mut parsed = Arguments {
+        seeds: 1_000,
+        start: 0,
+        operations: OPERATIONS,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        seed: None,
+        hash: None,
+        trace: false,
+        planted: false,
+        plant: None,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let text = words.next().ok_or(format!("{word} takes a number"))?;
+            text.parse::<u64>().map_err(|_| format!("{word} takes a number, not {text:?}"))
+        };
+        match word.as_str() {
+            "--seeds" => parsed.seeds = number()?,
+            "--start" => parsed.start = number()?,
+            "--ops" => parsed.operations = number()?,
+            "--jobs" => parsed.jobs = number()?.clamp(1, 64) as usize,
+            "--seed" => parsed.seed = Some(number()?),
+            "--hash" => parsed.hash = Some(number()?),
+            "--slice" => {
+                parsed.seeds = SLICE_SEEDS;
+                parsed.operations = SLICE_OPERATIONS;
+            }
+            "--trace" => parsed.trace = true,
+            "--planted" => parsed.planted = true,
+            "--plant" => {
+                let name = words.next().unwrap_or_default();
+                let found = Plant::ALL.iter().copied().find(|plant| plant.name() == name);
+                parsed.plant = Some(found.ok_or(format!("no planted bug is called {name:?}"))?);
+            }
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("{other:?} is not an argument; see --help")),
+        }
+    }
+    Ok(Some(parsed))
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let ok = if let Some(seed) = arguments.hash {
+        let outcome = sweep::run_seed(seed, arguments.operations, arguments.plant, false);
+        println!("{seed} {:016x}", outcome.hash);
+        outcome.failure.is_none()
+    } else if let Some(seed) = arguments.seed {
+        one(seed, &arguments)
+    } else if arguments.planted {
+        planted(&arguments)
+    } else {
+        many(&arguments)
+    };
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(seed: u64, arguments: &Arguments) -> bool {
+    let operations = arguments.operations;
+    if arguments.trace {
+        println!("{:#?}", Plan::draw(seed, operations));
+    }
+    let outcome = sweep::run_seed(seed, operations, arguments.plant, arguments.trace);
+    if let Some(failure) = &outcome.failure {
+        println!("seed {seed} failed: {failure}");
+    }
+    println!(
+        "seed {seed}: {} operations, {} crashes, {} happenings, hash {:016x}",
+        outcome.operations, outcome.crashes, outcome.happenings, outcome.hash
+    );
+    outcome.failure.is_none()
+}
+
+fn many(arguments: &Arguments) -> bool {
+    let &Arguments { start, seeds, operations, jobs, .. } = arguments;
+    quiet_panics();
+    let swept = Sweep { start, seeds, operations, jobs }.run();
+    if let Some((seed, failure)) = &swept.failure {
+        println!("seed {seed} failed: {failure}");
+        println!("Repeat it: cargo xtask sim --seed {seed} --ops {operations} --trace");
+    }
+    let seconds = swept.took.as_secs_f64();
+    let runs = (swept.seeds + swept.twice) as f64;
+    let rate = runs / seconds / jobs as f64;
+    let verdict = if swept.failure.is_none() { "all clean" } else { "FAILED" };
+    println!(
+        "{verdict}: {} seeds ({} of them twice), {} operations, {} crashes in {seconds:.1} s: \
+         {rate:.0} seeds/s a core",
+        swept.seeds, swept.twice, swept.operations, swept.crashes
+    );
+    swept.failure.is_none()
+}
+
+fn planted(arguments: &Arguments) -> bool {
+    quiet_panics();
+    let began = Instant::now();
+    let next = AtomicUsize::new(0);
+    let caught = AtomicUsize::new(0);
+    let plants: Vec<Plant> = Plant::ALL
+        .iter()
+        .copied()
+        .filter(|plant| arguments.plant.is_none_or(|only| only == *plant))
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                while let Some(plant) = plants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    caught.fetch_add(usize::from(try_plant(*plant, arguments)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let caught = caught.into_inner();
+    let seconds = began.elapsed().as_secs_f64();
+    println!("caught {caught} of {} in {seconds:.1} s", plants.len());
+    caught == plants.len()
+}
+
+fn try_plant(plant: Plant, arguments: &Arguments) -> bool {
+    let (name, bound) = (plant.name(), plant.seeds_max());
+    match sweep::catch(plant, arguments.start, bound, arguments.operations) {
+        Some((seed, failure)) => {
+            // A verdict's third line is its first kind of anomaly.
+            let line = if failure.starts_with("verdict") { 3 } else { 0 };
+            let why = failure.lines().nth(line).unwrap_or_default().trim();
+            println!("caught  {name:<26} seed {seed:>4} of {bound:>5}: {why}");
+            true
+        }
+        None => {
+            println!("MISSED  {name:<26} in {bound} seeds");
+            false
+        }
+    }
+}
+
+/// A panic of what is under test is reported with its seed; the hook's own words only disturb.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
+}

@@ -1,0 +1,78 @@
+//! The bodies that producers send: they say who sent them, so that any reader can tell.
+//!
+//! ```text
+//! offset size field
+//!      0    8 producer   number of the producer in the history
+//!      8    8 seq        its number in the producer
+//!     16    . filler     follows from the two
+//! ```
+use bytes::Bytes;
+use yard_wire::record::{ORDER, Record, RecordParts};
+use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId};
+
+use crate::base::Found;
+use crate::random::Random;
+
+/// Bytes before the filler.
+pub(crate) const BODY_BYTES_MIN: u64 = 16;
+
+/// What a producer says about a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Letter {
+    /// The topic.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// The producer.
+    pub producer: u64,
+    /// Its number in the producer.
+    pub seq: u64,
+    /// Its order group.
+    pub order_group: Option<u64>,
+    /// Bytes of its body.
+    pub body_bytes: u64,
+    /// When it is sent.
+    pub born: Timestamp,
+}
+
+/// The record of a message, and the hash of its body.
+#[must_use]
+pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
+    let mut body = Vec::with_capacity(letter.body_bytes as usize + 8);
+    body.extend_from_slice(&letter.producer.to_le_bytes());
+    body.extend_from_slice(&letter.seq.to_le_bytes());
+    let mut filler = Random::new(letter.producer << 32 ^ letter.seq);
+    while (body.len() as u64) < letter.body_bytes {
+        body.extend_from_slice(&filler.word().to_le_bytes());
+    }
+    body.truncate(letter.body_bytes.max(BODY_BYTES_MIN) as usize);
+    let order = letter.order_group.map(|group| group.to_string());
+    let properties: Vec<(&str, &str)> = order.iter().map(|group| (ORDER, &group[..])).collect();
+    let parts = RecordParts {
+        topic: letter.topic,
+        queue: letter.queue,
+        id: MessageId::new(letter.born, u128::from(filler.word())),
+        born: letter.born,
+        tag: "",
+        properties: &properties,
+        body: &body,
+    };
+    let mut bytes = Vec::with_capacity(parts.encoded_bytes());
+    parts.encode(&mut bytes).expect("the plan stays within the limits of a message");
+    (Bytes::from(bytes), xxhash_rust::xxh3::xxh3_64(&body))
+}
+
+/// Reads what some reader got. The record's own checks are done here as a client does them.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn decode(record: &Bytes) -> Result<Found, String> {
+    let record = Record::parse(record.clone()).map_err(|error| error.to_string())?;
+    let body = record.body();
+    let word = |at: usize| {
+        let bytes = body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u64::from_le_bytes).ok_or_else(|| "the body is too short".to_owned())
+    };
+    let hash = xxhash_rust::xxh3::xxh3_64(&body);
+    Ok(Found { producer: word(0)?, seq: word(8)?, hash })
+}

@@ -1,0 +1,306 @@
+//! What a run is made of, drawn from its seed: every seed has other sizes and other faults, so
+//! that each fault also meets runs in which nothing else hides it ("swarm testing").
+use yard_checker::CrashKind;
+use yard_store::disk::lying;
+use yard_wire::requests::AckPlace;
+
+use crate::agenda::{MS, Micros, SECOND};
+use crate::network::Weather;
+use crate::random::Random;
+
+/// Bytes of the smallest segment that a store takes.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that it was drawn from.
+    pub seed: u64,
+    /// Shards: 1 or 2.
+    pub shards: u16,
+    /// Queues of each topic.
+    pub queues: u16,
+    /// Topics.
+    pub topics: u32,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+    /// The producers.
+    pub producers: Vec<ProducerPlan>,
+    /// The consumers.
+    pub consumers: Vec<ConsumerPlan>,
+    /// Clients that read by plain fetch.
+    pub readers: usize,
+    /// How the network behaves.
+    pub weather: Weather,
+    /// Typical duration of a sync.
+    pub sync: Micros,
+    /// Typical duration of any other I/O.
+    pub io: Micros,
+    /// What goes wrong, and when.
+    pub faults: Vec<(Micros, Fault)>,
+    /// From then on nothing goes wrong and everything is drained.
+    pub heal_at: Micros,
+}
+
+/// A client that sends.
+#[derive(Clone, Debug)]
+pub struct ProducerPlan {
+    /// Where its messages must be before they count.
+    pub place: AckPlace,
+    /// Lanes to each shard.
+    pub lanes: u16,
+    /// Messages that it sends.
+    pub messages: u64,
+    /// Messages that it sends at once, at most.
+    pub burst: u64,
+    /// Time between two bursts, typical.
+    pub pause: Micros,
+    /// Bytes of a body, at most.
+    pub body_bytes: u64,
+    /// Order groups that it uses; 0: none.
+    pub order_groups: u64,
+    /// Batches on their way.
+    pub in_flight: usize,
+    /// Records of a batch, at most.
+    pub batch_records: usize,
+    /// When the lane sends again, in milliseconds.
+    pub attempt_ms: u64,
+    /// When the lane gives up, in milliseconds.
+    pub delivery_ms: u64,
+}
+
+/// A client that receives.
+#[derive(Clone, Debug)]
+pub struct ConsumerPlan {
+    /// Its group.
+    pub group: u64,
+    /// Number of its topic.
+    pub topic: u32,
+    /// Messages that may be on their way to it.
+    pub credit: u32,
+    /// Bytes that may be on their way to it.
+    pub credit_bytes: u32,
+    /// How long it may hold a message.
+    pub lease_ms: u32,
+    /// How long it thinks about a message, typical.
+    pub think: Micros,
+    /// Of 100 messages, those that it gives back.
+    pub nack_percent: u64,
+    /// Of 100 messages, those that it rejects.
+    pub reject_percent: u64,
+    /// Of 100 messages, those that it settles after its lease has ended, or never.
+    pub late_percent: u64,
+    /// Once in so many deliveries it dies without a word. 0: never.
+    pub dies_one_in: u64,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The broker dies.
+    Crash {
+        /// What is lost.
+        kind: CrashKind,
+        /// It dies after so many more outputs.
+        outputs: u64,
+        /// Changes of the disk after which the start that follows dies as well.
+        recovery: Option<u64>,
+        /// How long it stays down.
+        down: Micros,
+    },
+    /// The broker is shut down in an orderly manner.
+    ShutDown {
+        /// How long it stays down.
+        down: Micros,
+    },
+    /// Nothing arrives for a while, at some client.
+    Cut {
+        /// From the client to the broker.
+        up: bool,
+        /// From the broker to the client.
+        down: bool,
+        /// For how long.
+        lasts: Micros,
+    },
+    /// A connection ends; each side finds out in its own time.
+    Reset,
+    /// The disk of a shard fails at something.
+    DiskErrors {
+        /// The shard.
+        shard: usize,
+        /// At what.
+        what: lying::Fault,
+        /// How often.
+        count: u32,
+    },
+    /// A shard's disk is full for a while.
+    NoSpace {
+        /// The shard.
+        shard: usize,
+        /// For how long.
+        lasts: Micros,
+    },
+    /// The disk takes many times as long for a while.
+    SlowDisk {
+        /// How many times as long.
+        factor: u64,
+        /// For how long.
+        lasts: Micros,
+    },
+    /// Somebody sets the clock, by so many milliseconds.
+    Clock {
+        /// Forwards, or backwards where negative.
+        by_ms: i64,
+    },
+}
+
+impl Plan {
+    /// The run of a seed, of about so many operations of clients.
+    #[must_use]
+    pub fn draw(seed: u64, operations: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5941_5244_5349_4d31);
+        let random = &mut random;
+        let shards = if random.percent(60) { 1 } else { 2 };
+        let topics = if random.percent(75) { 1 } else { 2 };
+        let groups = random.range(1, 2);
+        // Of a message come a send, and for each group its share of a poll and of a settlement.
+        let messages = (operations * 10 / (12 + 14 * groups)).max(4);
+        let producers = draw_producers(random, messages);
+        let longest = producers.iter().map(|plan| plan.messages / plan.burst * plan.pause).max();
+        let heal_at = longest.unwrap_or(0) + SECOND;
+        let mut plan = Self {
+            seed,
+            shards,
+            queues: random.range(1, 16) as u16,
+            topics,
+            segment_bytes: SEGMENT_BYTES << random.below(3),
+            producers,
+            consumers: draw_consumers(random, groups, topics),
+            readers: usize::from(random.percent(30)),
+            weather: Weather {
+                delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
+                loss_one_in: random.pick(&[0, 0, 500, 50]),
+                replay_one_in: random.pick(&[0, 0, 40]),
+            },
+            sync: random.pick(&[100, 500, 2 * MS, 10 * MS]),
+            io: random.pick(&[20, 200, 2 * MS]),
+            faults: Vec::new(),
+            heal_at,
+        };
+        plan.draw_faults(random);
+        plan
+    }
+
+    fn draw_faults(&mut self, random: &mut Random) {
+        let mut count = |percent: u64, most: u64| {
+            if random.percent(percent) { random.range(1, most) } else { 0 }
+        };
+        let kinds = [
+            count(70, 4),
+            count(20, 2),
+            count(35, 4),
+            count(40, 6),
+            count(15, 2),
+            count(12, 2),
+            count(10, 2),
+            count(15, 2),
+        ];
+        for (kind, count) in kinds.into_iter().enumerate() {
+            for _ in 0..count {
+                let at = random.range(0, self.heal_at - 1);
+                let fault = self.draw_fault(kind, random);
+                self.faults.push((at, fault));
+            }
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
+    fn draw_fault(&self, kind: usize, random: &mut Random) -> Fault {
+        let shard = random.below(u64::from(self.shards)) as usize;
+        match kind {
+            0 => Fault::Crash {
+                kind: if random.percent(60) { CrashKind::Power } else { CrashKind::Process },
+                outputs: random.below(12),
+                recovery: random.percent(25).then(|| random.below(6)),
+                down: random.range(10 * MS, SECOND),
+            },
+            1 => Fault::ShutDown { down: random.range(10 * MS, SECOND) },
+            2 => {
+                let way = random.below(3);
+                let lasts = random.pick(&[100 * MS, SECOND, 4 * SECOND]);
+                Fault::Cut { up: way != 1, down: way != 0, lasts: random.range(lasts / 2, lasts) }
+            }
+            3 => Fault::Reset,
+            4 => {
+                use lying::Fault::{Create, Replace, Sync, Write};
+                let what = random.pick(&[Sync, Sync, Sync, Write, Create, Replace]);
+                let count = random.range(1, 2) as u32;
+                Fault::DiskErrors { shard, what, count }
+            }
+            5 => Fault::NoSpace { shard, lasts: random.range(SECOND / 2, 3 * SECOND) },
+            6 => {
+                let factor = random.range(5, 50);
+                Fault::SlowDisk { factor, lasts: random.range(SECOND / 2, 3 * SECOND) }
+            }
+            _ => {
+                let hour = 3_600_000;
+                // Backwards a little only: what is due waits until the clock is there again.
+                Fault::Clock { by_ms: random.pick(&[-2_500, -400, 700, 30_000, hour]) }
+            }
+        }
+    }
+}
+
+fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
+    let count = random.range(1, 4);
+    let mixed = random.percent(70);
+    let span = random.pick(&[SECOND, 3 * SECOND, 8 * SECOND]);
+    let body_bytes = random.pick(&[24, 100, 100, 400, 3_000]);
+    (0..count)
+        .map(|_| {
+            let places = [AckPlace::Memory, AckPlace::Written, AckPlace::Synced];
+            let burst = random.pick(&[1, 3, 8, 20]);
+            let messages = (messages / count).max(1);
+            let bursts = (messages / burst).max(1);
+            ProducerPlan {
+                place: if mixed { random.pick(&places) } else { AckPlace::Synced },
+                lanes: random.pick(&[1, 1, 2, 4]),
+                messages,
+                burst,
+                pause: span / bursts,
+                body_bytes,
+                order_groups: random.pick(&[0, 0, 2, 5]),
+                in_flight: random.pick(&[1, 4, 8, 64]),
+                batch_records: random.pick(&[1, 4, 16, 64]),
+                attempt_ms: random.pick(&[300, 1_000, 10_000]),
+                delivery_ms: random.pick(&[2_000, 120_000, 120_000, 120_000]),
+            }
+        })
+        .collect()
+}
+
+fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<ConsumerPlan> {
+    let mut consumers = Vec::new();
+    let lossy = random.percent(50);
+    for group in 0..groups {
+        for topic in 0..topics {
+            let long = random.percent(25);
+            for _ in 0..random.range(1, 3) {
+                consumers.push(ConsumerPlan {
+                    group,
+                    topic,
+                    credit: random.pick(&[1, 8, 64, 1_000]),
+                    credit_bytes: random.pick(&[1, 4_000, 1 << 20]),
+                    lease_ms: if long { 3_600_000 } else { random.pick(&[1_000, 2_000, 8_000]) },
+                    think: random.pick(&[100, 2 * MS, 30 * MS]),
+                    nack_percent: random.pick(&[0, 2, 10]),
+                    reject_percent: random.pick(&[0, 0, 3]),
+                    // Who may hold a message for an hour must not forget it.
+                    late_percent: if lossy && !long { random.pick(&[0, 2, 8]) } else { 0 },
+                    dies_one_in: if lossy { random.pick(&[0, 15, 60]) } else { 0 },
+                });
+            }
+        }
+    }
+    consumers
+}

@@ -1,0 +1,134 @@
+//! What some bugs do to the files of a shard, by the layouts in the store's FORMAT.md.
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+use yard_store::Disk;
+use yard_store::disk::FileName;
+use yard_store::disk::lying::LyingDisk;
+
+const SEGMENT_HEADER_BYTES: usize = 512;
+const SALT_AT: usize = 32;
+const GROUP_HEADER_BYTES: usize = 64;
+const TRAILER_BYTES: usize = 32;
+const CHECKPOINT_HEADER_BYTES: usize = 64;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+/// A group in the bytes of a segment.
+#[derive(Clone, Copy)]
+struct Group {
+    at: usize,
+    payload_bytes: usize,
+    entries: u32,
+}
+
+impl Group {
+    fn payload_end(&self) -> usize {
+        self.at + GROUP_HEADER_BYTES + self.payload_bytes
+    }
+
+    fn end(&self) -> usize {
+        (self.payload_end() + TRAILER_BYTES).next_multiple_of(64)
+    }
+
+    /// A group whose header is whole.
+    fn read(segment: &[u8], at: usize) -> Option<Self> {
+        let header = segment.get(at..at + GROUP_HEADER_BYTES)?;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[16..]);
+        let salt = &segment[SALT_AT..SALT_AT + 8];
+        if &header[..4] != b"YGRP" || u32_at(header, 4) != crc || &header[8..16] != salt {
+            return None;
+        }
+        let payload_bytes = u32_at(header, 48) as usize;
+        let group = Self { at, payload_bytes, entries: u32_at(header, 52) };
+        (group.end() <= segment.len()).then_some(group)
+    }
+
+    fn chain(&self, segment: &[u8]) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&segment[self.at + 16..self.payload_end()]);
+        hash.digest()
+    }
+
+    fn is_whole(&self, segment: &[u8]) -> bool {
+        let trailer = &segment[self.payload_end()..self.payload_end() + TRAILER_BYTES];
+        &trailer[..4] == b"YEND" && trailer[16..24] == self.chain(segment).to_le_bytes()
+    }
+}
+
+/// The segments of a log, oldest first, with their whole groups and where these end.
+fn segments(disk: &LyingDisk) -> Vec<(FileName, Vec<u8>, Vec<Group>, usize)> {
+    let names = disk.list().unwrap_or_default();
+    let segments = names.into_iter().filter(|name| matches!(name, FileName::Segment(_)));
+    let read = segments.filter_map(|name| {
+        let bytes = disk.contents(name)?;
+        let mut groups = Vec::new();
+        let mut at = SEGMENT_HEADER_BYTES;
+        while let Some(group) = Group::read(&bytes, at).filter(|group| group.is_whole(&bytes)) {
+            at = group.end();
+            groups.push(group);
+        }
+        Some((name, bytes, groups, at))
+    });
+    read.collect()
+}
+
+/// Recovery stops one group early: the last one that says something is not seen.
+pub(super) fn drop_last_group(disk: &LyingDisk) {
+    for (name, mut bytes, groups, end) in segments(disk).into_iter().rev() {
+        if groups.is_empty() {
+            continue;
+        }
+        if let Some(last) = groups.iter().rfind(|group| group.entries > 0) {
+            bytes[last.at..end].fill(0);
+            disk.put(name, bytes);
+        }
+        return;
+    }
+}
+
+/// Recovery believes a header: the group behind the last whole one gets a valid end.
+pub(super) fn seal_torn_group(disk: &LyingDisk) {
+    for (name, mut bytes, _, end) in segments(disk) {
+        let Some(torn) = Group::read(&bytes, end) else { continue };
+        let chain = torn.chain(&bytes);
+        let mut trailer = [0; TRAILER_BYTES];
+        put(&mut trailer, 0, b"YEND");
+        put(&mut trailer, 4, &torn.entries.to_le_bytes());
+        trailer[8..16].copy_from_slice(&bytes[torn.at + 24..torn.at + 32]);
+        put(&mut trailer, 16, &chain.to_le_bytes());
+        let crc = crc32c::crc32c(&trailer[..28]);
+        put(&mut trailer, 28, &crc.to_le_bytes());
+        put(&mut bytes, torn.payload_end(), &trailer);
+        disk.put(name, bytes);
+    }
+}
+
+/// The directory was never synced: the segments that were created last are gone.
+pub(super) fn remove_newest(disk: &LyingDisk) {
+    let names = disk.list().unwrap_or_default();
+    let segments: Vec<_> =
+        names.into_iter().filter(|name| matches!(name, FileName::Segment(1..))).collect();
+    for name in segments.iter().rev().take(2) {
+        // The disk of a simulation that nobody has told to fail removes what it is told to.
+        let _ = disk.remove(*name);
+    }
+}
+
+/// A checkpoint with the state of the one before, and the place of this one.
+pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Bytes {
+    let state = bytes[CHECKPOINT_HEADER_BYTES..].to_vec();
+    let Some(old) = before.replace(state) else { return bytes.clone() };
+    let mut out = bytes[..CHECKPOINT_HEADER_BYTES].to_vec();
+    put(&mut out, 48, &(old.len() as u64).to_le_bytes());
+    put(&mut out, 56, &crc32c::crc32c(&old).to_le_bytes());
+    let crc = crc32c::crc32c(&out[..60]);
+    put(&mut out, 60, &crc.to_le_bytes());
+    out.extend_from_slice(&old);
+    Bytes::from(out)
+}

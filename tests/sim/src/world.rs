@@ -1,0 +1,292 @@
+//! One run: the loop over the agenda, and the phases from the first topic to the last scan.
+use yard_checker::{Options, check};
+
+use crate::agenda::{Happening, MS, Micros, SECOND};
+use crate::base::{Base, Phase};
+use crate::client::{Client, Consumer, Producer, Reader, Steward};
+use crate::host::{Doom, Host};
+use crate::network::{IDLE, Way};
+use crate::plan::{Fault, Plan};
+use crate::planted::Plant;
+
+/// Virtual time in which everything must be drained once nothing goes wrong any more.
+const DRAIN_MAX: Micros = 60 * SECOND;
+/// Virtual time in which everything must be read.
+const SCAN_MAX: Micros = 60 * SECOND;
+/// How often a run looks whether it can go on.
+const REVIEW: Micros = 100 * MS;
+/// Looks in a row that must find nothing left to do.
+const CALM_REVIEWS: u32 = 3;
+/// Happenings of one run; more means that somebody turns in circles.
+const HAPPENINGS_MAX: u64 = 5_000_000;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// Hash of everything that happened.
+    pub hash: u64,
+    /// Operations of clients: sends, polls, settlements.
+    pub operations: u64,
+    /// Deaths of the broker.
+    pub crashes: u64,
+    /// Happenings.
+    pub happenings: u64,
+    /// What is wrong, if anything.
+    pub failure: Option<String>,
+}
+
+/// Everything there is in a run.
+pub struct World {
+    base: Base,
+    host: Host,
+    clients: Vec<Client>,
+    groups: Vec<u64>,
+    healed_at: Micros,
+    calm: u32,
+}
+
+impl World {
+    /// The world of a plan, at its beginning.
+    #[must_use]
+    pub fn new(plan: Plan, plant: Option<Plant>, printing: bool) -> Self {
+        let mut base = Base::new(plan, plant, printing);
+        base.trace.line(0, || format!("{:#?}", base.plan));
+        let host = Host::new(&mut base);
+        let clients = vec![Client::Steward(Steward::new(0))];
+        base.after(0, Happening::Start);
+        base.after(MS, Happening::Timer { client: 0, kind: 0, generation: 0 });
+        // Few crashes meet the first moments by themselves.
+        if base.random.once_in(10) {
+            base.plan.faults.push((0, crash_of_setup(&mut base.random)));
+            let at = base.random.range(0, 20 * MS);
+            base.after(at, Happening::Fault(base.plan.faults.len() - 1));
+        }
+        Self { base, host, clients, groups: Vec::new(), healed_at: Micros::MAX, calm: 0 }
+    }
+
+    /// Runs to the end and judges.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        let planned = self.base.plan.faults.len();
+        let mut happenings = 0;
+        while self.base.failure.is_none() && self.base.phase != Phase::Over {
+            let Some((at, happening)) = self.base.agenda.next() else {
+                let phase = self.base.phase;
+                self.base.fail(|| format!("nothing happens any more, in {phase:?}"));
+                break;
+            };
+            self.base.now = at;
+            happenings += 1;
+            if happenings > HAPPENINGS_MAX {
+                self.base.fail(|| "the run does not end".to_owned());
+            }
+            let before = self.base.phase;
+            self.happen(happening);
+            if before == Phase::SetUp && self.base.phase == Phase::Storm {
+                self.begin_storm(planned);
+            }
+        }
+        self.judge(happenings)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let Self { base, host, clients, .. } = self;
+        match happening {
+            Happening::ToBroker { session, stream, frame } => {
+                host.arrive(base, session, stream, *frame);
+            }
+            Happening::ToClient { session, frame } => {
+                let client = base.network.client_of(session);
+                base.trace.mix(&[base.now, session.0]);
+                base.trace.line(base.now, || format!("{session:?} <- {frame:?}"));
+                clients[client].receive(base, session, *frame);
+            }
+            Happening::BrokerLost(session) => host.lost(base, session),
+            Happening::ClientLost(session) => {
+                let client = base.network.client_of(session);
+                clients[client].lost(base, session);
+            }
+            Happening::Timer { client, kind, generation } => {
+                clients[client].timer(base, kind, generation);
+            }
+            Happening::Step { shard, life } => host.step(base, shard, life),
+            Happening::Wake { shard, life, wish } => host.wake(base, shard, life, wish),
+            Happening::Perform { shard, life, number } => host.perform(base, shard, life, number),
+            Happening::Done { shard, life, done } => host.done(base, shard, life, done),
+            Happening::ReadIndex { shard, life, ticket, read } => {
+                host.read_index(base, (shard, life), ticket, &read);
+            }
+            Happening::Fault(number) => self.fault(number),
+            Happening::Start => host.start(base),
+            Happening::ShutDown => host.end_shut_down(base),
+            Happening::RoomAgain => host.free_disks(),
+            Happening::Replace => host.replace_fenced(base),
+            Happening::Review => self.review(),
+        }
+    }
+
+    /// The topics are there: clients begin, and so do the faults.
+    fn begin_storm(&mut self, faults: usize) {
+        let base = &mut self.base;
+        let plan = base.plan.clone();
+        for producer in plan.producers {
+            let client = self.clients.len();
+            let producer = Producer::new(base, client, producer);
+            self.clients.push(Client::Producer(Box::new(producer)));
+        }
+        for consumer in plan.consumers {
+            let client = self.clients.len();
+            self.groups.push(consumer.group);
+            let consumer = Consumer::new(base, client, consumer);
+            self.clients.push(Client::Consumer(Box::new(consumer)));
+        }
+        for _ in 0..plan.readers {
+            self.clients.push(Client::Reader(Reader::new(self.clients.len())));
+        }
+        self.groups.sort_unstable();
+        self.groups.dedup();
+        for client in 1..self.clients.len() {
+            let delay = base.random.range(1, 50 * MS);
+            base.after(delay, Happening::Timer { client, kind: 0, generation: 0 });
+        }
+        for (number, (at, _)) in plan.faults.iter().enumerate().take(faults) {
+            base.after(*at, Happening::Fault(number));
+        }
+        self.healed_at = base.now + plan.heal_at;
+        base.agenda.enter(self.healed_at, Happening::Review);
+    }
+
+    fn fault(&mut self, number: usize) {
+        let Self { base, host, clients, .. } = self;
+        let fault = base.plan.faults[number].1.clone();
+        if base.phase > Phase::Storm {
+            return;
+        }
+        base.trace.line(base.now, || format!("FAULT {fault:?}"));
+        base.trace.mix(&[base.now, number as u64]);
+        match fault {
+            Fault::Crash { kind, outputs, recovery, down } => {
+                host.plan_death(base, Doom { kind, outputs, recovery, down });
+            }
+            Fault::ShutDown { down } => host.shut_down(base, down),
+            Fault::Cut { up, down, lasts } => {
+                let client = base.random.below(clients.len() as u64) as usize;
+                let Base { now, agenda, network, random, .. } = base;
+                let time = (*now, *now + lasts);
+                for way in [(up, Way::Up), (down, Way::Down)] {
+                    if way.0 {
+                        network.cut(time, client, way.1, agenda, random);
+                    }
+                }
+            }
+            Fault::Reset => reset(base, clients),
+            Fault::DiskErrors { shard, what, count } => host.fail_disk(shard, what, count),
+            Fault::NoSpace { shard, lasts } => {
+                let more = base.random.below(base.plan.segment_bytes);
+                host.limit_disk(shard, more);
+                base.after(lasts, Happening::RoomAgain);
+            }
+            Fault::SlowDisk { factor, lasts } => host.slow_down(factor, base.now + lasts),
+            Fault::Clock { by_ms } => host.move_clock(by_ms),
+        }
+    }
+
+    /// Looks whether the run can go on to its next phase.
+    fn review(&mut self) {
+        let Self { base, host, clients, groups, healed_at, calm } = self;
+        match base.phase {
+            Phase::SetUp | Phase::Over => {}
+            Phase::Storm if base.now < *healed_at => {}
+            Phase::Storm => {
+                base.trace.line(base.now, || "nothing goes wrong any more".to_owned());
+                base.phase = Phase::Drain;
+                base.network.heal();
+                host.heal();
+                for client in clients.iter_mut() {
+                    client.drain(base);
+                }
+                host.ask_lag(base, groups);
+                base.after(REVIEW, Happening::Review);
+            }
+            Phase::Drain => {
+                let quiet = host.is_quiet() && base.network.is_empty_upwards();
+                let quiet = quiet && host.lag() == Some(0);
+                *calm = if quiet && clients.iter().all(Client::is_done) { *calm + 1 } else { 0 };
+                if base.now > *healed_at + DRAIN_MAX {
+                    let busy = (0..).zip(clients.iter()).filter(|(_, client)| !client.is_done());
+                    let busy: Vec<usize> = busy.map(|(number, _)| number).collect();
+                    let lag = host.lag();
+                    base.fail(|| format!("not drained: clients {busy:?} have work, lag {lag:?}"));
+                }
+                if *calm == CALM_REVIEWS {
+                    base.phase = Phase::Scan;
+                    *healed_at = base.now;
+                    let timer = Happening::Timer { client: 0, kind: 0, generation: 0 };
+                    base.after(1, timer);
+                    clients[0].begin_scan(base);
+                } else {
+                    host.ask_lag(base, groups);
+                }
+                base.after(REVIEW, Happening::Review);
+            }
+            Phase::Scan if base.now > *healed_at + SCAN_MAX => {
+                base.fail(|| "the queues cannot be read to their ends".to_owned());
+            }
+            Phase::Scan => base.after(REVIEW, Happening::Review),
+        }
+    }
+
+    fn judge(mut self, happenings: u64) -> Outcome {
+        let base = &mut self.base;
+        for client in &mut self.clients {
+            client.finish(base);
+        }
+        if base.failure.is_none() {
+            let options = Options {
+                expect_all_delivered: true,
+                expect_all_settled: true,
+                ..Options::default()
+            };
+            let verdict = check(&base.history, &options);
+            base.trace.line(base.now, || verdict.to_string());
+            if !verdict.is_clean() {
+                base.fail(|| verdict.to_string());
+            }
+        }
+        let base = self.base;
+        Outcome {
+            seed: base.plan.seed,
+            hash: base.trace.hash(),
+            operations: base.history.operations() as u64,
+            crashes: base.history.crashes.len() as u64,
+            happenings,
+            failure: base.failure,
+        }
+    }
+}
+
+fn crash_of_setup(random: &mut crate::random::Random) -> Fault {
+    Fault::Crash {
+        kind: random.pick(&[yard_checker::CrashKind::Process, yard_checker::CrashKind::Power]),
+        outputs: random.below(12),
+        recovery: random.percent(25).then(|| random.below(6)),
+        down: random.range(10 * MS, SECOND),
+    }
+}
+
+/// A connection ends, and each side finds out in its own time; sometimes with the client.
+fn reset(base: &mut Base, clients: &mut [Client]) {
+    let client = base.random.below(clients.len() as u64) as usize;
+    let Some(session) = clients[client].session() else { return };
+    let broker = base.random.range(1, IDLE);
+    base.after(broker, Happening::BrokerLost(session));
+    let own = base.random.range(1, IDLE / 4);
+    base.after(own, Happening::ClientLost(session));
+    if let Client::Producer(producer) = &mut clients[client]
+        && base.random.percent(20)
+    {
+        producer.is_born_again(base);
+    }
+}

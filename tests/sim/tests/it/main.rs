@@ -1,0 +1,45 @@
+//! A quick look at everything that the simulator promises; `cargo xtask sim` looks longer.
+use std::fs;
+
+use yard_sim::Plant;
+use yard_sim::sweep::{Sweep, catch, run_seed};
+
+/// Operations in each run here: enough for several segments, few enough to be quick.
+const OPERATIONS: u64 = 400;
+
+#[test]
+fn a_slice_of_seeds_is_clean() {
+    let swept = Sweep { start: 100_000, seeds: 200, operations: OPERATIONS, jobs: 2 }.run();
+    assert_eq!(swept.failure, None, "repeat it: cargo xtask sim --ops {OPERATIONS} --seed …");
+    assert_eq!((swept.seeds, swept.twice), (200, 2));
+    assert!(swept.crashes > 100, "the broker dies in most runs: {}", swept.crashes);
+}
+
+#[test]
+fn equal_seeds_are_equal_runs() {
+    let hash = |seed| run_seed(seed, OPERATIONS, None, false).hash;
+    let first: Vec<u64> = (0..10).map(hash).collect();
+    assert_eq!(first, (0..10).map(hash).collect::<Vec<u64>>());
+    assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "other seeds are other runs");
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    for plant in Plant::ALL {
+        let caught = catch(*plant, 0, plant.seeds_max(), yard_sim::sweep::OPERATIONS);
+        assert!(caught.is_some(), "{} is missed", plant.name());
+    }
+}
+
+#[test]
+fn every_planted_bug_is_described_with_its_bound() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/PLANTED.md");
+    let page = fs::read_to_string(page).expect("the page is beside the code");
+    let rows: Vec<&str> = page.lines().filter(|line| line.contains("| `")).collect();
+    assert_eq!(rows.len(), Plant::ALL.len());
+    for (row, plant) in rows.iter().zip(Plant::ALL) {
+        let bound = row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap_or_default();
+        assert!(row.contains(&format!("`{}`", plant.name())), "{row}");
+        assert_eq!(bound.replace(',', ""), plant.seeds_max().to_string(), "{row}");
+    }
+}
