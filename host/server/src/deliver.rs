@@ -8,21 +8,33 @@
 //! frame of a lane is in memory, so a consumer that stops reading costs little, and its credit
 //! bounds how many places wait.
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
-use yard_broker::{DeliverItem, Origin, SessionId};
-use yard_shard::FetchPlan;
+use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_shard::{FetchPlan, Input};
 use yard_store::{Disk, ReadError};
-use yard_transport::CONTROL;
-use yard_wire::request::{Push, Reply};
-use yard_wire::requests::{Deliver, Delivered, Fetched, FetchedRecord};
-use yard_wire::{Code, QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId};
+use yard_wire::request::{Push, Reply, Request};
+use yard_wire::requests::{
+    Credit, Deliver, Delivered, Fetched, FetchedRecord, Settle, SettleRange, Verdict,
+};
+use yard_wire::{
+    Code, Correlation, QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId,
+    limits,
+};
 
 use crate::hub::{Hub, Session, lock};
 
-/// Deliveries that may wait in one lane: with the largest credit, one message each.
-const LANE_JOBS_MAX: usize = yard_wire::limits::CREDIT_MESSAGES_MAX as usize;
+/// Deliveries that may wait in one lane.
+const LANE_JOBS_MAX: usize = limits::CREDIT_MESSAGES_MAX as usize;
+/// Messages that may wait for one session. Credit bounds what is leased, not what waits here: a
+/// client that reads nothing is given the same messages again when their leases end.
+const SESSION_MESSAGES_MAX: usize = 16 * limits::CREDIT_MESSAGES_MAX as usize;
+
+/// The stream of requests that the server makes in a session's name: there is none of this
+/// number, so their answers go nowhere.
+const NO_STREAM: u16 = u16::MAX;
 
 /// Messages of one queue on their way to a subscription.
 #[derive(Debug)]
@@ -42,6 +54,8 @@ pub(crate) struct Job {
 pub(crate) struct Lanes {
     senders: Mutex<HashMap<u16, mpsc::Sender<Job>>>,
     count: OnceLock<u16>,
+    /// Messages that wait in all lanes.
+    waiting: AtomicUsize,
 }
 
 impl Lanes {
@@ -66,7 +80,9 @@ pub(crate) fn deliver(hub: &Arc<Hub>, session: SessionId, job: Job) {
         hub.runtime.spawn(run_lane(Arc::clone(hub), Arc::clone(&session), stream, from));
         to
     });
-    if sender.try_send(job).is_err() {
+    let messages = job.items.len();
+    let waiting = session.lanes.waiting.fetch_add(messages, Ordering::Relaxed) + messages;
+    if waiting > SESSION_MESSAGES_MAX || sender.try_send(job).is_err() {
         let detail = "more deliveries wait than any credit allows";
         session.handle.close(&Refusal::new(Code::LimitReached, detail));
     }
@@ -82,29 +98,76 @@ async fn run_lane(
         let Some(disk) = hub.disks.get(usize::from(job.shard.0)).cloned() else {
             continue;
         };
-        let (shard, subscription) = (job.shard, job.subscription);
-        let read = tokio::task::spawn_blocking(move || read_job(disk.as_ref(), job)).await;
-        let why = match read {
-            Ok(Ok(push)) => match session.handle.deliver(stream, &push).await {
-                Ok(()) => continue,
-                Err(_ended) => return,
-            },
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic.to_string(),
+        let messages = job.items.len();
+        let read = {
+            let Ok(_turn) = session.reads.acquire().await else { return };
+            tokio::task::spawn_blocking(move || read_what_can_be(disk.as_ref(), job)).await
         };
-        // The messages stay leased and come back; this consumer hears why now.
-        tracing::error!(shard = shard.0, why, "records could not be read");
-        let why = Refusal::new(Code::ReadFailed, why);
-        let ended = yard_wire::requests::Ended { shard, subscription, why };
-        session.handle.push(CONTROL, &Push::Ended(ended));
+        let ReadJob { pushes, damaged } = read.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "a reader panicked");
+            ReadJob::default()
+        });
+        for push in pushes {
+            if session.handle.deliver(stream, &push).await.is_err() {
+                return;
+            }
+        }
+        for (shard, request) in damaged {
+            return_damaged(&hub, &session, shard, request);
+        }
+        session.lanes.waiting.fetch_sub(messages, Ordering::Relaxed);
     }
 }
 
-fn read_job(disk: &dyn Disk, job: Job) -> Result<Push, ReadError> {
-    let places: Vec<RecordPlace> = job.items.iter().map(|item| item.place).collect();
+/// What came of a job.
+#[derive(Default)]
+struct ReadJob {
+    pushes: Vec<Push>,
+    /// Requests in the consumer's name: messages that cannot be read come back later, and their
+    /// credit at once.
+    damaged: Vec<(ShardId, Request)>,
+}
+
+/// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
+/// back the messages that it is about and no others.
+fn read_what_can_be(disk: &dyn Disk, job: Job) -> ReadJob {
+    match read_job(disk, &job, &job.items) {
+        Ok(push) => return ReadJob { pushes: vec![push], damaged: Vec::new() },
+        Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
+    }
+    let mut read = ReadJob::default();
+    let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+    for item in &job.items {
+        match read_job(disk, &job, std::slice::from_ref(item)) {
+            Ok(push) => read.pushes.push(push),
+            Err(_) => {
+                let to = QueueOffset(item.offset.0 + 1);
+                let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
+                let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
+                let settle = Settle { shard, subscription, ranges };
+                read.damaged.push((shard, Request::Settle(settle)));
+                let (messages, bytes) = (1, item.place.bytes);
+                let credit = Credit { shard, subscription, messages, bytes };
+                read.damaged.push((shard, Request::Credit(credit)));
+            }
+        }
+    }
+    read
+}
+
+fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {
+    let Some(inbox) = hub.inbox(shard) else { return };
+    let (stream, correlation) = (NO_STREAM, Correlation(0));
+    let origin = Origin { session: SessionId(session.handle.id()), stream, correlation };
+    let event = Event::Request { origin, tenant: session.tenant, request };
+    inbox.put_after(session.tenant, Input::Event(event));
+}
+
+fn read_job(disk: &dyn Disk, job: &Job, items: &[DeliverItem]) -> Result<Push, ReadError> {
+    let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
     let records = yard_store::read::records(disk, &places)?;
-    assert_eq!(records.len(), job.items.len(), "one record a place");
-    let messages = job.items.iter().zip(records).map(|(item, record)| Delivered {
+    assert_eq!(records.len(), items.len(), "one record a place");
+    let messages = items.iter().zip(records).map(|(item, record)| Delivered {
         offset: item.offset,
         stored: item.place.stored,
         attempt: item.attempt,
@@ -139,17 +202,21 @@ pub(crate) struct FetchJob {
 
 /// Reads for a fetch request and answers it.
 pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
+    let origin = job.origin;
+    let Some(session) = hub.session(origin.session.0) else { return };
+    let Some(disk) = hub.disks.get(usize::from(job.shard.0)).cloned() else { return };
     let hub_too = Arc::clone(hub);
-    hub.runtime.spawn_blocking(move || {
-        let Some(disk) = hub_too.disks.get(usize::from(job.shard.0)) else {
-            return;
+    hub.runtime.spawn(async move {
+        let Ok(_turn) = session.reads.acquire().await else { return };
+        let read = tokio::task::spawn_blocking(move || read_fetch(disk.as_ref(), job)).await;
+        let result = match read {
+            Ok(Ok(fetched)) => Ok(Reply::Fetch(fetched)),
+            Ok(Err(error)) => Err(Refusal::new(Code::ReadFailed, error.to_string())),
+            Err(panic) => Err(Refusal::new(Code::Internal, panic.to_string())),
         };
-        let origin = job.origin;
-        let result = read_fetch(disk.as_ref(), job).map(Reply::Fetch);
-        if let Err(error) = &result {
-            tracing::error!(%error, "a fetch could not be read");
+        if let Err(refusal) = &result {
+            tracing::error!(%refusal, "a fetch could not be read");
         }
-        let result = result.map_err(|e| Refusal::new(Code::ReadFailed, e.to_string()));
         hub_too.reply(origin, result);
     });
 }

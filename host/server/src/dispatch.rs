@@ -7,12 +7,13 @@ use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::operation::{Arguments, Operation};
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{Call, Called, Hello, Welcome};
+use yard_wire::requests::{Call, Called, Hello, SettleRange, Start, Welcome};
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
 use crate::deliver::Lanes;
 use crate::fan_out::{self, FanOut};
 use crate::hub::{Hub, Session};
+use crate::inbox::Inbox;
 
 /// Name and version, as the hello tells them.
 pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
@@ -44,6 +45,10 @@ impl Service for Dispatch {
             }
             None => return Err(Code::NoCertificate.into()),
         };
+        if self.hub.is_crowded(tenant) {
+            let detail = "this tenant has as many connections as it may";
+            return Err(Refusal::new(Code::LimitReached, detail));
+        }
         if hello.client.len() > limits::NAME_BYTES_MAX {
             return Err(Refusal::new(Code::BadArgument, "the client's name is too long"));
         }
@@ -53,7 +58,7 @@ impl Service for Dispatch {
             tenant,
             tenant_name: tenant_name.clone(),
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
-            lanes_max: limits::LANES_MAX,
+            lanes_max: self.hub.lanes_max,
             now: crate::time::now(),
             features: 0,
         };
@@ -66,6 +71,7 @@ impl Service for Dispatch {
             library: hello.library.clone(),
             connected: crate::time::now(),
             lanes: Lanes::default(),
+            reads: self.hub.reads(tenant),
         });
         Ok(welcome)
     }
@@ -104,6 +110,24 @@ impl Service for Dispatch {
     }
 }
 
+/// What a request takes while it waits, beyond what every request does.
+fn cost_bytes(request: &Request) -> usize {
+    match request {
+        Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
+        Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
+        Request::Subscribe(subscribe) => match &subscribe.start {
+            Start::Earliest | Start::Latest => 0,
+            Start::Offsets(offsets) => offsets.len() * 16,
+        },
+        Request::Call(_)
+        | Request::Credit(_)
+        | Request::Fetch(_)
+        | Request::Hello(_)
+        | Request::Produce(_)
+        | Request::Unsubscribe(_) => 0,
+    }
+}
+
 impl Dispatch {
     fn route(&self, origin: Origin, request: Incoming) -> Result<(), Refusal> {
         let session = self.hub.session(origin.session.0).ok_or(Code::Closed)?;
@@ -128,7 +152,15 @@ impl Dispatch {
                 return Err(Refusal::new(Code::WrongStream, "not expected here"));
             }
         };
-        let bytes = size_of::<Request>();
+        if let Request::Credit(_) | Request::Unsubscribe(_) = &request {
+            // What makes room is never refused for want of room: a refused credit would be lost,
+            // because nobody waits for its answer.
+            let inbox = self.inbox(shard)?;
+            let event = Event::Request { origin, tenant, request };
+            inbox.put_after(tenant, Input::Event(event));
+            return Ok(());
+        }
+        let bytes = cost_bytes(&request);
         self.offer(&session, shard, bytes, Event::Request { origin, tenant, request })
     }
 
@@ -139,10 +171,13 @@ impl Dispatch {
         bytes: usize,
         event: Event,
     ) -> Result<(), Refusal> {
-        let inbox = self.hub.inbox(shard).ok_or_else(|| {
+        self.inbox(shard)?.offer(session.tenant, bytes, Input::Event(event))
+    }
+
+    fn inbox(&self, shard: ShardId) -> Result<&Arc<Inbox>, Refusal> {
+        self.hub.inbox(shard).ok_or_else(|| {
             Refusal::new(Code::WrongShard, format!("this broker has no shard {shard}"))
-        })?;
-        inbox.offer(session.tenant, bytes, Input::Event(event))
+        })
     }
 
     fn call(&self, session: &Session, origin: Origin, call: &Call) -> Result<(), Refusal> {

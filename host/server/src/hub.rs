@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use yard_broker::{Event, MetaChange, Origin, SessionId};
 use yard_shard::Input;
 use yard_store::Disk;
@@ -18,6 +19,17 @@ use crate::deliver::Lanes;
 use crate::fairness::Fairness;
 use crate::fan_out::FanOut;
 use crate::inbox::Inbox;
+
+/// Bytes that the connections of one tenant may have sent ahead together, while they are many.
+const TENANT_WINDOW_BYTES: u32 = 4 << 20;
+/// However many they are, each may send so much ahead.
+const WINDOW_BYTES_MIN: u32 = 64 << 10;
+
+/// Connections of one tenant: half of what the broker takes.
+const TENANT_CONNECTIONS_MAX: u32 = 10_000;
+/// Reads of one tenant at a time, of deliveries and fetches together. The threads that read are
+/// shared, so none may have all of them.
+const TENANT_READS_MAX: usize = 4;
 
 /// Requests that the server makes of its own shards carry this session.
 pub(crate) const OWN_SESSION: SessionId = SessionId(0);
@@ -40,6 +52,8 @@ pub(crate) struct Session {
     pub connected: Timestamp,
     /// Deliveries under way.
     pub lanes: Lanes,
+    /// The right to read, shared by the tenant's sessions.
+    pub reads: Arc<Semaphore>,
 }
 
 /// Shared by everything in the process.
@@ -52,6 +66,8 @@ pub(crate) struct Hub {
     pub runtime: Handle,
     /// Lets loopback in without a certificate.
     pub dev: bool,
+    /// Data streams that a connection may open.
+    pub lanes_max: u16,
     /// Signs tenants' certificates, where this broker may.
     pub authority: Option<Authority>,
     /// When the process started.
@@ -60,6 +76,10 @@ pub(crate) struct Hub {
     pub fairness: Arc<Fairness>,
     advertised: OnceLock<Vec<String>>,
     sessions: RwLock<BTreeMap<u64, Arc<Session>>>,
+    /// Sessions of each tenant.
+    session_counts: Mutex<BTreeMap<TenantId, u32>>,
+    /// The right to read of each tenant that was ever connected.
+    reads: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
     fan_outs: Mutex<HashMap<u64, FanOut>>,
     next_fan_out: AtomicU64,
     tenants: RwLock<BTreeMap<String, TenantId>>,
@@ -73,6 +93,8 @@ pub(crate) struct HubParts {
     pub disks: Vec<Arc<dyn Disk>>,
     /// See [`Hub::dev`].
     pub dev: bool,
+    /// See [`Hub::lanes_max`].
+    pub lanes_max: u16,
     /// See [`Hub::authority`].
     pub authority: Option<Authority>,
 }
@@ -80,6 +102,13 @@ pub(crate) struct HubParts {
 /// A lock whose holders do not panic; were one to, what it guards is still whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What each of so many connections of one tenant may send ahead: together they fill no more of
+/// the broker, and of its time when all begin at once, than a few would.
+fn window_bytes(connections: u32) -> u32 {
+    let share = TENANT_WINDOW_BYTES / connections.max(1).next_power_of_two();
+    share.max(WINDOW_BYTES_MIN)
 }
 
 impl Hub {
@@ -93,10 +122,13 @@ impl Hub {
             runtime,
             advertised: OnceLock::new(),
             dev: parts.dev,
+            lanes_max: parts.lanes_max,
             authority: parts.authority,
             started: crate::time::now(),
             fairness: Arc::default(),
             sessions: RwLock::default(),
+            session_counts: Mutex::default(),
+            reads: Mutex::default(),
             fan_outs: Mutex::default(),
             next_fan_out: AtomicU64::new(1),
             tenants: RwLock::default(),
@@ -120,12 +152,37 @@ impl Hub {
         sessions.get(&session).cloned()
     }
 
+    /// The right to read of a tenant.
+    pub(crate) fn reads(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let new = || Arc::new(Semaphore::new(TENANT_READS_MAX));
+        Arc::clone(lock(&self.reads).entry(tenant).or_insert_with(new))
+    }
+
+    /// Whether a tenant has as many connections as it may.
+    pub(crate) fn is_crowded(&self, tenant: TenantId) -> bool {
+        let counts = lock(&self.session_counts);
+        counts.get(&tenant).is_some_and(|count| *count >= TENANT_CONNECTIONS_MAX)
+    }
+
     /// Remembers a session.
     pub(crate) fn open_session(&self, session: Session) {
         let number = session.handle.id();
         assert_ne!(number, OWN_SESSION.0, "the server's own number is not given to clients");
+        let session = Arc::new(session);
+        let tenant = session.tenant;
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(number, Arc::new(session));
+        sessions.insert(number, Arc::clone(&session));
+        let mut counts = lock(&self.session_counts);
+        let count = counts.entry(tenant).or_insert(0);
+        *count += 1;
+        let window = window_bytes(*count);
+        if window < window_bytes(*count - 1) {
+            // Each doubling halves them, so a tenant's connections are gone through rarely.
+            let others = sessions.values().filter(|session| session.tenant == tenant);
+            others.for_each(|session| session.handle.limit_window(window));
+        } else {
+            session.handle.limit_window(window);
+        }
     }
 
     /// Forgets a session and tells every shard.
@@ -134,6 +191,13 @@ impl Hub {
         let known = sessions.remove(&session);
         drop(sessions);
         if let Some(session) = known {
+            let mut counts = lock(&self.session_counts);
+            let count = counts.get_mut(&session.tenant).expect("an open session was counted");
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&session.tenant);
+            }
+            drop(counts);
             session.lanes.close();
             for inbox in &self.inboxes {
                 let event = Event::SessionClosed(SessionId(session.handle.id()));

@@ -111,7 +111,8 @@ impl Inbox {
         let mut state = self.lock();
         let queue = state.tenants.entry(tenant).or_default();
         let was_empty = queue.items.is_empty();
-        queue.items.push_back((0, input));
+        queue.bytes += REQUEST_COST_BYTES;
+        queue.items.push_back((REQUEST_COST_BYTES, input));
         if was_empty {
             state.turns.push_back(tenant);
         }
@@ -123,6 +124,11 @@ impl Inbox {
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.arrived.notify_one();
+    }
+
+    /// Whether requests are refused.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
     }
 
     /// Waits until there is something to take or until `wake_at`, and takes it: all of the first
@@ -180,6 +186,8 @@ impl State {
                 took = true;
                 inputs.push(input);
             }
+            // What the budget kept it from taking is not saved up for another time.
+            queue.deficit = queue.deficit.min(queue.items.front().map_or(0, |(cost, _)| *cost));
             self.turns.pop_front();
             if queue.items.is_empty() {
                 assert_eq!(queue.bytes, 0, "an empty queue holds no bytes");

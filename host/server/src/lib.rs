@@ -13,7 +13,7 @@
 //!
 //! Start reading at [`start`], then `dispatch.rs` and `threads/mod.rs`.
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
 
@@ -25,6 +25,7 @@ mod fan_out;
 mod folder;
 mod hub;
 mod inbox;
+pub mod os;
 mod outputs;
 mod threads;
 mod time;

@@ -167,7 +167,7 @@ impl Shard {
             self.broker_wakes_at = None;
             self.handle(Event::Tick, outputs);
         }
-        if self.store.state() == LogState::Full {
+        if self.store.wants_retry() {
             let at = *self.space_retry_at.get_or_insert(self.now.plus_ms(SPACE_RETRY_MS));
             if at <= self.now {
                 self.space_retry_at = None;

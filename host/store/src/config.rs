@@ -14,7 +14,8 @@ pub const GATHER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the entries of one group, their headers included.
 pub const GROUP_PAYLOAD_BYTES_MAX: usize = 8 << 20;
 /// A checkpoint is due when so much was appended since the last one, in bytes.
-pub const CHECKPOINT_BYTES: u64 = 16 << 20;
+/// Replaying so much takes some hundredths of a second; replacing a file makes the log wait.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// A new log zeroes only this much ahead before it serves, in bytes.
 pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 

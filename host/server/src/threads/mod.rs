@@ -17,6 +17,7 @@ use yard_store::{Disk, Io, IoDone};
 use yard_wire::Timestamp;
 
 use crate::inbox::Inbox;
+use crate::os::{self, Priority};
 use crate::time::Clock;
 
 /// Work that may wait for the background thread: one segment to prepare, an index, a checkpoint,
@@ -52,8 +53,10 @@ impl ShardThreads {
         let number = shard.id().0;
         let (sync_to, sync_from) = sync_channel(2);
         let (background_to, background_from) = sync_channel(BACKGROUND_JOBS_MAX);
-        let syncer = helper(format!("sync-{number}"), sync_from, &disk, &inbox)?;
-        let background = helper(format!("background-{number}"), background_from, &disk, &inbox)?;
+        let log = Some(Priority::Log);
+        let syncer = helper(format!("sync-{number}"), log, sync_from, &disk, &inbox)?;
+        let name = format!("background-{number}");
+        let background = helper(name, None, background_from, &disk, &inbox)?;
         let mut writer = Writer {
             clock: Clock::start(shard.now()),
             shard,
@@ -81,14 +84,33 @@ impl ShardThreads {
     }
 }
 
+/// Ends the process when its thread panics. An engine's own invariant did not hold, so nothing
+/// more may be promised; whoever started the process starts it again, and recovery does its work.
+/// A shard without its thread would take requests and never answer.
+struct EndsWithMe;
+
+impl Drop for EndsWithMe {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread of a shard panicked; the broker ends");
+            std::process::abort();
+        }
+    }
+}
+
 fn helper(
     name: String,
+    priority: Option<Priority>,
     jobs: Receiver<Io>,
     disk: &Arc<dyn Disk>,
     inbox: &Arc<Inbox>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (disk, inbox) = (Arc::clone(disk), Arc::clone(inbox));
     std::thread::Builder::new().name(name).spawn(move || {
+        let _ends = EndsWithMe;
+        if let Some(priority) = priority {
+            os::prefer(priority);
+        }
         while let Ok(io) = jobs.recv() {
             let done = yard_store::io::perform(disk.as_ref(), &io);
             inbox.put_first(Input::Io(done));
@@ -110,22 +132,24 @@ struct Writer<O> {
 
 impl<O: Outputs> Writer<O> {
     fn run(&mut self, mut first: Vec<Output>) {
+        let _ends = EndsWithMe;
+        os::prefer(Priority::Log);
         let mut results: Vec<IoDone> = Vec::new();
         self.put(&mut first, &mut results);
         let mut closing_since: Option<Instant> = None;
         loop {
             let mut inputs: Vec<Input> = results.drain(..).map(Input::Io).collect();
-            let mut closing = closing_since.is_some();
+            let mut closing = false;
             if inputs.is_empty() {
                 let taken = self.inbox.take(self.shard.input_budget(), self.deadline(closing));
                 inputs = taken.inputs;
                 closing |= taken.closing;
             }
             self.step(inputs, &mut results);
-            if closing {
+            if closing || self.inbox.is_closing() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
                 let gave_up = since.elapsed() > Duration::from_secs(CLOSE_SECONDS_MAX);
-                if self.shard.is_quiet() && results.is_empty() {
+                if closing && self.shard.is_quiet() && results.is_empty() {
                     tracing::info!(shard = self.shard.id().0, "shard closed");
                     return;
                 }

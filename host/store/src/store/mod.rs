@@ -199,6 +199,9 @@ pub struct Store {
     fenced: bool,
     active: Active,
     next: Next,
+    /// There was no room for the next segment, and it has not been prepared since: batches keep
+    /// out of the reserve, also while it is tried again.
+    starved: bool,
     cursor: Cursor,
     synced_groups: u64,
     synced: LogPos,
@@ -243,6 +246,7 @@ impl Store {
             fenced: false,
             active,
             next,
+            starved: false,
             cursor,
             synced_groups: cursor.next_group,
             synced: active.position(),
@@ -382,10 +386,7 @@ impl Store {
         if self.fenced {
             return LogState::Fenced;
         }
-        match self.next {
-            Next::Failed(_) => LogState::Full,
-            Next::Preparing(_) | Next::Ready(_) => LogState::Open,
-        }
+        if self.starved { LogState::Full } else { LogState::Open }
     }
 
     /// Figures of the log.

@@ -1,0 +1,34 @@
+//! Proof on the real thing: what the tests of the real process and its two programs share.
+//!
+//! ```text
+//!   yard-crash ──────┐            ┌─► Server: `yard serve --dev`, killed and started again
+//!   yard-neighbour ──┼─► this ────┼─► yard_client, or raw QUIC frames
+//!   tests/all ───────┘            └─► History ─► yard_checker: the verdict
+//! ```
+//!
+//! Invariants:
+//! - A process that was started here is dead when its value is dropped.
+//! - Nothing waits by sleeping for a fixed time: every wait has a condition and a deadline.
+//! - A run is repeated by its seed, as far as a real machine can repeat anything.
+//!
+//! Start reading at [`server`], then [`crash`].
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod arguments;
+pub mod crash;
+mod failed;
+pub mod flights;
+pub mod neighbour;
+pub mod raw;
+pub mod scratch;
+pub mod seeded;
+pub mod server;
+pub mod tenant;
+pub mod wait;
+pub mod yard;
+
+pub use failed::Failed;
+pub use scratch::Scratch;
+pub use seeded::Seeded;
+pub use server::{Server, ServerOptions};

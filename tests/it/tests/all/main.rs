@@ -1,0 +1,24 @@
+//! Everything that holds between real parts: the real client and raw frames against the server in
+//! this process, and the program `yard` as a process of its own.
+//!
+//! ```text
+//!   basics, delivery, topics, tenants, restart, bad_input      server in this process
+//!   processes, slow_consumer, disk_full, crash, flights        `yard serve`, killed if need be
+//! ```
+//!
+//! No test depends on how fast the machine is: what must happen is waited for with a deadline of a
+//! minute, what must not happen is ruled out by something that happens after it.
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod bad_input;
+mod basics;
+mod crash;
+mod delivery;
+mod disk_full;
+mod flights;
+mod local;
+mod restart;
+mod slow_consumer;
+mod slow_peer;
+mod tenants;
+mod topics;
