@@ -17,6 +17,12 @@ pub(crate) const TICK_QUEUES_MAX: usize = 4_096;
 pub(crate) const LOCATE_RETRY_MS: u64 = 1_000;
 /// Tenants of an installation.
 pub(crate) const TENANTS_MAX: usize = 10_000;
+/// Queues of one tenant's topics, added up.
+pub(crate) const TOPIC_QUEUES_MAX: usize = 1_000_000;
+/// Queues of one tenant's groups in one shard, added up: each may come to hold progress.
+pub(crate) const GROUP_QUEUES_MAX: usize = 1_000_000;
+/// Queues of groups that one report looks at: some milliseconds, in which nobody else is served.
+pub(crate) const REPORT_QUEUES_MAX: usize = 65_536;
 /// Bytes of a remark on a topic.
 pub(crate) const NOTE_BYTES_MAX: usize = 1_024;
 /// Bytes of an operation's result, so that it fits a frame.
@@ -43,4 +49,8 @@ const _: () = {
     assert!(STEPS_MAX * STEP_BYTES_MAX + 64 <= limits::BATCH_BYTES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
+    // A tenant has as many topics as it may when nobody says how many queues.
+    assert!(TOPIC_QUEUES_MAX >= limits::TOPICS_MAX * limits::QUEUES_DEFAULT as usize);
+    // A group of the largest topic can be looked at.
+    assert!(REPORT_QUEUES_MAX >= limits::QUEUES_MAX as usize);
 };

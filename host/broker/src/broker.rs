@@ -16,7 +16,7 @@ use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
-use crate::meta_table::MetaTable;
+use crate::meta_table::{MetaTable, queues_on};
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::subscribe::Joining;
@@ -249,7 +249,8 @@ impl Broker {
                 if self.groups.get(created.group).is_some() {
                     return;
                 }
-                self.groups.create(*tenant, created);
+                let queues = self.queue_count_here(created.topic);
+                self.groups.create(*tenant, created, queues);
                 let joining = self.joining.take();
                 if let Some(joining) = joining.filter(|joining| joining.group == created.group) {
                     self.join(joining);
@@ -269,7 +270,7 @@ impl Broker {
             }
             Entry::Meta { changes } => {
                 for change in changes {
-                    self.meta.apply(change);
+                    self.apply_meta(change);
                     if let MetaChange::TopicRemoved { topic, .. } = change {
                         self.drop_topic(*topic);
                     }
@@ -289,6 +290,24 @@ impl Broker {
     ) {
         assert!(count >= 1, "a batch has records");
         self.producers.apply(tenant, header, count, &applied.placed);
+    }
+
+    /// How many queues of a topic this shard holds, as far as it knows the topic.
+    pub(crate) fn queue_count_here(&self, topic: TopicId) -> usize {
+        self.meta.topic(topic).map_or(0, |topic| queues_on(topic, self.config.shard).count())
+    }
+
+    /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
+    fn apply_meta(&mut self, change: &MetaChange) {
+        let topic = match change {
+            MetaChange::TenantPut(_) => return self.meta.apply(change),
+            MetaChange::TopicPut(topic) => topic.topic,
+            MetaChange::TopicRemoved { topic, .. } => *topic,
+        };
+        let before = self.queue_count_here(topic);
+        self.meta.apply(change);
+        let after = self.queue_count_here(topic);
+        self.groups.resize(topic, before, after);
     }
 
     /// Drops what is known about a topic that was removed, its groups' progress included.
@@ -325,7 +344,7 @@ impl Broker {
     /// Takes in a change of the metadata in a shard that does not own it.
     fn learn(&mut self, change: &MetaChange, effects: &mut Vec<Effect>) {
         assert!(self.config.shard != METADATA_SHARD, "the metadata shard tells, it is not told");
-        self.meta.apply(change);
+        self.apply_meta(change);
         let MetaChange::TopicRemoved { topic, version } = change else {
             return;
         };

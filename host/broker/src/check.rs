@@ -1,4 +1,8 @@
 //! The invariants of the broker's state, each where it can be seen.
+use std::collections::BTreeMap;
+
+use yard_wire::TenantId;
+
 use crate::broker::Broker;
 
 impl Broker {
@@ -14,8 +18,19 @@ impl Broker {
         for ends in self.ends.values() {
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
         }
+        self.check_counts();
         self.check_subscriptions();
         self.check_flights();
+    }
+
+    fn check_counts(&self) {
+        let mut counted: BTreeMap<TenantId, usize> = BTreeMap::new();
+        for (_, group) in self.groups.iter() {
+            *counted.entry(group.tenant).or_default() += self.queue_count_here(group.topic);
+        }
+        for (tenant, queues) in counted {
+            assert_eq!(self.groups.queue_count_of(tenant), queues, "queues are counted");
+        }
     }
 
     fn check_subscriptions(&self) {

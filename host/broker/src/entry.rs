@@ -69,7 +69,7 @@ yard_wire::message! {
         pub topic: TopicId,
         /// Its name.
         pub name: String,
-        /// Where it begins in each queue that this shard holds; elsewhere at 0.
+        /// Where it begins in the queues of this shard; in those not named at 0.
         pub floors: Vec<(QueueIndex, QueueOffset)>,
     }
 

@@ -24,6 +24,8 @@ yard_wire::message! {
         pub name: String,
         /// The shard of each queue, queue 0 first.
         pub shards: Vec<ShardId>,
+        /// How many queues it had when it was created; the others were added.
+        pub created_queues: u16,
         /// A remark for people.
         pub note: String,
         /// When it was created.

@@ -16,6 +16,8 @@ pub(crate) struct MetaTable {
     topics: BTreeMap<TopicId, Topic>,
     topic_names: BTreeMap<TenantId, BTreeMap<String, TopicId>>,
     tenant_names: BTreeMap<String, TenantId>,
+    /// Queues of the topics of each tenant.
+    queue_counts: BTreeMap<TenantId, usize>,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
@@ -28,6 +30,7 @@ impl MetaTable {
             topics: BTreeMap::new(),
             topic_names: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
+            queue_counts: BTreeMap::new(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
@@ -67,6 +70,11 @@ impl MetaTable {
         self.topic_names.get(&tenant).map_or(0, BTreeMap::len)
     }
 
+    /// Queues of all topics of a tenant.
+    pub(crate) fn queue_count_of(&self, tenant: TenantId) -> usize {
+        self.queue_counts.get(&tenant).copied().unwrap_or(0)
+    }
+
     pub(crate) fn topic_count(&self) -> usize {
         self.topics.len()
     }
@@ -104,7 +112,7 @@ impl MetaTable {
                 self.version = self.version.max(*version);
                 self.next_topic = self.next_topic.max(topic.0.saturating_add(1));
                 if let Some(removed) = self.topics.remove(topic) {
-                    self.forget_name(&removed);
+                    self.unlist(&removed);
                 }
             }
         }
@@ -129,20 +137,25 @@ impl MetaTable {
                 return;
             }
             let old = old.clone();
-            self.forget_name(&old);
+            self.unlist(&old);
         }
         let names = self.topic_names.entry(topic.tenant).or_default();
         let other = names.insert(topic.name.clone(), id);
         assert!(other.is_none(), "a name is one topic's");
+        *self.queue_counts.entry(topic.tenant).or_default() += topic.shards.len();
         self.topics.insert(id, topic.clone());
     }
 
-    fn forget_name(&mut self, topic: &Topic) {
+    fn unlist(&mut self, topic: &Topic) {
         let names = self.topic_names.get_mut(&topic.tenant).expect("a topic is listed by name");
         let listed = names.remove(&topic.name);
         assert_eq!(listed, Some(topic.topic), "a topic is listed by name");
+        let queues = self.queue_counts.get_mut(&topic.tenant).expect("queues are counted");
+        *queues -= topic.shards.len();
         if names.is_empty() {
+            assert_eq!(*queues, 0, "only topics have queues");
             self.topic_names.remove(&topic.tenant);
+            self.queue_counts.remove(&topic.tenant);
         }
     }
 
@@ -157,6 +170,8 @@ impl MetaTable {
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
         let named: usize = self.topic_names.values().map(BTreeMap::len).sum();
         assert_eq!(named, self.topics.len(), "every topic is listed by name");
+        let queues: usize = self.topics.values().map(|topic| topic.shards.len()).sum();
+        assert_eq!(self.queue_counts.values().sum::<usize>(), queues, "queues are counted");
         for (id, topic) in &self.topics {
             assert!(id.0 < self.next_topic, "numbers are given out upwards");
             assert!(topic.version <= self.version, "a topic is not newer than the metadata");

@@ -8,7 +8,9 @@ use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
 use yard_wire::{Code, Refusal, TenantId, Wire};
 
-use crate::bounds::{NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX};
+use crate::bounds::{
+    GROUP_QUEUES_MAX, NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX, TOPIC_QUEUES_MAX,
+};
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
@@ -32,20 +34,27 @@ pub(crate) fn called(result: &impl Wire) -> Reply {
 }
 
 /// A list as a result, if it fits a frame.
-pub(crate) fn listed<T: Wire>(rows: impl Iterator<Item = T>) -> Result<Reply, OperateError> {
+pub(crate) fn listed<T: Wire>(
+    rows: impl Iterator<Item = Result<T, OperateError>>,
+) -> Result<Reply, OperateError> {
     let mut count = 0u32;
     let mut out = count.to_bytes().to_vec();
     for row in rows {
-        row.put(&mut out);
+        row?.put(&mut out);
         count += 1;
-        if out.len() > RESULT_BYTES_MAX {
-            let what = "bytes of the list";
-            let fact = LimitReached { what, max: RESULT_BYTES_MAX };
-            return Err(OperateError::LimitReached(fact));
-        }
+        check_result(&out)?;
     }
     out[..4].copy_from_slice(&count.to_le_bytes());
     Ok(Reply::Call(Called { result: out.into() }))
+}
+
+/// Whether a result may become as large as what was encoded of it so far.
+pub(crate) fn check_result(encoded: &[u8]) -> Result<(), OperateError> {
+    if encoded.len() <= RESULT_BYTES_MAX {
+        return Ok(());
+    }
+    let fact = LimitReached { what: "bytes of the list", max: RESULT_BYTES_MAX };
+    Err(OperateError::LimitReached(fact))
 }
 
 impl Broker {
@@ -93,7 +102,7 @@ impl Broker {
         match arguments {
             Arguments::TopicCreate(arguments) => self.topic_create(tenant, &arguments),
             Arguments::TopicLs(_) => {
-                listed(self.meta.topics_of(tenant).map(topic_row)).map(Outcome::Now)
+                listed(self.meta.topics_of(tenant).map(topic_row).map(Ok)).map(Outcome::Now)
             }
             Arguments::TopicInfo(arguments) => self.topic_info(tenant, &arguments.name),
             Arguments::TopicSet(arguments) => self.topic_set(tenant, arguments),
@@ -103,7 +112,9 @@ impl Broker {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
-            Arguments::TenantLs(_) => listed(self.meta.tenants().map(tenant_row)).map(Outcome::Now),
+            Arguments::TenantLs(_) => {
+                listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
+            }
             Arguments::TenantSet(arguments) => self.tenant_set(arguments),
             Arguments::ClientLs(_) | Arguments::BrokerInfo(_) => Err(OperateError::NotOurs),
         }
@@ -138,6 +149,7 @@ impl Broker {
             let fact = LimitReached { what: "topics of the tenant", max: TOPICS_MAX };
             return Err(OperateError::LimitReached(fact));
         }
+        self.check_room(tenant, usize::from(*queues))?;
         let topic = self.new_topic(tenant, name, *queues, note.clone(), 0);
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
@@ -177,6 +189,8 @@ impl Broker {
             let placed = place_queues(old.topic, queues, self.config.shards);
             topic.shards.extend(&placed[old.shards.len()..]);
             assert_eq!(topic.shards.len(), usize::from(queues), "queues were added");
+            self.check_room(tenant, topic.shards.len() - old.shards.len())?;
+            self.check_group_room(old, &topic)?;
         }
         if let Some(note) = arguments.note {
             check_note(&note)?;
@@ -188,6 +202,28 @@ impl Broker {
         }
         topic.version = self.meta.next_version();
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
+    }
+
+    /// Whether a tenant may have so many more queues.
+    fn check_room(&self, tenant: TenantId, added: usize) -> Result<(), OperateError> {
+        if self.meta.queue_count_of(tenant) + added <= TOPIC_QUEUES_MAX {
+            return Ok(());
+        }
+        let fact = LimitReached { what: "queues of the tenant's topics", max: TOPIC_QUEUES_MAX };
+        Err(OperateError::LimitReached(fact))
+    }
+
+    /// Whether the groups of a topic may have the queues that are added to it. This shard looks at
+    /// its own: groups are on all shards of a topic, and its queues are spread evenly.
+    fn check_group_room(&self, old: &Topic, new: &Topic) -> Result<(), OperateError> {
+        let shard = self.config.shard;
+        let added = queues_on(new, shard).count() - queues_on(old, shard).count();
+        let added = added * self.groups.of_topic(old.topic).len();
+        if self.groups.queue_count_of(old.tenant) + added <= GROUP_QUEUES_MAX {
+            return Ok(());
+        }
+        let fact = LimitReached { what: "queues of the tenant's groups", max: GROUP_QUEUES_MAX };
+        Err(OperateError::LimitReached(fact))
     }
 
     fn topic_rm(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {

@@ -1,31 +1,49 @@
 //! What operators see of groups: this shard's share, which the server puts together.
-use yard_wire::TenantId;
 use yard_wire::operation::{GroupQueueRow, GroupReport, GroupRow, MemberRow};
 use yard_wire::request::Reply;
+use yard_wire::{QueueIndex, TenantId, Wire};
 
+use crate::bounds::REPORT_QUEUES_MAX;
 use crate::broker::Broker;
 use crate::entry::GroupId;
 use crate::group::Group;
 use crate::meta::Topic;
 use crate::meta_table::queues_on;
-use crate::operate::{called, listed};
-use crate::refusal::OperateError;
+use crate::operate::{called, check_result, listed};
+use crate::refusal::{LimitReached, OperateError};
+
+/// What a report has cost so far.
+#[derive(Default)]
+struct Cost {
+    /// Queues looked at.
+    queues: usize,
+    /// The rows, encoded.
+    encoded: Vec<u8>,
+}
+
+impl Cost {
+    fn look(&mut self) -> Result<(), OperateError> {
+        self.queues += 1;
+        if self.queues <= REPORT_QUEUES_MAX {
+            return Ok(());
+        }
+        let fact = LimitReached { what: "queues of a report", max: REPORT_QUEUES_MAX };
+        Err(OperateError::LimitReached(fact))
+    }
+
+    fn add(&mut self, row: &impl Wire) -> Result<(), OperateError> {
+        row.put(&mut self.encoded);
+        check_result(&self.encoded)
+    }
+}
 
 impl Broker {
     pub(crate) fn group_ls(&self, tenant: TenantId) -> Result<Reply, OperateError> {
+        let mut cost = Cost::default();
         // A group of a topic that is being removed has no name to show for it.
         let rows = self.groups.of_tenant(tenant).filter_map(|id| {
             let (group, topic) = self.group_and_topic(id)?;
-            let queues = self.queue_rows(group, topic);
-            let sum = |count: fn(&GroupQueueRow) -> u64| queues.iter().map(count).sum();
-            Some(GroupRow {
-                name: group.name.clone(),
-                topic: topic.name.clone(),
-                members: group.member_count() as u32,
-                lag: sum(|row| row.lag),
-                in_flight: sum(|row| row.in_flight),
-                rejected: sum(|row| row.rejected),
-            })
+            Some(self.group_row(group, topic, &mut cost))
         });
         listed(rows)
     }
@@ -34,13 +52,22 @@ impl Broker {
         let Some(ids) = self.groups.named(tenant, &name) else {
             return Err(OperateError::NoGroup(name));
         };
+        let mut cost = Cost::default();
         let mut report = GroupReport { name, lag: 0, queues: Vec::new(), members: Vec::new() };
         for (group, topic) in ids.into_iter().filter_map(|id| self.group_and_topic(id)) {
             assert_eq!(group.tenant, tenant, "groups are looked up inside a tenant");
-            report.queues.extend(self.queue_rows(group, topic));
-            report.members.extend(self.member_rows(group, topic));
+            for queue in queues_on(topic, self.config.shard) {
+                cost.look()?;
+                let row = self.queue_row(group, topic, queue);
+                cost.add(&row)?;
+                report.lag += row.lag;
+                report.queues.push(row);
+            }
+            for row in self.member_rows(group, topic) {
+                cost.add(&row)?;
+                report.members.push(row);
+            }
         }
-        report.lag = report.queues.iter().map(|row| row.lag).sum();
         Ok(called(&report))
     }
 
@@ -49,48 +76,85 @@ impl Broker {
         Some((group, self.meta.topic(group.topic)?))
     }
 
-    fn queue_rows(&self, group: &Group, topic: &Topic) -> Vec<GroupQueueRow> {
-        let shard = self.config.shard;
-        let row = |queue| {
-            let ends = self.ends_of(topic.topic, queue);
-            let mut row = GroupQueueRow {
-                topic: topic.name.clone(),
-                queue,
-                shard,
-                settled_below: ends.first,
-                end: ends.end,
-                lag: ends.end.0 - ends.first.0,
-                in_flight: 0,
-                waiting: 0,
-                rejected: 0,
-            };
-            let Some(state) = group.queues.get(&queue) else {
-                return row;
-            };
-            let progress = &state.progress;
-            row.settled_below = progress.settled_below().max(ends.first);
-            row.lag = progress.lag(ends.first, ends.end);
-            row.waiting = progress.returned().len() as u64;
-            row.rejected = progress.rejected_count();
-            if let Some(flight) = &state.flight {
-                row.in_flight = flight.leases.len() as u64;
-                row.waiting = flight.waiting_count() as u64;
-            }
-            row
+    fn group_row(
+        &self,
+        group: &Group,
+        topic: &Topic,
+        cost: &mut Cost,
+    ) -> Result<GroupRow, OperateError> {
+        let mut row = GroupRow {
+            name: group.name.clone(),
+            topic: topic.name.clone(),
+            members: group.member_count() as u32,
+            lag: 0,
+            in_flight: 0,
+            rejected: 0,
         };
-        queues_on(topic, shard).map(row).collect()
+        for queue in queues_on(topic, self.config.shard) {
+            cost.look()?;
+            let QueueCounts { lag, in_flight, rejected, .. } = self.queue_counts(group, queue);
+            row.lag += lag;
+            row.in_flight += in_flight;
+            row.rejected += rejected;
+        }
+        Ok(row)
     }
 
-    fn member_rows(&self, group: &Group, topic: &Topic) -> Vec<MemberRow> {
+    fn queue_row(&self, group: &Group, topic: &Topic, queue: QueueIndex) -> GroupQueueRow {
+        let ends = self.ends_of(topic.topic, queue);
+        let settled_below = group.settled_below(queue).max(ends.first);
+        let counts = self.queue_counts(group, queue);
+        GroupQueueRow {
+            topic: topic.name.clone(),
+            queue,
+            shard: self.config.shard,
+            settled_below,
+            end: ends.end,
+            lag: counts.lag,
+            in_flight: counts.in_flight,
+            waiting: counts.waiting,
+            rejected: counts.rejected,
+        }
+    }
+
+    fn queue_counts(&self, group: &Group, queue: QueueIndex) -> QueueCounts {
+        let ends = self.ends_of(group.topic, queue);
+        assert!(ends.first <= ends.end, "a queue does not end before it begins");
+        let Some(state) = group.queues.get(&queue) else {
+            return QueueCounts { lag: ends.end.0 - ends.first.0, ..QueueCounts::default() };
+        };
+        let progress = &state.progress;
+        let mut counts = QueueCounts {
+            lag: progress.lag(ends.first, ends.end),
+            in_flight: 0,
+            waiting: progress.returned().len() as u64,
+            rejected: progress.rejected_count(),
+        };
+        if let Some(flight) = &state.flight {
+            counts.in_flight = flight.leases.len() as u64;
+            counts.waiting = flight.waiting_count() as u64;
+        }
+        counts
+    }
+
+    fn member_rows(&self, group: &Group, topic: &Topic) -> impl Iterator<Item = MemberRow> {
         let members = group.live.iter().flat_map(|live| live.members.values());
-        let rows = members.map(|member| MemberRow {
+        members.map(|member| MemberRow {
             member: member.name.clone(),
             topic: topic.name.clone(),
             shard: self.config.shard,
             session: member.session.0,
             in_flight: member.leased.into(),
             credit: member.messages.into(),
-        });
-        rows.collect()
+        })
     }
+}
+
+/// Messages of a group in one queue.
+#[derive(Clone, Copy, Default)]
+struct QueueCounts {
+    lag: u64,
+    in_flight: u64,
+    waiting: u64,
+    rejected: u64,
 }

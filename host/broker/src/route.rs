@@ -6,6 +6,7 @@ use yard_wire::request::Reply;
 use yard_wire::requests::{FindRoute, Route, TopicRoute};
 use yard_wire::{TenantId, TopicId};
 
+use crate::bounds::TOPIC_QUEUES_MAX;
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::Effect;
 use crate::event::Origin;
@@ -57,7 +58,9 @@ impl Broker {
             return created;
         }
         for name in names {
-            let room = self.meta.topic_count_of(tenant) + created.len() < TOPICS_MAX;
+            let added = (created.len() + 1) * usize::from(QUEUES_DEFAULT);
+            let room = self.meta.topic_count_of(tenant) + created.len() < TOPICS_MAX
+                && self.meta.queue_count_of(tenant) + added <= TOPIC_QUEUES_MAX;
             let known = self.meta.topic_named(tenant, name).is_some()
                 || created.contains_key(name.as_str());
             if known || !room || yard_wire::name::check(name).is_err() {
@@ -86,6 +89,7 @@ impl Broker {
             tenant,
             name: name.to_owned(),
             shards: place_queues(topic, queues, self.config.shards),
+            created_queues: queues,
             note,
             created: self.now,
             version: self.meta.next_version() + u64::from(before),

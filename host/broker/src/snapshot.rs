@@ -11,7 +11,7 @@
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
-use yard_wire::{Malformed, ShardId, Wire};
+use yard_wire::{Malformed, ShardId, TopicId, Wire};
 
 use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
 use crate::group::Groups;
@@ -50,6 +50,10 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     }
     broker.producers = Producers::take(&mut input)?;
     broker.groups = Groups::take(&mut input)?;
+    let topics: Vec<TopicId> = broker.groups.topics().collect();
+    for topic in topics {
+        broker.groups.resize(topic, 0, broker.queue_count_here(topic));
+    }
     if !input.is_empty() {
         return Err(Malformed::Trailing { left: input.len() as u64 });
     }

@@ -8,10 +8,12 @@ use yard_wire::requests::{
 };
 use yard_wire::{QueueIndex, QueueOffset, ShardId, SubscriptionId, TenantId, TopicId};
 
+use crate::bounds::GROUP_QUEUES_MAX;
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
 use crate::entry::{Entry, GroupCreated, GroupId};
 use crate::event::{Origin, SessionId};
+use crate::group::Ends;
 use crate::group::flight::Flight;
 use crate::group::member::{Live, Member};
 use crate::meta::Topic;
@@ -45,11 +47,10 @@ impl Broker {
         let topic = named.ok_or_else(no_topic)?;
         let queues = self.queues_here(topic)?;
         let topic_id = topic.topic;
-        let floors = self.resolve_start(topic, &queues, &request.start)?;
+        let mut floors = self.resolve_start(topic, &queues, &request.start)?;
         let known = self.groups.find(tenant, &request.group, topic_id);
-        if known.is_none() && self.groups.count_of(tenant) >= GROUPS_MAX {
-            let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
-            return Err(SubscribeError::LimitReached(fact));
+        if known.is_none() {
+            self.check_new_group(tenant, queues.len())?;
         }
         let subscription = self.next_subscription;
         self.next_subscription.0 += 1;
@@ -69,6 +70,7 @@ impl Broker {
             end: self.ends_of(topic_id, *queue).end,
         });
         let reply = Reply::Subscribe(Subscribed { subscription, queues: starts.collect() });
+        floors.retain(|(_, floor)| *floor > QueueOffset(0));
         let created = GroupCreated { group, topic: topic_id, name, floors };
         effects.push(Effect::Append {
             entry: Entry::Group { tenant, created },
@@ -108,6 +110,21 @@ impl Broker {
         Ok(())
     }
 
+    /// Whether a tenant may have one more group, with so many queues.
+    fn check_new_group(&self, tenant: TenantId, queues: usize) -> Result<(), SubscribeError> {
+        assert!(queues >= 1, "a group is where its topic is");
+        if self.groups.count_of(tenant) >= GROUPS_MAX {
+            let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
+            return Err(SubscribeError::LimitReached(fact));
+        }
+        if self.groups.queue_count_of(tenant) + queues > GROUP_QUEUES_MAX {
+            let what = "queues of the tenant's groups";
+            let fact = LimitReached { what, max: GROUP_QUEUES_MAX };
+            return Err(SubscribeError::LimitReached(fact));
+        }
+        Ok(())
+    }
+
     fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
         let here = self.config.shard;
         let queues: Vec<QueueIndex> = queues_on(topic, here).collect();
@@ -129,7 +146,17 @@ impl Broker {
         let ends = |queue: &QueueIndex| self.ends_of(topic.topic, *queue);
         Ok(match start {
             Start::Earliest => queues.iter().map(|queue| (*queue, ends(queue).first)).collect(),
-            Start::Latest => queues.iter().map(|queue| (*queue, ends(queue).end)).collect(),
+            Start::Latest => {
+                // A group that goes on elsewhere comes here when the topic grows into this shard.
+                // What was produced here until then is not behind it. Whether it is such a group
+                // is not known here, so only a shard without any of the first queues asks.
+                let grown_into = queues.iter().all(|queue| queue.0 >= topic.created_queues);
+                let floor = |queue: &QueueIndex| {
+                    let Ends { first, end } = ends(queue);
+                    (*queue, if grown_into { first } else { end })
+                };
+                queues.iter().map(floor).collect()
+            }
             Start::Offsets(offsets) => {
                 if offsets.len() > usize::from(QUEUES_MAX) {
                     let detail = format!("offsets of more than {QUEUES_MAX} queues");
@@ -157,8 +184,7 @@ impl Broker {
         let group = self.groups.get(id).expect("the caller found the group");
         let starts = queues.iter().map(|queue| {
             let ends = self.ends_of(group.topic, *queue);
-            let progress = group.queues.get(queue).map(|state| state.progress.settled_below());
-            let settled_below = progress.unwrap_or_default().max(ends.first);
+            let settled_below = group.settled_below(*queue).max(ends.first);
             QueueStart { queue: *queue, settled_below, end: ends.end }
         });
         starts.collect()
@@ -215,6 +241,8 @@ impl Broker {
                 self.tickets.remove(&asked.ticket);
             }
         }
+        // Most queues of an idle group have nothing to remember.
+        group.queues.retain(|_, state| !state.progress.is_default());
     }
 
     pub(crate) fn credit(

@@ -17,7 +17,7 @@ use yard_wire::request::{Kind, Reply, Request};
 use yard_wire::requests::{Hello, Welcome};
 use yard_wire::{Code, Refusal};
 
-use crate::config::{TransportConfig, milliseconds};
+use crate::config::milliseconds;
 use crate::endpoint::{Handshaking, Shared};
 use crate::gate;
 use crate::outgoing::{self, Outgoing};
@@ -49,8 +49,6 @@ pub(crate) async fn serve<S: Service>(
     let end = match greeted {
         Ok(greeted) => {
             shared.counters.sessions.add();
-            let session = greeted.session.clone();
-            let _farewell = Farewell { shared: shared.clone(), session };
             run(&shared, &connection, greeted).await
         }
         Err(end) => end,
@@ -92,17 +90,17 @@ impl<S: Service> Drop for Farewell<S> {
 }
 
 /// A connection whose hello was answered.
-struct Greeted {
-    session: SessionHandle,
+struct Greeted<S: Service> {
+    farewell: Farewell<S>,
     reader: Reader,
     send: SendStream,
 }
 
 async fn hello<S: Service>(
-    shared: &Shared<S>,
+    shared: &Arc<Shared<S>>,
     connection: &Connection,
     deadline: Instant,
-) -> Result<Greeted, End> {
+) -> Result<Greeted<S>, End> {
     let accepted = timeout_at(deadline, connection.accept_bi()).await;
     let (mut send, receive) = accepted.map_err(|_| no_hello())?.map_err(|_| End::Gone)?;
     let config = &shared.config;
@@ -119,17 +117,23 @@ async fn hello<S: Service>(
     let correlation = frame.correlation;
     match welcome(shared, connection, &hello, &session) {
         Ok(welcome) => {
+            let farewell = Farewell { shared: shared.clone(), session: session.clone() };
             reader.trust();
-            open_windows(config, connection, 0);
+            let streams = u32::from(config.lanes_max) + 1;
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
+            session.open_window(0);
             session.open(CONTROL).expect("a new session has no stream open");
             let reply = outgoing::answer(frame.kind, correlation, Ok(Reply::Hello(welcome)));
-            send.write_chunk(reply).await.map_err(|_| End::Gone)?;
-            Ok(Greeted { session, reader, send })
+            // A peer decides how much of an answer it lets in, also how little.
+            let written = timeout_at(deadline, send.write_chunk(reply)).await;
+            written.map_err(|_| unread())?.map_err(|_| End::Gone)?;
+            Ok(Greeted { farewell, reader, send })
         }
         Err(refusal) => {
             // First as an answer, which a client can read, then as the end of the connection.
             let reply = outgoing::answer(frame.kind, correlation, Err(refusal.clone()));
-            if send.write_chunk(reply).await.is_ok() && send.finish().is_ok() {
+            let written = timeout_at(deadline, send.write_chunk(reply)).await;
+            if matches!(written, Ok(Ok(()))) && send.finish().is_ok() {
                 let _confirmed = timeout(milliseconds(LINGER_MS), send.stopped()).await;
             }
             Err(End::Broken(refusal))
@@ -139,6 +143,10 @@ async fn hello<S: Service>(
 
 fn no_hello() -> End {
     End::Broken(Refusal::new(Code::TooSlow, "no hello arrived in time"))
+}
+
+fn unread() -> End {
+    End::Broken(Refusal::new(Code::TooSlow, "the answer to the hello was not let in in time"))
 }
 
 fn read_hello(frame: &Frame) -> Result<Hello, Refusal> {
@@ -172,30 +180,34 @@ fn welcome<S: Service>(
     shared.service.welcome(&peer, hello, session.clone())
 }
 
-/// Lets a known peer send more. Every lane's window must fit the connection's: data of lanes
-/// that wait for the budget must not keep out the rest of the frame that holds it.
-fn open_windows(config: &TransportConfig, connection: &Connection, lanes: u32) {
-    let streams = u32::from(config.lanes_max) + 1;
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
-    let window = config.receive_window_bytes.max((lanes + 2) * config.stream_window_bytes);
-    connection.set_receive_window(VarInt::from_u32(window));
-}
-
 async fn run<S: Service>(
     shared: &Arc<Shared<S>>,
     connection: &Connection,
-    greeted: Greeted,
+    greeted: Greeted<S>,
 ) -> End {
+    let Greeted { farewell, reader, send } = greeted;
+    let session = &farewell.session;
     let mut tasks: JoinSet<Ended> = JoinSet::new();
-    let Greeted { session, reader, send } = greeted;
     tasks.spawn(control(shared.clone(), session.clone(), send, reader));
+    let end = accept_lanes(shared, connection, session, &mut tasks).await;
+    // Only then the farewell: a request that a task is passing on must not come after it.
+    tasks.shutdown().await;
+    end
+}
+
+async fn accept_lanes<S: Service>(
+    shared: &Arc<Shared<S>>,
+    connection: &Connection,
+    session: &SessionHandle,
+    tasks: &mut JoinSet<Ended>,
+) -> End {
     let mut lanes = 0;
     loop {
         tokio::select! {
             accepted = connection.accept_bi() => {
                 let Ok((send, receive)) = accepted else { return End::Gone };
                 lanes = (lanes + 1).min(u32::from(shared.config.lanes_max));
-                open_windows(&shared.config, connection, lanes);
+                session.open_window(lanes);
                 tasks.spawn(lane(shared.clone(), session.clone(), send, receive));
             }
             Some(ended) = tasks.join_next() => match ended {

@@ -43,6 +43,7 @@ pub(crate) async fn admit<S: Service>(
         return Err(End::Broken(Refusal::new(Code::MalformedFrame, detail)));
     }
     let correlation = frame.correlation;
+    let _waiting = session.session().wait();
     let slot = outgoing.slot().await.map_err(|_| End::Gone)?;
     outgoing.begin(correlation, frame.kind, vec![slot])?;
     if frame.kind == Kind::Produce as u16

@@ -123,9 +123,19 @@ impl Reader {
             }
             let more = match self.stretch() {
                 None => self.fill().await?,
-                Some(stretch) => timeout_at(stretch.begun + self.patience.grace, self.fill())
-                    .await
-                    .map_err(|_| too_slow("a frame was begun and not finished in time"))??,
+                Some(stretch) => {
+                    match timeout_at(stretch.begun + self.patience.grace, self.fill()).await {
+                        Ok(more) => more?,
+                        // The peer may have no room to send in: the window is shared.
+                        Err(_) if session.is_waiting() => {
+                            self.stretch = None;
+                            continue;
+                        }
+                        Err(_) => {
+                            return Err(too_slow("a frame was begun and not finished in time"));
+                        }
+                    }
+                }
             };
             if !more {
                 return if self.decoder.is_inside_a_frame() {
@@ -175,6 +185,7 @@ impl Reader {
 /// Waits for bytes of the connection's budget; more than all of it is all of it.
 pub(crate) async fn budget(session: &Session, bytes: u32) -> Result<OwnedSemaphorePermit, End> {
     let bytes = bytes.min(session.budget_bytes);
+    let _waiting = session.wait();
     session.budget.clone().acquire_many_owned(bytes).await.map_err(|_| End::Gone)
 }
 

@@ -1,18 +1,21 @@
 //! A connection that has said hello, as the service sees it.
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::VarInt;
 use tokio::sync::Semaphore;
 use yard_wire::request::{Push, Reply};
 use yard_wire::{Correlation, Refusal, limits};
 
-use crate::config::TransportConfig;
+use crate::config::{TransportConfig, WINDOW_BYTES_BEFORE_HELLO};
 use crate::outgoing::{self, Outgoing, StreamEnded};
 
 /// Number of the control stream; data lane `n` is stream `n + 1`.
 pub const CONTROL: u16 = 0;
+
+/// With more lanes than this a limited window is not enough: see [`Window::bytes`].
+const LIMITED_LANES_MAX: u32 = 3;
 
 const _: () = assert!(limits::LANES_MAX <= u32::BITS as u16, "open lanes are the bits of a u32");
 
@@ -30,12 +33,64 @@ pub(crate) struct Session {
     streams: Box<[Outgoing]>,
     /// Bit n: lane n is open.
     open_lanes: AtomicU32,
+    window: Mutex<Window>,
+    /// Streams whose data waits for this side.
+    waiting: AtomicU32,
     /// Bytes that unanswered requests and their answers may take.
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) budget_bytes: u32,
     /// Bytes that deliveries may take.
     room: Arc<Semaphore>,
     room_bytes: u32,
+}
+
+impl Session {
+    /// To be kept while a stream is not read.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether a stream is not read, so that what waits there may fill the window of all.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A stream that is not read.
+pub(crate) struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the peer may send ahead on all its streams together, in bytes.
+struct Window {
+    /// At least so much, unless limited.
+    least: u32,
+    /// What it may send ahead on one stream.
+    stream: u32,
+    /// Lanes that were opened so far; `None` before the peer is welcome.
+    lanes: Option<u32>,
+    limit: u32,
+}
+
+impl Window {
+    fn new(config: &TransportConfig) -> Self {
+        let (least, stream) = (config.receive_window_bytes, config.stream_window_bytes);
+        Self { least, stream, lanes: None, limit: u32::MAX }
+    }
+
+    /// Every lane's window must fit the connection's: data of lanes that wait for the budget
+    /// must not keep out the rest of the frame that holds it. The frames that a few lanes have
+    /// begun fit the budget, so theirs may be limited.
+    fn bytes(&self) -> Option<u32> {
+        let lanes = self.lanes?;
+        let window = self.least.max((lanes + 2) * self.stream);
+        Some(if lanes <= LIMITED_LANES_MAX { window.min(self.limit) } else { window })
+    }
 }
 
 impl SessionHandle {
@@ -46,6 +101,8 @@ impl SessionHandle {
             connection,
             streams: (0..=config.lanes_max).map(|_| new()).collect(),
             open_lanes: AtomicU32::new(0),
+            window: Mutex::new(Window::new(config)),
+            waiting: AtomicU32::new(0),
             budget: Arc::new(Semaphore::new(config.in_flight_bytes_max as usize)),
             budget_bytes: config.in_flight_bytes_max,
             room: Arc::new(Semaphore::new(config.queue_bytes_max as usize)),
@@ -119,6 +176,31 @@ impl SessionHandle {
     /// lost.
     pub fn close(&self, why: &Refusal) {
         close(&self.session.connection, why);
+    }
+
+    /// Limits what the peer may send ahead, as long as it has opened three lanes at most; with
+    /// more, this does nothing, as they need the whole window. Never less than 64 KiB. A tenant
+    /// chooses how many connections it opens, so a window of a fixed size does not bound what
+    /// it makes the broker buffer: a burst of 1.25 MB on each of 128 connections costs half a
+    /// second of decryption, in which nobody else is heard. What the peer was allowed before, it
+    /// may still send, so this is best called by the service's welcome.
+    pub fn limit_window(&self, bytes: u32) {
+        self.set_window(|window| window.limit = bytes.max(WINDOW_BYTES_BEFORE_HELLO));
+    }
+
+    /// Lets the peer send what a connection with so many lanes may.
+    pub(crate) fn open_window(&self, lanes: u32) {
+        self.set_window(|window| window.lanes = Some(lanes));
+    }
+
+    fn set_window(&self, change: impl FnOnce(&mut Window)) {
+        // Nothing in here panics half-way, so a poisoned window is a whole one. The lock is held
+        // until QUIC knows: of two changes, the later one counts.
+        let mut window = self.session.window.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut window);
+        if let Some(bytes) = window.bytes() {
+            self.session.connection.set_receive_window(VarInt::from_u32(bytes));
+        }
     }
 
     /// Bytes of deliveries and pushes that wait for this session's streams.

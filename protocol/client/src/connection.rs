@@ -81,9 +81,14 @@ impl Connection {
             Ok(Reply::Hello(welcome)) => Ok(welcome),
             Ok(other) => Err(crate::client::unexpected(&other)),
             Err(AskError::NotSent(error) | AskError::Sent(error)) => {
-                // A broker that does not want the client says so when it closes the connection.
-                let reason = self.quic.close_reason().map(|reason| lost(&reason));
-                Err(reason.unwrap_or(error))
+                // A broker that does not want the client says so in its answer, and again when it
+                // closes the connection: whichever of the two came. That this side has closed it
+                // by now says nothing.
+                let reason = self
+                    .quic
+                    .close_reason()
+                    .filter(|reason| !matches!(reason, quinn::ConnectionError::LocallyClosed));
+                Err(reason.map_or(error, |reason| lost(&reason)))
             }
         }
     }

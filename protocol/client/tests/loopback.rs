@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use fake::{Fake, Mishap};
 use yard_client::{Client, Code, Message, QueueIndex, QueueOffset, Start, Timestamp};
-use yard_wire::Refusal;
 use yard_wire::operation::Operation;
 use yard_wire::requests::{self, Verdict};
+use yard_wire::{Refusal, ShardId};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it does not hang")
@@ -94,6 +94,32 @@ async fn a_connection_that_dies_before_the_answer_gives_one_completion() {
     assert_eq!((result.queue, result.offset), (QueueIndex(0), QueueOffset(0)));
     let state = fake.state();
     assert_eq!((state.queues[&0].len(), state.produces, state.sessions), (1, 2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_code_of_a_close_is_no_answer_to_what_was_in_flight() {
+    for code in [Code::TooSlow, Code::LimitReached, Code::MalformedFrame, Code::Forbidden] {
+        let fake = Fake::start(&[0]);
+        let client = within(fake.client(1)).await;
+        fake.state().mishaps.push_back(Mishap::StoreAndDrop);
+        fake.state().close_code = code as u32;
+        let producer = client.producer("orders").build().await.unwrap();
+        let result = within(producer.send(Message::new("one"))).await;
+        assert!(result.is_ok_and(|placement| placement.duplicate), "{code:?}");
+        assert_eq!(fake.state().queues[&0].len(), 1, "{code:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_not_welcome_learns_why() {
+    for code in [Code::UnknownTenant, Code::Forbidden] {
+        let fake = Fake::start(&[0]);
+        fake.state().is_unwelcoming = true;
+        fake.state().close_code = code as u32;
+        let builder = Client::builder().bootstrap([fake.address.to_string()]).tls(fake.tls());
+        let error = within(builder.connect()).await.unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,6 +237,27 @@ async fn a_consumer_subscribes_again_after_a_lost_connection() {
     }
     seen.sort_unstable();
     assert_eq!(seen, [(0, 2), (1, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_topic_has_grown_to_its_group_begins_at_the_first_message() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let _consumer = within(client.consumer("orders", "g").build()).await.unwrap();
+    fake.state().shards.push(ShardId(1));
+    fake.state().mishaps.push_back(Mishap::StoreAndDrop);
+    let producer = client.producer("orders").build().await.unwrap();
+    within(producer.send(Message::new("one").queue(0))).await.unwrap();
+    within(async {
+        while fake.state().subscribes.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let found: Vec<_> =
+        fake.state().subscribes.iter().map(|s| (s.shard.0, s.start.clone())).collect();
+    let (latest, earliest) = (requests::Start::Latest, requests::Start::Earliest);
+    assert_eq!(found, [(0, latest.clone()), (0, latest), (1, earliest)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,6 +53,12 @@ impl Group {
         self.live.as_ref().map_or(0, |live| live.members.len())
     }
 
+    /// Every message of a queue below is settled.
+    pub(crate) fn settled_below(&self, queue: QueueIndex) -> QueueOffset {
+        let state = self.queues.get(&queue);
+        state.map(|state| state.progress.settled_below()).unwrap_or_default()
+    }
+
     pub(crate) fn is_full(&self, queue: QueueIndex) -> bool {
         let flight = self.queues.get(&queue).and_then(|queue| queue.flight.as_ref());
         flight.is_some_and(|flight| flight.is_full())
@@ -80,6 +86,15 @@ impl Group {
     }
 }
 
+/// What a tenant has in a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    /// Groups, each topic of a group counted.
+    groups: usize,
+    /// Queues of these groups: of each as many as its topic has here.
+    queues: usize,
+}
+
 /// All groups of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -88,7 +103,7 @@ pub(crate) struct Groups {
     by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
     /// Those with members.
     live_by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
-    counts: BTreeMap<TenantId, usize>,
+    counts: BTreeMap<TenantId, Counts>,
     next: u32,
 }
 
@@ -103,7 +118,21 @@ impl Groups {
 
     /// Groups of one tenant, each topic of a group counted.
     pub(crate) fn count_of(&self, tenant: TenantId) -> usize {
-        self.counts.get(&tenant).copied().unwrap_or(0)
+        self.counts.get(&tenant).map_or(0, |counts| counts.groups)
+    }
+
+    /// Queues of the groups of one tenant.
+    pub(crate) fn queue_count_of(&self, tenant: TenantId) -> usize {
+        self.counts.get(&tenant).map_or(0, |counts| counts.queues)
+    }
+
+    /// Takes in that a topic has another number of queues here than before.
+    pub(crate) fn resize(&mut self, topic: TopicId, before: usize, after: usize) {
+        for id in self.by_topic.get(&topic).into_iter().flatten() {
+            let tenant = self.by_id[id].tenant;
+            let counts = self.counts.get_mut(&tenant).expect("a group is counted");
+            counts.queues = counts.queues - before + after;
+        }
     }
 
     pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {
@@ -155,8 +184,8 @@ impl Groups {
         }
     }
 
-    /// Takes in that a group was created.
-    pub(crate) fn create(&mut self, tenant: TenantId, created: &GroupCreated) {
+    /// Takes in that a group was created on a topic that has `queues_here` in this shard.
+    pub(crate) fn create(&mut self, tenant: TenantId, created: &GroupCreated, queues_here: usize) {
         let id = created.group;
         self.next = self.next.max(id.0.saturating_add(1));
         let floors = created.floors.iter();
@@ -172,6 +201,8 @@ impl Groups {
             live: None,
         };
         self.insert(id, group);
+        let counts = self.counts.get_mut(&tenant).expect("a group is counted");
+        counts.queues += queues_here;
     }
 
     fn insert(&mut self, id: GroupId, group: Group) {
@@ -179,11 +210,11 @@ impl Groups {
         let old = names.entry(group.name.clone()).or_default().insert(group.topic, id);
         assert!(old.is_none(), "a group is created once");
         self.by_topic.entry(group.topic).or_default().insert(id);
-        *self.counts.entry(group.tenant).or_default() += 1;
+        self.counts.entry(group.tenant).or_default().groups += 1;
         self.by_id.insert(id, group);
     }
 
-    /// Takes a group without members out.
+    /// Takes a group without members out. Its topic has no queues here any more.
     pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
         let group = self.by_id.remove(&id)?;
         assert!(group.live.is_none(), "members left before");
@@ -202,9 +233,10 @@ impl Groups {
         if names.is_empty() {
             self.by_name.remove(&group.tenant);
         }
-        let count = self.counts.get_mut(&group.tenant).expect("a group is counted");
-        *count -= 1;
-        if *count == 0 {
+        let counts = self.counts.get_mut(&group.tenant).expect("a group is counted");
+        counts.groups -= 1;
+        if counts.groups == 0 {
+            assert_eq!(counts.queues, 0, "only groups have queues");
             self.counts.remove(&group.tenant);
         }
         Some(group)
@@ -213,7 +245,8 @@ impl Groups {
     pub(crate) fn check(&self) {
         let listed: usize = self.by_topic.values().map(BTreeSet::len).sum();
         assert_eq!(listed, self.by_id.len(), "every group is listed by its topic");
-        assert_eq!(self.counts.values().sum::<usize>(), listed, "every group is counted");
+        let counted: usize = self.counts.values().map(|counts| counts.groups).sum();
+        assert_eq!(counted, listed, "every group is counted");
         for (id, group) in self.iter() {
             assert!(id.0 < self.next, "numbers are given out upwards");
             assert_eq!(self.find(group.tenant, &group.name, group.topic), Some(id));

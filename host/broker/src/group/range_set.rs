@@ -87,6 +87,10 @@ impl RangeSet {
 
     /// How many of its offsets are in `from..to`.
     pub(crate) fn offsets_within(&self, from: QueueOffset, to: QueueOffset) -> u64 {
+        // Mostly it is all of them, and they are many.
+        if self.iter().next().is_none_or(|(first, _)| first >= from) && self.end() <= to {
+            return self.offsets;
+        }
         let before = self.ranges.range(..=from).next_back().map_or(from, |(at, _)| *at);
         let overlap =
             |a: QueueOffset, b: QueueOffset| b.0.min(to.0).saturating_sub(a.0.max(from.0));

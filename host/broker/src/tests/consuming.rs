@@ -76,6 +76,30 @@ fn a_group_begins_where_the_first_subscription_says() {
 }
 
 #[test]
+fn a_group_goes_on_in_queues_that_are_added_and_latest_means_the_end_of_all() {
+    check_orders(
+        "sub a g orders latest
+        sync
+        > a subscribed: 0 10..10
+        set orders 3
+        > tell: topic orders [0, 0, 0]
+        > topic 1 queues=3
+        put p1 10 2 orders/1
+        put p1 12 4 orders/2
+        sync
+        > stored: 1 0..2
+        > stored: 2 0..4
+        > a gets 2: 0..4
+        > a gets 1: 0..2
+        trim orders/2 1
+        restart
+        sub b h orders latest
+        sync
+        > b subscribed: 0 10..10, 1 2..2, 2 4..4",
+    );
+}
+
+#[test]
 fn bounds_of_a_subscription_are_checked() {
     check_orders(
         "sub a g orders earliest lease=999

@@ -152,6 +152,7 @@ fn a_shard_without_the_log_of_metadata_is_told() {
         tenant: yard_wire::TenantId(0),
         name: "orders".to_owned(),
         shards: vec![yard_wire::ShardId(1)],
+        created_queues: 1,
         note: String::new(),
         created: yard_wire::Timestamp(5),
         version: 1,
@@ -186,4 +187,50 @@ fn a_shard_without_the_log_of_metadata_is_told() {
     assert_eq!((other.broker.stats().groups, other.log.len()), (0, 2));
     assert!(matches!(other.outs.last(), Some(super::world::Out::Ended(..))));
     other.compare_with_log();
+}
+
+/// A topic with its first queue in shard 0 and one that was added later in shard 1.
+#[test]
+fn latest_loses_nothing_in_a_shard_that_the_topic_grew_into() {
+    let mut world = World::new(config(1, 2));
+    let topic = crate::Topic {
+        topic: TopicId(1),
+        tenant: yard_wire::TenantId(0),
+        name: "orders".to_owned(),
+        shards: vec![yard_wire::ShardId(0), yard_wire::ShardId(1)],
+        created_queues: 1,
+        note: String::new(),
+        created: yard_wire::Timestamp(5),
+        version: 2,
+    };
+    world.handle(Event::Metadata(MetaChange::TopicPut(topic)));
+    let queue = yard_wire::QueueIndex(1);
+    let header =
+        yard_wire::batch::BatchHeader { shard: yard_wire::ShardId(1), ..Default::default() };
+    let one = yard_wire::requests::AckNodes::One;
+    world.produce(yard_wire::TenantId(0), one, 0, header, &[(TopicId(1), queue)]);
+    world.sync();
+    world.take_outs();
+    let subscribe = yard_wire::requests::Subscribe {
+        shard: yard_wire::ShardId(1),
+        group: "g".to_owned(),
+        topic: "orders".to_owned(),
+        member: "a".to_owned(),
+        start: yard_wire::requests::Start::Latest,
+        expression: None,
+        lease_ms: 1_000,
+        messages: 10,
+        bytes: 1 << 20,
+    };
+    let request = yard_wire::request::Request::Subscribe(subscribe);
+    world.request(1, yard_wire::TenantId(0), request);
+    world.sync();
+    let starts = world.take_outs().into_iter().find_map(|out| match out {
+        super::world::Out::Reply(_, Ok(yard_wire::request::Reply::Subscribe(it))) => {
+            Some(it.queues)
+        }
+        _ => None,
+    });
+    let start = starts.expect("subscribed").remove(0);
+    assert_eq!((start.settled_below.0, start.end.0), (0, 1), "what was produced is not behind it");
 }

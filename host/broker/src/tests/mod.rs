@@ -1,4 +1,5 @@
 //! Tests of the whole broker: a log that is a list, and a script that talks to both.
+mod bounds;
 mod consuming;
 mod metadata;
 mod producing;

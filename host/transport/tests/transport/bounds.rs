@@ -10,7 +10,7 @@ use yard_wire::requests::{
 };
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId};
 
-use crate::support::{Answer, DELIVERY_BYTES, batch, start, until, within};
+use crate::support::{Answer, DELIVERY_BYTES, batch, frame, start, until, within};
 
 /// quinn's default for what a client lets the broker send ahead on one stream.
 const CLIENT_WINDOW_BYTES: usize = 1_250_000;
@@ -175,4 +175,61 @@ async fn large_batches_on_many_lanes_do_not_keep_each_other_out() {
         within(task).await.unwrap();
     }
     assert_eq!(server.echo.requests.load(SeqCst), 32);
+}
+
+#[tokio::test]
+async fn a_limited_window_holds_for_a_few_lanes() {
+    let check = async |limit: u32, lanes: u8, expected: std::ops::Range<u64>| {
+        let server = start(|config| config.requests_in_flight_max = 1);
+        server.echo.window_limit.store(limit, SeqCst);
+        let client = server.connect().await;
+        let mut control = client.hello().await;
+        let mut streams = Vec::new();
+        for lane in 0..lanes {
+            streams.push(client.open(Role::Data, lane).await);
+        }
+        let session = server.echo.last_session();
+        until(|| session.lanes_open() == u16::from(lanes)).await;
+        // The first is not answered, so the rest is not read.
+        let requests: Vec<u8> = (0..60_000).flat_map(|_| frame(0, &credit())).collect();
+        let writing = tokio::spawn(async move { control.send.write_all(&requests).await });
+        let sent = || client.connection.stats().udp_tx.bytes;
+        let mut before = 0;
+        while before != sent() {
+            before = sent();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(expected.contains(&before), "{limit}, {lanes} lanes: {before} bytes");
+        writing.abort();
+    };
+    let stream = 1_200_000..2_000_000;
+    check(0, 1, stream.clone()).await;
+    check(100_000, 1, 90_000..300_000).await;
+    check(100_000, 3, 90_000..300_000).await;
+    check(100_000, 4, stream).await;
+}
+
+#[tokio::test]
+async fn a_frame_may_take_long_while_another_stream_is_not_read() {
+    let server = start(|config| {
+        config.requests_in_flight_max = 1;
+        config.frame_grace_ms = 100;
+    });
+    let client = server.connect().await;
+    let mut control = client.hello().await;
+    let mut lane = client.open(Role::Data, 0).await;
+    for _ in 0..2 {
+        control.request(0, &credit()).await;
+    }
+    until(|| server.echo.held() == 1).await;
+    let fetch = frame(7, &fetch(1));
+    lane.raw(&fetch[..20]).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    lane.raw(&fetch[20..]).await;
+    assert!(matches!(lane.answer(Kind::Fetch).await, Answer::Reply(Reply::Fetch(_))));
+    lane.raw(&fetch[..20]).await;
+    server.echo.answer_held();
+    until(|| server.echo.held() == 1).await;
+    server.echo.answer_held();
+    assert_eq!(client.close_code().await, Some(Code::TooSlow));
 }

@@ -1,4 +1,5 @@
 //! What a peer can do wrong, and the code that it gets for it.
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use yard_wire::batch;
@@ -10,7 +11,7 @@ use yard_wire::requests::{
 };
 use yard_wire::{Code, QueueIndex, QueueOffset, Sequence, ShardId, SubscriptionId, Wire, limits};
 
-use crate::support::{Answer, Server, find_route, frame, hello, raw_frame, start};
+use crate::support::{Answer, Server, find_route, frame, hello, raw_frame, start, until};
 
 /// What follows the bytes.
 #[derive(Clone, Copy, PartialEq)]
@@ -224,6 +225,24 @@ async fn closed_because_the_protocol_is_broken() {
     check("slow on lane", To::Lane, route[..1].to_vec(), Silence, Code::TooSlow).await;
     let twice = [credit(9), credit(9)].concat();
     check("correlation twice", To::Control, twice, Silence, broken).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_lets_no_answer_in_does_not_stay() {
+    let server = start(|config| config.preamble_ms = 150);
+    let check = async |identity: Option<(String, String)>, code: Code, sessions: usize| {
+        let mut settings = quinn::TransportConfig::default();
+        settings.stream_receive_window(0u32.into());
+        let client = server.connect_as(identity, settings).await.unwrap();
+        let mut control = client.open(Role::Control, 0).await;
+        control.request(1, &hello()).await;
+        assert_eq!(client.close_code().await, Some(code));
+        until(|| server.transport.counts().open == 0).await;
+        assert_eq!(server.echo.sessions.lock().unwrap().len(), sessions, "{code:?}");
+        assert_eq!(server.echo.closed.load(SeqCst), sessions, "{code:?}");
+    };
+    check(None, Code::NoCertificate, 0).await;
+    check(Some(server.tenant("acme", false)), Code::TooSlow, 1).await;
 }
 
 #[tokio::test]

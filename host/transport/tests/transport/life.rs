@@ -7,7 +7,7 @@ use yard_wire::request::{Kind, Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Produce, Settle};
 use yard_wire::{Code, Refusal, Sequence, ShardId, SubscriptionId};
 
-use crate::support::{Answer, PANIC, batch, find_route, start, until, within};
+use crate::support::{Answer, PANIC, SLOW, batch, find_route, start, until, within};
 
 #[tokio::test]
 async fn requests_are_answered_on_their_stream() {
@@ -65,6 +65,18 @@ async fn a_panic_ends_one_connection() {
     until(|| server.echo.closed.load(SeqCst) == 1).await;
     assert!(good.is_answered(3).await);
     assert_eq!(server.transport.counts().panics, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_farewell_comes_after_the_last_request() {
+    let server = start(|_| {});
+    let client = server.connect().await;
+    let mut control = client.hello().await;
+    control.request(2, &find_route(SLOW)).await;
+    until(|| server.echo.requests.load(SeqCst) == 1).await;
+    client.connection.close(0u32.into(), b"");
+    until(|| server.echo.slow.load(SeqCst) == 1 && server.echo.closed.load(SeqCst) == 1).await;
+    assert_eq!(server.echo.closed_before_slow.load(SeqCst), 0);
 }
 
 #[tokio::test]

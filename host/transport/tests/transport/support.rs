@@ -1,6 +1,6 @@
 //! A service that echoes, and a client that can say anything.
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const DELIVERY_BYTES: usize = 64 << 10;
 /// The topic whose route makes the service panic.
 pub(crate) const PANIC: &str = "panic";
+/// The topic whose route keeps the service busy for a while.
+pub(crate) const SLOW: &str = "slow";
 
 /// Answers everything at once, but keeps `Credit` until `Unsubscribe`, and delivers without end
 /// to whoever subscribes.
@@ -42,6 +44,12 @@ pub(crate) struct Echo {
     pub(crate) delivered: AtomicUsize,
     pub(crate) deliveries_ended: AtomicUsize,
     pub(crate) closed: AtomicUsize,
+    /// Slow requests that are done.
+    pub(crate) slow: AtomicUsize,
+    /// How many sessions were closed when the last slow request was done.
+    pub(crate) closed_before_slow: AtomicUsize,
+    /// What [`SessionHandle::limit_window`] is called with.
+    pub(crate) window_limit: AtomicU32,
 }
 
 impl Echo {
@@ -59,6 +67,13 @@ impl Echo {
         for (session, stream, correlation) in std::mem::take(&mut *self.held.lock().unwrap()) {
             session.reply(stream, correlation, Ok(Reply::Credit(Credited {})));
         }
+    }
+
+    fn answer_slowly(&self) {
+        std::thread::sleep(Duration::from_millis(200));
+        let closed = self.closed.load(Ordering::SeqCst);
+        self.closed_before_slow.store(closed, Ordering::SeqCst);
+        self.slow.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn last_session(&self) -> SessionHandle {
@@ -91,6 +106,10 @@ impl Service for Shared {
             return Err(Code::NoCertificate.into());
         };
         assert!(peer.is_loopback());
+        let limit = self.0.window_limit.load(Ordering::SeqCst);
+        if limit > 0 {
+            session.limit_window(limit);
+        }
         self.0.sessions.lock().unwrap().push(session.clone());
         Ok(Welcome {
             broker: "echo".into(),
@@ -125,6 +144,9 @@ impl Service for Shared {
             Incoming::Request(request) => match request {
                 Request::FindRoute(find) => {
                     assert!(find.topics != [PANIC], "as the test wants it");
+                    if find.topics == [SLOW] {
+                        self.0.answer_slowly();
+                    }
                     Reply::FindRoute(Route { nodes: vec![], topics: vec![] })
                 }
                 Request::Call(call) => Reply::Call(Called { result: call.args }),
@@ -193,6 +215,14 @@ impl Server {
         &self,
         identity: Option<(String, String)>,
     ) -> Result<Client, quinn::ConnectionError> {
+        self.connect_as(identity, quinn::TransportConfig::default()).await
+    }
+
+    pub(crate) async fn connect_as(
+        &self,
+        identity: Option<(String, String)>,
+        settings: quinn::TransportConfig,
+    ) -> Result<Client, quinn::ConnectionError> {
         let mut roots = RootCertStore::empty();
         let authority = self.authority.certificate_pem().as_bytes();
         roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
@@ -213,7 +243,9 @@ impl Server {
         crypto.alpn_protocols = vec![ALPN.to_vec()];
         let crypto = QuicClientConfig::try_from(crypto).unwrap();
         let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(settings));
+        endpoint.set_default_client_config(config);
         let connection = endpoint.connect(self.address, "localhost").unwrap().await?;
         Ok(Client { endpoint, connection })
     }

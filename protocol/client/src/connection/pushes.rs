@@ -12,7 +12,8 @@ use yard_wire::{Code, ShardId, SubscriptionId};
 
 use crate::Error;
 
-/// Pushes kept for subscriptions whose number is not known yet.
+/// Pushes kept while a subscription is being made, beyond those that it gives credit for: others
+/// come late, for subscriptions that have ended.
 const EARLY_MAX: usize = 4_096;
 
 type Key = (ShardId, SubscriptionId);
@@ -25,6 +26,8 @@ struct State {
     subscriptions: BTreeMap<Key, mpsc::Sender<Push>>,
     /// Subscriptions that are being made.
     expected: usize,
+    /// Pushes that they give credit for.
+    expected_frames: usize,
     early: Vec<Push>,
 }
 
@@ -48,7 +51,7 @@ impl Pushes {
         self.with(|state| {
             let key = key(&push);
             let Some(subscription) = state.subscriptions.get(&key) else {
-                if state.expected > 0 && state.early.len() < EARLY_MAX {
+                if state.expected > 0 && state.early.len() < EARLY_MAX + state.expected_frames {
                     state.early.push(push);
                 }
                 // Otherwise the subscription has ended here, and soon will at the broker.
@@ -68,17 +71,22 @@ impl Pushes {
         })
     }
 
-    /// To be called before a subscription is asked for; [`Pushes::settle`] afterwards, always.
-    pub(crate) fn anticipate(&self) {
-        self.with(|state| state.expected += 1);
+    /// To be called before a subscription is asked for that gives credit for `frames_max` pushes;
+    /// [`Pushes::settle`] afterwards, always.
+    pub(crate) fn anticipate(&self, frames_max: usize) {
+        self.with(|state| {
+            state.expected += 1;
+            state.expected_frames += frames_max;
+        });
     }
 
-    /// Ends what [`Pushes::expect`] began: with the number of the new subscription and room for
-    /// `frames_max` pushes, or without. The receiver ends at once when the connection is gone.
-    pub(crate) fn settle(&self, made: Option<(Key, usize)>) -> Option<PushReceiver> {
+    /// Ends what [`Pushes::anticipate`] began with the same `frames_max`: with the number of the
+    /// new subscription, or without. The receiver ends at once when the connection is gone.
+    pub(crate) fn settle(&self, frames_max: usize, made: Option<Key>) -> Option<PushReceiver> {
         self.with(|state| {
             state.expected -= 1;
-            let receiver = made.map(|(wanted, frames_max)| {
+            state.expected_frames -= frames_max;
+            let receiver = made.map(|wanted| {
                 let (sender, receiver) = mpsc::channel(frames_max);
                 for push in state.early.extract_if(.., |push| key(push) == wanted) {
                     // What does not fit was sent without credit; it comes back after its lease.
@@ -121,30 +129,44 @@ mod tests {
         Push::Ended(Ended { shard: ShardId(0), subscription, why })
     }
 
-    fn made(subscription: u64) -> Option<(Key, usize)> {
-        Some(((ShardId(0), SubscriptionId(subscription)), 2))
+    fn made(subscription: u64) -> Option<Key> {
+        Some((ShardId(0), SubscriptionId(subscription)))
+    }
+
+    #[test]
+    fn what_credit_was_given_for_is_kept_however_much() {
+        let pushes = Pushes::default();
+        let (frames_max, late) = (2 * EARLY_MAX, EARLY_MAX);
+        pushes.anticipate(frames_max);
+        pushes.anticipate(2);
+        for subscription in [(6, late), (7, frames_max)] {
+            (0..subscription.1).for_each(|_| pushes.dispatch(push(subscription.0)).unwrap());
+        }
+        let receiver = pushes.settle(frames_max, made(7)).unwrap();
+        assert_eq!(receiver.len(), frames_max);
+        assert!(pushes.settle(2, None).is_none());
     }
 
     #[test]
     fn pushes_that_overtake_the_answer_are_kept() {
         let pushes = Pushes::default();
         pushes.dispatch(push(1)).unwrap();
-        pushes.anticipate();
+        pushes.anticipate(2);
         pushes.dispatch(push(7)).unwrap();
-        let mut receiver = pushes.settle(made(7)).unwrap();
+        let mut receiver = pushes.settle(2, made(7)).unwrap();
         assert!(receiver.try_recv().is_ok(), "the early push");
         assert!(receiver.try_recv().is_err(), "nothing else");
         pushes.close();
         assert!(receiver.blocking_recv().is_none(), "ends with the connection");
-        pushes.anticipate();
-        assert!(pushes.settle(made(8)).unwrap().blocking_recv().is_none());
+        pushes.anticipate(2);
+        assert!(pushes.settle(2, made(8)).unwrap().blocking_recv().is_none());
     }
 
     #[test]
     fn a_broker_that_ignores_credit_is_noticed() {
         let pushes = Pushes::default();
-        pushes.anticipate();
-        let receiver = pushes.settle(made(7)).unwrap();
+        pushes.anticipate(2);
+        let receiver = pushes.settle(2, made(7)).unwrap();
         pushes.dispatch(push(7)).unwrap();
         pushes.dispatch(push(7)).unwrap();
         assert_eq!(pushes.dispatch(push(7)).unwrap_err().code, Code::BadReply);

@@ -155,7 +155,7 @@ async fn write(
     loop {
         if let Err(error) = send.write_all_chunks(&mut frames).await {
             tracing::debug!(%error, "a stream cannot be written");
-            quic.close(0u32.into(), b"a stream cannot be written");
+            close(&quic, &Error::new(Code::Disconnected, "a stream cannot be written"));
             return;
         }
         frames.clear();
@@ -163,6 +163,13 @@ async fn write(
             // The connection value is gone, and it closes the connection.
             return;
         }
+    }
+}
+
+/// Closes a connection that is still open; one that is not keeps the reason why.
+fn close(quic: &quinn::Connection, error: &Error) {
+    if quic.close_reason().is_none() {
+        quic.close(quinn::VarInt::from_u32(error.code as u32), error.detail.as_bytes());
     }
 }
 
@@ -180,9 +187,10 @@ impl Reader {
         };
         tracing::debug!(%error, "a stream has ended");
         // One stream less makes the connection useless: all of it is made anew.
-        let code = quinn::VarInt::from_u32(error.code as u32);
-        self.quic.close(code, error.detail.as_bytes());
-        self.outstanding.close(&error);
+        close(&self.quic, &error);
+        // The code is about the connection. As an answer it would say that the broker refused
+        // each request, while nobody knows what became of them.
+        self.outstanding.close(&Error::new(Code::Disconnected, error.detail));
         self.pushes.close();
     }
 

@@ -8,7 +8,7 @@ use yard_wire::limits::{
     CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, EXPRESSION_BYTES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX,
     LEASE_MS_MIN, NAME_BYTES_MAX,
 };
-use yard_wire::requests::{Expression, Subscribe, TopicRoute};
+use yard_wire::requests::{self, Expression, Subscribe, TopicRoute};
 use yard_wire::{Code, ShardId};
 
 use super::subscriber::{Subscriber, stopped};
@@ -172,9 +172,11 @@ impl ConsumerBuilder {
 
 /// Looks at the route again every 30 seconds, and when an answer says that it is old: a topic
 /// that has grown may have queues in more shards.
-async fn keep_route(subscriber: Subscriber, mut shards: BTreeSet<ShardId>, alive: Alive) {
+async fn keep_route(mut subscriber: Subscriber, mut shards: BTreeSet<ShardId>, alive: Alive) {
     let client = subscriber.client.clone();
     let (mut stop, mut closing) = (subscriber.shared.stop.subscribe(), client.closing());
+    // Whatever these queues hold came after the group had begun.
+    subscriber.request.start = requests::Start::Earliest;
     loop {
         tokio::select! {
             () = tokio::time::sleep(ROUTE_FRESH) => {}

@@ -94,7 +94,9 @@ impl Subscriber {
 
     async fn subscribe(&self, connection: &Arc<Connection>) -> Result<Serving, Error> {
         let pushes = connection.pushes();
-        pushes.anticipate();
+        // Every push has a message that credit was given for, but the last, which says goodbye.
+        let frames_max = self.request.messages as usize + 16;
+        pushes.anticipate(frames_max);
         let request = Request::Subscribe(self.request.clone());
         let subscribed = match connection.ask(None, &request, self.client.request_timeout).await {
             Ok(Reply::Subscribe(subscribed)) => Ok(subscribed),
@@ -111,14 +113,12 @@ impl Subscriber {
         let subscribed = match subscribed {
             Ok(subscribed) => subscribed,
             Err(error) => {
-                pushes.settle(None);
+                pushes.settle(frames_max, None);
                 return Err(error);
             }
         };
         let key = (self.request.shard, subscribed.subscription);
-        // Every push has a message that credit was given for, but the last, which says goodbye.
-        let frames_max = self.request.messages as usize + 16;
-        let receiver = pushes.settle(Some((key, frames_max)));
+        let receiver = pushes.settle(frames_max, Some(key));
         let receiver = receiver.expect("a receiver is made for what was subscribed");
         let credit = (self.request.messages, self.request.bytes);
         let subscription = Arc::new(Subscription::new(key, credit));

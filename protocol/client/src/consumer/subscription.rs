@@ -231,6 +231,7 @@ impl Serving {
     fn receive(&mut self, deliver: Deliver) {
         for delivered in deliver.messages {
             let place = (deliver.queue, delivered.offset);
+            let bytes = delivered.record.len();
             match Record::parse(delivered.record) {
                 Ok(record) => {
                     let when = (delivered.attempt, delivered.stored);
@@ -238,7 +239,10 @@ impl Serving {
                     self.buffer.push_back(Delivery::new(record, place, when, subscription));
                 }
                 // Damaged on its way past two checksums: its lease ends and it comes again.
-                Err(error) => tracing::warn!(%error, ?place, "a delivered record is malformed"),
+                Err(error) => {
+                    tracing::warn!(%error, ?place, "a delivered record is malformed");
+                    self.subscription.taken(bytes);
+                }
             }
         }
     }

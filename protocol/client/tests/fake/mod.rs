@@ -45,6 +45,10 @@ struct Member {
 pub(crate) struct State {
     pub(crate) shards: Vec<ShardId>,
     pub(crate) mishaps: VecDeque<Mishap>,
+    /// The code that connections are closed with.
+    pub(crate) close_code: u32,
+    /// Whether a hello closes its connection.
+    pub(crate) is_unwelcoming: bool,
     pub(crate) queues: BTreeMap<u16, Vec<bytes::Bytes>>,
     pub(crate) settles: Vec<Settle>,
     pub(crate) credits: Vec<Credit>,
@@ -179,7 +183,8 @@ impl Fake {
                 let request = Request::from_body(Kind::from_number(kind).unwrap(), body).unwrap();
                 assert_eq!(request.kind().role(), preamble.role);
                 let Some(answer) = self.state().handle(session, request) else {
-                    connection.close(0u32.into(), b"as the script says");
+                    let code = self.state().close_code;
+                    connection.close(code.into(), b"as the script says");
                     return;
                 };
                 if correlation != Correlation(0) {
@@ -228,6 +233,9 @@ impl State {
         Some(Ok(match request {
             Request::Hello(hello) => {
                 self.hellos.push(hello);
+                if self.is_unwelcoming {
+                    return None;
+                }
                 Reply::Hello(welcome(session))
             }
             Request::FindRoute(find) => Reply::FindRoute(self.route(&find.topics)),
