@@ -1,7 +1,8 @@
 //! The command line, built from the catalogue when the program starts: a verb that is added there
 //! is here without a line of code.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use yard_client::wire::Code;
 use yard_client::wire::catalogue::{Verb, verbs};
@@ -24,6 +25,7 @@ pub(crate) struct Parsed {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     texts: BTreeMap<&'static str, String>,
+    defaults: BTreeSet<&'static str>,
 }
 
 impl Written {
@@ -35,6 +37,11 @@ impl Written {
     /// The text of an argument that the catalogue requires or gives a default.
     pub(crate) fn required(&self, name: &str) -> Result<&str, Failure> {
         self.text(name).ok_or_else(|| bad_argument(name, "is missing"))
+    }
+
+    /// Whether an argument was written: a default was not.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.texts.contains_key(name) && !self.defaults.contains(name)
     }
 
     /// Whether a switch was set.
@@ -56,7 +63,10 @@ impl Written {
     pub(crate) fn number(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Failure> {
         self.read(name, |text| {
             let within = text.parse().ok().filter(|number| (min..=max).contains(number));
-            within.ok_or_else(|| format!("takes a number from {min} to {max}, not {text:?}"))
+            within.ok_or_else(|| match max {
+                u64::MAX => format!("takes a number, at least {min}, not {text:?}"),
+                _ => format!("takes a number from {min} to {max}, not {text:?}"),
+            })
         })
     }
 
@@ -67,7 +77,7 @@ impl Written {
 }
 
 /// A usage error about one argument.
-fn bad_argument(name: &str, why: &str) -> Failure {
+pub(crate) fn bad_argument(name: &str, why: &str) -> Failure {
     let flag = name.replace('_', "-");
     Failure::usage(format!("{flag}: {why}")).with_code(Code::BadArgument)
 }
@@ -182,6 +192,9 @@ pub(crate) fn parsed(matches: &ArgMatches) -> Parsed {
                 if let Some(text) = of_verb.get_one::<String>(field.name) {
                     written.fill(field.name, text.clone());
                 }
+                if of_verb.value_source(field.name) == Some(ValueSource::DefaultValue) {
+                    written.defaults.insert(field.name);
+                }
             }
             Presence::Switch => {
                 if of_verb.get_flag(field.name) {
@@ -231,6 +244,7 @@ mod tests {
         let parsed = parsed(&matches);
         assert!(parsed.written.switch("until_end") && !parsed.written.switch("raw"));
         assert_eq!(parsed.written.text("lease"), Some("30s"));
+        assert!(parsed.written.is_given("group") && !parsed.written.is_given("lease"));
         assert_eq!(parsed.written.required("topic").ok(), Some("orders"));
         assert_eq!((parsed.format, parsed.context.as_deref()), (Format::Json, Some("x")));
         assert!(parsed.written.number("streams", 1, 32).is_ok());

@@ -111,6 +111,17 @@ impl Contexts {
         replace(&path, format!("{name}\n").as_bytes()).map_err(|why| unwritable(&path, &why))
     }
 
+    /// Makes a saved context the one that later commands use, unless they use one that was chosen
+    /// otherwise: one that is saved and that is not of `own`. Whether they use this one.
+    pub(crate) fn choose_unless_chosen(&self, name: &str, own: &[&str]) -> Result<bool, Failure> {
+        let current = self.current().filter(|current| self.known(current).is_ok());
+        let is_chosen = current.is_some_and(|current| !own.contains(&&current[..]));
+        if !is_chosen {
+            self.choose(name)?;
+        }
+        Ok(!is_chosen && of_environment().is_none())
+    }
+
     /// The context of this name, if one is saved and can be read.
     pub(crate) fn find(&self, name: &str) -> Option<Context> {
         read(&self.path(name).ok()?).ok()
@@ -171,6 +182,11 @@ impl Contexts {
             folder.display()
         )))
     }
+}
+
+/// The context that the environment names: it wins over the current one.
+pub(crate) fn of_environment() -> Option<String> {
+    env::var("YARD_CONTEXT").ok().filter(|given| !given.is_empty())
 }
 
 /// A text with a slash, or that ends in `.toml`, is the path of a file; any other is a name.
@@ -270,6 +286,28 @@ mod tests {
         assert_eq!((listed.len(), &listed[0].name[..], listed[0].current), (1, "dev", true));
         let files = fs::read_dir(contexts.folder()).expect("there").count();
         assert_eq!(files, 1, "no temporary file is left");
+        fs::remove_dir_all(&contexts.home).expect("removed");
+    }
+
+    #[test]
+    fn a_context_that_was_chosen_is_not_replaced_by_one_that_only_started() {
+        let contexts = folder("chosen");
+        for name in ["acme", "dev", "serve"] {
+            contexts.save(name, sample()).expect("saved");
+        }
+        let check = |current: Option<&str>, expected: &str| {
+            let _ = fs::remove_file(contexts.home.join("current"));
+            if let Some(name) = current {
+                fs::write(contexts.home.join("current"), name).expect("written");
+            }
+            contexts.choose_unless_chosen("dev", &["dev", "serve"]).expect("saved");
+            assert_eq!(contexts.current().as_deref(), Some(expected), "{current:?}");
+        };
+        check(None, "dev");
+        check(Some("serve"), "dev");
+        check(Some("dev"), "dev");
+        check(Some("lost"), "dev");
+        check(Some("acme"), "acme");
         fs::remove_dir_all(&contexts.home).expect("removed");
     }
 

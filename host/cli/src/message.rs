@@ -6,6 +6,8 @@ use yard_client::Delivery;
 use yard_client::wire::record::{KEY, ORDER, Record};
 use yard_client::wire::{QueueIndex, QueueOffset, Timestamp};
 
+use crate::args::bad_argument;
+use crate::failure::Failure;
 use crate::output::Format;
 use crate::text;
 
@@ -18,18 +20,55 @@ pub(crate) enum Style {
         columns: Option<usize>,
     },
     /// An object a line.
+    Ndjson,
+    /// One array of objects.
     Json,
     /// The body exactly, and a line feed.
     Raw,
 }
 
 impl Style {
-    pub(crate) fn new(format: Format, raw: bool) -> Self {
+    pub(crate) fn new(format: Format, raw: bool) -> Result<Self, Failure> {
         match (raw, format) {
-            (true, _) => Self::Raw,
-            (false, Format::Table) => Self::Line { columns: crate::terminal::width() },
-            (false, Format::Json | Format::Ndjson) => Self::Json,
+            (true, Format::Table) => Ok(Self::Raw),
+            (true, Format::Json | Format::Ndjson) => {
+                Err(bad_argument("raw", "bodies as they are cannot be JSON; leave out -o or --raw"))
+            }
+            (false, Format::Table) => Ok(Self::Line { columns: crate::terminal::width() }),
+            (false, Format::Json) => Ok(Self::Json),
+            (false, Format::Ndjson) => Ok(Self::Ndjson),
         }
+    }
+}
+
+/// Writes messages one after the other, and what stands around them.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    style: Style,
+    is_first: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(style: Style) -> Self {
+        Self { style, is_first: true }
+    }
+
+    pub(crate) fn print(&mut self, message: &Received, out: &mut impl Write) -> io::Result<()> {
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        match self.style {
+            Style::Json => out.write_all(if is_first { b"[\n" } else { b",\n" })?,
+            Style::Line { .. } | Style::Ndjson | Style::Raw => {}
+        }
+        message.write(self.style, out)
+    }
+
+    /// There is no other message.
+    pub(crate) fn finish(self, out: &mut impl Write) -> io::Result<()> {
+        match self.style {
+            Style::Json => out.write_all(if self.is_first { b"[]\n" } else { b"\n]\n" })?,
+            Style::Line { .. } | Style::Ndjson | Style::Raw => {}
+        }
+        out.flush()
     }
 }
 
@@ -56,18 +95,23 @@ impl<'m> Received<'m> {
         }
     }
 
-    /// Writes the message, and a line feed.
-    pub(crate) fn write(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
+    /// Writes the message, and a line feed unless it is one of an array.
+    fn write(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
         match style {
             Style::Raw => out.write_all(&self.record.body())?,
-            Style::Json => serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?,
+            Style::Json | Style::Ndjson => {
+                serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
+            }
             Style::Line { columns } => {
                 let line = self.line();
                 let cut = columns.and_then(|columns| line.char_indices().nth(columns));
                 out.write_all(cut.map_or(&line[..], |(at, _)| &line[..at]).as_bytes())?;
             }
         }
-        out.write_all(b"\n")
+        match style {
+            Style::Json => Ok(()),
+            Style::Line { .. } | Style::Ndjson | Style::Raw => out.write_all(b"\n"),
+        }
     }
 
     fn line(&self) -> String {
@@ -133,6 +177,12 @@ mod tests {
 
     #[track_caller]
     fn check(tag: &str, body: &[u8], style: Style, expected: &[u8]) {
+        let mut out = Vec::new();
+        with_message(tag, body, |message| message.write(style, &mut out).expect("a vector"));
+        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+
+    fn with_message(tag: &str, body: &[u8], show: impl FnOnce(&Received)) {
         let parts = RecordParts {
             topic: TopicId(1),
             queue: QueueIndex(3),
@@ -153,9 +203,21 @@ mod tests {
             attempt: Some(1),
             record: &record,
         };
-        let mut out = Vec::new();
-        received.write(style, &mut out).expect("a vector can be written to");
-        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        show(&received);
+    }
+
+    #[test]
+    fn one_array_of_all_messages() {
+        for count in 0..3 {
+            let (mut out, mut printer) = (Vec::new(), Printer::new(Style::Json));
+            for _ in 0..count {
+                with_message("t", b"x", |m| printer.print(m, &mut out).expect("a vector"));
+            }
+            printer.finish(&mut out).expect("a vector");
+            let array: Vec<serde_json::Value> = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!((array.len(), out.last()), (count, Some(&b'\n')));
+        }
+        assert!(Style::new(Format::Json, true).is_err() && Style::new(Format::Table, true).is_ok());
     }
 
     #[test]
@@ -173,7 +235,7 @@ mod tests {
         check(
             "",
             b"x\"",
-            Style::Json,
+            Style::Ndjson,
             b"{\"topic\":\"t\",\"queue\":3,\"offset\":17,\
             \"id\":\"00000000000100000000000000000002\",\"born_ms\":1,\
             \"stored_ms\":1357034400000,\"attempt\":1,\"tag\":null,\"keys\":[\"k\"],\
@@ -182,7 +244,7 @@ mod tests {
         check(
             "t",
             b"\xff",
-            Style::Json,
+            Style::Ndjson,
             b"{\"topic\":\"t\",\"queue\":3,\"offset\":17,\
             \"id\":\"00000000000100000000000000000002\",\"born_ms\":1,\
             \"stored_ms\":1357034400000,\"attempt\":1,\"tag\":\"t\",\"keys\":[\"k\"],\

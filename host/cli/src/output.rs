@@ -158,6 +158,8 @@ fn scalar(name: &str, value: &Value) -> String {
         Value::Null => "-".into(),
         Value::Text(text) if text.is_empty() => "-".into(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
+        // What was there from the first moment was made at none.
+        Value::Number(0) if is_instant(name) => "-".into(),
         Value::Number(ms) if is_instant(name) => text::instant(Timestamp(*ms)),
         Value::Number(number) => number.to_string(),
         Value::Text(text) => text::visible(text).into_owned(),
@@ -205,6 +207,7 @@ mod tests {
         let record = Value::Record(vec![
             ("name", Value::Text("t".into())),
             ("created_ms", Value::Number(1_357_034_400_000)),
+            ("started_ms", Value::Number(0)),
             ("queues", Value::List(vec![row("a", 1)])),
             ("members", Value::List(vec![])),
         ]);
@@ -213,6 +216,7 @@ mod tests {
             Format::Table,
             "name     t\n\
              created  2013-01-01T10:00:00.000Z\n\
+             started  -\n\
              \nqueues\n\
              name  lag  note\n\
              a       1  -\n\

@@ -27,6 +27,15 @@ impl Interrupts {
         })
     }
 
+    /// Waits for something; `None` when a signal came first.
+    pub(crate) async fn unless<T>(&mut self, waited_for: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.next() => None,
+            found = waited_for => Some(found),
+        }
+    }
+
     /// Returns at the next Ctrl-C or SIGTERM.
     pub(crate) async fn next(&mut self) {
         tokio::select! {

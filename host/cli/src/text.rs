@@ -1,6 +1,7 @@
 //! Texts: what people write on a command line, and what of other people's texts a terminal sees.
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use yard_client::wire::{QueueOffset, Timestamp};
 use yard_client::{Ack, AckNodes, Start};
@@ -27,6 +28,26 @@ pub(crate) fn read_from(text: &str, now: Timestamp) -> Result<Start, String> {
     let time: jiff::Timestamp = text.parse().map_err(|_| wanted())?;
     let ms = u64::try_from(time.as_millisecond()).map_err(|_| wanted())?;
     Ok(Start::Time(Timestamp(ms)))
+}
+
+/// Reads a duration within bounds.
+pub(crate) fn read_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let ms = yard_server::config::read_duration_ms(text).ok();
+    let within = ms.map(Duration::from_millis).filter(|found| (min..=max).contains(found));
+    within.ok_or_else(|| {
+        format!("takes a duration from {} to {}, not {text:?}", duration(min), duration(max))
+    })
+}
+
+/// A duration of whole seconds as it is written.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 /// Reads a rate in messages a second.
@@ -166,6 +187,19 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(read_rate(text).ok(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn durations() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(43_200));
+        let cases = [("1s", Some(1)), ("12h", Some(43_200)), ("2m", Some(120)), ("30", None)];
+        for (text, expected) in cases {
+            let found = read_duration(text, min, max).ok();
+            assert_eq!(found, expected.map(Duration::from_secs), "{text:?}");
+        }
+        let why = read_duration("13h", min, max).expect_err("too long");
+        assert_eq!(why, "takes a duration from 1s to 12h, not \"13h\"");
+        assert_eq!(duration(Duration::from_secs(90)), "90s");
     }
 
     #[test]

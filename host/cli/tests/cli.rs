@@ -2,7 +2,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A program without anybody's contexts or settings, in a folder of its own.
 fn yard(home: &Path) -> Command {
@@ -99,6 +99,12 @@ fn a_wrong_command_line_ends_with_2_and_nothing_on_stdout() {
         "pub orders --rate fast --message x",
         "pub orders --ack perhaps --message x",
         "pub orders --key . --message x",
+        "pub orders --message x --from lines",
+        "pub orders --message x --timeout 0s",
+        "topic set orders",
+        "tenant set acme",
+        "sub orders --raw -o json",
+        "fetch orders --raw -o ndjson",
         "pub orders --queue 1024 --message x",
         "sub orders --from soon",
         "sub orders --count 0",
@@ -137,6 +143,18 @@ fn errors_are_a_sentence_or_an_object() {
         "{\"error\":{\"code\":\"E0212\",\"name\":\"BadArgument\",\"message\":\
          \"queues takes NUMBER, not \\\"many\\\"\",\"retryable\":false,\
          \"retry_after_ms\":null}}\n",
+    );
+    check(
+        "pub orders --ack foo --message x",
+        2,
+        "error[E0212 BadArgument]: ack: takes memory, written or synced, alone or with +quorum \
+         or +all, not \"foo\"\nrun: yard explain E0212\n",
+    );
+    check(
+        "topic set orders",
+        2,
+        "error[E0212 BadArgument]: nothing to set: give --queues or --note\n\
+         run: yard explain E0212\n",
     );
     check(
         "topic ls --context nowhere",
@@ -206,6 +224,10 @@ fn contexts_are_listed_and_chosen() {
     check("context use other", 1, "");
     check("context use acme", 0, "");
     check("context ls -o ndjson", 0, &row(true));
+    let mut command = yard(&home.0);
+    command.env("YARD_CONTEXT", "other.toml").args(words("context use acme"));
+    let said = text(&command.output().expect("the program runs").stderr);
+    assert!(said.contains("YARD_CONTEXT is set and wins: commands use other.toml"), "{said}");
 }
 
 #[test]
@@ -228,4 +250,61 @@ fn pages_of_errors_are_in_the_program() {
     assert_eq!(output.status.code(), Some(0));
     let page = text(&output.stdout);
     assert!(page.contains("E0301") && page.contains("Busy"), "{page}");
+}
+
+#[test]
+fn an_explanation_for_programs() {
+    let output = run("explain busy -o json");
+    assert_eq!(output.status.code(), Some(0));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&value["code"], &value["name"]), (&"E0301".into(), &"Busy".into()));
+    for field in ["sentence", "retry", "page"] {
+        assert!(value[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+    }
+}
+
+/// A context of a broker that is not there.
+fn lost(home: &Folder) -> PathBuf {
+    let file = home.0.join("lost.toml");
+    // A socket that nobody reads: no answer, and no refusal either.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    let authority = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["yard".to_owned()]).expect("a name");
+    let pem = params.self_signed(&authority).expect("signed").pem();
+    let text = format!("addresses = [\"{address}\"]\nauthority = \"\"\"{pem}\"\"\"\n");
+    fs::write(&file, text).expect("written");
+    std::mem::forget(silent);
+    file
+}
+
+#[test]
+fn a_broker_that_is_gone_is_given_up_soon() {
+    let home = Folder::new("gone");
+    let file = lost(&home);
+    let started = Instant::now();
+    let mut command = yard(&home.0);
+    let output = command.args(["topic", "ls", "--context"]).arg(&file).output().expect("it runs");
+    let (took, said) = (started.elapsed(), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no connection to 127.0.0.1:"), "{said}");
+    assert!(took.as_secs() < 5, "{took:?}");
+}
+
+#[test]
+fn an_interrupt_ends_what_waits_for_a_broker() {
+    let home = Folder::new("interrupt");
+    let file = lost(&home);
+    for line in ["sub orders", "pub orders --message x"] {
+        let mut command = yard(&home.0);
+        command.args(words(line)).arg("--context").arg(&file);
+        let mut child = command.stderr(Stdio::null()).spawn().expect("the program runs");
+        std::thread::sleep(Duration::from_millis(500));
+        let started = Instant::now();
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+        let status = child.wait().expect("it ends");
+        assert!(status.code().is_some(), "{line}: ended by itself");
+        assert!(started.elapsed() < Duration::from_secs(1), "{line}: {:?}", started.elapsed());
+    }
 }

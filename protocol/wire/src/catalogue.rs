@@ -115,7 +115,7 @@ const COMPOSED: &[Verb] = &[
         risk: Risk::Adds,
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to send to."),
-            arg("message", "TEXT", Optional, "Send this one message instead of lines."),
+            arg("message", "TEXT", Optional, "Send this one message; not with --from."),
             arg("from", "FILE|-", Default("-"), "File of lines, .gz read as it is; - is stdin."),
             arg("rate", "NUMBER", Optional, "Messages a second; as fast as possible without."),
             arg("tag", "TEXT|.FIELD", Optional, "Tag of the messages, or the field it is in."),
@@ -130,6 +130,7 @@ const COMPOSED: &[Verb] = &[
                 "memory, written or synced, then +quorum, +all.",
             ),
             arg("streams", "NUMBER", Default("1"), "Data streams to spread the work over."),
+            arg("timeout", "DURATION", Default("2m"), "How long each message is tried again."),
         ],
     },
     Verb {

@@ -31,6 +31,14 @@ fn row(listed: Listed) -> Value {
 pub(crate) fn choose(written: &Written) -> Result<(), Failure> {
     let name = written.required("name")?;
     Contexts::of_user()?.choose(name)?;
-    writeln!(io::stderr().lock(), "commands now use the context {name}")?;
+    let mut hints = io::stderr().lock();
+    match crate::context::of_environment() {
+        None => writeln!(hints, "commands now use the context {name}")?,
+        Some(wins) => writeln!(
+            hints,
+            "the current context is now {name}, but YARD_CONTEXT is set and wins: commands use \
+             {wins} until it is unset"
+        )?,
+    }
     Ok(())
 }

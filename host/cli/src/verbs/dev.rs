@@ -18,7 +18,7 @@ use yard_server::config::{Layer, Settings};
 use super::Session;
 use crate::args::Written;
 use crate::failure::Failure;
-use crate::message::{Received, Style};
+use crate::message::{Printer, Received, Style};
 use crate::output::Format;
 use crate::terminal::Interrupts;
 use crate::text;
@@ -37,6 +37,7 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
     let rate = written.read("rate", text::read_rate)?.unwrap_or(5.0);
     let folder = Folder::open(written.text("data"))?;
     let settings = settings(&folder.path, written.required("listen")?)?;
+    super::serve::warn_of_strangers(&settings);
     let mut interrupts = Interrupts::catch()?;
     let running =
         yard_server::start(settings).await.map_err(|error| super::serve::not_started(&error))?;
@@ -106,24 +107,31 @@ async fn with_client(
     let saved = super::serve::save(CONTEXT, &context);
     let client = super::connect(context, 1).await?;
     greet(running, folder, saved);
+    let mut printer = Printer::new(Style::new(session.format, false)?);
     let result = tokio::select! {
-        result = play(session, &client, rate) => result,
+        result = play(session, &client, rate, &mut printer) => result,
         () = interrupts.next() => Ok(()),
     };
+    let result = result.and(printer.finish(&mut io::stdout().lock()).map_err(Failure::from));
     // What is not settled now is of no use to anybody: the broker ends as well.
     let _ = timeout(GRACE, client.close()).await;
     result
 }
 
 /// Sends and shows messages until something fails.
-async fn play(session: &Session, client: &Client, rate: f64) -> Result<(), Failure> {
+async fn play(
+    session: &Session,
+    client: &Client,
+    rate: f64,
+    printer: &mut Printer,
+) -> Result<(), Failure> {
     create_topic(client).await?;
     // The tail is there first, so that it sees the first message.
     let consumer = client.consumer(TOPIC, GROUP).start(Start::Latest).build().await?;
     let producer = client.producer(TOPIC).build().await?;
     tokio::select! {
         result = send(&producer, rate) => result,
-        result = show(session, consumer) => result,
+        result = show(session, consumer, printer) => result,
     }
 }
 
@@ -136,16 +144,20 @@ async fn create_topic(client: &Client) -> Result<(), Failure> {
     }
 }
 
-fn greet(running: &Running, folder: &Folder, saved: Result<(), Failure>) {
+fn greet(running: &Running, folder: &Folder, saved: Result<bool, Failure>) {
     let kept = if folder.temporary { "removed in the end" } else { "kept" };
     eprintln!("Switchyard listens on {}", running.local_addr());
     eprintln!("data: {} ({kept})", folder.path.display());
     match saved {
-        Ok(()) => {
+        Ok(is_used) => {
+            let with = if is_used { String::new() } else { format!(" --context {CONTEXT}") };
+            if !is_used {
+                eprintln!("{}", super::serve::how_to_use(CONTEXT));
+            }
             eprintln!("From a second terminal:");
-            eprintln!("  yard pub {TOPIC} --message hello");
-            eprintln!("  yard sub {TOPIC} --group mine --from earliest");
-            eprintln!("  yard topic info {TOPIC}");
+            eprintln!("  yard pub {TOPIC} --message hello{with}");
+            eprintln!("  yard sub {TOPIC} --group mine --from earliest{with}");
+            eprintln!("  yard topic info {TOPIC}{with}");
         }
         Err(failure) => {
             eprintln!("The context {CONTEXT} was not saved, so other commands do not find it:");
@@ -167,13 +179,16 @@ async fn send(producer: &Producer, rate: f64) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(session: &Session, mut consumer: Consumer) -> Result<(), Failure> {
-    let style = Style::new(session.format, false);
+async fn show(
+    session: &Session,
+    mut consumer: Consumer,
+    printer: &mut Printer,
+) -> Result<(), Failure> {
     let mut is_first = true;
     loop {
         let delivery = consumer.recv().await?;
         let mut out = io::stdout().lock();
-        Received::of(TOPIC, &delivery).write(style, &mut out)?;
+        printer.print(&Received::of(TOPIC, &delivery), &mut out)?;
         out.flush()?;
         drop(out);
         delivery.ack_later();

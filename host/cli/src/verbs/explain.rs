@@ -2,20 +2,42 @@
 use std::io::{self, Write};
 
 use yard_client::wire::Code;
+use yard_client::wire::code::RetryClass;
+use yard_client::wire::value::Value;
 
 use crate::args::Written;
 use crate::failure::Failure;
+use crate::output::{self, Format};
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
-pub(crate) fn run(written: &Written) -> Result<(), Failure> {
+pub(crate) fn run(format: Format, written: &Written) -> Result<(), Failure> {
     let text = written.required("code")?;
     let code = find(text).ok_or_else(|| {
         Failure::usage(format!("there is no code {text:?}; codes look like E0301 or Busy"))
     })?;
+    if format != Format::Table {
+        return Ok(output::show(&value(code), format)?);
+    }
     let mut out = io::stdout().lock();
     out.write_all(page(code).as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// The same for programs.
+fn value(code: Code) -> Value {
+    let retry = match code.retry() {
+        RetryClass::Never => "never",
+        RetryClass::SamePlace => "same-place",
+        RetryClass::Elsewhere => "elsewhere",
+    };
+    Value::Record(vec![
+        ("code", Value::Text(code.label())),
+        ("name", Value::Text(code.name().to_owned())),
+        ("sentence", Value::Text(code.sentence().to_owned())),
+        ("retry", Value::Text(retry.to_owned())),
+        ("page", Value::Text(page(code))),
+    ])
 }
 
 /// Finds a code by `E0301`, `301` or its name, in any case.

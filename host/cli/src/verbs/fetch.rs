@@ -9,7 +9,7 @@ use yard_client::{Client, FetchedRecord};
 use super::Session;
 use crate::args::Written;
 use crate::failure::Failure;
-use crate::message::{Received, Style};
+use crate::message::{Printer, Received, Style};
 
 /// Messages asked for at once.
 const BATCH_MAX: u64 = 1_000;
@@ -29,16 +29,29 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
         queue: QueueIndex(u16::try_from(queue).expect("checked against the most queues")),
         from: QueueOffset(written.number("from", 0, u64::MAX)?.unwrap_or(0)),
         count: written.number("count", 1, u64::MAX)?.unwrap_or(1),
-        style: Style::new(session.format, written.switch("raw")),
+        style: Style::new(session.format, written.switch("raw"))?,
     };
     let client = session.connect(1).await?;
     let result = print(&client, &plan).await;
-    client.close().await;
+    super::leave(&client).await;
     result
 }
 
 async fn print(client: &Client, plan: &Plan) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
+    let mut printer = Printer::new(plan.style);
+    let result = print_all(client, plan, &mut printer, &mut out).await;
+    // What was printed before an error is whole as well.
+    printer.finish(&mut out)?;
+    result
+}
+
+async fn print_all(
+    client: &Client,
+    plan: &Plan,
+    printer: &mut Printer,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let (mut from, mut left) = (plan.from, plan.count);
     while left > 0 {
         let count = u32::try_from(left.min(BATCH_MAX)).expect("at most a batch");
@@ -49,14 +62,19 @@ async fn print(client: &Client, plan: &Plan) -> Result<(), Failure> {
         from = QueueOffset(last.offset.0 + 1);
         left -= fetched.records.len() as u64;
         for record in fetched.records {
-            print_one(plan, record, &mut out)?;
+            print_one(plan, record, printer, out)?;
         }
         out.flush()?;
     }
-    Ok(out.flush()?)
+    Ok(())
 }
 
-fn print_one(plan: &Plan, fetched: FetchedRecord, out: &mut impl Write) -> Result<(), Failure> {
+fn print_one(
+    plan: &Plan,
+    fetched: FetchedRecord,
+    printer: &mut Printer,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let received = Received {
         topic: &plan.topic,
         queue: plan.queue,
@@ -65,5 +83,5 @@ fn print_one(plan: &Plan, fetched: FetchedRecord, out: &mut impl Write) -> Resul
         attempt: None,
         record: &Record::parse(fetched.record)?,
     };
-    Ok(received.write(plan.style, out)?)
+    Ok(printer.print(&received, out)?)
 }

@@ -15,15 +15,17 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime;
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 use yard_client::Client;
-use yard_client::wire::Timestamp;
 use yard_client::wire::catalogue::{Program, Runs};
 use yard_client::wire::limits::LANES_MAX;
 use yard_client::wire::operation::Operation;
+use yard_client::wire::{Code, Timestamp};
+use yard_server::os::Priority;
 
 use crate::args::{Parsed, Written};
-use crate::context::Contexts;
+use crate::context::{self, Contexts};
 use crate::failure::Failure;
 use crate::output::Format;
 
@@ -38,8 +40,7 @@ pub(crate) struct Session {
 impl Session {
     /// The context of the command line, else of `YARD_CONTEXT`, else the current one.
     pub(crate) fn context(&self) -> Result<yard_client::Context, Failure> {
-        let variable = || env::var("YARD_CONTEXT").ok().filter(|given| !given.is_empty());
-        let given = self.given_context.clone().or_else(variable);
+        let given = self.given_context.clone().or_else(context::of_environment);
         Contexts::of_user()?.load(given.as_deref())
     }
 
@@ -49,12 +50,36 @@ impl Session {
     }
 }
 
+/// How long each address of a context is tried at most, before the command fails.
+const CONNECTING: Duration = Duration::from_secs(3);
+/// A client that owes nobody anything gets this long to say goodbye: the broker forgets it by
+/// itself, and the user waits.
+const LEAVING: Duration = Duration::from_millis(10);
+
 /// Connects with a context.
 pub(crate) async fn connect(
     context: yard_client::Context,
     streams: u16,
 ) -> Result<Client, Failure> {
-    Ok(Client::builder().name("yard").context(context).streams(streams).connect().await?)
+    let addresses = context.addresses.join(", ");
+    let patience = CONNECTING * u32::try_from(context.addresses.len()).unwrap_or(u32::MAX);
+    let client = Client::builder().name("yard").context(context).streams(streams);
+    let started = Instant::now();
+    client.connect_timeout(patience).connect().await.map_err(|mut error| {
+        if error.code == Code::Disconnected {
+            let seconds = started.elapsed().as_secs_f64();
+            error.detail = format!(
+                "no connection to {addresses} in {seconds:.1} s; the last attempt: {}",
+                error.detail
+            );
+        }
+        error.into()
+    })
+}
+
+/// Closes a client that has all its answers.
+pub(crate) async fn leave(client: &Client) {
+    let _ = timeout(LEAVING, client.close()).await;
 }
 
 /// Reads how many data streams are asked for.
@@ -80,10 +105,10 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::ContextLs) => contexts::list(format),
         Runs::Program(Program::ContextUse) => contexts::choose(&written),
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
-        Runs::Program(Program::Explain) => explain::run(&written),
+        Runs::Program(Program::Explain) => explain::run(format, &written),
         Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
-        Runs::Program(Program::Serve) => block_on(serve::run(&written)),
+        Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
     }
 }
@@ -108,10 +133,27 @@ fn log_to_stderr(runs: Runs, verbose: bool) {
         .init();
 }
 
+/// Threads of a broker that read from the disk at a time.
+const READERS_MAX: usize = 16;
+
 /// Runs a verb that waits for something. Threads that still wait for a terminal are left behind.
 fn block_on<F: Future<Output = Result<(), Failure>>>(verb: F) -> Result<(), Failure> {
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
+    run_on(runtime::Builder::new_multi_thread().enable_all(), verb)
+}
+
+/// Runs a broker: its threads before those of who only uses it.
+fn serve_on<F: Future<Output = Result<(), Failure>>>(verb: F) -> Result<(), Failure> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(READERS_MAX);
+    builder.on_thread_start(|| yard_server::os::prefer(Priority::Network));
+    run_on(&mut builder, verb)
+}
+
+fn run_on<F>(builder: &mut runtime::Builder, verb: F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = builder
         .build()
         .map_err(|error| Failure::local(format!("no threads could be started: {error}")))?;
     let result = runtime.block_on(verb);

@@ -14,17 +14,21 @@ use crate::terminal::Interrupts;
 
 /// Name under which a broker in development mode saves its context.
 const CONTEXT: &str = "serve";
+/// Names of contexts that a broker saves by itself, so that it may put one in another's place.
+const OWN: [&str; 2] = ["dev", CONTEXT];
 
 pub(crate) async fn run(written: &Written) -> Result<(), Failure> {
     let settings = settings(written).map_err(|problems| wrong(&problems))?;
     let (dev, data) = (settings.dev, settings.data.clone());
+    warn_of_strangers(&settings);
     let mut interrupts = Interrupts::catch()?;
     let running = yard_server::start(settings).await.map_err(|error| not_started(&error))?;
     if dev {
         let file = data.join("context.toml");
         eprintln!("context for clients: {}", file.display());
         match save(CONTEXT, &client_context(&running)) {
-            Ok(()) => eprintln!("other commands use it without saying so (saved as {CONTEXT})"),
+            Ok(true) => eprintln!("other commands use it without saying so (saved as {CONTEXT})"),
+            Ok(false) => eprintln!("{}", how_to_use(CONTEXT)),
             Err(failure) => failure.report(Format::Table),
         }
     }
@@ -68,11 +72,36 @@ pub(crate) fn not_started(error: &StartError) -> Failure {
     Failure::local(format!("the broker cannot start: {error}"))
 }
 
-/// Saves a context and makes it the one that later commands use.
-pub(crate) fn save(name: &str, context: &Context) -> Result<(), Failure> {
+/// Saves a context, and makes it the one that later commands use where none was chosen. Whether
+/// they use it.
+pub(crate) fn save(name: &str, context: &Context) -> Result<bool, Failure> {
     let contexts = Contexts::of_user()?;
     contexts.save(name, context.clone())?;
-    contexts.choose(name)
+    contexts.choose_unless_chosen(name, &OWN)
+}
+
+/// What to do where another context is in use.
+pub(crate) fn how_to_use(name: &str) -> String {
+    if let Some(used) = crate::context::of_environment() {
+        return format!(
+            "commands use {used} (YARD_CONTEXT); for this broker give --context {name}"
+        );
+    }
+    format!(
+        "saved as {name}; another context stays current: give --context {name}, or \
+         `yard context use {name}`"
+    )
+}
+
+/// In development mode, what is open on this machine is not open to others.
+pub(crate) fn warn_of_strangers(settings: &Settings) {
+    if settings.dev && !settings.listen.ip().is_loopback() {
+        eprintln!(
+            "warning: {} is not loopback: clients there need a certificate, only clients on \
+             loopback enter without one",
+            settings.listen
+        );
+    }
 }
 
 /// How an operator of this broker connects.

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_client::wire::operation::{GroupInfo, GroupReport, TopicInfo};
 use yard_client::wire::{QueueIndex, QueueOffset};
@@ -14,7 +14,7 @@ use yard_client::{Client, Consumer, Delivery, Start};
 use super::Session;
 use crate::args::Written;
 use crate::failure::Failure;
-use crate::message::{Received, Style};
+use crate::message::{Printer, Received, Style};
 use crate::terminal::Interrupts;
 use crate::text;
 
@@ -27,6 +27,8 @@ const CREDIT_BYTES: u32 = 8 << 20;
 const IDLE: Duration = Duration::from_millis(200);
 /// With `--until-end`: it is asked at least this often, also where messages keep coming.
 const LOOK: Duration = Duration::from_secs(1);
+/// After Ctrl-C, the last acknowledgements get this long.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What the command line asks for.
 struct Plan {
@@ -34,7 +36,7 @@ struct Plan {
     group: String,
     start: Start,
     until_end: bool,
-    style: Style,
+    printer: Printer,
     /// Messages still to be received.
     left: u64,
     lease: Duration,
@@ -45,19 +47,18 @@ impl Plan {
     fn read(session: &Session, written: &Written) -> Result<Self, Failure> {
         let now = super::now();
         let start = written.read("from", |from| text::read_from(from, now))?;
-        let lease_ms = written.read("lease", |text| {
-            let ms = yard_server::config::read_duration_ms(text)?;
-            let bounds = u64::from(LEASE_MS_MIN)..=u64::from(LEASE_MS_MAX);
-            if bounds.contains(&ms) { Ok(ms) } else { Err("takes 1s to 12h".to_owned()) }
-        })?;
+        let bound = |ms: u32| Duration::from_millis(u64::from(ms));
+        let (lease_min, lease_max) = (bound(LEASE_MS_MIN), bound(LEASE_MS_MAX));
+        let lease =
+            written.read("lease", |text| text::read_duration(text, lease_min, lease_max))?;
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             group: written.text("group").map_or_else(own_group, str::to_owned),
             start: start.unwrap_or(Start::Latest),
             until_end: written.switch("until_end"),
-            style: Style::new(session.format, written.switch("raw")),
+            printer: Printer::new(Style::new(session.format, written.switch("raw"))?),
             left: written.number("count", 1, u64::MAX)?.unwrap_or(u64::MAX),
-            lease: Duration::from_millis(lease_ms.unwrap_or(u64::from(LEASE_MS_MIN))),
+            lease: lease.unwrap_or(lease_min),
             streams: super::streams(written)?,
         })
     }
@@ -69,24 +70,34 @@ fn own_group() -> String {
 }
 
 pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
-    let plan = Plan::read(session, written)?;
+    let mut plan = Plan::read(session, written)?;
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout());
     let mut interrupts = Interrupts::catch()?;
-    let client = session.connect(plan.streams).await?;
-    let result = receive(&client, plan, &mut interrupts).await;
-    tokio::select! {
-        () = client.close() => {}
-        () = interrupts.next() => {}
-    }
+    let Some(client) = interrupts.unless(session.connect(plan.streams)).await else {
+        return Ok(plan.printer.finish(&mut out)?);
+    };
+    let client = client?;
+    let consumer = interrupts.unless(subscribe(&client, &plan)).await;
+    let result = match consumer {
+        None => Ok(plan.printer.finish(&mut out)?),
+        Some(Err(failure)) => Err(failure),
+        Some(Ok((mut consumer, end))) => {
+            let received =
+                receive(&client, &mut plan, &mut consumer, end, &mut out, &mut interrupts).await;
+            // What was printed before an error is whole as well.
+            let printed = plan.printer.finish(&mut out);
+            let closed = close(consumer, &received, &mut interrupts).await;
+            received.and(printed.map_err(Failure::from)).and(closed)
+        }
+    };
+    super::leave(&client).await;
     result
 }
 
-async fn receive(
-    client: &Client,
-    mut plan: Plan,
-    interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
+/// A consumer, and the end that it shall reach.
+async fn subscribe(client: &Client, plan: &Plan) -> Result<(Consumer, Option<End>), Failure> {
     // Before the subscription: what comes later is after the end.
-    let end = if plan.until_end { Some(End::now(client, &plan).await?) } else { None };
+    let end = if plan.until_end { Some(End::now(client, plan).await?) } else { None };
     // With `--count`, no more is leased than will be printed.
     let credit = u32::try_from(plan.left).unwrap_or(u32::MAX).min(CREDIT_MESSAGES);
     let consumer = client
@@ -94,29 +105,68 @@ async fn receive(
         .start(plan.start.clone())
         .lease(plan.lease)
         .credit(credit, CREDIT_BYTES);
-    let mut consumer = consumer.build().await?;
-    let mut out = BufWriter::with_capacity(64 << 10, io::stdout());
+    Ok((consumer.build().await?, end))
+}
+
+/// Why nothing more is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All that was asked for was.
+    Complete,
+    /// The user wants it.
+    Interrupted,
+}
+
+async fn receive(
+    client: &Client,
+    plan: &mut Plan,
+    consumer: &mut Consumer,
+    end: Option<End>,
+    out: &mut impl Write,
+    interrupts: &mut Interrupts,
+) -> Result<Ended, Failure> {
     let mut looked = Instant::now();
     while plan.left > 0 {
         let look = (Instant::now() + IDLE).min(looked + LOOK);
         let first = tokio::select! {
             biased;
-            () = interrupts.next() => break,
+            () = interrupts.next() => return Ok(Ended::Interrupted),
             () = sleep_until(look), if end.is_some() => None,
             delivery = consumer.recv() => Some(delivery?),
         };
         match (first, &end) {
-            (Some(first), _) => print_batch(&mut plan, &mut consumer, first, &mut out)?,
+            (Some(first), _) => print_batch(plan, consumer, first, out)?,
             (None, Some(end)) => {
-                if end.is_settled(client, &plan.group).await? {
-                    break;
+                match interrupts.unless(end.is_settled(client, &plan.group)).await {
+                    None => return Ok(Ended::Interrupted),
+                    Some(Ok(true)) => break,
+                    Some(Ok(false)) => looked = Instant::now(),
+                    Some(Err(failure)) => return Err(failure),
                 }
-                looked = Instant::now();
             }
             (None, None) => {}
         }
     }
-    Ok(consumer.close().await?)
+    Ok(Ended::Complete)
+}
+
+/// Ends the subscription. A user who wants it to end does not wait for a broker that is gone.
+async fn close(
+    consumer: Consumer,
+    received: &Result<Ended, Failure>,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    let patience = match received {
+        Ok(Ended::Complete) => Duration::MAX,
+        Ok(Ended::Interrupted) | Err(_) => GRACE,
+    };
+    match interrupts.unless(timeout(patience, consumer.close())).await {
+        Some(Ok(closed)) => Ok(closed?),
+        Some(Err(_)) | None => Err(Failure::partial(
+            "ended without an answer of the broker: it is not known whether the last messages \
+             count as acknowledged, they may be delivered again",
+        )),
+    }
 }
 
 /// Prints a message and what else is there already; acks all of it when it is out.
@@ -129,7 +179,8 @@ fn print_batch(
     let mut printed = Vec::new();
     let mut next = Some(first);
     while let Some(delivery) = next {
-        Received::of(&plan.topic, &delivery).write(plan.style, out)?;
+        let received = Received::of(&plan.topic, &delivery);
+        plan.printer.print(&received, out)?;
         plan.left -= 1;
         printed.push(delivery);
         let more = plan.left > 0 && printed.len() < BATCH_MAX;

@@ -33,7 +33,7 @@ pub(crate) async fn add(session: &Session, written: Written) -> Result<(), Failu
     };
     let client = super::connect(operator.clone(), 1).await?;
     let added = client.admin().call(args).await;
-    client.close().await;
+    super::leave(&client).await;
     let added = added?;
     let context = Context {
         addresses: operator.addresses,

@@ -34,6 +34,8 @@ pub(crate) struct Source {
     input: BufReader<Box<dyn Read + Send>>,
     /// The input is one message, whatever line ends are in it.
     whole: bool,
+    /// It is unpacked while it is read.
+    packed: bool,
     /// Bytes of the file, where that is known.
     pub(crate) size_bytes: Option<u64>,
     /// Bytes of the file that were read, before they were unpacked.
@@ -56,21 +58,27 @@ impl Source {
             let size_bytes = metadata.is_file().then_some(metadata.len());
             (Box::new(Counted { inner: file, count }), size_bytes)
         };
-        let unpacked: Box<dyn Read + Send> = if from.ends_with(".gz") {
-            let packed = BufReader::with_capacity(BUFFER_BYTES, file);
-            Box::new(flate2::bufread::MultiGzDecoder::new(packed))
+        let packed = from.ends_with(".gz");
+        let unpacked: Box<dyn Read + Send> = if packed {
+            let buffered = BufReader::with_capacity(BUFFER_BYTES, file);
+            Box::new(flate2::bufread::MultiGzDecoder::new(buffered))
         } else {
             file
         };
         let input = BufReader::with_capacity(BUFFER_BYTES, unpacked);
-        Ok(Self { input, whole: false, size_bytes, read_bytes })
+        Ok(Self { input, whole: false, packed, size_bytes, read_bytes })
+    }
+
+    /// Whether it is one message, whatever is in it.
+    pub(crate) fn is_single(&self) -> bool {
+        self.whole
     }
 
     /// One message.
     pub(crate) fn message(text: String) -> Self {
         let input: Box<dyn Read + Send> = Box::new(io::Cursor::new(text.into_bytes()));
         let (input, read_bytes) = (BufReader::new(input), Arc::default());
-        Self { input, whole: true, size_bytes: None, read_bytes }
+        Self { input, whole: true, packed: false, size_bytes: None, read_bytes }
     }
 }
 
@@ -100,6 +108,8 @@ pub(crate) fn spawn(mut source: Source, picks: Picks) -> mpsc::Receiver<Chunk> {
         let mut number = 0;
         loop {
             let chunk = read_chunk(&mut source.input, &picks, &mut number);
+            let remark = if source.packed { " (it is read as gzip)" } else { "" };
+            let chunk = chunk.map_err(|why| format!("{why}{remark}"));
             let last = chunk.as_ref().map_or(true, Vec::is_empty);
             if send.blocking_send(chunk).is_err() || last {
                 return;

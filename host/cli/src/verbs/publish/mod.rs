@@ -12,28 +12,33 @@ mod progress;
 mod settle;
 
 use std::io::{self, IsTerminal};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::QUEUES_MAX;
 use yard_client::{Ack, AckNodes, Client, Producer};
 
 use self::lines::{Chunk, Line, Source};
 use self::pick::{Pick, Picks, Properties};
 use self::progress::Progress;
-use self::settle::{Settling, Tally, Unsettled};
+use self::settle::{Refused, Settling, Tally, Unsettled};
 use super::Session;
-use crate::args::Written;
+use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
+use crate::output::Format;
 use crate::terminal::Interrupts;
 use crate::text;
 
 /// Receipts that wait to be settled.
 const RECEIPTS_MAX: usize = 65_536;
 /// After Ctrl-C, what is on its way gets this long.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_millis(500);
+/// Bounds of how long a message is tried.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What the command line asks for.
 struct Plan {
@@ -42,10 +47,15 @@ struct Plan {
     ack: (Ack, AckNodes),
     rate: Option<f64>,
     streams: u16,
+    /// How long a message is tried.
+    timeout: Duration,
 }
 
 impl Plan {
     fn read(written: &Written) -> Result<Self, Failure> {
+        if written.is_given("message") && written.is_given("from") {
+            return Err(bad_argument("message", "it is sent instead of --from; give one of them"));
+        }
         let queue = written.number("queue", 0, u64::from(QUEUES_MAX) - 1)?;
         let picks = Picks {
             tag: written.read("tag", Pick::read)?,
@@ -57,10 +67,12 @@ impl Plan {
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             picks,
-            ack: text::read_ack(written.required("ack")?)
-                .map_err(|why| Failure::usage(format!("ack: {why}")))?,
+            ack: written.read("ack", text::read_ack)?.unwrap_or((Ack::Synced, AckNodes::One)),
             rate: written.read("rate", text::read_rate)?,
             streams: super::streams(written)?,
+            timeout: written
+                .read("timeout", |text| text::read_duration(text, TIMEOUT_MIN, TIMEOUT_MAX))?
+                .unwrap_or(TIMEOUT_MIN),
         })
     }
 
@@ -92,13 +104,17 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
     let plan = Plan::read(written)?;
     let source = Plan::open(written)?;
     let mut interrupts = Interrupts::catch()?;
-    let client = session.connect(plan.streams).await?;
+    let connecting = session.connect(plan.streams);
+    let client = interrupts.unless(connecting).await.ok_or_else(before_anything)??;
     let result = send_all(session, plan, source, &client, &mut interrupts).await;
-    tokio::select! {
-        () = client.close() => {}
-        () = interrupts.next() => {}
-    }
+    // Every message has its result by now, or its sender does not wait for it any more.
+    super::leave(&client).await;
     result
+}
+
+/// The user wants it to end, and nothing was sent.
+fn before_anything() -> Failure {
+    Failure::local("interrupted before anything was sent")
 }
 
 async fn send_all(
@@ -109,9 +125,12 @@ async fn send_all(
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let (place, nodes) = plan.ack;
-    let producer = client.producer(plan.topic).ack(place).nodes(nodes).build().await?;
+    let producer = client.producer(plan.topic).ack(place).nodes(nodes);
+    let building = producer.delivery_timeout(plan.timeout).build();
+    let producer = interrupts.unless(building).await.ok_or_else(before_anything)??;
     let progress = Progress::new(&source);
-    let settling = Arc::new(Settling::new(progress.clone(), session.format));
+    let is_single = source.is_single();
+    let settling = Arc::new(Settling::new(progress.clone(), session.format, is_single));
     let chunks = lines::spawn(source, plan.picks);
     let (unsettled, receipts) = mpsc::channel(RECEIPTS_MAX);
     let settler = tokio::spawn(settle::in_order(receipts, Arc::clone(&settling)));
@@ -121,39 +140,40 @@ async fn send_all(
         ended = sender.send(chunks, plan.rate) => ended,
         () = interrupts.next() => Ended::Interrupted,
     };
-    let patience = async {
-        match ended {
-            Ended::Interrupted => sleep(GRACE).await,
-            Ended::AllSent | Ended::Unreadable(_) | Ended::Refused => interrupts.next().await,
-        }
-    };
-    tokio::select! {
-        _ = settler => {}
-        () = patience => {}
+    let mut settler = pin!(settler);
+    let is_interrupted =
+        matches!(ended, Ended::Interrupted) || interrupts.unless(&mut settler).await.is_none();
+    if is_interrupted {
+        let _ = interrupts.unless(timeout(GRACE, settler)).await;
     }
     progress.finish();
     let tally = settling.tally();
-    tally.show(session.format, started.elapsed())?;
-    outcome(&ended, tally)
+    // Of one message the error says it all.
+    if !(is_single && tally.sent == 0 && session.format == Format::Table) {
+        tally.show(session.format, started.elapsed())?;
+    }
+    outcome(&ended, tally, is_single)
 }
 
 /// The outcome of what was sent and of what was not.
-fn outcome(ended: &Ended, tally: Tally) -> Result<(), Failure> {
+fn outcome(ended: &Ended, tally: Tally, is_single: bool) -> Result<(), Failure> {
     let part = |sentence: String| {
         if tally.sent > 0 { Failure::partial(sentence) } else { Failure::local(sentence) }
     };
-    if let Some((number, error)) = tally.refusal {
-        let sentence = format!("stopped at line {number}: {}", error.detail);
-        return Err(part(sentence).with_code(error.code));
+    let missing = tally.missing();
+    if let Some((number, Refused { code, why })) = tally.refusal {
+        let sentence = if is_single { why } else { format!("stopped at line {number}: {why}") };
+        let failure = part(sentence);
+        return Err(code.into_iter().fold(failure, Failure::with_code));
     }
-    let lost = tally.failed + tally.unknown;
-    match ended {
-        Ended::AllSent | Ended::Refused if lost == 0 => Ok(()),
-        Ended::AllSent | Ended::Refused => {
-            Err(part(format!("{lost} of {} messages were not sent", lost + tally.sent)))
+    match (ended, missing) {
+        (Ended::AllSent | Ended::Refused, None) => Ok(()),
+        (Ended::AllSent | Ended::Refused, Some(missing)) => Err(part(missing)),
+        (Ended::Interrupted, None) => Err(part("interrupted; later lines were not sent".into())),
+        (Ended::Interrupted, Some(missing)) => Err(part(format!("interrupted; {missing}"))),
+        (Ended::Unreadable(why), _) => {
+            Err(part(format!("the input cannot be read further: {why}")))
         }
-        Ended::Interrupted => Err(part("interrupted; later lines were not sent".into())),
-        Ended::Unreadable(why) => Err(part(format!("the input cannot be read on: {why}"))),
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use yard_client::wire::Code;
-use yard_client::{Error, Receipt};
+use yard_client::{Error, Receipt, SendResult};
 
 use super::progress::Progress;
 use crate::output::Format;
@@ -15,6 +16,8 @@ use crate::text;
 
 /// Failures that are shown one by one; of the others the summary says how many they are.
 const FAILURES_SHOWN_MAX: u64 = 10;
+/// After so long without an answer people are told.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A message on its way.
 pub(crate) struct Unsettled {
@@ -37,7 +40,14 @@ pub(crate) struct Tally {
     /// On their way; at the end: not known to be stored.
     pub(crate) unknown: u64,
     /// The line and the error after which no other line was tried.
-    pub(crate) refusal: Option<(u64, Error)>,
+    pub(crate) refusal: Option<(u64, Refused)>,
+}
+
+/// Why a message was not sent, where that ends everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: Option<Code>,
+    pub(crate) why: String,
 }
 
 /// The tally while it grows.
@@ -46,13 +56,18 @@ pub(crate) struct Settling {
     stopped: AtomicBool,
     progress: Progress,
     format: Format,
+    /// There is one message, and no line that it could be told by.
+    is_single: bool,
 }
 
 /// Waits for receipts in order until there are no more.
 pub(crate) async fn in_order(mut receipts: mpsc::Receiver<Unsettled>, settling: Arc<Settling>) {
     while let Some(Unsettled { number, bytes, receipt }) = receipts.recv().await {
-        match receipt.await {
+        match with_news(receipt, &settling).await {
             Ok(result) => settling.sent(bytes, result.duplicate),
+            Err(error) if is_unknown(error.code) => {
+                settling.stop(number, error);
+            }
             Err(error) => {
                 settling.with_tally(|tally| tally.unknown -= 1);
                 settling.failed(number, error);
@@ -61,9 +76,45 @@ pub(crate) async fn in_order(mut receipts: mpsc::Receiver<Unsettled>, settling: 
     }
 }
 
+/// Waits for an answer. Who looks on is told when it does not come, and when it does after all.
+async fn with_news(mut receipt: Receipt, settling: &Settling) -> Result<SendResult, Error> {
+    if let Ok(result) = timeout(SILENCE, &mut receipt).await {
+        return result;
+    }
+    settling.tell("a message has had no answer for 2 s; trying again");
+    let result = receipt.await;
+    if result.is_ok() {
+        settling.tell("answers come again");
+    }
+    result
+}
+
 impl Settling {
-    pub(crate) fn new(progress: Progress, format: Format) -> Self {
-        Self { tally: Mutex::default(), stopped: AtomicBool::new(false), progress, format }
+    pub(crate) fn new(progress: Progress, format: Format, is_single: bool) -> Self {
+        let stopped = AtomicBool::new(false);
+        Self { tally: Mutex::default(), stopped, progress, format, is_single }
+    }
+
+    /// Says something to people.
+    fn tell(&self, line: &str) {
+        if self.format == Format::Table {
+            self.progress.say(line);
+        }
+    }
+
+    /// No other line is tried. The first reason is told at the end, so not here.
+    fn stop(&self, number: u64, error: Error) -> bool {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.refuse(number, Refused { code: Some(error.code), why: error.detail })
+    }
+
+    /// Whether this is the first reason.
+    fn refuse(&self, number: u64, refused: Refused) -> bool {
+        self.with_tally(|tally| {
+            let is_first = tally.refusal.is_none();
+            tally.refusal.get_or_insert((number, refused));
+            is_first
+        })
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -96,28 +147,30 @@ impl Settling {
 
     /// A line could not become a message.
     pub(crate) fn failed_here(&self, number: u64, why: &str) {
-        let failed = self.with_tally(|tally| {
-            tally.failed += 1;
-            tally.failed
-        });
-        self.show_failure(failed, number, None, why);
+        let failed = self.count_failed();
+        if self.is_single {
+            self.refuse(number, Refused { code: None, why: why.to_owned() });
+        } else {
+            self.show_failure(failed, number, None, why);
+        }
     }
 
     /// A message was refused. Whether other lines should be tried.
     pub(crate) fn failed(&self, number: u64, error: Error) -> bool {
-        let goes_on = concerns_one_message(error.code);
-        let failed = self.with_tally(|tally| {
-            tally.failed += 1;
-            tally.failed
-        });
-        self.show_failure(failed, number, Some(error.code), &error.detail);
-        if !goes_on {
-            self.stopped.store(true, Ordering::Relaxed);
-            self.with_tally(|tally| {
-                tally.refusal.get_or_insert((number, error));
-            });
+        let failed = self.count_failed();
+        let (code, why) = (error.code, error.detail.clone());
+        let goes_on = concerns_one_message(code) && !self.is_single;
+        if goes_on || !self.stop(number, error) {
+            self.show_failure(failed, number, Some(code), &why);
         }
         goes_on
+    }
+
+    fn count_failed(&self) -> u64 {
+        self.with_tally(|tally| {
+            tally.failed += 1;
+            tally.failed
+        })
     }
 
     fn show_failure(&self, failed: u64, number: u64, code: Option<Code>, why: &str) {
@@ -137,6 +190,11 @@ impl Settling {
     fn with_tally<T>(&self, change: impl FnOnce(&mut Tally) -> T) -> T {
         change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether an error leaves open what became of the message.
+fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::TimedOut | Code::Disconnected | Code::Closed)
 }
 
 /// Whether a refusal says something about this message alone, so that the next may be sent.
@@ -162,12 +220,37 @@ impl Tally {
         writeln!(io::stdout().lock(), "{summary}")
     }
 
+    /// What is not stored or not known to be, where there is such a thing.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let of = self.sent + self.failed + self.unknown;
+        let messages = if of == 1 { "message" } else { "messages" };
+        let are = |count: u64| if count == 1 { "is" } else { "are" };
+        let were = |count: u64| if count == 1 { "was" } else { "were" };
+        let (failed, unknown) = (self.failed, self.unknown);
+        let not_sent = format!("{failed} of {of} {messages} {} not sent", were(failed));
+        match (failed, unknown) {
+            (0, 0) => None,
+            (_, 0) => Some(not_sent),
+            (0, _) => Some(format!(
+                "{unknown} of {of} {messages} {} not known to be stored",
+                are(unknown)
+            )),
+            (_, _) => {
+                Some(format!("{not_sent}, {unknown} {} not known to be stored", are(unknown)))
+            }
+        }
+    }
+
     fn sentence(&self, elapsed: Duration) -> String {
         let seconds = elapsed.as_secs_f64();
-        let rate = text::rate(self.sent as f64 / seconds.max(0.000_001));
+        // One message has no rate.
+        let rate = match self.sent {
+            0 | 1 => String::new(),
+            sent => format!(" {},", text::rate(sent as f64 / seconds.max(0.000_001))),
+        };
         let messages = if self.sent == 1 { "message" } else { "messages" };
         let mut sentence = format!(
-            "sent {} {messages} ({}) in {seconds:.1} s, {rate}, {} failed",
+            "sent {} {messages} ({}) in {seconds:.1} s,{rate} {} failed",
             self.sent,
             text::bytes(self.bytes),
             self.failed,
@@ -176,7 +259,8 @@ impl Tally {
             sentence.push_str(&format!(", {} not known to be stored", self.unknown));
         }
         if self.duplicates > 0 {
-            sentence.push_str(&format!(", {} were resent duplicates", self.duplicates));
+            let (were, s) = if self.duplicates == 1 { ("was a", "") } else { ("were", "s") };
+            sentence.push_str(&format!(", {} {were} resent duplicate{s}", self.duplicates));
         }
         sentence
     }
@@ -199,7 +283,20 @@ mod tests {
         check(
             Tally { sent: 1, bytes: 5, failed: 2, unknown: 3, ..Tally::default() },
             1_000,
-            "sent 1 message (5 B) in 1.0 s, 1.0/s, 2 failed, 3 not known to be stored",
+            "sent 1 message (5 B) in 1.0 s, 2 failed, 3 not known to be stored",
         );
+    }
+
+    #[test]
+    fn what_is_missing_is_either_not_sent_or_not_known() {
+        let check = |(sent, failed, unknown), expected: Option<&str>| {
+            let tally = Tally { sent, failed, unknown, ..Tally::default() };
+            assert_eq!(tally.missing().as_deref(), expected);
+        };
+        check((7, 0, 0), None);
+        check((0, 1, 0), Some("1 of 1 message was not sent"));
+        check((316, 0, 29_684), Some("29684 of 30000 messages are not known to be stored"));
+        let both = "2 of 6 messages were not sent, 1 is not known to be stored";
+        check((3, 2, 1), Some(both));
     }
 }
