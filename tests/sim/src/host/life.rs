@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use yard_broker::Event;
 use yard_checker::{Crash, CrashKind, Event as Recorded};
 use yard_shard::{Input, OpenError, OpenedShard, Shard, ShardConfig};
-use yard_store::Disk;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::{self, LyingDisk};
+use yard_store::{Disk, LogState};
 use yard_wire::ShardId;
 
 use super::{Doom, Host, Slot};
@@ -104,6 +104,7 @@ impl Host {
         }
         base.trace.line(base.now, || "the broker shuts down".to_owned());
         self.closing = Some(down);
+        self.closing_unrecorded = self.slots.iter().any(cannot_record);
         for slot in &mut self.slots {
             slot.inbox.clear();
         }
@@ -131,9 +132,9 @@ impl Host {
     pub(super) fn end_orderly(&mut self, base: &mut Base) {
         let Some(down) = self.closing else { return };
         base.trace.line(base.now, || "the broker is closed".to_owned());
-        let fenced = |slot: &Slot| slot.shard.as_ref().is_some_and(Shard::is_fenced);
-        if self.slots.iter().any(fenced) {
-            // What was given back could not be recorded any more.
+        if self.closing_unrecorded || self.slots.iter().any(cannot_record) {
+            // What was given back could not be recorded any more: a fenced log takes nothing, a
+            // full one nothing once its reserve is used up. Attempts are then not counted.
             self.crash_disks(base, CrashKind::Process);
         } else if self.random.percent(50) {
             // What was closed in an orderly manner does not mind the power going.
@@ -276,4 +277,10 @@ impl Disk for Dying<'_> {
         self.change()?;
         self.disk.remove(name)
     }
+}
+
+/// Whether what sessions give back may find no place in the log.
+fn cannot_record(slot: &Slot) -> bool {
+    let state = slot.shard.as_ref().map(|shard| shard.store().state());
+    matches!(state, Some(LogState::Fenced | LogState::Full))
 }

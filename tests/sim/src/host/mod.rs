@@ -39,6 +39,8 @@ pub(crate) struct Host {
     life: u32,
     /// An orderly shutdown is under way, and for how long it stays down then.
     closing: Option<Micros>,
+    /// The shutdown began with a log that could not record what was given back.
+    closing_unrecorded: bool,
     /// A death that comes after some more outputs.
     doom: Option<Doom>,
     /// Changes of the disk that a start may make before it dies.
@@ -116,6 +118,7 @@ impl Host {
             slots: slots.collect(),
             life: 0,
             closing: None,
+            closing_unrecorded: false,
             doom: None,
             recovery: None,
             clock_ms: 0,
