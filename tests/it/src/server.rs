@@ -80,6 +80,7 @@ pub fn read_context(path: &Path) -> Result<Context, Failed> {
         key_pem: file.key,
         server_name: file.server_name,
         tenant: file.tenant,
+        ..Context::default()
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use yard_quic::TransportOptions;
 use yard_wire::Code;
 use yard_wire::limits::{LANES_MAX, NAME_BYTES_MAX};
 use yard_wire::request::{Reply, Request};
@@ -16,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::connection::{AskError, Connection};
 use crate::link::Dialer;
 use crate::random::Random;
-use crate::tls::{self, Windows};
+use crate::tls;
 use crate::topology::Topology;
 use crate::{Context, Error, TlsOptions};
 
@@ -30,7 +31,7 @@ pub struct ClientBuilder {
     tls: TlsOptions,
     name: String,
     streams: u16,
-    windows: Windows,
+    transport: TransportOptions,
     connect_timeout: Duration,
     request_timeout: Duration,
     delivery_timeout: Duration,
@@ -43,7 +44,7 @@ impl Default for ClientBuilder {
             tls: TlsOptions::default(),
             name: "yard-client".to_owned(),
             streams: 1,
-            windows: Windows::default(),
+            transport: TransportOptions::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(120),
@@ -67,12 +68,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Addresses and TLS options of a saved context.
+    /// Addresses, TLS options and congestion controller of a saved context.
     #[must_use]
-    pub fn context(self, context: Context) -> Self {
-        let Context { addresses, authority_pem, certificate_pem, key_pem, server_name, tenant: _ } =
+    pub fn context(mut self, context: Context) -> Self {
+        let Context { addresses, authority_pem, certificate_pem, key_pem, server_name, .. } =
             context;
         let tls = TlsOptions { authority_pem, certificate_pem, key_pem, server_name };
+        self.transport.controller = context.controller;
         self.bootstrap(addresses).tls(tls)
     }
 
@@ -91,11 +93,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Bytes that the broker may have on their way on one stream: 1,250,000 unless set; at least
-    /// 64 KiB.
+    /// How QUIC is used: congestion controller, windows, packet sizes, buffers. All of it is about
+    /// what this client sends and lets in; the broker has settings of its own.
+    #[must_use]
+    pub fn transport(mut self, options: TransportOptions) -> Self {
+        self.transport = options;
+        self
+    }
+
+    /// Bytes that the broker may have on their way on one stream: 1,250,000 unless set; 64 KiB to
+    /// 2,000,000.
     #[must_use]
     pub fn stream_window_bytes(mut self, bytes: u32) -> Self {
-        self.windows.stream_bytes = bytes;
+        self.transport.stream_window_bytes = bytes;
         self
     }
 
@@ -103,7 +113,8 @@ impl ClientBuilder {
     /// 64 KiB.
     #[must_use]
     pub fn connection_window_bytes(mut self, bytes: u32) -> Self {
-        self.windows.connection_bytes = bytes;
+        self.transport.receive_window_bytes = bytes;
+        self.transport.send_window_bytes = bytes;
         self
     }
 
@@ -140,8 +151,8 @@ impl ClientBuilder {
         if self.name.len() > NAME_BYTES_MAX {
             return bad(format!("the name of the client has more than {NAME_BYTES_MAX} bytes"));
         }
-        if self.windows.stream_bytes < 64 << 10 || self.windows.connection_bytes < 64 << 10 {
-            return bad("a window has at least 64 KiB".into());
+        if let Err(why) = self.transport.check() {
+            return bad(why);
         }
         if self.request_timeout.is_zero() || self.delivery_timeout.is_zero() {
             return bad("a timeout is longer than nothing".into());
@@ -160,9 +171,13 @@ impl ClientBuilder {
         self.check()?;
         let provider = tls::provider();
         let random = Random::from_system(&provider)?;
-        let config = tls::client_config(&self.tls, &self.windows, provider)?;
-        let mut endpoints = vec![tls::endpoint((Ipv4Addr::UNSPECIFIED, 0).into())?];
-        endpoints.extend(tls::endpoint((Ipv6Addr::UNSPECIFIED, 0).into()).ok());
+        let config = tls::client_config(&self.tls, &self.transport, provider)?;
+        let first = self.transport.bind((Ipv4Addr::UNSPECIFIED, 0).into()).map_err(|error| {
+            let detail = format!("no UDP socket could be opened: {error}");
+            Error::new(Code::Disconnected, detail)
+        })?;
+        let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
+        let endpoints: Vec<_> = [Some(first), second.ok()].into_iter().flatten().collect();
         let dialer = Arc::new(Dialer {
             endpoints: endpoints.clone(),
             config,
