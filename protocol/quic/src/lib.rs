@@ -21,8 +21,10 @@
 
 mod options;
 mod socket;
+mod spread;
 
 pub use options::{
     Controller, GSO_MTU_BYTES_MAX, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX,
     TransportOptions, WINDOW_BYTES_MIN,
 };
+pub use spread::{PathSample, Spread};

@@ -15,7 +15,7 @@ use yard_wire::requests::{FindRoute, Hello, Route};
 use super::{Client, Inner, unexpected};
 use crate::backoff::Backoff;
 use crate::connection::{AskError, Connection};
-use crate::link::Dialer;
+use crate::link::{Dialer, Streams};
 use crate::random::Random;
 use crate::tls;
 use crate::topology::Topology;
@@ -30,7 +30,8 @@ pub struct ClientBuilder {
     bootstrap: Vec<String>,
     tls: TlsOptions,
     name: String,
-    streams: u16,
+    /// `None`: as many as the path asks for.
+    streams: Option<u16>,
     transport: TransportOptions,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -43,7 +44,7 @@ impl Default for ClientBuilder {
             bootstrap: Vec::new(),
             tls: TlsOptions::default(),
             name: "yard-client".to_owned(),
-            streams: 1,
+            streams: None,
             transport: TransportOptions::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
@@ -85,11 +86,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Data streams of each connection, 1 to 32; the broker may allow fewer. 1, the default, is
-    /// best on a good network; more keep queues from waiting for each other's lost packets.
+    /// Data streams of each connection, 1 to 32; the broker may allow fewer. Unless set, there is
+    /// 1, which is best on a good network, and more as packets are lost on a long way: they keep
+    /// queues from waiting for each other's lost packets. A number that is set stays.
     #[must_use]
     pub fn streams(mut self, streams: u16) -> Self {
-        self.streams = streams;
+        self.streams = Some(streams);
         self
     }
 
@@ -145,8 +147,8 @@ impl ClientBuilder {
         if self.bootstrap.is_empty() {
             return bad("no address of a broker was given".into());
         }
-        if !(1..=LANES_MAX).contains(&self.streams) {
-            return bad(format!("{} data streams; there may be 1 to {LANES_MAX}", self.streams));
+        if let Some(streams) = self.streams.filter(|streams| !(1..=LANES_MAX).contains(streams)) {
+            return bad(format!("{streams} data streams; there may be 1 to {LANES_MAX}"));
         }
         if self.name.len() > NAME_BYTES_MAX {
             return bad(format!("the name of the client has more than {NAME_BYTES_MAX} bytes"));
@@ -178,6 +180,7 @@ impl ClientBuilder {
         })?;
         let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
         let endpoints: Vec<_> = [Some(first), second.ok()].into_iter().flatten().collect();
+        let streams = Arc::new(self.streams.map_or_else(Streams::adapted, Streams::fixed));
         let dialer = Arc::new(Dialer {
             endpoints: endpoints.clone(),
             config,
@@ -187,7 +190,7 @@ impl ClientBuilder {
                 library: concat!("yard-client ", env!("CARGO_PKG_VERSION")).to_owned(),
                 features: 0,
             },
-            streams: self.streams,
+            streams: streams.clone(),
         });
         let (address, connection, route) = self.first(&dialer, random.next_u64()).await?;
         let (alive, all_ended) = mpsc::channel(1);
@@ -195,10 +198,11 @@ impl ClientBuilder {
             topology: Topology::new(dialer, address),
             random,
             name: self.name,
-            streams: self.streams,
+            streams,
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
             endpoints,
+            moving: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
             all_ended: tokio::sync::Mutex::new(all_ended),
