@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod options;
+mod restraint;
 mod socket;
 mod spread;
 
@@ -27,4 +28,5 @@ pub use options::{
     Controller, GSO_MTU_BYTES_MAX, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX,
     TransportOptions, WINDOW_BYTES_MIN,
 };
+pub use restraint::Delivery;
 pub use spread::{PathSample, Spread};

@@ -4,8 +4,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::congestion::CubicConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, VarInt};
+
+use crate::restraint::RestrainedConfig;
 
 /// Smallest UDP payload that every path of QUIC carries, in bytes. Source: RFC 9000 section 14.
 pub const MTU_BYTES_MIN: u16 = 1_200;
@@ -181,7 +183,9 @@ impl TransportOptions {
             Controller::Cubic => {
                 quic.congestion_controller_factory(Arc::new(CubicConfig::default()))
             }
-            Controller::Bbr => quic.congestion_controller_factory(Arc::new(BbrConfig::default())),
+            Controller::Bbr => {
+                quic.congestion_controller_factory(Arc::new(RestrainedConfig::default()))
+            }
         };
         quic
     }

@@ -5,11 +5,14 @@
 //! ```
 //!
 //! A lost packet holds up its stream for about a round trip, and with it every queue of that
-//! stream; a stream that has filled its window waits as long. With `n` such events a second, each of
-//! `r` seconds, one stream is held up for `n × r` of the time, and each of K streams for `n × r / K`.
-//! K is what keeps that below a twentieth. So a loss costs nothing on a short path, where its round
-//! trip is over before anybody notices, and much on a long one. Losses towards this side are not
-//! seen from here: it is taken to lose as much of what arrives as of what it sends.
+//! stream. With `n` losses a second, each of `r` seconds, one stream is held up for `n × r` of the
+//! time, and each of K streams for `n × r / K`. K is what keeps that below a twentieth. So a loss
+//! costs nothing on a short path, where its round trip is over before anybody notices, and much on a
+//! long one. Losses towards this side are not seen from here: it is taken to lose as much of what
+//! arrives as of what it sends.
+//!
+//! A window that is full holds a stream up as well, but on a path whose queue is long that says
+//! nothing: more streams only make the queue longer.
 //!
 //! K is a power of two and only grows: each change makes producers wait for the answers of what is
 //! under way before queues change their streams, so there are few.
@@ -38,8 +41,6 @@ pub struct PathSample {
     pub lost: u64,
     /// Packets received.
     pub received: u64,
-    /// How often a stream had filled its window, in either direction.
-    pub blocked: u64,
 }
 
 impl PathSample {
@@ -57,7 +58,6 @@ impl PathSample {
             sent: acknowledged,
             lost: path.lost_packets,
             received: stats.udp_rx.datagrams,
-            blocked: stats.frame_tx.stream_data_blocked + stats.frame_rx.stream_data_blocked,
         }
     }
 }
@@ -100,9 +100,8 @@ impl Spread {
         let lost = sample.lost.saturating_sub(last.lost) as f64;
         let sent = (sample.sent.saturating_sub(last.sent) as f64).max(lost).max(1.0);
         let received = sample.received.saturating_sub(last.received) as f64;
-        let blocked = sample.blocked.saturating_sub(last.blocked) as f64;
         let lost_of_received = lost / sent * received;
-        self.events = self.events * kept + lost.max(lost_of_received) + blocked;
+        self.events = self.events * kept + lost.max(lost_of_received);
         self.looked_us = self.looked_us * kept + since_us;
         if self.events >= EVENTS_MIN {
             // A burst at the beginning is not taken for what every second will bring.
@@ -146,7 +145,6 @@ mod tests {
                 sent: a_second.sent * tenth / 10,
                 lost: a_second.lost * tenth / 10,
                 received: a_second.received * tenth / 10,
-                blocked: a_second.blocked * tenth / 10,
             });
         }
         spread.streams()
@@ -175,13 +173,6 @@ mod tests {
         check(50 * MS, 8_600, 430, 32);
         // A quiet connection on a bad path: one loss in five seconds holds nobody up.
         check(50 * MS, 10, 0, 1);
-    }
-
-    #[test]
-    fn windows_that_are_full_hold_up_as_losses_do() {
-        let blocked = PathSample { sent: 10_000, blocked: 20, ..PathSample::default() };
-        assert_eq!(after(10, 100 * MS, blocked), 32);
-        assert_eq!(after(10, 100, blocked), 1);
     }
 
     #[test]
