@@ -31,6 +31,7 @@ fn read(path: &str) -> Result<Context, Box<dyn Error>> {
         key_pem: saved.key,
         server_name: saved.server_name,
         tenant: saved.tenant,
+        ..Context::default()
     })
 }
 

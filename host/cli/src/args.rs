@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use yard_client::transport::Controller;
 use yard_client::wire::Code;
 use yard_client::wire::catalogue::{Verb, verbs};
 use yard_client::wire::operation::{Field, Presence};
@@ -18,6 +19,7 @@ pub(crate) struct Parsed {
     pub(crate) written: Written,
     pub(crate) format: Format,
     pub(crate) context: Option<String>,
+    pub(crate) controller: Option<Controller>,
     pub(crate) verbose: bool,
 }
 
@@ -107,7 +109,7 @@ pub(crate) fn command() -> Command {
 /// Heading of the flags that every command has.
 const GLOBAL: &str = "Options of every command";
 
-fn global_args() -> [Arg; 3] {
+fn global_args() -> [Arg; 4] {
     [
         Arg::new("output")
             .short('o')
@@ -125,6 +127,15 @@ fn global_args() -> [Arg; 3] {
             .global(true)
             .help_heading(GLOBAL)
             .help("Connection context: a file or a saved name; the current one unless given"),
+        Arg::new("controller")
+            .long("controller")
+            .value_name("cubic|bbr")
+            .value_parser(str::parse::<Controller>)
+            .global(true)
+            .help_heading(GLOBAL)
+            .help(
+                "How sending is paced; bbr for lines that lose packets. The context's unless given",
+            ),
         Arg::new("verbose")
             .long("verbose")
             .action(ArgAction::SetTrue)
@@ -210,6 +221,7 @@ pub(crate) fn parsed(matches: &ArgMatches) -> Parsed {
         written,
         format: Format::parse(format),
         context: of_verb.get_one("context").cloned(),
+        controller: of_verb.get_one("controller").copied(),
         verbose: of_verb.get_flag("verbose"),
     }
 }
@@ -247,6 +259,7 @@ mod tests {
         assert!(parsed.written.is_given("group") && !parsed.written.is_given("lease"));
         assert_eq!(parsed.written.required("topic").ok(), Some("orders"));
         assert_eq!((parsed.format, parsed.context.as_deref()), (Format::Json, Some("x")));
+        assert_eq!(parsed.controller, None);
         assert!(parsed.written.number("streams", 1, 32).is_ok());
         assert!(parsed.written.number("streams", 2, 32).is_err());
         assert!(parsed.written.required("nothing").is_err());

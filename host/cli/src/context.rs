@@ -13,6 +13,7 @@ use std::{env, process};
 
 use serde::{Deserialize, Serialize};
 use yard_client::Context;
+use yard_client::transport::Controller;
 use yard_client::wire::name;
 
 use crate::failure::Failure;
@@ -33,18 +34,28 @@ struct Saved {
     certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// `cubic` or `bbr`; `cubic` where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<String>,
 }
 
-impl From<Saved> for Context {
-    fn from(saved: Saved) -> Self {
-        Self {
+impl TryFrom<Saved> for Context {
+    type Error = String;
+
+    fn try_from(saved: Saved) -> Result<Self, String> {
+        let controller = match saved.controller {
+            Some(name) => name.parse().map_err(|why| format!("controller: {why}"))?,
+            None => Controller::default(),
+        };
+        Ok(Self {
             addresses: saved.addresses,
             authority_pem: saved.authority,
             certificate_pem: saved.certificate,
             key_pem: saved.key,
             server_name: saved.server_name,
             tenant: saved.tenant,
-        }
+            controller,
+        })
     }
 }
 
@@ -57,6 +68,9 @@ impl From<Context> for Saved {
             authority: context.authority_pem,
             certificate: context.certificate_pem,
             key: context.key_pem,
+            controller: Some(context.controller)
+                .filter(|chosen| *chosen != Controller::default())
+                .map(|chosen| chosen.name().to_owned()),
         }
     }
 }
@@ -207,7 +221,7 @@ fn read(path: &Path) -> Result<Context, String> {
     if saved.addresses.is_empty() {
         return Err("it names no address".into());
     }
-    Ok(saved.into())
+    saved.try_into()
 }
 
 /// Writes a file at once or not at all, readable by its owner only.
@@ -260,6 +274,7 @@ mod tests {
             key_pem: Some("k\n".into()),
             server_name: Some("yard".into()),
             tenant: "default".into(),
+            controller: Controller::Bbr,
         }
     }
 
@@ -321,11 +336,13 @@ mod tests {
         assert!(is_path("a/b") && is_path("x.toml") && !is_path("dev"));
     }
 
+    const RENO: &str = "addresses = ['a']\nauthority = ''\ncontroller = 'reno'";
+
     #[test]
     fn a_file_that_is_no_context_says_why() {
         let contexts = folder("broken");
         let path = contexts.save("x", sample()).expect("saved");
-        for text in ["addresses = []\nauthority = ''", "nonsense", "adresses = ['a']"] {
+        for text in ["addresses = []\nauthority = ''", "nonsense", "adresses = ['a']", RENO] {
             fs::write(&path, text).expect("written");
             assert!(contexts.load(Some("x")).is_err(), "{text}");
             assert!(contexts.list()[0].context.is_err());

@@ -11,11 +11,11 @@ use yard_shard::{Input, OpenedShard, Output, Shard, ShardConfig};
 use yard_store::Disk;
 use yard_store::disk::real::RealDisk;
 use yard_transport::tls::{ServerIdentity, TlsError};
-use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig};
+use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptions};
 use yard_wire::ShardId;
 
 use crate::Running;
-use crate::config::{Controller, Settings};
+use crate::config::Settings;
 use crate::dispatch::Dispatch;
 use crate::fairness;
 use crate::folder::{Connection, Folder};
@@ -212,13 +212,18 @@ fn seed(shard: u16) -> u64 {
 fn transport_config(settings: &Settings, reset_key: [u8; RESET_KEY_BYTES]) -> TransportConfig {
     TransportConfig {
         listen: settings.listen,
-        idle_ms: settings.idle_ms,
-        keep_alive_ms: settings.idle_ms / 3,
-        lanes_max: settings.lanes,
-        controller: match settings.controller {
-            Controller::Bbr => yard_transport::Controller::Bbr,
-            Controller::Cubic => yard_transport::Controller::Cubic,
+        options: TransportOptions {
+            controller: settings.controller,
+            mtu_bytes_max: settings.mtu_bytes_max,
+            stream_window_bytes: settings.stream_window_bytes,
+            receive_window_bytes: settings.receive_window_bytes,
+            send_window_bytes: settings.send_window_bytes,
+            socket_buffer_bytes: settings.socket_buffer_bytes,
+            idle_ms: settings.idle_ms,
+            keep_alive_ms: settings.idle_ms / 3,
+            ..TransportOptions::default()
         },
+        lanes_max: settings.lanes,
         reset_key: Some(reset_key),
         ..TransportConfig::default()
     }

@@ -1,10 +1,12 @@
 //! The settings of a transport and what they mean to QUIC.
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{IdleTimeout, ServerConfig, VarInt};
+use quinn::{EndpointConfig, ServerConfig, VarInt};
+use yard_quic::TransportOptions;
 use yard_wire::limits;
 
 use crate::tls::{ServerIdentity, TlsError};
@@ -32,26 +34,14 @@ pub fn new_reset_key() -> std::io::Result<[u8; RESET_KEY_BYTES]> {
     Ok(key)
 }
 
-/// How a connection finds out how fast it may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Controller {
-    /// By losses. Fair and frugal; slow on lines that lose packets by themselves.
-    #[default]
-    Cubic,
-    /// By measured bandwidth and delay. Fast on such lines; sends more than necessary on others.
-    Bbr,
-}
-
 /// Settings of a transport. Sizes are bytes, times milliseconds. The defaults are right unless a
 /// measurement says otherwise; their sources are named where they were not chosen here.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// A peer that is silent for so long is dead.
-    pub idle_ms: u32,
-    /// So often a silent connection is asked whether it still is there.
-    pub keep_alive_ms: u32,
+    /// What is asked of QUIC and of the socket.
+    pub options: TransportOptions,
     /// From the first packet to the hello; a connection that takes longer is closed.
     pub handshake_ms: u32,
     /// From a stream's first byte to the end of its preamble, and to the hello.
@@ -68,17 +58,6 @@ pub struct TransportConfig {
     pub handshakes_max: u32,
     /// With more handshakes than this, an address must first prove that it receives answers.
     pub handshakes_before_retry: u32,
-    /// What a peer may send ahead on one stream. Source: quinn's default, the product of
-    /// 100 Mbit/s and 100 ms. Larger ones break quinn's limit of 1,024 gaps a stream.
-    pub stream_window_bytes: u32,
-    /// What a peer may send ahead on all its streams.
-    pub receive_window_bytes: u32,
-    /// What the broker sends ahead of a peer's confirmation.
-    pub send_window_bytes: u32,
-    /// Buffers of the UDP socket, each direction. Smaller ones lose packets in bursts.
-    pub socket_buffer_bytes: u32,
-    /// Round trip assumed until one was measured: how long a lost first packet holds things up.
-    pub initial_rtt_ms: u32,
     /// Requests of one stream that are not answered yet; the stream is not read meanwhile.
     pub requests_in_flight_max: u32,
     /// Bytes that the unanswered requests of a connection and their answers may take together.
@@ -87,8 +66,6 @@ pub struct TransportConfig {
     pub lane_queue_bytes_max: u32,
     /// Bytes of deliveries that may wait for one connection.
     pub queue_bytes_max: u32,
-    /// The congestion controller.
-    pub controller: Controller,
     /// Secret from which the tokens of stateless resets are made. Kept over restarts, it lets
     /// the clients of a process that died notice at their next packet; drawn anew, they wait
     /// until the silence is long enough.
@@ -99,8 +76,7 @@ impl Default for TransportConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
-            idle_ms: limits::IDLE_MS_DEFAULT,
-            keep_alive_ms: limits::IDLE_MS_DEFAULT / 3,
+            options: TransportOptions::default(),
             handshake_ms: 5_000,
             preamble_ms: 2_000,
             frame_grace_ms: 5_000,
@@ -109,16 +85,10 @@ impl Default for TransportConfig {
             connections_max: 20_000,
             handshakes_max: 1_024,
             handshakes_before_retry: 64,
-            stream_window_bytes: 1_250_000,
-            receive_window_bytes: 8 << 20,
-            send_window_bytes: 8 << 20,
-            socket_buffer_bytes: 4 << 20,
-            initial_rtt_ms: 100,
             requests_in_flight_max: 256,
             in_flight_bytes_max: 16 << 20,
             lane_queue_bytes_max: 256 << 10,
             queue_bytes_max: 1 << 20,
-            controller: Controller::default(),
             reset_key: None,
         }
     }
@@ -143,24 +113,31 @@ impl TransportConfig {
         Ok(server)
     }
 
-    fn quic(&self) -> quinn::TransportConfig {
-        let mut quic = quinn::TransportConfig::default();
-        let idle = IdleTimeout::from(VarInt::from_u32(self.idle_ms));
-        quic.max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(milliseconds(self.keep_alive_ms)))
-            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_HELLO))
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
-            .receive_window(VarInt::from_u32(WINDOW_BYTES_BEFORE_HELLO))
-            .send_window(self.send_window_bytes.into())
-            .initial_rtt(milliseconds(self.initial_rtt_ms))
-            .datagram_receive_buffer_size(None);
-        match self.controller {
-            Controller::Cubic => quic
-                .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default())),
-            Controller::Bbr => quic
-                .congestion_controller_factory(Arc::new(quinn::congestion::BbrConfig::default())),
-        };
+    /// The settings of a connection that has not said hello: one stream and 64 KiB.
+    #[must_use]
+    pub fn quic(&self) -> quinn::TransportConfig {
+        let mut quic = self.options.quic();
+        quic.max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_HELLO))
+            .receive_window(VarInt::from_u32(WINDOW_BYTES_BEFORE_HELLO));
         quic
+    }
+
+    /// The settings of the endpoint: the largest packet that is let in, and the secret behind
+    /// stateless resets.
+    #[must_use]
+    pub fn endpoint(&self) -> EndpointConfig {
+        let mut endpoint = self.reset_key.map_or_else(EndpointConfig::default, |key| {
+            EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        });
+        self.options.endpoint(&mut endpoint);
+        endpoint
+    }
+
+    /// The socket to listen with, with its buffers.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn bind(&self) -> std::io::Result<UdpSocket> {
+        self.options.socket(self.listen)
     }
 }

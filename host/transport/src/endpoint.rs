@@ -3,9 +3,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::hmac;
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, Runtime, TokioRuntime, VarInt};
-use socket2::{Domain, Protocol, Socket, Type};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use yard_wire::{Code, Refusal};
@@ -86,7 +84,8 @@ impl Transport {
         service: Arc<S>,
     ) -> Result<Self, StartError> {
         let address = config.listen;
-        let socket = bind(&config)
+        let socket = config
+            .bind()
             .and_then(|socket| TokioRuntime.wrap_udp_socket(socket))
             .map_err(|source| StartError::Listen { address, source })?;
         Self::start_on(config, identity, service, socket, Arc::new(TokioRuntime))
@@ -105,11 +104,9 @@ impl Transport {
     ) -> Result<Self, StartError> {
         let address = config.listen;
         let server = Some(config.server(identity)?);
-        let endpoint = config.reset_key.map_or_else(EndpointConfig::default, |key| {
-            EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
-        });
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint, server, socket, runtime)
-            .map_err(|source| StartError::Listen { address, source })?;
+        let endpoint =
+            Endpoint::new_with_abstract_socket(config.endpoint(), server, socket, runtime);
+        let endpoint = endpoint.map_err(|source| StartError::Listen { address, source })?;
         let config = Arc::new(config);
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
@@ -167,23 +164,6 @@ impl Drop for Transport {
     fn drop(&mut self) {
         self.endpoint.close(VarInt::from_u32(Code::ShuttingDown as u32), b"");
     }
-}
-
-fn bind(config: &TransportConfig) -> std::io::Result<std::net::UdpSocket> {
-    let address = config.listen;
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // The system may give less; that costs speed, not correctness.
-    let bytes = config.socket_buffer_bytes as usize;
-    for given in [socket.set_recv_buffer_size(bytes), socket.set_send_buffer_size(bytes)] {
-        if let Err(error) = given {
-            tracing::debug!(%error, "socket buffers keep their size");
-        }
-    }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }
 
 async fn accept<S: Service>(endpoint: Endpoint, shared: Arc<Shared<S>>) {

@@ -34,10 +34,14 @@ mod service;
 mod session;
 pub mod tls;
 
-pub use config::{Controller, RESET_KEY_BYTES, TransportConfig, new_reset_key};
+pub use config::{RESET_KEY_BYTES, TransportConfig, new_reset_key};
 pub use counters::Counts;
 pub use endpoint::{StartError, Transport};
 pub use outgoing::StreamEnded;
 pub use service::{Incoming, Peer, Service};
 pub use session::{CONTROL, SessionHandle};
 pub use tls::{Authority, PeerIdentity, ServerIdentity, TlsError};
+pub use yard_quic::{
+    Controller, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX, TransportOptions,
+    WINDOW_BYTES_MIN,
+};

@@ -79,7 +79,8 @@ struct Window {
 
 impl Window {
     fn new(config: &TransportConfig) -> Self {
-        let (least, stream) = (config.receive_window_bytes, config.stream_window_bytes);
+        let options = &config.options;
+        let (least, stream) = (options.receive_window_bytes, options.stream_window_bytes);
         Self { least, stream, lanes: None, limit: u32::MAX }
     }
 

@@ -11,12 +11,14 @@ use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp, limits};
 
 use crate::backoff::Backoff;
 use crate::connection::{AskError, Connection};
+use crate::link::Streams;
 use crate::random::Random;
 use crate::topology::Topology;
 use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 mod builder;
 
+pub use crate::link::PathReport;
 pub use builder::ClientBuilder;
 
 /// How long a route is believed.
@@ -51,15 +53,26 @@ pub(crate) struct Inner {
     pub(crate) topology: Topology,
     pub(crate) random: Random,
     pub(crate) name: String,
-    pub(crate) streams: u16,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) request_timeout: Duration,
     pub(crate) delivery_timeout: Duration,
     endpoints: Vec<quinn::Endpoint>,
+    /// Producers whose queues change their lanes.
+    moving: watch::Sender<usize>,
     closing: watch::Sender<bool>,
     alive: Mutex<Option<Alive>>,
     all_ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
     routes: Mutex<BTreeMap<String, (Instant, Arc<TopicRoute>)>>,
     started: Instant,
+}
+
+/// See [`Inner::moving`].
+pub(crate) struct Moving(Arc<Inner>);
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.0.moving.send_modify(|count| *count -= 1);
+    }
 }
 
 /// An answer of another kind than its request.
@@ -142,11 +155,19 @@ impl Client {
         }
     }
 
+    /// The ways to the nodes that the client knows, in the order of the nodes.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathReport> {
+        self.inner.topology.paths()
+    }
+
     /// Closes the client, once for all clones: producers flush, consumers send what was settled
     /// and end their subscriptions, then the connections close. Waits for that at most the
     /// request timeout; what is left then is lost, and reported as [`Code::Closed`] to whoever
     /// waits for it.
     pub async fn close(&self) {
+        let timeout = self.inner.request_timeout;
+        let _ = tokio::time::timeout(timeout, self.inner.settled()).await;
         self.inner.closing.send_replace(true);
         drop(self.inner.with_alive(Option::take));
         let mut all_ended = self.inner.all_ended.lock().await;
@@ -189,6 +210,18 @@ impl Inner {
     /// A token for a task that must end before the client is closed.
     pub(crate) fn alive(&self) -> Result<Alive, Error> {
         self.with_alive(|alive| alive.clone()).ok_or_else(|| Error::closed("client"))
+    }
+
+    /// Counts a producer whose queues change their lanes, until the value is dropped.
+    pub(crate) fn moving(self: &Arc<Self>) -> Moving {
+        self.moving.send_modify(|count| *count += 1);
+        Moving(self.clone())
+    }
+
+    /// Waits until no producer's queues change their lanes.
+    pub(crate) async fn settled(&self) {
+        // The sender is in this very value.
+        let _ = self.moving.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Becomes true when the client is closed.

@@ -6,17 +6,20 @@
 //!   push    ◄─ subscriptions by number    ◄─┘
 //! ```
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinn::ConnectionError;
+use yard_quic::PathSample;
 use yard_wire::frame::{Preamble, Role};
+use yard_wire::limits::LANES_MAX;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Hello, Welcome};
 use yard_wire::{Code, Correlation};
 
 use crate::Error;
+use crate::link::PathReport;
 
 mod pushes;
 mod stream;
@@ -39,13 +42,15 @@ pub(crate) enum AskError {
 pub(crate) struct Connection {
     quic: quinn::Connection,
     control: Stream,
-    data: Vec<Stream>,
+    /// Data streams that there may be; the first [`Connection::streams`] are open.
+    data: Box<[OnceLock<Stream>]>,
+    open: AtomicU16,
     correlation: AtomicU64,
     pushes: Arc<Pushes>,
 }
 
 impl Connection {
-    /// Connects, says hello and opens up to `streams` data streams.
+    /// Connects, says hello and opens up to `streams` data streams, at least one.
     pub(crate) async fn open(
         endpoint: &quinn::Endpoint,
         config: quinn::ClientConfig,
@@ -63,17 +68,50 @@ impl Connection {
         let mut connection = Self {
             quic: quic.clone(),
             control,
-            data: Vec::new(),
+            data: Box::default(),
+            open: AtomicU16::new(0),
             correlation: AtomicU64::new(1),
             pushes: pushes.clone(),
         };
         let welcome = connection.hello(hello, timeout).await?;
-        for lane in 0..streams.min(welcome.lanes_max.max(1)) {
-            let lane = u8::try_from(lane).expect("there are at most 32 lanes");
-            connection.data.push(open(Role::Data, lane).await?);
-        }
+        let lanes_max = welcome.lanes_max.clamp(1, LANES_MAX);
+        connection.data = (0..lanes_max).map(|_| OnceLock::new()).collect();
+        connection.spread(streams.max(1)).await?;
         tracing::debug!(%address, session = welcome.session, "connected");
         Ok(Arc::new(connection))
+    }
+
+    /// Opens data streams until there are `streams`, or as many as the broker allows. To be called
+    /// by one task at a time.
+    ///
+    /// A lane stays on its stream as long as it is below the number of streams that were open when
+    /// its first frame went out: the stream of lane `n` is `n` modulo what is open.
+    pub(crate) async fn spread(&self, streams: u16) -> Result<(), Error> {
+        let open = self.open.load(Ordering::Relaxed);
+        for lane in open..streams.min(self.data.len() as u16) {
+            let number = u8::try_from(lane).expect("there are at most 32 lanes");
+            let preamble = Preamble { role: Role::Data, lane: number };
+            let stream = Stream::open(&self.quic, preamble, self.pushes.clone()).await?;
+            let set = self.data[usize::from(lane)].set(stream);
+            set.expect("one task at a time opens streams");
+            self.open.store(lane + 1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Data streams that are open.
+    pub(crate) fn streams(&self) -> u16 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Data streams that the broker allows.
+    pub(crate) fn streams_max(&self) -> u16 {
+        self.data.len() as u16
+    }
+
+    /// What the path did so far.
+    pub(crate) fn sample(&self, at_us: u64) -> PathSample {
+        PathSample::of(&self.quic.stats(), at_us)
     }
 
     async fn hello(&self, hello: Hello, timeout: Duration) -> Result<Welcome, Error> {
@@ -100,7 +138,10 @@ impl Connection {
 
     fn stream(&self, lane: Option<u16>) -> &Stream {
         match lane {
-            Some(lane) => &self.data[usize::from(lane) % self.data.len()],
+            Some(lane) => {
+                let stream = self.data[usize::from(lane % self.streams())].get();
+                stream.expect("it was opened before it was counted")
+            }
             None => &self.control,
         }
     }
@@ -141,6 +182,20 @@ impl Connection {
     /// Resolves when the connection is gone, with the reason.
     pub(crate) async fn closed(&self) -> Error {
         lost(&self.quic.closed().await)
+    }
+
+    /// How the path does, but for what its link knows.
+    pub(crate) fn report(&self) -> PathReport {
+        let path = self.quic.stats().path;
+        PathReport {
+            connections: 0,
+            streams: self.streams(),
+            round_trip_us: path.rtt.as_micros() as u64,
+            sent: path.sent_packets,
+            lost: path.lost_packets,
+            mtu_bytes: path.current_mtu,
+            window_bytes: path.cwnd,
+        }
     }
 
     /// Datagrams received and sent so far.

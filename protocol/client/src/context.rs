@@ -1,4 +1,5 @@
 //! What `yard context` saves: where a broker is and who the client is.
+use yard_quic::Controller;
 
 /// Everything that is needed to connect, as plain data. Files of contexts are read and written by
 /// the program that uses this library; the library knows no files.
@@ -16,6 +17,8 @@ pub struct Context {
     pub server_name: Option<String>,
     /// Name of the tenant, for people: the certificate decides.
     pub tenant: String,
+    /// How the client finds out how fast it may send on the way there.
+    pub controller: Controller,
 }
 
 impl std::fmt::Debug for Context {
@@ -25,6 +28,7 @@ impl std::fmt::Debug for Context {
             .field("addresses", &self.addresses)
             .field("server_name", &self.server_name)
             .field("tenant", &self.tenant)
+            .field("controller", &self.controller)
             .finish_non_exhaustive()
     }
 }

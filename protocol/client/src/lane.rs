@@ -251,6 +251,14 @@ impl LaneCore {
         self.hurried = self.pending.len();
     }
 
+    /// Gives back what has no place in the numbering yet, in order, each with the time at which it
+    /// was pushed: those records have not been here.
+    pub fn take_back(&mut self) -> Vec<(LaneRecord, u64)> {
+        self.hurried = 0;
+        self.pending_bytes = 0;
+        self.pending.drain(..).map(|pending| (pending.record, pending.pushed_ms)).collect()
+    }
+
     /// A connection is there.
     pub fn on_connect(&mut self) {
         self.connected = true;

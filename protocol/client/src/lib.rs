@@ -38,9 +38,10 @@ mod producer;
 mod random;
 mod tls;
 mod topology;
+pub mod transport;
 
 pub use admin::Admin;
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, PathReport};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Start};
 pub use context::Context;
 pub use error::Error;

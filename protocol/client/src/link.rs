@@ -1,12 +1,14 @@
 //! The way to one node: a connection that is made again whenever it is lost.
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use yard_quic::Spread;
 use yard_wire::Code;
+use yard_wire::limits::LANES_MAX;
 use yard_wire::request::Request;
 use yard_wire::requests::{FindRoute, Hello};
 
@@ -26,6 +28,34 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long the old connection has to answer once the second one is there.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// How often the path is looked at for the number of streams that suits it.
+const SPREAD_EVERY: Duration = Duration::from_millis(100);
+
+/// Over how many streams a client spreads its work.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// How many there are to be; grows.
+    wanted: AtomicU16,
+    /// The most that there may be; the number itself where it is fixed.
+    max: u16,
+}
+
+impl Streams {
+    /// As many as the settings say, always.
+    pub(crate) fn fixed(streams: u16) -> Self {
+        Self { wanted: AtomicU16::new(streams), max: streams }
+    }
+
+    /// One, and more where the path asks for them.
+    pub(crate) fn adapted() -> Self {
+        Self { wanted: AtomicU16::new(1), max: LANES_MAX }
+    }
+
+    pub(crate) fn wanted(&self) -> u16 {
+        self.wanted.load(Ordering::Acquire)
+    }
+}
+
 /// How to make a connection.
 #[derive(Debug)]
 pub(crate) struct Dialer {
@@ -34,7 +64,7 @@ pub(crate) struct Dialer {
     pub(crate) config: quinn::ClientConfig,
     pub(crate) server_name: Option<String>,
     pub(crate) hello: Hello,
-    pub(crate) streams: u16,
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl Dialer {
@@ -66,7 +96,7 @@ impl Dialer {
                 self.config.clone(),
                 (target, server_name),
                 self.hello.clone(),
-                (self.streams, timeout),
+                (self.streams.wanted(), timeout),
             );
             match tokio::time::timeout(timeout, opening).await {
                 Ok(Ok(connection)) => return Ok(connection),
@@ -86,6 +116,25 @@ impl Dialer {
     }
 }
 
+/// How the way to one node does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathReport {
+    /// Connections that were made to it; the last one may be gone.
+    pub connections: u64,
+    /// Data streams that are open; 0 without a connection, and all that follows, too.
+    pub streams: u16,
+    /// Round trip, smoothed, in microseconds.
+    pub round_trip_us: u64,
+    /// Packets that this connection has sent.
+    pub sent: u64,
+    /// Of these, packets that were found lost and whose contents were sent again.
+    pub lost: u64,
+    /// Bytes of UDP payload that the path was found to carry.
+    pub mtu_bytes: u16,
+    /// Bytes that may be on their way at the moment: the congestion window.
+    pub window_bytes: u64,
+}
+
 /// Whether there is a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum LinkState {
@@ -99,6 +148,7 @@ pub(crate) enum LinkState {
 pub(crate) struct Link {
     state: watch::Receiver<LinkState>,
     addresses: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicU64>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -117,10 +167,24 @@ impl Link {
         let (publish, state) = watch::channel(first);
         let (stop, stopped) = oneshot::channel();
         let addresses = Arc::new(Mutex::new(addresses));
-        let task =
-            Task { dialer, addresses: addresses.clone(), publish, backoff: Backoff::new(seed) };
+        let connections = Arc::new(AtomicU64::new(0));
+        let task = Task {
+            dialer,
+            addresses: addresses.clone(),
+            connections: connections.clone(),
+            publish,
+            backoff: Backoff::new(seed),
+        };
         tokio::spawn(task.run(connection, stopped));
-        Self { state, addresses, _stop: stop }
+        Self { state, addresses, connections, _stop: stop }
+    }
+
+    pub(crate) fn report(&self) -> PathReport {
+        let connections = self.connections.load(Ordering::Relaxed);
+        match &*self.state.borrow() {
+            LinkState::Up(connection) => PathReport { connections, ..connection.report() },
+            LinkState::Down(_) => PathReport { connections, ..PathReport::default() },
+        }
     }
 
     pub(crate) fn set_addresses(&self, addresses: Vec<String>) {
@@ -152,6 +216,7 @@ impl Link {
 struct Task {
     dialer: Arc<Dialer>,
     addresses: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicU64>,
     publish: watch::Sender<LinkState>,
     backoff: Backoff,
 }
@@ -162,6 +227,8 @@ impl Task {
         mut connection: Option<Arc<Connection>>,
         mut stopped: oneshot::Receiver<()>,
     ) {
+        let streams = &self.dialer.streams;
+        let mut spread = Spread::new(streams.wanted(), streams.max);
         loop {
             let current = match connection.take() {
                 Some(connection) => connection,
@@ -170,12 +237,14 @@ impl Task {
                     _ = &mut stopped => return,
                 },
             };
+            self.connections.fetch_add(1, Ordering::Relaxed);
             self.publish.send_replace(LinkState::Up(current.clone()));
             tokio::select! {
                 error = current.closed() => {
                     tracing::debug!(%error, "connection lost");
                     self.publish.send_replace(LinkState::Down(error));
                 }
+                () = self.spread(&current, &mut spread) => {}
                 better = self.outlive(&current) => {
                     current.close("replaced");
                     connection = Some(better);
@@ -207,6 +276,29 @@ impl Task {
             attempt = (attempt * 2).min(ATTEMPT_MAX);
             tokio::time::sleep(self.backoff.next()).await;
         }
+    }
+
+    /// Opens streams as this path asks for them, or that of another node. Never resolves.
+    async fn spread(&self, current: &Connection, spread: &mut Spread) {
+        let streams = &self.dialer.streams;
+        spread.path_changed();
+        let began = Instant::now();
+        while current.streams() < current.streams_max().min(streams.max) {
+            tokio::time::sleep(SPREAD_EVERY).await;
+            let wanted = spread.look(current.sample(began.elapsed().as_micros() as u64));
+            let wanted = wanted.max(streams.wanted());
+            if wanted <= current.streams() {
+                continue;
+            }
+            if current.spread(wanted).await.is_err() {
+                break;
+            }
+            tracing::debug!(streams = current.streams(), "packets are lost: more streams");
+            // Only now: whoever sees the number uses the streams.
+            streams.wanted.fetch_max(current.streams(), Ordering::AcqRel);
+        }
+        // A connection that is lost ends elsewhere.
+        std::future::pending().await
     }
 
     /// Resolves with a better connection when this one is found dead. A node that was killed and

@@ -1,5 +1,6 @@
 //! Sending.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,6 +21,7 @@ use crate::{Error, Message};
 
 mod builder;
 mod lane_task;
+mod spread;
 
 pub use builder::ProducerBuilder;
 use lane_task::{Command, LaneTask};
@@ -82,10 +84,31 @@ pub struct Producer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lanes {
     is_closed: bool,
     open: BTreeMap<(ShardId, Lane), mpsc::Sender<Command>>,
+    /// Streams over which queues are spread: queue `n` is in lane `n` modulo this.
+    streams: u16,
+    /// What came while queues change their lanes, in order; each has room in the budget.
+    parked: Option<Vec<(ShardId, lane_task::Record)>>,
+    /// How often that began.
+    moves: u64,
+    /// Queues stay where they are until then.
+    stay_until_ms: u64,
+}
+
+impl Lanes {
+    fn new(streams: u16) -> Self {
+        Self {
+            is_closed: false,
+            open: BTreeMap::new(),
+            streams,
+            parked: None,
+            moves: 0,
+            stay_until_ms: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -166,18 +189,26 @@ impl Producer {
     /// # Errors
     /// [`Code::Closed`] when the client was closed meanwhile.
     pub async fn flush(&self) -> Result<(), Error> {
-        let lanes: Vec<_> = self.shared.with_lanes(|lanes| lanes.open.values().cloned().collect());
-        let mut flushed = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let (sender, receiver) = oneshot::channel();
-            let sent = lane.send(Command::Flush(sender)).await;
-            sent.map_err(|_| Error::closed("client"))?;
-            flushed.push(receiver);
+        loop {
+            self.shared.client.settled().await;
+            let (lanes, moves): (Vec<_>, u64) = self
+                .shared
+                .with_lanes(|lanes| (lanes.open.values().cloned().collect(), lanes.moves));
+            let mut flushed = Vec::with_capacity(lanes.len());
+            for lane in lanes {
+                let (sender, receiver) = oneshot::channel();
+                let sent = lane.send(Command::Flush(sender)).await;
+                sent.map_err(|_| Error::closed("client"))?;
+                flushed.push(receiver);
+            }
+            for receiver in flushed {
+                receiver.await.map_err(|_| Error::closed("client"))?;
+            }
+            // What was on its way to another lane meanwhile was in none of these.
+            if self.shared.with_lanes(|lanes| lanes.moves == moves) {
+                return Ok(());
+            }
         }
-        for receiver in flushed {
-            receiver.await.map_err(|_| Error::closed("client"))?;
-        }
-        Ok(())
     }
 
     /// Flushes, then refuses everything with [`Code::Closed`].
@@ -233,54 +264,90 @@ impl Shared {
         Ok(Prepared { id, shard, topic: route.topic, queue, bytes })
     }
 
-    fn push(&self, prepared: Prepared, permit: OwnedSemaphorePermit) -> Result<Receipt, Error> {
+    fn push(
+        self: &Arc<Self>,
+        prepared: Prepared,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Receipt, Error> {
         let Prepared { id, shard, topic, queue, bytes } = prepared;
-        let lane = self.lane(shard, Lane(queue.0 % self.client.streams))?;
         let (sender, result) = oneshot::channel();
-        let record = lane_task::Record { id, topic, queue, bytes, result: sender, permit };
+        let since_ms = None;
+        let record =
+            lane_task::Record { id, topic, queue, bytes, result: sender, permit, since_ms };
+        // All of it under the lock: what is pushed before queues change their lanes is in its lane
+        // before that begins.
+        self.with_lanes(|lanes| {
+            if lanes.is_closed {
+                return Err(Error::closed("producer"));
+            }
+            if self.client.streams.wanted() > lanes.streams {
+                spread::begin(self, lanes);
+            }
+            match &mut lanes.parked {
+                None => self.enter(lanes, shard, record),
+                Some(parked) => {
+                    let since_ms = Some(self.client.now_ms());
+                    parked.push((shard, lane_task::Record { since_ms, ..record }));
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(Receipt { id, result })
+    }
+
+    /// Puts a record into the lane of its queue.
+    fn enter(
+        &self,
+        lanes: &mut Lanes,
+        shard: ShardId,
+        record: lane_task::Record,
+    ) -> Result<(), Error> {
+        let lane = self.lane(lanes, shard, Lane(record.queue.0 % lanes.streams))?;
         lane.try_send(Command::Record(record)).map_err(|error| match error {
             mpsc::error::TrySendError::Closed(_) => Error::closed("client"),
             // The budget in bytes is used up first, unless there is a crowd of flushes.
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(Code::Busy, "the queue of the lane is full")
             }
-        })?;
-        Ok(Receipt { id, result })
+        })
     }
 
-    fn lane(&self, shard: ShardId, lane: Lane) -> Result<mpsc::Sender<Command>, Error> {
-        self.with_lanes(|lanes| {
-            if lanes.is_closed {
-                return Err(Error::closed("producer"));
-            }
-            if let Some(open) = lanes.open.get(&(shard, lane)) {
-                return Ok(open.clone());
-            }
-            let alive = self.client.alive()?;
-            let records_max = self.budget_bytes as usize / yard_wire::record::HEADER_BYTES;
-            let (sender, commands) = mpsc::channel(records_max + FLUSHES_MAX);
-            let first = BatchHeader {
-                producer: self.producer,
-                epoch: Epoch(0),
-                lane,
-                shard,
-                sequence: Sequence(0),
-            };
-            let core = LaneCore::new(first, self.options, self.client.random.next_u64());
-            let task = LaneTask::new(
-                self.client.clone(),
-                (self.topic.clone(), shard, lane),
-                core,
-                commands,
-                self.route_is_old.clone(),
-            );
-            self.runtime.spawn(async move {
-                task.run().await;
-                drop(alive);
-            });
-            lanes.open.insert((shard, lane), sender.clone());
-            Ok(sender)
-        })
+    fn lane<'a>(
+        &self,
+        lanes: &'a mut Lanes,
+        shard: ShardId,
+        lane: Lane,
+    ) -> Result<&'a mpsc::Sender<Command>, Error> {
+        match lanes.open.entry((shard, lane)) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(self.open(shard, lane)?)),
+        }
+    }
+
+    fn open(&self, shard: ShardId, lane: Lane) -> Result<mpsc::Sender<Command>, Error> {
+        let alive = self.client.alive()?;
+        let records_max = self.budget_bytes as usize / yard_wire::record::HEADER_BYTES;
+        let (sender, commands) = mpsc::channel(records_max + FLUSHES_MAX);
+        let first = BatchHeader {
+            producer: self.producer,
+            epoch: Epoch(0),
+            lane,
+            shard,
+            sequence: Sequence(0),
+        };
+        let core = LaneCore::new(first, self.options, self.client.random.next_u64());
+        let task = LaneTask::new(
+            self.client.clone(),
+            (self.topic.clone(), shard, lane),
+            core,
+            commands,
+            self.route_is_old.clone(),
+        );
+        self.runtime.spawn(async move {
+            task.run().await;
+            drop(alive);
+        });
+        Ok(sender)
     }
 
     /// Looks at the route again every 30 seconds, and when an answer says that it is old.

@@ -1,36 +1,16 @@
-//! TLS 1.3 and the settings of the transport.
-use std::net::{SocketAddr, UdpSocket};
+//! TLS 1.3: whom the client trusts, and who it is.
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use yard_quic::TransportOptions;
 use yard_wire::Code;
 use yard_wire::frame::ALPN;
-use yard_wire::limits::IDLE_MS_DEFAULT;
 
 use crate::Error;
-
-/// Bytes that may be on their way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
-    /// On one stream, to the client.
-    pub(crate) stream_bytes: u32,
-    /// On one connection, each way.
-    pub(crate) connection_bytes: u32,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self { stream_bytes: 1_250_000, connection_bytes: 8 << 20 }
-    }
-}
-
-/// Bytes that the kernel is asked to buffer each way.
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// Whom the client trusts and who it is. All of it is PEM text. Validation of the broker's
 /// certificate cannot be switched off.
@@ -70,7 +50,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// The configuration of every connection of a client.
 pub(crate) fn client_config(
     options: &TlsOptions,
-    windows: &Windows,
+    transport: &TransportOptions,
     provider: Arc<CryptoProvider>,
 ) -> Result<quinn::ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
@@ -102,38 +82,9 @@ pub(crate) fn client_config(
     tls.enable_early_data = false;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| bad("TLS", e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(windows)));
+    // The client opens every stream, so that the broker may open none is right as it is.
+    config.transport_config(Arc::new(transport.quic()));
     Ok(config)
-}
-
-fn transport_config(windows: &Windows) -> quinn::TransportConfig {
-    let idle = quinn::IdleTimeout::from(quinn::VarInt::from_u32(IDLE_MS_DEFAULT));
-    let mut transport = quinn::TransportConfig::default();
-    transport
-        .stream_receive_window(windows.stream_bytes.into())
-        .receive_window(windows.connection_bytes.into())
-        .send_window(windows.connection_bytes.into())
-        .keep_alive_interval(Some(Duration::from_secs(10)))
-        .max_idle_timeout(Some(idle))
-        .initial_rtt(Duration::from_millis(100))
-        // The client opens every stream.
-        .max_concurrent_bidi_streams(0u32.into())
-        .max_concurrent_uni_streams(0u32.into());
-    transport
-}
-
-/// A socket of its own for the client, with large buffers where the system gives them.
-pub(crate) fn endpoint(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
-    let failed = |e: std::io::Error| {
-        Error::new(Code::Disconnected, format!("no UDP socket could be opened: {e}"))
-    };
-    let socket = UdpSocket::bind(address).map_err(failed)?;
-    let buffers = socket2::SockRef::from(&socket);
-    // Smaller buffers than asked for cost speed under load, not correctness.
-    let _ = buffers.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-    let _ = buffers.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).map_err(failed)
 }
 
 #[cfg(test)]
@@ -152,7 +103,8 @@ mod tests {
                     key_pem: key.map(str::to_owned),
                     server_name: None,
                 };
-                let found = match client_config(&options, &Windows::default(), provider()) {
+                let found = match client_config(&options, &TransportOptions::default(), provider())
+                {
                     Ok(_) => "good".to_owned(),
                     Err(error) => error.to_string(),
                 };

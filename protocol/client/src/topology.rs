@@ -7,7 +7,7 @@ use yard_wire::{Code, ShardId};
 
 use crate::Error;
 use crate::connection::Connection;
-use crate::link::{Dialer, Link};
+use crate::link::{Dialer, Link, PathReport};
 
 #[derive(Debug, Default)]
 struct State {
@@ -70,6 +70,10 @@ impl Topology {
             leader.or_else(|| state.links.values().next()).cloned()
         })
         .ok_or_else(|| Error::new(Code::Closed, "the client was closed"))
+    }
+
+    pub(crate) fn paths(&self) -> Vec<PathReport> {
+        self.with(|state| state.links.values().map(|link| link.report()).collect())
     }
 
     pub(crate) fn clear(&self) {

@@ -19,6 +19,7 @@ pub mod arguments;
 pub mod crash;
 mod failed;
 pub mod flights;
+pub mod lossy;
 pub mod neighbour;
 pub mod raw;
 pub mod scratch;

@@ -29,13 +29,17 @@ pub struct ServerOptions {
     pub shards: u16,
     /// Bytes of a segment of its log; its own default without.
     pub segment_bytes: Option<u64>,
+    /// Where it listens; a free port without.
+    pub address: Option<SocketAddr>,
+    /// More flags.
+    pub flags: Vec<String>,
 }
 
 impl ServerOptions {
     /// One shard, in a temporary folder.
     #[must_use]
     pub fn new(yard: PathBuf) -> Self {
-        Self { yard, data: None, shards: 1, segment_bytes: None }
+        Self { yard, data: None, shards: 1, segment_bytes: None, address: None, flags: Vec::new() }
     }
 }
 
@@ -80,6 +84,7 @@ pub fn read_context(path: &Path) -> Result<Context, Failed> {
         key_pem: file.key,
         server_name: file.server_name,
         tenant: file.tenant,
+        ..Context::default()
     })
 }
 
@@ -130,7 +135,7 @@ impl Server {
                 (scratch.path().join("data"), Some(scratch))
             }
         };
-        let address = free_address()?;
+        let address = options.address.map_or_else(free_address, Ok)?;
         let mut server = Self { options, data, address, child: None, scratch };
         server.restart().await?;
         Ok(server)
@@ -168,6 +173,7 @@ impl Server {
         if let Some(bytes) = self.options.segment_bytes {
             command.arg("--segment-bytes").arg(bytes.to_string());
         }
+        command.args(&self.options.flags);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().map_err(Failed::file(&self.options.yard))?;
         self.child = Some(child);

@@ -39,5 +39,6 @@ pub async fn add(
         key_pem: Some(key),
         server_name: context.server_name.clone(),
         tenant: added.name,
+        ..Context::default()
     })
 }

@@ -8,7 +8,7 @@
 //! ring 2  assembly   host/shard  host/wasm  host/transport  host/console  host/dashboard
 //!                    plugins/*
 //! ring 1  engines    host/store  host/broker  host/replica  protocol/client  plugin-sdk
-//! ring 0  words      protocol/wire  protocol/abi
+//! ring 0  words      protocol/wire  protocol/abi  protocol/quic
 //! ```
 
 use super::Finding;
@@ -18,6 +18,7 @@ use super::tree::{Arrow, Kind, Package, Tree};
 const RINGS: &[(&str, usize)] = &[
     ("protocol/wire", 0),
     ("protocol/abi", 0),
+    ("protocol/quic", 0),
     ("protocol/client", 1),
     ("host/store", 1),
     ("host/broker", 1),

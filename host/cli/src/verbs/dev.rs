@@ -36,7 +36,10 @@ const GRACE: Duration = Duration::from_millis(400);
 pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
     let rate = written.read("rate", text::read_rate)?.unwrap_or(5.0);
     let folder = Folder::open(written.text("data"))?;
-    let settings = settings(&folder.path, written.required("listen")?)?;
+    let mut settings = settings(&folder.path, written.required("listen")?)?;
+    if let Some(controller) = written.read("controller", str::parse)? {
+        settings.controller = controller;
+    }
     super::serve::warn_of_strangers(&settings);
     let mut interrupts = Interrupts::catch()?;
     let running =

@@ -18,6 +18,7 @@ use tokio::runtime;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 use yard_client::Client;
+use yard_client::transport::Controller;
 use yard_client::wire::catalogue::{Program, Runs};
 use yard_client::wire::limits::LANES_MAX;
 use yard_client::wire::operation::Operation;
@@ -35,13 +36,16 @@ pub(crate) struct Session {
     pub(crate) started: Instant,
     pub(crate) format: Format,
     given_context: Option<String>,
+    given_controller: Option<Controller>,
 }
 
 impl Session {
     /// The context of the command line, else of `YARD_CONTEXT`, else the current one.
     pub(crate) fn context(&self) -> Result<yard_client::Context, Failure> {
         let given = self.given_context.clone().or_else(context::of_environment);
-        Contexts::of_user()?.load(given.as_deref())
+        let mut context = Contexts::of_user()?.load(given.as_deref())?;
+        context.controller = self.given_controller.unwrap_or(context.controller);
+        Ok(context)
     }
 
     /// Connects; `streams` data streams share the work.
@@ -96,8 +100,12 @@ pub(crate) fn now() -> Timestamp {
 
 /// Runs the verb that the command line names.
 pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
-    let Parsed { verb, written, format, context: given_context, verbose } = parsed;
-    let session = Session { started, format, given_context };
+    let Parsed { verb, mut written, format, context: given_context, controller, verbose } = parsed;
+    let session = Session { started, format, given_context, given_controller: controller };
+    if let Some(controller) = controller {
+        // For a broker it is a setting like others.
+        written.fill("controller", controller.to_string());
+    }
     log_to_stderr(verb.runs, verbose);
     match verb.runs {
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),

@@ -114,5 +114,6 @@ pub(crate) fn client_context(running: &Running) -> Context {
         key_pem: found.key,
         server_name: Some(found.server_name),
         tenant: found.tenant,
+        ..Context::default()
     }
 }

@@ -42,6 +42,7 @@ pub(crate) async fn add(session: &Session, written: Written) -> Result<(), Failu
         key_pem: Some(key),
         server_name: operator.server_name,
         tenant: added.name,
+        controller: operator.controller,
     };
     let path = contexts.save(&name, context)?.display().to_string();
     let row = Value::Record(vec![

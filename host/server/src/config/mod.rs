@@ -17,6 +17,7 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 
+use yard_transport::Controller;
 use yard_wire::limits;
 
 pub use layers::{Layer, environment, file};
@@ -31,15 +32,6 @@ pub enum Change {
     Restart,
     /// It is fixed by the first start on a data folder.
     Never,
-}
-
-/// How the broker paces what it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Controller {
-    /// CUBIC, RFC 9438: fair to other traffic.
-    Cubic,
-    /// BBR: holds its rate on lines that lose packets at random.
-    Bbr,
 }
 
 /// One setting, as the reference shows it.
@@ -140,6 +132,18 @@ settings! {
     inbox_bytes: u64 = Some("8MiB"), dev None, "SIZE", read::inbox, Restart;
     /// How sending is paced: `cubic`, or `bbr` for lines that lose packets at random.
     controller: Controller = Some("cubic"), dev None, "cubic|bbr", read::controller, Restart;
+    /// Largest UDP payload that is looked for on a path and let in, 1200 to 65507. What a path
+    /// carries is found out by sending; 6500 suits networks with jumbo frames.
+    mtu_bytes_max: u16 = Some("1452"), dev None, "NUMBER", read::mtu, Restart;
+    /// What a client may send ahead on one stream, 64KiB to 2000000.
+    stream_window_bytes: u32 = Some("1250000"), dev None, "SIZE", read::stream_window, Restart;
+    /// What a client may send ahead on all its streams, 64KiB to 1GiB.
+    receive_window_bytes: u32 = Some("8MiB"), dev None, "SIZE", read::window, Restart;
+    /// What is sent to a client ahead of its confirmation, 64KiB to 1GiB.
+    send_window_bytes: u32 = Some("8MiB"), dev None, "SIZE", read::window, Restart;
+    /// Buffers of the UDP socket, each direction; smaller ones lose packets in bursts. The log
+    /// says when the system gives less. 0 to 1GiB.
+    socket_buffer_bytes: u32 = Some("4MiB"), dev None, "SIZE", read::socket_buffer, Restart;
 }
 
 impl Settings {

@@ -2,10 +2,13 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use yard_transport::{
+    Controller, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+};
 use yard_wire::limits;
 
 use super::layers::Texts;
-use super::{Controller, Key, Problem};
+use super::{Key, Problem};
 
 /// Reads one setting: what was written, else the default of the mode.
 ///
@@ -113,11 +116,34 @@ pub(super) fn idle(text: Option<&str>) -> Result<u32, String> {
 }
 
 pub(super) fn controller(text: Option<&str>) -> Result<Controller, String> {
-    match given(text)? {
-        "cubic" => Ok(Controller::Cubic),
-        "bbr" => Ok(Controller::Bbr),
-        other => Err(format!("it takes cubic or bbr, not {other:?}")),
-    }
+    given(text)?.parse()
+}
+
+pub(super) fn mtu(text: Option<&str>) -> Result<u16, String> {
+    let text = given(text)?;
+    let within = text.parse().ok().filter(|bytes| (MTU_BYTES_MIN..=MTU_BYTES_MAX).contains(bytes));
+    within.ok_or_else(|| {
+        format!("it takes a number from {MTU_BYTES_MIN} to {MTU_BYTES_MAX}, not {text:?}")
+    })
+}
+
+fn small_size(text: Option<&str>, min: (u32, &str), max: (u32, &str)) -> Result<u32, String> {
+    let text = given(text)?;
+    let (min, max) = ((min.0.into(), min.1), (max.0.into(), max.1));
+    let found = bounded(read_bytes(text)?, text, min, max)?;
+    Ok(u32::try_from(found).expect("the upper bound has 32 bits"))
+}
+
+pub(super) fn stream_window(text: Option<&str>) -> Result<u32, String> {
+    small_size(text, (WINDOW_BYTES_MIN, "64KiB"), (STREAM_WINDOW_BYTES_MAX, "2000000"))
+}
+
+pub(super) fn window(text: Option<&str>) -> Result<u32, String> {
+    small_size(text, (WINDOW_BYTES_MIN, "64KiB"), (1 << 30, "1GiB"))
+}
+
+pub(super) fn socket_buffer(text: Option<&str>) -> Result<u32, String> {
+    small_size(text, (0, "0"), (1 << 30, "1GiB"))
 }
 
 /// Reads a size in bytes: a number, or one with a unit of `B KB MB GB TB KiB MiB GiB TiB`.

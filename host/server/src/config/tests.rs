@@ -50,6 +50,20 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
+fn the_transport_is_bounded() {
+    check(
+        "dev = true\nmtu_bytes_max = 65508\nstream_window_bytes = \"16MiB\"\n\
+         receive_window_bytes = 1\nsocket_buffer_bytes = \"2GiB\"",
+        &[
+            "yard.toml: mtu_bytes_max: it takes a number from 1200 to 65507, not \"65508\"",
+            "yard.toml: stream_window_bytes: 16MiB is outside its bounds, 64KiB to 2000000",
+            "yard.toml: receive_window_bytes: 1 is outside its bounds, 64KiB to 1GiB",
+            "yard.toml: socket_buffer_bytes: 2GiB is outside its bounds, 0 to 1GiB",
+        ],
+    );
+}
+
+#[test]
 fn not_toml_is_one_problem_that_shows_the_place() {
     let problems = settings("shards 4").unwrap_err();
     assert!(problems[0].starts_with("yard.toml: file: it is not TOML: "), "{problems:?}");

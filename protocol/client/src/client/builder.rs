@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use yard_quic::TransportOptions;
 use yard_wire::Code;
 use yard_wire::limits::{LANES_MAX, NAME_BYTES_MAX};
 use yard_wire::request::{Reply, Request};
@@ -14,9 +15,9 @@ use yard_wire::requests::{FindRoute, Hello, Route};
 use super::{Client, Inner, unexpected};
 use crate::backoff::Backoff;
 use crate::connection::{AskError, Connection};
-use crate::link::Dialer;
+use crate::link::{Dialer, Streams};
 use crate::random::Random;
-use crate::tls::{self, Windows};
+use crate::tls;
 use crate::topology::Topology;
 use crate::{Context, Error, TlsOptions};
 
@@ -29,8 +30,9 @@ pub struct ClientBuilder {
     bootstrap: Vec<String>,
     tls: TlsOptions,
     name: String,
-    streams: u16,
-    windows: Windows,
+    /// `None`: as many as the path asks for.
+    streams: Option<u16>,
+    transport: TransportOptions,
     connect_timeout: Duration,
     request_timeout: Duration,
     delivery_timeout: Duration,
@@ -42,8 +44,8 @@ impl Default for ClientBuilder {
             bootstrap: Vec::new(),
             tls: TlsOptions::default(),
             name: "yard-client".to_owned(),
-            streams: 1,
-            windows: Windows::default(),
+            streams: None,
+            transport: TransportOptions::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(120),
@@ -67,12 +69,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Addresses and TLS options of a saved context.
+    /// Addresses, TLS options and congestion controller of a saved context.
     #[must_use]
-    pub fn context(self, context: Context) -> Self {
-        let Context { addresses, authority_pem, certificate_pem, key_pem, server_name, tenant: _ } =
+    pub fn context(mut self, context: Context) -> Self {
+        let Context { addresses, authority_pem, certificate_pem, key_pem, server_name, .. } =
             context;
         let tls = TlsOptions { authority_pem, certificate_pem, key_pem, server_name };
+        self.transport.controller = context.controller;
         self.bootstrap(addresses).tls(tls)
     }
 
@@ -83,19 +86,28 @@ impl ClientBuilder {
         self
     }
 
-    /// Data streams of each connection, 1 to 32; the broker may allow fewer. 1, the default, is
-    /// best on a good network; more keep queues from waiting for each other's lost packets.
+    /// Data streams of each connection, 1 to 32; the broker may allow fewer. Unless set, there is
+    /// 1, which is best on a good network, and more as packets are lost on a long way: they keep
+    /// queues from waiting for each other's lost packets. A number that is set stays.
     #[must_use]
     pub fn streams(mut self, streams: u16) -> Self {
-        self.streams = streams;
+        self.streams = Some(streams);
         self
     }
 
-    /// Bytes that the broker may have on their way on one stream: 1,250,000 unless set; at least
-    /// 64 KiB.
+    /// How QUIC is used: congestion controller, windows, packet sizes, buffers. All of it is about
+    /// what this client sends and lets in; the broker has settings of its own.
+    #[must_use]
+    pub fn transport(mut self, options: TransportOptions) -> Self {
+        self.transport = options;
+        self
+    }
+
+    /// Bytes that the broker may have on their way on one stream: 1,250,000 unless set; 64 KiB to
+    /// 2,000,000.
     #[must_use]
     pub fn stream_window_bytes(mut self, bytes: u32) -> Self {
-        self.windows.stream_bytes = bytes;
+        self.transport.stream_window_bytes = bytes;
         self
     }
 
@@ -103,7 +115,8 @@ impl ClientBuilder {
     /// 64 KiB.
     #[must_use]
     pub fn connection_window_bytes(mut self, bytes: u32) -> Self {
-        self.windows.connection_bytes = bytes;
+        self.transport.receive_window_bytes = bytes;
+        self.transport.send_window_bytes = bytes;
         self
     }
 
@@ -134,14 +147,14 @@ impl ClientBuilder {
         if self.bootstrap.is_empty() {
             return bad("no address of a broker was given".into());
         }
-        if !(1..=LANES_MAX).contains(&self.streams) {
-            return bad(format!("{} data streams; there may be 1 to {LANES_MAX}", self.streams));
+        if let Some(streams) = self.streams.filter(|streams| !(1..=LANES_MAX).contains(streams)) {
+            return bad(format!("{streams} data streams; there may be 1 to {LANES_MAX}"));
         }
         if self.name.len() > NAME_BYTES_MAX {
             return bad(format!("the name of the client has more than {NAME_BYTES_MAX} bytes"));
         }
-        if self.windows.stream_bytes < 64 << 10 || self.windows.connection_bytes < 64 << 10 {
-            return bad("a window has at least 64 KiB".into());
+        if let Err(why) = self.transport.check() {
+            return bad(why);
         }
         if self.request_timeout.is_zero() || self.delivery_timeout.is_zero() {
             return bad("a timeout is longer than nothing".into());
@@ -160,9 +173,14 @@ impl ClientBuilder {
         self.check()?;
         let provider = tls::provider();
         let random = Random::from_system(&provider)?;
-        let config = tls::client_config(&self.tls, &self.windows, provider)?;
-        let mut endpoints = vec![tls::endpoint((Ipv4Addr::UNSPECIFIED, 0).into())?];
-        endpoints.extend(tls::endpoint((Ipv6Addr::UNSPECIFIED, 0).into()).ok());
+        let config = tls::client_config(&self.tls, &self.transport, provider)?;
+        let first = self.transport.bind((Ipv4Addr::UNSPECIFIED, 0).into()).map_err(|error| {
+            let detail = format!("no UDP socket could be opened: {error}");
+            Error::new(Code::Disconnected, detail)
+        })?;
+        let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
+        let endpoints: Vec<_> = [Some(first), second.ok()].into_iter().flatten().collect();
+        let streams = Arc::new(self.streams.map_or_else(Streams::adapted, Streams::fixed));
         let dialer = Arc::new(Dialer {
             endpoints: endpoints.clone(),
             config,
@@ -172,7 +190,7 @@ impl ClientBuilder {
                 library: concat!("yard-client ", env!("CARGO_PKG_VERSION")).to_owned(),
                 features: 0,
             },
-            streams: self.streams,
+            streams: streams.clone(),
         });
         let (address, connection, route) = self.first(&dialer, random.next_u64()).await?;
         let (alive, all_ended) = mpsc::channel(1);
@@ -180,10 +198,11 @@ impl ClientBuilder {
             topology: Topology::new(dialer, address),
             random,
             name: self.name,
-            streams: self.streams,
+            streams,
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
             endpoints,
+            moving: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
             all_ended: tokio::sync::Mutex::new(all_ended),

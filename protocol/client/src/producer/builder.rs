@@ -130,7 +130,7 @@ impl ProducerBuilder {
             budget: Arc::new(Semaphore::new(self.buffer_bytes)),
             budget_bytes: u32::try_from(self.buffer_bytes).expect("checked against 1 GiB"),
             turn: AtomicU64::new(inner.random.next_u64() >> 1),
-            lanes: Mutex::new(Lanes::default()),
+            lanes: Mutex::new(Lanes::new(inner.streams.wanted())),
             route_is_old: route_is_old.clone(),
             runtime: tokio::runtime::Handle::current(),
         });

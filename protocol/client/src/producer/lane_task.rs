@@ -37,12 +37,28 @@ pub(super) struct Record {
     pub(super) result: oneshot::Sender<Result<SendResult, Error>>,
     /// Room in the producer's budget, given back with the result.
     pub(super) permit: OwnedSemaphorePermit,
+    /// Since when it waits, where that is not now; see [`Inner::now_ms`].
+    pub(super) since_ms: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) enum Command {
     Record(Record),
     Flush(oneshot::Sender<()>),
+    /// To be answered when everything that was sent has its result.
+    Leave(oneshot::Sender<Left>),
+}
+
+/// A lane in which nothing is under way.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The shard of the lane.
+    pub(super) shard: ShardId,
+    /// What was not sent yet, in order.
+    pub(super) records: Vec<Record>,
+    /// Whether all of the lane's messages have answers. One that was given up may still arrive, so
+    /// nothing may overtake it on another stream.
+    pub(super) is_settled: bool,
 }
 
 struct Waiting {
@@ -79,6 +95,10 @@ pub(super) struct LaneTask {
     /// Flushes, each with the ticket below which all must be completed.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     replies: FuturesUnordered<AttemptReply>,
+    /// Who waits until nothing is under way, and what was taken back for them.
+    leaving: Option<(oneshot::Sender<Left>, Vec<Record>)>,
+    /// On this connection, a message was given up that may still arrive.
+    has_given_up: bool,
     connection: Option<Arc<Connection>>,
     route_is_old: Arc<Notify>,
 }
@@ -103,6 +123,8 @@ impl LaneTask {
             next_ticket: 0,
             flushes: Vec::new(),
             replies: FuturesUnordered::new(),
+            leaving: None,
+            has_given_up: false,
             connection: None,
             route_is_old,
         }
@@ -184,6 +206,7 @@ impl LaneTask {
         }
         if found.is_some() {
             self.core.on_connect();
+            self.has_given_up = false;
         }
         self.connection = found;
     }
@@ -197,18 +220,35 @@ impl LaneTask {
         for command in commands.drain(..) {
             match command {
                 Command::Record(record) => {
-                    let Record { id, topic, queue, bytes, result, permit } = record;
+                    let Record { id, topic, queue, bytes, result, permit, since_ms } = record;
                     let ticket = self.next_ticket;
                     self.next_ticket += 1;
                     self.waiting.insert(ticket, Waiting { id, result, _permit: permit });
-                    self.core.push(LaneRecord { ticket, topic, queue, bytes }, now_ms);
+                    let record = LaneRecord { ticket, topic, queue, bytes };
+                    self.core.push(record, since_ms.unwrap_or(now_ms));
                 }
                 Command::Flush(done) => {
                     self.core.hurry();
                     self.flushes.push((self.next_ticket, done));
                 }
+                Command::Leave(left) => {
+                    // Who waits for a flush waits for what would be taken back.
+                    let records =
+                        if self.flushes.is_empty() { self.take_back() } else { Vec::new() };
+                    self.leaving = Some((left, records));
+                }
             }
         }
+    }
+
+    fn take_back(&mut self) -> Vec<Record> {
+        let back = self.core.take_back().into_iter().map(|(record, since_ms)| {
+            let LaneRecord { ticket, topic, queue, bytes } = record;
+            let waiting = self.waiting.remove(&ticket).expect("it was not completed");
+            let Waiting { id, result, _permit: permit } = waiting;
+            Record { id, topic, queue, bytes, result, permit, since_ms: Some(since_ms) }
+        });
+        back.collect()
     }
 
     fn send(&mut self, connection: Option<&Connection>, permit: Result<Permit<'_>, Error>) {
@@ -249,6 +289,8 @@ impl LaneTask {
         while let Some(completion) = self.core.next_completion() {
             let waiting = self.waiting.remove(&completion.ticket);
             let Waiting { id, result, _permit } = waiting.expect("a ticket is completed once");
+            self.has_given_up |=
+                completion.result.as_ref().is_err_and(|why| why.code == Code::TimedOut);
             let topic = self.topic.clone();
             let found = completion.result.map_err(Error::from).map(|placement| SendResult {
                 id,
@@ -265,6 +307,13 @@ impl LaneTask {
         let first_open = self.waiting.keys().next().copied().unwrap_or(self.next_ticket);
         for (_, done) in self.flushes.extract_if(.., |(before, _)| *before <= first_open) {
             let _ = done.send(());
+        }
+        if self.core.is_idle()
+            && let Some((left, records)) = self.leaving.take()
+        {
+            let is_settled = !self.has_given_up;
+            // Whoever asked waits, unless the runtime ends.
+            let _ = left.send(Left { shard: self.shard, records, is_settled });
         }
     }
 }

@@ -66,6 +66,7 @@ impl Broker {
             key_pem: connection.key,
             server_name: Some(connection.server_name),
             tenant: connection.tenant,
+            ..Context::default()
         }
     }
 
