@@ -129,8 +129,19 @@ pub(crate) fn milliseconds(count: u32) -> Duration {
 }
 
 impl TransportConfig {
+    /// A socket on the address to listen on, with buffers as set.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn bind(&self) -> std::io::Result<std::net::UdpSocket> {
+        crate::endpoint::bind(self)
+    }
+
     /// The settings of one endpoint.
-    pub(crate) fn server(&self, tls: &ServerIdentity) -> Result<ServerConfig, TlsError> {
+    ///
+    /// # Errors
+    /// [`TlsError`] when keys and certificates are not usable.
+    pub fn server(&self, tls: &ServerIdentity) -> Result<ServerConfig, TlsError> {
         let crypto = QuicServerConfig::try_from(tls.config()?)
             .expect("the provider has the cipher of initial packets");
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -143,7 +154,9 @@ impl TransportConfig {
         Ok(server)
     }
 
-    fn quic(&self) -> quinn::TransportConfig {
+    /// What the settings mean to QUIC, until a connection has said hello.
+    #[must_use]
+    pub fn quic(&self) -> quinn::TransportConfig {
         let mut quic = quinn::TransportConfig::default();
         let idle = IdleTimeout::from(VarInt::from_u32(self.idle_ms));
         quic.max_idle_timeout(Some(idle))

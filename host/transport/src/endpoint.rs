@@ -169,7 +169,7 @@ impl Drop for Transport {
     }
 }
 
-fn bind(config: &TransportConfig) -> std::io::Result<std::net::UdpSocket> {
+pub(crate) fn bind(config: &TransportConfig) -> std::io::Result<std::net::UdpSocket> {
     let address = config.listen;
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {

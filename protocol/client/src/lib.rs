@@ -38,6 +38,7 @@ mod producer;
 mod random;
 mod tls;
 mod topology;
+pub mod transport;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder};
