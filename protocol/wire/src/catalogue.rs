@@ -251,6 +251,7 @@ const BENCH: &[Field] = &[
     arg("shards", "NUMBER", Default("1"), "Commit logs of the broker that is started."),
     arg("segment_bytes", "SIZE", Default("64MiB"), "Size of its log segments."),
     arg("lag_max", "DURATION", Default("2ms"), "With --rate: how late the client itself may be."),
+    arg("record", "FILE", Optional, "Keep what happened, for the checker of histories."),
 ];
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use yard_client::wire::operation::GroupInfo;
-use yard_client::{Client, Consumer, QueueIndex, QueueOffset, Start};
+use yard_client::{Consumer, QueueIndex, QueueOffset, Start};
 
 use super::figures::{Belongs, Tally, Window};
-use super::load::Bodies;
+use super::load::{Bodies, Target};
 use super::plan::Plan;
 use super::raw::client::gather;
+use super::record::{Given, Member, Recorder};
 use crate::failure::Failure;
 
 /// Messages that a consumer lets come ahead.
@@ -72,17 +73,26 @@ pub(crate) struct Drain {
 impl Drain {
     /// Subscribes on each connection and begins to receive.
     pub(crate) async fn start(
-        (clients, topic, group): (&[Client], &str, &str),
+        Target { clients, topic, recorder }: Target<'_>,
+        group: &Group,
         (window, belongs): (Window, Belongs),
-        epoch: Option<Instant>,
-        goal: &Goal,
+        (epoch, goal): (Option<Instant>, &Goal),
     ) -> Result<Self, Failure> {
         let mut tasks = JoinSet::new();
-        for client in clients {
-            let consumer = client.consumer(topic, group).start(Start::Earliest);
+        for (line, client) in clients.iter().enumerate() {
+            let group_name = &group.name[..];
+            let begun = Instant::now();
+            let consumer = client.consumer(topic, group_name).start(Start::Earliest);
             let consumer = consumer.credit(CREDIT_MESSAGES, CREDIT_BYTES).build().await?;
+            let member = Member { group: group.number, client: group.number << 20 | line as u64 };
+            let log = recorder.map(|recorder| Log {
+                recorder: recorder.clone(),
+                member,
+                begun,
+                given: Given::new(),
+            });
             let tally = Tally::new(window, belongs);
-            tasks.spawn(receive(consumer, goal.clone(), tally, epoch));
+            tasks.spawn(receive(consumer, goal.clone(), (tally, epoch), log));
         }
         Ok(Self { tasks, window, belongs })
     }
@@ -102,11 +112,27 @@ impl Drain {
     }
 }
 
+/// A consumer group of a measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    /// Its number in the history.
+    pub(crate) number: u64,
+}
+
+/// What a consumer records.
+struct Log {
+    recorder: Arc<Recorder>,
+    member: Member,
+    begun: Instant,
+    given: Given,
+}
+
 async fn receive(
     consumer: Consumer,
     goal: Goal,
-    mut tally: Tally,
-    epoch: Option<Instant>,
+    (mut tally, epoch): (Tally, Option<Instant>),
+    mut log: Option<Log>,
 ) -> Result<Tally, Failure> {
     let reached = goal.reached();
     let mut reached = std::pin::pin!(reached);
@@ -122,32 +148,38 @@ async fn receive(
             return Err(error.map_or_else(|| Failure::local("the consumer ended"), Failure::from));
         };
         let (count, at) = (taken.len() as u64, Instant::now());
+        if let Some(Log { recorder, member, begun, given }) = &mut log {
+            recorder.polled(*member, (*begun, at), &taken, given);
+        }
         for delivery in taken {
-            let stamp = epoch.and_then(|epoch| Bodies::read(epoch, &delivery.body()));
-            tally.add(stamp.map_or(at, |(_, due)| due), at);
+            let due = epoch.and_then(|epoch| Bodies::due(epoch, &delivery.body()));
+            tally.add(due.unwrap_or(at), at);
             delivery.ack_later();
         }
         goal.add(count);
     }
     // Returns when what was acknowledged is durable.
     chunks.into_inner().close().await?;
+    if let Some(Log { recorder, member, begun, given }) = log {
+        recorder.acknowledged(member, (begun, Instant::now()), given);
+    }
     Ok(tally)
 }
 
 /// Receives all that is there with a new group; the time until the last acknowledgement is
 /// durable.
 pub(crate) async fn drain_all(
-    clients: &[Client],
-    (topic, group): (&str, &str),
+    target: Target<'_>,
+    group: &Group,
     messages: u64,
 ) -> Result<(Tally, Duration), Failure> {
     let begun = Instant::now();
     let window = Window::new(begun, Duration::ZERO, LONG);
     let goal = Goal::of(messages);
-    let drain = Drain::start((clients, topic, group), (window, Belongs::Done), None, &goal).await?;
+    let drain = Drain::start(target, group, (window, Belongs::Done), (None, &goal)).await?;
     let tally = drain.finish().await?;
     let took = begun.elapsed();
-    let info = clients[0].admin().call(GroupInfo { name: group.to_owned() }).await?;
+    let info = target.clients[0].admin().call(GroupInfo { name: group.name.clone() }).await?;
     if info.lag != 0 || tally.messages() != messages {
         let sentence = format!(
             "{} of {messages} messages were received, and {} are not settled",
@@ -162,7 +194,7 @@ pub(crate) async fn drain_all(
 /// Reads all that is there without a group, every queue for itself.
 pub(crate) async fn fetch_all(
     plan: &Plan,
-    (clients, topic): (&[Client], &str),
+    Target { clients, topic, .. }: Target<'_>,
     messages: u64,
 ) -> Result<(Tally, Duration), Failure> {
     let begun = Instant::now();

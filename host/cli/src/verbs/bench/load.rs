@@ -15,6 +15,7 @@ use super::figures::{Belongs, Tally, Window};
 use super::pace::{self, Offered, RealClock, Schedule};
 use super::plan::{Plan, STAMP_BYTES};
 use super::raw::client::gather;
+use super::record::{self, Recorder};
 use crate::failure::Failure;
 
 /// Receipts that a settling task takes at a time.
@@ -34,6 +35,8 @@ pub(crate) enum Until {
 /// What came out of a load.
 #[derive(Debug)]
 pub(crate) struct Sent {
+    /// All that were sent, also outside of the window.
+    pub(crate) count: u64,
     pub(crate) tally: Tally,
     /// With a rate: whether it was kept.
     pub(crate) pace: Option<Paced>,
@@ -47,14 +50,46 @@ pub(crate) struct Paced {
     pub(crate) lag: Tally,
 }
 
-/// A message's receipt, and when the message was due.
-type Due = (Instant, Receipt);
+/// Whom something is sent to or received from.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) clients: &'a [Client],
+    pub(crate) topic: &'a str,
+    pub(crate) recorder: Option<&'a Arc<Recorder>>,
+}
+
+/// The number of a message: which line sent it, and where in the line's order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp(u64);
+
+impl Stamp {
+    const SEQUENCE_BITS: u32 = 40;
+
+    fn first(line: usize) -> Self {
+        Self((line as u64) << Self::SEQUENCE_BITS)
+    }
+
+    pub(crate) fn line(self) -> u64 {
+        self.0 >> Self::SEQUENCE_BITS
+    }
+
+    pub(crate) fn sequence(self) -> u64 {
+        self.0 & ((1 << Self::SEQUENCE_BITS) - 1)
+    }
+}
+
+/// A message's receipt, its number and when it was due.
+struct Due {
+    due: Instant,
+    stamp: Stamp,
+    receipt: Receipt,
+}
 
 /// One connection's producer and the tasks that settle its receipts: one for each lane, because
 /// lanes do not wait for each other.
 struct Line {
     producer: Producer,
-    number: u64,
+    stamp: Stamp,
     lane_of_queue: Vec<usize>,
     lanes: Vec<mpsc::Sender<Due>>,
 }
@@ -73,21 +108,25 @@ impl Bodies {
         Self { plain: (0..bytes).map(|at| at as u8).collect(), epoch }
     }
 
-    fn body(&self, number: u64, due: Instant) -> Bytes {
+    fn body(&self, stamp: Stamp, due: Instant) -> Bytes {
         let Some(epoch) = self.epoch else { return self.plain.clone() };
         let since = due.saturating_duration_since(epoch).as_nanos() as u64;
         let mut body = Vec::with_capacity(self.plain.len());
-        body.extend_from_slice(&number.to_le_bytes());
+        body.extend_from_slice(&stamp.0.to_le_bytes());
         body.extend_from_slice(&since.to_le_bytes());
         body.extend_from_slice(&self.plain[STAMP_BYTES..]);
         body.into()
     }
 
-    /// Number of a message and when it was due.
-    pub(crate) fn read(epoch: Instant, body: &[u8]) -> Option<(u64, Instant)> {
-        let (number, rest) = body.split_first_chunk()?;
-        let since = Duration::from_nanos(u64::from_le_bytes(*rest.first_chunk()?));
-        Some((u64::from_le_bytes(*number), epoch + since))
+    /// The number of a message.
+    pub(crate) fn stamp(body: &[u8]) -> Option<Stamp> {
+        Some(Stamp(u64::from_le_bytes(*body.first_chunk()?)))
+    }
+
+    /// When a message was due.
+    pub(crate) fn due(epoch: Instant, body: &[u8]) -> Option<Instant> {
+        let since = u64::from_le_bytes(*body.get(8..)?.first_chunk()?);
+        Some(epoch + Duration::from_nanos(since))
     }
 }
 
@@ -105,10 +144,14 @@ impl Load {
     pub(crate) async fn new(
         plan: &Plan,
         ack: Ack,
-        (clients, topic): (&[Client], &str),
+        target: Target<'_>,
         window: Window,
         epoch: Option<Instant>,
     ) -> Result<Self, Failure> {
+        let Target { clients, topic, recorder } = target;
+        // Without a number in it a message could not be recognised.
+        let epoch = epoch.or(recorder.map(|_| window.begin));
+        let bodies = Bodies::new(plan.body_bytes, epoch);
         let belongs = if plan.rate.is_some() { Belongs::Due } else { Belongs::Done };
         let (mut lines, mut settling) = (Vec::new(), JoinSet::new());
         for (number, client) in clients.iter().enumerate() {
@@ -132,13 +175,12 @@ impl Load {
                 // As many as the producer lets wait, and some that were answered.
                 let waiting = buffer / plan.record_bytes() + RECEIPTS;
                 let (lane, receipts) = mpsc::channel(waiting);
-                settling.spawn(settle(receipts, window, belongs));
+                let record = recorder.map(|recorder| (recorder.clone(), bodies.clone()));
+                settling.spawn(settle(receipts, Tally::new(window, belongs), record));
                 lanes.push(lane);
             }
-            // The messages of different connections have different numbers.
-            lines.push(Line { producer, number: (number as u64) << 40, lane_of_queue, lanes });
+            lines.push(Line { producer, stamp: Stamp::first(number), lane_of_queue, lanes });
         }
-        let bodies = Bodies::new(plan.body_bytes, epoch);
         Ok(Self { lines, settling, window, belongs, bodies, queues: plan.queues })
     }
 
@@ -157,22 +199,23 @@ impl Load {
                         Until::Count(count) if sent == count => break,
                         Until::Time(_) | Until::Count(_) => {}
                     }
-                    let message = line.next(&bodies, queues, due);
-                    let receipt = line.producer.enqueue(message.0).await?;
+                    let (message, stamp, lane) = line.next(&bodies, queues, due);
+                    let receipt = line.producer.enqueue(message).await?;
                     // The task ends early only with an error, reported where it is gathered.
-                    let _ = line.lanes[message.1].send((due, receipt)).await;
+                    let _ = line.lanes[lane].send(Due { due, stamp, receipt }).await;
                     sent += 1;
                 }
                 let producer = line.producer.clone();
                 drop(line);
                 producer.close().await?;
-                Ok::<_, Failure>(())
+                Ok::<_, Failure>(sent)
             });
         }
+        let mut count = 0;
         while let Some(ended) = sending.join_next().await {
-            ended.map_err(|why| Failure::local(format!("sending: {why}")))??;
+            count += ended.map_err(|why| Failure::local(format!("sending: {why}")))??;
         }
-        Ok(Sent { tally: gather(settling, window, belongs).await?, pace: None })
+        Ok(Sent { count, tally: gather(settling, window, belongs).await?, pace: None })
     }
 
     /// Sends at a rate, from a thread that has nothing else to do.
@@ -191,7 +234,7 @@ impl Load {
                 let line = &mut lines[(number % count) as usize];
                 let due = start + due;
                 lag.add(due, start + now);
-                let (message, lane) = line.next(&bodies, queues, due);
+                let (message, stamp, lane) = line.next(&bodies, queues, due);
                 let enqueued = {
                     let mut enqueuing = pin!(line.producer.enqueue(message));
                     let at_once = enqueuing.as_mut().now_or_never();
@@ -199,7 +242,7 @@ impl Load {
                 };
                 match enqueued {
                     Ok(receipt) => {
-                        let _ = line.lanes[lane].blocking_send((due, receipt));
+                        let _ = line.lanes[lane].blocking_send(Due { due, stamp, receipt });
                     }
                     Err(error) => failure = Some(error),
                 }
@@ -222,32 +265,38 @@ impl Load {
         for producer in producers {
             producer.close().await?;
         }
-        Ok(Sent { tally: gather(settling, window, belongs).await?, pace: Some(pace) })
+        let tally = gather(settling, window, belongs).await?;
+        Ok(Sent { count: pace.offered.count, tally, pace: Some(pace) })
     }
 }
 
 impl Line {
-    /// The next message, and the lane that its receipt belongs to.
-    fn next(&mut self, bodies: &Bodies, queues: u16, due: Instant) -> (Message, usize) {
-        let queue = (self.number % u64::from(queues)) as u16;
-        let body = bodies.body(self.number, due);
-        self.number += 1;
-        (Message::new(body).queue(queue), self.lane_of_queue[usize::from(queue)])
+    /// The next message, its number, and the lane that its receipt belongs to.
+    fn next(&mut self, bodies: &Bodies, queues: u16, due: Instant) -> (Message, Stamp, usize) {
+        let stamp = self.stamp;
+        let queue = (stamp.sequence() % u64::from(queues)) as u16;
+        self.stamp = Stamp(stamp.0 + 1);
+        let message = Message::new(bodies.body(stamp, due)).queue(queue);
+        (message, stamp, self.lane_of_queue[usize::from(queue)])
     }
 }
 
 /// Waits for the receipts of a lane, which come in order.
 async fn settle(
     mut receipts: mpsc::Receiver<Due>,
-    window: Window,
-    belongs: Belongs,
+    mut tally: Tally,
+    record: Option<(Arc<Recorder>, Bodies)>,
 ) -> Result<Tally, Failure> {
-    let mut tally = Tally::new(window, belongs);
     let mut taken = Vec::with_capacity(RECEIPTS);
     while receipts.recv_many(&mut taken, RECEIPTS).await > 0 {
-        for (due, receipt) in taken.drain(..) {
-            receipt.await?;
-            tally.add(due, Instant::now());
+        for Due { due, stamp, receipt } in taken.drain(..) {
+            let result = receipt.await?;
+            let at = Instant::now();
+            tally.add(due, at);
+            if let Some((recorder, bodies)) = &record {
+                let hash = record::hash(&bodies.body(stamp, due));
+                recorder.sent(stamp, hash, (due, at), &result);
+            }
         }
     }
     Ok(tally)
@@ -256,7 +305,7 @@ async fn settle(
 /// One message in flight for each task: `in_flight` of them on each connection.
 pub(crate) async fn round_trips(
     plan: &Plan,
-    (clients, topic): (&[Client], &str),
+    Target { clients, topic, .. }: Target<'_>,
     window: Window,
 ) -> Result<Tally, Failure> {
     let mut tasks = JoinSet::new();
@@ -272,7 +321,7 @@ pub(crate) async fn round_trips(
                 while due < window.end {
                     let queue = (turn % usize::from(queues)) as u16;
                     turn += 1;
-                    let message = Message::new(bodies.body(0, due)).queue(queue);
+                    let message = Message::new(bodies.body(Stamp::default(), due)).queue(queue);
                     producer.send(message).await?;
                     let at = Instant::now();
                     tally.add(due, at);

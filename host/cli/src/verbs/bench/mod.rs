@@ -20,6 +20,7 @@ mod meter;
 mod pace;
 mod plan;
 mod raw;
+mod record;
 mod report;
 mod rounds;
 

@@ -60,6 +60,9 @@ pub(crate) struct Offered {
     pub(crate) rate: f64,
 }
 
+/// A load that is later than this, or than it is long, is given up: it was not offered.
+const LATE_MAX: Duration = Duration::from_secs(10);
+
 /// Sends every message of the schedule when it is due, late ones at once. `send` gets the number
 /// of a message, when it was due and when it is sent; `false` ends it early.
 pub(crate) fn run(
@@ -75,7 +78,8 @@ pub(crate) fn run(
             clock.sleep_until(due);
             now = clock.now();
         }
-        if !send(number, due, now) {
+        let is_hopeless = now - due > LATE_MAX.max(schedule.due(schedule.count()));
+        if is_hopeless || !send(number, due, now) {
             break;
         }
         count += 1;
@@ -137,6 +141,17 @@ mod tests {
         });
         assert_eq!(offered.count, 100);
         assert!((499.0..=501.0).contains(&offered.rate), "{offered:?}");
+    }
+
+    #[test]
+    fn a_load_that_is_hopelessly_late_is_given_up() {
+        let time = Cell::new(Duration::ZERO);
+        let offered = run(Schedule::new(1_000.0, 100 * MS), &mut Virtual(&time), |_, _, _| {
+            time.set(time.get() + LATE_MAX / 2);
+            true
+        });
+        assert_eq!(offered.count, 3);
+        assert!(offered.rate < 1.0, "{offered:?}");
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) segment_bytes: u64,
     pub(crate) lag_max: Duration,
+    /// Where the history goes.
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// A number that the command line has checked against its bounds.
@@ -98,7 +100,7 @@ fn whole<T: TryFrom<u64>>(
 impl Plan {
     pub(crate) fn read(written: &Written, has_context: bool) -> Result<Self, Failure> {
         let what = written.read("what", What::read)?.unwrap_or(What::Produce);
-        let size = written.read("size", |text| yard_server::config::read_bytes(text));
+        let size = written.read("size", yard_server::config::read_bytes);
         let body_bytes = usize::try_from(size?.unwrap_or(1 << 10)).unwrap_or(usize::MAX);
         if !(STAMP_BYTES..=BODY_BYTES_MAX).contains(&body_bytes) {
             let why = format!("takes {STAMP_BYTES} to {BODY_BYTES_MAX} bytes, not {body_bytes}");
@@ -134,11 +136,12 @@ impl Plan {
             dir: written.text("dir").map_or_else(|| PathBuf::from("."), PathBuf::from),
             shards: whole(written, "shards", (1, SHARDS_MAX.into()), 1)?,
             segment_bytes: written
-                .read("segment_bytes", |text| yard_server::config::read_bytes(text))?
+                .read("segment_bytes", yard_server::config::read_bytes)?
                 .unwrap_or(64 << 20),
             lag_max: written
                 .read("lag_max", |text| text::read_duration(text, LAG.0, LAG.1))?
                 .unwrap_or(LAG.0),
+            record: written.text("record").map(PathBuf::from),
         };
         plan.check()?;
         Ok(plan)
@@ -165,6 +168,9 @@ impl Plan {
         }
         if self.messages.is_some() && self.what != What::Consume {
             return Err(bad_argument("messages", "is for consume"));
+        }
+        if self.record.is_some() && matches!(self.what, What::RoundTrip | What::Idle) {
+            return Err(bad_argument("record", "is for produce, consume and e2e"));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Rounds: the broker, raw QUIC and the raw disk in turn, so that what the machine does meanwhile
 //! meets all of them.
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use yard_client::wire::operation::BrokerReport;
@@ -9,13 +10,14 @@ use yard_server::os::{self, Priority};
 use super::broker::Broker;
 use super::child::{Folder, Helper};
 use super::disk::{self, DiskFigures};
-use super::drain::{self, CREDIT_BYTES, Drain, Goal};
+use super::drain::{self, CREDIT_BYTES, Drain, Goal, Group};
 use super::figures::{Belongs, Tally, Window};
-use super::load::{self, Load, Sent, Until};
+use super::load::{self, Load, Sent, Target, Until};
 use super::meter::{Process, Watch};
 use super::plan::{Plan, What};
 use super::raw::client::{self as raw_client, Raw, Shape};
 use super::raw::server as raw_server;
+use super::record::Recorder;
 use super::report::{LogFigures, Round, Side};
 use crate::failure::Failure;
 
@@ -32,6 +34,7 @@ struct Rounds<'a> {
     folder: &'a Folder,
     running: Option<Context>,
     raw: Option<Helper>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 /// Measures all rounds.
@@ -42,12 +45,13 @@ pub(crate) async fn all(
 ) -> Result<Vec<Round>, Failure> {
     let commits = folder.path().join("raw-commit");
     let raw = plan.limits.then(|| raw_server::start(commits)).transpose()?;
-    let rounds = Rounds { plan, folder, running, raw };
+    let recorder = plan.record.as_deref().map(Recorder::create).transpose()?.map(Arc::new);
+    let rounds = Rounds { plan, folder, running, raw, recorder };
     // What is read stays; what is written would fill the disk.
     let filled = match plan.what {
         What::Consume => {
             let broker = rounds.broker().await?;
-            let messages = fill(plan, &broker).await?;
+            let messages = rounds.fill(&broker).await?;
             Some((broker, messages))
         }
         What::Produce | What::EndToEnd | What::RoundTrip | What::Idle => None,
@@ -62,24 +66,11 @@ pub(crate) async fn all(
         measured.push(round);
     }
     if let Some((broker, _)) = filled {
+        rounds.scan(&broker).await?;
         broker.end().await;
     }
+    rounds.recorder.as_ref().map_or(Ok(()), |recorder| recorder.finish())?;
     Ok(measured)
-}
-
-/// Sends what is to be consumed; how many there are.
-async fn fill(plan: &Plan, broker: &Broker) -> Result<u64, Failure> {
-    let clients = broker.clients(plan).await?;
-    let start = Instant::now();
-    let until = match plan.messages {
-        Some(count) => Until::Count(count.div_ceil(clients.len() as u64)),
-        None => Until::Time(start + plan.seconds),
-    };
-    let window = Window::new(start, NO_TIME, Duration::from_secs(24 * 3_600));
-    let load = Load::new(plan, plan.ack, (&clients, broker.topic()), window, None).await?;
-    let sent = load.flood(until).await?;
-    leave(&clients).await;
-    Ok(sent.tally.messages())
 }
 
 async fn leave(clients: &[Client]) {
@@ -97,7 +88,39 @@ fn written(report: &BrokerReport) -> (u64, u64, u32) {
 
 impl Rounds<'_> {
     async fn broker(&self) -> Result<Broker, Failure> {
+        if let Some(recorder) = &self.recorder {
+            recorder.next_topic();
+        }
         Broker::start(self.plan, self.folder, self.running.clone()).await
+    }
+
+    fn target<'b>(&'b self, clients: &'b [Client], broker: &'b Broker) -> Target<'b> {
+        Target { clients, topic: broker.topic(), recorder: self.recorder.as_ref() }
+    }
+
+    /// Records what is stored.
+    async fn scan(&self, broker: &Broker) -> Result<(), Failure> {
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        let client = broker.client(1).await?;
+        recorder.scan(&client, broker.topic(), self.plan.queues).await?;
+        super::super::leave(&client).await;
+        Ok(())
+    }
+
+    /// Sends what is to be consumed; how many there are.
+    async fn fill(&self, broker: &Broker) -> Result<u64, Failure> {
+        let plan = self.plan;
+        let clients = broker.clients(plan).await?;
+        let start = Instant::now();
+        let until = match plan.messages {
+            Some(count) => Until::Count(count.div_ceil(clients.len() as u64)),
+            None => Until::Time(start + plan.seconds),
+        };
+        let window = Window::new(start, NO_TIME, Duration::from_secs(24 * 3_600));
+        let load = Load::new(plan, plan.ack, self.target(&clients, broker), window, None).await?;
+        let sent = load.flood(until).await?;
+        leave(&clients).await;
+        Ok(sent.count)
     }
 
     /// A round with a broker that begins empty.
@@ -114,6 +137,7 @@ impl Rounds<'_> {
         let groups = after.0 - before.0;
         let group_bytes = (after.1 - before.1) / groups.max(1);
         let log = LogFigures { groups, group_bytes, segments: after.2 };
+        self.scan(&broker).await?;
         broker.end().await;
         let raw = self.raw(number).await?;
         let mut round = Round::new(side, raw, Some(log));
@@ -126,7 +150,7 @@ impl Rounds<'_> {
         let clients = broker.clients(plan).await?;
         let start = Instant::now();
         let window = Window::new(start, plan.warm_up, plan.seconds);
-        let load = Load::new(plan, plan.ack, (&clients, broker.topic()), window, None).await?;
+        let load = Load::new(plan, plan.ack, self.target(&clients, broker), window, None).await?;
         let sending = send(load, plan, start, window);
         let (sent, server, client) =
             tokio::join!(sending, broker.process().watch(window), Process::this().watch(window));
@@ -139,7 +163,7 @@ impl Rounds<'_> {
         let clients = broker.clients(plan).await?;
         let window = Window::new(Instant::now(), plan.warm_up, plan.seconds);
         let (tally, server, client) = tokio::join!(
-            load::round_trips(plan, (&clients, broker.topic()), window),
+            load::round_trips(plan, self.target(&clients, broker), window),
             broker.process().watch(window),
             Process::this().watch(window)
         );
@@ -157,21 +181,26 @@ impl Rounds<'_> {
         let start = Instant::now();
         let window = Window::new(start, plan.warm_up, plan.seconds);
         let belongs = if plan.rate.is_some() { Belongs::Due } else { Belongs::Done };
-        let (topic, epoch) = (broker.topic(), Some(start));
+        let epoch = Some(start);
         let goal = Goal::unknown();
-        let drain = Drain::start((&to, topic, "bench"), (window, belongs), epoch, &goal).await?;
+        let group = Group { name: "bench".to_owned(), number: 1 };
+        let counted = (window, belongs);
+        let drain = Drain::start(self.target(&to, broker), &group, counted, (epoch, &goal)).await?;
         let mut tails = Vec::new();
-        for (number, clients) in others.iter().enumerate() {
-            let (group, goal) = (format!("bench-tail-{number}"), Goal::unknown());
-            let drain =
-                Drain::start((clients, topic, &group), (window, belongs), epoch, &goal).await?;
+        for (number, clients) in (0..).zip(&others) {
+            let (name, goal) = (format!("bench-tail-{number}"), Goal::unknown());
+            let (target, group) =
+                (self.target(clients, broker), Group { name, number: 2 + number });
+            let drain = Drain::start(target, &group, counted, (epoch, &goal)).await?;
             tails.push((drain, goal));
         }
-        let load = Load::new(plan, plan.ack, (&from, topic), window, epoch).await?;
+        let load = Load::new(plan, plan.ack, self.target(&from, broker), window, epoch).await?;
         let working = async {
             let sent = send(load, plan, start, window).await?;
-            // With a rate all that was sent is waited for; else there is no end to it.
-            let target = sent.pace.as_ref().map_or(0, |pace| pace.offered.count);
+            // With a rate all that was sent is waited for; else there is no end to it, unless a
+            // history is to be complete.
+            let is_awaited = plan.rate.is_some() || plan.record.is_some();
+            let target = if is_awaited { sent.count } else { 0 };
             goal.set(target);
             tails.iter().for_each(|(_, goal)| goal.set(target));
             Ok::<_, Failure>(sent)
@@ -189,7 +218,7 @@ impl Rounds<'_> {
         for clients in [from, to].iter().chain(&others) {
             leave(clients).await;
         }
-        let received = Sent { tally, pace: sent.pace };
+        let received = Sent { count: sent.count, tally, pace: sent.pace };
         Ok(side_of(plan, &received, window, (server, client)))
     }
 
@@ -202,12 +231,12 @@ impl Rounds<'_> {
     ) -> Result<Round, Failure> {
         let plan = self.plan;
         let clients = broker.clients(plan).await?;
-        let group = format!("{}-{number}", broker.topic());
-        let topic = broker.topic();
+        let name = format!("{}-{number}", broker.topic());
+        let group = Group { name, number: 1 + number as u64 };
         let reading = async {
             match plan.fetch {
-                true => drain::fetch_all(plan, (&clients, topic), messages).await,
-                false => drain::drain_all(&clients, (topic, &group), messages).await,
+                true => drain::fetch_all(plan, self.target(&clients, broker), messages).await,
+                false => drain::drain_all(self.target(&clients, broker), &group, messages).await,
             }
         };
         let client = Watch::begin(Process::this()).await;
