@@ -221,6 +221,7 @@ const BENCH: &[Field] = &[
     ),
     arg("size", "SIZE", Default("1KiB"), "Bytes of a message's body."),
     arg("batch", "NUMBER", Default("1024"), "Messages of a batch, or of a fetch, at most."),
+    arg("batch_bytes", "SIZE", Default("256KiB"), "Bytes of a batch at most."),
     arg("connections", "NUMBER", Default("1"), "Connections of producers, and of consumers."),
     arg("queues", "NUMBER", Default("8"), "Queues of the topic."),
     arg("streams", "NUMBER", Default("1"), "Data streams of a connection."),

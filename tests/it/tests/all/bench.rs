@@ -103,9 +103,9 @@ fn consuming_takes_everything_and_acknowledges_it() {
 #[test]
 fn both_at_once_is_measured_from_when_a_message_was_due() {
     let bench = Bench::new();
-    let line = "e2e --size 64 --queues 2 --groups 1 --warm-up 0 --seconds 1 --rate 200 --lag-max 1m \
-                --record history";
-    let output = bench.run(&format!("{line} -o json"));
+    let rate = "--rate 200 --seconds 1 --warm-up 0 --lag-max 1m";
+    let line = format!("e2e --size 64 --queues 2 --groups 1 {rate} --record history -o json");
+    let output = bench.run(&line);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     // On a machine that is too busy to send 200 a second the figures are refused, and still there.
     let figures = if report["valid"] == true { &report } else { &report["not_valid"] };

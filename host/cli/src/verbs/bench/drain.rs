@@ -166,13 +166,13 @@ async fn receive(
     Ok(tally)
 }
 
-/// Receives all that is there with a new group; the time until the last acknowledgement is
+/// Receives all that is there with a new group; when it began, and the time until the last acknowledgement is
 /// durable.
 pub(crate) async fn drain_all(
     target: Target<'_>,
     group: &Group,
     messages: u64,
-) -> Result<(Tally, Duration), Failure> {
+) -> Result<(Tally, Instant, Duration), Failure> {
     let begun = Instant::now();
     let window = Window::new(begun, Duration::ZERO, LONG);
     let goal = Goal::of(messages);
@@ -188,7 +188,7 @@ pub(crate) async fn drain_all(
         );
         return Err(Failure::local(sentence));
     }
-    Ok((tally, took))
+    Ok((tally, begun, took))
 }
 
 /// Reads all that is there without a group, every queue for itself.
@@ -196,7 +196,7 @@ pub(crate) async fn fetch_all(
     plan: &Plan,
     Target { clients, topic, .. }: Target<'_>,
     messages: u64,
-) -> Result<(Tally, Duration), Failure> {
+) -> Result<(Tally, Instant, Duration), Failure> {
     let begun = Instant::now();
     let window = Window::new(begun, Duration::ZERO, LONG);
     let mut tasks = JoinSet::new();
@@ -222,5 +222,5 @@ pub(crate) async fn fetch_all(
         let found = tally.messages();
         return Err(Failure::local(format!("{found} of {messages} messages were fetched")));
     }
-    Ok((tally, took))
+    Ok((tally, begun, took))
 }

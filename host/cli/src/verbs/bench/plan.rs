@@ -14,8 +14,8 @@ use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
 use crate::text;
 
-/// Bytes of a batch at most, unless a message is larger: the client's default.
-const BATCH_BYTES: usize = 256 << 10;
+/// Bytes of a batch at most, unless set or a message is larger: the client's default.
+const BATCH_BYTES: u64 = 256 << 10;
 /// Bytes of a request to produce that are not its batch: place, nodes, floor, length.
 const PRODUCE_BYTES: usize = 16;
 /// The body of a message begins with its number and the time at which it was due.
@@ -62,6 +62,7 @@ pub(crate) struct Plan {
     pub(crate) what: What,
     pub(crate) body_bytes: usize,
     pub(crate) batch: usize,
+    batch_bytes_max: usize,
     pub(crate) connections: usize,
     pub(crate) queues: u16,
     pub(crate) streams: u16,
@@ -112,6 +113,7 @@ impl Plan {
         let plan = Self {
             what,
             body_bytes,
+            batch_bytes_max: batch_bytes(written)?,
             batch: whole(written, "batch", (1, BATCH_RECORDS_MAX as u64), 1_024)?,
             connections: whole(written, "connections", (1, 10_000), 1)?,
             queues: whole(written, "queues", (1, QUEUES_MAX.into()), 8)?,
@@ -182,7 +184,7 @@ impl Plan {
 
     /// Bytes of a batch at most.
     pub(crate) fn batch_bytes(&self) -> usize {
-        BATCH_BYTES.max(self.record_bytes() + batch::HEADER_BYTES).min(BATCH_BYTES_MAX)
+        self.batch_bytes_max.max(self.record_bytes() + batch::HEADER_BYTES).min(BATCH_BYTES_MAX)
     }
 
     /// Messages of a full batch, as the client's lane forms it; or of a full fetch.
@@ -212,6 +214,16 @@ impl Plan {
         let in_flight = self.lanes() * self.in_flight * self.batch_bytes();
         (2 * in_flight).clamp(1 << 20, 64 << 20)
     }
+}
+
+fn batch_bytes(written: &Written) -> Result<usize, Failure> {
+    let bytes = written.read("batch_bytes", yard_server::config::read_bytes)?;
+    let bytes = bytes.unwrap_or(BATCH_BYTES);
+    let fits = |bytes: &usize| (batch::HEADER_BYTES..=BATCH_BYTES_MAX).contains(bytes);
+    usize::try_from(bytes).ok().filter(fits).ok_or_else(|| {
+        let why = format!("takes {} to {BATCH_BYTES_MAX} bytes, not {bytes}", batch::HEADER_BYTES);
+        bad_argument("batch_bytes", &why)
+    })
 }
 
 fn read_seconds(text: &str) -> Result<Duration, String> {

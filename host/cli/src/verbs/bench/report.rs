@@ -4,7 +4,7 @@
 //! bench        what was measured: produce, consume, e2e, rr, idle
 //! valid        whether the figures mean what they say
 //! why          if not: why not, and all that follows stands under `not_valid`
-//! options      size batch connections queues streams in_flight rate seconds warm_up rounds ack
+//! options      size batch batch_bytes connections queues streams in_flight rate seconds warm_up rounds ack
 //!              messages fetch groups commit shards segment_bytes running
 //! frame        record_bytes records bytes: the full batch of the broker, the frame of raw QUIC
 //! rounds[]     broker   a Side
@@ -21,6 +21,7 @@
 //!              server_cpu_us client_cpu_us raw_server_cpu_us raw_client_cpu_us: per message
 //!              bytes_per_connection   idle only: of the broker, median min max
 //! Side         messages seconds messages_per_second bytes_per_second (of bodies)
+//!              window_unix_s[]  when the window began and ended, by the clock on the wall
 //!              times_us  count mean p50 p90 p99 p99_9 p99_99 max: of one message, from when it
 //!                        was due; with raw QUIC of the frame that it is in; null for consume
 //!              per_second[]  messages in each second of the window
@@ -29,7 +30,7 @@
 //!              offered_per_second lag_us: with --rate, how it was kept; else null
 //! ```
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use serde_json::json;
@@ -49,6 +50,7 @@ const SHORT_MAX: f64 = 0.01;
 pub(crate) struct Side {
     pub(crate) messages: u64,
     pub(crate) seconds: f64,
+    pub(crate) window_unix_s: [f64; 2],
     pub(crate) messages_per_second: f64,
     pub(crate) bytes_per_second: f64,
     pub(crate) times_us: Option<Times>,
@@ -65,7 +67,7 @@ impl Side {
     pub(crate) fn new(
         plan: &Plan,
         tally: &Tally,
-        took: Duration,
+        (began, took): (Instant, Duration),
         (server, client): (Used, Used),
     ) -> Self {
         let (messages, seconds) = (tally.messages(), took.as_secs_f64());
@@ -74,6 +76,7 @@ impl Side {
         Self {
             messages,
             seconds,
+            window_unix_s: [unix_s(began), unix_s(began) + seconds],
             messages_per_second: rate,
             bytes_per_second: rate * plan.body_bytes as f64,
             times_us: tally.times().filter(|_| plan.what != What::Consume),
@@ -312,10 +315,17 @@ fn row(
     line.trim_end().to_owned()
 }
 
+/// An instant of the past by the clock on the wall.
+fn unix_s(at: Instant) -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_secs_f64() - at.elapsed().as_secs_f64()
+}
+
 fn options(plan: &Plan) -> serde_json::Value {
     json!({
         "size": plan.body_bytes,
         "batch": plan.batch,
+        "batch_bytes": plan.batch_bytes(),
         "connections": plan.connections,
         "queues": plan.queues,
         "streams": plan.streams,

@@ -168,7 +168,7 @@ impl Rounds<'_> {
             Process::this().watch(window)
         );
         leave(&clients).await;
-        Ok(Side::new(plan, &tally?, plan.seconds, (server, client)))
+        Ok(Side::new(plan, &tally?, (window.begin, plan.seconds), (server, client)))
     }
 
     async fn end_to_end(&self, broker: &Broker) -> Result<Side, Failure> {
@@ -242,9 +242,9 @@ impl Rounds<'_> {
         let client = Watch::begin(Process::this()).await;
         let server = Watch::begin(broker.process()).await;
         let ((read, client), server) = server.during(client.during(reading)).await;
-        let (tally, took) = read?;
+        let (tally, began, took) = read?;
         leave(&clients).await;
-        let side = Side::new(plan, &tally, took, (server, client));
+        let side = Side::new(plan, &tally, (began, took), (server, client));
         let segments = written(&broker.info().await?).2;
         let raw = self.raw(number).await?;
         let log = LogFigures { groups: 0, group_bytes: 0, segments };
@@ -287,7 +287,7 @@ impl Rounds<'_> {
         for raw in connections.into_iter().chain(others) {
             raw.close().await;
         }
-        let mut side = Side::new(plan, &tally?, plan.seconds, (server, client));
+        let mut side = Side::new(plan, &tally?, (window.begin, plan.seconds), (server, client));
         if matches!((plan.what, plan.rate), (What::EndToEnd, None)) {
             // A frame says not when it was due.
             side.times_us = None;
@@ -328,7 +328,7 @@ impl Rounds<'_> {
         let window = Window::new(begun, NO_TIME, plan.seconds);
         let server = super::meter::Used { rss_anon_bytes_max: after, ..Default::default() };
         let nothing = Tally::new(window, Belongs::Done);
-        let side = Side::new(plan, &nothing, plan.seconds, (server, Default::default()));
+        let side = Side::new(plan, &nothing, (begun, plan.seconds), (server, Default::default()));
         leave(&clients).await;
         broker.end().await;
         let mut round = Round::new(side, None, None);
@@ -352,7 +352,7 @@ fn side_of(
     used: (super::meter::Used, super::meter::Used),
 ) -> Side {
     let took = window.end - window.begin;
-    let side = Side::new(plan, &sent.tally, took, used);
+    let side = Side::new(plan, &sent.tally, (window.begin, took), used);
     match &sent.pace {
         Some(pace) => side.with_pace(pace),
         None => side,
