@@ -274,7 +274,7 @@ fn what_a_batch_allocates_does_not_grow_with_its_messages() {
     for (((stage, growth_max), small), large) in STAGES.iter().zip(small).zip(large) {
         let each = (large - small) / f64::from(LARGE - SMALL);
         println!("{stage:<24}{small:>14.1}{large:>16.1}{each:>14.3}");
-        if large - small > growth_max {
+        if large - small > *growth_max {
             grown.push(format!("{stage}: {small:.1} of {SMALL}, {large:.1} of {LARGE}"));
         }
     }

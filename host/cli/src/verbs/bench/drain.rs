@@ -166,8 +166,8 @@ async fn receive(
     Ok(tally)
 }
 
-/// Receives all that is there with a new group; when it began, and the time until the last acknowledgement is
-/// durable.
+/// Receives all that is there with a new group; when it began, and the time until the last
+/// acknowledgement was durable.
 pub(crate) async fn drain_all(
     target: Target<'_>,
     group: &Group,

@@ -4,8 +4,8 @@
 //! bench        what was measured: produce, consume, e2e, rr, idle
 //! valid        whether the figures mean what they say
 //! why          if not: why not, and all that follows stands under `not_valid`
-//! options      size batch batch_bytes connections queues streams in_flight rate seconds warm_up rounds ack
-//!              messages fetch groups commit shards segment_bytes running
+//! options      size batch batch_bytes connections queues streams in_flight rate seconds warm_up
+//!              rounds ack messages fetch groups commit shards segment_bytes running
 //! frame        record_bytes records bytes: the full batch of the broker, the frame of raw QUIC
 //! rounds[]     broker   a Side
 //!              raw      a Side: raw QUIC, null with --no-limits
