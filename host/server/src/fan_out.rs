@@ -12,6 +12,7 @@ use yard_wire::{Code, Refusal, Wire};
 
 use crate::dispatch::BROKER;
 use crate::hub::Hub;
+use crate::os;
 
 /// One operation that waits for its shards.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ impl FanOut {
                 report.broker = BROKER.to_owned();
                 report.started_ms = hub.started;
                 report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
+                report.cpu_us = os::cpu_us();
+                report.rss_anon_bytes = os::rss_anon_bytes();
                 report.to_bytes()
             }
             Arguments::TenantAdd(add) => {

@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod bare;
 pub mod config;
 
 mod boot;

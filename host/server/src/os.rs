@@ -1,5 +1,5 @@
 //! What only the operating system can do: the one place of this crate that calls it directly.
-#![expect(unsafe_code, reason = "std sets no thread's priority")]
+#![expect(unsafe_code, reason = "std sets no thread's priority and knows no processor time")]
 
 /// How early a thread of the broker runs when more want to than there are processors. A thread
 /// that everybody waits for must not stand in line with a hundred that wait for it.
@@ -34,4 +34,30 @@ pub fn prefer(priority: Priority) {
     if result != 0 {
         tracing::debug!(?priority, "threads keep their priority: this process may not raise it");
     }
+}
+
+/// Processor time of this process since its start, of user and system, in microseconds; 0 where
+/// the system does not say.
+#[must_use]
+pub fn cpu_us() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for writes of one `rusage`, and nobody else has it.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    if result != 0 {
+        return 0;
+    }
+    // SAFETY: zeroes are a valid `rusage`, and so is what the call has written over them.
+    let usage = unsafe { usage.assume_init() };
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    us(usage.ru_utime) + us(usage.ru_stime)
+}
+
+/// Memory that this process has for itself, in bytes: what is neither a file nor shared. 0 where
+/// the system does not say.
+#[must_use]
+pub fn rss_anon_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
 }

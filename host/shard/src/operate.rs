@@ -22,6 +22,8 @@ impl Shard {
             broker: String::new(),
             started_ms: Timestamp(0),
             connections: 0,
+            cpu_us: 0,
+            rss_anon_bytes: 0,
             shards: vec![self.row()],
         };
         let reply = Reply::Call(Called { result: report.to_bytes() });

@@ -100,7 +100,10 @@ pub(crate) fn milliseconds(count: u32) -> Duration {
 
 impl TransportConfig {
     /// The settings of one endpoint.
-    pub(crate) fn server(&self, tls: &ServerIdentity) -> Result<ServerConfig, TlsError> {
+    ///
+    /// # Errors
+    /// [`TlsError`] when keys and certificates are not usable.
+    pub fn server(&self, tls: &ServerIdentity) -> Result<ServerConfig, TlsError> {
         let crypto = QuicServerConfig::try_from(tls.config()?)
             .expect("the provider has the cipher of initial packets");
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));

@@ -14,6 +14,8 @@ pub enum Runs {
 /// A verb that is more than one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
+    /// Measure a broker beside the limits of the machine.
+    Bench,
     /// Choose the context that later commands use.
     ContextUse,
     /// List saved contexts.
@@ -173,6 +175,15 @@ const COMPOSED: &[Verb] = &[
         ],
     },
     Verb {
+        runs: Runs::Program(Program::Bench),
+        words: &["bench"],
+        help: "Measure a broker, with the limits of the machine in the same run.",
+        example: "yard bench produce --size 1024 --seconds 10",
+        right: Right::Manage,
+        risk: Risk::Adds,
+        fields: BENCH,
+    },
+    Verb {
         runs: Runs::Program(Program::ContextLs),
         words: &["context", "ls"],
         help: "List the saved connection contexts.",
@@ -199,6 +210,49 @@ const COMPOSED: &[Verb] = &[
         risk: Risk::Reads,
         fields: &[arg("code", "CODE", Required, "The code, for example E0301.")],
     },
+];
+
+const BENCH: &[Field] = &[
+    arg(
+        "what",
+        "WHAT",
+        Required,
+        "produce, consume, e2e (both at once), rr (one message in flight) or idle (connections).",
+    ),
+    arg("size", "SIZE", Default("1KiB"), "Bytes of a message's body."),
+    arg("batch", "NUMBER", Default("1024"), "Messages of a batch, or of a fetch, at most."),
+    arg("batch_bytes", "SIZE", Default("256KiB"), "Bytes of a batch at most."),
+    arg("connections", "NUMBER", Default("1"), "Connections of producers, and of consumers."),
+    arg("queues", "NUMBER", Default("8"), "Queues of the topic."),
+    arg("streams", "NUMBER", Default("1"), "Data streams of a connection."),
+    arg(
+        "in_flight",
+        "NUMBER",
+        Optional,
+        "Batches of a stream that wait for an answer: 8; with rr messages of a connection: 1.",
+    ),
+    arg(
+        "rate",
+        "NUMBER",
+        Optional,
+        "Messages a second, over all connections, sent when they are due whatever the answers \
+         do; as fast as possible without.",
+    ),
+    arg("seconds", "NUMBER", Default("5"), "Seconds that are measured in each round."),
+    arg("warm_up", "NUMBER", Default("1"), "Seconds before them that are not."),
+    arg("rounds", "NUMBER", Default("1"), "Rounds of broker, raw QUIC and raw disk, in turn."),
+    arg("ack", "LEVEL", Default("synced"), "memory, written or synced."),
+    arg("messages", "NUMBER", Optional, "Messages to consume; without, what --seconds produce."),
+    arg("fetch", "", Switch, "Consume by fetching, without a group."),
+    arg("groups", "NUMBER", Default("0"), "Further groups that follow the topic meanwhile."),
+    arg("commit", "", Switch, "Raw QUIC answers rr after a group commit to the disk."),
+    arg("no_limits", "", Switch, "Measure the broker only."),
+    arg("running", "", Switch, "Measure the broker of the context, not one started for this."),
+    arg("dir", "DIR", Optional, "Where a temporary folder may be made; here unless given."),
+    arg("shards", "NUMBER", Default("1"), "Commit logs of the broker that is started."),
+    arg("segment_bytes", "SIZE", Default("64MiB"), "Size of its log segments."),
+    arg("lag_max", "DURATION", Default("2ms"), "With --rate: how late the client itself may be."),
+    arg("record", "FILE", Optional, "Keep what happened, for the checker of histories."),
 ];
 
 #[cfg(test)]

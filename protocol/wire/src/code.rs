@@ -147,6 +147,8 @@ codes! {
     BadReply = 804, Never;
     /// The broker's certificate is not one that the client's authority signed for this name.
     Untrusted = 805, Never;
+    /// A load was to be offered at a rate that this client could not keep.
+    RateNotOffered = 806, Never;
 }
 
 impl Code {

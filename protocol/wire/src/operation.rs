@@ -482,6 +482,12 @@ report! {
         pub started_ms: Timestamp,
         /// Connections now.
         pub connections: u32,
+        /// Processor time of its process since its start, of user and system, in microseconds; 0
+        /// where the system does not say.
+        pub cpu_us: u64,
+        /// Memory that its process has for itself (`RssAnon` of Linux), in bytes; 0 where the
+        /// system does not say.
+        pub rss_anon_bytes: u64,
         /// Its shards.
         pub shards: Vec<ShardRow>,
     }

@@ -98,6 +98,8 @@ fn results_are_shown_by_the_names_of_their_fields() {
         broker: "b".into(),
         started_ms: Timestamp(1),
         connections: 1,
+        cpu_us: 2,
+        rss_anon_bytes: 3,
         shards: Vec::new(),
     };
     assert!(BrokerInfo::OPERATION.decode_result(report.to_bytes()).is_ok());

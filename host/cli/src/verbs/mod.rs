@@ -1,4 +1,5 @@
 //! What each verb does.
+mod bench;
 mod contexts;
 mod dev;
 mod explain;
@@ -46,6 +47,11 @@ impl Session {
         let mut context = Contexts::of_user()?.load(given.as_deref())?;
         context.controller = self.given_controller.unwrap_or(context.controller);
         Ok(context)
+    }
+
+    /// Whether the command line names a context.
+    pub(crate) fn has_context(&self) -> bool {
+        self.given_context.is_some()
     }
 
     /// Connects; `streams` data streams share the work.
@@ -110,6 +116,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     match verb.runs {
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
+        Runs::Program(Program::Bench) => bench::run(&session, &written),
         Runs::Program(Program::ContextLs) => contexts::list(format),
         Runs::Program(Program::ContextUse) => contexts::choose(&written),
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod basics;
+mod bench;
 mod crash;
 mod delivery;
 mod disk_full;

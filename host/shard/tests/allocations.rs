@@ -1,0 +1,282 @@
+//! Allocations on the hot path, counted: what a batch costs must not grow with its messages.
+//!
+//! `cargo test -p yard-shard --test allocations -- --nocapture` prints the table. Counted are the
+//! parsing of a batch, the steps of the shard that append it, write it, sync it and deliver it,
+//! the reading of its records and the encoding of the delivery, and the step that settles it. Not
+//! counted are the disk itself, sockets and tasks.
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+use allocation_counter::measure;
+use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_shard::{Input, Output, Shard, ShardConfig};
+use yard_store::Io;
+use yard_store::disk::lying::LyingDisk;
+use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::operation::{Operate, TopicCreate, TopicRow};
+use yard_wire::record::RecordParts;
+use yard_wire::request::{Push, Reply, Request};
+use yard_wire::requests::{
+    AckNodes, AckPlace, Call, Credit, Deliver, Delivered, Settle, SettleRange, Start, Subscribe,
+    Verdict,
+};
+use yard_wire::{
+    Correlation, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence, ShardId,
+    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+};
+
+const TENANT: TenantId = TenantId(0);
+/// Messages of the small batch and of the large one.
+const SMALL: u32 = 16;
+const LARGE: u32 = 1_024;
+/// Batches before counting, so that what is kept has its size, and batches counted.
+const WARM_UP: u64 = 32;
+const COUNTED: u64 = 64;
+/// What the large batch may cost beyond the small one: its buffers double a few times more, and
+/// indexes grow now and then.
+const GROWTH_MAX: f64 = 24.0;
+/// Leases are in a tree, of which a node holds some six messages in order. That is less than one
+/// allocation a message, and more than none.
+const LEASE_GROWTH_MAX: f64 = (LARGE - SMALL) as f64 / 6.0;
+
+/// The stages that are counted, and what the large batch may cost each beyond the small one.
+const STAGES: [(&str, f64); 7] = [
+    ("parse", GROWTH_MAX),
+    ("append", GROWTH_MAX),
+    ("written", GROWTH_MAX),
+    ("synced, leased", LEASE_GROWTH_MAX),
+    ("read", GROWTH_MAX),
+    ("encode", GROWTH_MAX),
+    ("settle", GROWTH_MAX),
+];
+
+struct World {
+    disk: LyingDisk,
+    shard: Shard,
+    now: Timestamp,
+    correlation: u64,
+    sequence: u64,
+    topic: TopicId,
+    subscription: SubscriptionId,
+    frame: Vec<u8>,
+}
+
+/// What steps put out, sorted.
+#[derive(Default)]
+struct Found {
+    ios: Vec<Io>,
+    replies: Vec<Reply>,
+    delivered: Vec<(QueueIndex, Vec<DeliverItem>)>,
+}
+
+impl Found {
+    fn sort(&mut self, outputs: &mut Vec<Output>) {
+        for output in outputs.drain(..) {
+            match output {
+                Output::Io(io) => self.ios.push(io),
+                Output::Reply { result, .. } => self.replies.push(result.unwrap()),
+                Output::Deliver { queue, items, .. } => self.delivered.push((queue, items)),
+                Output::WakeAt(_) | Output::Broadcast(_) => {}
+                other => panic!("not expected here: {other:?}"),
+            }
+        }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let disk = LyingDisk::new(1);
+        let now = Timestamp(1_000_000);
+        let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes: 64 << 20, seed: 1 };
+        let opened = Shard::open(&disk, config, now).unwrap();
+        let (topic, subscription) = (TopicId(0), SubscriptionId(0));
+        let frame = Vec::with_capacity(4 << 20);
+        let shard = opened.shard;
+        let (correlation, sequence) = (0, 0);
+        let mut world =
+            Self { disk, shard, now, correlation, sequence, topic, subscription, frame };
+        let mut outputs = opened.outputs;
+        let mut found = Found::default();
+        found.sort(&mut outputs);
+        world.perform(&mut found);
+        world.set_up();
+        world
+    }
+
+    fn origin(&mut self) -> Origin {
+        self.correlation += 1;
+        let correlation = Correlation(self.correlation);
+        Origin { session: SessionId(1), stream: 1, correlation }
+    }
+
+    fn event(&mut self, request: Request) -> Input {
+        let origin = self.origin();
+        Input::Event(Event::Request { origin, tenant: TENANT, request })
+    }
+
+    /// One step; how often it allocated.
+    fn step(&mut self, input: Input, found: &mut Found) -> u64 {
+        let mut outputs = Vec::with_capacity(64);
+        let counted = measure(|| self.shard.step(self.now, [input], &mut outputs));
+        found.sort(&mut outputs);
+        counted.count_total
+    }
+
+    /// Performs I/O and all that follows; how often the steps after a sync allocated, and those
+    /// after everything else.
+    fn perform(&mut self, found: &mut Found) -> (u64, u64) {
+        let (mut other, mut synced) = (0, 0);
+        while !found.ios.is_empty() {
+            let io = found.ios.remove(0);
+            let done = yard_store::io::perform(&self.disk, &io);
+            let is_sync = matches!(io, Io::SyncGroup { .. });
+            drop(io);
+            let count = self.step(Input::Io(done), found);
+            *(if is_sync { &mut synced } else { &mut other }) += count;
+        }
+        (synced, other)
+    }
+
+    fn ask(&mut self, request: Request) -> Reply {
+        let (mut found, input) = (Found::default(), self.event(request));
+        self.step(input, &mut found);
+        self.perform(&mut found);
+        found.replies.pop().unwrap()
+    }
+
+    fn set_up(&mut self) {
+        let args = TopicCreate { name: "t".into(), queues: 4, note: String::new() };
+        let operation = TopicCreate::OPERATION as u16;
+        let call = Call { operation, args: args.to_bytes() };
+        let Reply::Call(called) = self.ask(Request::Call(call)) else { panic!("not a call") };
+        self.topic = TopicRow::from_bytes(called.result).unwrap().id;
+        let subscribe = Subscribe {
+            shard: ShardId(0),
+            group: "g".into(),
+            topic: "t".into(),
+            member: "m".into(),
+            start: Start::Earliest,
+            expression: None,
+            lease_ms: 600_000,
+            messages: 65_536,
+            bytes: 64 << 20,
+        };
+        let Reply::Subscribe(subscribed) = self.ask(Request::Subscribe(subscribe)) else {
+            panic!("not a subscription")
+        };
+        self.subscription = subscribed.subscription;
+    }
+
+    fn batch(&mut self, messages: u32) -> bytes::Bytes {
+        let mut records = Vec::new();
+        for number in 0..messages {
+            let queue = QueueIndex((number % 4) as u16);
+            let topic = self.topic;
+            let parts = RecordParts { topic, queue, body: &[7; 100], ..RecordParts::default() };
+            parts.encode(&mut records).unwrap();
+        }
+        let header = BatchHeader {
+            producer: ProducerId(5),
+            sequence: Sequence(self.sequence),
+            ..BatchHeader::default()
+        };
+        batch::encode(&header, messages as usize, &records)
+    }
+
+    /// A batch from its bytes to its end; how often each stage allocated.
+    fn round(&mut self, messages: u32) -> [u64; 7] {
+        let bytes = self.batch(messages);
+        let mut batch = None;
+        let parse = measure(|| batch = Some(Batch::parse(bytes).unwrap())).count_total;
+        let (origin, floor) = (self.origin(), Sequence(self.sequence));
+        let (place, nodes, batch) = (AckPlace::Synced, AckNodes::One, batch.unwrap());
+        let event = Event::Produce { origin, tenant: TENANT, place, nodes, floor, batch };
+        self.sequence += u64::from(messages);
+        let mut found = Found::default();
+        let append = self.step(Input::Event(event), &mut found);
+        let (synced, written) = self.perform(&mut found);
+        assert_eq!(found.replies.len(), 1, "the batch was answered");
+        let delivered = std::mem::take(&mut found.delivered);
+        let count: usize = delivered.iter().map(|(_, items)| items.len()).sum();
+        assert_eq!(count, messages as usize, "everything was delivered");
+        let (mut read, mut encode, mut settle) = (0, 0, 0);
+        for (queue, items) in delivered {
+            let counts = self.deliver(queue, &items);
+            read += counts.0;
+            encode += counts.1;
+            settle += self.settle(queue, &items);
+        }
+        [parse, append, written, synced, read, encode, settle]
+    }
+
+    fn deliver(&mut self, queue: QueueIndex, items: &[DeliverItem]) -> (u64, u64) {
+        let mut records = Vec::new();
+        let read = measure(|| {
+            let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
+            records = yard_store::read::records(&self.disk, &places).unwrap();
+        });
+        let subscription = self.subscription;
+        let encode = measure(|| {
+            let messages = items.iter().zip(records).map(|(item, record)| Delivered {
+                offset: item.offset,
+                stored: item.place.stored,
+                attempt: item.attempt,
+                record,
+            });
+            let messages = messages.collect();
+            let shard = ShardId(0);
+            let push = Push::Deliver(Deliver { shard, subscription, queue, messages });
+            self.frame.clear();
+            push.put_body(&mut self.frame);
+        });
+        (read.count_total, encode.count_total)
+    }
+
+    fn settle(&mut self, queue: QueueIndex, items: &[DeliverItem]) -> u64 {
+        let (from, last) = (items[0].offset, items[items.len() - 1].offset);
+        let to = QueueOffset(last.0 + 1);
+        let range = SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None };
+        let (shard, subscription) = (ShardId(0), self.subscription);
+        let settle = Settle { shard, subscription, ranges: vec![range] };
+        let messages = items.len() as u32;
+        let bytes = items.iter().map(|item| item.place.bytes).sum();
+        let credit = Credit { shard, subscription, messages, bytes };
+        let mut found = Found::default();
+        let mut count = 0;
+        for request in [Request::Settle(settle), Request::Credit(credit)] {
+            let input = self.event(request);
+            count += self.step(input, &mut found);
+            let (synced, other) = self.perform(&mut found);
+            count += synced + other;
+        }
+        count
+    }
+}
+
+/// Allocations a batch, stage by stage.
+fn count(messages: u32) -> [f64; 7] {
+    let mut world = World::new();
+    for _ in 0..WARM_UP {
+        world.round(messages);
+    }
+    let mut sums = [0; 7];
+    for _ in 0..COUNTED {
+        for (sum, count) in sums.iter_mut().zip(world.round(messages)) {
+            *sum += count;
+        }
+    }
+    sums.map(|sum| sum as f64 / COUNTED as f64)
+}
+
+#[test]
+fn what_a_batch_allocates_does_not_grow_with_its_messages() {
+    let (small, large) = (count(SMALL), count(LARGE));
+    println!("allocations a batch       {SMALL:>6} messages {LARGE:>6} messages   a message");
+    let mut grown = Vec::new();
+    for (((stage, growth_max), small), large) in STAGES.iter().zip(small).zip(large) {
+        let each = (large - small) / f64::from(LARGE - SMALL);
+        println!("{stage:<24}{small:>14.1}{large:>16.1}{each:>14.3}");
+        if large - small > *growth_max {
+            grown.push(format!("{stage}: {small:.1} of {SMALL}, {large:.1} of {LARGE}"));
+        }
+    }
+    assert!(grown.is_empty(), "allocations grow with the messages: {grown:#?}");
+}
