@@ -110,7 +110,7 @@ pub enum IoDone {
 pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
     match io {
         Io::WriteGroup { group, segment, offset, bytes } => {
-            match disk.write_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
+            match disk.append_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
                 Ok(()) => IoDone::Written { group: *group },
                 Err(_) => IoDone::Failed { group: *group },
             }
