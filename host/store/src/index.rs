@@ -133,12 +133,13 @@ impl QueueIndexes {
         None
     }
 
-    /// Gives the next record of the queue its offset.
-    pub(crate) fn assign(&mut self, slot: Slot) -> QueueOffset {
+    /// Gives the next records of the queue their offsets; returns the first.
+    pub(crate) fn assign(&mut self, slot: Slot, count: u32) -> QueueOffset {
         let queue = &mut self.queues[slot.0 as usize];
         assert!(queue.next >= queue.committed, "what is durable was assigned");
-        queue.next += 1;
-        QueueOffset(queue.next - 1)
+        let first = queue.next;
+        queue.next += u64::from(count);
+        QueueOffset(first)
     }
 
     /// A segment begins with a group of this time.
@@ -154,22 +155,30 @@ impl QueueIndexes {
         self.stored_bases.get(&segment).copied()
     }
 
-    /// Adds the next assigned record of the queue that is not yet indexed.
-    pub(crate) fn add(&mut self, slot: Slot, segment: u32, entry: IndexEntry) {
+    /// Adds the next assigned records of the queue that are not yet indexed.
+    pub(crate) fn add(
+        &mut self,
+        slot: Slot,
+        segment: u32,
+        entries: impl IntoIterator<Item = IndexEntry>,
+    ) {
         let queue = &mut self.queues[slot.0 as usize];
         let first = queue.indexed();
-        assert!(first < queue.next, "a record is assigned before it is indexed");
         let last = queue.spans.last().map_or(0, |span| span.segment);
         assert!(last <= segment, "records are indexed in the order of the log");
-        match queue.spans.last_mut() {
-            Some(Span { segment: last, held: Held::Memory(entries), .. }) if *last == segment => {
-                entries.push(entry);
-            }
-            Some(_) | None => {
-                let held = Held::Memory(vec![entry]);
-                queue.spans.push(Span { segment, first, held });
-            }
+        let (is_memory, is_same) = queue.spans.last().map_or((false, false), |span| {
+            (matches!(span.held, Held::Memory(_)), span.segment == segment)
+        });
+        if !(is_memory && is_same) {
+            let held = Held::Memory(Vec::new());
+            queue.spans.push(Span { segment, first, held });
         }
+        let span = queue.spans.last_mut().expect("it was there or pushed just now");
+        let Held::Memory(held) = &mut span.held else {
+            unreachable!("the span was pushed or is in memory")
+        };
+        held.extend(entries);
+        assert!(queue.indexed() <= queue.next, "a record is assigned before it is indexed");
     }
 
     /// Everything indexed of the queue is durable; returns its new end.
