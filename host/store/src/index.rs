@@ -7,11 +7,11 @@
 //!                              in sidecar  in sidecar  in memory: [offset, bytes, stored]*
 //! ```
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use crate::format::sidecar::{self, IndexEntry, IndexRead, Line, SidecarHeader};
+use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
 
 /// Names a queue inside the index; never shown outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +31,12 @@ pub enum Located {
 }
 
 enum Held {
-    Memory(Vec<IndexEntry>),
-    Sidecar { file_offset: u64, count: u32 },
+    /// Shared with whoever writes the sidecar, once the segment is sealed.
+    Memory(Arc<IndexEntries>),
+    Sidecar {
+        file_offset: u64,
+        count: u32,
+    },
 }
 
 /// The records of one queue in one segment.
@@ -170,14 +174,15 @@ impl QueueIndexes {
             (matches!(span.held, Held::Memory(_)), span.segment == segment)
         });
         if !(is_memory && is_same) {
-            let held = Held::Memory(Vec::new());
+            let held = Held::Memory(Arc::default());
             queue.spans.push(Span { segment, first, held });
         }
         let span = queue.spans.last_mut().expect("it was there or pushed just now");
         let Held::Memory(held) = &mut span.held else {
             unreachable!("the span was pushed or is in memory")
         };
-        held.extend(entries);
+        let held = Arc::get_mut(held).expect("no sealed segment gets more records");
+        entries.into_iter().for_each(|entry| held.push(entry));
         assert!(queue.indexed() <= queue.next, "a record is assigned before it is indexed");
     }
 
@@ -199,7 +204,7 @@ impl QueueIndexes {
     }
 
     /// The sidecar of a segment whose entries are in memory, with the file offset of each queue.
-    pub(crate) fn encode(&self, header: &SidecarHeader) -> (Bytes, Vec<(Slot, u64)>) {
+    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<(Slot, u64)>) {
         let mut slots = Vec::new();
         let mut lines = Vec::new();
         for slot in self.slots.values() {
@@ -211,10 +216,10 @@ impl QueueIndexes {
                 unreachable!("the entries of a segment are in memory until its sidecar is written")
             };
             slots.push(*slot);
-            lines.push((queue.line(&queue.spans[span]), entries.as_slice()));
+            lines.push((queue.line(&queue.spans[span]), Arc::clone(entries)));
         }
-        let (bytes, offsets) = sidecar::encode(header, &lines);
-        (bytes, slots.into_iter().zip(offsets).collect())
+        let (file, offsets) = IndexFile::new(header, lines);
+        (file, slots.into_iter().zip(offsets).collect())
     }
 
     /// The sidecar is durable: its entries leave the memory.
@@ -282,7 +287,7 @@ impl QueueIndexes {
                 Located::Read(IndexRead::plan(span.segment, base, &line, from, count))
             }
             Held::Memory(entries) => {
-                let wanted = entries.iter().skip((from.0 - span.first) as usize);
+                let wanted = entries.from((from.0 - span.first) as usize);
                 let place = |entry: &IndexEntry| RecordPlace {
                     segment: span.segment,
                     offset: entry.offset,

@@ -12,7 +12,7 @@
 //! quick: to wake another thread, and to be woken by it, takes a good part of such a sync.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ const BACKGROUND_JOBS_MAX: usize = 16;
 /// The writer writes a group itself while syncs take no longer than this, in microseconds:
 /// until then it takes no request.
 const QUICK_US: u64 = 300;
+/// It writes no group itself that is larger, in bytes: then it has other things to do.
+const QUICK_BYTES_MAX: usize = 32 << 10;
+/// How long the background thread keeps what it has written.
+const KEPT: Duration = Duration::from_secs(1);
 /// How long a closing shard waits for its last group, in seconds.
 const CLOSE_SECONDS_MAX: u64 = 5;
 
@@ -179,9 +183,23 @@ fn start_background(
     let inbox = Arc::clone(inbox);
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsWithMe;
-        while let Ok(io) = jobs.recv() {
-            let done = yard_store::io::perform(disk.as_ref(), &io);
-            inbox.put_first(Input::Io(done));
+        let mut last: Option<Io> = None;
+        loop {
+            // The writer has an index as well until it hears that it was written. To give so much
+            // memory back takes long, so whoever does it last should be this thread.
+            let job = match last {
+                Some(_) => jobs.recv_timeout(KEPT),
+                None => jobs.recv().map_err(RecvTimeoutError::from),
+            };
+            last = match job {
+                Ok(io) => {
+                    let done = yard_store::io::perform(disk.as_ref(), &io);
+                    inbox.put_first(Input::Io(done));
+                    Some(io)
+                }
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
         }
     })
 }
@@ -286,8 +304,9 @@ impl<O: Outputs> Writer<O> {
         // A helper lives as long as its sender, so sending fails only after it panicked; the
         // shard then never hears of the result, which is what a hung disk looks like.
         let is_gone = match io {
-            Io::WriteGroup { group, segment, .. } => {
-                self.is_handed_over = !(self.log.is_quick() && self.inbox.is_empty());
+            Io::WriteGroup { group, segment, ref bytes, .. } => {
+                let is_quick = bytes.len() <= QUICK_BYTES_MAX && self.log.is_quick();
+                self.is_handed_over = !(is_quick && self.inbox.is_empty());
                 if self.is_handed_over {
                     let tell_write = self.shard.awaits_write();
                     let sync = Io::SyncGroup { group, segment };

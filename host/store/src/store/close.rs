@@ -75,9 +75,9 @@ impl Store {
         assert!(self.in_flight.is_none(), "groups are closed one at a time");
         assert_eq!(self.synced_groups, self.cursor.next_group, "a sealed segment is durable");
         let header = sidecar_header(&self.active, &self.cursor, &self.index);
-        let (bytes, places) = self.index.encode(&header);
-        out.push(Io::WriteIndex { segment: header.segment, bytes: bytes.clone() });
-        let sealing = Sealing { bytes, places, failed: false };
+        let (index, places) = self.index.sidecar(header);
+        out.push(Io::WriteIndex { segment: header.segment, index: index.clone() });
+        let sealing = Sealing { index, places, failed: false };
         let before = self.sealing.insert(header.segment, sealing);
         assert!(before.is_none(), "a segment is sealed once");
         self.saving.sealed = true;

@@ -8,7 +8,6 @@
 //! ```
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId};
 
@@ -16,6 +15,7 @@ use crate::config::{GATHER_BYTES_MAX, StoreConfig};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
+use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueIndexes, Slot};
 use crate::io::Io;
 
@@ -156,7 +156,7 @@ struct InFlight {
 
 /// A sealed segment whose sidecar is not durable yet.
 pub(crate) struct Sealing {
-    pub(crate) bytes: Bytes,
+    pub(crate) index: IndexFile,
     pub(crate) places: Vec<(Slot, u64)>,
     pub(crate) failed: bool,
 }
