@@ -243,7 +243,7 @@ impl Broker {
     pub fn apply(&mut self, entry: &Entry, applied: &Applied) {
         match entry {
             Entry::Batch { tenant, batch } => {
-                self.apply_batch(*tenant, batch.header(), batch.records().len(), applied);
+                self.apply_batch(*tenant, batch.header(), batch.count(), applied);
             }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {

@@ -24,7 +24,7 @@ impl Broker {
         effects: &mut Vec<Effect>,
     ) {
         let numbering = self.check_batch(tenant, nodes, &batch).and_then(|()| {
-            let count = batch.records().len();
+            let count = batch.count();
             match self.producers.judge(tenant, batch.header(), count, floor) {
                 Numbering::Next => Ok(None),
                 Numbering::Duplicate(placed) => Ok(Some(placed)),
@@ -66,18 +66,11 @@ impl Broker {
             let detail = format!("lane {lane}; there are {LANES_MAX}");
             return Err(ProduceError::BadLane(BadArgument(detail)));
         }
-        // Batches mostly hold runs of one queue: look it up once a run.
-        let mut known: Option<(TopicId, QueueIndex)> = None;
-        for record in batch.records() {
-            let queue = (record.topic(), record.queue());
-            if known != Some(queue) {
-                self.check_queue(tenant, queue, here)?;
-                known = Some(queue);
-            }
-            record.check_limits().map_err(ProduceError::Record)?;
+        assert!(!batch.runs().is_empty(), "a batch has records");
+        for run in batch.runs() {
+            self.check_queue(tenant, (run.topic, run.queue), here)?;
         }
-        assert!(known.is_some(), "a batch has records");
-        Ok(())
+        batch.check_limits().map_err(ProduceError::Record)
     }
 
     fn check_queue(

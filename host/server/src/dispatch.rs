@@ -7,13 +7,13 @@ use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::operation::{Arguments, Operation};
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{Call, Called, Hello, SettleRange, Start, Welcome};
+use yard_wire::requests::{AckPlace, Call, Called, Hello, SettleRange, Start, Welcome};
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
 use crate::deliver::Lanes;
 use crate::fan_out::{self, FanOut};
 use crate::hub::{Hub, Session};
-use crate::inbox::Inbox;
+use crate::inbox::{Hurry, Inbox};
 
 /// Name and version, as the hello tells them.
 pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
@@ -135,7 +135,12 @@ impl Dispatch {
             Incoming::Produce { place, nodes, floor, batch, bytes } => {
                 let shard = batch.header().shard;
                 let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
-                return self.offer(&session, shard, bytes, event);
+                let hurry = match place {
+                    AckPlace::Synced => Hurry::AfterSync,
+                    AckPlace::Memory | AckPlace::Written => Hurry::Urgent,
+                };
+                let inbox = self.inbox(shard)?;
+                return inbox.offer(tenant, bytes, hurry, Input::Event(event));
             }
             Incoming::Request(request) => request,
         };
@@ -170,7 +175,7 @@ impl Dispatch {
         bytes: usize,
         event: Event,
     ) -> Result<(), Refusal> {
-        self.inbox(shard)?.offer(session.tenant, bytes, Input::Event(event))
+        self.inbox(shard)?.offer(session.tenant, bytes, Hurry::Urgent, Input::Event(event))
     }
 
     fn inbox(&self, shard: ShardId) -> Result<&Arc<Inbox>, Refusal> {

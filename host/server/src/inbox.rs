@@ -10,6 +10,10 @@
 //! Invariants: a tenant's queue never holds more bytes than its bound (one request excepted); a
 //! tenant with few requests waits for at most one quantum of each other tenant.
 //!
+//! Waking the shard's thread costs more than a small request does. So it is woken once, and not
+//! for what it would let lie: requests while it may take none, and messages to be synced while
+//! the disk works on the group before theirs.
+//!
 //! Source: Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round Robin" (1995).
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -22,6 +26,8 @@ use yard_wire::{Code, Refusal, TenantId};
 pub(crate) const QUANTUM_BYTES: usize = 64 << 10;
 /// What a request costs beyond its bytes, so that many small ones are not free.
 pub(crate) const REQUEST_COST_BYTES: usize = 256;
+/// So much is taken in while the disk works: to copy it then takes longer than to wake up.
+const PATIENT_BYTES: usize = 64 << 10;
 
 #[derive(Default)]
 struct TenantQueue {
@@ -36,7 +42,33 @@ struct State {
     tenants: BTreeMap<TenantId, TenantQueue>,
     /// Tenants with requests, the next to be served in front.
     turns: VecDeque<TenantId>,
+    /// Bytes of all tenants.
+    bytes: usize,
+    /// Somebody has put in what is urgent since all requests were taken.
+    urgent: bool,
+    /// What the shard's thread sleeps for; `None`: it does not sleep, or was woken.
+    sleeps: Option<Wanted>,
     closing: bool,
+}
+
+/// What is worth waking a shard's thread for, besides results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Any request.
+    Requests,
+    /// Requests that somebody waits for before the next sync, or many.
+    Urgent,
+    /// None: there is no room.
+    Nothing,
+}
+
+/// Whether a request can wait for the sync that is under way: the answer to it has to, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// It is answered sooner.
+    Urgent,
+    /// It is answered after the next sync.
+    AfterSync,
 }
 
 /// The queue before one shard.
@@ -48,8 +80,10 @@ pub(crate) struct Inbox {
 
 /// What a shard's thread took out.
 pub(crate) struct Taken {
-    /// Inputs, in the order in which the shard takes them.
-    pub inputs: Vec<Input>,
+    /// What must not wait.
+    pub first: Vec<Input>,
+    /// Requests, in the order in which the shard takes them, after the others.
+    pub requests: Vec<Input>,
     /// The inbox was closed, and these were the last but for results of I/O.
     pub closing: bool,
 }
@@ -75,6 +109,7 @@ impl Inbox {
         &self,
         tenant: TenantId,
         bytes: usize,
+        hurry: Hurry,
         input: Input,
     ) -> Result<(), Refusal> {
         let cost = bytes + REQUEST_COST_BYTES;
@@ -82,48 +117,51 @@ impl Inbox {
         if state.closing {
             return Err(Code::ShuttingDown.into());
         }
-        let queue = state.tenants.entry(tenant).or_default();
-        if queue.bytes > 0 && queue.bytes + cost > self.tenant_bytes_max {
-            let detail = format!("{} bytes of this tenant wait already", queue.bytes);
-            return Err(Refusal::after(Code::Busy, busy_retry_ms(queue.bytes), detail));
+        let waiting = state.tenants.get(&tenant).map_or(0, |queue| queue.bytes);
+        if waiting > 0 && waiting + cost > self.tenant_bytes_max {
+            let detail = format!("{waiting} bytes of this tenant wait already");
+            return Err(Refusal::after(Code::Busy, busy_retry_ms(waiting), detail));
         }
-        let was_empty = queue.items.is_empty();
-        queue.bytes += cost;
-        queue.items.push_back((cost, input));
-        if was_empty {
-            state.turns.push_back(tenant);
-        }
-        drop(state);
-        self.arrived.notify_one();
+        state.push(tenant, cost, hurry, input);
+        self.wake(state);
         Ok(())
+    }
+
+    /// Wakes the shard's thread if it sleeps and wants what is there.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if state.sleeps.is_some_and(|wanted| state.has(wanted)) {
+            state.sleeps = None;
+            drop(state);
+            self.arrived.notify_one();
+        }
     }
 
     /// Queues what must not wait: results of I/O and metadata. Bounded by what
     /// was let in before: every one of these answers or ends something.
     pub(crate) fn put_first(&self, input: Input) {
-        self.lock().first.push_back(input);
-        self.arrived.notify_one();
+        self.put_all_first([input]);
+    }
+
+    /// The same for several, in their order.
+    pub(crate) fn put_all_first(&self, inputs: impl IntoIterator<Item = Input>) {
+        let mut state = self.lock();
+        state.first.extend(inputs);
+        self.wake(state);
     }
 
     /// Queues what must come after everything that the tenant has queued, however much that is:
     /// the end of a connection.
     pub(crate) fn put_after(&self, tenant: TenantId, input: Input) {
         let mut state = self.lock();
-        let queue = state.tenants.entry(tenant).or_default();
-        let was_empty = queue.items.is_empty();
-        queue.bytes += REQUEST_COST_BYTES;
-        queue.items.push_back((REQUEST_COST_BYTES, input));
-        if was_empty {
-            state.turns.push_back(tenant);
-        }
-        drop(state);
-        self.arrived.notify_one();
+        state.push(tenant, REQUEST_COST_BYTES, Hurry::Urgent, input);
+        self.wake(state);
     }
 
     /// Refuses requests from now on and wakes the shard's thread.
     pub(crate) fn close(&self) {
-        self.lock().closing = true;
-        self.arrived.notify_one();
+        let mut state = self.lock();
+        state.closing = true;
+        self.wake(state);
     }
 
     /// Whether requests are refused.
@@ -131,28 +169,44 @@ impl Inbox {
         self.lock().closing
     }
 
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.first.is_empty() && state.turns.is_empty()
+    }
+
     /// Waits until there is something to take or until `wake_at`, and takes it: all of the first
-    /// line, then requests of at most `budget_bytes`, or one where a single one is larger.
-    pub(crate) fn take(&self, budget_bytes: usize, wake_at: Option<Instant>) -> Taken {
+    /// line, then requests of at most `budget_bytes`, or one where a single one is larger. While
+    /// the disk works, `is_patient` lets what waits for it wait a little more.
+    pub(crate) fn take(
+        &self,
+        budget_bytes: usize,
+        is_patient: bool,
+        wake_at: Option<Instant>,
+    ) -> Taken {
+        let wanted = match (budget_bytes, is_patient) {
+            (0, _) => Wanted::Nothing,
+            (_, true) => Wanted::Urgent,
+            (_, false) => Wanted::Requests,
+        };
         let mut state = self.lock();
-        loop {
-            let has_requests = budget_bytes > 0 && !state.turns.is_empty();
-            if !state.first.is_empty() || has_requests || state.is_over() {
+        while !state.has(wanted) {
+            let left = match wake_at {
+                None => Duration::from_secs(3_600),
+                Some(at) => at.saturating_duration_since(Instant::now()),
+            };
+            if left.is_zero() {
                 break;
             }
-            let Some(at) = wake_at else {
-                state = self.wait(state, Duration::from_secs(3_600));
-                continue;
-            };
-            let Some(left) = at.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())
-            else {
-                break;
-            };
+            state.sleeps = Some(wanted);
             state = self.wait(state, left);
+            state.sleeps = None;
         }
-        let mut inputs: Vec<Input> = state.first.drain(..).collect();
-        state.take_requests(budget_bytes, &mut inputs);
-        Taken { inputs, closing: state.is_over() }
+        let first: Vec<Input> = state.first.drain(..).collect();
+        let mut requests = Vec::new();
+        state.take_requests(budget_bytes, &mut requests);
+        state.urgent &= !state.turns.is_empty();
+        Taken { first, requests, closing: state.is_over() }
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
@@ -162,6 +216,28 @@ impl Inbox {
 }
 
 impl State {
+    /// Whether there is something to wake up for.
+    fn has(&self, wanted: Wanted) -> bool {
+        let has_requests = !self.turns.is_empty();
+        let requests = match wanted {
+            Wanted::Requests => has_requests,
+            Wanted::Urgent => has_requests && (self.urgent || self.bytes >= PATIENT_BYTES),
+            Wanted::Nothing => false,
+        };
+        requests || !self.first.is_empty() || self.is_over()
+    }
+
+    fn push(&mut self, tenant: TenantId, cost: usize, hurry: Hurry, input: Input) {
+        self.urgent |= hurry == Hurry::Urgent;
+        let queue = self.tenants.entry(tenant).or_default();
+        if queue.items.is_empty() {
+            self.turns.push_back(tenant);
+        }
+        queue.bytes += cost;
+        self.bytes += cost;
+        queue.items.push_back((cost, input));
+    }
+
     /// Nothing will come any more but results of I/O.
     fn is_over(&self) -> bool {
         self.closing && self.turns.is_empty()
@@ -182,6 +258,7 @@ impl State {
                 let (_, input) = queue.items.pop_front().expect("looked at just now");
                 queue.deficit -= cost;
                 queue.bytes -= cost;
+                self.bytes -= cost;
                 left = left.saturating_sub(cost);
                 took = true;
                 inputs.push(input);
@@ -223,7 +300,7 @@ mod tests {
             Input::Event(Event::SessionClosed(session)) => session.0,
             other => unreachable!("only these are offered: {other:?}"),
         };
-        taken.inputs.into_iter().map(session).collect()
+        taken.first.into_iter().chain(taken.requests).map(session).collect()
     }
 
     const KIB: usize = 1 << 10;
@@ -232,10 +309,10 @@ mod tests {
     fn a_tenant_with_little_is_served_between_those_with_much() {
         let inbox = Inbox::new(64 << 20);
         for n in 0..100 {
-            inbox.offer(TenantId(1), 60 * KIB, input(n)).unwrap();
+            inbox.offer(TenantId(1), 60 * KIB, Hurry::Urgent, input(n)).unwrap();
         }
-        inbox.offer(TenantId(2), KIB, input(1_000)).unwrap();
-        let taken = sessions(inbox.take(1 << 20, None));
+        inbox.offer(TenantId(2), KIB, Hurry::Urgent, input(1_000)).unwrap();
+        let taken = sessions(inbox.take(1 << 20, false, None));
         let place = taken.iter().position(|s| *s == 1_000).expect("served in the first round");
         assert!(place <= 2, "it waited for {place} others");
     }
@@ -245,42 +322,97 @@ mod tests {
         let inbox = Inbox::new(100 * KIB);
         let mut accepted = 0;
         let refusal = loop {
-            match inbox.offer(TenantId(1), 10 * KIB, input(0)) {
+            match inbox.offer(TenantId(1), 10 * KIB, Hurry::Urgent, input(0)) {
                 Ok(()) => accepted += 1,
                 Err(refusal) => break refusal,
             }
         };
         assert_eq!((accepted, refusal.code), (9, Code::Busy));
         assert!(refusal.retry_after_ms > 0);
-        inbox.offer(TenantId(2), 10 * KIB, input(7)).unwrap();
-        assert_eq!(sessions(inbox.take(1 << 20, None)).len(), 10);
-        inbox.offer(TenantId(1), 10 * KIB, input(0)).unwrap();
+        inbox.offer(TenantId(2), 10 * KIB, Hurry::Urgent, input(7)).unwrap();
+        assert_eq!(sessions(inbox.take(1 << 20, false, None)).len(), 10);
+        inbox.offer(TenantId(1), 10 * KIB, Hurry::Urgent, input(0)).unwrap();
     }
 
     #[test]
     fn a_request_larger_than_quantum_and_budget_is_served_alone() {
         let inbox = Inbox::new(8 << 20);
-        inbox.offer(TenantId(1), 4 << 20, input(1)).unwrap();
-        inbox.offer(TenantId(1), KIB, input(2)).unwrap();
-        assert_eq!(sessions(inbox.take(1 << 20, None)), [1]);
-        assert_eq!(sessions(inbox.take(1 << 20, None)), [2]);
+        inbox.offer(TenantId(1), 4 << 20, Hurry::Urgent, input(1)).unwrap();
+        inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(2)).unwrap();
+        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [1]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [2]);
     }
 
     #[test]
     fn the_first_line_needs_no_budget_and_keeps_its_order() {
         let inbox = Inbox::new(8 << 20);
-        inbox.offer(TenantId(1), KIB, input(1)).unwrap();
+        inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(1)).unwrap();
         inbox.put_first(input(2));
         inbox.put_first(input(3));
-        assert_eq!(sessions(inbox.take(0, None)), [2, 3]);
-        assert_eq!(sessions(inbox.take(1 << 20, None)), [1]);
+        assert_eq!(sessions(inbox.take(0, false, None)), [2, 3]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [1]);
     }
 
     #[test]
     fn closing_refuses_and_wakes() {
         let inbox = Inbox::new(8 << 20);
         inbox.close();
-        assert!(inbox.take(1 << 20, None).closing);
-        assert_eq!(inbox.offer(TenantId(1), 1, input(1)).unwrap_err().code, Code::ShuttingDown);
+        assert!(inbox.take(1 << 20, false, None).closing);
+        assert_eq!(
+            inbox.offer(TenantId(1), 1, Hurry::Urgent, input(1)).unwrap_err().code,
+            Code::ShuttingDown
+        );
+    }
+
+    #[test]
+    fn a_patient_thread_takes_what_is_urgent_or_much_and_lets_the_rest_lie() {
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        let inbox = Inbox::new(8 << 20);
+        let offer = |bytes, hurry, n| inbox.offer(TenantId(1), bytes, hurry, input(n)).unwrap();
+        let waits =
+            |patient| !inbox.lock().has(if patient { Wanted::Urgent } else { Wanted::Requests });
+        offer(KIB, Hurry::AfterSync, 1);
+        assert!(waits(true) && !waits(false));
+        // A result wakes it, and then everything comes along.
+        inbox.put_first(input(2));
+        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [2, 1]);
+        assert_eq!(sessions(inbox.take(1 << 20, true, soon())), []);
+        offer(KIB, Hurry::AfterSync, 3);
+        offer(KIB, Hurry::Urgent, 4);
+        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [3, 4]);
+        offer(KIB, Hurry::AfterSync, 5);
+        assert!(waits(true), "what was urgent has been taken");
+        offer(PATIENT_BYTES, Hurry::AfterSync, 6);
+        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [5, 6]);
+        offer(KIB, Hurry::AfterSync, 7);
+        inbox.close();
+        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [7]);
+    }
+
+    #[test]
+    fn a_sleeping_thread_is_woken_by_what_it_wants() {
+        let inbox = Inbox::new(8 << 20);
+        let asleep = |wanted| {
+            while inbox.lock().sleeps != Some(wanted) {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                let patient = sessions(inbox.take(1 << 20, true, None));
+                let full = sessions(inbox.take(0, false, None));
+                (patient, full, sessions(inbox.take(1 << 20, false, None)))
+            });
+            asleep(Wanted::Urgent);
+            inbox.offer(TenantId(1), KIB, Hurry::AfterSync, input(1)).unwrap();
+            assert!(inbox.lock().sleeps.is_some(), "it sleeps on");
+            inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(2)).unwrap();
+            asleep(Wanted::Nothing);
+            inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(3)).unwrap();
+            assert!(inbox.lock().sleeps.is_some(), "it sleeps on");
+            inbox.put_first(input(4));
+            let (patient, full, rest) = taker.join().unwrap();
+            assert_eq!((patient, full, rest), (vec![1, 2], vec![4], vec![3]));
+        });
     }
 }

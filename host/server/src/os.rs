@@ -20,13 +20,21 @@ impl Priority {
     }
 }
 
+/// The lowest of the real-time priorities: whoever sets one from outside goes before.
+const REAL_TIME_PRIORITY: libc::c_int = 1;
+
 /// Gives the calling thread a priority, where this process may: as root, or with
-/// `CAP_SYS_NICE`, or within `RLIMIT_NICE`. Elsewhere it keeps the one it has.
+/// `CAP_SYS_NICE`, or within `RLIMIT_RTPRIO` or `RLIMIT_NICE`. Elsewhere it keeps the one it has.
 pub fn prefer(priority: Priority) {
     // Where the default was changed from outside, whoever did that has decided.
     // SAFETY: the call takes and returns numbers; 0 means the calling thread.
     let inherited = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    if inherited != 0 {
+    // SAFETY: as above.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    if inherited != 0 || policy != libc::SCHED_OTHER {
+        return;
+    }
+    if priority == Priority::Log && is_made_real_time() {
         return;
     }
     // SAFETY: as above.
@@ -60,4 +68,15 @@ pub fn rss_anon_bytes() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) << 10
+}
+
+/// Lets the calling thread run as soon as there is something to do for it. At any niceness a
+/// thread that wakes up waits for the running one to use up its turn: 4 ms, forty times as long
+/// as a sync. What it can take is bounded: by what the network's threads give it to do, which do
+/// not run at this priority, and by the system, which keeps 5 % for others (`sched(7)`).
+fn is_made_real_time() -> bool {
+    let parameters = libc::sched_param { sched_priority: REAL_TIME_PRIORITY };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the call reads the structure, which outlives it; 0 means the calling thread.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
 }

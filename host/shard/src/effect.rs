@@ -2,8 +2,8 @@
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
 use yard_store::{AppendError, Appended, Located};
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckPlace, Fetched, Produced};
-use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, TopicId};
+use yard_wire::requests::{AckPlace, Fetched, Placed, Produced};
+use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
 
 use crate::output::{FetchPlan, Output};
 use crate::waiting::Waiter;
@@ -12,8 +12,10 @@ use crate::{SPACE_RETRY_MS, Shard};
 impl Shard {
     /// Gives the broker an event and does everything that it wants, before anything else.
     pub(crate) fn handle(&mut self, event: Event, outputs: &mut Vec<Output>) {
-        let mut effects = Vec::new();
-        let mut events = vec![event];
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut events = std::mem::take(&mut self.events);
+        assert!(effects.is_empty() && events.is_empty(), "one event is worked on at a time");
+        events.push(event);
         // An answer from the active part of the index is known at once: it comes back as the
         // next event.
         while let Some(event) = events.pop() {
@@ -23,6 +25,8 @@ impl Shard {
             }
         }
         assert!(effects.is_empty(), "every effect was done");
+        self.effects = effects;
+        self.events = events;
     }
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
@@ -72,14 +76,24 @@ impl Shard {
         };
         assert!(self.appended.is_none_or(|last| last <= appended.group), "groups go upwards");
         self.appended = Some(appended.group);
-        let applied = Applied { placed: appended.placed.clone(), stored: appended.stored };
+        let Appended { group, placed, stored } = appended;
+        let mut applied = Applied { placed, stored };
         self.broker.apply(entry, &applied);
         for then in then {
-            self.follow(then, &appended, outputs);
+            let answers = matches!(then, Then::Produced { .. });
+            let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
+            assert!(!answers || !placed.is_empty(), "a batch is answered once");
+            self.follow(then, group, placed, outputs);
         }
     }
 
-    fn follow(&mut self, then: Then, appended: &Appended, outputs: &mut Vec<Output>) {
+    fn follow(
+        &mut self,
+        then: Then,
+        group: GroupNumber,
+        placed: Vec<Placed>,
+        outputs: &mut Vec<Output>,
+    ) {
         match then {
             Then::Produced { origin, place, nodes } => {
                 let reply = Reply::Produce(Produced {
@@ -87,21 +101,21 @@ impl Shard {
                     place,
                     nodes,
                     duplicate: false,
-                    placed: appended.placed.clone(),
+                    placed,
                 });
                 if place == AckPlace::Memory {
                     outputs.push(Output::Reply { origin, result: Ok(reply) });
                 } else {
-                    self.waiting.push(appended.group, place, Waiter::Reply { origin, reply });
+                    self.waiting.push(group, place, Waiter::Reply { origin, reply });
                 }
             }
             Then::Reply { origin, reply } => {
                 let waiter = Waiter::Reply { origin, reply };
-                self.waiting.push(appended.group, AckPlace::Synced, waiter);
+                self.waiting.push(group, AckPlace::Synced, waiter);
             }
             Then::Broadcast(change) => {
                 let waiter = Waiter::Broadcast(change);
-                self.waiting.push(appended.group, AckPlace::Synced, waiter);
+                self.waiting.push(group, AckPlace::Synced, waiter);
             }
         }
     }

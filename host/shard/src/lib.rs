@@ -31,7 +31,7 @@ pub use input::Input;
 pub use open::{OpenError, OpenedShard, ShardConfig};
 pub use output::{FetchPlan, Output};
 
-use yard_broker::{Broker, Event, QueueTail};
+use yard_broker::{Broker, Effect, Event, QueueTail};
 use yard_store::config::GATHER_BYTES_MAX;
 use yard_store::{IoDone, LogState, Store};
 use yard_wire::{GroupNumber, ShardId, Timestamp};
@@ -63,6 +63,9 @@ pub struct Shard {
     space_retry_at: Option<Timestamp>,
     /// The last instant that was asked for, so that it is asked for once.
     announced_wake: Option<Timestamp>,
+    /// Empty between two events; kept for their memory.
+    effects: Vec<Effect>,
+    events: Vec<Event>,
 }
 
 impl Shard {
@@ -118,6 +121,27 @@ impl Shard {
         self.run_timers(outputs);
         self.close_group(outputs);
         self.announce_wake(outputs);
+    }
+
+    /// Takes in what is not a request, and lists what follows at once: answers above all, which
+    /// then need not wait until the next requests were worked on. The caller goes on with
+    /// [`Shard::step`], which closes the next group.
+    pub fn hear(
+        &mut self,
+        now: Timestamp,
+        inputs: impl IntoIterator<Item = Input>,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.now = self.now.max(now);
+        for input in inputs {
+            self.take(input, outputs);
+        }
+    }
+
+    /// Somebody waits for a group to be written, and not for its sync.
+    #[must_use]
+    pub fn awaits_write(&self) -> bool {
+        self.waiting.awaits_write()
     }
 
     fn take(&mut self, input: Input, outputs: &mut Vec<Output>) {

@@ -96,6 +96,8 @@ impl Shard {
             idle_group_at: None,
             space_retry_at: None,
             announced_wake: None,
+            effects: Vec::new(),
+            events: Vec::new(),
         };
         assert!(shard.store.gathered_bytes() == 0, "nothing is gathered yet");
         let outputs = io.into_iter().map(Output::Io).collect();

@@ -28,6 +28,11 @@ impl Waiting {
         self.written.is_empty() && self.synced.is_empty()
     }
 
+    /// Somebody waits for a group to be written only.
+    pub(crate) fn awaits_write(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     /// Lets `waiter` wait until `group` is in `place`, which is not memory.
     pub(crate) fn push(&mut self, group: GroupNumber, place: AckPlace, waiter: Waiter) {
         let line = match place {

@@ -7,11 +7,11 @@
 //!                              in sidecar  in sidecar  in memory: [offset, bytes, stored]*
 //! ```
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use crate::format::sidecar::{self, IndexEntry, IndexRead, Line, SidecarHeader};
+use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
 
 /// Names a queue inside the index; never shown outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +31,12 @@ pub enum Located {
 }
 
 enum Held {
-    Memory(Vec<IndexEntry>),
-    Sidecar { file_offset: u64, count: u32 },
+    /// Shared with whoever writes the sidecar, once the segment is sealed.
+    Memory(Arc<IndexEntries>),
+    Sidecar {
+        file_offset: u64,
+        count: u32,
+    },
 }
 
 /// The records of one queue in one segment.
@@ -133,12 +137,13 @@ impl QueueIndexes {
         None
     }
 
-    /// Gives the next record of the queue its offset.
-    pub(crate) fn assign(&mut self, slot: Slot) -> QueueOffset {
+    /// Gives the next records of the queue their offsets; returns the first.
+    pub(crate) fn assign(&mut self, slot: Slot, count: u32) -> QueueOffset {
         let queue = &mut self.queues[slot.0 as usize];
         assert!(queue.next >= queue.committed, "what is durable was assigned");
-        queue.next += 1;
-        QueueOffset(queue.next - 1)
+        let first = queue.next;
+        queue.next += u64::from(count);
+        QueueOffset(first)
     }
 
     /// A segment begins with a group of this time.
@@ -154,22 +159,31 @@ impl QueueIndexes {
         self.stored_bases.get(&segment).copied()
     }
 
-    /// Adds the next assigned record of the queue that is not yet indexed.
-    pub(crate) fn add(&mut self, slot: Slot, segment: u32, entry: IndexEntry) {
+    /// Adds the next assigned records of the queue that are not yet indexed.
+    pub(crate) fn add(
+        &mut self,
+        slot: Slot,
+        segment: u32,
+        entries: impl IntoIterator<Item = IndexEntry>,
+    ) {
         let queue = &mut self.queues[slot.0 as usize];
         let first = queue.indexed();
-        assert!(first < queue.next, "a record is assigned before it is indexed");
         let last = queue.spans.last().map_or(0, |span| span.segment);
         assert!(last <= segment, "records are indexed in the order of the log");
-        match queue.spans.last_mut() {
-            Some(Span { segment: last, held: Held::Memory(entries), .. }) if *last == segment => {
-                entries.push(entry);
-            }
-            Some(_) | None => {
-                let held = Held::Memory(vec![entry]);
-                queue.spans.push(Span { segment, first, held });
-            }
+        let (is_memory, is_same) = queue.spans.last().map_or((false, false), |span| {
+            (matches!(span.held, Held::Memory(_)), span.segment == segment)
+        });
+        if !(is_memory && is_same) {
+            let held = Held::Memory(Arc::default());
+            queue.spans.push(Span { segment, first, held });
         }
+        let span = queue.spans.last_mut().expect("it was there or pushed just now");
+        let Held::Memory(held) = &mut span.held else {
+            unreachable!("the span was pushed or is in memory")
+        };
+        let held = Arc::get_mut(held).expect("no sealed segment gets more records");
+        entries.into_iter().for_each(|entry| held.push(entry));
+        assert!(queue.indexed() <= queue.next, "a record is assigned before it is indexed");
     }
 
     /// Everything indexed of the queue is durable; returns its new end.
@@ -190,7 +204,7 @@ impl QueueIndexes {
     }
 
     /// The sidecar of a segment whose entries are in memory, with the file offset of each queue.
-    pub(crate) fn encode(&self, header: &SidecarHeader) -> (Bytes, Vec<(Slot, u64)>) {
+    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<(Slot, u64)>) {
         let mut slots = Vec::new();
         let mut lines = Vec::new();
         for slot in self.slots.values() {
@@ -202,10 +216,10 @@ impl QueueIndexes {
                 unreachable!("the entries of a segment are in memory until its sidecar is written")
             };
             slots.push(*slot);
-            lines.push((queue.line(&queue.spans[span]), entries.as_slice()));
+            lines.push((queue.line(&queue.spans[span]), Arc::clone(entries)));
         }
-        let (bytes, offsets) = sidecar::encode(header, &lines);
-        (bytes, slots.into_iter().zip(offsets).collect())
+        let (file, offsets) = IndexFile::new(header, lines);
+        (file, slots.into_iter().zip(offsets).collect())
     }
 
     /// The sidecar is durable: its entries leave the memory.
@@ -273,7 +287,7 @@ impl QueueIndexes {
                 Located::Read(IndexRead::plan(span.segment, base, &line, from, count))
             }
             Held::Memory(entries) => {
-                let wanted = entries.iter().skip((from.0 - span.first) as usize);
+                let wanted = entries.from((from.0 - span.first) as usize);
                 let place = |entry: &IndexEntry| RecordPlace {
                     segment: span.segment,
                     offset: entry.offset,

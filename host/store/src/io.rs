@@ -14,6 +14,7 @@ use bytes::Bytes;
 use yard_wire::GroupNumber;
 
 use crate::disk::{Disk, FileName};
+use crate::format::sidecar::IndexFile;
 
 /// Something to do on the disk of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub enum Io {
     WriteIndex {
         /// Number of the segment.
         segment: u32,
-        /// The whole file.
-        bytes: Bytes,
+        /// The whole file, not encoded yet.
+        index: IndexFile,
     },
     /// Replace the checkpoint.
     WriteCheckpoint {
@@ -110,7 +111,7 @@ pub enum IoDone {
 pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
     match io {
         Io::WriteGroup { group, segment, offset, bytes } => {
-            match disk.write_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
+            match disk.append_at(FileName::Segment(*segment), u64::from(*offset), bytes) {
                 Ok(()) => IoDone::Written { group: *group },
                 Err(_) => IoDone::Failed { group: *group },
             }
@@ -128,10 +129,12 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
                 }
             }
         }
-        Io::WriteIndex { segment, bytes } => match disk.replace(FileName::Index(*segment), bytes) {
-            Ok(()) => IoDone::IndexWritten { segment: *segment },
-            Err(_) => IoDone::IndexFailed { segment: *segment },
-        },
+        Io::WriteIndex { segment, index } => {
+            match disk.replace(FileName::Index(*segment), &index.encode()) {
+                Ok(()) => IoDone::IndexWritten { segment: *segment },
+                Err(_) => IoDone::IndexFailed { segment: *segment },
+            }
+        }
         Io::WriteCheckpoint { bytes } => match disk.replace(FileName::Checkpoint, bytes) {
             Ok(()) => IoDone::CheckpointWritten,
             Err(_) => IoDone::CheckpointFailed,

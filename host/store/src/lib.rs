@@ -42,7 +42,7 @@ pub use disk::{Disk, FileName};
 pub use error::{AppendError, OpenError, ReadError};
 pub use format::checkpoint::Checkpoint;
 pub use format::entry::BATCH;
-pub use format::sidecar::IndexRead;
+pub use format::sidecar::{IndexFile, IndexRead};
 pub use index::Located;
 pub use io::{Io, IoDone};
 pub use recover::{Opened, Recovered, Repair};

@@ -22,8 +22,8 @@ use bytes::Bytes;
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::record::Record;
-use crate::{Epoch, Lane, ProducerId, Sequence, ShardId};
+use crate::record::{Address, Record};
+use crate::{Epoch, Lane, ProducerId, QueueIndex, Refusal, Sequence, ShardId, TopicId};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 48;
@@ -78,12 +78,28 @@ fn header_crc(header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[8..HEADER_BYTES])
 }
 
-/// A batch whose every byte was checked.
+/// Records of one queue that follow each other in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// How many records, at least one.
+    pub count: u32,
+}
+
+/// A batch whose every byte was checked, with a table of its records: whoever has it need not look
+/// at the bytes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     header: BatchHeader,
     bytes: Bytes,
-    records: Vec<Record>,
+    runs: Vec<Run>,
+    /// Offset in the batch of the byte after each record.
+    ends: Vec<u32>,
+    /// The first record that breaks the limits of a message.
+    over: Option<Refusal>,
 }
 
 impl Batch {
@@ -94,15 +110,25 @@ impl Batch {
     /// [`Malformed`] with the first thing that is wrong.
     pub fn parse(bytes: Bytes) -> Result<Self, Malformed> {
         let (header, count) = parse_header(&bytes)?;
-        let mut rest = bytes.slice(HEADER_BYTES..);
-        let mut records = Vec::with_capacity(count.min(rest.len() / crate::record::HEADER_BYTES));
+        let mut at = HEADER_BYTES;
+        let room = count.min((bytes.len() - at) / crate::record::HEADER_BYTES);
+        let mut ends = Vec::with_capacity(room);
+        let mut runs: Vec<Run> = Vec::with_capacity(1);
+        let mut over = None;
         for _ in 0..count {
-            records.push(Record::take(&mut rest)?);
+            let (Address { topic, queue, bytes: length }, limits) = Record::check(&bytes[at..])?;
+            over = over.or(limits.err());
+            match runs.last_mut().filter(|run| (run.topic, run.queue) == (topic, queue)) {
+                Some(run) => run.count += 1,
+                None => runs.push(Run { topic, queue, count: 1 }),
+            }
+            at += length as usize;
+            ends.push(at as u32);
         }
-        if !rest.is_empty() {
-            return Err(Malformed::Trailing { left: rest.len() as u64 });
+        if at < bytes.len() {
+            return Err(Malformed::Trailing { left: (bytes.len() - at) as u64 });
         }
-        Ok(Self { header, bytes, records })
+        Ok(Self { header, bytes, runs, ends, over })
     }
 
     /// Sender and place in the lane.
@@ -117,16 +143,48 @@ impl Batch {
         &self.bytes
     }
 
-    /// The records, in order; at least one.
+    /// How many records; at least one.
     #[must_use]
-    pub fn records(&self) -> &[Record] {
-        &self.records
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The records, in order, as the queues in which they go: at least one run.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Where the records lie in the batch, in order: offset and length in bytes.
+    pub fn places(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
+        let mut at = HEADER_BYTES as u32;
+        self.ends.iter().map(move |end| {
+            let place = (at, end - at);
+            at = *end;
+            place
+        })
+    }
+
+    /// The records, in order, sharing the memory of the batch; at least one.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record> {
+        self.places().map(|(at, bytes)| {
+            let (at, bytes) = (at as usize, bytes as usize);
+            Record::checked(self.bytes.slice(at..at + bytes))
+        })
+    }
+
+    /// Checks every record against the limits of a message.
+    ///
+    /// # Errors
+    /// As [`Record::check_limits`], for the first record that breaks them.
+    pub fn check_limits(&self) -> Result<(), Refusal> {
+        self.over.clone().map_or(Ok(()), Err)
     }
 
     /// Number after the last record's.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
-        Sequence(self.header.sequence.0 + self.records.len() as u64)
+        Sequence(self.header.sequence.0 + self.count() as u64)
     }
 }
 
@@ -210,8 +268,32 @@ mod tests {
         assert_eq!(batch.header().sequence, Sequence(40));
         assert_eq!(batch.next_sequence(), Sequence(43));
         assert_eq!(batch.records().len(), 3);
-        assert_eq!(&batch.records()[1].body()[..], b"two");
+        let bodies: Vec<Bytes> = batch.records().map(|record| record.body()).collect();
+        assert_eq!(bodies, [&b"one"[..], b"two", b""]);
+        assert_eq!(
+            batch.places().map(|(_, bytes)| bytes).sum::<u32>() as usize,
+            sample().len() - 48
+        );
+        let (topic, queue) = (TopicId(0), QueueIndex(0));
+        assert_eq!(batch.runs(), [Run { topic, queue, count: 3 }]);
         assert_eq!(batch.bytes(), &sample());
+    }
+
+    #[test]
+    fn runs_and_limits_of_mixed_records() {
+        let mut records = Vec::new();
+        let queues = [1, 1, 2, 1];
+        for queue in queues {
+            let tag = "t".repeat(limits::TAG_BYTES_MAX);
+            let parts = RecordParts { queue: QueueIndex(queue), tag: &tag, ..Default::default() };
+            parts.encode(&mut records).expect("within limits");
+        }
+        let batch = Batch::parse(encode(&BatchHeader::default(), 4, &records)).expect("whole");
+        let runs: Vec<_> = batch.runs().iter().map(|run| (run.queue.0, run.count)).collect();
+        assert_eq!(runs, [(1, 2), (2, 1), (1, 1)]);
+        let found: Vec<_> = batch.records().map(|record| record.queue().0).collect();
+        assert_eq!(found, queues);
+        assert_eq!(batch.check_limits(), Ok(()));
     }
 
     #[test]

@@ -191,10 +191,28 @@ impl Record {
     /// [`Malformed`] with what is wrong; `input` is then unchanged.
     pub fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let length = Self::peek_length(input)?;
-        let record = Self { bytes: input.slice(..length), body_at: 0 };
-        let record = record.check_structure()?;
-        let _ = input.split_to(length);
-        Ok(record)
+        let body_at = Self::check_structure(&input[..length])?;
+        Ok(Self { bytes: input.split_to(length), body_at })
+    }
+
+    /// A record whose bytes were checked by [`Record::check`].
+    pub(crate) fn checked(bytes: Bytes) -> Self {
+        let body_at = bytes.len() - u32_at(&bytes, 46) as usize;
+        Self { bytes, body_at }
+    }
+
+    /// The address of the record at the front of `input`, of which every length and both
+    /// checksums hold; and whether it keeps the limits of a message, see
+    /// [`Record::check_limits`].
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub(crate) fn check(input: &[u8]) -> Result<(Address, Result<(), Refusal>), Malformed> {
+        let length = Self::peek_length(input)?;
+        let bytes = &input[..length];
+        let body_at = Self::check_structure(bytes)?;
+        let limits = limits_of(bytes, body_at);
+        Ok((Self::peek_address(bytes)?, limits))
     }
 
     /// Reads a record that must fill `input`.
@@ -248,8 +266,8 @@ impl Record {
         })
     }
 
-    fn check_structure(mut self) -> Result<Self, Malformed> {
-        let bytes = &self.bytes[..];
+    /// Checks what the bytes of one record say; returns where the body begins.
+    fn check_structure(bytes: &[u8]) -> Result<usize, Malformed> {
         let field = |what, value: u64| Err(Malformed::Field { what, value });
         if u16_at(bytes, 54) != VERSION {
             return field("version of a record", u16_at(bytes, 54).into());
@@ -284,8 +302,7 @@ impl Record {
             return field("queue of a record", u32_at(bytes, 30).into());
         }
         check_variable(&bytes[HEADER_BYTES..body_at], tag, count)?;
-        self.body_at = body_at;
-        Ok(self)
+        Ok(body_at)
     }
 
     /// All bytes of the record.
@@ -382,10 +399,14 @@ impl Record {
     /// # Errors
     /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
     pub fn check_limits(&self) -> Result<(), Refusal> {
-        let count = usize::from(u16_at(&self.bytes, 44));
-        let tag = usize::from(u16_at(&self.bytes, 42));
-        check_sizes(self.body_bytes(), tag, count, self.properties_bytes())
+        limits_of(&self.bytes, self.body_at)
     }
+}
+
+fn limits_of(record: &[u8], body_at: usize) -> Result<(), Refusal> {
+    let count = usize::from(u16_at(record, 44));
+    let tag = usize::from(u16_at(record, 42));
+    check_sizes(record.len() - body_at, tag, count, body_at - HEADER_BYTES - tag)
 }
 
 fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {

@@ -176,8 +176,8 @@ fn inside(request: &Request, seen: &mut Seen) {
             Ok(batch) => {
                 seen.batches += 1;
                 assert_eq!(batch.bytes(), &produce.batch);
-                let bytes = |record: &record::Record| record.bytes().len();
-                let records: usize = batch.records().iter().map(bytes).sum();
+                let bytes = |record: record::Record| record.bytes().len();
+                let records: usize = batch.records().map(bytes).sum();
                 assert_eq!(batch::HEADER_BYTES + records, produce.batch.len());
                 for record in batch.records() {
                     let properties: usize =

@@ -1,14 +1,18 @@
-//! The threads of one shard: the writer runs `Shard::step` and writes groups, the syncer waits
-//! for the disk, the background thread does what may take long. Reading happens elsewhere.
+//! The threads of one shard: the writer runs `Shard::step`, the log thread writes and syncs its
+//! groups, the background thread does what may take long. Reading happens elsewhere.
 //!
 //! ```text
 //!   inbox ──► writer ──► outputs (replies, deliveries)
-//!     ▲         ├──────► syncer      fdatasync, one at a time
+//!     ▲         ├──────► log         pwrite and fdatasync of one group
 //!     │         └──────► background  zeroing, indexes, checkpoints
 //!     └── results ◄───────┴─────────┘
 //! ```
+//!
+//! A writer that has nothing else to do writes and syncs the group itself, where the disk is
+//! quick: to wake another thread, and to be woken by it, takes a good part of such a sync.
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +27,13 @@ use crate::time::Clock;
 /// Work that may wait for the background thread: one segment to prepare, an index, a checkpoint,
 /// with room for a few of each.
 const BACKGROUND_JOBS_MAX: usize = 16;
+/// The writer writes a group itself while syncs take no longer than this, in microseconds:
+/// until then it takes no request.
+const QUICK_US: u64 = 300;
+/// It writes no group itself that is larger, in bytes: then it has other things to do.
+const QUICK_BYTES_MAX: usize = 32 << 10;
+/// How long the background thread keeps what it has written.
+const KEPT: Duration = Duration::from_secs(1);
 /// How long a closing shard waits for its last group, in seconds.
 const CLOSE_SECONDS_MAX: u64 = 5;
 
@@ -51,27 +62,29 @@ impl ShardThreads {
         first: Vec<Output>,
     ) -> std::io::Result<Self> {
         let number = shard.id().0;
-        let (sync_to, sync_from) = sync_channel(2);
+        let (log_to, log_from) = sync_channel(2);
         let (background_to, background_from) = sync_channel(BACKGROUND_JOBS_MAX);
-        let log = Some(Priority::Log);
-        let syncer = helper(format!("sync-{number}"), log, sync_from, &disk, &inbox)?;
+        let log = LogDisk { disk: Arc::clone(&disk), typical_us: Arc::default() };
+        let log_thread = start_log(format!("log-{number}"), log_from, log.clone(), &inbox)?;
         let name = format!("background-{number}");
-        let background = helper(name, None, background_from, &disk, &inbox)?;
+        let background = start_background(name, background_from, disk, &inbox)?;
         let mut writer = Writer {
             clock: Clock::start(shard.now()),
             shard,
-            disk,
+            log,
             inbox,
             outputs,
-            syncer: sync_to,
+            log_thread: log_to,
+            is_handed_over: false,
             background: background_to,
             wake_at: None,
             spare: Vec::new(),
+            longest: Duration::ZERO,
         };
         let writer = std::thread::Builder::new()
             .name(format!("writer-{number}"))
             .spawn(move || writer.run(first))?;
-        Ok(Self { writer, helpers: vec![syncer, background] })
+        Ok(Self { writer, helpers: vec![log_thread, background] })
     }
 
     /// Waits for the threads to end, after the inbox was closed.
@@ -98,22 +111,95 @@ impl Drop for EndsWithMe {
     }
 }
 
-fn helper(
+/// The disk as groups are written to it, and how long it takes to sync them.
+#[derive(Clone)]
+struct LogDisk {
+    disk: Arc<dyn Disk>,
+    /// A sync, lately, in microseconds.
+    typical_us: Arc<AtomicU64>,
+}
+
+impl LogDisk {
+    fn perform(&self, io: &Io) -> IoDone {
+        let began = Instant::now();
+        let done = yard_store::io::perform(self.disk.as_ref(), io);
+        if matches!(io, Io::SyncGroup { .. }) {
+            let us = began.elapsed().as_micros() as u64;
+            // Towards the median: one that took long because the processors were busy, or the
+            // disk for once, counts no more than one that was quick.
+            let before = self.typical_us.load(Ordering::Relaxed);
+            let step = before / 16 + 1;
+            let typical = if us > before { before + step } else { before - step.min(before) };
+            self.typical_us.store(typical, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn is_quick(&self) -> bool {
+        self.typical_us.load(Ordering::Relaxed) <= QUICK_US
+    }
+}
+
+/// A group for the log thread.
+struct LogJob {
+    write: Io,
+    sync: Io,
+    /// Somebody waits for the write alone.
+    tell_write: bool,
+}
+
+fn start_log(
     name: String,
-    priority: Option<Priority>,
-    jobs: Receiver<Io>,
-    disk: &Arc<dyn Disk>,
+    jobs: Receiver<LogJob>,
+    log: LogDisk,
     inbox: &Arc<Inbox>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let (disk, inbox) = (Arc::clone(disk), Arc::clone(inbox));
+    let inbox = Arc::clone(inbox);
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsWithMe;
-        if let Some(priority) = priority {
-            os::prefer(priority);
+        os::prefer(Priority::Log);
+        while let Ok(LogJob { write, sync, tell_write }) = jobs.recv() {
+            let written = log.perform(&write);
+            if matches!(written, IoDone::Failed { .. }) {
+                inbox.put_first(Input::Io(written));
+                continue;
+            }
+            if tell_write {
+                inbox.put_first(Input::Io(written));
+            }
+            let synced = log.perform(&sync);
+            let told = (!tell_write).then_some(written);
+            inbox.put_all_first(told.into_iter().chain([synced]).map(Input::Io));
         }
-        while let Ok(io) = jobs.recv() {
-            let done = yard_store::io::perform(disk.as_ref(), &io);
-            inbox.put_first(Input::Io(done));
+    })
+}
+
+fn start_background(
+    name: String,
+    jobs: Receiver<Io>,
+    disk: Arc<dyn Disk>,
+    inbox: &Arc<Inbox>,
+) -> std::io::Result<JoinHandle<()>> {
+    let inbox = Arc::clone(inbox);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _ends = EndsWithMe;
+        let mut last: Option<Io> = None;
+        loop {
+            // The writer has an index as well until it hears that it was written. To give so much
+            // memory back takes long, so whoever does it last should be this thread.
+            let job = match last {
+                Some(_) => jobs.recv_timeout(KEPT),
+                None => jobs.recv().map_err(RecvTimeoutError::from),
+            };
+            last = match job {
+                Ok(io) => {
+                    let done = yard_store::io::perform(disk.as_ref(), &io);
+                    inbox.put_first(Input::Io(done));
+                    Some(io)
+                }
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
         }
     })
 }
@@ -121,13 +207,17 @@ fn helper(
 struct Writer<O> {
     shard: Shard,
     clock: Clock,
-    disk: Arc<dyn Disk>,
+    log: LogDisk,
     inbox: Arc<Inbox>,
     outputs: O,
-    syncer: SyncSender<Io>,
+    log_thread: SyncSender<LogJob>,
+    /// The log thread has the group that is on its way to the disk.
+    is_handed_over: bool,
     background: SyncSender<Io>,
     wake_at: Option<Timestamp>,
     spare: Vec<Output>,
+    /// The longest that the shard has taken for its inputs, told at the end.
+    longest: Duration,
 }
 
 impl<O: Outputs> Writer<O> {
@@ -138,19 +228,26 @@ impl<O: Outputs> Writer<O> {
         self.put(&mut first, &mut results);
         let mut closing_since: Option<Instant> = None;
         loop {
-            let mut inputs: Vec<Input> = results.drain(..).map(Input::Io).collect();
             let mut closing = false;
-            if inputs.is_empty() {
-                let taken = self.inbox.take(self.shard.input_budget(), self.deadline(closing));
-                inputs = taken.inputs;
+            if results.is_empty() {
+                let is_patient = self.is_handed_over && self.shard.store().is_busy();
+                let budget = self.shard.input_budget();
+                let taken = self.inbox.take(budget, is_patient, self.deadline(closing));
                 closing |= taken.closing;
+                if !taken.first.is_empty() {
+                    self.hear(taken.first, &mut results);
+                }
+                self.step(taken.requests, &mut results);
+            } else {
+                let heard: Vec<Input> = results.drain(..).map(Input::Io).collect();
+                self.step(heard, &mut results);
             }
-            self.step(inputs, &mut results);
             if closing || self.inbox.is_closing() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
                 let gave_up = since.elapsed() > Duration::from_secs(CLOSE_SECONDS_MAX);
                 if closing && self.shard.is_quiet() && results.is_empty() {
-                    tracing::info!(shard = self.shard.id().0, "shard closed");
+                    let longest_step_us = self.longest.as_micros() as u64;
+                    tracing::info!(shard = self.shard.id().0, longest_step_us, "shard closed");
                     return;
                 }
                 if gave_up || self.shard.is_fenced() {
@@ -175,7 +272,20 @@ impl<O: Outputs> Writer<O> {
             self.wake_at = None;
         }
         let mut outputs = std::mem::take(&mut self.spare);
+        let began = Instant::now();
         self.shard.step(now, inputs, &mut outputs);
+        self.longest = self.longest.max(began.elapsed());
+        self.put(&mut outputs, results);
+        self.spare = outputs;
+    }
+
+    /// Results first, and what they allow at once: the answers to requests before it turns to the
+    /// next ones.
+    fn hear(&mut self, first: Vec<Input>, results: &mut Vec<IoDone>) {
+        let mut outputs = std::mem::take(&mut self.spare);
+        let began = Instant::now();
+        self.shard.hear(self.clock.now(), first, &mut outputs);
+        self.longest = self.longest.max(began.elapsed());
         self.put(&mut outputs, results);
         self.spare = outputs;
     }
@@ -193,17 +303,31 @@ impl<O: Outputs> Writer<O> {
     fn start_io(&mut self, io: Io, results: &mut Vec<IoDone>) {
         // A helper lives as long as its sender, so sending fails only after it panicked; the
         // shard then never hears of the result, which is what a hung disk looks like.
-        let sent = match io {
-            Io::WriteGroup { .. } => {
-                results.push(yard_store::io::perform(self.disk.as_ref(), &io));
-                Ok(())
+        let is_gone = match io {
+            Io::WriteGroup { group, segment, ref bytes, .. } => {
+                let is_quick = bytes.len() <= QUICK_BYTES_MAX && self.log.is_quick();
+                self.is_handed_over = !(is_quick && self.inbox.is_empty());
+                if self.is_handed_over {
+                    let tell_write = self.shard.awaits_write();
+                    let sync = Io::SyncGroup { group, segment };
+                    self.log_thread.send(LogJob { write: io, sync, tell_write }).is_err()
+                } else {
+                    results.push(self.log.perform(&io));
+                    false
+                }
             }
-            Io::SyncGroup { .. } => self.syncer.send(io),
+            Io::SyncGroup { .. } => {
+                // The log thread goes on to it by itself.
+                if !self.is_handed_over {
+                    results.push(self.log.perform(&io));
+                }
+                false
+            }
             Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {
-                self.background.send(io)
+                self.background.send(io).is_err()
             }
         };
-        if sent.is_err() {
+        if is_gone {
             tracing::error!(shard = self.shard.id().0, "a helper thread is gone");
         }
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+mod direct;
 pub mod lying;
 pub mod real;
 
@@ -73,6 +74,15 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// See [`Disk::list`].
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes a group into a file that is there and has nothing but zeros from `offset` on. A disk
+    /// may write whole blocks, the first with the bytes that it holds already.
+    ///
+    /// # Errors
+    /// See [`Disk::list`].
+    fn append_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(name, offset, bytes)
+    }
 
     /// Makes what was written to the file durable.
     ///

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 
+use super::direct::{self, Aligned, Appender, BLOCK_BYTES};
 use super::{Disk, FileName};
 
 /// Files that are kept open at most.
@@ -20,16 +22,45 @@ const OPEN_MAX: usize = 256;
 const ZERO_BYTES: usize = 256 << 10;
 const LOCK: &str = "lock";
 
-type OpenFiles = BTreeMap<FileName, Arc<File>>;
+/// Stages of direct reads that are kept.
+const STAGES_MAX: usize = 4;
+/// The largest that is kept.
+const STAGE_BYTES_MAX: usize = 1 << 20;
+
+/// How a file is open: through the page cache, or past it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Cached,
+    Direct,
+}
+
+type OpenFiles = BTreeMap<(FileName, Way), Arc<File>>;
 
 /// A directory on a file system. One process at a time: the directory is locked.
+///
+/// Segments that may still be written to are read and written past the page cache, where the file
+/// system offers that: a page cache costs a copy, a page for each 4 KiB and its writing back,
+/// together several times what the write itself costs. Nobody reads such a segment through the
+/// page cache, so that no page there is older than the file.
+#[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
 pub struct RealDisk {
     path: PathBuf,
     directory: File,
-    #[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
     open: Mutex<OpenFiles>,
+    appender: Mutex<Option<Appender>>,
+    stages: Mutex<Vec<Aligned>>,
+    /// Segments from this number on may still be written to.
+    live_from: AtomicU32,
+    /// The file system has direct access.
+    is_direct: AtomicBool,
     /// Held open for its lock.
     _lock: File,
+}
+
+/// A lock whose holders do not panic half-way; were one to, what it guards is still whole.
+#[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RealDisk {
@@ -49,55 +80,139 @@ impl RealDisk {
         {
             File::open(parent)?.sync_all()?;
         }
-        let open = Default::default();
-        Ok(Self { path: path.to_path_buf(), directory, open, _lock: lock })
+        let disk = Self {
+            path: path.to_path_buf(),
+            directory,
+            open: Default::default(),
+            appender: Default::default(),
+            stages: Default::default(),
+            live_from: AtomicU32::new(0),
+            is_direct: AtomicBool::new(true),
+            _lock: lock,
+        };
+        // The last is prepared, the one before is written to; recovery says when it is otherwise.
+        let segment = |name: FileName| match name {
+            FileName::Segment(segment) => Some(segment),
+            FileName::Index(_) | FileName::Checkpoint => None,
+        };
+        let last = disk.list()?.into_iter().filter_map(segment).max();
+        disk.live_from.store(last.unwrap_or_default().saturating_sub(1), Ordering::Relaxed);
+        Ok(disk)
     }
 
     fn path(&self, name: FileName) -> PathBuf {
         self.path.join(name.to_string())
     }
 
-    fn open_files(&self) -> MutexGuard<'_, OpenFiles> {
-        // The map is whole even when a holder panicked: every change of it is one call.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// The file through the page cache.
     fn file(&self, name: FileName) -> io::Result<Arc<File>> {
-        if let Some(file) = self.open_files().get(&name) {
+        if let Some(file) = hold(&self.open).get(&(name, Way::Cached)) {
             return Ok(Arc::clone(file));
         }
         let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
-        Ok(self.keep(name, file))
+        Ok(self.keep((name, Way::Cached), file))
     }
 
-    fn keep(&self, name: FileName, file: File) -> Arc<File> {
+    /// The file past the page cache; `None` where that cannot be.
+    fn direct(&self, name: FileName) -> io::Result<Option<Arc<File>>> {
+        if !self.is_direct.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if let Some(file) = hold(&self.open).get(&(name, Way::Direct)) {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let Some(file) = direct::open(&self.path(name))? else {
+            self.is_direct.store(false, Ordering::Relaxed);
+            return Ok(None);
+        };
+        Ok(Some(self.keep((name, Way::Direct), file)))
+    }
+
+    fn keep(&self, key: (FileName, Way), file: File) -> Arc<File> {
         let file = Arc::new(file);
-        let mut open = self.open_files();
+        let mut open = hold(&self.open);
         if open.len() >= OPEN_MAX {
             open.pop_first();
         }
-        open.insert(name, Arc::clone(&file));
+        open.insert(key, Arc::clone(&file));
         file
     }
 
-    fn create(&self, name: FileName, bytes: u64, zero_bytes: u64) -> io::Result<File> {
-        let path = self.path(name);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
-        allocate(&file, bytes)?;
-        let zeros = vec![0; ZERO_BYTES];
-        let mut at = 0;
-        let end = zero_bytes.min(bytes);
+    fn forget(&self, name: FileName) {
+        let mut open = hold(&self.open);
+        open.remove(&(name, Way::Cached));
+        open.remove(&(name, Way::Direct));
+        drop(open);
+        let mut appender = hold(&self.appender);
+        if appender.as_ref().is_some_and(|it| FileName::Segment(it.segment) == name) {
+            *appender = None;
+        }
+    }
+
+    /// Creates a segment: all of it and its name durable before its header is.
+    fn create(&self, name: FileName, header: &[u8], bytes: u64, zero_bytes: u64) -> io::Result<()> {
         assert!(matches!(name, FileName::Segment(_)), "other files are replaced");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let cached = options.open(self.path(name))?;
+        allocate(&cached, bytes)?;
+        let blocks = bytes.is_multiple_of(BLOCK_BYTES as u64);
+        let file = self.direct(name)?.filter(|_| blocks);
+        let file = file.as_deref().unwrap_or(&cached);
+        let mut zeros = Aligned::zeros(ZERO_BYTES);
+        let mut at = 0;
+        let end = zero_bytes.next_multiple_of(BLOCK_BYTES as u64).min(bytes);
         while at < end {
             let count = (end - at).min(ZERO_BYTES as u64);
             file.write_all_at(&zeros[..count as usize], at)?;
             file.sync_data()?;
             at += count;
         }
-        file.sync_all()?;
+        cached.sync_all()?;
         self.directory.sync_all()?;
-        Ok(file)
+        zeros[..header.len()].copy_from_slice(header);
+        let first = BLOCK_BYTES.min(bytes as usize);
+        file.write_all_at(&zeros[..first], 0)?;
+        file.sync_data()
+    }
+
+    /// Reads past the page cache; false where that cannot be.
+    fn read_direct(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
+        let Some(file) = self.direct(name)? else {
+            return Ok(false);
+        };
+        let stage = hold(&self.stages).pop();
+        let mut stage = stage.unwrap_or_else(|| Aligned::zeros(buffer.len() + BLOCK_BYTES));
+        let done = direct::read(&file, offset, buffer, &mut stage);
+        let mut stages = hold(&self.stages);
+        if stages.len() < STAGES_MAX && stage.len() <= STAGE_BYTES_MAX {
+            stages.push(stage);
+        }
+        drop(stages);
+        match done {
+            Err(error) if direct::is_unaligned(&error) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    fn append_direct(&self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<bool> {
+        let mut appender = hold(&self.appender);
+        if appender.as_ref().is_none_or(|appender| appender.segment != segment) {
+            let Some(file) = self.direct(FileName::Segment(segment))? else {
+                return Ok(false);
+            };
+            *appender = Some(Appender::new(segment, file)?);
+            // Everything before is sealed.
+            self.live_from.store(segment, Ordering::Release);
+        }
+        let appender = appender.as_mut().expect("it was there or made just now");
+        match appender.write(offset, bytes) {
+            Err(error) if direct::is_unaligned(&error) => {
+                self.is_direct.store(false, Ordering::Relaxed);
+                Ok(false)
+            }
+            written => written.map(|()| true),
+        }
     }
 }
 
@@ -131,10 +246,30 @@ impl Disk for RealDisk {
     }
 
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if let FileName::Segment(segment) = name
+            && segment >= self.live_from.load(Ordering::Acquire)
+            && self.read_direct(name, offset, buffer)?
+        {
+            return Ok(());
+        }
         self.file(name)?.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if let FileName::Segment(segment) = name {
+            self.live_from.fetch_min(segment, Ordering::Release);
+            // What it knows of the file may not be so any more.
+            *hold(&self.appender) = None;
+        }
+        self.file(name)?.write_all_at(bytes, offset)
+    }
+
+    fn append_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if let FileName::Segment(segment) = name
+            && self.append_direct(segment, offset, bytes)?
+        {
+            return Ok(());
+        }
         self.file(name)?.write_all_at(bytes, offset)
     }
 
@@ -150,23 +285,14 @@ impl Disk for RealDisk {
         zero_bytes: u64,
     ) -> io::Result<()> {
         assert!(header.len() as u64 <= bytes, "a segment begins with its header");
-        self.open_files().remove(&name);
-        let made = self.create(name, bytes, zero_bytes).and_then(|file| {
-            file.write_all_at(header, 0)?;
-            file.sync_data()?;
-            Ok(file)
-        });
-        match made {
-            Ok(file) => {
-                self.keep(name, file);
-                Ok(())
-            }
-            Err(error) => {
-                // Give the space back; the first error is the one to tell.
-                let _ = std::fs::remove_file(self.path(name));
-                Err(error)
-            }
+        self.forget(name);
+        let made = self.create(name, header, bytes, zero_bytes);
+        if made.is_err() {
+            // Give the space back; the first error is the one to tell.
+            self.forget(name);
+            let _ = std::fs::remove_file(self.path(name));
         }
+        made
     }
 
     fn replace(&self, name: FileName, bytes: &[u8]) -> io::Result<()> {
@@ -182,12 +308,12 @@ impl Disk for RealDisk {
             let _ = std::fs::remove_file(&fresh);
             return Err(error);
         }
-        self.open_files().remove(&name);
+        self.forget(name);
         self.directory.sync_all()
     }
 
     fn remove(&self, name: FileName) -> io::Result<()> {
-        self.open_files().remove(&name);
+        self.forget(name);
         match std::fs::remove_file(self.path(name)) {
             Ok(()) => self.directory.sync_all(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,4 +1,6 @@
 //! The bytes of version 1, as a reader of another program would find them.
+use std::sync::Arc;
+
 use bytes::Bytes;
 use yard_wire::{
     GroupNumber, LogPos, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId,
@@ -7,7 +9,7 @@ use yard_wire::{
 use super::checkpoint::Checkpoint;
 use super::group::GroupHeader;
 use super::segment::SegmentHeader;
-use super::sidecar::{self, IndexEntry, Line, SidecarHeader};
+use super::sidecar::{IndexEntries, IndexEntry, IndexFile, Line, SidecarHeader};
 use super::{entry, group};
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -62,10 +64,19 @@ fn a_sidecar() {
     };
     let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
     let line = Line { topic, queue, first, file_offset: 0, count: 600 };
-    let entries: Vec<_> = (0..600)
-        .map(|at| IndexEntry { offset: 512 + at * 100, bytes: 100, stored_delta_ms: at / 300 })
-        .collect();
-    let (bytes, offsets) = sidecar::encode(&header, &[(line, &entries)]);
+    let mut entries = IndexEntries::default();
+    for at in 0..600 {
+        assert_eq!(entries.len(), at as usize);
+        let offset = 512 + at * 100;
+        entries.push(IndexEntry { offset, bytes: 100, stored_delta_ms: at / 300 });
+    }
+    for first in [0, 1, 511, 512, 513, 599] {
+        let offsets: Vec<_> = entries.from(first).map(|entry| entry.offset).collect();
+        let expected: Vec<_> = (first as u32..600).map(|at| 512 + at * 100).collect();
+        assert_eq!(offsets, expected, "from {first}");
+    }
+    let (file, offsets) = IndexFile::new(header, vec![(line, Arc::new(entries))]);
+    let bytes = file.encode();
     assert_eq!(offsets, [160]);
     check(&bytes, 0x0055_a842_5620_4210);
 }

@@ -32,6 +32,8 @@
 //!      .    4   crc           CRC32C of (segment, topic, queue: u32; first of the block: u64;
 //!                             stored_base_ms: u64) and the entries
 //! ```
+use std::sync::Arc;
+
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId};
@@ -59,6 +61,40 @@ pub(crate) struct IndexEntry {
     pub(crate) offset: u32,
     pub(crate) bytes: u32,
     pub(crate) stored_delta_ms: u32,
+}
+
+/// Entries of one queue in one segment, block by block: growing never moves those that are there,
+/// which would hold up the log for milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IndexEntries {
+    /// All but the last are full.
+    blocks: Vec<Vec<IndexEntry>>,
+}
+
+impl IndexEntries {
+    pub(crate) fn len(&self) -> usize {
+        let last = self.blocks.last().map_or(BLOCK_ENTRIES, Vec::len);
+        (self.blocks.len() * BLOCK_ENTRIES + last).saturating_sub(BLOCK_ENTRIES)
+    }
+
+    pub(crate) fn push(&mut self, entry: IndexEntry) {
+        match self.blocks.last_mut() {
+            Some(block) if block.len() < BLOCK_ENTRIES => block.push(entry),
+            Some(_) => {
+                let mut block = Vec::with_capacity(BLOCK_ENTRIES);
+                block.push(entry);
+                self.blocks.push(block);
+            }
+            // Most queues of a segment may have a few only.
+            None => self.blocks.push(vec![entry]),
+        }
+    }
+
+    /// The entries from `first` on.
+    pub(crate) fn from(&self, first: usize) -> impl Iterator<Item = &IndexEntry> {
+        let (block, within) = (first / BLOCK_ENTRIES, first % BLOCK_ENTRIES);
+        self.blocks.iter().skip(block).flatten().skip(within)
+    }
 }
 
 /// What a sidecar says about its segment.
@@ -90,56 +126,78 @@ fn blocks_bytes(count: u64) -> u64 {
     count * ENTRY_BYTES as u64 + count.div_ceil(BLOCK_ENTRIES as u64) * 4
 }
 
-/// Encodes a sidecar; `queues` come by topic and queue, their `file_offset` is ignored. Returns
-/// the file and the file offset of each queue.
-pub(crate) fn encode(
-    header: &SidecarHeader,
-    queues: &[(Line, &[IndexEntry])],
-) -> (Bytes, Vec<u64>) {
-    let mut file_offset = (HEADER_BYTES + queues.len() * LINE_BYTES) as u64;
-    let mut offsets = Vec::with_capacity(queues.len());
-    let mut out = vec![0; HEADER_BYTES];
-    for (line, entries) in queues {
-        assert_eq!(line.count as usize, entries.len(), "the directory counts the entries");
-        let mut bytes = [0; LINE_BYTES];
-        put(&mut bytes, 0, &line.topic.0.to_le_bytes());
-        put(&mut bytes, 4, &u32::from(line.queue.0).to_le_bytes());
-        put(&mut bytes, 8, &line.first.0.to_le_bytes());
-        put(&mut bytes, 16, &file_offset.to_le_bytes());
-        put(&mut bytes, 24, &line.count.to_le_bytes());
-        out.extend_from_slice(&bytes);
-        offsets.push(file_offset);
-        file_offset += blocks_bytes(line.count.into());
-    }
-    let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
-    out.reserve_exact(file_offset as usize - out.len());
-    for (line, entries) in queues {
-        put_blocks(header, line, entries, &mut out);
-    }
-    assert_eq!(out.len() as u64, file_offset, "the blocks are as long as the directory says");
-    put(&mut out, 0, MAGIC);
-    put(&mut out, 8, &VERSION.to_le_bytes());
-    put(&mut out, 10, &header.shard.0.to_le_bytes());
-    put(&mut out, 12, &header.segment.to_le_bytes());
-    put(&mut out, 16, &header.salt.to_le_bytes());
-    put(&mut out, 24, &header.last_group.0.to_le_bytes());
-    put(&mut out, 32, &header.chain.to_le_bytes());
-    put(&mut out, 40, &header.last_stored.0.to_le_bytes());
-    put(&mut out, 48, &header.stored_base.0.to_le_bytes());
-    put(&mut out, 56, &header.end.to_le_bytes());
-    put(&mut out, 64, &file_offset.to_le_bytes());
-    put(&mut out, 72, &(queues.len() as u32).to_le_bytes());
-    put(&mut out, 76, &directory_crc.to_le_bytes());
-    let crc = crc32c::crc32c(&out[..CRC_AT]);
-    put(&mut out, CRC_AT, &crc.to_le_bytes());
-    (Bytes::from(out), offsets)
+/// The queue index of a sealed segment as values: whoever writes it encodes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexFile {
+    header: SidecarHeader,
+    /// By topic and queue.
+    queues: Vec<(Line, Arc<IndexEntries>)>,
 }
 
-fn put_blocks(header: &SidecarHeader, line: &Line, entries: &[IndexEntry], out: &mut Vec<u8>) {
-    assert!(!entries.is_empty(), "a line is for a queue with records");
+impl IndexFile {
+    /// Of queues that come by topic and queue; their lines are given the file offsets, which are
+    /// returned as well.
+    pub(crate) fn new(
+        header: SidecarHeader,
+        mut queues: Vec<(Line, Arc<IndexEntries>)>,
+    ) -> (Self, Vec<u64>) {
+        let mut file_offset = (HEADER_BYTES + queues.len() * LINE_BYTES) as u64;
+        let mut offsets = Vec::with_capacity(queues.len());
+        for (line, entries) in &mut queues {
+            assert_eq!(line.count as usize, entries.len(), "the directory counts the entries");
+            line.file_offset = file_offset;
+            offsets.push(file_offset);
+            file_offset += blocks_bytes(line.count.into());
+        }
+        (Self { header, queues }, offsets)
+    }
+
+    /// The bytes of the file.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![0; HEADER_BYTES];
+        for (line, _) in &self.queues {
+            let mut bytes = [0; LINE_BYTES];
+            put(&mut bytes, 0, &line.topic.0.to_le_bytes());
+            put(&mut bytes, 4, &u32::from(line.queue.0).to_le_bytes());
+            put(&mut bytes, 8, &line.first.0.to_le_bytes());
+            put(&mut bytes, 16, &line.file_offset.to_le_bytes());
+            put(&mut bytes, 24, &line.count.to_le_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+        let blocks: u64 = self.queues.iter().map(|(line, _)| blocks_bytes(line.count.into())).sum();
+        out.reserve_exact(blocks as usize);
+        for (line, entries) in &self.queues {
+            assert_eq!(out.len() as u64, line.file_offset, "the blocks are where the lines say");
+            put_blocks(&self.header, line, entries, &mut out);
+        }
+        let (file_bytes, queues) = (out.len() as u64, self.queues.len() as u32);
+        let header = &self.header;
+        put(&mut out, 0, MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 10, &header.shard.0.to_le_bytes());
+        put(&mut out, 12, &header.segment.to_le_bytes());
+        put(&mut out, 16, &header.salt.to_le_bytes());
+        put(&mut out, 24, &header.last_group.0.to_le_bytes());
+        put(&mut out, 32, &header.chain.to_le_bytes());
+        put(&mut out, 40, &header.last_stored.0.to_le_bytes());
+        put(&mut out, 48, &header.stored_base.0.to_le_bytes());
+        put(&mut out, 56, &header.end.to_le_bytes());
+        put(&mut out, 64, &file_bytes.to_le_bytes());
+        put(&mut out, 72, &queues.to_le_bytes());
+        put(&mut out, 76, &directory_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..CRC_AT]);
+        put(&mut out, CRC_AT, &crc.to_le_bytes());
+        Bytes::from(out)
+    }
+}
+
+fn put_blocks(header: &SidecarHeader, line: &Line, entries: &IndexEntries, out: &mut Vec<u8>) {
+    assert!(line.count > 0, "a line is for a queue with records");
     assert!(line.count as usize == entries.len(), "the directory counts the entries");
     let mut first = line.first.0;
-    for block in entries.chunks(BLOCK_ENTRIES) {
+    for block in &entries.blocks {
         let start = out.len();
         for entry in block {
             out.extend_from_slice(&entry.offset.to_le_bytes());

@@ -279,9 +279,9 @@ impl Opening<'_> {
         let mut placing = Placing::begin(&mut self.index);
         for record in entry::batch_records(batch) {
             let record = record?;
-            let slot = placing.place(&mut self.index, record.topic, record.queue);
+            let slot = placing.place(&mut self.index, record.topic, record.queue, 1);
             let (offset, bytes) = (payload_at + record.offset, record.bytes);
-            self.index.add(slot, segment, IndexEntry { offset, bytes, stored_delta_ms });
+            self.index.add(slot, segment, [IndexEntry { offset, bytes, stored_delta_ms }]);
         }
         Ok(placing.placed)
     }

@@ -99,7 +99,8 @@ pub(super) fn ensure(
     let segment = header.segment;
     assert!(index.stored_base(segment).is_some(), "the segment was scanned");
     let name = FileName::Index(segment);
-    let (bytes, places) = index.encode(header);
+    let (file, places) = index.sidecar(*header);
+    let bytes = file.encode();
     let there = match disk.len(name) {
         Ok(length) if length == bytes.len() as u64 => {
             let mut found = vec![0; bytes.len()];
@@ -112,7 +113,7 @@ pub(super) fn ensure(
     };
     if !there {
         if disk.replace(name, &bytes).is_err() {
-            return Ok(Some(Sealing { bytes, places, failed: true }));
+            return Ok(Some(Sealing { index: file, places, failed: true }));
         }
         repairs.push(Repair::IndexRebuilt { segment });
     }

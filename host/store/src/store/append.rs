@@ -28,23 +28,22 @@ impl Store {
         batch: &Batch,
     ) -> Result<Appended, AppendError> {
         let gather = self.gather_for(now, batch.bytes().len(), Reserve::Keep)?;
-        let payload_at = gather.bytes.len() + entry::HEADER_BYTES;
+        let batch_at = (gather.bytes.len() + entry::HEADER_BYTES) as u32;
         entry::put_entry(BATCH, tenant, batch.bytes(), &mut gather.bytes);
         gather.entries += 1;
-        let (number, stored) = (gather.group, gather.stored);
-        let mut offset = payload_at + yard_wire::batch::HEADER_BYTES;
-        let mut placing = Placing::begin(&mut self.index);
-        let mut records = Vec::with_capacity(batch.records().len());
-        for record in batch.records() {
-            let bytes = record.bytes().len();
-            let slot = placing.place(&mut self.index, record.topic(), record.queue());
-            records.push(GatheredRecord { slot, offset: offset as u32, bytes: bytes as u32 });
-            offset += bytes;
-        }
+        let (group, stored) = (gather.group, gather.stored);
+        let place = |(offset, bytes)| GatheredRecord { offset: batch_at + offset, bytes };
+        gather.records.extend(batch.places().map(place));
         let gather = self.gathers.back_mut().expect("the batch was gathered above");
-        assert_eq!(offset, gather.bytes.len(), "the records fill the batch");
-        gather.records.append(&mut records);
-        Ok(Appended { group: number, placed: placing.placed, stored })
+        let mut placing = Placing::begin(&mut self.index);
+        for run in batch.runs() {
+            let slot = placing.place(&mut self.index, run.topic, run.queue, run.count);
+            match gather.runs.last_mut().filter(|(last, _)| *last == slot) {
+                Some((_, count)) => *count += run.count,
+                None => gather.runs.push((slot, run.count)),
+            }
+        }
+        Ok(Appended { group, placed: placing.placed, stored })
     }
 
     /// Appends an entry of another kind. Its bytes are given back as they are.
@@ -123,12 +122,16 @@ impl Store {
             Some(gather) => (gather.group.0 + 1, gather.stored),
             None => (self.cursor.next_group, self.cursor.stored),
         };
+        // As large as the last ones: a buffer that grows is copied each time.
+        let mut bytes = Vec::with_capacity(self.typical_bytes);
+        bytes.resize(group::HEADER_BYTES, 0);
         Gather {
             group: GroupNumber(group),
             stored: now.max(last),
             entries: 0,
-            bytes: vec![0; group::HEADER_BYTES],
+            bytes,
             records: Vec::new(),
+            runs: Vec::new(),
         }
     }
 }
@@ -149,16 +152,17 @@ impl Placing {
         index: &mut QueueIndexes,
         topic: TopicId,
         queue: QueueIndex,
+        count: u32,
     ) -> Slot {
         let slot = index.slot(topic, queue);
-        let first = index.assign(slot);
+        let first = index.assign(slot, count);
         match index.note(slot, self.placed.len() as u32) {
             Some(at) => {
                 let placed = &mut self.placed[at as usize];
                 assert_eq!(placed.first.0 + u64::from(placed.count), first.0, "offsets in a run");
-                placed.count += 1;
+                placed.count += count;
             }
-            None => self.placed.push(Placed { topic, queue, first, count: 1 }),
+            None => self.placed.push(Placed { topic, queue, first, count }),
         }
         slot
     }

@@ -2,7 +2,9 @@
 use bytes::Bytes;
 use yard_wire::{GroupNumber, Timestamp};
 
-use super::{Active, Gather, InFlight, Next, Sealing, Stage, Store, following, header_of};
+use super::{
+    Active, Gather, GatheredRecord, InFlight, Next, Sealing, Stage, Store, following, header_of,
+};
 use crate::format::sidecar::{IndexEntry, SidecarHeader};
 use crate::format::{group, segment};
 use crate::index::Slot;
@@ -73,9 +75,9 @@ impl Store {
         assert!(self.in_flight.is_none(), "groups are closed one at a time");
         assert_eq!(self.synced_groups, self.cursor.next_group, "a sealed segment is durable");
         let header = sidecar_header(&self.active, &self.cursor, &self.index);
-        let (bytes, places) = self.index.encode(&header);
-        out.push(Io::WriteIndex { segment: header.segment, bytes: bytes.clone() });
-        let sealing = Sealing { bytes, places, failed: false };
+        let (index, places) = self.index.sidecar(header);
+        out.push(Io::WriteIndex { segment: header.segment, index: index.clone() });
+        let sealing = Sealing { index, places, failed: false };
         let before = self.sealing.insert(header.segment, sealing);
         assert!(before.is_none(), "a segment is sealed once");
         self.saving.sealed = true;
@@ -93,6 +95,7 @@ impl Store {
         let touched = self.index_gather(&gather, offset);
         let chain = header.seal(self.active.header.salt, &mut gather.bytes);
         let bytes = Bytes::from(gather.bytes);
+        self.typical_bytes = (bytes.len() + bytes.len() / 4).max(self.typical_bytes / 2);
         self.active.tail += bytes.len() as u64;
         assert!(self.active.tail <= self.active.header.capacity, "place was made for the group");
         self.cursor.next_group += 1;
@@ -114,15 +117,22 @@ impl Store {
         let delta = gather.stored.0 - base.0;
         let stored_delta_ms = u32::try_from(delta).expect("the segment was rolled in time");
         assert!(offset.is_multiple_of(group::ALIGNMENT as u32), "groups are aligned");
-        let mut touched = Vec::new();
+        let mut touched = Vec::with_capacity(gather.runs.len());
         self.index.begin_walk();
-        for record in &gather.records {
-            let (offset, bytes) = (offset + record.offset, record.bytes);
-            self.index.add(record.slot, segment, IndexEntry { offset, bytes, stored_delta_ms });
-            if self.index.note(record.slot, 0).is_none() {
-                touched.push(record.slot);
+        let mut records = gather.records.iter();
+        for (slot, count) in &gather.runs {
+            let run = records.by_ref().take(*count as usize);
+            let entry = |record: &GatheredRecord| IndexEntry {
+                offset: offset + record.offset,
+                bytes: record.bytes,
+                stored_delta_ms,
+            };
+            self.index.add(*slot, segment, run.map(entry));
+            if self.index.note(*slot, 0).is_none() {
+                touched.push(*slot);
             }
         }
+        assert!(records.next().is_none(), "every record is of a run");
         touched
     }
 }

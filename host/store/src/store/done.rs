@@ -100,7 +100,7 @@ impl Store {
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
                 sealing.failed = false;
-                out.push(Io::WriteIndex { segment: *segment, bytes: sealing.bytes.clone() });
+                out.push(Io::WriteIndex { segment: *segment, index: sealing.index.clone() });
             }
         }
     }

@@ -8,7 +8,6 @@
 //! ```
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId};
 
@@ -16,6 +15,7 @@ use crate::config::{GATHER_BYTES_MAX, StoreConfig};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
+use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueIndexes, Slot};
 use crate::io::Io;
 
@@ -81,7 +81,6 @@ pub struct StoreStats {
 
 /// A record of a gathered batch.
 struct GatheredRecord {
-    slot: Slot,
     /// Byte offset in the group.
     offset: u32,
     bytes: u32,
@@ -95,6 +94,8 @@ struct Gather {
     /// Room for the header, then the entries.
     bytes: Vec<u8>,
     records: Vec<GatheredRecord>,
+    /// Their queues: so many of each.
+    runs: Vec<(Slot, u32)>,
 }
 
 impl Gather {
@@ -155,7 +156,7 @@ struct InFlight {
 
 /// A sealed segment whose sidecar is not durable yet.
 pub(crate) struct Sealing {
-    pub(crate) bytes: Bytes,
+    pub(crate) index: IndexFile,
     pub(crate) places: Vec<(Slot, u64)>,
     pub(crate) failed: bool,
 }
@@ -207,6 +208,8 @@ pub struct Store {
     synced: LogPos,
     in_flight: Option<InFlight>,
     gathers: VecDeque<Gather>,
+    /// Bytes of a group, lately, with room for a little more.
+    typical_bytes: usize,
     index: QueueIndexes,
     sealing: BTreeMap<u32, Sealing>,
     saving: Saving,
@@ -252,6 +255,7 @@ impl Store {
             synced: active.position(),
             in_flight: None,
             gathers: VecDeque::new(),
+            typical_bytes: 0,
             index,
             sealing: unsaved,
             saving: Saving { waiting, writing, sealed, last, state_bytes },

@@ -75,6 +75,81 @@ fn a_log_on_a_file_system_is_found_again() {
     assert!(disk.len(FileName::Index(77)).is_err() && disk.remove(FileName::Index(77)).is_ok());
 }
 
+/// Bytes that differ from place to place, and are never zero.
+fn pattern(from: u64, bytes: usize) -> Vec<u8> {
+    (from..from + bytes as u64).map(|at| (at % 251) as u8 + 1).collect()
+}
+
+fn whole(disk: &RealDisk, name: FileName, bytes: u64) -> Vec<u8> {
+    let mut contents = vec![0; bytes as usize];
+    disk.read_at(name, 0, &mut contents).unwrap();
+    contents
+}
+
+#[test]
+fn appended_groups_of_any_size_lie_where_they_should() {
+    let directory = Directory::new("appended");
+    // The last block of the first segment is not whole.
+    for (segment, bytes) in [(0, (64 << 10) + 512), (1, 256 << 10)] {
+        let name = FileName::Segment(segment);
+        let disk = RealDisk::open(&directory.0).unwrap();
+        disk.create_segment(name, &pattern(0, 512), bytes, bytes / 2).unwrap();
+        assert_eq!(disk.len(name).unwrap(), bytes);
+        let mut at = 512;
+        for size in [64, 4_032, 64, 3_520, 4_096, 20_032, 64, 8_192 - 64, 128] {
+            disk.append_at(name, at, &pattern(at, size)).unwrap();
+            at += size as u64;
+        }
+        disk.sync(name).unwrap();
+        drop(disk);
+        // The process is another one, and knows nothing of the block that it goes on in.
+        let disk = RealDisk::open(&directory.0).unwrap();
+        disk.append_at(name, at, &pattern(at, 192)).unwrap();
+        at += 192;
+        // Recovery writes through the page cache what an appender has in memory.
+        disk.write_at(name, at - 64, &[0; 64]).unwrap();
+        at -= 64;
+        disk.append_at(name, at, &pattern(at, 64)).unwrap();
+        at += 64;
+        let mut expected = pattern(0, at as usize);
+        expected.resize(bytes as usize, 0);
+        assert!(whole(&disk, name, bytes) == expected, "what was appended is read, then zeros");
+        let rest = (bytes - at) as usize;
+        disk.append_at(name, at, &pattern(at, rest)).unwrap();
+        assert!(disk.append_at(name, bytes, &[1; 64]).is_err(), "a segment does not grow");
+        assert_eq!(disk.len(name).unwrap(), bytes);
+        drop(disk);
+        // Past every cache of the process, and in any piece.
+        let disk = RealDisk::open(&directory.0).unwrap();
+        assert!(whole(&disk, name, bytes) == pattern(0, bytes as usize));
+        for (from, count) in [(0, 1), (4_095, 2), (511, 4_098), (bytes - 1, 1)] {
+            let mut piece = vec![0; count];
+            disk.read_at(name, from, &mut piece).unwrap();
+            assert!(piece == pattern(from, count), "{count} bytes from {from}");
+        }
+        let end = disk.read_at(name, bytes - 1, &mut [0; 2]).unwrap_err();
+        assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
+fn a_sealed_segment_reads_as_it_was_written() {
+    let directory = Directory::new("sealed");
+    let disk = RealDisk::open(&directory.0).unwrap();
+    let bytes = 128 << 10;
+    for segment in 0..3 {
+        let name = FileName::Segment(segment);
+        disk.create_segment(name, &pattern(0, 512), bytes, bytes).unwrap();
+        assert!(whole(&disk, name, bytes)[512..].iter().all(|byte| *byte == 0));
+        disk.append_at(name, 512, &pattern(512, 100 << 10)).unwrap();
+        // The one before is sealed now, and read another way.
+        for known in 0..=segment {
+            let found = whole(&disk, FileName::Segment(known), bytes);
+            assert!(found[..512 + (100 << 10)] == pattern(0, 512 + (100 << 10)), "{known}");
+        }
+    }
+}
+
 /// Prints figures: `cargo test -p yard-store --release -- --ignored --nocapture speed`.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it measures")]

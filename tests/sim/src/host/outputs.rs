@@ -1,5 +1,6 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
+use bytes::Bytes;
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
@@ -36,7 +37,7 @@ impl Host {
     fn do_output(&mut self, base: &mut Base, shard: usize, output: Output) {
         match output {
             Output::Io(io) => {
-                base.trace.mix_bytes(io_bytes(&io));
+                base.trace.mix_bytes(&io_bytes(&io));
                 self.begin_io(base, shard, io);
             }
             Output::Reply { origin, result } => self.reply(base, shard, origin, result),
@@ -213,13 +214,13 @@ impl Host {
     }
 }
 
-fn io_bytes(io: &yard_store::Io) -> &[u8] {
+fn io_bytes(io: &yard_store::Io) -> Bytes {
     use yard_store::Io;
     match io {
-        Io::WriteGroup { bytes, .. } | Io::WriteIndex { bytes, .. } => bytes,
-        Io::WriteCheckpoint { bytes } => bytes,
-        Io::PrepareSegment { header, .. } => header,
-        Io::SyncGroup { .. } => b"sync",
+        Io::WriteGroup { bytes, .. } | Io::WriteCheckpoint { bytes } => bytes.clone(),
+        Io::WriteIndex { index, .. } => index.encode(),
+        Io::PrepareSegment { header, .. } => header.clone(),
+        Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
     }
 }
 

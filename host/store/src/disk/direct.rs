@@ -1,0 +1,154 @@
+//! Reading and writing past the page cache.
+//!
+//! ```text
+//!                      offset                     offset + bytes
+//!   file   │ block     ┊      │ block  │ …  │ block ┊   │
+//!   stage  │ as it was ┊ the bytes                 ┊ 0 │   ──► one write of whole blocks
+//! ```
+//!
+//! The system moves whole blocks between file and memory, both aligned. So the first block of a
+//! write is written again with what it holds before `offset`, as the page cache would do, and the
+//! last is filled with the zeros that lie there anyway.
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What offsets, lengths and addresses are multiples of: the largest block of the usual devices.
+pub(super) const BLOCK_BYTES: usize = 4 << 10;
+/// A stage that a large group has made larger is given back.
+const STAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Memory that begins at a multiple of [`BLOCK_BYTES`].
+pub(super) struct Aligned {
+    memory: Vec<u8>,
+    begin: usize,
+    bytes: usize,
+}
+
+impl Aligned {
+    /// So many zeros, rounded up to whole blocks.
+    pub(super) fn zeros(bytes: usize) -> Self {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        let memory = vec![0; bytes + BLOCK_BYTES];
+        let begin = memory.as_ptr().align_offset(BLOCK_BYTES);
+        assert!(begin + bytes <= memory.len(), "an aligned address is less than a block away");
+        Self { memory, begin, bytes }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.begin..self.begin + self.bytes]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.begin..self.begin + self.bytes]
+    }
+}
+
+/// Opens a file for whole blocks; `None` where the file system does not offer that.
+pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    match options.read(true).write(true).custom_flags(libc::O_DIRECT).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if is_unaligned(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the system answers where it has no direct access, or wants larger blocks.
+pub(super) fn is_unaligned(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Fills `buffer` from `offset` on, through `stage`.
+pub(super) fn read(
+    file: &File,
+    offset: u64,
+    buffer: &mut [u8],
+    stage: &mut Aligned,
+) -> io::Result<()> {
+    let head = (offset % BLOCK_BYTES as u64) as usize;
+    let wanted = head + buffer.len();
+    if stage.len() < wanted {
+        *stage = Aligned::zeros(wanted);
+    }
+    let end = wanted.next_multiple_of(BLOCK_BYTES);
+    let mut filled = 0;
+    while filled < wanted {
+        // Only the end of the file cuts a read off inside a block.
+        if !filled.is_multiple_of(BLOCK_BYTES) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let at = offset - head as u64 + filled as u64;
+        match file.read_at(&mut stage[filled..end], at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.copy_from_slice(&stage[head..wanted]);
+    Ok(())
+}
+
+/// Writes one segment from wherever it was left to its end.
+pub(super) struct Appender {
+    pub(super) segment: u32,
+    file: Arc<File>,
+    file_bytes: u64,
+    /// Byte after the last write; the stage begins with what its block holds before it. `None`:
+    /// not known.
+    end: Option<u64>,
+    stage: Aligned,
+}
+
+impl Appender {
+    pub(super) fn new(segment: u32, file: Arc<File>) -> io::Result<Self> {
+        let file_bytes = file.metadata()?.len();
+        Ok(Self { segment, file, file_bytes, end: None, stage: Aligned::zeros(64 << 10) })
+    }
+
+    /// Writes `bytes` at `offset`, behind which the file has nothing but zeros.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset + bytes.len() as u64;
+        if end > self.file_bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let head = (offset % BLOCK_BYTES as u64) as usize;
+        let begin = offset - head as u64;
+        let total = head + bytes.len();
+        self.make_room(head, total);
+        if self.end != Some(offset) && head > 0 {
+            let mut before = Aligned::zeros(BLOCK_BYTES);
+            read(&self.file, begin, &mut self.stage[..head], &mut before)?;
+        }
+        // What fails half-way is not continued from the stage.
+        self.end = None;
+        let padded = total.next_multiple_of(BLOCK_BYTES).min((self.file_bytes - begin) as usize);
+        self.stage[head..total].copy_from_slice(bytes);
+        self.stage[total..padded].fill(0);
+        self.file.write_all_at(&self.stage[..padded], begin)?;
+        let last = total - total % BLOCK_BYTES;
+        self.stage.copy_within(last..total, 0);
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// Makes the stage hold `total` bytes, and keeps its first `head`.
+    fn make_room(&mut self, head: usize, total: usize) {
+        let is_large = self.stage.len() > STAGE_BYTES_MAX && total <= STAGE_BYTES_MAX;
+        if self.stage.len() >= total && !is_large {
+            return;
+        }
+        let bytes = total.next_power_of_two().max(BLOCK_BYTES);
+        let before = std::mem::replace(&mut self.stage, Aligned::zeros(bytes));
+        self.stage[..head].copy_from_slice(&before[..head]);
+    }
+}
