@@ -128,6 +128,22 @@ pub fn encode_with(
     out: &mut Vec<u8>,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
+    encode_split(kind, class, correlation, 0, out, body);
+}
+
+/// As [`encode_with`], of a frame whose last `rest_bytes` are not written here: the caller sends
+/// them after these.
+///
+/// # Panics
+/// As [`encode_with`], the rest included.
+pub fn encode_split(
+    kind: u16,
+    class: Class,
+    correlation: Correlation,
+    rest_bytes: usize,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     0u32.put(out);
     kind.put(out);
@@ -136,7 +152,7 @@ pub fn encode_with(
     correlation.put(out);
     debug_assert_eq!(out.len() - start, HEADER_BYTES);
     body(out);
-    let length = out.len() - start;
+    let length = out.len() - start + rest_bytes;
     assert!(length <= limits::FRAME_BYTES_MAX, "bodies are bounded by their own limits");
     out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
 }
