@@ -1,5 +1,6 @@
 //! The client: connects, asks, and makes producers and consumers.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,31 @@ pub use builder::ClientBuilder;
 pub(crate) const ROUTE_FRESH: Duration = Duration::from_secs(30);
 /// Routes that a client remembers.
 const ROUTES_MAX: usize = 1_024;
+
+/// How long the clock on the wall is not looked at, in milliseconds.
+const WALL_MS: u64 = 100;
+
+/// The clock on the wall when it was last looked at: a look for each message would be a good part
+/// of what a small one costs its sender.
+#[derive(Debug)]
+struct Wall {
+    /// By the client's clock.
+    seen_ms: AtomicU64,
+    /// How far it was ahead of the client's clock.
+    ahead_ms: AtomicU64,
+}
+
+impl Wall {
+    /// As seen now, when the client's clock begins.
+    fn new() -> Self {
+        Self { seen_ms: AtomicU64::new(0), ahead_ms: AtomicU64::new(Self::look()) }
+    }
+
+    fn look() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as u64
+    }
+}
 
 /// When a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +86,7 @@ pub(crate) struct Inner {
     all_ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
     routes: Mutex<BTreeMap<String, (Instant, Arc<TopicRoute>)>>,
     started: Instant,
+    wall: Wall,
 }
 
 /// An answer of another kind than its request.
@@ -176,10 +203,15 @@ impl Inner {
         self.started + Duration::from_millis(at_ms)
     }
 
-    /// The clock on the wall, for the birth of messages.
-    pub(crate) fn wall_clock() -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(since.as_millis() as u64)
+    /// The clock on the wall at [`Inner::now_ms`], for the birth of messages. A change of that
+    /// clock is seen after [`WALL_MS`].
+    pub(crate) fn wall_clock(&self, now_ms: u64) -> Timestamp {
+        let Wall { seen_ms, ahead_ms } = &self.wall;
+        if now_ms >= seen_ms.load(Ordering::Relaxed).saturating_add(WALL_MS) {
+            ahead_ms.store(Wall::look().wrapping_sub(now_ms), Ordering::Relaxed);
+            seen_ms.store(now_ms, Ordering::Relaxed);
+        }
+        Timestamp(ahead_ms.load(Ordering::Relaxed).wrapping_add(now_ms))
     }
 
     fn with_alive<T>(&self, change: impl FnOnce(&mut Option<Alive>) -> T) -> T {

@@ -13,6 +13,7 @@ use yard_wire::{
 
 use crate::client::{Inner, ROUTE_FRESH};
 use crate::lane::LaneOptions;
+use crate::random::{OwnRandom, Random};
 use crate::{Error, Message};
 
 mod builder;
@@ -76,15 +77,18 @@ struct Routing {
     route: Arc<TopicRoute>,
     /// Decides where nothing else does.
     turn: u64,
+    /// For ids.
+    random: OwnRandom,
     lanes: BTreeMap<(ShardId, Lane), Arc<LaneSender>>,
     /// The lane of each queue of the route, as soon as it was needed.
     by_queue: Vec<Option<Arc<LaneSender>>>,
 }
 
 impl Routing {
-    fn new(route: Arc<TopicRoute>, turn: u64) -> Self {
+    fn new(route: Arc<TopicRoute>, random: &Random) -> Self {
         let by_queue = vec![None; route.shards.len()];
-        Self { is_closed: false, route, turn, lanes: BTreeMap::new(), by_queue }
+        let (turn, random) = (random.next_u64() >> 1, random.split());
+        Self { is_closed: false, route, turn, random, lanes: BTreeMap::new(), by_queue }
     }
 
     fn follow(&mut self, route: Arc<TopicRoute>) {
@@ -93,14 +97,27 @@ impl Routing {
     }
 }
 
-/// A message as it will be stored, not yet in its lane.
-struct Prepared {
+/// A message for which there is no room yet.
+struct Waiting {
     message: Message,
+    budget: Arc<Semaphore>,
+    /// What it costs of the budget.
+    cost: u32,
     lane: Arc<LaneSender>,
     topic: TopicId,
     queue: QueueIndex,
     id: MessageId,
     born: Timestamp,
+}
+
+impl Waiting {
+    async fn enqueue(self) -> Result<Receipt, Error> {
+        let permit = self.budget.acquire_many(self.cost).await;
+        permit.map_err(|_| Error::new(Code::Closed, "the producer was closed"))?.forget();
+        let head = self.message.head((self.topic, self.queue), self.id, self.born);
+        let sized = head.check(self.message.properties()).expect("it was checked before");
+        self.lane.push(&head, &sized, self.lane.client.now_ms())
+    }
 }
 
 impl Producer {
@@ -130,25 +147,11 @@ impl Producer {
         &self,
         message: Message,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
-        let first = match self.shared.prepare(message) {
-            Err(error) => Ok(Err(error)),
-            Ok((prepared, cost)) => match self.shared.budget.try_acquire_many(cost) {
-                Ok(permit) => {
-                    permit.forget();
-                    Ok(prepared.push())
-                }
-                Err(_) => Err((prepared, cost, self.shared.budget.clone())),
-            },
-        };
+        let first = self.shared.enqueue(message);
         async move {
             match first {
-                Ok(pushed) => pushed,
-                Err((prepared, cost, budget)) => {
-                    let permit = budget.acquire_many(cost).await;
-                    let closed = |_| Error::new(Code::Closed, "the producer was closed");
-                    permit.map_err(closed)?.forget();
-                    prepared.push()
-                }
+                Ok(receipt) => receipt,
+                Err(waiting) => waiting.enqueue().await,
             }
         }
     }
@@ -191,16 +194,6 @@ impl Producer {
     }
 }
 
-impl Prepared {
-    /// Into its lane; there is room for it in the budget.
-    fn push(self) -> Result<Receipt, Error> {
-        let Self { message, lane, topic, queue, id, born } = self;
-        let head = message.head((topic, queue), id, born);
-        let sized = head.check(message.properties()).expect("checked when it was prepared");
-        lane.push(&head, &sized)
-    }
-}
-
 impl Shared {
     fn with_routing<T>(&self, change: impl FnOnce(&mut Routing) -> T) -> T {
         // Nothing in here panics half-way, so a poisoned route is a whole one.
@@ -211,9 +204,9 @@ impl Shared {
         self.with_routing(|routing| routing.lanes.values().cloned().collect())
     }
 
-    /// A message with its place, and what it costs of the budget.
-    fn prepare(&self, message: Message) -> Result<(Prepared, u32), Error> {
-        let (lane, topic, queue) = self.with_routing(|routing| {
+    /// Puts a message into its lane if there is room.
+    fn enqueue(&self, message: Message) -> Result<Result<Receipt, Error>, Waiting> {
+        let addressed = self.with_routing(|routing| {
             routing.turn += 1;
             let queues = routing.route.shards.len();
             let queue = message.choose_queue(queues, routing.turn).inspect_err(|_| {
@@ -221,15 +214,32 @@ impl Shared {
                 self.route_is_old.notify_one();
             })?;
             let lane = self.lane(routing, queue)?;
-            Ok::<_, Error>((lane, routing.route.topic, queue))
-        })?;
-        let born = Inner::wall_clock();
-        let id = MessageId::new(born, self.client.random.next_u128());
-        message.check_names()?;
-        let bytes = message.head((topic, queue), id, born).check(message.properties())?.bytes();
-        // A message larger than the whole budget waits until it is alone.
-        let cost = u32::try_from(bytes.min(self.budget_bytes)).expect("checked against 1 GiB");
-        Ok((Prepared { message, lane, topic, queue, id, born }, cost))
+            Ok((lane, routing.route.topic, queue, routing.random.next_u128()))
+        });
+        let (lane, topic, queue, random) = match addressed {
+            Ok(addressed) => addressed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let now_ms = self.client.now_ms();
+        let born = self.client.wall_clock(now_ms);
+        let id = MessageId::new(born, random);
+        let cost = {
+            let head = message.head((topic, queue), id, born);
+            let checked = message.check_names();
+            let sized = match checked.and_then(|()| Ok(head.check(message.properties())?)) {
+                Ok(sized) => sized,
+                Err(error) => return Ok(Err(error)),
+            };
+            // A message larger than the whole budget waits until it is alone.
+            let cost = u32::try_from(sized.bytes().min(self.budget_bytes)).expect("at most 1 GiB");
+            if let Ok(permit) = self.budget.try_acquire_many(cost) {
+                permit.forget();
+                return Ok(lane.push(&head, &sized, now_ms));
+            }
+            cost
+        };
+        let budget = self.budget.clone();
+        Err(Waiting { message, budget, cost, lane, topic, queue, id, born })
     }
 
     fn lane(&self, routing: &mut Routing, queue: QueueIndex) -> Result<Arc<LaneSender>, Error> {

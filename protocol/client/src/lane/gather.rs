@@ -67,10 +67,8 @@ impl Gathering {
         encode(&mut self.bytes);
         assert_eq!(self.bytes.len(), end, "a record is as long as was announced");
         let LaneRecord { topic, queue, .. } = *record;
-        // Those who push side by side may have looked at the clock in another order.
-        let pushed_ms = self.records.last().map_or(now_ms, |last| last.pushed_ms.max(now_ms));
         let end = u32::try_from(end).expect("a batch fits a frame");
-        self.records.push(Gathered { topic, queue, end, pushed_ms });
+        self.records.push(Gathered { topic, queue, end, pushed_ms: now_ms });
     }
 
     pub(super) fn finish(mut self, header: &BatchHeader) -> (Vec<Gathered>, Bytes) {

@@ -127,7 +127,7 @@ impl ProducerBuilder {
             producer: ProducerId(inner.random.next_u64()),
             budget: Arc::new(Semaphore::new(self.buffer_bytes)),
             budget_bytes: self.buffer_bytes,
-            routing: Mutex::new(Routing::new(route, inner.random.next_u64() >> 1)),
+            routing: Mutex::new(Routing::new(route, &inner.random)),
             route_is_old: route_is_old.clone(),
             runtime: tokio::runtime::Handle::current(),
         });

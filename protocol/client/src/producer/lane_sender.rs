@@ -60,6 +60,8 @@ struct State {
     wants_room: bool,
     /// When the task looks at the clock next.
     armed_ms: u64,
+    /// The latest time that anybody brought.
+    seen_ms: u64,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl LaneSender {
             is_called: false,
             wants_room: false,
             armed_ms: u64::MAX,
+            seen_ms: 0,
         };
         let BatchHeader { shard, lane, .. } = first;
         let (state, work) = (Mutex::new(state), Notify::new());
@@ -134,6 +137,7 @@ impl LaneSender {
         self: &Arc<Self>,
         head: &RecordHead<'_>,
         sized: &SizedRecord<P>,
+        now_ms: u64,
     ) -> Result<Receipt, Error>
     where
         P: Iterator<Item = (&'p str, &'p str)> + Clone,
@@ -144,7 +148,9 @@ impl LaneSender {
             self.budget.add_permits(sized.bytes().min(self.budget_bytes));
             return Err(Error::closed("client"));
         }
-        let now_ms = self.client.now_ms();
+        // Those who push side by side looked at the clock before they came here.
+        let now_ms = state.seen_ms.max(now_ms);
+        state.seen_ms = now_ms;
         let &RecordHead { topic, queue, id, .. } = head;
         let record = LaneRecord { topic, queue, bytes: sized.bytes() };
         let pushed = state.core.push(record, now_ms, |out| head.encode(sized, out));
