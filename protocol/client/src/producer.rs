@@ -111,7 +111,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn enqueue(self) -> Result<Receipt, Error> {
+    async fn enqueue(self: Box<Self>) -> Result<Receipt, Error> {
         let permit = self.budget.acquire_many(self.cost).await;
         permit.map_err(|_| Error::new(Code::Closed, "the producer was closed"))?.forget();
         let head = self.message.head((self.topic, self.queue), self.id, self.born);
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// Puts a message into its lane if there is room.
-    fn enqueue(&self, message: Message) -> Result<Result<Receipt, Error>, Waiting> {
+    fn enqueue(&self, message: Message) -> Result<Result<Receipt, Error>, Box<Waiting>> {
         let addressed = self.with_routing(|routing| {
             routing.turn += 1;
             let queues = routing.route.shards.len();
@@ -239,7 +239,7 @@ impl Shared {
             cost
         };
         let budget = self.budget.clone();
-        Err(Waiting { message, budget, cost, lane, topic, queue, id, born })
+        Err(Box::new(Waiting { message, budget, cost, lane, topic, queue, id, born }))
     }
 
     fn lane(&self, routing: &mut Routing, queue: QueueIndex) -> Result<Arc<LaneSender>, Error> {

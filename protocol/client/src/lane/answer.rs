@@ -73,19 +73,27 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<QueueOffset>
     // Stable: what is said of a queue twice is used in the order in which it was said.
     taken.sort_by_key(|(placed, _)| (placed.topic, placed.queue));
     let mut offsets = Vec::with_capacity(records.len());
+    let mut last = 0;
     for Gathered { topic, queue, .. } in records {
-        let from = taken.partition_point(|(p, _)| (p.topic, p.queue) < (*topic, *queue));
-        let mut said = taken[from..].iter_mut();
-        let found = said
-            .by_ref()
-            .take_while(|(p, _)| (p.topic, p.queue) == (*topic, *queue))
-            .find(|(placed, taken)| *taken < placed.count);
-        let Some((placed, taken)) = found else {
+        let is_it = |(placed, taken): &(&Placed, u32)| {
+            (placed.topic, placed.queue) == (*topic, *queue) && *taken < placed.count
+        };
+        // Records take turns, or stay with a queue: mostly it is one of these two.
+        let next = if last + 1 < taken.len() { last + 1 } else { 0 };
+        let is_first = |at: usize| is_it(&taken[at]) && !(at > 0 && is_it(&taken[at - 1]));
+        let at = [next, last].into_iter().find(|at| *at < taken.len() && is_first(*at));
+        let at = at.or_else(|| {
+            let from = taken.partition_point(|(p, _)| (p.topic, p.queue) < (*topic, *queue));
+            taken[from..].iter().position(is_it).map(|at| from + at)
+        });
+        let Some(at) = at else {
             let detail = format!("the answer does not say where the record of queue {queue} is");
             return Err(Refusal::new(Code::BadReply, detail));
         };
-        offsets.push(QueueOffset(placed.first.0.saturating_add(u64::from(*taken))));
-        *taken += 1;
+        let (placed, taken_of_it) = &mut taken[at];
+        offsets.push(QueueOffset(placed.first.0.saturating_add(u64::from(*taken_of_it))));
+        *taken_of_it += 1;
+        last = at;
     }
     Ok(offsets)
 }

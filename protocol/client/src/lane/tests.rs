@@ -329,6 +329,26 @@ fn offsets_are_those_of_each_queue_in_the_order_of_the_batch() {
     assert_eq!(found, [Ok(0), Ok(0), Ok(1), Ok(0), Ok(1), Ok(2)]);
 }
 
+#[test]
+fn what_is_said_of_a_queue_twice_is_used_in_the_order_in_which_it_was_said() {
+    let mut lane = lane(LaneOptions::default());
+    lane.on_connect();
+    for (ticket, queue) in [1, 0, 1, 1, 0].into_iter().enumerate() {
+        push(&mut lane, ticket as u64, queue, 0);
+    }
+    let sent = lane.next_to_send(0).expect("there is room");
+    let mut produced = Broker::default().produce(&sent.produce).expect("in sequence");
+    let said = [(1, 70, 2), (0, 10, 2), (1, 50, 1)];
+    let placed = |(queue, first, count)| {
+        let (queue, first) = (QueueIndex(queue), QueueOffset(first));
+        Placed { topic: TOPIC, queue, first, count }
+    };
+    produced.placed = said.map(placed).to_vec();
+    lane.on_reply(sent.attempt, Ok(produced), 0);
+    let found: Vec<_> = completions(&mut lane).into_iter().map(|(_, found)| found).collect();
+    assert_eq!(found, [Ok(70), Ok(10), Ok(71), Ok(50), Ok(11)]);
+}
+
 /// Everything that is on its way, either way.
 #[derive(Default)]
 struct Network {
