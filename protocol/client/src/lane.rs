@@ -175,7 +175,7 @@ pub struct LaneCore {
     rewinds_without_progress: u32,
     backoff: Backoff,
     fenced: Option<Refusal>,
-    /// Batches that were answered, for their memory.
+    /// Batches that were answered, for their memory; none when time passes on an idle lane.
     used: VecDeque<Bytes>,
     /// Bytes and records of the newest batch that was formed.
     formed_bytes: usize,
@@ -370,6 +370,9 @@ impl LaneCore {
         }
         self.move_floor();
         self.give_up_unsent(now_ms);
+        if self.is_idle() {
+            self.used.clear();
+        }
         let attempt_ms = self.options.attempt_ms;
         let is_late = |formed: &Formed| match formed.state {
             State::Sent { since_ms } => now_ms.saturating_sub(since_ms) >= attempt_ms,

@@ -1,12 +1,16 @@
 //! Batches to be: records are encoded where they will be sent from.
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::{Code, QueueIndex, Refusal, TopicId};
 
 use super::{Completion, LaneCore, LaneOptions, LaneRecord};
 
-/// Batches that are kept for their memory when they were answered.
+/// Batches that are kept for their memory when they were answered, while the lane is busy.
 const USED_MAX: usize = 4;
+/// Bytes of all of them.
+const USED_BYTES_MAX: usize = 8 << 20;
 /// Smaller ones are not worth it.
 const USED_BYTES_MIN: usize = 4 << 10;
 
@@ -94,12 +98,13 @@ impl LaneCore {
 
     /// Keeps an answered batch for its memory.
     pub(super) fn keep(&mut self, batch: Bytes) {
-        let is_usual = batch.len() <= self.options.batch_bytes_max;
-        if is_usual && batch.len() >= USED_BYTES_MIN {
-            self.used.push_back(batch);
-            if self.used.len() > USED_MAX {
-                self.used.pop_front();
-            }
+        if batch.len() < USED_BYTES_MIN {
+            return;
+        }
+        self.used.push_back(batch);
+        let bytes = |used: &VecDeque<Bytes>| used.iter().map(Bytes::len).sum::<usize>();
+        while self.used.len() > USED_MAX || bytes(&self.used) > USED_BYTES_MAX {
+            self.used.pop_front();
         }
     }
 
