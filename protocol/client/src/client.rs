@@ -1,5 +1,6 @@
 //! The client: connects, asks, and makes producers and consumers.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,31 @@ pub use builder::ClientBuilder;
 pub(crate) const ROUTE_FRESH: Duration = Duration::from_secs(30);
 /// Routes that a client remembers.
 const ROUTES_MAX: usize = 1_024;
+
+/// How long the clock on the wall is not looked at, in milliseconds.
+const WALL_MS: u64 = 100;
+
+/// The clock on the wall when it was last looked at: a look for each message would be a good part
+/// of what a small one costs its sender.
+#[derive(Debug)]
+struct Wall {
+    /// By the client's clock.
+    seen_ms: AtomicU64,
+    /// How far it was ahead of the client's clock.
+    ahead_ms: AtomicU64,
+}
+
+impl Wall {
+    /// As seen now, when the client's clock begins.
+    fn new() -> Self {
+        Self { seen_ms: AtomicU64::new(0), ahead_ms: AtomicU64::new(Self::look()) }
+    }
+
+    fn look() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as u64
+    }
+}
 
 /// When a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +83,12 @@ pub(crate) struct Inner {
     pub(crate) request_timeout: Duration,
     pub(crate) delivery_timeout: Duration,
     endpoints: Vec<quinn::Endpoint>,
-    /// Producers whose queues change their lanes.
-    moving: watch::Sender<usize>,
     closing: watch::Sender<bool>,
     alive: Mutex<Option<Alive>>,
     all_ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
     routes: Mutex<BTreeMap<String, (Instant, Arc<TopicRoute>)>>,
     started: Instant,
-}
-
-/// See [`Inner::moving`].
-pub(crate) struct Moving(Arc<Inner>);
-
-impl Drop for Moving {
-    fn drop(&mut self) {
-        self.0.moving.send_modify(|count| *count -= 1);
-    }
+    wall: Wall,
 }
 
 /// An answer of another kind than its request.
@@ -166,8 +182,6 @@ impl Client {
     /// request timeout; what is left then is lost, and reported as [`Code::Closed`] to whoever
     /// waits for it.
     pub async fn close(&self) {
-        let timeout = self.inner.request_timeout;
-        let _ = tokio::time::timeout(timeout, self.inner.settled()).await;
         self.inner.closing.send_replace(true);
         drop(self.inner.with_alive(Option::take));
         let mut all_ended = self.inner.all_ended.lock().await;
@@ -197,10 +211,15 @@ impl Inner {
         self.started + Duration::from_millis(at_ms)
     }
 
-    /// The clock on the wall, for the birth of messages.
-    pub(crate) fn wall_clock() -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(since.as_millis() as u64)
+    /// The clock on the wall at [`Inner::now_ms`], for the birth of messages. A change of that
+    /// clock is seen after [`WALL_MS`].
+    pub(crate) fn wall_clock(&self, now_ms: u64) -> Timestamp {
+        let Wall { seen_ms, ahead_ms } = &self.wall;
+        if now_ms >= seen_ms.load(Ordering::Relaxed).saturating_add(WALL_MS) {
+            ahead_ms.store(Wall::look().wrapping_sub(now_ms), Ordering::Relaxed);
+            seen_ms.store(now_ms, Ordering::Relaxed);
+        }
+        Timestamp(ahead_ms.load(Ordering::Relaxed).wrapping_add(now_ms))
     }
 
     fn with_alive<T>(&self, change: impl FnOnce(&mut Option<Alive>) -> T) -> T {
@@ -210,18 +229,6 @@ impl Inner {
     /// A token for a task that must end before the client is closed.
     pub(crate) fn alive(&self) -> Result<Alive, Error> {
         self.with_alive(|alive| alive.clone()).ok_or_else(|| Error::closed("client"))
-    }
-
-    /// Counts a producer whose queues change their lanes, until the value is dropped.
-    pub(crate) fn moving(self: &Arc<Self>) -> Moving {
-        self.moving.send_modify(|count| *count += 1);
-        Moving(self.clone())
-    }
-
-    /// Waits until no producer's queues change their lanes.
-    pub(crate) async fn settled(&self) {
-        // The sender is in this very value.
-        let _ = self.moving.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Becomes true when the client is closed.

@@ -2,7 +2,7 @@
 //! and that an operator needs to run operations.
 //!
 //! ```text
-//!   Client ──► Producer ──► lane task per (shard, lane) ──► LaneCore      numbering, resending
+//!   Client ──► Producer ──► a lane per (shard, lane) ──► LaneCore         numbering, resending
 //!     │                          │
 //!     ├─────► Consumer ──► subscription task per shard ──► Settlements    coalesced ranges
 //!     │                          │

@@ -33,9 +33,25 @@ impl Random {
         mix(self.high.fetch_add(STEP, Ordering::Relaxed))
     }
 
-    pub(crate) fn next_u128(&self) -> u128 {
+    /// A source of its own, for whoever draws often.
+    pub(crate) fn split(&self) -> OwnRandom {
         let low = mix(self.low.fetch_add(STEP, Ordering::Relaxed));
-        u128::from(self.next_u64()) << 64 | u128::from(low)
+        OwnRandom { high: self.next_u64(), low }
+    }
+}
+
+/// The same numbers for one owner, without atomics.
+#[derive(Debug)]
+pub(crate) struct OwnRandom {
+    high: u64,
+    low: u64,
+}
+
+impl OwnRandom {
+    pub(crate) fn next_u128(&mut self) -> u128 {
+        self.high = self.high.wrapping_add(STEP);
+        self.low = self.low.wrapping_add(STEP);
+        u128::from(mix(self.high)) << 64 | u128::from(mix(self.low))
     }
 }
 
@@ -55,10 +71,12 @@ mod tests {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let one = Random::from_system(&provider).unwrap();
         let other = Random::from_system(&provider).unwrap();
-        let mut drawn: Vec<u128> = (0..1_000).map(|_| one.next_u128()).collect();
-        drawn.extend((0..1_000).map(|_| other.next_u128()));
+        let mut sources = [one.split(), one.split(), other.split(), other.split()];
+        let mut drawn: Vec<u128> =
+            sources.iter_mut().flat_map(|s| (0..1_000).map(|_| s.next_u128())).collect();
+        drawn.extend((0..1_000).map(|_| u128::from(one.next_u64())));
         drawn.sort_unstable();
         drawn.dedup();
-        assert_eq!(drawn.len(), 2_000);
+        assert_eq!(drawn.len(), 5_000);
     }
 }

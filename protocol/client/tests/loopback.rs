@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fake::{Fake, Mishap};
-use yard_client::{Client, Code, Message, QueueIndex, QueueOffset, Start, Timestamp};
+use yard_client::{
+    Client, Code, Message, Producer, QueueIndex, QueueOffset, SendResult, Start, Timestamp,
+};
 use yard_wire::operation::Operation;
 use yard_wire::requests::{self, Verdict};
 use yard_wire::{Refusal, ShardId};
@@ -81,6 +83,112 @@ async fn messages_are_stored_once_in_order_whatever_is_refused() {
     }
     assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 500, "each once");
     assert!(seen.iter().all(|numbers| numbers.is_sorted()), "in the order of the calls");
+}
+
+/// One of a crowd: sends in its own way, and gives the results that it waited for.
+async fn sender(producer: Producer, number: usize, count: usize) -> Vec<SendResult> {
+    let message = |at: usize| {
+        // Some are larger than a batch, and some batches than what the flow control takes at once.
+        let padding = if at.is_multiple_of(50) { 300_000 } else { 100 * (at % 7) };
+        let body = format!("{at:04}{}", "x".repeat(padding));
+        Message::new(body).order_group(format!("{number}"))
+    };
+    let mut results = Vec::new();
+    let mut receipts = Vec::new();
+    for at in 0..count {
+        match number % 4 {
+            0 => results.push(producer.send(message(at)).await.unwrap()),
+            1 => receipts.push(producer.enqueue(message(at)).await.unwrap()),
+            2 => drop(producer.enqueue(message(at)).await.unwrap()),
+            _ => {
+                let mut receipt = producer.enqueue(message(at)).await.unwrap();
+                // Waits a little, then no more; and later again.
+                let looked = tokio::time::timeout(Duration::from_micros(50), &mut receipt).await;
+                if at % 3 > 0 {
+                    receipts.push(receipt);
+                }
+                drop(looked);
+            }
+        }
+    }
+    producer.flush().await.unwrap();
+    for receipt in receipts.into_iter().rev() {
+        results.push(receipt.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_of_senders_finds_each_message_stored_once_in_order_where_it_was_told() {
+    const COUNT: usize = 200;
+    let fake = Fake::start(&[0, 0, 1, 1]);
+    let client = within(fake.client(4)).await;
+    for _ in 0..4 {
+        fake.state().mishaps.extend([
+            Mishap::Refuse(Refusal::after(Code::Busy, 5, "full")),
+            Mishap::Refuse(Code::OutOfSequence.into()),
+            Mishap::StoreAndDrop,
+        ]);
+    }
+    let producer = client.producer("orders").batch_records(16).batch_bytes(8 << 10);
+    let producer = within(producer.in_flight(5).buffer_bytes(1 << 20).build()).await.unwrap();
+    let crowd = (0..8).map(|number| tokio::spawn(sender(producer.clone(), number, COUNT)));
+    let crowd: Vec<_> = crowd.collect();
+    let mut results = Vec::new();
+    for sender in crowd {
+        results.extend(within(sender).await.unwrap());
+    }
+    assert!(results.len() >= 4 * COUNT, "{} results", results.len());
+    let state = fake.state();
+    for result in results {
+        let stored = state.queues[&result.queue.0][result.offset.0 as usize].clone();
+        assert_eq!(yard_wire::record::Record::parse(stored).unwrap().id(), result.id);
+    }
+    let mut seen: [Vec<usize>; 8] = Default::default();
+    for record in state.queues.values().flatten() {
+        let record = yard_wire::record::Record::parse(record.clone()).unwrap();
+        let number: usize = record.order_group().unwrap().parse().unwrap();
+        seen[number].push(str::from_utf8(&record.body()[..4]).unwrap().parse().unwrap());
+    }
+    let all: Vec<usize> = (0..COUNT).collect();
+    assert!(seen.iter().all(|numbers| *numbers == all), "each once, in the order of the calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_flow_control_does_not_take_at_once_follows_in_order() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").in_flight(64).build().await.unwrap();
+    // More bytes than a stream's window, and more frames than may wait for it.
+    let bodies: Vec<_> = (0..60u8).map(|number| vec![number; 300_000]).collect();
+    let mut receipts = Vec::new();
+    for body in &bodies {
+        receipts.push(within(producer.enqueue(Message::new(body.clone()))).await.unwrap());
+    }
+    for (number, receipt) in receipts.into_iter().enumerate() {
+        assert_eq!(within(receipt).await.unwrap().offset, QueueOffset(number as u64));
+    }
+    let state = fake.state();
+    let stored = state.queues[&0].iter().map(|record| record[record.len() - 300_000..].to_vec());
+    assert!(stored.eq(bodies), "in order and whole");
+}
+
+#[test]
+fn a_receipt_outlives_the_runtime_that_would_have_sent_its_message() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+    let (receipt, producer) = runtime.block_on(async {
+        let fake = Fake::start(&[0]);
+        let client = within(fake.client(1)).await;
+        let producer = client.producer("orders").linger_ms(600_000).build().await.unwrap();
+        (producer.enqueue(Message::new("x")).await.unwrap(), producer)
+    });
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = other.block_on(within(receipt)).unwrap_err();
+    assert_eq!(error.code, Code::Closed, "{error}");
+    let error = other.block_on(producer.send(Message::new("y"))).unwrap_err();
+    assert_eq!(error.code, Code::Closed, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use yard_wire::limits::{LANES_MAX, NAME_BYTES_MAX};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{FindRoute, Hello, Route};
 
-use super::{Client, Inner, unexpected};
+use super::{Client, Inner, Wall, unexpected};
 use crate::backoff::Backoff;
 use crate::connection::{AskError, Connection};
 use crate::link::{Dialer, Streams};
@@ -202,12 +202,12 @@ impl ClientBuilder {
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
             endpoints,
-            moving: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
             all_ended: tokio::sync::Mutex::new(all_ended),
             routes: Mutex::new(BTreeMap::new()),
             started: Instant::now(),
+            wall: Wall::new(),
         };
         if route.nodes.is_empty() {
             return Err(Error::new(Code::BadReply, "the broker knows of no node"));

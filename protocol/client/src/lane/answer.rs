@@ -1,8 +1,10 @@
 //! What an answer of the broker does to a lane.
-use yard_wire::requests::Produced;
+use yard_wire::batch::HEADER_BYTES;
+use yard_wire::requests::{Placed, Produced};
 use yard_wire::{Code, QueueOffset, Refusal};
 
-use super::{Completion, LaneCore, Placement, Reaction, State, reaction};
+use super::gather::Gathered;
+use super::{Completion, Formed, LaneCore, Placements, Reaction, State, reaction};
 
 impl LaneCore {
     pub(super) fn answered(&mut self, at: usize, produced: &Produced) {
@@ -11,22 +13,19 @@ impl LaneCore {
         let formed = &mut self.window[at];
         formed.state = State::Answered;
         let records = std::mem::take(&mut formed.records);
-        match offsets(&records, produced) {
-            Ok(offsets) => {
-                for ((ticket, topic, queue), offset) in records.into_iter().zip(offsets) {
-                    let &Produced { place, nodes, duplicate, .. } = produced;
-                    let result = Ok(Placement { topic, queue, offset, place, nodes, duplicate });
-                    self.completions.push_back(Completion { ticket, result });
-                }
-            }
-            Err(refusal) => {
-                for (ticket, _, _) in records {
-                    let result = Err(refusal.clone());
-                    self.completions.push_back(Completion { ticket, result });
-                }
-            }
-        }
+        let result = offsets(&records, produced).map(|offsets| {
+            let &Produced { place, nodes, duplicate, .. } = produced;
+            Placements { place, nodes, duplicate, offsets }
+        });
+        self.complete(at, records.len(), result);
         self.move_floor();
+    }
+
+    fn complete(&mut self, at: usize, count: usize, result: Result<Placements, Refusal>) {
+        let Formed { first, bytes, .. } = &self.window[at];
+        let tickets = *first..*first + count as u64;
+        let bytes = bytes.len() - HEADER_BYTES;
+        self.completions.push_back(Completion { tickets, bytes, result });
     }
 
     pub(super) fn refused(&mut self, at: usize, refusal: Refusal, now_ms: u64) {
@@ -63,29 +62,38 @@ impl LaneCore {
         let formed = &mut self.window[at];
         assert!(formed.state != State::Answered, "a batch is completed once");
         formed.state = State::Answered;
-        for (ticket, _, _) in std::mem::take(&mut formed.records) {
-            self.completions.push_back(Completion { ticket, result: Err(refusal.clone()) });
-        }
+        let count = std::mem::take(&mut formed.records).len();
+        self.complete(at, count, Err(refusal.clone()));
     }
 }
 
 /// The offset of each record of a batch.
-fn offsets(
-    records: &[(u64, yard_wire::TopicId, yard_wire::QueueIndex)],
-    produced: &Produced,
-) -> Result<Vec<QueueOffset>, Refusal> {
-    let mut taken = vec![0u32; produced.placed.len()];
+fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<QueueOffset>, Refusal> {
+    let mut taken: Vec<(&Placed, u32)> = produced.placed.iter().map(|p| (p, 0)).collect();
+    // Stable: what is said of a queue twice is used in the order in which it was said.
+    taken.sort_by_key(|(placed, _)| (placed.topic, placed.queue));
     let mut offsets = Vec::with_capacity(records.len());
-    for (_, topic, queue) in records {
-        let found = produced.placed.iter().zip(&mut taken).find(|(placed, taken)| {
-            placed.topic == *topic && placed.queue == *queue && **taken < placed.count
+    let mut last = 0;
+    for Gathered { topic, queue, .. } in records {
+        let is_it = |(placed, taken): &(&Placed, u32)| {
+            (placed.topic, placed.queue) == (*topic, *queue) && *taken < placed.count
+        };
+        // Records take turns, or stay with a queue: mostly it is one of these two.
+        let next = if last + 1 < taken.len() { last + 1 } else { 0 };
+        let is_first = |at: usize| is_it(&taken[at]) && !(at > 0 && is_it(&taken[at - 1]));
+        let at = [next, last].into_iter().find(|at| *at < taken.len() && is_first(*at));
+        let at = at.or_else(|| {
+            let from = taken.partition_point(|(p, _)| (p.topic, p.queue) < (*topic, *queue));
+            taken[from..].iter().position(is_it).map(|at| from + at)
         });
-        let Some((placed, taken)) = found else {
+        let Some(at) = at else {
             let detail = format!("the answer does not say where the record of queue {queue} is");
             return Err(Refusal::new(Code::BadReply, detail));
         };
-        offsets.push(QueueOffset(placed.first.0.saturating_add(u64::from(*taken))));
-        *taken += 1;
+        let (placed, taken_of_it) = &mut taken[at];
+        offsets.push(QueueOffset(placed.first.0.saturating_add(u64::from(*taken_of_it))));
+        *taken_of_it += 1;
+        last = at;
     }
     Ok(offsets)
 }

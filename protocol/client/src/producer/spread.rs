@@ -1,98 +1,80 @@
 //! Queues change their lanes when there are more streams, and no message overtakes another.
 //!
 //! ```text
-//!   more streams ──► park what comes ──► every lane: take back what was not sent,
-//!                                        wait for the answers of what was
-//!                ◄── all of it, in order, to the new lanes of its queues ◄──┘
+//!   more streams ──► ask for all of the budget ──► it is whole: nothing has no answer
+//!                    (who comes later stands behind)     └─► queues have new lanes; give it back
 //! ```
 //!
 //! A queue is in one lane, and a lane keeps its order; so a queue may change its lane when every
-//! message of it in the old one has its answer. All queues of a producer change together: that takes
-//! one round trip, happens a few times in the life of a connection, and costs a message nothing at
-//! any other time. What is taken back had no place in any numbering, so numbering knows nothing of
-//! the change.
+//! message of it in the old one has its answer. A message has a share of the producer's budget from
+//! before its lane is looked up until its answer is there, and the budget serves in the order of
+//! asking: whoever holds all of it knows that nothing is under way. All queues of a producer change
+//! together; that happens a few times in the life of a connection, and costs a message nothing at any
+//! other time.
 //!
 //! Where a message was given up without an answer, it may still arrive: then the queues stay where
 //! they are, and change at the next occasion on another connection.
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use yard_wire::{Lane, QueueIndex};
 
-use super::lane_task::{Command, Left};
-use super::{Lanes, Shared};
-use crate::Error;
+use super::{Routing, Shared};
 
 /// After a change that could not be, queues stay for so long, in milliseconds.
 const STAY_MS: u64 = 5_000;
 
-/// Begins the change to as many lanes as the client has streams, unless it goes on already: what
-/// comes from now on is parked.
-pub(super) fn begin(shared: &Arc<Shared>, lanes: &mut Lanes) {
-    if lanes.parked.is_some() || shared.client.now_ms() < lanes.stay_until_ms {
+/// Over how many lanes queues are spread.
+#[derive(Debug)]
+pub(super) struct State {
+    streams: u16,
+    /// A task waits for the budget.
+    is_changing: bool,
+    /// Queues stay where they are until then.
+    stay_until_ms: u64,
+}
+
+impl State {
+    pub(super) fn new(streams: u16) -> Self {
+        assert!(streams > 0, "there is always a stream");
+        Self { streams, is_changing: false, stay_until_ms: 0 }
+    }
+
+    /// The lane of a queue.
+    pub(super) fn lane(&self, queue: QueueIndex) -> Lane {
+        Lane(queue.0 % self.streams)
+    }
+}
+
+/// Begins the change to as many lanes as the client has streams, unless it goes on already.
+pub(super) fn follow(shared: &Arc<Shared>, routing: &mut Routing, now_ms: u64) {
+    let wanted = shared.client.streams.wanted();
+    let state = &mut routing.spread;
+    if wanted <= state.streams || state.is_changing || now_ms < state.stay_until_ms {
         return;
     }
-    lanes.parked = Some(Vec::new());
-    lanes.moves += 1;
-    let streams = shared.client.streams.wanted();
-    assert!(streams > lanes.streams, "there are more streams, never less");
-    let open = lanes.open.values().cloned().collect();
-    let moving = shared.client.moving();
-    let shared = shared.clone();
-    let runtime = shared.runtime.clone();
-    runtime.spawn(async move {
-        let (left, may_change) = leave(open).await;
-        shared.with_lanes(|lanes| {
-            if may_change {
-                lanes.streams = streams;
-            } else {
-                lanes.stay_until_ms = shared.client.now_ms() + STAY_MS;
-            }
-            settle(&shared, lanes, left);
-        });
-        drop(moving);
+    state.is_changing = true;
+    shared.runtime.spawn(change(shared.clone(), wanted));
+}
+
+async fn change(shared: Arc<Shared>, streams: u16) {
+    // What lingers would hold up everything that comes.
+    let lanes = shared.lanes();
+    let flushed: Vec<_> = lanes.iter().filter_map(|lane| lane.flush().ok()).collect();
+    let all = u32::try_from(shared.budget_bytes).expect("at most 1 GiB");
+    let Ok(_whole) = shared.budget.acquire_many(all).await else {
+        // A lane has panicked, and the producer is over.
+        return;
+    };
+    drop(flushed);
+    // Lanes that came since have had their answers too.
+    let lanes = shared.lanes();
+    shared.with_routing(|routing| {
+        routing.spread.is_changing = false;
+        if lanes.iter().all(|lane| lane.is_settled()) {
+            routing.spread.streams = streams;
+            routing.by_queue.fill(None);
+        } else {
+            routing.spread.stay_until_ms = shared.client.now_ms() + STAY_MS;
+        }
     });
-}
-
-/// Waits until nothing is under way in any lane. What was not sent, in order, and whether queues may
-/// change their lanes.
-async fn leave(open: Vec<mpsc::Sender<Command>>) -> (Vec<Left>, bool) {
-    let mut asked = Vec::with_capacity(open.len());
-    for lane in open {
-        let (left, when) = oneshot::channel();
-        // A lane that has ended has nothing under way: the client was closed.
-        if lane.send(Command::Leave(left)).await.is_ok() {
-            asked.push(when);
-        }
-    }
-    let mut all = Vec::with_capacity(asked.len());
-    for when in asked {
-        all.extend(when.await.ok());
-    }
-    let may_change = all.iter().all(|left| left.is_settled);
-    (all, may_change)
-}
-
-/// Puts everything that waits into its lane: what was taken back came before what was parked.
-fn settle(shared: &Shared, lanes: &mut Lanes, left: Vec<Left>) {
-    let parked = lanes.parked.take().expect("it was parked until now");
-    for left in left {
-        for record in left.records {
-            enter(shared, lanes, left.shard, record);
-        }
-    }
-    for (shard, record) in parked {
-        enter(shared, lanes, shard, record);
-    }
-}
-
-fn enter(
-    shared: &Shared,
-    lanes: &mut Lanes,
-    shard: yard_wire::ShardId,
-    record: super::lane_task::Record,
-) {
-    // Dropped with its record, the receipt tells that the client was closed.
-    if let Err(Error { code, detail, .. }) = shared.enter(lanes, shard, record) {
-        tracing::debug!(%code, detail, "a message lost its lane");
-    }
 }
