@@ -141,9 +141,10 @@ impl ConsumerBuilder {
             bytes: (self.bytes / share).max(1),
         };
         let shared = Arc::new(Shared { stop: watch::Sender::new(false), error: Mutex::new(None) });
-        let (out, deliveries) = mpsc::channel(self.messages as usize);
+        // Every frame has a message that credit was given for.
+        let (out, batches) = mpsc::channel(self.messages as usize);
         // From here on dropping the consumer stops what was begun.
-        let consumer = Consumer { deliveries, shared: shared.clone(), close_timeout };
+        let consumer = Consumer { batches, current: None, shared: shared.clone(), close_timeout };
         let subscriber = Subscriber {
             client: inner,
             shared,
