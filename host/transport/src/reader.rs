@@ -165,8 +165,8 @@ impl Reader {
         let mut chunks: [Bytes; CHUNKS] = Default::default();
         match self.stream.read_chunks(&mut chunks).await {
             Ok(Some(count)) => {
-                for chunk in &chunks[..count] {
-                    self.decoder.push(chunk);
+                for chunk in chunks.into_iter().take(count) {
+                    self.decoder.push_bytes(chunk);
                 }
                 Ok(true)
             }

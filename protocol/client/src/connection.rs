@@ -23,7 +23,7 @@ mod stream;
 
 pub(crate) use pushes::{PushReceiver, Pushes};
 use stream::Stream;
-pub(crate) use stream::{Pending, Permit};
+pub(crate) use stream::{Answer, Permit};
 
 /// Why a request has no good answer.
 #[derive(Debug)]
@@ -96,6 +96,11 @@ impl Connection {
     /// Waits for room to send a frame. `lane`: the data stream, any number; `None`: control.
     pub(crate) async fn reserve(&self, lane: Option<u16>) -> Result<Permit<'_>, Error> {
         self.stream(lane).reserve().await
+    }
+
+    /// Room to send a frame on a data stream, if there is some now and nobody waits for it.
+    pub(crate) fn try_reserve(&self, lane: u16) -> Option<Permit<'_>> {
+        self.stream(Some(lane)).try_reserve()
     }
 
     fn stream(&self, lane: Option<u16>) -> &Stream {

@@ -3,9 +3,9 @@
 //! run backwards.
 //!
 //! ```text
-//!   push ──► pending ──► window: batches whose place in the numbering is fixed ──► completion
-//!                        ├ answered │ sent │ waiting ┤
-//!                        floor ▲                      ▲ next sequence
+//!   push ──► gathering ──► window: batches whose place in the numbering is fixed ──► completion
+//!   (encodes   (buffers)   ├ answered │ sent │ waiting ┤
+//!    in place)             floor ▲                      ▲ next sequence
 //! ```
 //!
 //! Invariants:
@@ -13,12 +13,14 @@
 //! - From the first unanswered batch to the newest there are never more than `in_flight_max`
 //!   batches, those answered in between included; so the broker, which remembers the answers of
 //!   the last [`LANE_BATCHES_IN_FLIGHT_MAX`], knows every batch that can be sent again.
-//! - Every ticket that was pushed is completed exactly once.
+//! - Every record that was pushed gets the next ticket and is completed exactly once. The tickets
+//!   of a batch follow each other.
 //! - A refusal counts only for the newest attempt of a batch; a good answer counts for any.
 //! - Replies may come in any order, twice or never.
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::code::RetryClass;
 use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
@@ -26,8 +28,10 @@ use yard_wire::requests::{AckNodes, AckPlace, Produce, Produced};
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
 
 use crate::backoff::Backoff;
+use gather::{Gathered, Gathering};
 
 mod answer;
+mod gather;
 #[cfg(test)]
 mod tests;
 
@@ -69,17 +73,25 @@ impl Default for LaneOptions {
     }
 }
 
-/// One record to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a lane must know of a record before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneRecord {
-    /// The caller's number for it; it comes back in the [`Completion`].
-    pub ticket: u64,
     /// Topic in the record.
     pub topic: TopicId,
     /// Queue in the record.
     pub queue: QueueIndex,
-    /// The record, encoded; see [`yard_wire::record`].
-    pub bytes: Bytes,
+    /// Bytes that it will have.
+    pub bytes: usize,
+}
+
+/// A record that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its number: 0, 1, 2 and so on in the order of the calls. It comes back in a
+    /// [`Completion`].
+    pub ticket: u64,
+    /// It begins a batch: no record before it will be completed together with it.
+    pub is_first: bool,
 }
 
 /// Which sending of which batch an answer belongs to.
@@ -100,36 +112,29 @@ pub struct Outgoing {
     pub produce: Produce,
 }
 
-/// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Its topic.
-    pub topic: TopicId,
-    /// Its queue.
-    pub queue: QueueIndex,
-    /// Its place in the queue.
-    pub offset: QueueOffset,
+/// Where the records of a completion are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placements {
     /// Where the bytes are on the broker.
     pub place: AckPlace,
     /// On how many nodes they are.
     pub nodes: AckNodes,
-    /// An earlier attempt had stored it.
+    /// An earlier attempt had stored them.
     pub duplicate: bool,
+    /// The place of each record in its queue, in the order of the tickets.
+    pub offsets: Vec<QueueOffset>,
 }
 
-/// What became of a record. [`Code::TimedOut`] means that it is not known.
+/// What became of records that were pushed one after another. [`Code::TimedOut`] means that it is
+/// not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// The caller's number for the record.
-    pub ticket: u64,
-    /// Where it is, or why it is not.
-    pub result: Result<Placement, Refusal>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    record: LaneRecord,
-    pushed_ms: u64,
+    /// Their tickets; never empty.
+    pub tickets: Range<u64>,
+    /// Bytes of the records.
+    pub bytes: usize,
+    /// Where they are, or why they are not.
+    pub result: Result<Placements, Refusal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +147,11 @@ enum State {
 #[derive(Debug)]
 struct Formed {
     sequence: Sequence,
+    /// Ticket of the first record.
+    first: u64,
     bytes: Bytes,
-    /// Ticket, topic and queue of each record; empty once answered.
-    records: Vec<(u64, TopicId, QueueIndex)>,
+    /// Empty once answered.
+    records: Vec<Gathered>,
     deadline_ms: u64,
     round: u32,
     state: State,
@@ -156,10 +163,11 @@ pub struct LaneCore {
     /// Sender and lane; its sequence is that of the next batch to form.
     next: BatchHeader,
     options: LaneOptions,
-    pending: VecDeque<Pending>,
-    pending_bytes: usize,
-    /// Records at the front of `pending` that do not linger.
-    hurried: usize,
+    next_ticket: u64,
+    /// Batches to be, in order; records are added to the last one.
+    gathering: VecDeque<Gathering>,
+    /// Records with lower tickets do not linger.
+    hurried_before: u64,
     window: VecDeque<Formed>,
     completions: VecDeque<Completion>,
     connected: bool,
@@ -167,6 +175,11 @@ pub struct LaneCore {
     rewinds_without_progress: u32,
     backoff: Backoff,
     fenced: Option<Refusal>,
+    /// Batches that were answered, for their memory.
+    used: VecDeque<Bytes>,
+    /// Bytes and records of the newest batch that was formed.
+    formed_bytes: usize,
+    formed_records: usize,
 }
 
 /// What a refusal asks of the lane.
@@ -219,9 +232,9 @@ impl LaneCore {
         Self {
             next: first,
             options,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            hurried: 0,
+            next_ticket: 0,
+            gathering: VecDeque::new(),
+            hurried_before: 0,
             window: VecDeque::new(),
             completions: VecDeque::new(),
             connected: false,
@@ -229,26 +242,53 @@ impl LaneCore {
             rewinds_without_progress: 0,
             backoff: Backoff::new(seed),
             fenced: None,
+            used: VecDeque::new(),
+            formed_bytes: 0,
+            formed_records: 0,
         }
     }
 
-    /// Takes a record; it is completed later, exactly once. Bounding what is taken is up to the
-    /// caller.
-    pub fn push(&mut self, record: LaneRecord, now_ms: u64) {
-        let fits = record.bytes.len() + batch::HEADER_BYTES <= BATCH_BYTES_MAX;
+    /// Takes a record, which `encode` appends to the batch that it will be sent in; it is
+    /// completed later, exactly once. Bounding what is taken is up to the caller.
+    ///
+    /// # Panics
+    /// When `encode` appends another number of bytes than `record` says.
+    pub fn push(
+        &mut self,
+        record: LaneRecord,
+        now_ms: u64,
+        encode: impl FnOnce(&mut BytesMut),
+    ) -> Pushed {
+        let fits = record.bytes + batch::HEADER_BYTES <= BATCH_BYTES_MAX;
         assert!(fits, "records are bounded by their own limits");
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
         if let Some(refusal) = &self.fenced {
+            let (tickets, bytes) = (ticket..ticket + 1, record.bytes);
             let result = Err(refusal.clone());
-            self.completions.push_back(Completion { ticket: record.ticket, result });
-            return;
+            self.completions.push_back(Completion { tickets, bytes, result });
+            return Pushed { ticket, is_first: true };
         }
-        self.pending_bytes += record.bytes.len();
-        self.pending.push_back(Pending { record, pushed_ms: now_ms });
+        let is_first = !self.gathering.back().is_some_and(|g| g.has_room(&record, &self.options));
+        if is_first {
+            let records = self.formed_records.min(self.options.batch_records_max);
+            let gathering = Gathering::new(ticket, self.buffer(record.bytes), records);
+            self.gathering.push_back(gathering);
+        }
+        let gathering = self.gathering.back_mut().expect("there is one now");
+        gathering.push(&record, now_ms, encode);
+        Pushed { ticket, is_first }
     }
 
-    /// What is pending now does not linger.
+    /// The ticket of the next record.
+    #[must_use]
+    pub fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// What was pushed until now does not linger.
     pub fn hurry(&mut self) {
-        self.hurried = self.pending.len();
+        self.hurried_before = self.next_ticket;
     }
 
     /// A connection is there.
@@ -268,6 +308,12 @@ impl LaneCore {
     pub fn has_to_send(&self, now_ms: u64) -> bool {
         let may = self.connected && now_ms >= self.not_before_ms;
         may && (self.first_waiting().is_some() || self.may_form(now_ms))
+    }
+
+    /// Whether a batch could be formed and sent that never was before.
+    #[must_use]
+    pub fn has_new_to_send(&self, now_ms: u64) -> bool {
+        self.connected && now_ms >= self.not_before_ms && self.may_form(now_ms)
     }
 
     /// The next thing to send, if any. To be called until it gives `None`.
@@ -323,15 +369,7 @@ impl LaneCore {
             }
         }
         self.move_floor();
-        while let Some(front) = self.pending.front() {
-            if now_ms < front.pushed_ms.saturating_add(self.options.delivery_ms) {
-                break;
-            }
-            let record = self.take_pending();
-            let detail = "the message could not be sent in time: it is not stored";
-            let result = Err(Refusal::new(Code::TimedOut, detail));
-            self.completions.push_back(Completion { ticket: record.ticket, result });
-        }
+        self.give_up_unsent(now_ms);
         let attempt_ms = self.options.attempt_ms;
         let is_late = |formed: &Formed| match formed.state {
             State::Sent { since_ms } => now_ms.saturating_sub(since_ms) >= attempt_ms,
@@ -351,10 +389,10 @@ impl LaneCore {
             State::Waiting | State::Answered => None,
         });
         let deadline = self.window.iter().map(|formed| formed.deadline_ms).min();
-        let first = self.pending.front();
-        let given_up = first.map(|p| p.pushed_ms.saturating_add(options.delivery_ms));
+        let pushed_ms = self.gathering.front().map(Gathering::pushed_ms);
+        let given_up = pushed_ms.map(|at| at.saturating_add(options.delivery_ms));
         let has_room = self.connected && self.window.len() < options.in_flight_max;
-        let lingered = first.map(|p| p.pushed_ms.saturating_add(options.linger_ms));
+        let lingered = pushed_ms.map(|at| at.saturating_add(options.linger_ms));
         let lingered = lingered.filter(|at| has_room && *at > now_ms);
         let is_held = self.connected && self.not_before_ms > now_ms && !self.is_idle();
         let held = is_held.then_some(self.not_before_ms);
@@ -369,7 +407,7 @@ impl LaneCore {
     /// Whether every record that was pushed is completed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.window.is_empty()
+        self.gathering.is_empty() && self.window.is_empty()
     }
 
     /// Batches on their way or to be sent again.
@@ -386,10 +424,8 @@ impl LaneCore {
             }
         }
         self.move_floor();
-        while !self.pending.is_empty() {
-            let record = self.take_pending();
-            let result = Err(refusal.clone());
-            self.completions.push_back(Completion { ticket: record.ticket, result });
+        while let Some(mut gathering) = self.gathering.pop_front() {
+            self.give_up(&mut gathering, usize::MAX, refusal);
         }
         assert!(self.is_idle(), "everything was given up");
     }
@@ -399,52 +435,37 @@ impl LaneCore {
     }
 
     fn may_form(&self, now_ms: u64) -> bool {
-        let Some(first) = self.pending.front() else {
+        let Some(first) = self.gathering.front() else {
             return false;
         };
         let options = &self.options;
-        let is_full = self.pending.len() >= options.batch_records_max
-            || self.pending_bytes + batch::HEADER_BYTES >= options.batch_bytes_max;
-        let has_lingered = now_ms >= first.pushed_ms.saturating_add(options.linger_ms);
-        self.window.len() < options.in_flight_max && (is_full || has_lingered || self.hurried > 0)
+        let has_lingered = || now_ms >= first.pushed_ms().saturating_add(options.linger_ms);
+        self.window.len() < options.in_flight_max
+            && (self.gathering.len() > 1
+                || first.is_full(options)
+                || first.first() < self.hurried_before
+                || has_lingered())
     }
 
     /// Fixes the next batch and its place in the numbering.
     fn form(&mut self) -> usize {
-        let pushed_ms = self.pending.front().expect("may_form was asked").pushed_ms;
-        let mut bytes = Vec::new();
-        let mut records = Vec::new();
-        while let Some(Pending { record, .. }) = self.pending.front() {
-            let size = batch::HEADER_BYTES + bytes.len() + record.bytes.len();
-            let is_over = size > self.options.batch_bytes_max && !records.is_empty();
-            if is_over || records.len() == self.options.batch_records_max {
-                break;
-            }
-            let record = self.take_pending();
-            bytes.extend_from_slice(&record.bytes);
-            records.push((record.ticket, record.topic, record.queue));
-        }
-        assert!(!records.is_empty(), "a batch has at least one record");
+        let gathering = self.gathering.pop_front().expect("may_form was asked");
+        let (first, pushed_ms) = (gathering.first(), gathering.pushed_ms());
+        let (records, bytes) = gathering.finish(&self.next);
         let sequence = self.next.sequence;
+        self.next.sequence = Sequence(sequence.0 + records.len() as u64);
+        (self.formed_bytes, self.formed_records) = (bytes.len(), records.len());
         self.window.push_back(Formed {
             sequence,
-            bytes: batch::encode(&self.next, records.len(), &bytes),
+            first,
+            bytes,
             deadline_ms: pushed_ms.saturating_add(self.options.delivery_ms),
             round: 0,
             state: State::Waiting,
             records,
         });
-        let count = self.window.back().map_or(0, |formed| formed.records.len());
-        self.next.sequence = Sequence(sequence.0 + count as u64);
         assert!(self.window.len() <= self.options.in_flight_max, "the window is bounded");
         self.window.len() - 1
-    }
-
-    fn take_pending(&mut self) -> LaneRecord {
-        let pending = self.pending.pop_front().expect("the caller looked at it");
-        self.pending_bytes -= pending.record.bytes.len();
-        self.hurried = self.hurried.saturating_sub(1);
-        pending.record
     }
 
     /// Everything that is not answered is sent again, in order.
@@ -457,8 +478,8 @@ impl LaneCore {
     }
 
     fn move_floor(&mut self) {
-        while self.window.front().is_some_and(|formed| formed.state == State::Answered) {
-            self.window.pop_front();
+        while let Some(formed) = self.window.pop_front_if(|f| f.state == State::Answered) {
+            self.keep(formed.bytes);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A message before it is sent.
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
-use yard_wire::record::{KEY, ORDER, RecordParts};
+use yard_wire::record::{KEY, ORDER, RecordHead};
 use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
 
 use crate::Error;
@@ -94,34 +94,33 @@ impl Message {
         Ok(QueueIndex(chosen as u16))
     }
 
-    /// The bytes of the record.
-    pub(crate) fn encode(
+    /// What the record of the message says, but for its properties.
+    pub(crate) fn head(
         &self,
-        topic: TopicId,
-        queue: QueueIndex,
+        (topic, queue): (TopicId, QueueIndex),
         id: MessageId,
         born: Timestamp,
-    ) -> Result<Vec<u8>, Error> {
-        if let Some((name, _)) = self.properties.iter().find(|(name, _)| name.starts_with('$')) {
-            let detail = format!("the property {name:?}: names that begin with $ are reserved");
-            return Err(Error::new(Code::BadArgument, detail));
-        }
+    ) -> RecordHead<'_> {
+        RecordHead { topic, queue, id, born, tag: &self.tag, body: &self.body }
+    }
+
+    /// The properties of the record: keys, order group, then the message's own.
+    pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let keys = self.keys.iter().map(|key| (KEY, key.as_str()));
         let order = self.order_group.iter().map(|group| (ORDER, group.as_str()));
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let properties: Vec<(&str, &str)> = keys.chain(order).chain(own).collect();
-        let parts = RecordParts {
-            topic,
-            queue,
-            id,
-            born,
-            tag: &self.tag,
-            properties: &properties,
-            body: &self.body,
-        };
-        let mut out = Vec::new();
-        parts.encode(&mut out)?;
-        Ok(out)
+        keys.chain(order).chain(own)
+    }
+
+    /// Refuses names that are not the application's to use.
+    pub(crate) fn check_names(&self) -> Result<(), Error> {
+        match self.properties.iter().find(|(name, _)| name.starts_with('$')) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let detail = format!("the property {name:?}: names that begin with $ are reserved");
+                Err(Error::new(Code::BadArgument, detail))
+            }
+        }
     }
 }
 
@@ -135,6 +134,16 @@ impl From<&str> for Message {
 mod tests {
     use super::*;
     use yard_wire::record::Record;
+
+    fn encode(message: &Message, id: MessageId) -> Result<Vec<u8>, Error> {
+        message.check_names()?;
+        let head = message.head((TopicId(4), QueueIndex(3)), id, Timestamp(1));
+        let sized = head.check(message.properties())?;
+        let mut out = Vec::new();
+        head.encode(&sized, &mut out);
+        assert_eq!(out.len(), sized.bytes());
+        Ok(out)
+    }
 
     #[test]
     fn queues_are_chosen_by_name_then_order_group_then_key_then_turn() {
@@ -154,7 +163,7 @@ mod tests {
     fn keys_and_order_group_travel_as_properties() {
         let message = Message::new("body").keys(["a", "b"]).order_group("o").property("c", "d");
         let id = MessageId::new(Timestamp(1), 2);
-        let bytes = message.tag("t").encode(TopicId(4), QueueIndex(3), id, Timestamp(1)).unwrap();
+        let bytes = encode(&message.tag("t"), id).unwrap();
         let record = Record::parse(bytes.into()).unwrap();
         assert_eq!(record.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((record.order_group(), record.property("c")), (Some("o"), Some("d")));
@@ -164,9 +173,7 @@ mod tests {
     #[test]
     fn what_breaks_the_rules_is_refused_before_it_is_sent() {
         let check = |message: Message, code: Code| {
-            let result =
-                message.encode(TopicId(0), QueueIndex(0), MessageId::default(), Timestamp(0));
-            assert_eq!(result.unwrap_err().code, code);
+            assert_eq!(encode(&message, MessageId::default()).unwrap_err().code, code);
         };
         check(Message::new("").property("$key", "k"), Code::BadArgument);
         check(Message::new(vec![0; (4 << 20) + 1]), Code::BodyTooLarge);

@@ -1,31 +1,29 @@
 //! Sending.
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore};
 use yard_wire::batch::BatchHeader;
 use yard_wire::requests::{AckNodes, AckPlace, TopicRoute};
 use yard_wire::{
-    Code, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, TopicId,
+    Code, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId,
+    Timestamp, TopicId,
 };
 
 use crate::client::{Inner, ROUTE_FRESH};
-use crate::lane::{LaneCore, LaneOptions};
+use crate::lane::LaneOptions;
 use crate::{Error, Message};
 
 mod builder;
+mod lane_sender;
 mod lane_task;
+mod receipt;
 
 pub use builder::ProducerBuilder;
-use lane_task::{Command, LaneTask};
+use lane_sender::{Ending, LaneSender};
+pub use receipt::Receipt;
 
-/// Flushes that wait in the queue of a lane.
-const FLUSHES_MAX: usize = 1_024;
 /// The pause between two looks at the route when answers say that it is old.
 const ROUTE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,30 +46,6 @@ pub struct SendResult {
     pub duplicate: bool,
 }
 
-/// What becomes of an enqueued message: a future of its [`SendResult`]. Dropping it does not
-/// stop the message.
-#[derive(Debug)]
-pub struct Receipt {
-    id: MessageId,
-    result: oneshot::Receiver<Result<SendResult, Error>>,
-}
-
-impl Receipt {
-    /// Id of the message, known before it is sent.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        self.id
-    }
-}
-
-impl Future for Receipt {
-    type Output = Result<SendResult, Error>;
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let received = ready!(Pin::new(&mut self.result).poll(context));
-        Poll::Ready(received.unwrap_or_else(|_| Err(Error::closed("producer"))))
-    }
-}
-
 /// Sends messages to one topic, each stored at most once however often it is sent again. Cheap
 /// to clone; all clones are the same producer. Messages that go to the same queue are stored in
 /// the order of the calls.
@@ -82,35 +56,51 @@ pub struct Producer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
-struct Lanes {
-    is_closed: bool,
-    open: BTreeMap<(ShardId, Lane), mpsc::Sender<Command>>,
-}
-
 #[derive(Debug)]
 struct Shared {
     client: Arc<Inner>,
     topic: Arc<str>,
-    route: Mutex<Arc<TopicRoute>>,
     options: LaneOptions,
     producer: ProducerId,
     /// Bytes of records that may wait for an answer.
     budget: Arc<Semaphore>,
-    budget_bytes: u32,
-    turn: AtomicU64,
-    lanes: Mutex<Lanes>,
+    budget_bytes: usize,
+    routing: Mutex<Routing>,
     route_is_old: Arc<Notify>,
     runtime: tokio::runtime::Handle,
 }
 
+#[derive(Debug)]
+struct Routing {
+    is_closed: bool,
+    route: Arc<TopicRoute>,
+    /// Decides where nothing else does.
+    turn: u64,
+    lanes: BTreeMap<(ShardId, Lane), Arc<LaneSender>>,
+    /// The lane of each queue of the route, as soon as it was needed.
+    by_queue: Vec<Option<Arc<LaneSender>>>,
+}
+
+impl Routing {
+    fn new(route: Arc<TopicRoute>, turn: u64) -> Self {
+        let by_queue = vec![None; route.shards.len()];
+        Self { is_closed: false, route, turn, lanes: BTreeMap::new(), by_queue }
+    }
+
+    fn follow(&mut self, route: Arc<TopicRoute>) {
+        self.by_queue = vec![None; route.shards.len()];
+        self.route = route;
+    }
+}
+
 /// A message as it will be stored, not yet in its lane.
 struct Prepared {
-    id: MessageId,
-    shard: ShardId,
+    message: Message,
+    lane: Arc<LaneSender>,
     topic: TopicId,
     queue: QueueIndex,
-    bytes: Bytes,
+    id: MessageId,
+    born: Timestamp,
 }
 
 impl Producer {
@@ -140,21 +130,24 @@ impl Producer {
         &self,
         message: Message,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
-        let shared = self.shared.clone();
-        let prepared = shared.prepare(&message);
-        let first = prepared.map(|prepared| {
-            let cost = shared.cost(&prepared);
-            match shared.budget.clone().try_acquire_many_owned(cost) {
-                Ok(permit) => Ok(shared.push(prepared, permit)),
-                Err(_) => Err((prepared, cost)),
-            }
-        });
+        let first = match self.shared.prepare(message) {
+            Err(error) => Ok(Err(error)),
+            Ok((prepared, cost)) => match self.shared.budget.try_acquire_many(cost) {
+                Ok(permit) => {
+                    permit.forget();
+                    Ok(prepared.push())
+                }
+                Err(_) => Err((prepared, cost, self.shared.budget.clone())),
+            },
+        };
         async move {
-            match first? {
+            match first {
                 Ok(pushed) => pushed,
-                Err((prepared, cost)) => {
-                    let permit = shared.budget.clone().acquire_many_owned(cost).await;
-                    shared.push(prepared, permit.map_err(|_| Error::closed("producer"))?)
+                Err((prepared, cost, budget)) => {
+                    let permit = budget.acquire_many(cost).await;
+                    let closed = |_| Error::new(Code::Closed, "the producer was closed");
+                    permit.map_err(closed)?.forget();
+                    prepared.push()
                 }
             }
         }
@@ -166,16 +159,10 @@ impl Producer {
     /// # Errors
     /// [`Code::Closed`] when the client was closed meanwhile.
     pub async fn flush(&self) -> Result<(), Error> {
-        let lanes: Vec<_> = self.shared.with_lanes(|lanes| lanes.open.values().cloned().collect());
-        let mut flushed = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let (sender, receiver) = oneshot::channel();
-            let sent = lane.send(Command::Flush(sender)).await;
-            sent.map_err(|_| Error::closed("client"))?;
-            flushed.push(receiver);
-        }
-        for receiver in flushed {
-            receiver.await.map_err(|_| Error::closed("client"))?;
+        let lanes = self.shared.lanes();
+        let flushed: Vec<_> = lanes.iter().map(LaneSender::flush).collect::<Result<_, _>>()?;
+        for lane in flushed {
+            lane.await.map_err(|_| Error::closed("client"))?;
         }
         Ok(())
     }
@@ -185,9 +172,9 @@ impl Producer {
     /// # Errors
     /// As [`Producer::flush`].
     pub async fn close(&self) -> Result<(), Error> {
-        self.shared.with_lanes(|lanes| lanes.is_closed = true);
+        self.shared.with_routing(|routing| routing.is_closed = true);
         let flushed = self.flush().await;
-        self.shared.with_lanes(|lanes| lanes.open.clear());
+        self.shared.lanes().iter().for_each(LaneSender::close);
         flushed
     }
 
@@ -200,87 +187,86 @@ impl Producer {
     /// How many queues the topic has, as far as is known.
     #[must_use]
     pub fn queues(&self) -> u16 {
-        self.shared.route().shards.len() as u16
+        self.shared.with_routing(|routing| routing.route.shards.len() as u16)
+    }
+}
+
+impl Prepared {
+    /// Into its lane; there is room for it in the budget.
+    fn push(self) -> Result<Receipt, Error> {
+        let Self { message, lane, topic, queue, id, born } = self;
+        let head = message.head((topic, queue), id, born);
+        let sized = head.check(message.properties()).expect("checked when it was prepared");
+        lane.push(&head, &sized)
     }
 }
 
 impl Shared {
-    fn with_lanes<T>(&self, change: impl FnOnce(&mut Lanes) -> T) -> T {
-        // Nothing in here panics half-way, so poisoned lanes are whole ones.
-        change(&mut self.lanes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_routing<T>(&self, change: impl FnOnce(&mut Routing) -> T) -> T {
+        // Nothing in here panics half-way, so a poisoned route is a whole one.
+        change(&mut self.routing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn route(&self) -> Arc<TopicRoute> {
-        self.route.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lanes(&self) -> Vec<Arc<LaneSender>> {
+        self.with_routing(|routing| routing.lanes.values().cloned().collect())
     }
 
-    fn cost(&self, prepared: &Prepared) -> u32 {
-        // A message larger than the whole budget waits until it is alone.
-        u32::try_from(prepared.bytes.len()).unwrap_or(u32::MAX).min(self.budget_bytes)
-    }
-
-    fn prepare(&self, message: &Message) -> Result<Prepared, Error> {
-        let route = self.route();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let queue = message.choose_queue(route.shards.len(), turn).inspect_err(|_| {
-            // The topic may have grown.
-            self.route_is_old.notify_one();
+    /// A message with its place, and what it costs of the budget.
+    fn prepare(&self, message: Message) -> Result<(Prepared, u32), Error> {
+        let (lane, topic, queue) = self.with_routing(|routing| {
+            routing.turn += 1;
+            let queues = routing.route.shards.len();
+            let queue = message.choose_queue(queues, routing.turn).inspect_err(|_| {
+                // The topic may have grown.
+                self.route_is_old.notify_one();
+            })?;
+            let lane = self.lane(routing, queue)?;
+            Ok::<_, Error>((lane, routing.route.topic, queue))
         })?;
         let born = Inner::wall_clock();
         let id = MessageId::new(born, self.client.random.next_u128());
-        let bytes = message.encode(route.topic, queue, id, born)?.into();
-        let shard = route.shards[usize::from(queue.0)];
-        Ok(Prepared { id, shard, topic: route.topic, queue, bytes })
+        message.check_names()?;
+        let bytes = message.head((topic, queue), id, born).check(message.properties())?.bytes();
+        // A message larger than the whole budget waits until it is alone.
+        let cost = u32::try_from(bytes.min(self.budget_bytes)).expect("checked against 1 GiB");
+        Ok((Prepared { message, lane, topic, queue, id, born }, cost))
     }
 
-    fn push(&self, prepared: Prepared, permit: OwnedSemaphorePermit) -> Result<Receipt, Error> {
-        let Prepared { id, shard, topic, queue, bytes } = prepared;
-        let lane = self.lane(shard, Lane(queue.0 % self.client.streams))?;
-        let (sender, result) = oneshot::channel();
-        let record = lane_task::Record { id, topic, queue, bytes, result: sender, permit };
-        lane.try_send(Command::Record(record)).map_err(|error| match error {
-            mpsc::error::TrySendError::Closed(_) => Error::closed("client"),
-            // The budget in bytes is used up first, unless there is a crowd of flushes.
-            mpsc::error::TrySendError::Full(_) => {
-                Error::new(Code::Busy, "the queue of the lane is full")
+    fn lane(&self, routing: &mut Routing, queue: QueueIndex) -> Result<Arc<LaneSender>, Error> {
+        if routing.is_closed {
+            return Err(Error::closed("producer"));
+        }
+        let at = usize::from(queue.0);
+        if let Some(lane) = &routing.by_queue[at] {
+            return Ok(lane.clone());
+        }
+        let shard = routing.route.shards[at];
+        let lane = Lane(queue.0 % self.client.streams);
+        let found = match routing.lanes.get(&(shard, lane)) {
+            Some(found) => found.clone(),
+            None => {
+                let made = self.open(shard, lane)?;
+                routing.lanes.insert((shard, lane), made.clone());
+                made
             }
-        })?;
-        Ok(Receipt { id, result })
+        };
+        routing.by_queue[at] = Some(found.clone());
+        Ok(found)
     }
 
-    fn lane(&self, shard: ShardId, lane: Lane) -> Result<mpsc::Sender<Command>, Error> {
-        self.with_lanes(|lanes| {
-            if lanes.is_closed {
-                return Err(Error::closed("producer"));
-            }
-            if let Some(open) = lanes.open.get(&(shard, lane)) {
-                return Ok(open.clone());
-            }
-            let alive = self.client.alive()?;
-            let records_max = self.budget_bytes as usize / yard_wire::record::HEADER_BYTES;
-            let (sender, commands) = mpsc::channel(records_max + FLUSHES_MAX);
-            let first = BatchHeader {
-                producer: self.producer,
-                epoch: Epoch(0),
-                lane,
-                shard,
-                sequence: Sequence(0),
-            };
-            let core = LaneCore::new(first, self.options, self.client.random.next_u64());
-            let task = LaneTask::new(
-                self.client.clone(),
-                (self.topic.clone(), shard, lane),
-                core,
-                commands,
-                self.route_is_old.clone(),
-            );
-            self.runtime.spawn(async move {
-                task.run().await;
-                drop(alive);
-            });
-            lanes.open.insert((shard, lane), sender.clone());
-            Ok(sender)
-        })
+    fn open(&self, shard: ShardId, lane: Lane) -> Result<Arc<LaneSender>, Error> {
+        let alive = self.client.alive()?;
+        let (producer, epoch, sequence) = (self.producer, Epoch(0), Sequence(0));
+        let made = Arc::new(LaneSender::new(
+            self.client.clone(),
+            self.topic.clone(),
+            BatchHeader { producer, epoch, lane, shard, sequence },
+            self.options,
+            (self.budget.clone(), self.budget_bytes),
+            self.route_is_old.clone(),
+        ));
+        self.runtime.spawn(lane_task::run(Ending { lane: made.clone(), _alive: alive }));
+        Ok(made)
     }
 
     /// Looks at the route again every 30 seconds, and when an answer says that it is old.
@@ -300,10 +286,17 @@ impl Shared {
             };
             match shared.client.find_route(&shared.topic).await {
                 Ok(route) => {
-                    *shared.route.lock().unwrap_or_else(PoisonError::into_inner) = route;
+                    shared.with_routing(|routing| routing.follow(route));
                 }
                 Err(error) => tracing::debug!(%error, topic = %shared.topic, "no fresh route"),
             }
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What was enqueued is sent all the same.
+        self.lanes().iter().for_each(LaneSender::close);
     }
 }

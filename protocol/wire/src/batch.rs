@@ -52,26 +52,36 @@ pub struct BatchHeader {
 /// When `count` or the size break the limits: the caller gathers within them.
 #[must_use]
 pub fn encode(header: &BatchHeader, count: usize, records: &[u8]) -> Bytes {
-    let length = HEADER_BYTES + records.len();
+    let mut out = Vec::with_capacity(HEADER_BYTES + records.len());
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    out.extend_from_slice(records);
+    finish(header, count, &mut out);
+    Bytes::from(out)
+}
+
+/// Makes a batch of [`HEADER_BYTES`] of room and the records after it, in place.
+///
+/// # Panics
+/// When there is no such room, or `count` or the size break the limits: the caller gathers
+/// within them.
+pub fn finish(header: &BatchHeader, count: usize, batch: &mut [u8]) {
+    let length = batch.len();
     assert!((1..=limits::BATCH_RECORDS_MAX).contains(&count), "a batch has 1 to 16,384 records");
     assert!(length <= limits::BATCH_BYTES_MAX, "a batch fits a frame");
-    let mut out = Vec::with_capacity(length);
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&MAGIC.to_le_bytes());
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&(count as u32).to_le_bytes());
-    out.extend_from_slice(&header.producer.0.to_le_bytes());
-    out.extend_from_slice(&header.epoch.0.to_le_bytes());
-    out.extend_from_slice(&header.lane.0.to_le_bytes());
-    out.extend_from_slice(&header.shard.0.to_le_bytes());
-    out.extend_from_slice(&header.sequence.0.to_le_bytes());
-    out.extend_from_slice(&[0; 8]);
-    debug_assert_eq!(out.len(), HEADER_BYTES);
-    let crc = header_crc(&out);
+    let out = batch.first_chunk_mut::<HEADER_BYTES>().expect("there is room for the header");
+    *out = [0; HEADER_BYTES];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &(length as u32).to_le_bytes());
+    put(8, &MAGIC.to_le_bytes());
+    put(10, &VERSION.to_le_bytes());
+    put(12, &(count as u32).to_le_bytes());
+    put(16, &header.producer.0.to_le_bytes());
+    put(24, &header.epoch.0.to_le_bytes());
+    put(28, &header.lane.0.to_le_bytes());
+    put(30, &header.shard.0.to_le_bytes());
+    put(32, &header.sequence.0.to_le_bytes());
+    let crc = header_crc(out);
     out[4..8].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(records);
-    Bytes::from(out)
 }
 
 fn header_crc(header: &[u8]) -> u32 {

@@ -9,9 +9,11 @@
 //!      7    1 lane      of a data stream           7    1 version       1
 //!                                                  8    8 correlation
 //! ```
-use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
 
-use crate::codec::{Malformed, Wire};
+use bytes::{Buf, Bytes};
+
+use crate::codec::Wire;
 use crate::{Code, Correlation, Refusal, limits};
 
 /// Bytes of a frame's header.
@@ -126,6 +128,22 @@ pub fn encode_with(
     out: &mut Vec<u8>,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
+    encode_split(kind, class, correlation, 0, out, body);
+}
+
+/// As [`encode_with`], of a frame whose last `rest_bytes` are not written here: the caller sends
+/// them after these.
+///
+/// # Panics
+/// As [`encode_with`], the rest included.
+pub fn encode_split(
+    kind: u16,
+    class: Class,
+    correlation: Correlation,
+    rest_bytes: usize,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     0u32.put(out);
     kind.put(out);
@@ -134,16 +152,30 @@ pub fn encode_with(
     correlation.put(out);
     debug_assert_eq!(out.len() - start, HEADER_BYTES);
     body(out);
-    let length = out.len() - start;
+    let length = out.len() - start + rest_bytes;
     assert!(length <= limits::FRAME_BYTES_MAX, "bodies are bounded by their own limits");
     out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
 }
 
-/// Cuts a stream of bytes into frames. It never reserves memory by a length that it read: its
-/// buffer grows as bytes arrive.
+/// A body of fewer bytes is copied out of the piece that it came in: shared, it would keep the
+/// whole piece for itself, and what quinn reads at once is up to 64 KiB.
+const SHARED_BYTES_MIN: usize = 4 << 10;
+/// How many times the bytes that arrived may be reserved for a frame.
+const RESERVED_PER_BYTE: usize = 8;
+
+/// Cuts a stream of bytes into frames. A body is copied once, into memory of its own; not at all
+/// when it is large and came in one piece. A length that was read reserves nothing: memory grows
+/// with what arrives, up to eight times as much and never beyond the frame.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    buffer: BytesMut,
+    /// What arrived after the bytes below.
+    pieces: VecDeque<Bytes>,
+    pieces_bytes: usize,
+    /// Header of the frame at the front, as far as it was looked at.
+    header: [u8; HEADER_BYTES],
+    header_bytes: usize,
+    /// Its body, as far as it is there.
+    body: Vec<u8>,
     frame_bytes_max: usize,
 }
 
@@ -152,7 +184,14 @@ impl FrameDecoder {
     #[must_use]
     pub fn new(frame_bytes_max: usize) -> Self {
         assert!(frame_bytes_max >= HEADER_BYTES, "a frame has a header");
-        Self { buffer: BytesMut::new(), frame_bytes_max }
+        Self {
+            pieces: VecDeque::new(),
+            pieces_bytes: 0,
+            header: [0; HEADER_BYTES],
+            header_bytes: 0,
+            body: Vec::new(),
+            frame_bytes_max,
+        }
     }
 
     /// Changes the bound, after the hello.
@@ -161,15 +200,25 @@ impl FrameDecoder {
         self.frame_bytes_max = frame_bytes_max;
     }
 
-    /// Takes in bytes that arrived.
+    /// Takes in bytes that arrived, by copying them.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.push_bytes(Bytes::copy_from_slice(bytes));
+    }
+
+    /// Takes in a piece that arrived. It is let go as soon as [`FrameDecoder::next_frame`] has
+    /// given `None`, but for a large body that it holds whole.
+    pub fn push_bytes(&mut self, piece: Bytes) {
+        self.pieces_bytes += piece.len();
+        if !piece.is_empty() {
+            self.pieces.push_back(piece);
+        }
+        self.fill_header();
     }
 
     /// Whether a frame was begun and is not complete.
     #[must_use]
     pub fn is_inside_a_frame(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffered_bytes() > 0
     }
 
     /// Bytes of the frame at the front, as it announces and the bound allows; `None` until known.
@@ -181,7 +230,7 @@ impl FrameDecoder {
     /// Bytes that arrived and are not taken out yet.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+        self.header_bytes + self.body.len() + self.pieces_bytes
     }
 
     /// The next complete frame, or `None` until more bytes arrive.
@@ -193,26 +242,33 @@ impl FrameDecoder {
         let Some(length) = self.announced_length()? else {
             return Ok(None);
         };
-        if self.buffer.len() < HEADER_BYTES {
+        if self.header_bytes < HEADER_BYTES {
             return Ok(None);
         }
-        let version = self.buffer[7];
+        let version = self.header[7];
         if u16::from(version) != VERSION {
             let detail = format!("a frame has version {version}, this broker speaks {VERSION}");
             return Err(Refusal::new(Code::BadVersion, detail));
         }
-        if self.buffer.len() < length {
+        let class = Class::take(&mut Bytes::copy_from_slice(&self.header[6..7]))
+            .map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))?;
+        let Some(body) = self.take_body(length - HEADER_BYTES) else {
             return Ok(None);
-        }
-        let mut bytes = self.buffer.split_to(length).freeze();
-        decode(&mut bytes).map(Some).map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))
+        };
+        let [_, _, _, _, a, b, _, _, correlation @ ..] = self.header;
+        let kind = u16::from_le_bytes([a, b]);
+        let correlation = Correlation(u64::from_le_bytes(correlation));
+        self.header_bytes = 0;
+        self.fill_header();
+        Ok(Some(Frame { kind, class, correlation, body }))
     }
 
     fn announced_length(&self) -> Result<Option<usize>, Refusal> {
-        let Some(raw) = self.buffer.first_chunk::<4>() else {
+        if self.header_bytes < 4 {
             return Ok(None);
-        };
-        let length = u32::from_le_bytes(*raw) as usize;
+        }
+        let [a, b, c, d, ..] = self.header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length > self.frame_bytes_max {
             let max = self.frame_bytes_max;
             let detail = format!("a frame announces {length} bytes, the limit is {max}");
@@ -224,15 +280,53 @@ impl FrameDecoder {
         }
         Ok(Some(length))
     }
-}
 
-fn decode(bytes: &mut Bytes) -> Result<Frame, Malformed> {
-    let _length = u32::take(bytes)?;
-    let kind = u16::take(bytes)?;
-    let class = Class::take(bytes)?;
-    let _version = u8::take(bytes)?;
-    let correlation = Correlation::take(bytes)?;
-    Ok(Frame { kind, class, correlation, body: bytes.split_off(0) })
+    fn fill_header(&mut self) {
+        while self.header_bytes < HEADER_BYTES
+            && let Some(front) = self.pieces.front_mut()
+        {
+            let count = front.len().min(HEADER_BYTES - self.header_bytes);
+            let room = &mut self.header[self.header_bytes..self.header_bytes + count];
+            front.copy_to_slice(room);
+            self.header_bytes += count;
+            self.took(count);
+        }
+    }
+
+    /// The body of the frame at the front when all of it is there.
+    fn take_body(&mut self, wanted: usize) -> Option<Bytes> {
+        if self.body.is_empty()
+            && wanted >= SHARED_BYTES_MIN
+            && let Some(front) = self.pieces.front_mut()
+            && front.len() >= wanted
+        {
+            let body = front.split_to(wanted);
+            self.took(wanted);
+            return Some(body);
+        }
+        while self.body.len() < wanted
+            && let Some(front) = self.pieces.front_mut()
+        {
+            let count = front.len().min(wanted - self.body.len());
+            if self.body.capacity() - self.body.len() < count {
+                let arrived = HEADER_BYTES + self.body.len() + self.pieces_bytes;
+                let capacity = wanted.min(arrived * RESERVED_PER_BYTE);
+                self.body.reserve_exact(capacity - self.body.len());
+            }
+            self.body.extend_from_slice(&front[..count]);
+            front.advance(count);
+            self.took(count);
+        }
+        (self.body.len() == wanted).then(|| Bytes::from(std::mem::take(&mut self.body)))
+    }
+
+    /// Accounts for bytes that were taken off the first piece.
+    fn took(&mut self, count: usize) {
+        self.pieces_bytes -= count;
+        if self.pieces.front().is_some_and(Bytes::is_empty) {
+            self.pieces.pop_front();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +355,28 @@ mod tests {
             assert_eq!(seen, [frame(b"hello"), frame(b"")], "step {step}");
             assert!(!decoder.is_inside_a_frame());
         }
+    }
+
+    #[test]
+    fn large_bodies_are_shared_with_the_piece_that_holds_them_and_small_ones_are_not() {
+        let check = |body_bytes: usize, expect: bool| {
+            let mut bytes = Vec::new();
+            let body = Bytes::from(vec![7; body_bytes]);
+            Frame { body, ..frame(b"") }.encode(&mut bytes);
+            let piece = Bytes::from(bytes);
+            let mut decoder = FrameDecoder::new(1 << 20);
+            decoder.push_bytes(piece.clone());
+            let found = decoder.next_frame().expect("well-formed").expect("whole");
+            assert_eq!(found.body, piece[HEADER_BYTES..]);
+            assert_eq!(decoder.next_frame(), Ok(None));
+            assert_eq!(decoder.buffered_bytes(), 0);
+            let is_shared = found.body.as_ptr() == piece[HEADER_BYTES..].as_ptr();
+            assert_eq!(is_shared, expect, "{body_bytes}");
+            assert_eq!(piece.is_unique(), !expect, "{body_bytes}");
+        };
+        check(SHARED_BYTES_MIN, true);
+        check(SHARED_BYTES_MIN - 1, false);
+        check(0, false);
     }
 
     #[test]

@@ -27,7 +27,7 @@
 //! message with three fields filled in. What the broker itself attaches a meaning to travels as
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
 //! keys of the message) and `$order` (its order group).
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
@@ -67,14 +67,19 @@ pub struct RecordParts<'a> {
 }
 
 impl RecordParts<'_> {
-    fn properties_bytes(&self) -> usize {
-        self.properties.iter().map(|(n, v)| PROPERTY_HEADER_BYTES + n.len() + v.len()).sum()
+    fn head(&self) -> RecordHead<'_> {
+        let Self { topic, queue, id, born, tag, body, .. } = *self;
+        RecordHead { topic, queue, id, born, tag, body }
+    }
+
+    fn sized(&self) -> SizedRecord<impl Iterator<Item = (&str, &str)> + Clone> {
+        SizedRecord::new(&self.head(), self.properties.iter().copied())
     }
 
     /// Bytes that the record will have.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
-        HEADER_BYTES + self.tag.len() + self.properties_bytes() + self.body.len()
+        self.sized().bytes
     }
 
     /// Checks the parts against the limits.
@@ -82,7 +87,7 @@ impl RecordParts<'_> {
     /// # Errors
     /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
     pub fn check(&self) -> Result<(), Refusal> {
-        check_sizes(self.body.len(), self.tag.len(), self.properties.len(), self.properties_bytes())
+        self.head().check(self.properties.iter().copied()).map(|_| ())
     }
 
     /// Appends the record to `out`.
@@ -90,40 +95,135 @@ impl RecordParts<'_> {
     /// # Errors
     /// As [`RecordParts::check`]; nothing is appended then.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.check()?;
-        let start = out.len();
-        let length = self.encoded_bytes();
-        out.reserve(length);
-        out.extend_from_slice(&(length as u32).to_le_bytes());
-        out.extend_from_slice(&(HEADER_BYTES as u16).to_le_bytes());
-        out.extend_from_slice(&0u64.to_le_bytes());
-        out.extend_from_slice(&self.born.0.to_le_bytes());
-        out.extend_from_slice(&0u64.to_le_bytes());
-        out.extend_from_slice(&u32::from(self.queue.0).to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
-        out.extend_from_slice(&(self.tag.len() as u16).to_le_bytes());
-        out.extend_from_slice(&(self.properties.len() as u16).to_le_bytes());
-        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
-        out.extend_from_slice(&self.topic.0.to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&self.id.0);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&crc32c::crc32c(self.body).to_le_bytes());
-        debug_assert_eq!(out.len() - start, HEADER_BYTES);
-        out.extend_from_slice(self.tag.as_bytes());
-        for (name, value) in self.properties {
-            out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            out.extend_from_slice(&(value.len() as u16).to_le_bytes());
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(value.as_bytes());
-        }
-        let crc = header_crc(&out[start..]);
-        out[start + HEADER_CRC_AT..start + HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(self.body);
-        assert_eq!(out.len() - start, length, "the announced length is the written one");
+        let checked = self.head().check(self.properties.iter().copied())?;
+        self.head().encode(&checked, out);
         Ok(())
     }
+}
+
+/// What a producer says about one message, its properties aside: for those who have them in no
+/// list. [`RecordHead::check`] and then [`RecordHead::encode`] make of it what
+/// [`RecordParts::encode`] makes of the same parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHead<'a> {
+    /// Topic of the message.
+    pub topic: TopicId,
+    /// Queue of the message.
+    pub queue: QueueIndex,
+    /// Id of the message.
+    pub id: MessageId,
+    /// When it was born, by the producer's clock.
+    pub born: Timestamp,
+    /// Tag, or empty.
+    pub tag: &'a str,
+    /// Body, possibly empty.
+    pub body: &'a [u8],
+}
+
+/// The properties of a record that was checked against the limits, and how long it will be.
+#[derive(Clone, Copy, Debug)]
+pub struct SizedRecord<P> {
+    properties: P,
+    count: usize,
+    properties_bytes: usize,
+    bytes: usize,
+}
+
+impl<'p, P: Iterator<Item = (&'p str, &'p str)> + Clone> SizedRecord<P> {
+    fn new(head: &RecordHead<'_>, properties: P) -> Self {
+        let (mut count, mut properties_bytes) = (0, 0);
+        for (name, value) in properties.clone() {
+            count += 1;
+            properties_bytes += PROPERTY_HEADER_BYTES + name.len() + value.len();
+        }
+        let bytes = HEADER_BYTES + head.tag.len() + properties_bytes + head.body.len();
+        Self { properties, count, properties_bytes, bytes }
+    }
+}
+
+impl<P> SizedRecord<P> {
+    /// Bytes that the record will have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl RecordHead<'_> {
+    /// Checks the parts, with these properties (system ones among them), against the limits.
+    ///
+    /// # Errors
+    /// [`Code::BodyTooLarge`] or [`Code::PropertiesTooLarge`], with the sizes.
+    pub fn check<'p, P>(&self, properties: P) -> Result<SizedRecord<P>, Refusal>
+    where
+        P: Iterator<Item = (&'p str, &'p str)> + Clone,
+    {
+        let sized = SizedRecord::new(self, properties);
+        check_sizes(self.body.len(), self.tag.len(), sized.count, sized.properties_bytes)?;
+        Ok(sized)
+    }
+
+    /// Appends the record to `out`; every byte is written once.
+    ///
+    /// # Panics
+    /// When `sized` is of other parts.
+    pub fn encode<'p, P>(&self, sized: &SizedRecord<P>, out: &mut impl BufMut)
+    where
+        P: Iterator<Item = (&'p str, &'p str)> + Clone,
+    {
+        let mut left = sized.bytes;
+        let mut put = |bytes: &[u8]| {
+            left = left.checked_sub(bytes.len()).expect("the announced length is the written one");
+            out.put_slice(bytes);
+        };
+        put(&self.fixed(sized));
+        put(self.tag.as_bytes());
+        for (name, value) in sized.properties.clone() {
+            put(&property_header(name, value));
+            put(name.as_bytes());
+            put(value.as_bytes());
+        }
+        put(self.body);
+        assert_eq!(left, 0, "the announced length is the written one");
+    }
+
+    /// The fixed part, with both checksums.
+    fn fixed<'p, P>(&self, sized: &SizedRecord<P>) -> [u8; HEADER_BYTES]
+    where
+        P: Iterator<Item = (&'p str, &'p str)> + Clone,
+    {
+        let mut out = [0; HEADER_BYTES];
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &(sized.bytes as u32).to_le_bytes());
+        put(4, &(HEADER_BYTES as u16).to_le_bytes());
+        put(14, &self.born.0.to_le_bytes());
+        put(30, &u32::from(self.queue.0).to_le_bytes());
+        put(42, &(self.tag.len() as u16).to_le_bytes());
+        put(44, &(sized.count as u16).to_le_bytes());
+        put(46, &(self.body.len() as u32).to_le_bytes());
+        put(50, &self.topic.0.to_le_bytes());
+        put(54, &VERSION.to_le_bytes());
+        put(56, &self.id.0);
+        put(76, &crc32c::crc32c(self.body).to_le_bytes());
+        let mut crc = crc32c::crc32c(&out[..HEADER_CRC_AT]);
+        crc = crc32c::crc32c_append(crc, &out[HEADER_CRC_AT + 4..]);
+        if !self.tag.is_empty() {
+            crc = crc32c::crc32c_append(crc, self.tag.as_bytes());
+        }
+        for (name, value) in sized.properties.clone() {
+            crc = crc32c::crc32c_append(crc, &property_header(name, value));
+            crc = crc32c::crc32c_append(crc, name.as_bytes());
+            crc = crc32c::crc32c_append(crc, value.as_bytes());
+        }
+        out[HEADER_CRC_AT..HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+}
+
+fn property_header(name: &str, value: &str) -> [u8; PROPERTY_HEADER_BYTES] {
+    let [a, b] = (name.len() as u16).to_le_bytes();
+    let [c, d] = (value.len() as u16).to_le_bytes();
+    [a, b, c, d]
 }
 
 fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<(), Refusal> {

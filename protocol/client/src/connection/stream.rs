@@ -1,14 +1,17 @@
-//! One stream: a writer task, a reader task, and the requests that wait for an answer.
+//! One stream: whoever has a frame writes it, a task what the flow control did not take at once;
+//! a reader task; and the requests that wait for an answer.
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use yard_wire::frame::{self, Class, Frame, FrameDecoder, Preamble};
 use yard_wire::limits::FRAME_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Reply, Request};
+use yard_wire::requests::Produce;
 use yard_wire::{Code, Correlation, Refusal, Wire};
 
 use super::{Pushes, lost};
@@ -16,54 +19,84 @@ use crate::Error;
 
 /// Frames that wait for the stream's flow control.
 const FRAMES_MAX: usize = 16;
+/// Pieces of a frame: its head, and a batch that is not copied.
+const PIECES: usize = 2;
 /// Requests of one stream that wait for an answer.
 const OUTSTANDING_MAX: usize = 8_192;
-/// Bytes that are read at once.
-const READ_BYTES: usize = 128 << 10;
+/// Pieces of a stream taken at once.
+const CHUNKS: usize = 32;
 
-type Answer = Result<Reply, Error>;
+/// What became of a request.
+pub(crate) type Answer = Result<Reply, Error>;
+
+/// Who waits for an answer.
+enum Waiter {
+    Task(oneshot::Sender<Answer>),
+    /// Is told by whoever has the answer, and so must not wait for anything.
+    Call(Box<dyn FnOnce(Answer) + Send>),
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiter")
+    }
+}
+
+impl Waiter {
+    fn tell(self, answer: Answer) {
+        match self {
+            // Whoever asked may have stopped waiting.
+            Self::Task(sender) => drop(sender.send(answer)),
+            Self::Call(call) => call(answer),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Task(sender) => sender.is_closed(),
+            Self::Call(_) => false,
+        }
+    }
+}
+
+type Waiters = BTreeMap<Correlation, Waiter>;
 
 /// Requests that wait for an answer; `None` once the stream is gone.
 #[derive(Debug)]
-struct Outstanding(Mutex<Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>>);
+struct Outstanding(Mutex<Option<Waiters>>);
 
 impl Outstanding {
-    fn with<T>(
-        &self,
-        change: impl FnOnce(&mut Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>) -> T,
-    ) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
         // Nothing in here panics half-way, so a poisoned map is a whole one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn insert(&self, correlation: Correlation) -> Result<oneshot::Receiver<Answer>, Error> {
+    fn insert(&self, correlation: Correlation, waiter: Waiter) -> Result<(), Error> {
         self.with(|map| {
             let Some(map) = map else { return Err(gone()) };
             // Those who gave up waiting leave their place when room is needed.
             if map.len() >= OUTSTANDING_MAX {
-                map.retain(|_, waiter| !waiter.is_closed());
+                map.retain(|_, waiter| !waiter.is_gone());
             }
             if map.len() >= OUTSTANDING_MAX {
                 let detail = "too many requests wait for an answer on this stream";
                 return Err(Error::new(Code::Busy, detail));
             }
-            let (sender, receiver) = oneshot::channel();
-            map.insert(correlation, sender);
-            Ok(receiver)
+            map.insert(correlation, waiter);
+            Ok(())
         })
     }
 
     fn resolve(&self, correlation: Correlation, answer: Answer) {
         let waiter = self.with(|map| map.as_mut().and_then(|map| map.remove(&correlation)));
         if let Some(waiter) = waiter {
-            // Whoever asked may have stopped waiting.
-            let _ = waiter.send(answer);
+            waiter.tell(answer);
         }
     }
 
     fn close(&self, error: &Error) {
         for (_, waiter) in self.with(Option::take).into_iter().flatten() {
-            let _ = waiter.send(Err(error.clone()));
+            waiter.tell(Err(error.clone()));
         }
     }
 }
@@ -74,7 +107,7 @@ fn gone() -> Error {
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    frames: mpsc::Sender<Bytes>,
+    writer: Arc<Writer>,
     outstanding: Arc<Outstanding>,
 }
 
@@ -85,42 +118,75 @@ impl Stream {
         pushes: Arc<Pushes>,
     ) -> Result<Self, Error> {
         let (send, recv) = quic.open_bi().await.map_err(|e| lost(&e))?;
-        let (frames, queued) = mpsc::channel(FRAMES_MAX);
         let outstanding = Arc::new(Outstanding(Mutex::new(Some(BTreeMap::new()))));
-        tokio::spawn(write(quic.clone(), send, preamble, queued));
+        let writer = Arc::new(Writer::new(quic.clone(), send));
+        // The preamble has the place of a frame.
+        writer.room.try_acquire().expect("nothing is queued yet").forget();
+        writer.send([Bytes::copy_from_slice(&preamble.encode()), Bytes::new()]);
+        tokio::spawn(writer.clone().run());
         let reader = Reader { quic: quic.clone(), outstanding: outstanding.clone(), pushes };
         tokio::spawn(reader.run(recv));
-        Ok(Self { frames, outstanding })
+        Ok(Self { writer, outstanding })
     }
 
     pub(super) async fn reserve(&self) -> Result<Permit<'_>, Error> {
-        let frames = self.frames.reserve().await.map_err(|_| gone())?;
-        Ok(Permit { frames, outstanding: &self.outstanding })
+        let room = self.writer.room.acquire().await.map_err(|_| gone())?;
+        Ok(Permit { room, stream: self })
+    }
+
+    /// Room for one frame, if there is some now and nobody waits for it.
+    pub(super) fn try_reserve(&self) -> Option<Permit<'_>> {
+        let room = self.writer.room.try_acquire().ok()?;
+        Some(Permit { room, stream: self })
     }
 }
 
 /// Room for one frame.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
-    frames: mpsc::Permit<'a, Bytes>,
-    outstanding: &'a Outstanding,
+    room: SemaphorePermit<'a>,
+    stream: &'a Stream,
 }
 
 impl Permit<'_> {
-    /// Queues a request; frames of a stream are sent in the order of these calls.
+    /// Sends a request; frames of a stream are sent in the order of these calls.
     pub(crate) fn send(
         self,
         correlation: Correlation,
         request: &Request,
     ) -> Result<Pending, Error> {
-        let answer = self.outstanding.insert(correlation)?;
-        self.frames.send(encode(correlation, request));
-        Ok(Pending(answer))
+        let (sender, receiver) = oneshot::channel();
+        self.stream.outstanding.insert(correlation, Waiter::Task(sender))?;
+        self.write([encode(correlation, request), Bytes::new()]);
+        Ok(Pending(receiver))
     }
 
-    /// Queues a request whose answer nobody wants.
+    /// Sends a request whose answer nobody wants.
     pub(crate) fn send_quietly(self, request: &Request) {
-        self.frames.send(encode(Correlation(0), request));
+        self.write([encode(Correlation(0), request), Bytes::new()]);
+    }
+
+    /// Sends a batch without copying it. `answered` is called with the answer, exactly once
+    /// unless this fails, by the task that reads the stream: it must not wait for anything.
+    pub(crate) fn send_batch(
+        self,
+        correlation: Correlation,
+        produce: Produce,
+        answered: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.stream.outstanding.insert(correlation, Waiter::Call(Box::new(answered)))?;
+        let mut head = Vec::with_capacity(64);
+        let (kind, rest) = (Kind::Produce as u16, produce.batch.len());
+        frame::encode_split(kind, Class::Request, correlation, rest, &mut head, |out| {
+            produce.put_head(out);
+        });
+        self.write([head.into(), produce.batch]);
+        Ok(())
+    }
+
+    fn write(self, frame: [Bytes; PIECES]) {
+        self.room.forget();
+        self.stream.writer.send(frame);
     }
 }
 
@@ -145,24 +211,94 @@ impl Future for Pending {
     }
 }
 
-async fn write(
+/// The sending half. Whoever has a frame hands it to QUIC at once; what the flow control does not
+/// take is left to the writer's task.
+#[derive(Debug)]
+struct Writer {
     quic: quinn::Connection,
-    mut send: quinn::SendStream,
-    preamble: Preamble,
-    mut queued: mpsc::Receiver<Bytes>,
-) {
-    let mut frames = vec![Bytes::copy_from_slice(&preamble.encode())];
-    loop {
-        if let Err(error) = send.write_all_chunks(&mut frames).await {
-            tracing::debug!(%error, "a stream cannot be written");
-            close(&quic, &Error::new(Code::Disconnected, "a stream cannot be written"));
-            return;
+    half: Mutex<Half>,
+    /// Frames that may be queued. Closed when the stream is gone.
+    room: Semaphore,
+    blocked: Notify,
+}
+
+#[derive(Debug)]
+struct Half {
+    send: quinn::SendStream,
+    /// Frames of [`PIECES`] pieces each, the first of them perhaps written.
+    queued: Vec<Bytes>,
+    written: usize,
+    /// The task writes.
+    is_blocked: bool,
+}
+
+impl Writer {
+    fn new(quic: quinn::Connection, send: quinn::SendStream) -> Self {
+        let half = Half { send, queued: Vec::new(), written: 0, is_blocked: false };
+        let (half, room) = (Mutex::new(half), Semaphore::new(FRAMES_MAX));
+        Self { quic, half, room, blocked: Notify::new() }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Half) -> T) -> T {
+        // A panic in here would be one of the transport's, whose stream then is of no use.
+        change(&mut self.half.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn send(&self, frame: [Bytes; PIECES]) {
+        self.with(|half| {
+            half.queued.extend(frame);
+            if half.is_blocked {
+                return;
+            }
+            let mut nobody = Context::from_waker(Waker::noop());
+            if self.flush(half, &mut nobody).is_pending() {
+                half.is_blocked = true;
+                self.blocked.notify_one();
+            }
+        });
+    }
+
+    async fn run(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.blocked.notified() => {}
+                _ = self.quic.closed() => {
+                    self.room.close();
+                    return;
+                }
+            }
+            std::future::poll_fn(|context| {
+                self.with(|half| {
+                    ready!(self.flush(half, context));
+                    half.is_blocked = false;
+                    Poll::Ready(())
+                })
+            })
+            .await;
         }
-        frames.clear();
-        if queued.recv_many(&mut frames, FRAMES_MAX).await == 0 {
-            // The connection value is gone, and it closes the connection.
-            return;
+    }
+
+    /// Writes until everything is written or the flow control takes no more.
+    fn flush(&self, half: &mut Half, context: &mut Context<'_>) -> Poll<()> {
+        while half.written < half.queued.len() {
+            let before = half.written / PIECES;
+            let Half { send, queued, written, .. } = half;
+            let result = ready!(pin!(send.write_chunks(&mut queued[*written..])).poll(context));
+            match result {
+                Ok(progress) => half.written += progress.chunks,
+                Err(error) => {
+                    tracing::debug!(%error, "a stream cannot be written");
+                    let error = Error::new(Code::Disconnected, "a stream cannot be written");
+                    close(&self.quic, &error);
+                    self.room.close();
+                    half.written = half.queued.len();
+                }
+            }
+            self.room.add_permits(half.written / PIECES - before);
         }
+        half.queued.clear();
+        half.written = 0;
+        Poll::Ready(())
     }
 }
 
@@ -197,8 +333,9 @@ impl Reader {
     async fn read(&self, recv: &mut quinn::RecvStream) -> Result<(), Error> {
         let mut decoder = FrameDecoder::new(FRAME_BYTES_MAX);
         loop {
-            let chunk = match recv.read_chunk(READ_BYTES, true).await {
-                Ok(Some(chunk)) => chunk,
+            let mut chunks: [Bytes; CHUNKS] = Default::default();
+            let count = match recv.read_chunks(&mut chunks).await {
+                Ok(Some(count)) => count,
                 Ok(None) => return Ok(()),
                 Err(quinn::ReadError::ConnectionLost(error)) => return Err(lost(&error)),
                 Err(error) => {
@@ -206,7 +343,9 @@ impl Reader {
                     return Err(Error::new(Code::Disconnected, detail));
                 }
             };
-            decoder.push(&chunk.bytes);
+            for chunk in chunks.into_iter().take(count) {
+                decoder.push_bytes(chunk);
+            }
             while let Some(frame) = decoder.next_frame()? {
                 self.take(frame)?;
             }

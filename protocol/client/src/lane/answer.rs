@@ -1,8 +1,10 @@
 //! What an answer of the broker does to a lane.
-use yard_wire::requests::Produced;
+use yard_wire::batch::HEADER_BYTES;
+use yard_wire::requests::{Placed, Produced};
 use yard_wire::{Code, QueueOffset, Refusal};
 
-use super::{Completion, LaneCore, Placement, Reaction, State, reaction};
+use super::gather::Gathered;
+use super::{Completion, Formed, LaneCore, Placements, Reaction, State, reaction};
 
 impl LaneCore {
     pub(super) fn answered(&mut self, at: usize, produced: &Produced) {
@@ -11,22 +13,19 @@ impl LaneCore {
         let formed = &mut self.window[at];
         formed.state = State::Answered;
         let records = std::mem::take(&mut formed.records);
-        match offsets(&records, produced) {
-            Ok(offsets) => {
-                for ((ticket, topic, queue), offset) in records.into_iter().zip(offsets) {
-                    let &Produced { place, nodes, duplicate, .. } = produced;
-                    let result = Ok(Placement { topic, queue, offset, place, nodes, duplicate });
-                    self.completions.push_back(Completion { ticket, result });
-                }
-            }
-            Err(refusal) => {
-                for (ticket, _, _) in records {
-                    let result = Err(refusal.clone());
-                    self.completions.push_back(Completion { ticket, result });
-                }
-            }
-        }
+        let result = offsets(&records, produced).map(|offsets| {
+            let &Produced { place, nodes, duplicate, .. } = produced;
+            Placements { place, nodes, duplicate, offsets }
+        });
+        self.complete(at, records.len(), result);
         self.move_floor();
+    }
+
+    fn complete(&mut self, at: usize, count: usize, result: Result<Placements, Refusal>) {
+        let Formed { first, bytes, .. } = &self.window[at];
+        let tickets = *first..*first + count as u64;
+        let bytes = bytes.len() - HEADER_BYTES;
+        self.completions.push_back(Completion { tickets, bytes, result });
     }
 
     pub(super) fn refused(&mut self, at: usize, refusal: Refusal, now_ms: u64) {
@@ -63,23 +62,24 @@ impl LaneCore {
         let formed = &mut self.window[at];
         assert!(formed.state != State::Answered, "a batch is completed once");
         formed.state = State::Answered;
-        for (ticket, _, _) in std::mem::take(&mut formed.records) {
-            self.completions.push_back(Completion { ticket, result: Err(refusal.clone()) });
-        }
+        let count = std::mem::take(&mut formed.records).len();
+        self.complete(at, count, Err(refusal.clone()));
     }
 }
 
 /// The offset of each record of a batch.
-fn offsets(
-    records: &[(u64, yard_wire::TopicId, yard_wire::QueueIndex)],
-    produced: &Produced,
-) -> Result<Vec<QueueOffset>, Refusal> {
-    let mut taken = vec![0u32; produced.placed.len()];
+fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<QueueOffset>, Refusal> {
+    let mut taken: Vec<(&Placed, u32)> = produced.placed.iter().map(|p| (p, 0)).collect();
+    // Stable: what is said of a queue twice is used in the order in which it was said.
+    taken.sort_by_key(|(placed, _)| (placed.topic, placed.queue));
     let mut offsets = Vec::with_capacity(records.len());
-    for (_, topic, queue) in records {
-        let found = produced.placed.iter().zip(&mut taken).find(|(placed, taken)| {
-            placed.topic == *topic && placed.queue == *queue && **taken < placed.count
-        });
+    for Gathered { topic, queue, .. } in records {
+        let from = taken.partition_point(|(p, _)| (p.topic, p.queue) < (*topic, *queue));
+        let mut said = taken[from..].iter_mut();
+        let found = said
+            .by_ref()
+            .take_while(|(p, _)| (p.topic, p.queue) == (*topic, *queue))
+            .find(|(placed, taken)| *taken < placed.count);
         let Some((placed, taken)) = found else {
             let detail = format!("the answer does not say where the record of queue {queue} is");
             return Err(Refusal::new(Code::BadReply, detail));

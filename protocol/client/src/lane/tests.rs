@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use yard_wire::batch::Batch;
-use yard_wire::record::RecordParts;
+use yard_wire::record::{self, RecordParts};
 use yard_wire::requests::Placed;
 use yard_wire::{Epoch, Lane, MessageId, ProducerId, ShardId, Timestamp};
 
@@ -73,21 +73,31 @@ fn lane(options: LaneOptions) -> LaneCore {
     LaneCore::new(first, options, 7)
 }
 
-fn record(ticket: u64, queue: u16) -> LaneRecord {
+fn push(lane: &mut LaneCore, ticket: u64, queue: u16, now_ms: u64) -> Pushed {
     let queue = QueueIndex(queue);
     let id = MessageId::new(Timestamp(0), u128::from(ticket));
     let mut bytes = Vec::new();
     let parts = RecordParts { topic: TOPIC, queue, id, body: b"body", ..RecordParts::default() };
     parts.encode(&mut bytes).expect("within limits");
-    LaneRecord { ticket, topic: TOPIC, queue, bytes: bytes.into() }
+    let record = LaneRecord { topic: TOPIC, queue, bytes: bytes.len() };
+    let pushed = lane.push(record, now_ms, |out| out.extend_from_slice(&bytes));
+    assert_eq!(pushed.ticket, ticket, "tickets follow each other");
+    pushed
+}
+
+fn each(completion: Completion) -> Vec<(u64, Result<u64, Refusal>)> {
+    let Completion { tickets, bytes, result } = completion;
+    assert_eq!(bytes as u64, (tickets.end - tickets.start) * (record::HEADER_BYTES as u64 + 4));
+    if let Ok(placed) = &result {
+        assert_eq!(placed.offsets.len() as u64, tickets.end - tickets.start);
+    }
+    let result = |at: usize| result.as_ref().map(|p| p.offsets[at].0).map_err(Refusal::clone);
+    tickets.enumerate().map(|(at, ticket)| (ticket, result(at))).collect()
 }
 
 fn completions(lane: &mut LaneCore) -> Vec<(u64, Result<u64, Code>)> {
-    let mut found = Vec::new();
-    while let Some(Completion { ticket, result }) = lane.next_completion() {
-        found.push((ticket, result.map(|p| p.offset.0).map_err(|refusal| refusal.code)));
-    }
-    found
+    let found = std::iter::from_fn(|| lane.next_completion()).flat_map(each);
+    found.map(|(ticket, result)| (ticket, result.map_err(|refusal| refusal.code))).collect()
 }
 
 /// A lane with `batches` batches of one record on their way.
@@ -95,7 +105,7 @@ fn sent(batches: u64) -> (LaneCore, Vec<Outgoing>) {
     let mut lane = lane(LaneOptions { batch_records_max: 1, ..LaneOptions::default() });
     lane.on_connect();
     for ticket in 0..batches {
-        lane.push(record(ticket, 0), 0);
+        push(&mut lane, ticket, 0, 0);
     }
     let outgoing = std::iter::from_fn(|| lane.next_to_send(0)).collect();
     (lane, outgoing)
@@ -145,9 +155,9 @@ fn a_rewind_leaves_out_what_was_answered() {
 fn a_fenced_lane_takes_nothing_more() {
     let (mut lane, outgoing) = sent(2);
     lane.on_reply(outgoing[1].attempt, Err(Code::ProducerFenced.into()), 0);
-    lane.push(record(9, 0), 0);
+    push(&mut lane, 2, 0, 0);
     let fenced = Err(Code::ProducerFenced);
-    assert_eq!(completions(&mut lane), [(0, fenced), (1, fenced), (9, fenced)]);
+    assert_eq!(completions(&mut lane), [(0, fenced), (1, fenced), (2, fenced)]);
     assert!(lane.is_idle());
 }
 
@@ -188,7 +198,7 @@ fn the_window_spans_what_the_broker_remembers_even_when_the_first_answer_is_lost
     let mut broker = Broker::default();
     lane.on_connect();
     for ticket in 0..200 {
-        lane.push(record(ticket, 0), 0);
+        push(&mut lane, ticket, 0, 0);
     }
     let mut attempts = Vec::new();
     while let Some(outgoing) = lane.next_to_send(0) {
@@ -209,8 +219,8 @@ fn time_gives_up_and_says_what_is_known() {
     let options = LaneOptions { delivery_ms: 1_000, batch_records_max: 1, ..Default::default() };
     let mut lane = lane(LaneOptions { in_flight_max: 1, ..options });
     lane.on_connect();
-    lane.push(record(0, 0), 0);
-    lane.push(record(1, 0), 500);
+    push(&mut lane, 0, 0, 0);
+    push(&mut lane, 1, 0, 500);
     assert!(lane.next_to_send(0).is_some());
     assert_eq!(lane.wake_at(0), Some(1_000));
     lane.on_time(999);
@@ -220,7 +230,7 @@ fn time_gives_up_and_says_what_is_known() {
     assert!(given_up.detail.contains("may be stored"), "{given_up}");
     let next = lane.next_to_send(1_000).expect("the next one's time is not");
     assert_eq!(next.produce.floor, Sequence(1));
-    lane.push(record(2, 0), 1_000);
+    push(&mut lane, 2, 0, 1_000);
     lane.on_disconnect();
     lane.on_time(2_000);
     assert!(lane.next_completion().expect("sent").result.is_err());
@@ -233,10 +243,10 @@ fn time_gives_up_and_says_what_is_known() {
 fn batches_gather_while_the_window_is_full_or_they_linger() {
     let mut gathering = lane(LaneOptions { in_flight_max: 1, ..LaneOptions::default() });
     gathering.on_connect();
-    gathering.push(record(0, 0), 0);
+    push(&mut gathering, 0, 0, 0);
     let first = gathering.next_to_send(0).expect("sent at once");
     for ticket in 1..=2_000 {
-        gathering.push(record(ticket, 0), 0);
+        push(&mut gathering, ticket, 0, 0);
     }
     assert!(gathering.next_to_send(0).is_none());
     let mut broker = Broker::default();
@@ -246,11 +256,11 @@ fn batches_gather_while_the_window_is_full_or_they_linger() {
 
     let mut lingering = lane(LaneOptions { linger_ms: 20, ..LaneOptions::default() });
     lingering.on_connect();
-    lingering.push(record(0, 0), 100);
+    push(&mut lingering, 0, 0, 100);
     assert!(!lingering.has_to_send(119));
     assert_eq!(lingering.wake_at(100), Some(120));
     assert!(lingering.has_to_send(120));
-    lingering.push(record(1, 0), 101);
+    push(&mut lingering, 1, 0, 101);
     lingering.hurry();
     let sent = lingering.next_to_send(101).expect("hurried");
     assert_eq!(Batch::parse(sent.produce.batch).expect("whole").records().len(), 2);
@@ -263,6 +273,60 @@ fn an_answer_that_does_not_fit_its_batch_is_not_believed() {
     produced.placed[0].queue = QueueIndex(5);
     lane.on_reply(outgoing[0].attempt, Ok(produced), 0);
     assert_eq!(completions(&mut lane), [(0, Err(Code::BadReply))]);
+}
+
+#[test]
+fn each_record_of_a_batch_that_was_never_sent_has_its_own_time() {
+    let mut lane = lane(LaneOptions { delivery_ms: 1_000, ..LaneOptions::default() });
+    for (ticket, now_ms) in [(0, 0), (1, 400), (2, 400), (3, 900)] {
+        let pushed = push(&mut lane, ticket, 0, now_ms);
+        assert_eq!(pushed.is_first, ticket == 0, "all in one batch");
+    }
+    let timed_out = Err(Code::TimedOut);
+    lane.on_time(1_399);
+    assert_eq!(completions(&mut lane), [(0, timed_out)]);
+    lane.on_time(1_400);
+    assert_eq!(completions(&mut lane), [(1, timed_out), (2, timed_out)]);
+    lane.on_connect();
+    let sent = lane.next_to_send(1_400).expect("the last is not too old");
+    let mut broker = Broker::default();
+    lane.on_reply(sent.attempt, broker.produce(&sent.produce), 1_400);
+    assert_eq!(broker.stored, [(3, 0)]);
+    assert_eq!(completions(&mut lane), [(3, Ok(0))]);
+}
+
+#[test]
+fn what_was_sent_does_not_change_while_somebody_reads_it() {
+    let mut lane = lane(LaneOptions::default());
+    let mut broker = Broker::default();
+    lane.on_connect();
+    let mut held = Vec::new();
+    for round in 0..8 {
+        for ticket in round * 200..(round + 1) * 200 {
+            push(&mut lane, ticket, 0, 0);
+        }
+        let sent = lane.next_to_send(0).expect("there is room");
+        lane.on_reply(sent.attempt, broker.produce(&sent.produce), 0);
+        if round % 3 < 2 {
+            held.push((sent.produce.batch.clone(), sent.produce.batch.to_vec()));
+        }
+    }
+    assert!(held.iter().all(|(batch, before)| batch == before));
+    assert_eq!(broker.stored.len(), 1_600);
+}
+
+#[test]
+fn offsets_are_those_of_each_queue_in_the_order_of_the_batch() {
+    let mut lane = lane(LaneOptions::default());
+    let mut broker = Broker::default();
+    lane.on_connect();
+    for (ticket, queue) in [9, 2, 9, 4, 2, 9].into_iter().enumerate() {
+        push(&mut lane, ticket as u64, queue, 0);
+    }
+    let sent = lane.next_to_send(0).expect("there is room");
+    lane.on_reply(sent.attempt, broker.produce(&sent.produce), 0);
+    let found: Vec<_> = completions(&mut lane).into_iter().map(|(_, found)| found).collect();
+    assert_eq!(found, [Ok(0), Ok(0), Ok(1), Ok(0), Ok(1), Ok(2)]);
 }
 
 /// Everything that is on its way, either way.
@@ -279,7 +343,9 @@ struct World {
     now_ms: u64,
     random: u64,
     pushed: u64,
-    completed: BTreeMap<u64, Result<Placement, Refusal>>,
+    /// The queue of each ticket.
+    queues: Vec<u16>,
+    completed: BTreeMap<u64, Result<u64, Refusal>>,
 }
 
 impl World {
@@ -319,7 +385,8 @@ impl World {
         match self.draw(10) {
             0 => {
                 let queue = self.draw(3) as u16;
-                self.lane.push(record(self.pushed, queue), self.now_ms);
+                push(&mut self.lane, self.pushed, queue, self.now_ms);
+                self.queues.push(queue);
                 self.pushed += 1;
             }
             1..=3 => {
@@ -355,7 +422,7 @@ impl World {
     }
 
     fn collect(&mut self) {
-        while let Some(Completion { ticket, result }) = self.lane.next_completion() {
+        for (ticket, result) in std::iter::from_fn(|| self.lane.next_completion()).flat_map(each) {
             let before = self.completed.insert(ticket, result);
             assert!(before.is_none(), "ticket {ticket} was completed twice");
         }
@@ -396,8 +463,8 @@ impl World {
         }
         for (ticket, result) in &self.completed {
             match result {
-                Ok(placement) => {
-                    let found = (placement.queue.0, placement.offset.0);
+                Ok(offset) => {
+                    let found = (self.queues[*ticket as usize], *offset);
                     assert_eq!(offsets.get(ticket), Some(&found), "ticket {ticket}");
                 }
                 Err(refusal) => {
@@ -429,6 +496,7 @@ fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
             now_ms: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             pushed: 0,
+            queues: Vec::new(),
             completed: BTreeMap::new(),
         };
         for _ in 0..4_000 {

@@ -1,5 +1,4 @@
 //! The settings of a producer.
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIG
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{Code, ProducerId};
 
-use super::{Lanes, Producer, Shared};
+use super::{Producer, Routing, Shared};
 use crate::lane::LaneOptions;
 use crate::{Client, Error};
 
@@ -124,13 +123,11 @@ impl ProducerBuilder {
         let shared = Arc::new(Shared {
             client: inner.clone(),
             topic: self.topic.into(),
-            route: Mutex::new(route),
             options: self.options,
             producer: ProducerId(inner.random.next_u64()),
             budget: Arc::new(Semaphore::new(self.buffer_bytes)),
-            budget_bytes: u32::try_from(self.buffer_bytes).expect("checked against 1 GiB"),
-            turn: AtomicU64::new(inner.random.next_u64() >> 1),
-            lanes: Mutex::new(Lanes::default()),
+            budget_bytes: self.buffer_bytes,
+            routing: Mutex::new(Routing::new(route, inner.random.next_u64() >> 1)),
             route_is_old: route_is_old.clone(),
             runtime: tokio::runtime::Handle::current(),
         });

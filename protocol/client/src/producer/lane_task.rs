@@ -1,277 +1,79 @@
-//! The task of a lane: drives a [`LaneCore`] over the connection to the shard's leader.
-use std::collections::BTreeMap;
-use std::pin::Pin;
+//! The task of a lane: time, room in the stream, and the connection to the shard's leader.
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
-use yard_wire::code::RetryClass;
-use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
-use yard_wire::request::{Reply, Request};
-use yard_wire::{Code, Lane, MessageId, QueueIndex, Refusal, ShardId, TopicId};
+use tokio::sync::watch;
+use yard_wire::{Code, Refusal};
 
-use super::SendResult;
-use crate::client::Inner;
-use crate::connection::{Connection, Pending, Permit};
-use crate::lane::{Attempt, LaneCore, LaneRecord};
+use super::lane_sender::{Ending, LaneSender, Next};
+use crate::Error;
+use crate::connection::{Connection, Permit};
 use crate::link::{Link, LinkState};
-use crate::{Error, client};
 
-/// Commands that are taken in at once.
-const COMMANDS_AT_ONCE: usize = 1_024;
-/// Attempts that wait for an answer, those given up since among them.
-const ATTEMPTS_MAX: usize = 4 * LANE_BATCHES_IN_FLIGHT_MAX;
 /// How long to sleep when nothing is to be done at any time.
 const LONG: Duration = Duration::from_secs(3_600);
 
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) id: MessageId,
-    pub(super) topic: TopicId,
-    pub(super) queue: QueueIndex,
-    pub(super) bytes: Bytes,
-    pub(super) result: oneshot::Sender<Result<SendResult, Error>>,
-    /// Room in the producer's budget, given back with the result.
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-pub(super) enum Command {
-    Record(Record),
-    Flush(oneshot::Sender<()>),
-}
-
-struct Waiting {
-    id: MessageId,
-    result: oneshot::Sender<Result<SendResult, Error>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// An answer to come, with the attempt that it belongs to.
-struct AttemptReply {
-    attempt: Attempt,
-    pending: Pending,
-}
-
-impl Future for AttemptReply {
-    type Output = (Attempt, Result<Reply, Error>);
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(Pin::new(&mut self.pending).poll(context));
-        Poll::Ready((self.attempt, result))
+/// Runs until the producer or the client is closed or dropped and everything is completed.
+pub(super) async fn run(ending: Ending) {
+    let lane = &ending.lane;
+    let client = &lane.client;
+    let mut closing = client.closing();
+    let Ok(mut link) = client.topology.link(lane.shard) else {
+        return;
+    };
+    let mut state = link.watch();
+    follow(lane, &mut state);
+    if *closing.borrow_and_update() {
+        lane.close();
     }
-}
-
-pub(super) struct LaneTask {
-    client: Arc<Inner>,
-    topic: Arc<str>,
-    shard: ShardId,
-    lane: Lane,
-    core: LaneCore,
-    commands: mpsc::Receiver<Command>,
-    /// Whether more commands can come.
-    is_open: bool,
-    waiting: BTreeMap<u64, Waiting>,
-    next_ticket: u64,
-    /// Flushes, each with the ticket below which all must be completed.
-    flushes: Vec<(u64, oneshot::Sender<()>)>,
-    replies: FuturesUnordered<AttemptReply>,
-    connection: Option<Arc<Connection>>,
-    route_is_old: Arc<Notify>,
-}
-
-impl LaneTask {
-    pub(super) fn new(
-        client: Arc<Inner>,
-        (topic, shard, lane): (Arc<str>, ShardId, Lane),
-        core: LaneCore,
-        commands: mpsc::Receiver<Command>,
-        route_is_old: Arc<Notify>,
-    ) -> Self {
-        Self {
-            client,
-            topic,
-            shard,
-            lane,
-            core,
-            commands,
-            is_open: true,
-            waiting: BTreeMap::new(),
-            next_ticket: 0,
-            flushes: Vec::new(),
-            replies: FuturesUnordered::new(),
-            connection: None,
-            route_is_old,
-        }
-    }
-
-    /// Runs until the producer or the client is closed or dropped and everything is completed.
-    pub(super) async fn run(mut self) {
-        let mut closing = self.client.closing();
-        let Ok(mut link) = self.client.topology.link(self.shard) else {
-            return;
-        };
-        let mut state = link.watch();
-        self.follow(&mut state);
-        let mut commands = Vec::new();
-        if *closing.borrow_and_update() {
-            self.commands.close();
-        }
-        while self.is_open || !self.core.is_idle() {
-            let now_ms = self.client.now_ms();
-            let connection = self.connection.clone();
-            let wants = self.core.has_to_send(now_ms) && self.replies.len() < ATTEMPTS_MAX;
-            let wake = self.core.wake_at(now_ms).map(|at_ms| self.client.instant(at_ms));
-            let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + LONG);
-            tokio::select! {
-                taken = self.commands.recv_many(&mut commands, COMMANDS_AT_ONCE),
-                    if self.is_open => self.take(&mut commands, taken),
-                Some((attempt, result)) = self.replies.next(), if !self.replies.is_empty() => {
-                    self.replied(attempt, result);
-                }
-                permit = reserve(connection.as_deref(), self.lane), if wants => {
-                    self.send(connection.as_deref(), permit);
-                }
-                changed = state.changed() => {
-                    if changed.is_err() && !self.relink(&mut link, &mut state) {
-                        let refusal = Refusal::new(Code::Closed, "the client was closed");
-                        self.core.fail_all(&refusal);
-                        self.commands.close();
-                    }
-                    self.follow(&mut state);
-                    if self.connection.is_none() {
-                        self.relink(&mut link, &mut state);
-                    }
-                }
-                _ = closing.changed() => self.commands.close(),
-                () = tokio::time::sleep_until(wake) => self.core.on_time(self.client.now_ms()),
+    while let Next::Wait { wake_ms, room } = lane.look() {
+        let wake = wake_ms.map(|at_ms| client.instant(at_ms));
+        let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + LONG);
+        tokio::select! {
+            () = lane.work.notified() => {}
+            permit = reserve(room.as_deref(), lane.lane.0), if room.is_some() => {
+                let connection = room.as_ref().expect("there is a connection to reserve room of");
+                lane.has_room(connection, permit);
             }
-            self.complete();
-        }
-    }
-
-    /// Takes the way to the shard that the newest route shows; false if that is no other.
-    fn relink(&self, link: &mut Arc<Link>, state: &mut watch::Receiver<LinkState>) -> bool {
-        match self.client.topology.link(self.shard) {
-            Ok(found) if !Arc::ptr_eq(&found, link) => {
-                *state = found.watch();
-                state.mark_changed();
-                *link = found;
-                true
-            }
-            Ok(_) | Err(_) => false,
-        }
-    }
-
-    fn follow(&mut self, state: &mut watch::Receiver<LinkState>) {
-        let found = match &*state.borrow_and_update() {
-            LinkState::Up(connection) => Some(connection.clone()),
-            LinkState::Down(_) => None,
-        };
-        let is_same = match (&found, &self.connection) {
-            (Some(found), Some(current)) => Arc::ptr_eq(found, current),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if is_same {
-            return;
-        }
-        if self.connection.is_some() {
-            self.core.on_disconnect();
-        }
-        if found.is_some() {
-            self.core.on_connect();
-        }
-        self.connection = found;
-    }
-
-    fn take(&mut self, commands: &mut Vec<Command>, taken: usize) {
-        let now_ms = self.client.now_ms();
-        self.is_open = taken > 0;
-        if !self.is_open {
-            self.core.hurry();
-        }
-        for command in commands.drain(..) {
-            match command {
-                Command::Record(record) => {
-                    let Record { id, topic, queue, bytes, result, permit } = record;
-                    let ticket = self.next_ticket;
-                    self.next_ticket += 1;
-                    self.waiting.insert(ticket, Waiting { id, result, _permit: permit });
-                    self.core.push(LaneRecord { ticket, topic, queue, bytes }, now_ms);
+            changed = state.changed() => {
+                if changed.is_err() && !relink(lane, &mut link, &mut state) {
+                    lane.give_up(&Refusal::new(Code::Closed, "the client was closed"));
                 }
-                Command::Flush(done) => {
-                    self.core.hurry();
-                    self.flushes.push((self.next_ticket, done));
+                follow(lane, &mut state);
+                if !lane.is_connected() {
+                    relink(lane, &mut link, &mut state);
                 }
             }
-        }
-    }
-
-    fn send(&mut self, connection: Option<&Connection>, permit: Result<Permit<'_>, Error>) {
-        // Without a permit the connection is gone, and the link will say so.
-        let (Some(connection), Ok(permit)) = (connection, permit) else {
-            return;
-        };
-        let Some(outgoing) = self.core.next_to_send(self.client.now_ms()) else {
-            return;
-        };
-        let attempt = outgoing.attempt;
-        let request = Request::Produce(outgoing.produce);
-        match permit.send(connection.next_correlation(), &request) {
-            Ok(pending) => self.replies.push(AttemptReply { attempt, pending }),
-            Err(error) => self.core.on_reply(attempt, Err(error.into()), self.client.now_ms()),
-        }
-    }
-
-    fn replied(&mut self, attempt: Attempt, result: Result<Reply, Error>) {
-        let result = match result {
-            Ok(Reply::Produce(produced)) => Ok(produced),
-            Ok(other) => Err(client::unexpected(&other).into()),
-            Err(error) => Err(Refusal::from(error)),
-        };
-        if let Err(refusal) = &result {
-            tracing::debug!(%refusal, topic = %self.topic, lane = %self.lane, "not stored");
-            let code = refusal.code;
-            let is_elsewhere = code.retry() == RetryClass::Elsewhere;
-            let is_misplaced = code == Code::WrongShard || code == Code::QueueOutOfRange;
-            if is_elsewhere || is_misplaced {
-                self.route_is_old.notify_one();
-            }
-        }
-        self.core.on_reply(attempt, result, self.client.now_ms());
-    }
-
-    fn complete(&mut self) {
-        while let Some(completion) = self.core.next_completion() {
-            let waiting = self.waiting.remove(&completion.ticket);
-            let Waiting { id, result, _permit } = waiting.expect("a ticket is completed once");
-            let topic = self.topic.clone();
-            let found = completion.result.map_err(Error::from).map(|placement| SendResult {
-                id,
-                topic,
-                queue: placement.queue,
-                offset: placement.offset,
-                place: placement.place,
-                nodes: placement.nodes,
-                duplicate: placement.duplicate,
-            });
-            // Whoever sent the message may not care.
-            let _ = result.send(found);
-        }
-        let first_open = self.waiting.keys().next().copied().unwrap_or(self.next_ticket);
-        for (_, done) in self.flushes.extract_if(.., |(before, _)| *before <= first_open) {
-            let _ = done.send(());
+            _ = closing.changed() => lane.close(),
+            () = tokio::time::sleep_until(wake) => {}
         }
     }
 }
 
-async fn reserve(connection: Option<&Connection>, lane: Lane) -> Result<Permit<'_>, Error> {
+/// Takes the way to the shard that the newest route shows; false if that is no other.
+fn relink(lane: &LaneSender, link: &mut Arc<Link>, state: &mut watch::Receiver<LinkState>) -> bool {
+    match lane.client.topology.link(lane.shard) {
+        Ok(found) if !Arc::ptr_eq(&found, link) => {
+            *state = found.watch();
+            state.mark_changed();
+            *link = found;
+            true
+        }
+        Ok(_) | Err(_) => false,
+    }
+}
+
+fn follow(lane: &Arc<LaneSender>, state: &mut watch::Receiver<LinkState>) {
+    let found = match &*state.borrow_and_update() {
+        LinkState::Up(connection) => Some(connection.clone()),
+        LinkState::Down(_) => None,
+    };
+    lane.follow(found);
+}
+
+async fn reserve(connection: Option<&Connection>, lane: u16) -> Result<Permit<'_>, Error> {
     match connection {
-        Some(connection) => connection.reserve(Some(lane.0)).await,
+        Some(connection) => connection.reserve(Some(lane)).await,
         None => Err(Error::new(Code::Disconnected, "there is no connection")),
     }
 }

@@ -1,6 +1,7 @@
 //! Sending messages.
 use bytes::Bytes;
 
+use crate::codec::Wire;
 use crate::{QueueIndex, QueueOffset, Sequence, ShardId, TopicId};
 
 word! {
@@ -69,5 +70,33 @@ message! {
         pub first: QueueOffset,
         /// How many they are.
         pub count: u32,
+    }
+}
+
+impl Produce {
+    /// Appends the bytes of the request but for those of the batch, which are its last ones: who
+    /// sends them after these need not copy them.
+    pub fn put_head(&self, out: &mut Vec<u8>) {
+        let Self { place, nodes, floor, batch } = self;
+        place.put(out);
+        nodes.put(out);
+        floor.put(out);
+        u32::try_from(batch.len()).expect("a batch fits a frame").put(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_and_batch_are_the_request() {
+        let batch = Bytes::from_static(b"records");
+        let (place, nodes, floor) = (AckPlace::Synced, AckNodes::One, Sequence(7));
+        let produce = Produce { place, nodes, floor, batch };
+        let mut bytes = Vec::new();
+        produce.put_head(&mut bytes);
+        bytes.extend_from_slice(&produce.batch);
+        assert_eq!(produce.to_bytes(), bytes);
     }
 }

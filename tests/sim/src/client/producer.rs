@@ -1,13 +1,14 @@
 //! A client that sends: the shipped lanes over the simulated network.
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_checker::{AckLevel, Event, Outcome, Sent};
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
 use yard_wire::batch::BatchHeader;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace};
-use yard_wire::{Code, Correlation, Epoch, Lane, ProducerId, QueueIndex, Sequence, ShardId};
-use yard_wire::{Refusal, Timestamp};
+use yard_wire::{Code, Correlation, Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Sequence};
+use yard_wire::{Refusal, ShardId, Timestamp, TopicId};
 
 use super::Link;
 use crate::agenda::{MS, Micros};
@@ -23,6 +24,22 @@ const BATCH_BYTES_MAX: usize = 24 << 10;
 
 type LaneName = (ShardId, Lane);
 
+/// A message that was written, for a lane.
+#[derive(Clone)]
+struct Written {
+    /// Its place in the history of its producer.
+    number: u64,
+    topic: TopicId,
+    queue: QueueIndex,
+    bytes: Bytes,
+}
+
+/// A lane, and the number of the message of each of its tickets.
+struct NumberedLane {
+    core: LaneCore,
+    numbers: Vec<u64>,
+}
+
 /// A client that sends.
 pub(crate) struct Producer {
     pub(super) link: Link,
@@ -30,13 +47,13 @@ pub(crate) struct Producer {
     random: Random,
     /// Its number in the history.
     number: u64,
-    lanes: BTreeMap<LaneName, LaneCore>,
+    lanes: BTreeMap<LaneName, NumberedLane>,
     asked: BTreeMap<Correlation, (LaneName, Attempt)>,
     sent: Vec<Sent>,
     left: u64,
     next_burst: Micros,
     /// What has no answer yet, for a planted bug.
-    unanswered: BTreeMap<u64, (LaneName, LaneRecord)>,
+    unanswered: BTreeMap<u64, (LaneName, Written)>,
 }
 
 impl Producer {
@@ -59,11 +76,11 @@ impl Producer {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.left == 0 && self.lanes.values().all(LaneCore::is_idle)
+        self.left == 0 && self.lanes.values().all(|lane| lane.core.is_idle())
     }
 
     pub(super) fn connected(&mut self, base: &mut Base) {
-        self.lanes.values_mut().for_each(LaneCore::on_connect);
+        self.lanes.values_mut().for_each(|lane| lane.core.on_connect());
         if base.has(Plant::ClientRenumbers) {
             self.renumber(base);
         }
@@ -72,7 +89,7 @@ impl Producer {
 
     pub(super) fn lost(&mut self) {
         self.asked.clear();
-        self.lanes.values_mut().for_each(LaneCore::on_disconnect);
+        self.lanes.values_mut().for_each(|lane| lane.core.on_disconnect());
     }
 
     pub(super) fn drain(&mut self, base: &mut Base) {
@@ -122,12 +139,12 @@ impl Producer {
         };
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
-        let ticket = self.sent.len() as u64;
+        let number = self.sent.len() as u64;
         let letter = Letter {
             topic: route.topic,
             queue: QueueIndex(queue as u16),
             producer: self.number,
-            seq: ticket,
+            seq: number,
             order_group,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
@@ -147,24 +164,28 @@ impl Producer {
             outcome: Outcome::Unknown,
             level: level(self.plan.place),
         });
-        let record = LaneRecord { ticket, topic: letter.topic, queue: letter.queue, bytes };
+        let written = Written { number, topic: letter.topic, queue: letter.queue, bytes };
         if base.has(Plant::ClientRenumbers) {
-            self.unanswered.insert(ticket, (name, record.clone()));
+            self.unanswered.insert(number, (name, written.clone()));
         }
-        self.push(base, name, record);
+        self.push(base, name, &written);
     }
 
-    fn push(&mut self, base: &Base, name: LaneName, record: LaneRecord) {
+    fn push(&mut self, base: &Base, name: LaneName, written: &Written) {
         let connected = self.link.session.is_some();
         let (plan, number, random) = (&self.plan, self.number, &mut self.random);
         let lane = self.lanes.entry(name).or_insert_with(|| {
-            let mut lane = new_lane(plan, number, name, random);
+            let mut core = new_lane(plan, number, name, random);
             if connected {
-                lane.on_connect();
+                core.on_connect();
             }
-            lane
+            NumberedLane { core, numbers: Vec::new() }
         });
-        lane.push(record, base.now / MS);
+        let Written { number, topic, queue, bytes } = written;
+        let record = LaneRecord { topic: *topic, queue: *queue, bytes: bytes.len() };
+        let pushed = lane.core.push(record, base.now / MS, |out| out.extend_from_slice(bytes));
+        assert_eq!(pushed.ticket, lane.numbers.len() as u64, "tickets follow each other");
+        lane.numbers.push(*number);
     }
 
     /// Sends what may be sent, takes what was completed, plans the next look.
@@ -175,42 +196,52 @@ impl Producer {
         let mut completions = Vec::new();
         for (name, lane) in lanes {
             let stream = 1 + name.1.0;
-            while let Some(outgoing) = lane.next_to_send(now_ms) {
+            while let Some(outgoing) = lane.core.next_to_send(now_ms) {
                 let request = Request::Produce(outgoing.produce);
                 if let Some(correlation) = link.request(base, stream, request) {
                     asked.insert(correlation, (*name, outgoing.attempt));
                 }
             }
-            while let Some(completion) = lane.next_completion() {
-                completions.push(completion);
+            while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
+                for (at, ticket) in tickets.enumerate() {
+                    let result = result.as_ref().map(|p| (p.offsets[at], p.place));
+                    let result = result.map_err(Refusal::clone);
+                    completions.push((lane.numbers[ticket as usize], result));
+                }
             }
-            let at = lane.wake_at(now_ms).map(|at| at * MS);
+            let at = lane.core.wake_at(now_ms).map(|at| at * MS);
             wake = wake.into_iter().chain(at).min();
         }
-        for completion in completions {
-            self.complete(base, completion);
+        for (number, result) in completions {
+            self.complete(base, number, result);
         }
         if let Some(at) = wake {
             self.link.work_at(base, at);
         }
     }
 
-    fn complete(&mut self, base: &mut Base, completion: Completion) {
-        let sent = &mut self.sent[completion.ticket as usize];
-        self.unanswered.remove(&completion.ticket);
+    fn complete(
+        &mut self,
+        base: &mut Base,
+        number: u64,
+        result: Result<(QueueOffset, AckPlace), Refusal>,
+    ) {
+        let sent = &mut self.sent[number as usize];
+        self.unanswered.remove(&number);
         sent.completed = Some(base.now);
-        match completion.result {
-            Ok(placement) => {
-                sent.outcome = Outcome::Ok { offset: Some(placement.offset.0) };
-                if placement.place != self.plan.place {
-                    let (got, wanted) = (placement.place, self.plan.place);
+        match result {
+            Ok((offset, got)) => {
+                sent.outcome = Outcome::Ok { offset: Some(offset.0) };
+                if got != self.plan.place {
+                    let wanted = self.plan.place;
                     base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));
                 }
             }
             Err(refusal) => {
                 if !is_expected(&refusal) {
-                    let seq = completion.ticket;
-                    base.fail(|| format!("message {}.{seq} was refused: {refusal}", self.number));
+                    base.fail(|| {
+                        format!("message {}.{number} was refused: {refusal}", self.number)
+                    });
                 }
             }
         }
@@ -228,7 +259,7 @@ impl Producer {
             Err(refusal) => Err(refusal),
         };
         if let Some(lane) = self.lanes.get_mut(&name) {
-            lane.on_reply(attempt, result, base.now / MS);
+            lane.core.on_reply(attempt, result, base.now / MS);
         }
         self.pump(base);
     }
@@ -237,9 +268,9 @@ impl Producer {
     fn renumber(&mut self, base: &mut Base) {
         self.lanes.clear();
         self.asked.clear();
-        for (name, record) in std::mem::take(&mut self.unanswered).into_values() {
-            self.unanswered.insert(record.ticket, (name, record.clone()));
-            self.push(base, name, record);
+        for (name, written) in std::mem::take(&mut self.unanswered).into_values() {
+            self.push(base, name, &written);
+            self.unanswered.insert(written.number, (name, written));
         }
     }
 
