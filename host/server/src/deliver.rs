@@ -31,6 +31,9 @@ use yard_wire::{
 
 use crate::hub::{Hub, Log, Session, lock};
 
+#[cfg(test)]
+mod tests;
+
 /// Deliveries that may wait in one lane.
 const LANE_JOBS_MAX: usize = limits::CREDIT_MESSAGES_MAX as usize;
 /// Messages that may wait for one session. Credit bounds what is leased, not what waits here: a
@@ -146,12 +149,9 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
 
 fn delivery_in_memory(log: &Log, job: &Job) -> Option<Bytes> {
     // What is damaged in memory is read anew from the disk.
-    let found = log.cache.find(&places_of(&job.items)).ok()??;
-    let frame = delivery(job, &job.items, |each| {
-        found.records().for_each(each);
-        Ok(())
-    });
-    frame.ok()
+    let places = places_of(&job.items);
+    let found = log.cache.find(&places)?;
+    delivery(job, &job.items, |each| found.each(&places, each)).ok()
 }
 
 /// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
@@ -280,12 +280,8 @@ fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
         return None;
     }
     let places = &places[..count];
-    let found = log.cache.find(places).ok()??;
-    let frame = fetched(job, places, |each| {
-        found.records().for_each(each);
-        Ok(())
-    });
-    frame.ok()
+    let found = log.cache.find(places)?;
+    fetched(job, places, |each| found.each(places, each)).ok()
 }
 
 fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {

@@ -76,6 +76,10 @@ impl Extent {
         let (wanted, wanted_end) = bounds(place);
         self.segment == place.segment && u64::from(self.offset) <= wanted && wanted_end <= end
     }
+
+    fn check(&self, record: &[u8]) -> Result<(), Malformed> {
+        if self.is_checked { Ok(()) } else { Record::check(record) }
+    }
 }
 
 /// Records that are in memory.
@@ -99,12 +103,25 @@ impl Found {
         self.records.is_empty()
     }
 
-    /// The records, in the order in which they were asked for.
-    pub fn records(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.records.iter().map(|(extent, begin, bytes)| {
+    /// Gives each record to `each`, in the order in which they were asked for, and checks it.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] for one whose checksums do not hold; what was given is then not to
+    /// be used.
+    pub fn each(
+        &self,
+        places: &[RecordPlace],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        assert_eq!(self.records.len(), places.len(), "one record a place");
+        for ((extent, begin, bytes), place) in self.records.iter().zip(places) {
             let extent = &self.extents[*extent as usize];
-            &extent.bytes[*begin as usize..*begin as usize + *bytes as usize]
-        })
+            let record = &extent.bytes[*begin as usize..*begin as usize + *bytes as usize];
+            // Before it is checked: copying streams what is far away, checksums would wait for it.
+            each(record);
+            extent.check(record).map_err(|why| damaged(place, why))?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, place: &RecordPlace) {
@@ -112,20 +129,6 @@ impl Found {
         debug_assert!(extent.holds(place), "the last extent holds the record");
         let begin = place.offset - extent.offset;
         self.records.push((self.extents.len() as u32 - 1, begin, place.bytes));
-    }
-
-    /// Checks every record that comes from a file.
-    fn check(&self, places: &[RecordPlace]) -> Result<(), ReadError> {
-        for ((extent, begin, bytes), place) in self.records.iter().zip(places) {
-            let extent = &self.extents[*extent as usize];
-            if extent.is_checked {
-                continue;
-            }
-            let begin = *begin as usize;
-            let record = extent.bytes.slice(begin..begin + *bytes as usize);
-            Record::parse(record).map_err(|why| damaged(place, why))?;
-        }
-        Ok(())
     }
 }
 
@@ -166,24 +169,17 @@ impl LogCache {
 
     /// The records at these places if all of them are in memory. Never blocks for long: it may
     /// be called where others wait.
-    ///
-    /// # Errors
-    /// [`ReadError::Damaged`] for the first whose checksums do not hold.
-    pub fn find(&self, places: &[RecordPlace]) -> Result<Option<Found>, ReadError> {
-        let Some(found) = self.state().find(places) else {
-            return Ok(None);
-        };
-        assert_eq!(found.len(), places.len(), "one record a place");
-        found.check(places)?;
-        Ok(Some(found))
+    #[must_use]
+    pub fn find(&self, places: &[RecordPlace]) -> Option<Found> {
+        self.state().find(places)
     }
 
     /// Gives each record at these places to `each`, in their order, read where it is not in
-    /// memory. Blocks for as long as the disk takes.
+    /// memory, and checks it. Blocks for as long as the disk takes.
     ///
     /// # Errors
-    /// [`ReadError`] for the first that cannot be read or is damaged, after those before it. It
-    /// concerns this call only: nothing that failed is kept.
+    /// [`ReadError`] for the first that cannot be read or is damaged; what was given is then not
+    /// to be used. It concerns this call only: nothing that failed is kept.
     pub fn read(
         &self,
         disk: &dyn Disk,
@@ -198,15 +194,14 @@ impl LogCache {
                 None => self.extent(disk, place, &blocks)?,
             };
             let begin = (place.offset - extent.offset) as usize;
-            let record = begin..begin + place.bytes as usize;
-            if !extent.is_checked
-                && let Err(why) = Record::parse(extent.bytes.slice(record.clone()))
-            {
+            let record = &extent.bytes[begin..begin + place.bytes as usize];
+            // As in `Found::each`.
+            each(record);
+            if let Err(why) = extent.check(record) {
                 // It may be the copy in memory that is damaged: whoever asks next reads anew.
                 self.state().forget(place);
                 return Err(damaged(place, why));
             }
-            each(&extent.bytes[record]);
             last = Some(extent);
         }
         Ok(())

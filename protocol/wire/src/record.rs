@@ -348,43 +348,20 @@ impl Record {
         })
     }
 
+    /// Whether `bytes` are exactly one record, every length and both checksums included.
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
+        let length = Self::peek_length(bytes)?;
+        if length < bytes.len() {
+            return Err(Malformed::Trailing { left: (bytes.len() - length) as u64 });
+        }
+        body_at(bytes).map(drop)
+    }
+
     fn check_structure(mut self) -> Result<Self, Malformed> {
-        let bytes = &self.bytes[..];
-        let field = |what, value: u64| Err(Malformed::Field { what, value });
-        if u16_at(bytes, 54) != VERSION {
-            return field("version of a record", u16_at(bytes, 54).into());
-        }
-        if usize::from(u16_at(bytes, 4)) != HEADER_BYTES {
-            return field("header length of a record", u16_at(bytes, 4).into());
-        }
-        let tag = usize::from(u16_at(bytes, 42));
-        let count = usize::from(u16_at(bytes, 44));
-        let body = u32_at(bytes, 46) as usize;
-        // In 64 bits none of these sums can overflow.
-        let fixed = HEADER_BYTES + tag + body;
-        if fixed > bytes.len() {
-            return Err(Malformed::Short { wanted: fixed as u64, left: bytes.len() as u64 });
-        }
-        let body_at = bytes.len() - body;
-        let crc = header_crc(&bytes[..body_at]);
-        if crc != u32_at(bytes, HEADER_CRC_AT) {
-            return Err(Malformed::Checksum { what: "header of a record" });
-        }
-        if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
-            return Err(Malformed::Checksum { what: "body of a record" });
-        }
-        for (what, at, width) in [("queue offset", 6, 8), ("stored time", 22, 8), ("flags", 34, 8)]
-        {
-            debug_assert_eq!(width, 8);
-            if u64_at(bytes, at) != 0 {
-                return field(what, u64_at(bytes, at));
-            }
-        }
-        if u32_at(bytes, 30) > u32::from(u16::MAX) {
-            return field("queue of a record", u32_at(bytes, 30).into());
-        }
-        check_variable(&bytes[HEADER_BYTES..body_at], tag, count)?;
-        self.body_at = body_at;
+        self.body_at = body_at(&self.bytes)?;
         Ok(self)
     }
 
@@ -486,6 +463,44 @@ impl Record {
         let tag = usize::from(u16_at(&self.bytes, 42));
         check_sizes(self.body_bytes(), tag, count, self.properties_bytes())
     }
+}
+
+/// Checks a record that has the announced length; returns where its body begins.
+fn body_at(bytes: &[u8]) -> Result<usize, Malformed> {
+    let field = |what, value: u64| Err(Malformed::Field { what, value });
+    if u16_at(bytes, 54) != VERSION {
+        return field("version of a record", u16_at(bytes, 54).into());
+    }
+    if usize::from(u16_at(bytes, 4)) != HEADER_BYTES {
+        return field("header length of a record", u16_at(bytes, 4).into());
+    }
+    let tag = usize::from(u16_at(bytes, 42));
+    let count = usize::from(u16_at(bytes, 44));
+    let body = u32_at(bytes, 46) as usize;
+    // In 64 bits none of these sums can overflow.
+    let fixed = HEADER_BYTES + tag + body;
+    if fixed > bytes.len() {
+        return Err(Malformed::Short { wanted: fixed as u64, left: bytes.len() as u64 });
+    }
+    let body_at = bytes.len() - body;
+    let crc = header_crc(&bytes[..body_at]);
+    if crc != u32_at(bytes, HEADER_CRC_AT) {
+        return Err(Malformed::Checksum { what: "header of a record" });
+    }
+    if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
+        return Err(Malformed::Checksum { what: "body of a record" });
+    }
+    for (what, at, width) in [("queue offset", 6, 8), ("stored time", 22, 8), ("flags", 34, 8)] {
+        debug_assert_eq!(width, 8);
+        if u64_at(bytes, at) != 0 {
+            return field(what, u64_at(bytes, at));
+        }
+    }
+    if u32_at(bytes, 30) > u32::from(u16::MAX) {
+        return field("queue of a record", u32_at(bytes, 30).into());
+    }
+    check_variable(&bytes[HEADER_BYTES..body_at], tag, count)?;
+    Ok(body_at)
 }
 
 fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
