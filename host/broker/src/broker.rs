@@ -384,7 +384,7 @@ impl Broker {
         let (Some(flight), Some(live)) = (&mut state.flight, &mut group.live) else {
             return;
         };
-        flight.trim(first, |subscription| live.lease_ended(subscription));
+        flight.trim(first, |subscription, count| live.leases_ended(subscription, count));
         live.make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);

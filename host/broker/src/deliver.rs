@@ -146,7 +146,7 @@ impl Broker {
         let flight = state.flight.as_mut().expect("a queue with something due delivers");
         let ended = flight.tick(now);
         for (_, lease) in &ended {
-            live.lease_ended(lease.subscription);
+            live.leases_ended(lease.hold.subscription, 1);
         }
         steps.extend(Flight::steps(queue, &ended));
         live.make_available(queue);

@@ -11,8 +11,7 @@ use crate::effect::{Effect, Then};
 use crate::entry::{Entry, Outcome, Progress, Step};
 use crate::event::Origin;
 use crate::group::Group;
-use crate::group::lease::Lease;
-use crate::group::queue::push_run;
+use crate::group::lease::Hold;
 use crate::group::range_set::RangeSet;
 use crate::refusal::{BadArgument, MemberError};
 
@@ -103,21 +102,18 @@ impl Settling {
         let taken = self.taken.entry(queue).or_default();
         let first_step = self.steps.len();
         let mut at = from;
-        for (offset, lease) in flight.iter().flat_map(|flight| flight.leases.range(from, to)) {
-            if lease.subscription != subscription || taken.end_of(offset).is_some() {
+        for (from, to, hold) in flight.iter().flat_map(|flight| flight.leases.ranges(from, to)) {
+            if hold.subscription != subscription {
                 continue;
             }
-            if at < offset {
-                self.lost.push((queue, (at, offset)));
-            }
-            at = QueueOffset(offset.0 + 1);
-            self.done += 1;
-            let outcome = outcome_of(range, lease, now);
-            if self.steps.len() == first_step {
-                let (from, to) = (offset, at);
-                self.steps.push(Step { queue, from, to, outcome });
-            } else {
-                push_run(&mut self.steps, queue, offset, outcome);
+            let outcome = outcome_of(range, hold, now);
+            for (from, to) in taken.gaps(from, to) {
+                if at < from {
+                    self.lost.push((queue, (at, from)));
+                }
+                at = to;
+                self.done += to.0 - from.0;
+                push_range(&mut self.steps, first_step, Step { queue, from, to, outcome });
             }
         }
         if at < to {
@@ -130,8 +126,16 @@ impl Settling {
     }
 }
 
-fn outcome_of(range: &SettleRange, lease: &Lease, now: Timestamp) -> Outcome {
-    assert!(lease.attempt >= 1, "what is leased was delivered");
+/// Adds a step, to the last one where it continues it and that is not before `first`.
+fn push_range(steps: &mut Vec<Step>, first: usize, step: Step) {
+    match steps[first..].last_mut() {
+        Some(last) if last.to == step.from && last.outcome == step.outcome => last.to = step.to,
+        _ => steps.push(step),
+    }
+}
+
+fn outcome_of(range: &SettleRange, hold: Hold, now: Timestamp) -> Outcome {
+    assert!(hold.attempt >= 1, "what is leased was delivered");
     match range.verdict {
         Verdict::Ack => Outcome::Acked,
         Verdict::Reject => Outcome::Rejected,
@@ -139,7 +143,7 @@ fn outcome_of(range: &SettleRange, lease: &Lease, now: Timestamp) -> Outcome {
             let delay_ms = range.delay_ms.unwrap_or(RETRY_DELAY_MS_DEFAULT);
             // 0 would say that the lease was taken away already.
             let due = now.plus_ms(delay_ms.into()).max(Timestamp(1));
-            Outcome::Returned { attempts: lease.attempt, due }
+            Outcome::Returned { attempts: hold.attempt, due }
         }
     }
 }

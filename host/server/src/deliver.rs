@@ -1,21 +1,26 @@
-//! Reading for consumers: records by place, off the writer and off the network's threads.
+//! Reading for consumers: records by place, off the writer and, where a disk is waited for, off
+//! the network's threads.
 //!
 //! ```text
-//!   Output::Deliver ──► lane of the session (bounded) ──► read on a blocking thread ──► stream
+//!   Output::Deliver ──► lane of the session (bounded) ─┬─ all in memory ──────────────┬─► stream
+//!                                                      └─ read on a blocking thread ──┘
 //! ```
 //!
 //! Deliveries of one stream keep their order. What waits here are places, not bytes: at most one
 //! frame of a lane is in memory, so a consumer that stops reading costs little, and its credit
-//! bounds how many places wait.
+//! bounds how many places wait. A frame is made by copying each record once, out of the bytes that
+//! all readers share, so that what waits for a consumer keeps nothing else in memory.
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input};
-use yard_store::{Disk, ReadError};
-use yard_wire::request::{Push, Reply, Request};
+use yard_store::ReadError;
+use yard_wire::frame::{self, Class, HEADER_BYTES};
+use yard_wire::request::{Kind, Push, Request};
 use yard_wire::requests::{
     Credit, Deliver, Delivered, Fetched, FetchedRecord, Settle, SettleRange, Verdict,
 };
@@ -24,13 +29,18 @@ use yard_wire::{
     limits,
 };
 
-use crate::hub::{Hub, Session, lock};
+use crate::hub::{Hub, Log, Session, lock};
+
+#[cfg(test)]
+mod tests;
 
 /// Deliveries that may wait in one lane.
 const LANE_JOBS_MAX: usize = limits::CREDIT_MESSAGES_MAX as usize;
 /// Messages that may wait for one session. Credit bounds what is leased, not what waits here: a
 /// client that reads nothing is given the same messages again when their leases end.
 const SESSION_MESSAGES_MAX: usize = 16 * limits::CREDIT_MESSAGES_MAX as usize;
+/// Bytes that are copied on a thread of the network: some tens of microseconds.
+const COPIED_HERE_MAX: usize = 2 * limits::DELIVER_BYTES_MAX;
 
 /// The stream of requests that the server makes in a session's name: there is none of this
 /// number, so their answers go nowhere.
@@ -95,20 +105,10 @@ async fn run_lane(
     mut jobs: mpsc::Receiver<Job>,
 ) {
     while let Some(job) = jobs.recv().await {
-        let Some(disk) = hub.disks.get(usize::from(job.shard.0)).cloned() else {
-            continue;
-        };
         let messages = job.items.len();
-        let read = {
-            let Ok(_turn) = session.reads.acquire().await else { return };
-            tokio::task::spawn_blocking(move || read_what_can_be(disk.as_ref(), job)).await
-        };
-        let ReadJob { pushes, damaged } = read.unwrap_or_else(|panic| {
-            tracing::error!(%panic, "a reader panicked");
-            ReadJob::default()
-        });
-        for push in pushes {
-            if session.handle.deliver(stream, &push).await.is_err() {
+        let Some(ReadJob { frames, damaged }) = read(&hub, &session, job).await else { return };
+        for frame in frames {
+            if session.handle.deliver_frame(stream, frame).await.is_err() {
                 return;
             }
         }
@@ -122,24 +122,50 @@ async fn run_lane(
 /// What came of a job.
 #[derive(Default)]
 struct ReadJob {
-    pushes: Vec<Push>,
+    frames: Vec<Bytes>,
     /// Requests in the consumer's name: messages that cannot be read come back later, and their
     /// credit at once.
     damaged: Vec<(ShardId, Request)>,
 }
 
+/// Reads a job, here if all of it is in memory. `None` when the process ends.
+async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
+    let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
+    if let Some(frame) = delivery_in_memory(log, &job) {
+        return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
+    }
+    let _turn = session.reads.acquire().await.ok()?;
+    let log = log.clone();
+    let read = tokio::task::spawn_blocking(move || read_what_can_be(&log, &job)).await;
+    Some(read.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "a reader panicked");
+        ReadJob::default()
+    }))
+}
+
+fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
+    items.iter().map(|item| item.place).collect()
+}
+
+fn delivery_in_memory(log: &Log, job: &Job) -> Option<Bytes> {
+    // What is damaged in memory is read anew from the disk.
+    let places = places_of(&job.items);
+    let found = log.cache.find(&places)?;
+    delivery(job, &job.items, |each| found.each(&places, each)).ok()
+}
+
 /// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
 /// back the messages that it is about and no others.
-fn read_what_can_be(disk: &dyn Disk, job: Job) -> ReadJob {
-    match read_job(disk, &job, &job.items) {
-        Ok(push) => return ReadJob { pushes: vec![push], damaged: Vec::new() },
+fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
+    match read_job(log, job, &job.items) {
+        Ok(frame) => return ReadJob { frames: vec![frame], damaged: Vec::new() },
         Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
     }
     let mut read = ReadJob::default();
     let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
     for item in &job.items {
-        match read_job(disk, &job, std::slice::from_ref(item)) {
-            Ok(push) => read.pushes.push(push),
+        match read_job(log, job, std::slice::from_ref(item)) {
+            Ok(frame) => read.frames.push(frame),
             Err(_) => {
                 let to = QueueOffset(item.offset.0 + 1);
                 let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
@@ -155,30 +181,41 @@ fn read_what_can_be(disk: &dyn Disk, job: Job) -> ReadJob {
     read
 }
 
+fn read_job(log: &Log, job: &Job, items: &[DeliverItem]) -> Result<Bytes, ReadError> {
+    let places = places_of(items);
+    delivery(job, items, |each| log.cache.read(log.disk.as_ref(), &places, each))
+}
+
+/// The frame of a delivery; `fill` gives each record, in order.
+fn delivery(
+    job: &Job,
+    items: &[DeliverItem],
+    fill: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), ReadError>,
+) -> Result<Bytes, ReadError> {
+    let records: usize = items.iter().map(|item| item.place.bytes as usize).sum();
+    let heads = HEADER_BYTES + Deliver::HEAD_BYTES + items.len() * Delivered::HEAD_BYTES;
+    let mut out = Vec::with_capacity(heads + records);
+    let mut filled = Ok(());
+    frame::encode_with(Push::DELIVER, Class::Push, Correlation(0), &mut out, |out| {
+        let to = (job.shard, job.subscription, job.queue);
+        Deliver::put_head(to, items.len() as u32, out);
+        let mut left = items.iter();
+        filled = fill(&mut |record| {
+            let item = left.next().expect("one record an item");
+            Delivered::put_with(item.offset, item.place.stored, item.attempt, record, out);
+        });
+    });
+    filled?;
+    assert_eq!(out.len(), heads + records, "every record has the bytes of its place");
+    Ok(out.into())
+}
+
 fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {
     let Some(inbox) = hub.inbox(shard) else { return };
     let (stream, correlation) = (NO_STREAM, Correlation(0));
     let origin = Origin { session: SessionId(session.handle.id()), stream, correlation };
     let event = Event::Request { origin, tenant: session.tenant, request };
     inbox.put_after(session.tenant, Input::Event(event));
-}
-
-fn read_job(disk: &dyn Disk, job: &Job, items: &[DeliverItem]) -> Result<Push, ReadError> {
-    let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
-    let records = yard_store::read::records(disk, &places)?;
-    assert_eq!(records.len(), items.len(), "one record a place");
-    let messages = items.iter().zip(records).map(|(item, record)| Delivered {
-        offset: item.offset,
-        stored: item.place.stored,
-        attempt: item.attempt,
-        record,
-    });
-    Ok(Push::Deliver(Deliver {
-        shard: job.shard,
-        subscription: job.subscription,
-        queue: job.queue,
-        messages: messages.collect(),
-    }))
 }
 
 /// A fetch request whose place in the index is known.
@@ -204,42 +241,83 @@ pub(crate) struct FetchJob {
 pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
     let origin = job.origin;
     let Some(session) = hub.session(origin.session.0) else { return };
-    let Some(disk) = hub.disks.get(usize::from(job.shard.0)).cloned() else { return };
+    let Some(log) = hub.logs.get(usize::from(job.shard.0)).cloned() else { return };
     let hub_too = Arc::clone(hub);
     hub.runtime.spawn(async move {
-        let Ok(_turn) = session.reads.acquire().await else { return };
-        let read = tokio::task::spawn_blocking(move || read_fetch(disk.as_ref(), job)).await;
-        let result = match read {
-            Ok(Ok(fetched)) => Ok(Reply::Fetch(fetched)),
-            Ok(Err(error)) => Err(Refusal::new(Code::ReadFailed, error.to_string())),
-            Err(panic) => Err(Refusal::new(Code::Internal, panic.to_string())),
-        };
-        if let Err(refusal) = &result {
-            tracing::error!(%refusal, "a fetch could not be read");
+        if let Some(frame) = fetch_in_memory(&log, &job) {
+            return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        hub_too.reply(origin, result);
+        let Ok(_turn) = session.reads.acquire().await else { return };
+        let read = tokio::task::spawn_blocking(move || read_fetch(&log, job)).await;
+        let refusal = match read {
+            Ok(Ok(frame)) => {
+                return session.handle.reply_frame(origin.stream, origin.correlation, frame);
+            }
+            Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
+            Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
+        };
+        tracing::error!(%refusal, "a fetch could not be read");
+        hub_too.reply(origin, Err(refusal));
     });
 }
 
-fn read_fetch(disk: &dyn Disk, job: FetchJob) -> Result<Fetched, ReadError> {
-    let mut places = match job.plan {
-        FetchPlan::Records(places) => places,
-        FetchPlan::Index(read) => yard_store::read::index(disk, &read)?,
-    };
+/// How many of the places, at least one, fit so many bytes; and their bytes.
+fn fitting(places: &[RecordPlace], bytes_max: u32) -> (usize, usize) {
     let mut bytes = 0u64;
     let fits = places.iter().take_while(|place| {
         bytes += u64::from(place.bytes);
-        bytes <= u64::from(job.bytes_max)
+        bytes <= u64::from(bytes_max)
     });
-    let count = fits.count().max(1);
-    places.truncate(count);
-    let records = yard_store::read::records(disk, &places)?;
-    assert_eq!(records.len(), places.len(), "one record a place");
-    let records = (job.from.0..).zip(places).zip(records);
-    let records = records.map(|((offset, place), record)| FetchedRecord {
-        offset: QueueOffset(offset),
-        stored: place.stored,
-        record,
+    let count = fits.count().max(1).min(places.len());
+    let records = &places[..count];
+    (count, records.iter().map(|place| place.bytes as usize).sum())
+}
+
+fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
+    let FetchPlan::Records(places) = &job.plan else { return None };
+    let (count, bytes) = fitting(places, job.bytes_max);
+    if bytes > COPIED_HERE_MAX {
+        return None;
+    }
+    let places = &places[..count];
+    let found = log.cache.find(places)?;
+    fetched(job, places, |each| found.each(places, each)).ok()
+}
+
+fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
+    let indexed;
+    let places = match &job.plan {
+        FetchPlan::Records(places) => places,
+        FetchPlan::Index(read) => {
+            indexed = yard_store::read::index(log.disk.as_ref(), read)?;
+            &indexed
+        }
+    };
+    let (count, _) = fitting(places, job.bytes_max);
+    let places = &places[..count];
+    fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each))
+}
+
+/// The frame of an answer; `fill` gives each record, in order.
+fn fetched(
+    job: &FetchJob,
+    places: &[RecordPlace],
+    fill: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), ReadError>,
+) -> Result<Bytes, ReadError> {
+    let records: usize = places.iter().map(|place| place.bytes as usize).sum();
+    let heads = HEADER_BYTES + Fetched::HEAD_BYTES + places.len() * FetchedRecord::HEAD_BYTES;
+    let mut out = Vec::with_capacity(heads + records);
+    let mut filled = Ok(());
+    let kind = Kind::Fetch as u16;
+    frame::encode_with(kind, Class::Reply, job.origin.correlation, &mut out, |out| {
+        Fetched::put_head(job.first, job.end, places.len() as u32, out);
+        let mut left = (job.from.0..).map(QueueOffset).zip(places);
+        filled = fill(&mut |record| {
+            let (offset, place) = left.next().expect("one record a place");
+            FetchedRecord::put_with(offset, place.stored, record, out);
+        });
     });
-    Ok(Fetched { first: job.first, end: job.end, records: records.collect() })
+    filled?;
+    assert_eq!(out.len(), heads + records, "every record has the bytes of its place");
+    Ok(out.into())
 }

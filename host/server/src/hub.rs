@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use yard_broker::{Event, MetaChange, Origin, SessionId};
 use yard_shard::Input;
-use yard_store::Disk;
+use yard_store::{Disk, LogCache};
 use yard_transport::SessionHandle;
 use yard_transport::tls::Authority;
 use yard_wire::operation::ClientRow;
@@ -30,6 +30,9 @@ const TENANT_CONNECTIONS_MAX: u32 = 10_000;
 /// Reads of one tenant at a time, of deliveries and fetches together. The threads that read are
 /// shared, so none may have all of them.
 const TENANT_READS_MAX: usize = 4;
+/// Bytes of all logs that are kept in memory for readers, of each at least
+/// [`yard_store::cache::CACHE_BYTES_MIN`].
+const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// Requests that the server makes of its own shards carry this session.
 pub(crate) const OWN_SESSION: SessionId = SessionId(0);
@@ -56,12 +59,28 @@ pub(crate) struct Session {
     pub reads: Arc<Semaphore>,
 }
 
+/// What reading a shard's log needs.
+#[derive(Clone)]
+pub(crate) struct Log {
+    /// Its files.
+    pub disk: Arc<dyn Disk>,
+    /// What of them is in memory.
+    pub cache: Arc<LogCache>,
+}
+
+/// The logs of all shards, which share the memory for them.
+fn logs(disks: Vec<Arc<dyn Disk>>) -> Vec<Log> {
+    let bytes_max = CACHE_BYTES_MAX / disks.len().max(1);
+    let log = |disk| Log { disk, cache: Arc::new(LogCache::new(bytes_max)) };
+    disks.into_iter().map(log).collect()
+}
+
 /// Shared by everything in the process.
 pub(crate) struct Hub {
     /// The queue before each shard.
     pub inboxes: Vec<Arc<Inbox>>,
-    /// The disk of each shard.
-    pub disks: Vec<Arc<dyn Disk>>,
+    /// The log of each shard, for reading.
+    pub logs: Vec<Log>,
     /// Where reading runs.
     pub runtime: Handle,
     /// Lets loopback in without a certificate.
@@ -89,7 +108,7 @@ pub(crate) struct Hub {
 pub(crate) struct HubParts {
     /// See [`Hub::inboxes`].
     pub inboxes: Vec<Arc<Inbox>>,
-    /// See [`Hub::disks`].
+    /// The disk of each shard.
     pub disks: Vec<Arc<dyn Disk>>,
     /// See [`Hub::dev`].
     pub dev: bool,
@@ -118,7 +137,7 @@ impl Hub {
         assert_eq!(parts.inboxes.len(), parts.disks.len(), "each shard has an inbox and a disk");
         let hub = Self {
             inboxes: parts.inboxes,
-            disks: parts.disks,
+            logs: logs(parts.disks),
             runtime,
             advertised: OnceLock::new(),
             dev: parts.dev,

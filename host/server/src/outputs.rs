@@ -1,6 +1,7 @@
 //! What a shard's outputs become: answers, deliveries, reads.
 use std::sync::Arc;
 
+use bytes::Bytes;
 use yard_shard::{Input, Output};
 use yard_transport::CONTROL;
 use yard_wire::ShardId;
@@ -20,6 +21,11 @@ pub(crate) struct ShardOutputs {
 }
 
 impl Outputs for ShardOutputs {
+    fn group(&mut self, segment: u32, offset: u32, bytes: &Bytes) {
+        let log = &self.hub.logs[usize::from(self.shard.0)];
+        log.cache.put_group(segment, offset, bytes.clone());
+    }
+
     fn put(&mut self, output: Output) {
         match output {
             Output::Reply { origin, result } if origin.session == OWN_SESSION => {
@@ -39,7 +45,7 @@ impl Outputs for ShardOutputs {
             Output::ReadIndex { ticket, read } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
                 self.hub.runtime.spawn_blocking(move || {
-                    let places = yard_store::read::index(hub.disks[shard].as_ref(), &read);
+                    let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
                     let places = places.unwrap_or_else(|error| {
                         tracing::error!(shard, %error, "the queue index could not be read");
                         Vec::new()

@@ -27,6 +27,7 @@
 //! Start reading at [`io`], then [`Store`], [`recover`] and FORMAT.md.
 #![deny(missing_docs)]
 
+pub mod cache;
 pub mod config;
 pub mod disk;
 pub mod error;
@@ -37,6 +38,7 @@ pub mod read;
 pub mod recover;
 mod store;
 
+pub use cache::{Found, LogCache};
 pub use config::StoreConfig;
 pub use disk::{Disk, FileName};
 pub use error::{AppendError, OpenError, ReadError};

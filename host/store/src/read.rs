@@ -34,6 +34,13 @@ pub fn records(disk: &dyn Disk, places: &[RecordPlace]) -> Result<Vec<Bytes>, Re
     Ok(records)
 }
 
+/// Reads one record and checks it.
+pub(crate) fn read_record(disk: &dyn Disk, place: &RecordPlace) -> Result<Bytes, ReadError> {
+    let mut records = Vec::with_capacity(1);
+    read_run(disk, std::slice::from_ref(place), &mut records)?;
+    Ok(records.pop().expect("one record a place"))
+}
+
 /// How many of the places, at least one, are read by one call.
 fn run_length(places: &[RecordPlace]) -> usize {
     assert!(!places.is_empty(), "a run has a first place");

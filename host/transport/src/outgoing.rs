@@ -181,6 +181,22 @@ impl Outgoing {
 
     /// Queues the answer to a request; `false` when the request is not known (any more).
     pub(crate) fn reply(&self, correlation: Correlation, result: Result<Reply, Refusal>) -> bool {
+        self.reply_with(correlation, |kind| answer(kind, correlation, result))
+    }
+
+    /// As [`Outgoing::reply`], with the whole frame of the answer.
+    pub(crate) fn reply_frame(&self, correlation: Correlation, frame: Bytes) -> bool {
+        self.reply_with(correlation, |kind| {
+            debug_assert_eq!(
+                &frame[4..6],
+                kind.to_le_bytes(),
+                "an answer is of its request's kind"
+            );
+            frame
+        })
+    }
+
+    fn reply_with(&self, correlation: Correlation, frame: impl FnOnce(u16) -> Bytes) -> bool {
         let request = {
             let mut state = self.state();
             if correlation == Correlation(0) {
@@ -193,7 +209,7 @@ impl Outgoing {
             return false;
         };
         if correlation != Correlation(0) {
-            self.enqueue(Queued { frame: answer(kind, correlation, result), permits });
+            self.enqueue(Queued { frame: frame(kind), permits });
         }
         self.wake.notify_one();
         true

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use quinn::VarInt;
 use tokio::sync::Semaphore;
 use yard_wire::request::{Push, Reply};
@@ -149,6 +150,17 @@ impl SessionHandle {
         }
     }
 
+    /// As [`SessionHandle::reply`], with the frame of a good answer that was made already. Its
+    /// kind and correlation must be the request's.
+    pub fn reply_frame(&self, stream: u16, correlation: Correlation, frame: Bytes) {
+        let Some(outgoing) = self.outgoing(stream) else {
+            return;
+        };
+        if !outgoing.reply_frame(correlation, frame) {
+            tracing::debug!(session = self.id(), stream, %correlation, "an answer nobody awaits");
+        }
+    }
+
     /// Sends something unasked. Never blocks: a client that lets 256 KiB of pushes lie unread
     /// loses its connection.
     pub fn push(&self, stream: u16, push: &Push) {
@@ -168,8 +180,15 @@ impl SessionHandle {
     /// # Errors
     /// [`StreamEnded`] when the delivery can never be sent; the messages are to be returned.
     pub async fn deliver(&self, stream: u16, push: &Push) -> Result<(), StreamEnded> {
+        self.deliver_frame(stream, outgoing::pushed(push)).await
+    }
+
+    /// As [`SessionHandle::deliver`], with the frame of a push that was made already.
+    ///
+    /// # Errors
+    /// As [`SessionHandle::deliver`].
+    pub async fn deliver_frame(&self, stream: u16, frame: Bytes) -> Result<(), StreamEnded> {
         let outgoing = self.outgoing(stream).ok_or(StreamEnded)?;
-        let frame = outgoing::pushed(push);
         outgoing.deliver(frame, &self.session.room, self.session.room_bytes).await
     }
 

@@ -20,6 +20,8 @@ mod start;
 mod subscriber;
 mod subscription;
 
+use delivery::Batch;
+
 pub use builder::ConsumerBuilder;
 pub use delivery::Delivery;
 
@@ -66,7 +68,9 @@ impl Shared {
 /// delivered to others at once.
 #[derive(Debug)]
 pub struct Consumer {
-    deliveries: mpsc::Receiver<Delivery>,
+    batches: mpsc::Receiver<Batch>,
+    /// What is taken from now.
+    current: Option<Batch>,
     shared: Arc<Shared>,
     close_timeout: Duration,
 }
@@ -82,6 +86,25 @@ impl Consumer {
             Some(delivery) => Ok(delivery),
             None => Err(self.error().unwrap_or_else(|| Error::closed("consumer"))),
         }
+    }
+
+    /// The next messages, as soon as there is one: at least one, at most `limit` (at least 1), and
+    /// no more than have arrived together. In the order in which [`Consumer::recv`] would give
+    /// them; credit is given back as there. Cancelling the call loses nothing.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub async fn recv_many(&mut self, limit: usize) -> Result<Vec<Delivery>, Error> {
+        let first = self.recv().await?;
+        let there = self.current.as_ref().map_or(0, Batch::len);
+        let mut messages = Vec::with_capacity(limit.clamp(1, 1 + there));
+        messages.push(first);
+        while messages.len() < limit
+            && let Some(delivery) = self.current.as_mut().and_then(Batch::next)
+        {
+            messages.push(delivery);
+        }
+        Ok(messages)
     }
 
     /// Why the stream has ended, where neither the consumer nor the client was closed.
@@ -143,7 +166,7 @@ impl Consumer {
     pub async fn close(mut self) -> Result<(), Error> {
         self.shared.stop.send_replace(true);
         // Ends when every task has: each holds a sender.
-        let ended = async { while self.deliveries.recv().await.is_some() {} };
+        let ended = async { while self.batches.recv().await.is_some() {} };
         let timeout = self.close_timeout;
         let waited = tokio::time::timeout(timeout, ended).await;
         waited.map_err(|_| Error::timed_out("the end of a subscription", timeout))
@@ -154,13 +177,14 @@ impl Stream for Consumer {
     type Item = Delivery;
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            let Some(delivery) = ready!(self.deliveries.poll_recv(context)) else {
-                return Poll::Ready(None);
-            };
-            // What came before its connection was lost is no longer leased to this consumer.
-            if delivery.take() {
+            if let Some(delivery) = self.current.as_mut().and_then(Batch::next) {
                 return Poll::Ready(Some(delivery));
             }
+            self.current = None;
+            let Some(batch) = ready!(self.batches.poll_recv(context)) else {
+                return Poll::Ready(None);
+            };
+            self.current = Some(batch);
         }
     }
 }

@@ -126,7 +126,8 @@ impl Batch {
         let mut runs: Vec<Run> = Vec::with_capacity(1);
         let mut over = None;
         for _ in 0..count {
-            let (Address { topic, queue, bytes: length }, limits) = Record::check(&bytes[at..])?;
+            let (Address { topic, queue, bytes: length }, limits) =
+                Record::check_front(&bytes[at..])?;
             over = over.or(limits.err());
             match runs.last_mut().filter(|run| (run.topic, run.queue) == (topic, queue)) {
                 Some(run) => run.count += 1,

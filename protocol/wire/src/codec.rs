@@ -142,9 +142,11 @@ macro_rules! wire_integer {
             }
             fn take(input: &mut Bytes) -> Result<Self, Malformed> {
                 const WIDTH: usize = size_of::<$int>();
-                let taken = take_bytes(input, WIDTH)?;
-                let mut raw = [0u8; WIDTH];
-                raw.copy_from_slice(&taken);
+                // Not by `take_bytes`: counting references costs more than the integer.
+                let Some(raw) = input.first_chunk::<WIDTH>().copied() else {
+                    return Err(Malformed::Short { wanted: WIDTH as u64, left: input.len() as u64 });
+                };
+                input.advance(WIDTH);
                 Ok(<$int>::from_le_bytes(raw))
             }
         }

@@ -295,7 +295,7 @@ impl Record {
         Ok(Self { bytes: input.split_to(length), body_at })
     }
 
-    /// A record whose bytes were checked by [`Record::check`].
+    /// A record whose bytes were checked by [`Record::check_front`].
     pub(crate) fn checked(bytes: Bytes) -> Self {
         let body_at = bytes.len() - u32_at(&bytes, 46) as usize;
         Self { bytes, body_at }
@@ -307,7 +307,7 @@ impl Record {
     ///
     /// # Errors
     /// [`Malformed`] with what is wrong.
-    pub(crate) fn check(input: &[u8]) -> Result<(Address, Result<(), Refusal>), Malformed> {
+    pub(crate) fn check_front(input: &[u8]) -> Result<(Address, Result<(), Refusal>), Malformed> {
         let length = Self::peek_length(input)?;
         let bytes = &input[..length];
         let body_at = Self::check_structure(bytes)?;
@@ -364,6 +364,18 @@ impl Record {
             queue: QueueIndex(queue),
             bytes: bytes as u32,
         })
+    }
+
+    /// Whether `bytes` are exactly one record, every length and both checksums included.
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
+        let length = Self::peek_length(bytes)?;
+        if length < bytes.len() {
+            return Err(Malformed::Trailing { left: (bytes.len() - length) as u64 });
+        }
+        Self::check_structure(bytes).map(drop)
     }
 
     /// Checks what the bytes of one record say; returns where the body begins.

@@ -15,7 +15,7 @@ use crate::bounds::{LOCATE_RETRY_MS, PREFETCH_MAX, UNSETTLED_MAX};
 use crate::effect::DeliverItem;
 use crate::entry::{Outcome, Step};
 use crate::event::Ticket;
-use crate::group::lease::{Lease, Leases};
+use crate::group::lease::{Hold, Lease, Leases};
 use crate::group::queue::{Progress, push_run};
 
 /// A message to deliver again.
@@ -76,6 +76,13 @@ pub(crate) struct Budget {
 pub(crate) struct Holder {
     pub(crate) subscription: SubscriptionId,
     pub(crate) until: Timestamp,
+}
+
+impl Holder {
+    fn hold(self, attempt: u32) -> Hold {
+        let Self { subscription, until } = self;
+        Hold { subscription, until, attempt }
+    }
 }
 
 impl Flight {
@@ -228,26 +235,61 @@ impl Flight {
             self.ready.remove(&offset);
             items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
         }
+        self.lease_new(progress, holder, budget, &mut items);
+        items
+    }
+
+    /// Leases new messages, run by run.
+    fn lease_new(
+        &mut self,
+        progress: &Progress,
+        holder: Holder,
+        mut budget: Budget,
+        items: &mut Vec<DeliverItem>,
+    ) {
+        let hold = holder.hold(1);
         while !self.is_full() {
             self.pass_over(progress);
-            let Some(place) = self.prefetched.front().copied() else {
-                break;
-            };
-            if !budget.take(place.bytes, items.is_empty()) {
-                break;
+            let from = self.cursor;
+            // Offsets up to which nothing needs to be passed over.
+            let run_max = self.unsettled_room().min(self.new_messages(progress));
+            let mut count = 0;
+            for place in self.prefetched.iter().take(run_max) {
+                if !budget.take(place.bytes, items.is_empty()) {
+                    break;
+                }
+                let offset = QueueOffset(from.0 + count);
+                items.push(DeliverItem { offset, attempt: 1, place: *place });
+                count += 1;
             }
-            let item = DeliverItem { offset: self.cursor, attempt: 1, place };
-            self.move_cursor(QueueOffset(self.cursor.0 + 1));
-            items.push(self.lease_one(item, holder));
+            if count == 0 {
+                return;
+            }
+            let places = self.prefetched.iter().take(count as usize).copied();
+            self.leases.insert_run(from, hold, places);
+            self.move_cursor(QueueOffset(from.0 + count));
         }
-        items
+    }
+
+    /// Messages from the cursor on of which the progress knows nothing.
+    fn new_messages(&self, progress: &Progress) -> usize {
+        if self.cursor >= self.passed_over_below {
+            return usize::MAX;
+        }
+        let returned = progress.returned().range(self.cursor..).next().map(|(offset, _)| *offset);
+        let known = [progress.settled().first_from(self.cursor), returned];
+        let end = known.into_iter().flatten().min();
+        end.map_or(usize::MAX, |end| (end.0 - self.cursor.0) as usize)
+    }
+
+    fn unsettled_room(&self) -> usize {
+        UNSETTLED_MAX.saturating_sub(self.unsettled())
     }
 
     fn lease_one(&mut self, item: DeliverItem, holder: Holder) -> DeliverItem {
         assert!(item.attempt >= 1, "the first delivery is attempt 1");
         let DeliverItem { offset, attempt, place } = item;
-        let Holder { subscription, until } = holder;
-        self.leases.insert(offset, Lease { subscription, until, attempt, place });
+        self.leases.insert(offset, Lease { hold: holder.hold(attempt), place });
         item
     }
 
@@ -276,12 +318,12 @@ impl Flight {
     }
 
     fn come_again(&mut self, offset: QueueOffset, lease: &Lease) {
-        self.make_ready(offset, Again { attempts: lease.attempt, place: Some(lease.place) });
+        self.make_ready(offset, Again { attempts: lease.hold.attempt, place: Some(lease.place) });
     }
 
-    /// Takes in what the log says about this queue; the leases that ended by it are given to
-    /// `ended`.
-    pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId)) {
+    /// Takes in what the log says about this queue; whose leases ended by it, and how many, is
+    /// given to `ended`.
+    pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId, u32)) {
         let (from, to) = (step.from, step.to);
         match step.outcome {
             Outcome::Acked | Outcome::Rejected => self.forget(from, to, &mut ended),
@@ -289,11 +331,8 @@ impl Flight {
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
             Outcome::Returned { attempts, due } => {
-                let held = self.leases.range(from, to).filter(|(_, it)| it.attempt == attempts);
-                let offsets: Vec<QueueOffset> = held.map(|(offset, _)| offset).collect();
-                for offset in offsets {
-                    let lease = self.leases.remove(offset).expect("found just now");
-                    ended(lease.subscription);
+                for (offset, lease) in self.leases.take_attempt(from, to, attempts) {
+                    ended(lease.hold.subscription, 1);
                     let again = Again { attempts, place: Some(lease.place) };
                     self.waiting.insert(offset, again);
                     self.dues.insert((due, offset));
@@ -303,7 +342,7 @@ impl Flight {
     }
 
     /// The queue holds nothing below `first` any more.
-    pub(crate) fn trim(&mut self, first: QueueOffset, mut ended: impl FnMut(SubscriptionId)) {
+    pub(crate) fn trim(&mut self, first: QueueOffset, mut ended: impl FnMut(SubscriptionId, u32)) {
         self.forget(QueueOffset(0), first, &mut ended);
         self.retry_at = None;
         if self.cursor < first {
@@ -315,11 +354,9 @@ impl Flight {
         &mut self,
         from: QueueOffset,
         to: QueueOffset,
-        ended: &mut impl FnMut(SubscriptionId),
+        ended: &mut impl FnMut(SubscriptionId, u32),
     ) {
-        for lease in self.leases.take_range(from, to) {
-            ended(lease.subscription);
-        }
+        self.leases.take_range(from, to, ended);
         while let Some((offset, _)) = self.ready.range(from..to).next() {
             let offset = *offset;
             self.ready.remove(&offset);
@@ -338,7 +375,7 @@ impl Flight {
     pub(crate) fn steps(queue: QueueIndex, ended: &[(QueueOffset, Lease)]) -> Vec<Step> {
         let mut runs = Vec::new();
         for (offset, lease) in ended {
-            let outcome = Outcome::Returned { attempts: lease.attempt, due: Timestamp(0) };
+            let outcome = Outcome::Returned { attempts: lease.hold.attempt, due: Timestamp(0) };
             push_run(&mut runs, queue, *offset, outcome);
         }
         assert!(runs.len() <= ended.len(), "a run is at least one message");

@@ -75,11 +75,11 @@ impl Live {
         }
     }
 
-    /// One of its leases ended.
-    pub(crate) fn lease_ended(&mut self, id: SubscriptionId) {
+    /// So many of its leases ended.
+    pub(crate) fn leases_ended(&mut self, id: SubscriptionId, count: u32) {
         let member = self.members.get_mut(&id).expect("a lease is a member's");
-        assert!(member.leased >= 1, "a lease that ends was counted");
-        member.leased -= 1;
+        assert!(member.leased >= count, "a lease that ends was counted");
+        member.leased -= count;
     }
 
     /// How many members have credit.

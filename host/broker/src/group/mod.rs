@@ -42,7 +42,7 @@ impl Group {
             };
             let was_full = flight.is_full();
             let live = self.live.as_mut().expect("only a group with members has flights");
-            flight.apply(step, |subscription| live.lease_ended(subscription));
+            flight.apply(step, |subscription, count| live.leases_ended(subscription, count));
             if was_full {
                 live.make_available(step.queue);
             }
@@ -76,7 +76,7 @@ impl Group {
         let mut counted: BTreeMap<SubscriptionId, u32> = BTreeMap::new();
         let flights = self.queues.values().filter_map(|queue| queue.flight.as_ref());
         for (_, lease) in flights.flat_map(|flight| flight.leases.iter()) {
-            *counted.entry(lease.subscription).or_default() += 1;
+            *counted.entry(lease.hold.subscription).or_default() += 1;
         }
         for (id, member) in &live.members {
             let count = counted.remove(id).unwrap_or(0);

@@ -36,6 +36,11 @@ impl RangeSet {
         (*to > offset).then_some(*to)
     }
 
+    /// Where the first range that begins at `offset` or later begins.
+    pub(crate) fn first_from(&self, offset: QueueOffset) -> Option<QueueOffset> {
+        self.ranges.range(offset..).next().map(|(from, _)| *from)
+    }
+
     /// Offset after the last of the set, 0 when it is empty.
     pub(crate) fn end(&self) -> QueueOffset {
         self.ranges.last_key_value().map_or(QueueOffset(0), |(_, to)| *to)
@@ -97,6 +102,24 @@ impl RangeSet {
         self.ranges.range(before..to.max(before)).map(|(a, b)| overlap(*a, *b)).sum()
     }
 
+    /// What of `from..to` is not in it, in order.
+    pub(crate) fn gaps(
+        &self,
+        from: QueueOffset,
+        to: QueueOffset,
+    ) -> Vec<(QueueOffset, QueueOffset)> {
+        assert!(from < to, "a range holds something");
+        let mut gaps = Vec::new();
+        let mut at = self.end_of(from).unwrap_or(from);
+        while at < to {
+            let next = self.ranges.range(at..to).next();
+            let (begin, end) = next.map_or((to, to), |(begin, end)| (*begin, *end));
+            gaps.push((at, begin));
+            at = end;
+        }
+        gaps
+    }
+
     pub(crate) fn check(&self) {
         let mut end = None;
         let mut sum = 0;
@@ -147,6 +170,10 @@ mod tests {
                 assert_eq!(set.insert(QueueOffset(from), QueueOffset(to)), new);
                 set.check();
                 assert_eq!(set.offsets(), plain.len() as u64);
+                let gaps = set.gaps(QueueOffset(10), QueueOffset(40));
+                let gaps: Vec<u64> = gaps.iter().flat_map(|(a, b)| a.0..b.0).collect();
+                let expected: Vec<u64> = (10..40).filter(|at| !plain.contains(at)).collect();
+                assert_eq!(gaps, expected);
                 let within = plain.range(10..40).count() as u64;
                 assert_eq!(set.offsets_within(QueueOffset(10), QueueOffset(40)), within);
                 for offset in 0..70 {

@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use yard_shard::{Input, Output, Shard};
 use yard_store::{Disk, Io, IoDone};
 use yard_wire::Timestamp;
@@ -41,6 +42,10 @@ const CLOSE_SECONDS_MAX: u64 = 5;
 pub(crate) trait Outputs: Send + 'static {
     /// Does one thing; never blocks.
     fn put(&mut self, output: Output);
+
+    /// Sees a group that is about to be written at `offset` of a segment: readers take it from
+    /// memory. Never blocks for long.
+    fn group(&mut self, segment: u32, offset: u32, bytes: &Bytes);
 }
 
 /// The running threads of one shard.
@@ -304,7 +309,8 @@ impl<O: Outputs> Writer<O> {
         // A helper lives as long as its sender, so sending fails only after it panicked; the
         // shard then never hears of the result, which is what a hung disk looks like.
         let is_gone = match io {
-            Io::WriteGroup { group, segment, ref bytes, .. } => {
+            Io::WriteGroup { group, segment, offset, ref bytes, .. } => {
+                self.outputs.group(segment, offset, bytes);
                 let is_quick = bytes.len() <= QUICK_BYTES_MAX && self.log.is_quick();
                 self.is_handed_over = !(is_quick && self.inbox.is_empty());
                 if self.is_handed_over {

@@ -1,6 +1,7 @@
 //! Tests of the store through its public API, on a disk that lies.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod cache;
 mod damage;
 mod failure;
 mod locate;

@@ -42,7 +42,7 @@ impl ConsumerBuilder {
             group,
             start: Start::Latest,
             lease_ms: LEASE_MS_DEFAULT.into(),
-            messages: 1_024,
+            messages: 4_096,
             bytes: 8 << 20,
             member,
             expression: None,
@@ -65,7 +65,7 @@ impl ConsumerBuilder {
     }
 
     /// How much the broker may send ahead of what [`Consumer::recv`] has taken, over all shards:
-    /// 1,024 messages and 8 MiB unless set; 1 to 65,536 messages and 1 byte to 64 MiB. A message
+    /// 4,096 messages and 8 MiB unless set; 1 to 65,536 messages and 1 byte to 64 MiB. A message
     /// larger than the bytes left is sent all the same. Each shard of the topic gets its share.
     #[must_use]
     pub fn credit(mut self, messages: u32, bytes: u32) -> Self {
@@ -141,9 +141,10 @@ impl ConsumerBuilder {
             bytes: (self.bytes / share).max(1),
         };
         let shared = Arc::new(Shared { stop: watch::Sender::new(false), error: Mutex::new(None) });
-        let (out, deliveries) = mpsc::channel(self.messages as usize);
+        // Every frame has a message that credit was given for.
+        let (out, batches) = mpsc::channel(self.messages as usize);
         // From here on dropping the consumer stops what was begun.
-        let consumer = Consumer { deliveries, shared: shared.clone(), close_timeout };
+        let consumer = Consumer { batches, current: None, shared: shared.clone(), close_timeout };
         let subscriber = Subscriber {
             client: inner,
             shared,

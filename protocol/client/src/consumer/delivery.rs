@@ -1,14 +1,14 @@
 //! A received message, and how it is settled.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use yard_wire::record::Record;
-use yard_wire::requests::Verdict;
+use yard_wire::requests::{Delivered, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 
-use super::settlements::Settlement;
+use super::settlements::{Settlement, Waiter};
 use super::subscription::Subscription;
 use crate::Error;
 
@@ -23,13 +23,91 @@ pub struct Delivery {
     settler: Settler,
 }
 
+/// The messages of one frame, as they are taken out of the local buffer.
+#[derive(Debug)]
+pub(super) struct Batch {
+    held: Arc<Held>,
+    messages: std::iter::Enumerate<std::vec::IntoIter<Delivered>>,
+    /// Messages and bytes taken out, not yet told to the subscription.
+    taken: (u32, u32),
+}
+
+/// What the deliveries of a frame share.
+#[derive(Debug)]
+struct Held {
+    subscription: Arc<Subscription>,
+    queue: QueueIndex,
+    /// A bit for each message.
+    settled: Box<[AtomicU64]>,
+}
+
+impl Held {
+    /// Notes that a message is settled. False when it was before.
+    fn settle(&self, index: usize) -> bool {
+        let bit = 1 << (index % 64);
+        self.settled[index / 64].fetch_or(bit, Ordering::AcqRel) & bit == 0
+    }
+}
+
+impl Batch {
+    pub(super) fn new(
+        queue: QueueIndex,
+        messages: Vec<Delivered>,
+        subscription: Arc<Subscription>,
+    ) -> Self {
+        let words = messages.len().div_ceil(64);
+        let settled = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let held = Arc::new(Held { subscription, queue, settled });
+        Self { held, messages: messages.into_iter().enumerate(), taken: (0, 0) }
+    }
+
+    /// The next message; gives credit back. `None` when there is none or the leases are gone:
+    /// what came before its connection was lost is no longer this consumer's.
+    pub(super) fn next(&mut self) -> Option<Delivery> {
+        loop {
+            if self.held.subscription.is_over() {
+                return None;
+            }
+            let (index, delivered) = self.messages.next()?;
+            let Delivered { offset, stored, attempt, record } = delivered;
+            self.take(record.len());
+            match Record::parse(record) {
+                Ok(record) => {
+                    let settler = Settler { held: self.held.clone(), index, offset };
+                    return Some(Delivery { record, attempt, stored, settler });
+                }
+                // Damaged on its way past two checksums: its lease ends and it comes again.
+                Err(error) => {
+                    let queue = self.held.queue;
+                    tracing::warn!(%error, %queue, %offset, "a delivered record is malformed");
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        let (messages, sum) = &mut self.taken;
+        *messages += 1;
+        *sum = sum.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let is_last = self.messages.len() == 0;
+        if is_last || self.held.subscription.is_half(self.taken) {
+            self.held.subscription.taken(std::mem::take(&mut self.taken));
+        }
+    }
+
+    /// How many are left.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
 /// The right to settle one message.
 #[derive(Clone, Debug)]
 pub(crate) struct Settler {
-    queue: QueueIndex,
+    held: Arc<Held>,
+    /// Of the message in its frame.
+    index: usize,
     offset: QueueOffset,
-    subscription: Arc<Subscription>,
-    is_settled: Arc<AtomicBool>,
 }
 
 impl Settler {
@@ -42,44 +120,33 @@ impl Settler {
     }
 
     fn settle_later(&self, verdict: Verdict) {
-        if !self.is_settled.swap(true, Ordering::AcqRel) {
-            self.subscription.settle(self.settlement(verdict, None));
+        if self.held.settle(self.index) {
+            self.held.subscription.settle(self.settlement(verdict, None, Vec::new()));
         }
     }
 
-    fn settlement(&self, verdict: Verdict, delay_ms: Option<u32>) -> Settlement {
-        let &Self { queue, offset, .. } = self;
-        Settlement { queue, offset, verdict, delay_ms, waiter: None }
+    fn settlement(
+        &self,
+        verdict: Verdict,
+        delay_ms: Option<u32>,
+        waiters: Vec<(QueueOffset, Waiter)>,
+    ) -> Settlement {
+        let (queue, from) = (self.held.queue, self.offset);
+        Settlement { queue, from, to: QueueOffset(from.0 + 1), verdict, delay_ms, waiters }
     }
 
     async fn settle(&self, verdict: Verdict, delay_ms: Option<u32>) -> Result<(), Error> {
-        if self.is_settled.swap(true, Ordering::AcqRel) {
+        if !self.held.settle(self.index) {
             return Err(Error::new(Code::LeaseLost, "this delivery was settled already"));
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let settlement = self.settlement(verdict, delay_ms);
-        self.subscription.settle(Settlement { waiter: Some(sender), ..settlement });
+        let waiters = vec![(self.offset, sender)];
+        self.held.subscription.settle(self.settlement(verdict, delay_ms, waiters));
         receiver.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
     }
 }
 
 impl Delivery {
-    pub(super) fn new(
-        record: Record,
-        (queue, offset): (QueueIndex, QueueOffset),
-        (attempt, stored): (u32, Timestamp),
-        subscription: Arc<Subscription>,
-    ) -> Self {
-        let is_settled = Arc::new(AtomicBool::new(false));
-        let settler = Settler { queue, offset, subscription, is_settled };
-        Self { record, attempt, stored, settler }
-    }
-
-    /// Called as it leaves the local buffer: gives credit back. False if the lease is gone.
-    pub(super) fn take(&self) -> bool {
-        self.settler.subscription.taken(self.record.bytes().len())
-    }
-
     pub(super) fn settler(&self) -> Settler {
         self.settler.clone()
     }
@@ -133,7 +200,7 @@ impl Delivery {
     /// The queue that it came from.
     #[must_use]
     pub fn queue(&self) -> QueueIndex {
-        self.settler.queue
+        self.settler.held.queue
     }
 
     /// Its place in the queue.

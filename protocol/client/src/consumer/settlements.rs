@@ -1,6 +1,6 @@
 //! What was settled and not yet sent, as a value: gathers, and coalesces into ranges.
 use tokio::sync::oneshot;
-use yard_wire::limits::SETTLE_RANGES_MAX;
+use yard_wire::limits::{CREDIT_MESSAGES_MAX, SETTLE_RANGES_MAX};
 use yard_wire::requests::{SettleRange, Settled, Verdict};
 use yard_wire::{Code, QueueIndex, QueueOffset};
 
@@ -9,32 +9,57 @@ use crate::Error;
 /// How long a settlement waits for others, in milliseconds.
 const GATHER_MS: u64 = 5;
 /// As many do not wait.
-const GATHER_MESSAGES: usize = 1_024;
+const GATHER_MESSAGES: u64 = 1_024;
+/// Messages of one request, and so of one settlement.
+const SPAN_MAX: u64 = CREDIT_MESSAGES_MAX as u64;
 
-/// What became of one message.
+/// Who waits for a settlement to be durable.
+pub(super) type Waiter = oneshot::Sender<Result<(), Error>>;
+
+/// What became of consecutive messages of a queue.
 #[derive(Debug)]
 pub(super) struct Settlement {
     pub(super) queue: QueueIndex,
-    pub(super) offset: QueueOffset,
+    pub(super) from: QueueOffset,
+    /// Offset after the last.
+    pub(super) to: QueueOffset,
     pub(super) verdict: Verdict,
     pub(super) delay_ms: Option<u32>,
-    /// Who waits for it to be durable.
-    pub(super) waiter: Option<oneshot::Sender<Result<(), Error>>>,
+    /// Who waits for which of the messages.
+    pub(super) waiters: Vec<(QueueOffset, Waiter)>,
 }
 
 impl Settlement {
     pub(super) fn resolve(self, result: Result<(), Error>) {
-        if let Some(waiter) = self.waiter {
+        for (_, waiter) in self.waiters {
             // Whoever settled may have stopped waiting.
-            let _ = waiter.send(result);
+            let _ = waiter.send(result.clone());
         }
+    }
+
+    fn messages(&self) -> u64 {
+        self.to.0 - self.from.0
+    }
+
+    /// Takes in what follows, if it does; else gives it back.
+    fn join(&mut self, next: Self) -> Option<Self> {
+        let is_same = self.verdict == next.verdict && self.delay_ms == next.delay_ms;
+        let is_next = self.queue == next.queue && self.to == next.from;
+        if !is_same || !is_next || self.messages() + next.messages() > SPAN_MAX {
+            return Some(next);
+        }
+        self.to = next.to;
+        self.waiters.extend(next.waiters);
+        None
     }
 }
 
 /// Bounded by what the application holds: a message is settled once.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
+    /// As they came; what follows the last one was joined to it.
     gathered: Vec<Settlement>,
+    messages: u64,
     first_ms: u64,
     not_before_ms: u64,
     /// Whether anybody waits.
@@ -42,12 +67,24 @@ pub(super) struct Settlements {
 }
 
 impl Settlements {
-    pub(super) fn add(&mut self, settlement: Settlement, now_ms: u64) {
-        if self.gathered.is_empty() {
-            self.first_ms = now_ms;
+    /// Takes one in. True when what is due may have become due earlier by it. `now_ms` is asked
+    /// for only where it matters.
+    pub(super) fn add(&mut self, settlement: Settlement, now_ms: impl FnOnce() -> u64) -> bool {
+        let is_first = self.gathered.is_empty();
+        if is_first {
+            self.first_ms = now_ms();
         }
-        self.is_awaited |= settlement.waiter.is_some();
-        self.gathered.push(settlement);
+        let is_awaited = !settlement.waiters.is_empty();
+        self.is_awaited |= is_awaited;
+        let had_room = self.messages < GATHER_MESSAGES;
+        self.messages += settlement.messages();
+        let is_full = had_room && self.messages >= GATHER_MESSAGES;
+        let left = match self.gathered.last_mut() {
+            Some(last) => last.join(settlement),
+            None => Some(settlement),
+        };
+        self.gathered.extend(left);
+        is_first || is_awaited || is_full
     }
 
     /// After a refusal that asks for patience.
@@ -62,55 +99,64 @@ impl Settlements {
             return None;
         }
         let is_urgent = self.is_awaited && !is_one_on_its_way;
-        let at_once = is_urgent || self.gathered.len() >= GATHER_MESSAGES;
+        let at_once = is_urgent || self.messages >= GATHER_MESSAGES;
         let due_ms = if at_once { self.first_ms } else { self.first_ms + GATHER_MS };
         Some(due_ms.max(self.not_before_ms))
     }
 
-    /// The next ranges to send, with what they are made of; what does not fit stays.
-    pub(super) fn take(&mut self) -> (Vec<SettleRange>, Vec<Settlement>) {
-        self.gathered.sort_by_key(|settlement| (settlement.queue, settlement.offset));
-        let mut ranges: Vec<SettleRange> = Vec::new();
-        let mut count = 0;
-        for Settlement { queue, offset, verdict, delay_ms, .. } in &self.gathered {
-            let is_full = ranges.len() == SETTLE_RANGES_MAX;
-            let last = ranges.last_mut().filter(|range| {
-                let is_same = range.verdict == *verdict && range.delay_ms == *delay_ms;
-                range.queue == *queue && range.to == *offset && is_same
-            });
-            match last {
-                Some(range) => range.to = QueueOffset(offset.0 + 1),
-                None if is_full => break,
-                None => ranges.push(SettleRange {
-                    queue: *queue,
-                    from: *offset,
-                    to: QueueOffset(offset.0 + 1),
-                    verdict: *verdict,
-                    delay_ms: *delay_ms,
-                }),
+    /// What to send next, a range each, within the bounds of a request; what does not fit stays.
+    pub(super) fn take(&mut self) -> Vec<Settlement> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.sort_by_key(|settlement| (settlement.queue, settlement.from));
+        let mut taken: Vec<Settlement> = Vec::new();
+        let mut span = 0;
+        for settlement in gathered {
+            let messages = settlement.messages();
+            let fits = self.gathered.is_empty() && span + messages <= SPAN_MAX;
+            let left = match taken.last_mut() {
+                Some(last) if fits => last.join(settlement),
+                Some(_) | None => Some(settlement),
+            };
+            match left {
+                Some(left) if !fits || taken.len() == SETTLE_RANGES_MAX => self.gathered.push(left),
+                left => {
+                    span += messages;
+                    taken.extend(left);
+                }
             }
-            count += 1;
         }
-        let rest = self.gathered.split_off(count);
-        self.is_awaited = rest.iter().any(|settlement| settlement.waiter.is_some());
-        (ranges, std::mem::replace(&mut self.gathered, rest))
+        self.messages -= span;
+        self.is_awaited = self.gathered.iter().any(|settlement| !settlement.waiters.is_empty());
+        taken
     }
+}
+
+/// What a request says of these.
+pub(super) fn ranges(settlements: &[Settlement]) -> Vec<SettleRange> {
+    let range = |settlement: &Settlement| {
+        let &Settlement { queue, from, to, verdict, delay_ms, .. } = settlement;
+        SettleRange { queue, from, to, verdict, delay_ms }
+    };
+    settlements.iter().map(range).collect()
 }
 
 /// Tells everybody what the broker answered.
 pub(super) fn resolve(settlements: Vec<Settlement>, settled: &Settled) {
-    for settlement in settlements {
-        let Settlement { queue, offset, .. } = settlement;
-        let is_lost = settled
-            .lost
-            .iter()
-            .any(|(lost, (from, to))| *lost == queue && (*from..*to).contains(&offset));
-        settlement.resolve(if is_lost {
-            let detail = format!("offset {offset} of queue {queue} was no longer leased");
-            Err(Error::new(Code::LeaseLost, detail))
-        } else {
-            Ok(())
-        });
+    for Settlement { queue, waiters, .. } in settlements {
+        for (offset, waiter) in waiters {
+            let is_lost = settled
+                .lost
+                .iter()
+                .any(|(lost, (from, to))| *lost == queue && (*from..*to).contains(&offset));
+            let result = if is_lost {
+                let detail = format!("offset {offset} of queue {queue} was no longer leased");
+                Err(Error::new(Code::LeaseLost, detail))
+            } else {
+                Ok(())
+            };
+            // Whoever settled may have stopped waiting.
+            let _ = waiter.send(result);
+        }
     }
 }
 
@@ -119,8 +165,12 @@ mod tests {
     use super::*;
 
     fn settlement(queue: u16, offset: u64, verdict: Verdict) -> Settlement {
-        let (queue, offset) = (QueueIndex(queue), QueueOffset(offset));
-        Settlement { queue, offset, verdict, delay_ms: None, waiter: None }
+        let (queue, from, to) = (QueueIndex(queue), QueueOffset(offset), QueueOffset(offset + 1));
+        Settlement { queue, from, to, verdict, delay_ms: None, waiters: Vec::new() }
+    }
+
+    fn messages(taken: &[Settlement]) -> u64 {
+        taken.iter().map(Settlement::messages).sum()
     }
 
     #[test]
@@ -128,13 +178,13 @@ mod tests {
         let check = |given: &[(u16, u64, Verdict)], expect: &[(u16, u64, u64, Verdict)]| {
             let mut settlements = Settlements::default();
             for (queue, offset, verdict) in given {
-                settlements.add(settlement(*queue, *offset, *verdict), 0);
+                settlements.add(settlement(*queue, *offset, *verdict), || 0);
             }
-            let (ranges, taken) = settlements.take();
+            let taken = settlements.take();
             let ranges: Vec<_> =
-                ranges.iter().map(|r| (r.queue.0, r.from.0, r.to.0, r.verdict)).collect();
+                ranges(&taken).iter().map(|r| (r.queue.0, r.from.0, r.to.0, r.verdict)).collect();
             assert_eq!(ranges, expect, "{given:?}");
-            assert_eq!(taken.len(), given.len());
+            assert_eq!(messages(&taken), given.len() as u64);
             assert_eq!(settlements.due_ms(false), None);
         };
         use Verdict::{Ack, Nack};
@@ -149,28 +199,51 @@ mod tests {
     fn a_request_has_a_bounded_number_of_ranges() {
         let mut settlements = Settlements::default();
         for offset in 0..5_000 {
-            settlements.add(settlement(0, offset * 2, Verdict::Ack), 0);
+            settlements.add(settlement(0, offset * 2, Verdict::Ack), || 0);
         }
-        let (ranges, taken) = settlements.take();
-        assert_eq!((ranges.len(), taken.len()), (SETTLE_RANGES_MAX, SETTLE_RANGES_MAX));
-        let (ranges, taken) = settlements.take();
-        assert_eq!((ranges.len(), taken.len()), (5_000 - SETTLE_RANGES_MAX, 904));
+        assert_eq!(settlements.take().len(), SETTLE_RANGES_MAX);
+        assert_eq!(settlements.take().len(), 5_000 - SETTLE_RANGES_MAX);
+        assert_eq!(settlements.due_ms(false), None);
+    }
+
+    #[test]
+    fn a_request_is_about_a_bounded_number_of_messages() {
+        let mut settlements = Settlements::default();
+        for offset in 0..SPAN_MAX + 10 {
+            settlements.add(settlement(0, offset, Verdict::Ack), || 0);
+        }
+        settlements.add(settlement(1, 0, Verdict::Ack), || 0);
+        let taken = settlements.take();
+        assert_eq!((taken.len(), messages(&taken)), (1, SPAN_MAX));
+        let taken = settlements.take();
+        assert_eq!((taken.len(), messages(&taken)), (2, 11));
+        assert_eq!(settlements.due_ms(false), None);
+    }
+
+    #[test]
+    fn who_sends_is_woken_only_when_there_is_something_new_to_wait_for() {
+        let mut settlements = Settlements::default();
+        for offset in 0..2_000 {
+            let wakes = settlements.add(settlement(0, offset, Verdict::Ack), || 0);
+            assert_eq!(wakes, offset == 0 || offset + 1 == GATHER_MESSAGES, "{offset}");
+        }
     }
 
     #[test]
     fn what_is_waited_for_goes_at_once_unless_something_is_on_its_way() {
         let mut settlements = Settlements::default();
-        settlements.add(settlement(0, 1, Verdict::Ack), 100);
+        settlements.add(settlement(0, 1, Verdict::Ack), || 100);
         assert_eq!(settlements.due_ms(false), Some(105));
         let (waiter, mut waiting) = oneshot::channel();
-        let awaited = Settlement { waiter: Some(waiter), ..settlement(0, 2, Verdict::Ack) };
-        settlements.add(awaited, 101);
+        let waiters = vec![(QueueOffset(2), waiter)];
+        let awaited = Settlement { waiters, ..settlement(0, 2, Verdict::Ack) };
+        assert!(settlements.add(awaited, || 101));
         assert_eq!(settlements.due_ms(false), Some(100));
         assert_eq!(settlements.due_ms(true), Some(105));
         settlements.hold(200);
         assert_eq!(settlements.due_ms(false), Some(200));
         let lost = vec![(QueueIndex(0), (QueueOffset(2), QueueOffset(3)))];
-        resolve(settlements.take().1, &Settled { done: 1, lost });
+        resolve(settlements.take(), &Settled { done: 1, lost });
         assert_eq!(waiting.try_recv().unwrap().unwrap_err().code, Code::LeaseLost);
     }
 }

@@ -7,8 +7,9 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::Subscribe;
 use yard_wire::{Code, ShardId};
 
+use super::Shared;
+use super::delivery::Batch;
 use super::subscription::{End, Serving, Subscription};
-use super::{Delivery, Shared};
 use crate::Error;
 use crate::backoff::Backoff;
 use crate::client::{Inner, unexpected};
@@ -28,7 +29,7 @@ pub(super) struct Subscriber {
     pub(super) client: Arc<Inner>,
     pub(super) shared: Arc<Shared>,
     pub(super) request: Subscribe,
-    pub(super) out: mpsc::Sender<Delivery>,
+    pub(super) out: mpsc::Sender<Batch>,
     pub(super) route_is_old: Arc<Notify>,
 }
 

@@ -1,20 +1,21 @@
 //! One subscription on one connection: passes messages on, gives credit back, sends what was
 //! settled.
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::error::TrySendError::{Closed, Full};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
-use yard_wire::record::Record;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{Credit, Deliver, Settle, Settled, Unsubscribe};
 use yard_wire::{Code, Refusal, ShardId, SubscriptionId};
 
-use super::Delivery;
+use super::delivery::Batch;
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
 use crate::Error;
@@ -46,6 +47,8 @@ pub(crate) struct Subscription {
     /// Credit is given back when half of it was taken.
     half: (u32, u32),
     state: Mutex<State>,
+    /// Nothing can be settled any more; as in the state, to be seen without its lock.
+    is_over: AtomicBool,
     wake: Notify,
     started: Instant,
 }
@@ -56,6 +59,7 @@ impl Subscription {
             key,
             half: ((messages / 2).max(1), (bytes / 2).max(1)),
             state: Mutex::default(),
+            is_over: AtomicBool::new(false),
             wake: Notify::new(),
             started: Instant::now(),
         }
@@ -71,32 +75,44 @@ impl Subscription {
     }
 
     pub(super) fn settle(&self, settlement: Settlement) {
-        let now_ms = self.now_ms();
-        self.with(|state| match &state.over {
-            Some(error) => settlement.resolve(Err(error.clone())),
-            None => state.settlements.add(settlement, now_ms),
+        let is_news = self.with(|state| match &state.over {
+            Some(error) => {
+                settlement.resolve(Err(error.clone()));
+                false
+            }
+            None => state.settlements.add(settlement, || self.now_ms()),
         });
-        self.wake.notify_one();
+        if is_news {
+            self.wake.notify_one();
+        }
     }
 
-    /// A message was taken out of the local buffer. False when the subscription is over.
-    pub(super) fn taken(&self, bytes: usize) -> bool {
-        let (is_live, is_half) = self.with(|state| {
-            let (messages, sum) = &mut state.taken;
-            *messages += 1;
-            *sum = sum.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-            (state.over.is_none(), *messages >= self.half.0 || *sum >= self.half.1)
+    /// Whether the leases of this subscription are gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether so many messages or bytes are enough to give credit back.
+    pub(super) fn is_half(&self, (messages, bytes): (u32, u32)) -> bool {
+        messages >= self.half.0 || bytes >= self.half.1
+    }
+
+    /// So many messages and bytes were taken out of the local buffer.
+    pub(super) fn taken(&self, (messages, bytes): (u32, u32)) {
+        let is_half = self.with(|state| {
+            let (all, sum) = &mut state.taken;
+            *all += messages;
+            *sum = sum.saturating_add(bytes);
+            self.is_half(state.taken)
         });
         if is_half {
             self.wake.notify_one();
         }
-        is_live
     }
 
     fn take_credit(&self) -> Option<Request> {
         let (messages, bytes) = self.with(|state| {
-            let (messages, bytes) = state.taken;
-            let is_half = messages >= self.half.0 || bytes >= self.half.1;
+            let is_half = self.is_half(state.taken);
             is_half.then(|| std::mem::take(&mut state.taken))
         })?;
         let (shard, subscription) = self.key;
@@ -106,11 +122,12 @@ impl Subscription {
     fn end(&self, error: &Error) {
         let left = self.with(|state| {
             state.over.get_or_insert_with(|| error.clone());
+            self.is_over.store(true, Ordering::Release);
             std::mem::take(&mut state.settlements)
         });
         let mut left = left;
         loop {
-            let (_, settlements) = left.take();
+            let settlements = left.take();
             if settlements.is_empty() {
                 return;
             }
@@ -137,9 +154,9 @@ pub(super) struct Serving {
     connection: Arc<Connection>,
     subscription: Arc<Subscription>,
     pushes: PushReceiver,
-    out: mpsc::Sender<Delivery>,
-    /// Messages for which `out` has no room yet; bounded by credit.
-    buffer: VecDeque<Delivery>,
+    out: mpsc::Sender<Batch>,
+    /// Frames for which `out` has no room yet; bounded by credit.
+    buffer: VecDeque<Batch>,
     settling: FuturesUnordered<Settling>,
     timeout: Duration,
 }
@@ -149,7 +166,7 @@ impl Serving {
         connection: Arc<Connection>,
         subscription: Arc<Subscription>,
         pushes: PushReceiver,
-        out: mpsc::Sender<Delivery>,
+        out: mpsc::Sender<Batch>,
         timeout: Duration,
     ) -> Self {
         let (buffer, settling) = (VecDeque::new(), FuturesUnordered::new());
@@ -201,8 +218,8 @@ impl Serving {
                 },
                 permit = out.reserve(), if !self.buffer.is_empty() => {
                     let Ok(mut permit) = permit else { return End::Stopped };
-                    while let Some(delivery) = self.buffer.pop_front() {
-                        permit.send(delivery);
+                    while let Some(batch) = self.buffer.pop_front() {
+                        permit.send(batch);
                         let Ok(next) = out.try_reserve() else { break };
                         permit = next;
                     }
@@ -229,26 +246,19 @@ impl Serving {
     }
 
     fn receive(&mut self, deliver: Deliver) {
-        for delivered in deliver.messages {
-            let place = (deliver.queue, delivered.offset);
-            let bytes = delivered.record.len();
-            match Record::parse(delivered.record) {
-                Ok(record) => {
-                    let when = (delivered.attempt, delivered.stored);
-                    let subscription = self.subscription.clone();
-                    self.buffer.push_back(Delivery::new(record, place, when, subscription));
-                }
-                // Damaged on its way past two checksums: its lease ends and it comes again.
-                Err(error) => {
-                    tracing::warn!(%error, ?place, "a delivered record is malformed");
-                    self.subscription.taken(bytes);
-                }
-            }
+        let batch = Batch::new(deliver.queue, deliver.messages, self.subscription.clone());
+        // The usual way; what waits already goes first.
+        let left = if self.buffer.is_empty() { self.out.try_send(batch) } else { Err(Full(batch)) };
+        match left {
+            Ok(()) => {}
+            // A closed one is noticed by whoever waits for room.
+            Err(Full(batch) | Closed(batch)) => self.buffer.push_back(batch),
         }
     }
 
     fn send_settlements(&mut self) {
-        let (ranges, settlements) = self.subscription.with(|state| state.settlements.take());
+        let settlements = self.subscription.with(|state| state.settlements.take());
+        let ranges = settlements::ranges(&settlements);
         let Some(lane) = ranges.first().map(|range| range.queue.0) else {
             return;
         };
@@ -275,7 +285,7 @@ impl Serving {
                 let wait_ms = error.retry_after.map_or(HOLD_MS, |d| d.as_millis() as u64);
                 self.subscription.with(|state| {
                     for settlement in settlements {
-                        state.settlements.add(settlement, now_ms);
+                        state.settlements.add(settlement, || now_ms);
                     }
                     state.settlements.hold(now_ms + wait_ms);
                 });

@@ -152,3 +152,71 @@ message! {
         pub why: Refusal,
     }
 }
+
+impl Deliver {
+    /// Bytes before the messages.
+    pub const HEAD_BYTES: usize = 2 + 8 + 2 + 4;
+
+    /// Appends what comes before `count` messages, so that a frame can be made without having
+    /// them as values; each is then appended with [`Delivered::put_with`].
+    pub fn put_head(
+        (shard, subscription, queue): (ShardId, SubscriptionId, QueueIndex),
+        count: u32,
+        out: &mut Vec<u8>,
+    ) {
+        let begin = out.len();
+        shard.put(out);
+        subscription.put(out);
+        queue.put(out);
+        count.put(out);
+        debug_assert_eq!(out.len() - begin, Self::HEAD_BYTES);
+    }
+}
+
+impl Delivered {
+    /// Bytes before the record.
+    pub const HEAD_BYTES: usize = 8 + 8 + 4 + 4;
+
+    /// Appends a message whose record is a slice of something else: the only copy on its way from
+    /// the log to the stream.
+    pub fn put_with(
+        offset: QueueOffset,
+        stored: Timestamp,
+        attempt: u32,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let begin = out.len();
+        offset.put(out);
+        stored.put(out);
+        attempt.put(out);
+        (record.len() as u32).put(out);
+        debug_assert_eq!(out.len() - begin, Self::HEAD_BYTES);
+        out.extend_from_slice(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_made_of_slices_has_the_bytes_of_the_value() {
+        let records: [&[u8]; 3] = [b"first", b"", b"third record"];
+        let message = |(at, record): (usize, &&[u8])| Delivered {
+            offset: QueueOffset(7 + at as u64),
+            stored: Timestamp(1_700_000_000_000 + at as u64),
+            attempt: 1 + at as u32,
+            record: Bytes::copy_from_slice(record),
+        };
+        let (shard, subscription, queue) = (ShardId(3), SubscriptionId(1 << 40), QueueIndex(9));
+        let messages: Vec<_> = records.iter().enumerate().map(message).collect();
+        let value = Deliver { shard, subscription, queue, messages: messages.clone() };
+        let mut out = Vec::new();
+        Deliver::put_head((shard, subscription, queue), messages.len() as u32, &mut out);
+        for Delivered { offset, stored, attempt, record } in &messages {
+            Delivered::put_with(*offset, *stored, *attempt, record, &mut out);
+        }
+        assert_eq!(Bytes::from(out), value.to_bytes());
+    }
+}

@@ -1,0 +1,152 @@
+use std::io;
+
+use yard_store::{Disk, FileName, LogCache};
+use yard_wire::record::RecordParts;
+use yard_wire::requests::Deliver;
+use yard_wire::{Timestamp, Wire};
+
+use super::*;
+
+/// One segment in memory, some bytes of which cannot be read.
+struct BadSector {
+    bytes: Vec<u8>,
+    bad: std::ops::Range<u64>,
+}
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::Error::other("a bad sector"))
+}
+
+impl Disk for BadSector {
+    fn list(&self) -> io::Result<Vec<FileName>> {
+        Ok(vec![FileName::Segment(0)])
+    }
+    fn len(&self, _: FileName) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64)
+    }
+    fn read_at(&self, _: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = offset + buffer.len() as u64;
+        if offset < self.bad.end && self.bad.start < end {
+            return refused();
+        }
+        buffer.copy_from_slice(&self.bytes[offset as usize..end as usize]);
+        Ok(())
+    }
+    fn write_at(&self, _: FileName, _: u64, _: &[u8]) -> io::Result<()> {
+        refused()
+    }
+    fn sync(&self, _: FileName) -> io::Result<()> {
+        refused()
+    }
+    fn create_segment(&self, _: FileName, _: &[u8], _: u64, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn replace(&self, _: FileName, _: &[u8]) -> io::Result<()> {
+        refused()
+    }
+    fn remove(&self, _: FileName) -> io::Result<()> {
+        refused()
+    }
+}
+
+const COUNT: u64 = 60;
+
+/// A segment of records, the places of them, and a job that delivers them all.
+fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
+    let (mut bytes, mut places) = (vec![0; 512], Vec::new());
+    for n in 0..COUNT {
+        let body = vec![n as u8; 1_000];
+        let offset = bytes.len() as u32;
+        RecordParts { body: &body, ..RecordParts::default() }.encode(&mut bytes).unwrap();
+        let length = bytes.len() as u32 - offset;
+        places.push(RecordPlace { segment: 0, offset, bytes: length, stored: Timestamp(9) });
+    }
+    let item = |(n, place): (u64, &RecordPlace)| DeliverItem {
+        offset: QueueOffset(100 + n),
+        attempt: 1,
+        place: *place,
+    };
+    let (shard, subscription, queue) = (ShardId(0), SubscriptionId(4), QueueIndex(2));
+    let items = (0..).zip(&places).map(item).collect();
+    (bytes, places, Job { shard, subscription, queue, items })
+}
+
+fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
+    let disk = Arc::new(BadSector { bytes: bytes.to_vec(), bad });
+    Log { disk, cache: Arc::new(LogCache::new(0)) }
+}
+
+fn delivered(frame: &Bytes) -> Vec<(u64, Bytes)> {
+    assert_eq!(u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize, frame.len());
+    let deliver = Deliver::from_bytes(frame.slice(HEADER_BYTES..)).unwrap();
+    let head = (deliver.shard, deliver.subscription, deliver.queue);
+    assert_eq!(head, (ShardId(0), SubscriptionId(4), QueueIndex(2)));
+    deliver.messages.into_iter().map(|message| (message.offset.0, message.record)).collect()
+}
+
+#[test]
+fn a_frame_is_the_same_from_memory_and_from_the_disk() {
+    let (bytes, places, job) = segment();
+    let expect: Vec<(u64, &[u8])> = (100..)
+        .zip(&places)
+        .map(|(n, place)| (n, &bytes[place.offset as usize..][..place.bytes as usize]))
+        .collect();
+    let check = |frame: &Bytes| {
+        let found = delivered(frame);
+        let found: Vec<(u64, &[u8])> = found.iter().map(|(n, record)| (*n, &record[..])).collect();
+        assert_eq!(found, expect);
+    };
+    let cold = log(&bytes, 0..0);
+    assert!(delivery_in_memory(&cold, &job).is_none(), "nothing was read yet");
+    let ReadJob { frames, damaged } = read_what_can_be(&cold, &job);
+    assert!(damaged.is_empty());
+    check(&frames[0]);
+    check(&delivery_in_memory(&cold, &job).expect("it was read just now"));
+
+    let tail = log(&bytes, 0..u64::MAX);
+    tail.cache.put_group(0, 0, Bytes::from(bytes.clone()));
+    check(&delivery_in_memory(&tail, &job).expect("it was appended"));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
+    let (bytes, places, job) = segment();
+    let begin = u64::from(places[20].offset);
+    let log = log(&bytes, begin..begin + 10);
+    let ReadJob { frames, damaged } = read_what_can_be(&log, &job);
+    let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
+    let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
+    assert_eq!(found, expect);
+    let [(_, Request::Settle(settle)), (_, Request::Credit(credit))] = &damaged[..] else {
+        panic!("{damaged:?}");
+    };
+    let [SettleRange { from, to, verdict, .. }] = &settle.ranges[..] else {
+        panic!("{settle:?}");
+    };
+    assert_eq!((from.0, to.0, *verdict), (120, 121, Verdict::Nack));
+    assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
+}
+
+#[test]
+fn a_fetch_that_meets_an_error_fails_and_others_do_not() {
+    let (bytes, places, _) = segment();
+    let begin = u64::from(places[20].offset);
+    let log = log(&bytes, begin..begin + 10);
+    let fetch = |from: usize, bytes_max: u32| {
+        let session = SessionId(1);
+        let origin = Origin { session, stream: 1, correlation: Correlation(7) };
+        let (first, end) = (QueueOffset(0), QueueOffset(COUNT));
+        let plan = FetchPlan::Records(places[from..].to_vec());
+        let from = QueueOffset(from as u64);
+        let job = FetchJob { origin, shard: ShardId(0), from, first, end, bytes_max, plan };
+        read_fetch(&log, job)
+    };
+    assert!(fetch(10, 1 << 20).is_err());
+    let frame = fetch(21, 1 << 20).unwrap();
+    let fetched = Fetched::from_bytes(frame.slice(HEADER_BYTES..)).unwrap();
+    let offsets: Vec<u64> = fetched.records.iter().map(|record| record.offset.0).collect();
+    assert_eq!(offsets, (21..COUNT).collect::<Vec<_>>());
+    // Not even one fits, and one is read.
+    let frame = fetch(5, 1).unwrap();
+    assert_eq!(Fetched::from_bytes(frame.slice(HEADER_BYTES..)).unwrap().records.len(), 1);
+}

@@ -1,0 +1,389 @@
+//! Bytes of the log in memory, shared by everybody who reads it: the newest groups as they were
+//! appended, and pieces of the files as they were read.
+//!
+//! ```text
+//!   put_group ──► groups  the same bytes that are written, newest kept   ──┐
+//!   read ───────► blocks  256 KiB of a segment, used last kept           ──┴─► Found ──► frames
+//! ```
+//!
+//! Queues share one log, so the records of one queue lie apart: a block that was read for one
+//! queue serves the others, and other groups. Places come from the queue index, which knows only
+//! what is committed; so what was appended and is not durable is here and cannot be asked for.
+//!
+//! Nothing that leaves keeps a block or a group alive for long: a [`Found`] is copied from and
+//! dropped. What waits for a slow consumer is therefore its own bytes and no others.
+use std::collections::{BTreeMap, VecDeque};
+#[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
+use std::sync::Mutex;
+use std::sync::{MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use yard_wire::record::Record;
+use yard_wire::{Malformed, RecordPlace};
+
+use crate::disk::{Disk, FileName};
+use crate::error::ReadError;
+use crate::read::read_record;
+
+/// Bytes of a block: one call of some tens of microseconds, and few enough that a tenth of it
+/// being of use pays.
+const BLOCK_BYTES: u32 = 256 << 10;
+/// A block is read whole when at least one byte in so many of it is wanted; else the records are
+/// read one by one.
+const WANTED_OF_BLOCK: u64 = 16;
+/// Buffers of blocks that left, kept for the next: a fresh one costs as much as reading into it.
+const SPARE_MAX: usize = 4;
+/// Least bytes that a cache holds: it must hold what one delivery reads.
+pub const CACHE_BYTES_MIN: usize = 2 << 20;
+
+/// The newest groups and the blocks read last of one log.
+pub struct LogCache {
+    #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
+    state: Mutex<State>,
+    /// Bytes of groups, and again of blocks.
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order of the log, without gaps.
+    groups: VecDeque<Extent>,
+    group_bytes: usize,
+    blocks: BTreeMap<(u32, u32), Block>,
+    block_bytes: usize,
+    spare: Vec<BytesMut>,
+    uses: u64,
+}
+
+struct Block {
+    bytes: Bytes,
+    used: u64,
+}
+
+/// Consecutive bytes of a segment.
+#[derive(Clone, Debug)]
+struct Extent {
+    segment: u32,
+    offset: u32,
+    bytes: Bytes,
+    /// The checksums of its records hold.
+    is_checked: bool,
+}
+
+impl Extent {
+    fn holds(&self, place: &RecordPlace) -> bool {
+        let end = u64::from(self.offset) + self.bytes.len() as u64;
+        let (wanted, wanted_end) = bounds(place);
+        self.segment == place.segment && u64::from(self.offset) <= wanted && wanted_end <= end
+    }
+
+    fn check(&self, record: &[u8]) -> Result<(), Malformed> {
+        if self.is_checked { Ok(()) } else { Record::check(record) }
+    }
+}
+
+/// Records that are in memory.
+#[derive(Debug, Default)]
+pub struct Found {
+    extents: Vec<Extent>,
+    /// Of each record: its extent, its first byte in there, its bytes.
+    records: Vec<(u32, u32, u32)>,
+}
+
+impl Found {
+    /// How many records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Gives each record to `each`, in the order in which they were asked for, and checks it.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] for one whose checksums do not hold; what was given is then not to
+    /// be used.
+    pub fn each(
+        &self,
+        places: &[RecordPlace],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        assert_eq!(self.records.len(), places.len(), "one record a place");
+        for ((extent, begin, bytes), place) in self.records.iter().zip(places) {
+            let extent = &self.extents[*extent as usize];
+            let record = &extent.bytes[*begin as usize..*begin as usize + *bytes as usize];
+            // Before it is checked: copying streams what is far away, checksums would wait for it.
+            each(record);
+            extent.check(record).map_err(|why| damaged(place, why))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, place: &RecordPlace) {
+        let extent = self.extents.last().expect("the caller pushed the record's extent");
+        debug_assert!(extent.holds(place), "the last extent holds the record");
+        let begin = place.offset - extent.offset;
+        self.records.push((self.extents.len() as u32 - 1, begin, place.bytes));
+    }
+}
+
+impl LogCache {
+    /// An empty cache for at most `bytes_max` bytes of groups and blocks together, but at least
+    /// [`CACHE_BYTES_MIN`]; one group more while it is the newest, however large.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { state: Default::default(), bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a group that is about to be written at `offset` of a segment. Groups come in the
+    /// order of the log.
+    pub fn put_group(&self, segment: u32, offset: u32, bytes: Bytes) {
+        let mut state = self.state();
+        let last = state.groups.back();
+        assert!(
+            last.is_none_or(|last| (last.segment, last.offset) < (segment, offset)),
+            "groups come in the order of the log"
+        );
+        state.group_bytes += bytes.len();
+        state.groups.push_back(Extent { segment, offset, bytes, is_checked: true });
+        let mut left = Vec::new();
+        while state.group_bytes > self.bytes_max && state.groups.len() > 1 {
+            let oldest = state.groups.pop_front().expect("there are two");
+            state.group_bytes -= oldest.bytes.len();
+            left.push(oldest);
+        }
+        // Giving memory back is nobody else's business.
+        drop(state);
+        drop(left);
+    }
+
+    /// The records at these places if all of them are in memory. Never blocks for long: it may
+    /// be called where others wait.
+    #[must_use]
+    pub fn find(&self, places: &[RecordPlace]) -> Option<Found> {
+        self.state().find(places)
+    }
+
+    /// Gives each record at these places to `each`, in their order, read where it is not in
+    /// memory, and checks it. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`ReadError`] for the first that cannot be read or is damaged; what was given is then not
+    /// to be used. It concerns this call only: nothing that failed is kept.
+    pub fn read(
+        &self,
+        disk: &dyn Disk,
+        places: &[RecordPlace],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        let blocks = self.worthwhile_blocks(places);
+        let mut last: Option<Extent> = None;
+        for place in places {
+            let extent = match last.take().filter(|last| last.holds(place)) {
+                Some(last) => last,
+                None => self.extent(disk, place, &blocks)?,
+            };
+            let begin = (place.offset - extent.offset) as usize;
+            let record = &extent.bytes[begin..begin + place.bytes as usize];
+            // As in `Found::each`.
+            each(record);
+            if let Err(why) = extent.check(record) {
+                // It may be the copy in memory that is damaged: whoever asks next reads anew.
+                self.state().forget(place);
+                return Err(damaged(place, why));
+            }
+            last = Some(extent);
+        }
+        Ok(())
+    }
+
+    /// Bytes that hold a record, from memory or from the disk.
+    fn extent(
+        &self,
+        disk: &dyn Disk,
+        place: &RecordPlace,
+        blocks: &BTreeMap<(u32, u32), u64>,
+    ) -> Result<Extent, ReadError> {
+        if let Some(extent) = self.state().extent(place) {
+            return Ok(extent);
+        }
+        let mut is_read = false;
+        for block in blocks_of(place) {
+            let Some(end) = blocks.get(&(place.segment, block)) else { continue };
+            // An error is told where it meets a record that is wanted.
+            is_read |= self.read_block(disk, place.segment, block, *end).is_ok();
+        }
+        let found = if is_read { self.state().extent(place) } else { None };
+        if let Some(extent) = found {
+            return Ok(extent);
+        }
+        let bytes = read_record(disk, place)?;
+        Ok(Extent { segment: place.segment, offset: place.offset, bytes, is_checked: true })
+    }
+
+    /// The blocks that are not in memory and that enough is wanted of, with the end of what is
+    /// known to be written in their segment.
+    fn worthwhile_blocks(&self, places: &[RecordPlace]) -> BTreeMap<(u32, u32), u64> {
+        let mut wanted: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+        for place in places {
+            let (begin, end) = bounds(place);
+            let known = ends.entry(place.segment).or_default();
+            *known = end.max(*known);
+            for block in blocks_of(place) {
+                let block_begin = u64::from(block) * u64::from(BLOCK_BYTES);
+                let block_end = block_begin + u64::from(BLOCK_BYTES);
+                let bytes = wanted.entry((place.segment, block)).or_default();
+                *bytes += end.min(block_end) - begin.max(block_begin);
+            }
+        }
+        // All of a segment before the one that is written was written; in that one, what lies
+        // before a group that is known here, or before a record that is committed.
+        let state = self.state();
+        let newest = state.groups.back().map(|group| group.segment);
+        for (segment, end) in &mut ends {
+            if newest.is_some_and(|newest| *segment < newest) {
+                *end = u64::MAX;
+            } else if let Some(group) = state.groups.iter().find(|it| it.segment == *segment) {
+                *end = u64::from(group.offset).max(*end);
+            }
+        }
+        let least = u64::from(BLOCK_BYTES) / WANTED_OF_BLOCK;
+        let worthwhile = wanted.into_iter().filter(|(_, bytes)| *bytes >= least);
+        worthwhile.map(|(key, _)| (key, ends[&key.0])).collect()
+    }
+
+    fn read_block(
+        &self,
+        disk: &dyn Disk,
+        segment: u32,
+        block: u32,
+        end: u64,
+    ) -> Result<(), ReadError> {
+        let name = FileName::Segment(segment);
+        let offset = u64::from(block) * u64::from(BLOCK_BYTES);
+        let failed = |source| ReadError::Disk { name, offset, source };
+        let end = if end == u64::MAX { disk.len(name).map_err(failed)? } else { end };
+        let bytes = end.saturating_sub(offset).min(u64::from(BLOCK_BYTES)) as usize;
+        let mut buffer = self.state().spare.pop().unwrap_or_default();
+        buffer.resize(bytes, 0);
+        disk.read_at(name, offset, &mut buffer).map_err(failed)?;
+        self.state().put_block((segment, block), buffer.freeze(), self.bytes_max);
+        Ok(())
+    }
+
+    /// Bytes of groups and of blocks in memory.
+    #[must_use]
+    pub fn bytes(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.group_bytes, state.block_bytes)
+    }
+}
+
+impl State {
+    fn find(&mut self, places: &[RecordPlace]) -> Option<Found> {
+        let mut found = Found { extents: Vec::new(), records: Vec::with_capacity(places.len()) };
+        for place in places {
+            if !found.extents.last().is_some_and(|last| last.holds(place)) {
+                found.extents.push(self.extent(place)?);
+            }
+            found.add(place);
+        }
+        Some(found)
+    }
+
+    /// Bytes in memory that hold a record, if there are any.
+    fn extent(&mut self, place: &RecordPlace) -> Option<Extent> {
+        let key = (place.segment, place.offset);
+        let after = self.groups.partition_point(|group| (group.segment, group.offset) <= key);
+        if let Some(group) = after.checked_sub(1).map(|at| &self.groups[at])
+            && group.holds(place)
+        {
+            return Some(group.clone());
+        }
+        let blocks = blocks_of(place);
+        let first = self.block(place.segment, *blocks.start())?;
+        if first.holds(place) {
+            return Some(first);
+        }
+        let (wanted, wanted_end) = bounds(place);
+        let mut bytes = Vec::with_capacity(place.bytes as usize);
+        for block in blocks {
+            let part = self.block(place.segment, block)?;
+            let begin = wanted.saturating_sub(part.offset.into()) as usize;
+            let end = (wanted_end - u64::from(part.offset)).min(BLOCK_BYTES.into()) as usize;
+            bytes.extend_from_slice(part.bytes.get(begin..end)?);
+        }
+        assert_eq!(bytes.len(), place.bytes as usize, "the blocks of a record hold it");
+        let (segment, offset) = key;
+        Some(Extent { segment, offset, bytes: bytes.into(), is_checked: false })
+    }
+
+    fn block(&mut self, segment: u32, block: u32) -> Option<Extent> {
+        self.uses += 1;
+        let held = self.blocks.get_mut(&(segment, block))?;
+        held.used = self.uses;
+        let (offset, bytes) = (block * BLOCK_BYTES, held.bytes.clone());
+        Some(Extent { segment, offset, bytes, is_checked: false })
+    }
+
+    fn put_block(&mut self, key: (u32, u32), bytes: Bytes, bytes_max: usize) {
+        self.block_bytes += bytes.len();
+        self.uses += 1;
+        let used = self.uses;
+        if let Some(old) = self.blocks.insert(key, Block { bytes, used }) {
+            self.keep_buffer(old);
+        }
+        while self.block_bytes > bytes_max {
+            let oldest = self.blocks.iter().min_by_key(|(_, block)| block.used);
+            let oldest = *oldest.expect("bytes are those of blocks").0;
+            let left = self.blocks.remove(&oldest).expect("found just now");
+            self.keep_buffer(left);
+        }
+    }
+
+    fn keep_buffer(&mut self, block: Block) {
+        self.block_bytes -= block.bytes.len();
+        // One that is being read is freed by its reader.
+        if let Ok(buffer) = block.bytes.try_into_mut()
+            && self.spare.len() < SPARE_MAX
+        {
+            self.spare.push(buffer);
+        }
+    }
+
+    fn forget(&mut self, place: &RecordPlace) {
+        for block in blocks_of(place) {
+            if let Some(block) = self.blocks.remove(&(place.segment, block)) {
+                self.block_bytes -= block.bytes.len();
+            }
+        }
+    }
+}
+
+/// First byte of a record in its segment, and the byte after its last.
+fn bounds(place: &RecordPlace) -> (u64, u64) {
+    (place.offset.into(), u64::from(place.offset) + u64::from(place.bytes))
+}
+
+/// The blocks that hold a record.
+fn blocks_of(place: &RecordPlace) -> std::ops::RangeInclusive<u32> {
+    let (_, end) = bounds(place);
+    let last = end.saturating_sub(1) / u64::from(BLOCK_BYTES);
+    place.offset / BLOCK_BYTES..=last as u32
+}
+
+fn damaged(place: &RecordPlace, why: Malformed) -> ReadError {
+    let (name, offset) = (FileName::Segment(place.segment), place.offset.into());
+    ReadError::Damaged { name, offset, why }
+}

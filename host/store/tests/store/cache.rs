@@ -1,0 +1,247 @@
+//! What readers share: nothing else comes out of memory than what is in the files, memory is
+//! bounded, and an error of the disk is the reader's who met it.
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use yard_store::cache::CACHE_BYTES_MIN;
+use yard_store::disk::lying::LyingDisk;
+use yard_store::{Disk, FileName, Io, Located, LogCache, ReadError, StoreConfig, read};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
+
+use crate::support::{CONFIG, Random, Rig, batch_of};
+
+const TOPIC: TopicId = TopicId(1);
+const QUEUES: u64 = 8;
+
+/// A disk that counts what is read and refuses to read some bytes of segments.
+struct Counting<'a> {
+    disk: &'a LyingDisk,
+    bad: Vec<(u32, Range<u64>)>,
+    reads: AtomicU64,
+}
+
+impl<'a> Counting<'a> {
+    fn new(disk: &'a LyingDisk) -> Self {
+        Self { disk, bad: Vec::new(), reads: AtomicU64::new(0) }
+    }
+
+    fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Disk for Counting<'_> {
+    fn list(&self) -> io::Result<Vec<FileName>> {
+        self.disk.list()
+    }
+    fn len(&self, name: FileName) -> io::Result<u64> {
+        self.disk.len(name)
+    }
+    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let end = offset + buffer.len() as u64;
+        let meets = |(segment, bad): &(u32, Range<u64>)| {
+            name == FileName::Segment(*segment) && offset < bad.end && bad.start < end
+        };
+        if self.bad.iter().any(meets) {
+            return Err(io::Error::other("a bad sector"));
+        }
+        self.disk.read_at(name, offset, buffer)
+    }
+    fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(name, offset, bytes)
+    }
+    fn sync(&self, name: FileName) -> io::Result<()> {
+        self.disk.sync(name)
+    }
+    fn create_segment(
+        &self,
+        name: FileName,
+        header: &[u8],
+        bytes: u64,
+        zero_bytes: u64,
+    ) -> io::Result<()> {
+        self.disk.create_segment(name, header, bytes, zero_bytes)
+    }
+    fn replace(&self, name: FileName, bytes: &[u8]) -> io::Result<()> {
+        self.disk.replace(name, bytes)
+    }
+    fn remove(&self, name: FileName) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+}
+
+/// A log with segments of some blocks.
+fn rig(seed: u64) -> Rig {
+    Rig::on(LyingDisk::new(seed), StoreConfig { segment_bytes: 1 << 20, ..CONFIG })
+}
+
+/// Appends messages that take turns over the queues; `seen` sees each group before it is written.
+fn append(rig: &mut Rig, random: &mut Random, seen: &LogCache) {
+    let turn = random.below(QUEUES);
+    let record = |at: u64, random: &mut Random| {
+        (TOPIC.0, ((turn + at) % QUEUES) as u16, random.below(3_000) as usize)
+    };
+    let records: Vec<_> = (0..1 + random.below(40)).map(|at| record(at, random)).collect();
+    rig.append_batch(&batch_of(random, &records)).unwrap();
+    rig.settle();
+    while rig.close(false).is_some() {
+        for io in &rig.io {
+            if let Io::WriteGroup { segment, offset, bytes, .. } = io {
+                seen.put_group(*segment, *offset, bytes.clone());
+            }
+        }
+        rig.settle();
+    }
+}
+
+fn places(rig: &Rig, queue: u16, from: u64, count: u32) -> Vec<RecordPlace> {
+    match rig.store.locate(TOPIC, QueueIndex(queue), QueueOffset(from), count) {
+        Located::Places(places) => places,
+        Located::Read(wanted) => read::index(&rig.disk, &wanted).unwrap(),
+        Located::End | Located::Below(_) => Vec::new(),
+    }
+}
+
+fn everything(rig: &Rig) -> Vec<RecordPlace> {
+    let mut all = Vec::new();
+    for queue in 0..QUEUES as u16 {
+        let mut from = 0;
+        loop {
+            let some = places(rig, queue, from, 1_000);
+            if some.is_empty() {
+                break;
+            }
+            from += some.len() as u64;
+            all.extend(some);
+        }
+    }
+    all
+}
+
+fn read_all(
+    cache: &LogCache,
+    disk: &dyn Disk,
+    places: &[RecordPlace],
+) -> Result<Vec<Vec<u8>>, ReadError> {
+    let mut records = Vec::new();
+    cache.read(disk, places, |record| records.push(record.to_vec()))?;
+    Ok(records)
+}
+
+fn check_bounds(cache: &LogCache) {
+    let (groups, blocks) = cache.bytes();
+    assert!(groups <= CACHE_BYTES_MIN / 2 && blocks <= CACHE_BYTES_MIN / 2, "{groups}, {blocks}");
+}
+
+#[test]
+fn what_comes_out_of_memory_is_what_is_in_the_files() {
+    let mut found = 0;
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let mut rig = rig(seed);
+        let cache = LogCache::new(0);
+        // The log may be older than the process: then nothing of it was seen.
+        let unseen = LogCache::new(0);
+        for step in 0..120 {
+            append(&mut rig, &mut random, if step < 40 { &unseen } else { &cache });
+            for _ in 0..4 {
+                let queue = random.below(QUEUES) as u16;
+                let end = rig.store.queue_span(TOPIC, QueueIndex(queue)).1.0;
+                let back = random.below(200);
+                let from = if random.below(3) == 0 { 0 } else { end.saturating_sub(back) };
+                let mut wanted = places(&rig, queue, from, 1 + random.below(300) as u32);
+                if random.below(8) == 0 {
+                    wanted.reverse();
+                }
+                let expect = read::records(&rig.disk, &wanted).unwrap();
+                if let Some(memory) = cache.find(&wanted) {
+                    let mut records = Vec::new();
+                    memory.each(&wanted, |record| records.push(record.to_vec())).unwrap();
+                    assert_eq!(records, expect, "seed {seed}, step {step}");
+                    found += usize::from(!wanted.is_empty());
+                }
+                let records = read_all(&cache, &rig.disk, &wanted).unwrap();
+                assert_eq!(records, expect, "seed {seed}, step {step}");
+                check_bounds(&cache);
+            }
+        }
+        assert!(rig.store.stats().segments >= 3);
+    }
+    assert!(found > 500, "{found} of 2,880 reads were found in memory");
+}
+
+#[test]
+fn the_tail_needs_no_disk_and_queues_share_what_was_read() {
+    let (mut random, mut rig) = (Random(5), rig(5));
+    let cache = LogCache::new(16 << 20);
+    for _ in 0..40 {
+        append(&mut rig, &mut random, &cache);
+    }
+    let all = everything(&rig);
+    let disk = Counting::new(&rig.disk);
+    assert!(cache.find(&all).is_some());
+    read_all(&cache, &disk, &all).unwrap();
+    assert_eq!(disk.reads(), 0, "all of it was appended just now");
+
+    let later = LogCache::new(16 << 20);
+    read_all(&later, &disk, &all).unwrap();
+    let bytes: u64 = all.iter().map(|place| u64::from(place.bytes)).sum();
+    // A queue at a time, and each block once, but for one that ends where a queue did.
+    assert!(disk.reads() <= bytes / (256 << 10) + 2 * QUEUES + 2, "{} reads", disk.reads());
+    let before = disk.reads();
+    read_all(&later, &disk, &all).unwrap();
+    assert_eq!(disk.reads(), before, "and then it is in memory");
+}
+
+#[test]
+fn an_error_of_the_disk_is_about_the_records_that_it_hides() {
+    let (mut random, mut rig) = (Random(7), rig(7));
+    let unseen = LogCache::new(0);
+    for _ in 0..60 {
+        append(&mut rig, &mut random, &unseen);
+    }
+    let all = everything(&rig);
+    let middle = all[all.len() / 2];
+    let begin = u64::from(middle.offset);
+    let mut disk = Counting::new(&rig.disk);
+    disk.bad.push((middle.segment, begin..begin + 1));
+    let cache = LogCache::new(16 << 20);
+    let error = read_all(&cache, &disk, &all).unwrap_err();
+    assert!(matches!(error, ReadError::Disk { .. }), "{error}");
+    // One by one, as a reader does after an error: all others are there.
+    for place in &all {
+        let one = std::slice::from_ref(place);
+        let result = read_all(&cache, &disk, one);
+        let expect = read::records(&rig.disk, one).unwrap();
+        match result {
+            Ok(records) => assert_eq!(records, expect),
+            Err(_) => assert_eq!(place, &middle),
+        }
+    }
+    // And so is it when the disk has recovered.
+    disk.bad.clear();
+    assert_eq!(read_all(&cache, &disk, &all).unwrap(), read::records(&rig.disk, &all).unwrap());
+}
+
+#[test]
+fn a_damaged_copy_is_not_kept() {
+    let (mut random, mut rig) = (Random(9), rig(9));
+    let unseen = LogCache::new(0);
+    for _ in 0..20 {
+        append(&mut rig, &mut random, &unseen);
+    }
+    let all = everything(&rig);
+    let victim = *all.iter().find(|place| place.bytes > 200).unwrap();
+    let name = FileName::Segment(victim.segment);
+    let at = u64::from(victim.offset) + 150;
+    let mut byte = [0];
+    rig.disk.read_at(name, at, &mut byte).unwrap();
+    rig.disk.write_at(name, at, &[byte[0] ^ 1]).unwrap();
+    let cache = LogCache::new(16 << 20);
+    let error = read_all(&cache, &rig.disk, &all).unwrap_err();
+    assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+    rig.disk.write_at(name, at, &byte).unwrap();
+    assert_eq!(read_all(&cache, &rig.disk, &all).unwrap().len(), all.len());
+}
