@@ -116,7 +116,7 @@ impl Waiting {
         permit.map_err(|_| Error::new(Code::Closed, "the producer was closed"))?.forget();
         let head = self.message.head((self.topic, self.queue), self.id, self.born);
         let sized = head.check(self.message.properties()).expect("it was checked before");
-        self.lane.push(&head, &sized, self.lane.client.now_ms())
+        self.lane.push(&head.seal(&sized), self.lane.client.now_ms())
     }
 }
 
@@ -234,7 +234,7 @@ impl Shared {
             let cost = u32::try_from(sized.bytes().min(self.budget_bytes)).expect("at most 1 GiB");
             if let Ok(permit) = self.budget.try_acquire_many(cost) {
                 permit.forget();
-                return Ok(lane.push(&head, &sized, now_ms));
+                return Ok(lane.push(&head.seal(&sized), now_ms));
             }
             cost
         };
