@@ -122,7 +122,7 @@ impl Waiting {
         permit.forget();
         let head = message.head((topic, queue), id, born);
         let sized = head.check(message.properties()).expect("it was checked before");
-        lane.push(&head, &sized, shared.client.now_ms())
+        lane.push(&head.seal(&sized), shared.client.now_ms())
     }
 }
 
@@ -239,7 +239,7 @@ impl Shared {
                 Err(error) => return Ok(Err(error)),
                 Ok((Ok((lane, permit)), head, sized, _)) => {
                     permit.forget();
-                    return Ok(lane.push(&head, &sized, now_ms));
+                    return Ok(lane.push(&head.seal(&sized), now_ms));
                 }
                 Ok((Err(_none), head, _sized, cost)) => (head.topic, head.queue, head.id, cost),
             }

@@ -163,6 +163,18 @@ impl RecordHead<'_> {
         Ok(sized)
     }
 
+    /// Computes the checksums: all that is left then is to copy.
+    ///
+    /// # Panics
+    /// [`SealedRecord::put`] does when `sized` is of other parts.
+    #[must_use]
+    pub fn seal<'a, 'p, P>(&'a self, sized: &'a SizedRecord<P>) -> SealedRecord<'a, P>
+    where
+        P: Iterator<Item = (&'p str, &'p str)> + Clone,
+    {
+        SealedRecord { fixed: self.fixed(sized), head: self, sized }
+    }
+
     /// Appends the record to `out`; every byte is written once.
     ///
     /// # Panics
@@ -171,20 +183,7 @@ impl RecordHead<'_> {
     where
         P: Iterator<Item = (&'p str, &'p str)> + Clone,
     {
-        let mut left = sized.bytes;
-        let mut put = |bytes: &[u8]| {
-            left = left.checked_sub(bytes.len()).expect("the announced length is the written one");
-            out.put_slice(bytes);
-        };
-        put(&self.fixed(sized));
-        put(self.tag.as_bytes());
-        for (name, value) in sized.properties.clone() {
-            put(&property_header(name, value));
-            put(name.as_bytes());
-            put(value.as_bytes());
-        }
-        put(self.body);
-        assert_eq!(left, 0, "the announced length is the written one");
+        self.seal(sized).put(out);
     }
 
     /// The fixed part, with both checksums.
@@ -217,6 +216,49 @@ impl RecordHead<'_> {
         }
         out[HEADER_CRC_AT..HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out
+    }
+}
+
+/// A record that is ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedRecord<'a, P> {
+    fixed: [u8; HEADER_BYTES],
+    head: &'a RecordHead<'a>,
+    sized: &'a SizedRecord<P>,
+}
+
+impl<'p, P: Iterator<Item = (&'p str, &'p str)> + Clone> SealedRecord<'_, P> {
+    /// What it says, but for its properties.
+    #[must_use]
+    pub fn head(&self) -> &RecordHead<'_> {
+        self.head
+    }
+
+    /// Bytes of the record.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.sized.bytes
+    }
+
+    /// Appends the record to `out`; every byte is written once.
+    ///
+    /// # Panics
+    /// When the sizes are those of other parts.
+    pub fn put(&self, out: &mut impl BufMut) {
+        let mut left = self.sized.bytes;
+        let mut put = |bytes: &[u8]| {
+            left = left.checked_sub(bytes.len()).expect("the announced length is the written one");
+            out.put_slice(bytes);
+        };
+        put(&self.fixed);
+        put(self.head.tag.as_bytes());
+        for (name, value) in self.sized.properties.clone() {
+            put(&property_header(name, value));
+            put(name.as_bytes());
+            put(value.as_bytes());
+        }
+        put(self.head.body);
+        assert_eq!(left, 0, "the announced length is the written one");
     }
 }
 

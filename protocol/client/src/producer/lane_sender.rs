@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use yard_wire::batch::BatchHeader;
 use yard_wire::code::RetryClass;
 use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
-use yard_wire::record::{RecordHead, SizedRecord};
+use yard_wire::record::{RecordHead, SealedRecord};
 use yard_wire::request::Reply;
 use yard_wire::{Code, Lane, Refusal, ShardId};
 
@@ -135,11 +135,11 @@ impl LaneSender {
     /// Takes a record for which there is room in the budget.
     ///
     /// On an idle lane it is on its way when this returns. Otherwise it waits for the task, so
-    /// that those who push one after another fill a batch.
+    /// that those who push one after another fill a batch. The checksums were computed before, so
+    /// that those who push side by side wait for each other's copies only.
     pub(super) fn push<'p, P>(
         self: &Arc<Self>,
-        head: &RecordHead<'_>,
-        sized: &SizedRecord<P>,
+        sealed: &SealedRecord<'_, P>,
         now_ms: u64,
     ) -> Result<Receipt, Error>
     where
@@ -148,15 +148,15 @@ impl LaneSender {
         let mut state = self.lock();
         if !state.takes {
             drop(state);
-            self.budget.add_permits(sized.bytes().min(self.budget_bytes));
+            self.budget.add_permits(sealed.bytes().min(self.budget_bytes));
             return Err(Error::closed("client"));
         }
         // Those who push side by side looked at the clock before they came here.
         let now_ms = state.seen_ms.max(now_ms);
         state.seen_ms = now_ms;
-        let &RecordHead { topic, queue, id, .. } = head;
-        let record = LaneRecord { topic, queue, bytes: sized.bytes() };
-        let pushed = state.core.push(record, now_ms, |out| head.encode(sized, out));
+        let &RecordHead { topic, queue, id, .. } = sealed.head();
+        let record = LaneRecord { topic, queue, bytes: sealed.bytes() };
+        let pushed = state.core.push(record, now_ms, |out| sealed.put(out));
         let ticket = pushed.ticket;
         if pushed.is_first {
             let fate = Fate::new(self.topic.clone());
