@@ -169,12 +169,6 @@ impl Inbox {
         self.lock().closing
     }
 
-    /// Whether nothing waits to be taken.
-    pub(crate) fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.first.is_empty() && state.turns.is_empty()
-    }
-
     /// Waits until there is something to take or until `wake_at`, and takes it: all of the first
     /// line, then requests of at most `budget_bytes`, or one where a single one is larger. While
     /// the disk works, `is_patient` lets what waits for it wait a little more.

@@ -8,8 +8,10 @@
 //!     └── results ◄───────┴─────────┘
 //! ```
 //!
-//! A writer that has nothing else to do writes and syncs the group itself, where the disk is
-//! quick: to wake another thread, and to be woken by it, takes a good part of such a sync.
+//! Where the disk is quick, the writer writes and syncs the group itself: to wake another thread,
+//! and to be woken by it, takes a good part of such a sync, and what arrives meanwhile is the next
+//! group either way. The log thread is for slower disks, where requests that need no sync would
+//! wait too long.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -31,8 +33,6 @@ const BACKGROUND_JOBS_MAX: usize = 16;
 /// The writer writes a group itself while syncs take no longer than this, in microseconds:
 /// until then it takes no request.
 const QUICK_US: u64 = 300;
-/// It writes no group itself that is larger, in bytes: then it has other things to do.
-const QUICK_BYTES_MAX: usize = 32 << 10;
 /// How long the background thread keeps what it has written.
 const KEPT: Duration = Duration::from_secs(1);
 /// How long a closing shard waits for its last group, in seconds.
@@ -311,8 +311,7 @@ impl<O: Outputs> Writer<O> {
         let is_gone = match io {
             Io::WriteGroup { group, segment, offset, ref bytes, .. } => {
                 self.outputs.group(segment, offset, bytes);
-                let is_quick = bytes.len() <= QUICK_BYTES_MAX && self.log.is_quick();
-                self.is_handed_over = !(is_quick && self.inbox.is_empty());
+                self.is_handed_over = !self.log.is_quick();
                 if self.is_handed_over {
                     let tell_write = self.shard.awaits_write();
                     let sync = Io::SyncGroup { group, segment };

@@ -8,9 +8,10 @@
 //!
 //! The system moves whole blocks between file and memory, both aligned. So the first block of a
 //! write is written again with what it holds before `offset`, as the page cache would do, and the
-//! last is filled with the zeros that lie there anyway.
+//! last is filled with the zeros that lie there anyway. The blocks between are written from where
+//! they are, when the bytes lie in memory as they will in the file: see [`MEMORY_ALIGNMENT`].
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -18,6 +19,11 @@ use std::sync::Arc;
 
 /// What offsets, lengths and addresses are multiples of: the largest block of the usual devices.
 pub(super) const BLOCK_BYTES: usize = 4 << 10;
+/// Bytes for `append_at` need no copy when their address and their offset in the file differ by a
+/// multiple of this.
+pub const MEMORY_ALIGNMENT: usize = BLOCK_BYTES;
+/// From so many bytes on, three pieces cost less than a copy.
+const PIECES_BYTES_MIN: usize = 16 << 10;
 /// A stage that a large group has made larger is given back.
 const STAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -124,13 +130,19 @@ impl Appender {
         let head = (offset % BLOCK_BYTES as u64) as usize;
         let begin = offset - head as u64;
         let total = head + bytes.len();
-        self.make_room(head, total);
+        let is_aligned = bytes.as_ptr().addr() % MEMORY_ALIGNMENT == head;
+        self.make_room(head, if is_aligned { 2 * BLOCK_BYTES } else { total });
         if self.end != Some(offset) && head > 0 {
             let mut before = Aligned::zeros(BLOCK_BYTES);
             read(&self.file, begin, &mut self.stage[..head], &mut before)?;
         }
         // What fails half-way is not continued from the stage.
         self.end = None;
+        if self.write_pieces(begin, head, bytes)? {
+            self.end = Some(end);
+            return Ok(());
+        }
+        self.make_room(head, total);
         let padded = total.next_multiple_of(BLOCK_BYTES).min((self.file_bytes - begin) as usize);
         self.stage[head..total].copy_from_slice(bytes);
         self.stage[total..padded].fill(0);
@@ -139,6 +151,38 @@ impl Appender {
         self.stage.copy_within(last..total, 0);
         self.end = Some(end);
         Ok(())
+    }
+
+    /// Writes whole blocks from where they are, and through the stage only what is before and after
+    /// them; false when that does not go, or not all at once.
+    fn write_pieces(&mut self, begin: u64, head: usize, bytes: &[u8]) -> io::Result<bool> {
+        let is_aligned = bytes.as_ptr().addr() % MEMORY_ALIGNMENT == head;
+        if !is_aligned || bytes.len() < PIECES_BYTES_MIN {
+            return Ok(false);
+        }
+        let (first, rest) = bytes.split_at((BLOCK_BYTES - head) % BLOCK_BYTES);
+        let (blocks, last) = rest.split_at(rest.len() - rest.len() % BLOCK_BYTES);
+        let (front, back) = self.stage.split_at_mut(BLOCK_BYTES);
+        front[head..head + first.len()].copy_from_slice(first);
+        back[..last.len()].copy_from_slice(last);
+        back[last.len()..BLOCK_BYTES].fill(0);
+        let front_bytes = if first.is_empty() { 0 } else { BLOCK_BYTES };
+        let back_at = begin + (front_bytes + blocks.len()) as u64;
+        let left = (self.file_bytes - back_at).min(BLOCK_BYTES as u64) as usize;
+        let back_bytes = if last.is_empty() { 0 } else { left };
+        let pieces = [&front[..front_bytes], blocks, &back[..back_bytes]];
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let slices = pieces.map(IoSlice::new);
+        let used = &slices[usize::from(front_bytes == 0)..3 - usize::from(back_bytes == 0)];
+        let is_done = match rustix::io::pwritev(&*self.file, used, begin) {
+            Ok(count) => count == total,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::INVAL) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_done {
+            front[..last.len()].copy_from_slice(&back[..last.len()]);
+        }
+        Ok(is_done)
     }
 
     /// Makes the stage hold `total` bytes, and keeps its first `head`.

@@ -10,6 +10,8 @@ mod direct;
 pub mod lying;
 pub mod real;
 
+pub use direct::MEMORY_ALIGNMENT;
+
 /// The name of a file in the directory of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileName {
@@ -76,7 +78,8 @@ pub trait Disk: Send + Sync {
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Writes a group into a file that is there and has nothing but zeros from `offset` on. A disk
-    /// may write whole blocks, the first with the bytes that it holds already.
+    /// may write whole blocks, the first with the bytes that it holds already. It may be quicker
+    /// when the address of `bytes` and `offset` differ by a multiple of [`MEMORY_ALIGNMENT`].
     ///
     /// # Errors
     /// See [`Disk::list`].

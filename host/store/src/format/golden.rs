@@ -41,12 +41,13 @@ fn a_group() {
         entries: 1,
         ..GroupHeader::new(ShardId(3), GroupNumber(4))
     };
-    let chain = header.seal(0x1122, &mut bytes);
+    let chain = header.seal(0x1122, &mut bytes, 0);
     check(&bytes, 0x370b_b4e8_5891_bf83);
     assert_eq!(GroupHeader::decode(&bytes), Some((header, 0x1122)));
     assert_eq!(header.verify(&bytes), Some(chain));
-    let mut other = bytes[..group::HEADER_BYTES + 31].to_vec();
-    assert_eq!(header.seal(0x3344, &mut other), chain, "the chain does not know the salt");
+    let mut other = [&[7; 5][..], &bytes[..group::HEADER_BYTES + 31]].concat();
+    assert_eq!(header.seal(0x3344, &mut other, 5), chain, "the chain does not know the salt");
+    let other = other.split_off(5);
     assert!(other[..8] == bytes[..8] && other[16..] == bytes[16..], "nor do the checksums");
 }
 

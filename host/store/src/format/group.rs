@@ -83,9 +83,10 @@ fn chain(group: &[u8]) -> u64 {
 }
 
 impl GroupHeader {
-    /// Fills in header, trailer and padding around a payload that begins at
-    /// [`HEADER_BYTES`] of `bytes`; returns the chain.
-    pub(crate) fn seal(&self, salt: u64, bytes: &mut Vec<u8>) -> u64 {
+    /// Fills in header, trailer and padding around a payload that begins [`HEADER_BYTES`] after
+    /// `begin` in `memory`; returns the chain.
+    pub(crate) fn seal(&self, salt: u64, memory: &mut Vec<u8>, begin: usize) -> u64 {
+        let bytes = &mut memory[begin..];
         assert_eq!(bytes.len(), HEADER_BYTES + self.payload_bytes as usize, "all of the payload");
         put(bytes, 0, MAGIC);
         put(bytes, 8, &salt.to_le_bytes());
@@ -108,8 +109,8 @@ impl GroupHeader {
         put(&mut trailer, 16, &chain.to_le_bytes());
         let crc = crc32c::crc32c(&trailer[..TRAILER_CRC_AT]);
         put(&mut trailer, TRAILER_CRC_AT, &crc.to_le_bytes());
-        bytes.extend_from_slice(&trailer);
-        bytes.resize(total_bytes(self.payload_bytes as usize), 0);
+        memory.extend_from_slice(&trailer);
+        memory.resize(begin + total_bytes(self.payload_bytes as usize), 0);
         chain
     }
 

@@ -4,6 +4,7 @@ use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, TenantId, Timestamp, TopicId};
 
 use super::{Appended, Gather, GatheredRecord, Store};
+use crate::disk::MEMORY_ALIGNMENT;
 use crate::error::{AppendError, Fenced, NoSpace, TooLarge};
 use crate::format::entry::{self, BATCH};
 use crate::format::group;
@@ -28,7 +29,7 @@ impl Store {
         batch: &Batch,
     ) -> Result<Appended, AppendError> {
         let gather = self.gather_for(now, batch.bytes().len(), Reserve::Keep)?;
-        let batch_at = (gather.bytes.len() + entry::HEADER_BYTES) as u32;
+        let batch_at = (gather.bytes.len() - gather.begin + entry::HEADER_BYTES) as u32;
         entry::put_entry(BATCH, tenant, batch.bytes(), &mut gather.bytes);
         gather.entries += 1;
         let (group, stored) = (gather.group, gather.stored);
@@ -122,14 +123,20 @@ impl Store {
             Some(gather) => (gather.group.0 + 1, gather.stored),
             None => (self.cursor.next_group, self.cursor.stored),
         };
-        // As large as the last ones: a buffer that grows is copied each time.
-        let mut bytes = Vec::with_capacity(self.typical_bytes);
-        bytes.resize(group::HEADER_BYTES, 0);
+        // As large as the last ones: a buffer that grows is copied each time. And in memory as it
+        // will lie in the file, unless the segment changes before: a disk can then do without a
+        // copy.
+        let mut bytes: Vec<u8> = Vec::with_capacity(self.typical_bytes + MEMORY_ALIGNMENT);
+        let offset = self.active.tail as usize % MEMORY_ALIGNMENT;
+        let address = bytes.as_ptr().addr() % MEMORY_ALIGNMENT;
+        let begin = (MEMORY_ALIGNMENT + offset - address) % MEMORY_ALIGNMENT;
+        bytes.resize(begin + group::HEADER_BYTES, 0);
         Gather {
             group: GroupNumber(group),
             stored: now.max(last),
             entries: 0,
             bytes,
+            begin,
             records: Vec::new(),
             runs: Vec::new(),
         }

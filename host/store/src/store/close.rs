@@ -93,9 +93,9 @@ impl Store {
         let header = header_of(&gather, &self.config, &self.cursor);
         let offset = u32::try_from(self.active.tail).expect("segments are below 4 GiB");
         let touched = self.index_gather(&gather, offset);
-        let chain = header.seal(self.active.header.salt, &mut gather.bytes);
-        let bytes = Bytes::from(gather.bytes);
-        self.typical_bytes = (bytes.len() + bytes.len() / 4).max(self.typical_bytes / 2);
+        let chain = header.seal(self.active.header.salt, &mut gather.bytes, gather.begin);
+        let bytes = Bytes::from(gather.bytes).slice(gather.begin..);
+        self.typical_bytes = (bytes.len() + bytes.len() / 2).max(self.typical_bytes / 2);
         self.active.tail += bytes.len() as u64;
         assert!(self.active.tail <= self.active.header.capacity, "place was made for the group");
         self.cursor.next_group += 1;

@@ -91,8 +91,9 @@ struct Gather {
     group: GroupNumber,
     stored: Timestamp,
     entries: u32,
-    /// Room for the header, then the entries.
+    /// From `begin` on: room for the header, then the entries.
     bytes: Vec<u8>,
+    begin: usize,
     records: Vec<GatheredRecord>,
     /// Their queues: so many of each.
     runs: Vec<(Slot, u32)>,
@@ -100,8 +101,9 @@ struct Gather {
 
 impl Gather {
     fn payload_bytes(&self) -> usize {
-        assert!(self.bytes.len() >= group::HEADER_BYTES, "room for the header comes first");
-        self.bytes.len() - group::HEADER_BYTES
+        let before = self.begin + group::HEADER_BYTES;
+        assert!(self.bytes.len() >= before, "room for the header comes first");
+        self.bytes.len() - before
     }
 
     fn total_bytes(&self) -> u64 {

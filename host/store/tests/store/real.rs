@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use yard_store::disk::MEMORY_ALIGNMENT;
 use yard_store::disk::real::RealDisk;
 use yard_store::{Disk, FileName, Io, Store, StoreConfig, io, read};
 use yard_store::{Located, Repair};
@@ -130,6 +131,29 @@ fn appended_groups_of_any_size_lie_where_they_should() {
         let end = disk.read_at(name, bytes - 1, &mut [0; 2]).unwrap_err();
         assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof);
     }
+}
+
+#[test]
+fn bytes_that_lie_as_in_the_file_are_written_as_well_as_others() {
+    let directory = Directory::new("pieces");
+    let disk = RealDisk::open(&directory.0).unwrap();
+    let (name, bytes) = (FileName::Segment(0), (512 << 10) + 512);
+    disk.create_segment(name, &pattern(0, 512), bytes, bytes).unwrap();
+    let mut at = 512;
+    let mut memory = vec![0; (256 << 10) + 2 * MEMORY_ALIGNMENT];
+    let sizes = [20_032, 64, 16_384, 20_480, 65_536 - 64, 3_584, 40_960, 64, 100_032];
+    for size in sizes.into_iter().map(Some).chain([None]) {
+        let size = size.unwrap_or((bytes - at) as usize);
+        let address = memory.as_ptr() as usize;
+        let begin = (at as usize).wrapping_sub(address) % MEMORY_ALIGNMENT;
+        memory[begin..begin + size].copy_from_slice(&pattern(at, size));
+        disk.append_at(name, at, &memory[begin..begin + size]).unwrap();
+        at += size as u64;
+        let found = whole(&disk, name, bytes);
+        assert!(found[..at as usize] == pattern(0, at as usize), "up to {at}");
+        assert!(found[at as usize..].iter().all(|byte| *byte == 0), "zeros from {at}");
+    }
+    assert_eq!(disk.len(name).unwrap(), bytes);
 }
 
 #[test]
