@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use yard_quic::{MTU_BYTES_MIN, STREAM_WINDOW_BYTES_DEFAULT};
 use yard_wire::frame::{self, Class, Frame, FrameDecoder, Preamble};
 use yard_wire::limits::FRAME_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Reply, Request};
@@ -16,53 +17,58 @@ use crate::Error;
 
 /// Frames that wait for the stream's flow control.
 const FRAMES_MAX: usize = 16;
-/// Requests of one stream that wait for an answer.
-const OUTSTANDING_MAX: usize = 8_192;
+/// Requests of one stream that wait for an answer; more wait to be sent. Each is in a packet of its
+/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream lies
+/// in half as many pieces as there are such packets and full ones within its window; quinn closes the
+/// connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
+const OUTSTANDING_MAX: usize = 512;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 128 << 10;
 
+const _: () = {
+    let full = STREAM_WINDOW_BYTES_DEFAULT as usize / MTU_BYTES_MIN as usize;
+    assert!((OUTSTANDING_MAX + FRAMES_MAX + full) / 2 < 1_024);
+};
+
 type Answer = Result<Reply, Error>;
+
+/// Who waits for an answer, and its place among those who do.
+type Waiter = (oneshot::Sender<Answer>, OwnedSemaphorePermit);
 
 /// Requests that wait for an answer; `None` once the stream is gone.
 #[derive(Debug)]
-struct Outstanding(Mutex<Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>>);
+struct Outstanding(Mutex<Option<BTreeMap<Correlation, Waiter>>>);
 
 impl Outstanding {
-    fn with<T>(
-        &self,
-        change: impl FnOnce(&mut Option<BTreeMap<Correlation, oneshot::Sender<Answer>>>) -> T,
-    ) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Option<BTreeMap<Correlation, Waiter>>) -> T) -> T {
         // Nothing in here panics half-way, so a poisoned map is a whole one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn insert(&self, correlation: Correlation) -> Result<oneshot::Receiver<Answer>, Error> {
+    fn insert(
+        &self,
+        correlation: Correlation,
+        place: OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         self.with(|map| {
             let Some(map) = map else { return Err(gone()) };
-            // Those who gave up waiting leave their place when room is needed.
-            if map.len() >= OUTSTANDING_MAX {
-                map.retain(|_, waiter| !waiter.is_closed());
-            }
-            if map.len() >= OUTSTANDING_MAX {
-                let detail = "too many requests wait for an answer on this stream";
-                return Err(Error::new(Code::Busy, detail));
-            }
             let (sender, receiver) = oneshot::channel();
-            map.insert(correlation, sender);
+            map.insert(correlation, (sender, place));
+            assert!(map.len() <= OUTSTANDING_MAX, "each has a place");
             Ok(receiver)
         })
     }
 
     fn resolve(&self, correlation: Correlation, answer: Answer) {
         let waiter = self.with(|map| map.as_mut().and_then(|map| map.remove(&correlation)));
-        if let Some(waiter) = waiter {
+        if let Some((waiter, _place)) = waiter {
             // Whoever asked may have stopped waiting.
             let _ = waiter.send(answer);
         }
     }
 
     fn close(&self, error: &Error) {
-        for (_, waiter) in self.with(Option::take).into_iter().flatten() {
+        for (_, (waiter, _place)) in self.with(Option::take).into_iter().flatten() {
             let _ = waiter.send(Err(error.clone()));
         }
     }
@@ -76,6 +82,7 @@ fn gone() -> Error {
 pub(super) struct Stream {
     frames: mpsc::Sender<Bytes>,
     outstanding: Arc<Outstanding>,
+    places: Arc<Semaphore>,
 }
 
 impl Stream {
@@ -90,12 +97,17 @@ impl Stream {
         tokio::spawn(write(quic.clone(), send, preamble, queued));
         let reader = Reader { quic: quic.clone(), outstanding: outstanding.clone(), pushes };
         tokio::spawn(reader.run(recv));
-        Ok(Self { frames, outstanding })
+        let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
+        Ok(Self { frames, outstanding, places })
     }
 
     pub(super) async fn reserve(&self) -> Result<Permit<'_>, Error> {
+        let place = tokio::select! {
+            place = self.places.clone().acquire_owned() => place.map_err(|_| gone())?,
+            () = self.frames.closed() => return Err(gone()),
+        };
         let frames = self.frames.reserve().await.map_err(|_| gone())?;
-        Ok(Permit { frames, outstanding: &self.outstanding })
+        Ok(Permit { frames, place, outstanding: &self.outstanding })
     }
 }
 
@@ -103,6 +115,7 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     frames: mpsc::Permit<'a, Bytes>,
+    place: OwnedSemaphorePermit,
     outstanding: &'a Outstanding,
 }
 
@@ -113,7 +126,7 @@ impl Permit<'_> {
         correlation: Correlation,
         request: &Request,
     ) -> Result<Pending, Error> {
-        let answer = self.outstanding.insert(correlation)?;
+        let answer = self.outstanding.insert(correlation, self.place)?;
         self.frames.send(encode(correlation, request));
         Ok(Pending(answer))
     }
