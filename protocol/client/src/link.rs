@@ -167,7 +167,7 @@ impl Link {
         let (publish, state) = watch::channel(first);
         let (stop, stopped) = oneshot::channel();
         let addresses = Arc::new(Mutex::new(addresses));
-        let connections = Arc::new(AtomicU64::new(0));
+        let connections = Arc::new(AtomicU64::new(connection.is_some().into()));
         let task = Task {
             dialer,
             addresses: addresses.clone(),
@@ -237,7 +237,6 @@ impl Task {
                     _ = &mut stopped => return,
                 },
             };
-            self.connections.fetch_add(1, Ordering::Relaxed);
             self.publish.send_replace(LinkState::Up(current.clone()));
             tokio::select! {
                 error = current.closed() => {
@@ -246,6 +245,7 @@ impl Task {
                 }
                 () = self.spread(&current, &mut spread) => {}
                 better = self.outlive(&current) => {
+                    self.connections.fetch_add(1, Ordering::Relaxed);
                     current.close("replaced");
                     connection = Some(better);
                 }
@@ -264,6 +264,7 @@ impl Task {
             for address in &addresses {
                 match self.dialer.dial(address, attempt).await {
                     Ok(connection) => {
+                        self.connections.fetch_add(1, Ordering::Relaxed);
                         self.backoff.reset();
                         return connection;
                     }

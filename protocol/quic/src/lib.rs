@@ -25,8 +25,8 @@ mod socket;
 mod spread;
 
 pub use options::{
-    Controller, GSO_MTU_BYTES_MAX, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX,
-    TransportOptions, WINDOW_BYTES_MIN,
+    Controller, GSO_MTU_BYTES_MAX, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_DEFAULT,
+    STREAM_WINDOW_BYTES_MAX, TransportOptions, WINDOW_BYTES_MIN,
 };
 pub use restraint::Delivery;
 pub use spread::{PathSample, Spread};

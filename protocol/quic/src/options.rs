@@ -19,6 +19,8 @@ pub const GSO_MTU_BYTES_MAX: u16 = 6_500;
 /// stream lies in more than 1,024 pieces; with full packets of 1,200 bytes, every other one lost,
 /// so many fill 2.4 MB.
 pub const STREAM_WINDOW_BYTES_MAX: u32 = 2_000_000;
+/// The window of a stream unless set, in bytes. Source: quinn's, the product of 100 Mbit/s and 100 ms.
+pub const STREAM_WINDOW_BYTES_DEFAULT: u32 = 1_250_000;
 /// Smallest window, in bytes.
 pub const WINDOW_BYTES_MIN: u32 = 64 << 10;
 
@@ -87,8 +89,7 @@ pub struct TransportOptions {
     /// call of the system.
     pub mtu_bytes_max: u16,
     /// What the peer may send ahead on one stream: [`WINDOW_BYTES_MIN`] to
-    /// [`STREAM_WINDOW_BYTES_MAX`]. Source of the default: quinn's, the product of 100 Mbit/s and
-    /// 100 ms.
+    /// [`STREAM_WINDOW_BYTES_MAX`].
     pub stream_window_bytes: u32,
     /// What the peer may send ahead on all its streams; at least [`WINDOW_BYTES_MIN`].
     pub receive_window_bytes: u32,
@@ -113,7 +114,7 @@ impl Default for TransportOptions {
         Self {
             controller: Controller::default(),
             mtu_bytes_max: MTU_BYTES_DEFAULT,
-            stream_window_bytes: 1_250_000,
+            stream_window_bytes: STREAM_WINDOW_BYTES_DEFAULT,
             receive_window_bytes: 8 << 20,
             send_window_bytes: 8 << 20,
             socket_buffer_bytes: 4 << 20,

@@ -107,7 +107,7 @@ impl Line {
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         let drawn = self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        drawn * WHOLE >> 32 < u64::from(of_10_000)
+        ((drawn * WHOLE) >> 32) < u64::from(of_10_000)
     }
 }
 

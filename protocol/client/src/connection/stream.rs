@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
+use yard_quic::{MTU_BYTES_MIN, STREAM_WINDOW_BYTES_DEFAULT};
 use yard_wire::frame::{self, Class, Frame, FrameDecoder, Preamble};
 use yard_wire::limits::FRAME_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Reply, Request};
@@ -21,10 +22,18 @@ use crate::Error;
 const FRAMES_MAX: usize = 16;
 /// Pieces of a frame: its head, and a batch that is not copied.
 const PIECES: usize = 2;
-/// Requests of one stream that wait for an answer.
-const OUTSTANDING_MAX: usize = 8_192;
+/// Requests of one stream that wait for an answer; more wait to be sent. Each is in a packet of its
+/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream lies
+/// in half as many pieces as there are such packets and full ones within its window; quinn closes the
+/// connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
+const OUTSTANDING_MAX: usize = 512;
 /// Pieces of a stream taken at once.
 const CHUNKS: usize = 32;
+
+const _: () = {
+    let full = STREAM_WINDOW_BYTES_DEFAULT as usize / MTU_BYTES_MIN as usize;
+    assert!((OUTSTANDING_MAX + FRAMES_MAX + full) / 2 < 1_024);
+};
 
 /// What became of a request.
 pub(crate) type Answer = Result<Reply, Error>;
@@ -50,52 +59,55 @@ impl Waiter {
             Self::Call(call) => call(answer),
         }
     }
-
-    fn is_gone(&self) -> bool {
-        match self {
-            Self::Task(sender) => sender.is_closed(),
-            Self::Call(_) => false,
-        }
-    }
 }
 
-type Waiters = BTreeMap<Correlation, Waiter>;
+/// Each with its place among those who wait.
+type Waiters = BTreeMap<Correlation, (Waiter, OwnedSemaphorePermit)>;
 
-/// Requests that wait for an answer; `None` once the stream is gone.
+/// Requests that wait for an answer.
 #[derive(Debug)]
-struct Outstanding(Mutex<Option<Waiters>>);
+struct Outstanding {
+    /// `None` once the stream is gone.
+    waiters: Mutex<Option<Waiters>>,
+    /// Closed then.
+    places: Arc<Semaphore>,
+}
 
 impl Outstanding {
-    fn with<T>(&self, change: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
-        // Nothing in here panics half-way, so a poisoned map is a whole one.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn new() -> Self {
+        let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
+        Self { waiters: Mutex::new(Some(Waiters::new())), places }
     }
 
-    fn insert(&self, correlation: Correlation, waiter: Waiter) -> Result<(), Error> {
+    fn with<T>(&self, change: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
+        // Nothing in here panics half-way, so a poisoned map is a whole one.
+        change(&mut self.waiters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn insert(
+        &self,
+        correlation: Correlation,
+        waiter: Waiter,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Error> {
         self.with(|map| {
             let Some(map) = map else { return Err(gone()) };
-            // Those who gave up waiting leave their place when room is needed.
-            if map.len() >= OUTSTANDING_MAX {
-                map.retain(|_, waiter| !waiter.is_gone());
-            }
-            if map.len() >= OUTSTANDING_MAX {
-                let detail = "too many requests wait for an answer on this stream";
-                return Err(Error::new(Code::Busy, detail));
-            }
-            map.insert(correlation, waiter);
+            map.insert(correlation, (waiter, place));
+            assert!(map.len() <= OUTSTANDING_MAX, "each has a place");
             Ok(())
         })
     }
 
     fn resolve(&self, correlation: Correlation, answer: Answer) {
         let waiter = self.with(|map| map.as_mut().and_then(|map| map.remove(&correlation)));
-        if let Some(waiter) = waiter {
+        if let Some((waiter, _place)) = waiter {
             waiter.tell(answer);
         }
     }
 
     fn close(&self, error: &Error) {
-        for (_, waiter) in self.with(Option::take).into_iter().flatten() {
+        self.places.close();
+        for (_, (waiter, _place)) in self.with(Option::take).into_iter().flatten() {
             waiter.tell(Err(error.clone()));
         }
     }
@@ -118,7 +130,7 @@ impl Stream {
         pushes: Arc<Pushes>,
     ) -> Result<Self, Error> {
         let (send, recv) = quic.open_bi().await.map_err(|e| lost(&e))?;
-        let outstanding = Arc::new(Outstanding(Mutex::new(Some(BTreeMap::new()))));
+        let outstanding = Arc::new(Outstanding::new());
         let writer = Arc::new(Writer::new(quic.clone(), send));
         // The preamble has the place of a frame.
         writer.room.try_acquire().expect("nothing is queued yet").forget();
@@ -130,14 +142,22 @@ impl Stream {
     }
 
     pub(super) async fn reserve(&self) -> Result<Permit<'_>, Error> {
+        let places = self.outstanding.places.clone();
+        let place = places.acquire_owned().await.map_err(|_| gone())?;
         let room = self.writer.room.acquire().await.map_err(|_| gone())?;
-        Ok(Permit { room, stream: self })
+        Ok(Permit { room, place, stream: self })
     }
 
     /// Room for one frame, if there is some now and nobody waits for it.
     pub(super) fn try_reserve(&self) -> Option<Permit<'_>> {
+        let place = self.outstanding.places.clone().try_acquire_owned().ok()?;
         let room = self.writer.room.try_acquire().ok()?;
-        Some(Permit { room, stream: self })
+        Some(Permit { room, place, stream: self })
+    }
+
+    fn write(&self, room: SemaphorePermit<'_>, frame: [Bytes; PIECES]) {
+        room.forget();
+        self.writer.send(frame);
     }
 }
 
@@ -145,6 +165,7 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     room: SemaphorePermit<'a>,
+    place: OwnedSemaphorePermit,
     stream: &'a Stream,
 }
 
@@ -156,14 +177,16 @@ impl Permit<'_> {
         request: &Request,
     ) -> Result<Pending, Error> {
         let (sender, receiver) = oneshot::channel();
-        self.stream.outstanding.insert(correlation, Waiter::Task(sender))?;
-        self.write([encode(correlation, request), Bytes::new()]);
+        let Self { room, place, stream } = self;
+        stream.outstanding.insert(correlation, Waiter::Task(sender), place)?;
+        stream.write(room, [encode(correlation, request), Bytes::new()]);
         Ok(Pending(receiver))
     }
 
     /// Sends a request whose answer nobody wants.
     pub(crate) fn send_quietly(self, request: &Request) {
-        self.write([encode(Correlation(0), request), Bytes::new()]);
+        let Self { room, place: _, stream } = self;
+        stream.write(room, [encode(Correlation(0), request), Bytes::new()]);
     }
 
     /// Sends a batch without copying it. `answered` is called with the answer, exactly once
@@ -174,19 +197,15 @@ impl Permit<'_> {
         produce: Produce,
         answered: impl FnOnce(Answer) + Send + 'static,
     ) -> Result<(), Error> {
-        self.stream.outstanding.insert(correlation, Waiter::Call(Box::new(answered)))?;
+        let Self { room, place, stream } = self;
+        stream.outstanding.insert(correlation, Waiter::Call(Box::new(answered)), place)?;
         let mut head = Vec::with_capacity(64);
         let (kind, rest) = (Kind::Produce as u16, produce.batch.len());
         frame::encode_split(kind, Class::Request, correlation, rest, &mut head, |out| {
             produce.put_head(out);
         });
-        self.write([head.into(), produce.batch]);
+        stream.write(room, [head.into(), produce.batch]);
         Ok(())
-    }
-
-    fn write(self, frame: [Bytes; PIECES]) {
-        self.room.forget();
-        self.stream.writer.send(frame);
     }
 }
 

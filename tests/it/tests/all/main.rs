@@ -18,6 +18,7 @@ mod delivery;
 mod disk_full;
 mod flights;
 mod local;
+mod lossy;
 mod restart;
 mod slow_consumer;
 mod slow_peer;
