@@ -4,6 +4,7 @@
 //! each command does, [`tidy`] holds the rules that the compiler cannot. Start reading at
 //! [`tasks::test`].
 
+mod measure;
 mod needs;
 mod run;
 mod tasks;
@@ -53,6 +54,18 @@ const COMMANDS: &[Command] = &[
         arguments: "[ARGS]",
         says: "kill a real broker again and again and look for losses; ARGS go to it",
         run: tasks::crash,
+    },
+    Command {
+        name: "bench",
+        arguments: "[--quick] [--only=RUN]",
+        says: "measure everything beside the limits of this machine; writes docs/performance.md",
+        run: measure::bench,
+    },
+    Command {
+        name: "profile",
+        arguments: "",
+        says: "where the processor time of a message goes; writes docs/performance.md",
+        run: measure::profile,
     },
     Command {
         name: "golden",

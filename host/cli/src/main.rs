@@ -4,6 +4,7 @@
 //!   catalogue ──► args ──► verbs ──► operation   any operation: texts -> call -> value -> output
 //!                            ├─────► publish     lines -> messages -> receipts -> summary
 //!                            ├─────► subscribe   deliveries -> lines -> settlements
+//!                            ├─────► bench       a broker beside the limits of the machine
 //!                            ├─────► fetch, dev, serve, explain, contexts
 //!                            ▼
 //!              stdout: data only      stderr: everything else      exit code: how it ended

@@ -80,3 +80,24 @@ fn is_made_real_time() -> bool {
     // SAFETY: the call reads the structure, which outlives it; 0 means the calling thread.
     unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
 }
+
+/// Where this process was given a real-time priority from outside: lets the calling thread run
+/// before the others of the same priority, which otherwise keep their processors for as long as
+/// they like. Elsewhere it does nothing.
+pub fn run_before_equals() {
+    let mut given = std::mem::MaybeUninit::<libc::sched_param>::zeroed();
+    // SAFETY: the pointer is valid for writes of one `sched_param`; 0 means the calling thread.
+    let (policy, result) =
+        unsafe { (libc::sched_getscheduler(0), libc::sched_getparam(0, given.as_mut_ptr())) };
+    if result != 0 || !matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR) {
+        return;
+    }
+    // SAFETY: zeroes are a valid `sched_param`, and so is what the call has written over them.
+    let mut wanted = unsafe { given.assume_init() };
+    wanted.sched_priority += 1;
+    // SAFETY: the pointer is valid for reads of one `sched_param`.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const wanted) };
+    if result != 0 {
+        tracing::debug!("a thread keeps its real-time priority: this process may not raise it");
+    }
+}

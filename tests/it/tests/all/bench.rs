@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use yard_checker::{History, Options, Verdict, check};
+use yard_it::wait::until;
 use yard_it::{Scratch, yard};
 
 /// A measurement in a folder of its own.
@@ -142,6 +143,32 @@ fn round_trips_wait_for_a_group_commit_and_idle_connections_for_nothing() {
     assert!(number(&report, "/rounds/0/raw/messages") > 0.0);
     let report = bench.json("idle --connections 5 --seconds 0.1");
     assert!(number(&report, "/summary/bytes_per_connection/median") > 0.0);
+}
+
+#[tokio::test]
+async fn what_it_started_ends_with_it_however_it_ends() {
+    let bench = Bench::new();
+    let mut command = Command::new(yard::locate(None).unwrap());
+    command.args(["bench", "produce", "--seconds", "600"]).current_dir(bench.scratch.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let folders = || {
+        let entries = bench.scratch.path().read_dir().unwrap().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let runs = until("its broker runs", || {
+        let file = folders().first().map(|folder| folder.join("data/context.toml"));
+        async move { file.filter(|file| file.is_file()) }
+    });
+    runs.await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Broker and raw server remove their files as the last thing that they do.
+    let ended = until("its folder is gone", || {
+        let is_gone = folders().is_empty();
+        async move { is_gone.then_some(()) }
+    });
+    ended.await.unwrap();
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(crate) async fn child() -> Result<(), Failure> {
     child::ready(&Reach::from(running.connection()))?;
     child::parent_gone().await;
     running.stop().await;
-    child::remove(&orders.data);
+    child::clear(&orders.data);
     Ok(())
 }
 

@@ -168,6 +168,16 @@ impl Drop for Folder {
     }
 }
 
+/// In a child whose parent has gone: removes what is its own, and the folder around it where
+/// nothing else is left in it.
+pub(crate) fn clear(own: &Path) {
+    remove(own);
+    if let Some(folder) = own.parent() {
+        // Not empty: somebody else is still at it, or will be.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 /// Removes a folder that was made for a measurement; that it is gone already is as well.
 pub(crate) fn remove(path: &Path) {
     match fs::remove_dir_all(path) {

@@ -227,6 +227,7 @@ impl Load {
         let thread = move || {
             // It is the clock of the measurement: it must not stand in line with what it measures.
             os::prefer(Priority::Log);
+            os::run_before_equals();
             let mut lag = Tally::new(window, Belongs::Due);
             let mut failure = None;
             let count = lines.len() as u64;

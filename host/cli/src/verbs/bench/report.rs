@@ -247,6 +247,10 @@ impl Report {
         let mut out = String::new();
         let plan = &self.plan;
         let mut line = |line: String| writeln!(out, "{line}").expect("a string can be written to");
+        let rounds = match self.rounds.len() {
+            1 => "1 round".to_owned(),
+            count => format!("{count} rounds"),
+        };
         let rate = plan.rate.map_or(String::new(), |rate| format!(", {rate} messages/s"));
         line(format!(
             "{}: {} B, {} connections, {} queues, {} streams, {} of {:.1} s{rate}",
@@ -255,7 +259,7 @@ impl Report {
             plan.connections,
             plan.queues,
             plan.streams,
-            if self.rounds.len() == 1 { "1 round" } else { "rounds" },
+            rounds,
             plan.seconds.as_secs_f64(),
         ));
         if let Some(each) = summary.bytes_per_connection {

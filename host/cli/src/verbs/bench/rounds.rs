@@ -43,8 +43,8 @@ pub(crate) async fn all(
     folder: &Folder,
     running: Option<Context>,
 ) -> Result<Vec<Round>, Failure> {
-    let commits = folder.path().join("raw-commit");
-    let raw = plan.limits.then(|| raw_server::start(commits)).transpose()?;
+    let own = || folder.path().to_owned();
+    let raw = plan.limits.then(|| raw_server::start(own())).transpose()?;
     let recorder = plan.record.as_deref().map(Recorder::create).transpose()?.map(Arc::new);
     let rounds = Rounds { plan, folder, running, raw, recorder };
     // What is read stays; what is written would fill the disk.

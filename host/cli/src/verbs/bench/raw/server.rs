@@ -28,13 +28,13 @@ const COMMIT_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Orders {
-    /// Where group commits go.
-    file: PathBuf,
+    /// The folder of the measurement.
+    folder: PathBuf,
 }
 
 /// Starts the child.
-pub(crate) fn start(file: PathBuf) -> Result<Helper, Failure> {
-    Helper::start(WORD, &Orders { file })
+pub(crate) fn start(folder: PathBuf) -> Result<Helper, Failure> {
+    Helper::start(WORD, &Orders { folder })
 }
 
 /// Frames on their way from one stream to another.
@@ -67,7 +67,8 @@ pub(crate) async fn child() -> Result<(), Failure> {
     let config = yard_server::bare::config();
     let failed = |why: &dyn std::fmt::Display| Failure::local(format!("raw QUIC: {why}"));
     let bare = Bare::start(config).map_err(|why| failed(&why))?;
-    let file = disk::zeroed(&orders.file, COMMIT_BYTES).map_err(|why| failed(&why))?;
+    let file = disk::zeroed(&orders.folder.join("raw-commit"), COMMIT_BYTES)
+        .map_err(|why| failed(&why))?;
     let (commits, to_commit) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name("commit".into())
@@ -84,6 +85,8 @@ pub(crate) async fn child() -> Result<(), Failure> {
         () = serving => {}
         () = child::parent_gone() => {}
     }
+    // It lives as long as the measurement, so now nobody needs any of it.
+    child::remove(&orders.folder);
     Ok(())
 }
 
