@@ -17,6 +17,7 @@
 
 pub mod config;
 
+mod bodies;
 mod boot;
 mod deliver;
 mod dispatch;
