@@ -29,6 +29,7 @@ use yard_wire::{
     limits,
 };
 
+use crate::bodies::Portion;
 use crate::hub::{Hub, Log, Session, lock};
 
 #[cfg(test)]
@@ -122,7 +123,8 @@ async fn run_lane(
 /// What came of a job.
 #[derive(Default)]
 struct ReadJob {
-    frames: Vec<Bytes>,
+    /// Each in two parts: the messages may be shared with other groups.
+    frames: Vec<[Bytes; 2]>,
     /// Requests in the consumer's name: messages that cannot be read come back later, and their
     /// credit at once.
     damaged: Vec<(ShardId, Request)>,
@@ -147,11 +149,19 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
 
-fn delivery_in_memory(log: &Log, job: &Job) -> Option<Bytes> {
-    // What is damaged in memory is read anew from the disk.
+fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+    let portion = Portion::of(&job.items);
+    if let Some(messages) = portion.and_then(|portion| log.bodies.get(&portion)) {
+        return Some(delivery(job, job.items.len(), messages));
+    }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
-    delivery(job, &job.items, |each| found.each(&places, each)).ok()
+    // What is damaged in memory is read anew from the disk.
+    let messages = encoded(&job.items, |each| found.each(&places, each)).ok()?;
+    if let Some(portion) = portion.filter(|_| found.is_tail()) {
+        log.bodies.put(portion, messages.clone());
+    }
+    Some(delivery(job, job.items.len(), messages))
 }
 
 /// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
@@ -181,33 +191,37 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     read
 }
 
-fn read_job(log: &Log, job: &Job, items: &[DeliverItem]) -> Result<Bytes, ReadError> {
+fn read_job(log: &Log, job: &Job, items: &[DeliverItem]) -> Result<[Bytes; 2], ReadError> {
     let places = places_of(items);
-    delivery(job, items, |each| log.cache.read(log.disk.as_ref(), &places, each))
+    let messages = encoded(items, |each| log.cache.read(log.disk.as_ref(), &places, each))?;
+    Ok(delivery(job, items.len(), messages))
 }
 
-/// The frame of a delivery; `fill` gives each record, in order.
-fn delivery(
-    job: &Job,
+/// The messages as a delivery has them; `fill` gives each record, in order.
+fn encoded(
     items: &[DeliverItem],
     fill: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), ReadError>,
 ) -> Result<Bytes, ReadError> {
     let records: usize = items.iter().map(|item| item.place.bytes as usize).sum();
-    let heads = HEADER_BYTES + Deliver::HEAD_BYTES + items.len() * Delivered::HEAD_BYTES;
-    let mut out = Vec::with_capacity(heads + records);
-    let mut filled = Ok(());
-    frame::encode_with(Push::DELIVER, Class::Push, Correlation(0), &mut out, |out| {
-        let to = (job.shard, job.subscription, job.queue);
-        Deliver::put_head(to, items.len() as u32, out);
-        let mut left = items.iter();
-        filled = fill(&mut |record| {
-            let item = left.next().expect("one record an item");
-            Delivered::put_with(item.offset, item.place.stored, item.attempt, record, out);
-        });
-    });
-    filled?;
-    assert_eq!(out.len(), heads + records, "every record has the bytes of its place");
+    let bytes = items.len() * Delivered::HEAD_BYTES + records;
+    let mut out = Vec::with_capacity(bytes);
+    let mut left = items.iter();
+    fill(&mut |record| {
+        let item = left.next().expect("one record an item");
+        Delivered::put_with(item.offset, item.place.stored, item.attempt, record, &mut out);
+    })?;
+    assert_eq!(out.len(), bytes, "every record has the bytes of its place");
     Ok(out.into())
+}
+
+/// The frame of a delivery of so many messages.
+fn delivery(job: &Job, count: usize, messages: Bytes) -> [Bytes; 2] {
+    let mut head = Vec::with_capacity(HEADER_BYTES + Deliver::HEAD_BYTES);
+    let (kind, class) = (Push::DELIVER, Class::Push);
+    frame::encode_split(kind, class, Correlation(0), messages.len(), &mut head, |out| {
+        Deliver::put_head((job.shard, job.subscription, job.queue), count as u32, out);
+    });
+    [head.into(), messages]
 }
 
 fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {

@@ -15,6 +15,7 @@ use yard_wire::request::Reply;
 use yard_wire::requests::Node;
 use yard_wire::{Refusal, ShardId, TenantId, Timestamp};
 
+use crate::bodies::Bodies;
 use crate::deliver::Lanes;
 use crate::fairness::Fairness;
 use crate::fan_out::FanOut;
@@ -66,12 +67,15 @@ pub(crate) struct Log {
     pub disk: Arc<dyn Disk>,
     /// What of them is in memory.
     pub cache: Arc<LogCache>,
+    /// What was made of its tail for one group and may serve others.
+    pub bodies: Arc<Bodies>,
 }
 
 /// The logs of all shards, which share the memory for them.
 fn logs(disks: Vec<Arc<dyn Disk>>) -> Vec<Log> {
     let bytes_max = CACHE_BYTES_MAX / disks.len().max(1);
-    let log = |disk| Log { disk, cache: Arc::new(LogCache::new(bytes_max)) };
+    let log =
+        |disk| Log { disk, cache: Arc::new(LogCache::new(bytes_max)), bodies: Arc::default() };
     disks.into_iter().map(log).collect()
 }
 

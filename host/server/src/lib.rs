@@ -18,6 +18,7 @@
 pub mod bare;
 pub mod config;
 
+mod bodies;
 mod boot;
 mod deliver;
 mod dispatch;

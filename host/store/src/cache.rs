@@ -103,6 +103,12 @@ impl Found {
         self.records.is_empty()
     }
 
+    /// Whether all of them were appended just now, so that others are likely to want them too.
+    #[must_use]
+    pub fn is_tail(&self) -> bool {
+        self.extents.iter().all(|extent| extent.is_checked)
+    }
+
     /// Gives each record to `each`, in the order in which they were asked for, and checks it.
     ///
     /// # Errors

@@ -20,6 +20,9 @@ use yard_wire::{Code, Correlation, Refusal, Wire, limits};
 const WRITE_BYTES: usize = 64 << 10;
 /// Frames from this size on are written where they are; smaller ones are copied together.
 const COPY_BYTES_MAX: usize = 8 << 10;
+/// The beginning of a frame is copied to what goes before it when it is shorter: QUIC walks the
+/// pieces that are on their way.
+const HEAD_BYTES_MAX: usize = 128;
 /// Bytes of a refusal's detail on the wire.
 const DETAIL_BYTES_MAX: usize = 1 << 10;
 
@@ -33,8 +36,17 @@ struct Unanswered {
 }
 
 struct Queued {
+    /// The whole frame, or its beginning.
     frame: Bytes,
+    /// What follows, perhaps shared with other streams; empty where that was all.
+    rest: Bytes,
     permits: Permits,
+}
+
+impl Queued {
+    fn bytes(&self) -> usize {
+        self.frame.len() + self.rest.len()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +221,7 @@ impl Outgoing {
             return false;
         };
         if correlation != Correlation(0) {
-            self.enqueue(Queued { frame: frame(kind), permits });
+            self.enqueue(Queued { frame: frame(kind), rest: Bytes::new(), permits });
         }
         self.wake.notify_one();
         true
@@ -218,17 +230,17 @@ impl Outgoing {
     /// Waits for room, then queues a delivery.
     pub(crate) async fn deliver(
         &self,
-        frame: Bytes,
+        [frame, rest]: [Bytes; 2],
         connection_room: &Arc<Semaphore>,
         connection_room_bytes: u32,
     ) -> Result<(), StreamEnded> {
-        let bytes = frame.len() as u32;
+        let bytes = (frame.len() + rest.len()) as u32;
         // A frame larger than all the room goes when it is alone.
         let lane = self.room.clone().acquire_many_owned(bytes.min(self.room_bytes));
         let lane = lane.await.map_err(|_| StreamEnded)?;
         let all = connection_room.clone().acquire_many_owned(bytes.min(connection_room_bytes));
         let all = all.await.map_err(|_| StreamEnded)?;
-        self.enqueue(Queued { frame, permits: vec![lane, all] });
+        self.enqueue(Queued { frame, rest, permits: vec![lane, all] });
         self.wake.notify_one();
         Ok(())
     }
@@ -237,7 +249,9 @@ impl Outgoing {
     pub(crate) fn push(&self, frame: Bytes) -> Result<(), Full> {
         let bytes = (frame.len() as u32).min(self.room_bytes);
         match self.room.clone().try_acquire_many_owned(bytes) {
-            Ok(permit) => self.enqueue(Queued { frame, permits: vec![permit] }),
+            Ok(permit) => {
+                self.enqueue(Queued { frame, rest: Bytes::new(), permits: vec![permit] });
+            }
             Err(tokio::sync::TryAcquireError::Closed) => return Ok(()),
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(Full),
         }
@@ -296,21 +310,27 @@ fn take(queue: &mut VecDeque<Queued>) -> Gathered {
     let mut bytes = 0;
     let mut small = BytesMut::new();
     while let Some(queued) = queue.front() {
-        if bytes > 0 && bytes + queued.frame.len() > WRITE_BYTES {
+        if bytes > 0 && bytes + queued.bytes() > WRITE_BYTES {
             break;
         }
         let queued = queue.pop_front().expect("the front was looked at");
-        bytes += queued.frame.len();
-        gathered.permits.extend(queued.permits);
+        bytes += queued.bytes();
         let is_alone = small.is_empty() && queue.is_empty();
-        if queued.frame.len() < COPY_BYTES_MAX && !is_alone {
-            small.extend_from_slice(&queued.frame);
-            continue;
+        let is_small = queued.bytes() < COPY_BYTES_MAX && !is_alone;
+        gathered.permits.extend(queued.permits);
+        let is_split = !queued.rest.is_empty();
+        for part in [queued.frame, queued.rest] {
+            if is_small || is_split && part.len() < HEAD_BYTES_MAX {
+                small.extend_from_slice(&part);
+                continue;
+            }
+            if !small.is_empty() {
+                gathered.chunks.push(small.split().freeze());
+            }
+            if !part.is_empty() {
+                gathered.chunks.push(part);
+            }
         }
-        if !small.is_empty() {
-            gathered.chunks.push(small.split().freeze());
-        }
-        gathered.chunks.push(queued.frame);
     }
     if !small.is_empty() {
         gathered.chunks.push(small.freeze());

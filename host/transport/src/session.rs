@@ -180,14 +180,16 @@ impl SessionHandle {
     /// # Errors
     /// [`StreamEnded`] when the delivery can never be sent; the messages are to be returned.
     pub async fn deliver(&self, stream: u16, push: &Push) -> Result<(), StreamEnded> {
-        self.deliver_frame(stream, outgoing::pushed(push)).await
+        self.deliver_frame(stream, [outgoing::pushed(push), Bytes::new()]).await
     }
 
-    /// As [`SessionHandle::deliver`], with the frame of a push that was made already.
+    /// As [`SessionHandle::deliver`], with the frame of a push that was made already: its
+    /// beginning and its end, either of which may be empty. Neither is copied where it is large,
+    /// so the same end may go to many.
     ///
     /// # Errors
     /// As [`SessionHandle::deliver`].
-    pub async fn deliver_frame(&self, stream: u16, frame: Bytes) -> Result<(), StreamEnded> {
+    pub async fn deliver_frame(&self, stream: u16, frame: [Bytes; 2]) -> Result<(), StreamEnded> {
         let outgoing = self.outgoing(stream).ok_or(StreamEnded)?;
         outgoing.deliver(frame, &self.session.room, self.session.room_bytes).await
     }

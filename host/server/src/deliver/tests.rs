@@ -73,10 +73,11 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
 
 fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
     let disk = Arc::new(BadSector { bytes: bytes.to_vec(), bad });
-    Log { disk, cache: Arc::new(LogCache::new(0)) }
+    Log { disk, cache: Arc::new(LogCache::new(0)), bodies: Arc::default() }
 }
 
-fn delivered(frame: &Bytes) -> Vec<(u64, Bytes)> {
+fn delivered(frame: &[Bytes; 2]) -> Vec<(u64, Bytes)> {
+    let frame = Bytes::from(frame.concat());
     assert_eq!(u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize, frame.len());
     let deliver = Deliver::from_bytes(frame.slice(HEADER_BYTES..)).unwrap();
     let head = (deliver.shard, deliver.subscription, deliver.queue);
@@ -91,7 +92,7 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
         .zip(&places)
         .map(|(n, place)| (n, &bytes[place.offset as usize..][..place.bytes as usize]))
         .collect();
-    let check = |frame: &Bytes| {
+    let check = |frame: &[Bytes; 2]| {
         let found = delivered(frame);
         let found: Vec<(u64, &[u8])> = found.iter().map(|(n, record)| (*n, &record[..])).collect();
         assert_eq!(found, expect);
@@ -105,7 +106,17 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
 
     let tail = log(&bytes, 0..u64::MAX);
     tail.cache.put_group(0, 0, Bytes::from(bytes.clone()));
-    check(&delivery_in_memory(&tail, &job).expect("it was appended"));
+    let first = delivery_in_memory(&tail, &job).expect("it was appended");
+    check(&first);
+    // Another group gets the same bytes, and what it is sent again gets new ones.
+    let mut other = Job { subscription: SubscriptionId(5), ..job };
+    let second = delivery_in_memory(&tail, &other).expect("it was appended");
+    assert_eq!(second[1].as_ptr(), first[1].as_ptr());
+    assert_ne!(second[0], first[0]);
+    other.items[0].attempt = 2;
+    let third = delivery_in_memory(&tail, &other).expect("it was appended");
+    let third = Deliver::from_bytes(Bytes::from(third.concat()).slice(HEADER_BYTES..)).unwrap();
+    assert_eq!((third.subscription, third.messages[0].attempt), (SubscriptionId(5), 2));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::Error;
 /// How long a settlement waits for others, in milliseconds.
 const GATHER_MS: u64 = 5;
 /// As many do not wait.
-const GATHER_MESSAGES: u64 = 1_024;
+const GATHER_MESSAGES: u64 = 4_096;
 /// Messages of one request, and so of one settlement.
 const SPAN_MAX: u64 = CREDIT_MESSAGES_MAX as u64;
 
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn who_sends_is_woken_only_when_there_is_something_new_to_wait_for() {
         let mut settlements = Settlements::default();
-        for offset in 0..2_000 {
+        for offset in 0..2 * GATHER_MESSAGES {
             let wakes = settlements.add(settlement(0, offset, Verdict::Ack), || 0);
             assert_eq!(wakes, offset == 0 || offset + 1 == GATHER_MESSAGES, "{offset}");
         }
