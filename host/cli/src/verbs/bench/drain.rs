@@ -102,13 +102,23 @@ impl Drain {
         gather(self.tasks, self.window, self.belongs).await
     }
 
-    /// The same, where everything that will come was sent.
-    pub(crate) async fn finish_soon(self) -> Result<Tally, Failure> {
-        let finishing = tokio::time::timeout(PATIENCE, self.finish()).await;
-        finishing.unwrap_or_else(|_| {
-            let seconds = PATIENCE.as_secs();
-            Err(Failure::local(format!("not everything that was sent arrived within {seconds} s")))
-        })
+    /// The same, but not for long after everything was sent that will come.
+    pub(crate) async fn finish_after(
+        self,
+        all_sent: impl Future<Output = ()>,
+    ) -> Result<Tally, Failure> {
+        let too_late = async {
+            all_sent.await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            finished = self.finish() => finished,
+            () = too_late => {
+                let seconds = PATIENCE.as_secs();
+                let what = "not everything that was sent arrived within";
+                Err(Failure::local(format!("{what} {seconds} s")))
+            }
+        }
     }
 }
 

@@ -195,25 +195,31 @@ impl Rounds<'_> {
             tails.push((drain, goal));
         }
         let load = Load::new(plan, plan.ack, self.target(&from, broker), window, epoch).await?;
+        let (done, all_sent) = tokio::sync::oneshot::channel();
         let working = async {
-            let sent = send(load, plan, start, window).await?;
+            let sent = send(load, plan, start, window).await;
             // With a rate all that was sent is waited for; else there is no end to it, unless a
             // history is to be complete.
             let is_awaited = plan.rate.is_some() || plan.record.is_some();
-            let target = if is_awaited { sent.count } else { 0 };
+            let target = sent.as_ref().map_or(0, |sent| if is_awaited { sent.count } else { 0 });
             goal.set(target);
             tails.iter().for_each(|(_, goal)| goal.set(target));
-            Ok::<_, Failure>(sent)
+            // Consumers that have ended by themselves have nobody left who waits.
+            let _ = done.send(());
+            sent
+        };
+        let all_sent = async {
+            let _ = all_sent.await;
         };
         let (sent, tally, server, client) = tokio::join!(
             working,
-            drain.finish(),
+            drain.finish_after(all_sent),
             broker.process().watch(window),
             Process::this().watch(window)
         );
         let (sent, tally) = (sent?, tally?);
         for (drain, _) in tails {
-            drain.finish_soon().await?;
+            drain.finish_after(std::future::ready(())).await?;
         }
         for clients in [from, to].iter().chain(&others) {
             leave(clients).await;
