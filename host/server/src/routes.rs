@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A stream keeps its order, two do not. So a queue changes its stream only when its consumer has
-//! settled the last message that was delivered: it has that one, and with it all before it. The rule
-//! is a value; what it remembers is what is under way, so credit bounds it.
+//! settled the last message that was delivered: it has that one, and with it all before it. The
+//! rule is a value; what it remembers is what is under way, so credit bounds it.
 use std::collections::BTreeMap;
 
 use yard_wire::requests::SettleRange;

@@ -18,9 +18,9 @@ use crate::Error;
 /// Frames that wait for the stream's flow control.
 const FRAMES_MAX: usize = 16;
 /// Requests of one stream that wait for an answer; more wait to be sent. Each is in a packet of its
-/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream lies
-/// in half as many pieces as there are such packets and full ones within its window; quinn closes the
-/// connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
+/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream
+/// lies in half as many pieces as there are such packets and full ones within its window; quinn
+/// closes the connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
 const OUTSTANDING_MAX: usize = 512;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 128 << 10;

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A queue is in one lane, and a lane keeps its order; so a queue may change its lane when every
-//! message of it in the old one has its answer. All queues of a producer change together: that takes
-//! one round trip, happens a few times in the life of a connection, and costs a message nothing at
-//! any other time. What is taken back had no place in any numbering, so numbering knows nothing of
-//! the change.
+//! message of it in the old one has its answer. All queues of a producer change together: that
+//! takes one round trip, happens a few times in the life of a connection, and costs a message
+//! nothing at any other time. What is taken back had no place in any numbering, so numbering knows
+//! nothing of the change.
 //!
 //! Where a message was given up without an answer, it may still arrive: then the queues stay where
 //! they are, and change at the next occasion on another connection.
@@ -53,8 +53,8 @@ pub(super) fn begin(shared: &Arc<Shared>, lanes: &mut Lanes) {
     });
 }
 
-/// Waits until nothing is under way in any lane. What was not sent, in order, and whether queues may
-/// change their lanes.
+/// Waits until nothing is under way in any lane. What was not sent, in order, and whether queues
+/// may change their lanes.
 async fn leave(open: Vec<mpsc::Sender<Command>>) -> (Vec<Left>, bool) {
     let mut asked = Vec::with_capacity(open.len());
     for lane in open {

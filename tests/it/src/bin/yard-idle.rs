@@ -4,8 +4,9 @@
 //! yard-idle [--connections N] [--yard PATH]
 //! ```
 //!
-//! A connection has said hello, has its control stream and one data stream open, and is silent. What
-//! is printed is the growth of the process's anonymous memory, divided. Exit codes: 0 measured, 2 not.
+//! A connection has said hello, has its control stream and one data stream open, and is silent.
+//! What is printed is the growth of the process's anonymous memory, divided. Exit codes: 0
+//! measured, 2 not.
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,12 +1,12 @@
-//! Measures what a byte costs on loopback by packet size, acknowledgements and controller: QUIC alone,
-//! with the transport profile of broker and client, both ends in this process.
+//! Measures what a byte costs on loopback by packet size, acknowledgements and controller: QUIC
+//! alone, with the transport profile of broker and client, both ends in this process.
 //!
 //! ```text
 //! yard-packets [--mebibytes N] [--rounds N]
 //! ```
 //!
-//! Processor time does not depend on who else runs, as rates do; rounds are interleaved and the middle
-//! one is shown. Exit codes: 0 measured, 2 not.
+//! Processor time does not depend on who else runs, as rates do; rounds are interleaved and the
+//! middle one is shown. Exit codes: 0 measured, 2 not.
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -185,8 +185,8 @@ async fn tiny_packets_on_one_bad_stream_end_no_connection() {
     client.close().await;
 }
 
-/// Ten packets of 8,952 bytes do not fit what the system takes at once: then sends fail, and the path
-/// is taken for one that carries 1,200 bytes. So above 6,500 bytes each is sent by itself.
+/// Ten packets of 8,952 bytes do not fit what the system takes at once: then sends fail, and the
+/// path is taken for one that carries 1,200 bytes. So above 6,500 bytes each is sent by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn jumbo_packets_are_found_and_kept() {
     for mtu_bytes_max in [6_500, 8_952] {
@@ -211,8 +211,8 @@ async fn jumbo_packets_are_found_and_kept() {
     }
 }
 
-/// A lost first packet waits for the timer of an unknown round trip; many at once lose more where the
-/// buffers are small. All of them get in, and nobody's session is made twice.
+/// A lost first packet waits for the timer of an unknown round trip; many at once lose more where
+/// the buffers are small. All of them get in, and nobody's session is made twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_handshakes_at_once_get_in() {
     let broker = Broker::start().await;
