@@ -12,7 +12,7 @@
 //! all readers share, so that what waits for a consumer keeps nothing else in memory.
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -31,6 +31,7 @@ use yard_wire::{
 
 use crate::bodies::Portion;
 use crate::hub::{Hub, Log, Session, lock};
+use crate::routes::Routes;
 
 #[cfg(test)]
 mod tests;
@@ -64,12 +65,23 @@ pub(crate) struct Job {
 #[derive(Default)]
 pub(crate) struct Lanes {
     senders: Mutex<HashMap<u16, mpsc::Sender<Job>>>,
-    count: OnceLock<u16>,
+    /// Which stream each queue's deliveries take.
+    routes: Mutex<Routes>,
     /// Messages that wait in all lanes.
     waiting: AtomicUsize,
 }
 
 impl Lanes {
+    /// A consumer has settled these.
+    pub(crate) fn settled(&self, of: (ShardId, SubscriptionId), ranges: &[SettleRange]) {
+        lock(&self.routes).settled(of, ranges);
+    }
+
+    /// A subscription has ended.
+    pub(crate) fn ended(&self, shard: ShardId, subscription: SubscriptionId) {
+        lock(&self.routes).ended(shard, subscription);
+    }
+
     /// Ends the tasks once they have nothing more to do.
     pub(crate) fn close(&self) {
         lock(&self.senders).clear();
@@ -81,10 +93,12 @@ pub(crate) fn deliver(hub: &Arc<Hub>, session: SessionId, job: Job) {
     let Some(session) = hub.session(session.0) else {
         return;
     };
-    // Data stream n is stream n + 1; a delivery waits for a client that has none open yet. How
-    // many there are is asked once, so that a queue stays on its stream.
-    let lanes = *session.lanes.count.get_or_init(|| session.handle.lanes_open().max(1));
-    let stream = 1 + job.queue.0 % lanes;
+    let Some(last) = job.items.last().map(|item| item.offset) else {
+        return;
+    };
+    // Data stream n is stream n + 1; a delivery waits for a client that has none open yet.
+    let key = (job.shard, job.subscription, job.queue);
+    let stream = 1 + lock(&session.lanes.routes).lane(key, last, session.handle.lanes_open());
     let mut senders = lock(&session.lanes.senders);
     let sender = senders.entry(stream).or_insert_with(|| {
         let (to, from) = mpsc::channel(LANE_JOBS_MAX);

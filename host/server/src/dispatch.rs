@@ -144,6 +144,9 @@ impl Dispatch {
             }
             Incoming::Request(request) => request,
         };
+        if let Request::Settle(settle) = &request {
+            session.lanes.settled((settle.shard, settle.subscription), &settle.ranges);
+        }
         let shard = match &request {
             Request::Call(call) => return self.call(&session, origin, call),
             Request::Credit(credit) => credit.shard,
@@ -156,6 +159,9 @@ impl Dispatch {
                 return Err(Refusal::new(Code::WrongStream, "not expected here"));
             }
         };
+        if let Request::Unsubscribe(ended) = &request {
+            session.lanes.ended(ended.shard, ended.subscription);
+        }
         if let Request::Credit(_) | Request::Unsubscribe(_) = &request {
             // What makes room is never refused for want of room: a refused credit would be lost,
             // because nobody waits for its answer.

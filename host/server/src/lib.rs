@@ -29,6 +29,7 @@ mod hub;
 mod inbox;
 pub mod os;
 mod outputs;
+mod routes;
 mod threads;
 mod time;
 

@@ -1,7 +1,7 @@
 //! A connection that has said hello, as the service sees it.
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use quinn::VarInt;
@@ -30,8 +30,12 @@ pub struct SessionHandle {
 pub(crate) struct Session {
     id: u64,
     connection: quinn::Connection,
-    /// The control stream, then the lanes in order.
-    streams: Box<[Outgoing]>,
+    /// The control stream, then the lanes in order; each is made when it is first needed, so that
+    /// a connection pays for the streams that it uses.
+    streams: Box<[OnceLock<Outgoing>]>,
+    /// Requests that a stream may leave unanswered, and bytes of deliveries that may wait for it.
+    stream_limits: (u32, u32),
+    ended: AtomicBool,
     /// Bit n: lane n is open.
     open_lanes: AtomicU32,
     window: Mutex<Window>,
@@ -97,11 +101,12 @@ impl Window {
 
 impl SessionHandle {
     pub(crate) fn new(id: u64, connection: quinn::Connection, config: &TransportConfig) -> Self {
-        let new = || Outgoing::new(config.requests_in_flight_max, config.lane_queue_bytes_max);
         let session = Session {
             id,
             connection,
-            streams: (0..=config.lanes_max).map(|_| new()).collect(),
+            streams: (0..=config.lanes_max).map(|_| OnceLock::new()).collect(),
+            stream_limits: (config.requests_in_flight_max, config.lane_queue_bytes_max),
+            ended: AtomicBool::new(false),
             open_lanes: AtomicU32::new(0),
             window: Mutex::new(Window::new(config)),
             waiting: AtomicU32::new(0),
@@ -131,9 +136,9 @@ impl SessionHandle {
         u64::try_from(self.session.connection.rtt().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// How many lanes are open, counted from lane 0 to the first that is not. A subscription
-    /// reads it once and delivers queue `q` on lane `q % lanes`; with none open, on lane 0,
-    /// where a delivery waits until the client has opened it.
+    /// How many lanes are open, counted from lane 0 to the first that is not. It grows while a
+    /// client opens more. With none open, deliveries go to lane 0, where they wait until the client
+    /// has opened it.
     #[must_use]
     pub fn lanes_open(&self) -> u16 {
         self.session.open_lanes.load(Ordering::Relaxed).trailing_ones() as u16
@@ -228,7 +233,7 @@ impl SessionHandle {
     /// Bytes of deliveries and pushes that wait for this session's streams.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.session.streams.iter().map(Outgoing::delivery_bytes).sum()
+        self.streams().map(Outgoing::delivery_bytes).sum()
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -236,7 +241,20 @@ impl SessionHandle {
     }
 
     pub(crate) fn outgoing(&self, stream: u16) -> Option<&Outgoing> {
-        self.session.streams.get(usize::from(stream))
+        let place = self.session.streams.get(usize::from(stream))?;
+        let (requests_max, room_bytes) = self.session.stream_limits;
+        let outgoing = place.get_or_init(|| Outgoing::new(requests_max, room_bytes));
+        // One that is made while the connection ends is ended here or there: see `end`.
+        fence(Ordering::SeqCst);
+        if self.session.ended.load(Ordering::Relaxed) {
+            outgoing.end();
+        }
+        Some(outgoing)
+    }
+
+    /// The streams that were needed so far.
+    fn streams(&self) -> impl Iterator<Item = &Outgoing> {
+        self.session.streams.iter().filter_map(OnceLock::get)
     }
 
     /// Opens a stream for sending; `None` when there is no such stream or it was opened before.
@@ -260,7 +278,9 @@ impl SessionHandle {
 
     /// The connection is gone: whoever waits for one of its streams learns it.
     pub(crate) fn end(&self) {
-        self.session.streams.iter().for_each(Outgoing::end);
+        self.session.ended.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.streams().for_each(Outgoing::end);
         self.session.open_lanes.store(0, Ordering::Relaxed);
         self.session.budget.close();
         self.session.room.close();

@@ -19,7 +19,8 @@ pub const GSO_MTU_BYTES_MAX: u16 = 6_500;
 /// stream lies in more than 1,024 pieces; with full packets of 1,200 bytes, every other one lost,
 /// so many fill 2.4 MB.
 pub const STREAM_WINDOW_BYTES_MAX: u32 = 2_000_000;
-/// The window of a stream unless set, in bytes. Source: quinn's, the product of 100 Mbit/s and 100 ms.
+/// The window of a stream unless set, in bytes. Source: quinn's, the product of 100 Mbit/s and 100
+/// ms.
 pub const STREAM_WINDOW_BYTES_DEFAULT: u32 = 1_250_000;
 /// Smallest window, in bytes.
 pub const WINDOW_BYTES_MIN: u32 = 64 << 10;

@@ -5,11 +5,11 @@
 //!                    └─► Delivery ──► cap ───────┴─► the smaller one
 //! ```
 //!
-//! quinn's BBR paces by its window and adds what acknowledgements brought at once to it; with several
-//! streams it keeps sending more than the path carries, and the path's queue throws away a quarter to
-//! a half of it. So what may be on its way is bounded here: one and a half times what the path
-//! delivers in a round trip without a queue, and twice as much again while it still delivers more
-//! each round.
+//! quinn's BBR paces by its window and adds what acknowledgements brought at once to it; with
+//! several streams it keeps sending more than the path carries, and the path's queue throws away a
+//! quarter to a half of it. So what may be on its way is bounded here: one and a half times what
+//! the path delivers in a round trip without a queue, and twice as much again while it still
+//! delivers more each round.
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// So many bytes were acknowledged. `round_trip_us`: the shortest that was seen. `is_limited`: the
-    /// sender had nothing more to send, so that a low rate says nothing about the path.
+    /// So many bytes were acknowledged. `round_trip_us`: the shortest that was seen. `is_limited`:
+    /// the sender had nothing more to send, so that a low rate says nothing about the path.
     pub fn acknowledged(&mut self, now_us: u64, bytes: u64, round_trip_us: u64, is_limited: bool) {
         self.round_trip_us = round_trip_us;
         let (began_us, so_far) = self.round.get_or_insert((now_us, 0));

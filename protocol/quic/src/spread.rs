@@ -7,8 +7,8 @@
 //! A lost packet holds up its stream for about a round trip, and with it every queue of that
 //! stream. With `n` losses a second, each of `r` seconds, one stream is held up for `n × r` of the
 //! time, and each of K streams for `n × r / K`. K is what keeps that below a twentieth. So a loss
-//! costs nothing on a short path, where its round trip is over before anybody notices, and much on a
-//! long one. Losses towards this side are not seen from here: it is taken to lose as much of what
+//! costs nothing on a short path, where its round trip is over before anybody notices, and much on
+//! a long one. Losses towards this side are not seen from here: it is taken to lose as much of what
 //! arrives as of what it sends.
 //!
 //! A window that is full holds a stream up as well, but on a path whose queue is long that says

@@ -7,10 +7,10 @@
 //!
 //! Invariants:
 //! - It sends to loopback only, holds a bounded number of packets, and ends with its value.
-//! - What becomes of a packet is decided by [`Line`], a value without clock and I/O: equal seeds and
-//!   equal offers give equal fates.
-//! - It is late only where the machine is: packets leave when they are due, in one thread that sleeps
-//!   in between.
+//! - What becomes of a packet is decided by [`Line`], a value without clock and I/O: equal seeds
+//!   and equal offers give equal fates.
+//! - It is late only where the machine is: packets leave when they are due, in one thread that
+//!   sleeps in between.
 //!
 //! Start reading at [`line`].
 #![deny(missing_docs)]

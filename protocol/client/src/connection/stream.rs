@@ -23,9 +23,9 @@ const FRAMES_MAX: usize = 16;
 /// Pieces of a frame: its head, and a batch that is not copied.
 const PIECES: usize = 2;
 /// Requests of one stream that wait for an answer; more wait to be sent. Each is in a packet of its
-/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream lies
-/// in half as many pieces as there are such packets and full ones within its window; quinn closes the
-/// connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
+/// own at worst, and so is its answer. With every other packet lost, what has arrived of a stream
+/// lies in half as many pieces as there are such packets and full ones within its window; quinn
+/// closes the connection at 1,024 pieces. Source: quinn-proto 0.11, `Assembler`.
 const OUTSTANDING_MAX: usize = 512;
 /// Pieces of a stream taken at once.
 const CHUNKS: usize = 32;

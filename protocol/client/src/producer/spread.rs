@@ -6,11 +6,11 @@
 //! ```
 //!
 //! A queue is in one lane, and a lane keeps its order; so a queue may change its lane when every
-//! message of it in the old one has its answer. A message has a share of the producer's budget from
-//! before its lane is looked up until its answer is there, and the budget serves in the order of
-//! asking: whoever holds all of it knows that nothing is under way. All queues of a producer change
-//! together; that happens a few times in the life of a connection, and costs a message nothing at any
-//! other time.
+//! message of it in the old one has its answer. A message has a share of the producer's budget
+//! from before its lane is looked up until its answer is there, and the budget serves in the order
+//! of asking: whoever holds all of it knows that nothing is under way. All queues of a producer
+//! change together; that happens a few times in the life of a connection, and costs a message
+//! nothing at any other time.
 //!
 //! Where a message was given up without an answer, it may still arrive: then the queues stay where
 //! they are, and change at the next occasion on another connection.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Every row is a broker, a relay and a client of its own, so that none inherits what another has
-//! found out. The relay's losses are repeated by their seed as far as the machine repeats its timing.
+//! found out. The relay's losses are repeated by their seed as far as the machine repeats its
+//! timing.
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use yard_client::transport::Controller;
+use yard_client::transport::{Controller, TransportOptions};
 use yard_client::{Client, ClientBuilder, Message, PathReport, Producer, Start};
 use yard_it::wait::within;
 use yard_relay::{Relay, Weather};
@@ -185,8 +185,34 @@ async fn tiny_packets_on_one_bad_stream_end_no_connection() {
     client.close().await;
 }
 
-/// A lost first packet waits for the timer of an unknown round trip; many at once lose more where the
-/// buffers are small. All of them get in, and nobody's session is made twice.
+/// Ten packets of 8,952 bytes do not fit what the system takes at once: then sends fail, and the
+/// path is taken for one that carries 1,200 bytes. So above 6,500 bytes each is sent by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn jumbo_packets_are_found_and_kept() {
+    for mtu_bytes_max in [6_500, 8_952] {
+        let broker = Broker::with(|settings| settings.mtu_bytes_max = mtu_bytes_max).await;
+        let options = TransportOptions { mtu_bytes_max, ..TransportOptions::default() };
+        let builder = Client::builder().context(broker.context()).transport(options);
+        let client = builder.connect().await.unwrap();
+        create(&client, "orders", QUEUES).await;
+        let producer = client.producer("orders").build().await.unwrap();
+        let mut sent = 0;
+        while path(&client).mtu_bytes < mtu_bytes_max - 20 {
+            assert!(sent < ROUNDS_MAX * ROUND, "not found: {:?}", path(&client));
+            send(&producer, sent..sent + ROUND).await;
+            sent += ROUND;
+        }
+        let body = vec![7; 1 << 20];
+        for _ in 0..16 {
+            producer.send(Message::new(body.clone())).await.unwrap();
+        }
+        assert!(path(&client).mtu_bytes >= mtu_bytes_max - 20, "{:?}", path(&client));
+        client.close().await;
+    }
+}
+
+/// A lost first packet waits for the timer of an unknown round trip; many at once lose more where
+/// the buffers are small. All of them get in, and nobody's session is made twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_handshakes_at_once_get_in() {
     let broker = Broker::start().await;
