@@ -28,9 +28,11 @@ use yard_wire::requests::{AckNodes, AckPlace, Produce, Produced};
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
 
 use crate::backoff::Backoff;
+use distance::Distance;
 use gather::{Gathered, Gathering};
 
 mod answer;
+mod distance;
 mod gather;
 #[cfg(test)]
 mod tests;
@@ -177,6 +179,8 @@ pub struct LaneCore {
     fenced: Option<Refusal>,
     /// Batches that were answered, for their memory; none when time passes on an idle lane.
     used: VecDeque<Bytes>,
+    /// How far away the broker is.
+    distance: Distance,
     /// Bytes and records of the newest batch that was formed.
     formed_bytes: usize,
     formed_records: usize,
@@ -239,6 +243,7 @@ impl LaneCore {
             completions: VecDeque::new(),
             connected: false,
             not_before_ms: 0,
+            distance: Distance::default(),
             rewinds_without_progress: 0,
             backoff: Backoff::new(seed),
             fenced: None,
@@ -345,7 +350,13 @@ impl LaneCore {
         };
         match result {
             Ok(produced) => {
-                if self.window[at].state != State::Answered {
+                let formed = &self.window[at];
+                if let State::Sent { since_ms } = formed.state
+                    && formed.round == attempt.round
+                {
+                    self.distance.answered(since_ms, now_ms);
+                }
+                if formed.state != State::Answered {
                     self.answered(at, &produced);
                 }
             }
@@ -443,11 +454,12 @@ impl LaneCore {
         };
         let options = &self.options;
         let has_lingered = || now_ms >= first.pushed_ms().saturating_add(options.linger_ms);
+        let may_be_small = || self.window.len() < self.distance.small_batches_max();
         self.window.len() < options.in_flight_max
             && (self.gathering.len() > 1
                 || first.is_full(options)
                 || first.first() < self.hurried_before
-                || has_lingered())
+                || (may_be_small() && has_lingered()))
     }
 
     /// Fixes the next batch and its place in the numbering.

@@ -267,6 +267,34 @@ fn batches_gather_while_the_window_is_full_or_they_linger() {
 }
 
 #[test]
+fn a_broker_that_is_near_gets_two_small_batches_at_a_time() {
+    for (took_ms, at_once) in [(1, 2), (30, 3)] {
+        let mut lane = lane(LaneOptions::default());
+        lane.on_connect();
+        push(&mut lane, 0, 0, 0);
+        let first = lane.next_to_send(0).expect("sent at once");
+        let mut broker = Broker::default();
+        lane.on_reply(first.attempt, broker.produce(&first.produce), took_ms);
+        let mut outgoing = Vec::new();
+        for ticket in 1..=3 {
+            push(&mut lane, ticket, 0, took_ms);
+            outgoing.extend(lane.next_to_send(took_ms));
+        }
+        assert_eq!(outgoing.len(), at_once, "an answer took {took_ms} ms");
+        for ticket in 4..=2_000 {
+            push(&mut lane, ticket, 0, took_ms);
+        }
+        let full = lane.next_to_send(took_ms).expect("a full batch waits for nobody");
+        let full = Batch::parse(full.produce.batch).expect("whole").records().count();
+        assert_eq!(full, LaneOptions::default().batch_records_max);
+        for sent in outgoing {
+            lane.on_reply(sent.attempt, broker.produce(&sent.produce), took_ms);
+        }
+        assert!(lane.next_to_send(took_ms).is_some(), "the rest, as soon as there is room");
+    }
+}
+
+#[test]
 fn an_answer_that_does_not_fit_its_batch_is_not_believed() {
     let (mut lane, outgoing) = sent(1);
     let mut produced = Broker::default().produce(&outgoing[0].produce).expect("in sequence");
