@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn texts_have_the_names_of_fields_and_their_defaults() {
-        let line = "yard sub orders --until-end --group g -o json --context x";
+        let line = "yard sub orders --until-end --group g --streams 1 -o json --context x";
         let matches = command().try_get_matches_from(line.split(' ')).expect("valid");
         let parsed = parsed(&matches);
         assert!(parsed.written.switch("until_end") && !parsed.written.switch("raw"));

@@ -131,7 +131,12 @@ const COMPOSED: &[Verb] = &[
                 Default("synced"),
                 "memory, written or synced, then +quorum, +all.",
             ),
-            arg("streams", "NUMBER", Default("1"), "Data streams to spread the work over."),
+            arg(
+                "streams",
+                "NUMBER",
+                Optional,
+                "Data streams to spread the work over; without, 1 and more as packets are lost.",
+            ),
             arg("timeout", "DURATION", Default("2m"), "How long each message is tried again."),
         ],
     },
@@ -156,7 +161,12 @@ const COMPOSED: &[Verb] = &[
             arg("raw", "", Switch, "Print bodies only, a line each."),
             arg("count", "NUMBER", Optional, "End after this many messages."),
             arg("lease", "DURATION", Default("30s"), "How long a message may be held."),
-            arg("streams", "NUMBER", Default("1"), "Data streams to spread the work over."),
+            arg(
+                "streams",
+                "NUMBER",
+                Optional,
+                "Data streams to spread the work over; without, 1 and more as packets are lost.",
+            ),
         ],
     },
     Verb {

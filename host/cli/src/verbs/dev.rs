@@ -108,7 +108,7 @@ async fn with_client(
 ) -> Result<(), Failure> {
     let context = super::serve::client_context(running);
     let saved = super::serve::save(CONTEXT, &context);
-    let client = super::connect(context, 1).await?;
+    let client = super::connect(context, Some(1)).await?;
     greet(running, folder, saved);
     let mut printer = Printer::new(Style::new(session.format, false)?);
     let result = tokio::select! {

@@ -31,7 +31,7 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
         count: written.number("count", 1, u64::MAX)?.unwrap_or(1),
         style: Style::new(session.format, written.switch("raw"))?,
     };
-    let client = session.connect(1).await?;
+    let client = session.connect(Some(1)).await?;
     let result = print(&client, &plan).await;
     super::leave(&client).await;
     result

@@ -54,8 +54,8 @@ impl Session {
         self.given_context.is_some()
     }
 
-    /// Connects; `streams` data streams share the work.
-    pub(crate) async fn connect(&self, streams: u16) -> Result<Client, Failure> {
+    /// Connects; `streams` data streams share the work, or as many as the path asks for.
+    pub(crate) async fn connect(&self, streams: Option<u16>) -> Result<Client, Failure> {
         connect(self.context()?, streams).await
     }
 }
@@ -69,11 +69,15 @@ const LEAVING: Duration = Duration::from_millis(10);
 /// Connects with a context.
 pub(crate) async fn connect(
     context: yard_client::Context,
-    streams: u16,
+    streams: Option<u16>,
 ) -> Result<Client, Failure> {
     let addresses = context.addresses.join(", ");
     let patience = CONNECTING * u32::try_from(context.addresses.len()).unwrap_or(u32::MAX);
-    let client = Client::builder().name("yard").context(context).streams(streams);
+    let client = Client::builder().name("yard").context(context);
+    let client = match streams {
+        Some(streams) => client.streams(streams),
+        None => client,
+    };
     let started = Instant::now();
     client.connect_timeout(patience).connect().await.map_err(|mut error| {
         if error.code == Code::Disconnected {
@@ -93,9 +97,9 @@ pub(crate) async fn leave(client: &Client) {
 }
 
 /// Reads how many data streams are asked for.
-pub(crate) fn streams(written: &Written) -> Result<u16, Failure> {
-    let streams = written.number("streams", 1, u64::from(LANES_MAX))?.unwrap_or(1);
-    Ok(u16::try_from(streams).expect("checked against the most streams"))
+pub(crate) fn streams(written: &Written) -> Result<Option<u16>, Failure> {
+    let streams = written.number("streams", 1, u64::from(LANES_MAX))?;
+    Ok(streams.map(|streams| u16::try_from(streams).expect("checked against the most streams")))
 }
 
 /// The clock, in the broker's unit.

@@ -15,7 +15,7 @@ pub(crate) async fn run(
     check_something_is_set(operation, written)?;
     // Before anything is connected: a wrong argument needs no broker.
     let args = operation.encode_args(&|name| written.text(name).map(str::to_owned))?;
-    let client = session.connect(1).await?;
+    let client = session.connect(Some(1)).await?;
     let result = client.admin().call_raw(operation, args).await;
     super::leave(&client).await;
     let value = operation.decode_result(result?)?;

@@ -40,7 +40,7 @@ struct Plan {
     /// Messages still to be received.
     left: u64,
     lease: Duration,
-    streams: u16,
+    streams: Option<u16>,
 }
 
 impl Plan {

@@ -31,7 +31,7 @@ pub(crate) async fn add(session: &Session, written: Written) -> Result<(), Failu
         auto_create_topics: written.switch("auto_create_topics"),
         request,
     };
-    let client = super::connect(operator.clone(), 1).await?;
+    let client = super::connect(operator.clone(), Some(1)).await?;
     let added = client.admin().call(args).await;
     super::leave(&client).await;
     let added = added?;

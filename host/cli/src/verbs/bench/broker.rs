@@ -75,7 +75,7 @@ impl Broker {
                 (Some(helper), context)
             }
         };
-        let operator = super::super::connect(context.clone(), 1).await?;
+        let operator = super::super::connect(context.clone(), Some(1)).await?;
         let topic = format!("bench-{}-{}", std::process::id(), super::super::now());
         let broker = Self { helper, context, operator, topic };
         let note = "Made by `yard bench`".to_owned();
@@ -89,7 +89,7 @@ impl Broker {
     }
 
     pub(crate) async fn client(&self, streams: u16) -> Result<Client, Failure> {
-        super::super::connect(self.context.clone(), streams).await
+        super::super::connect(self.context.clone(), Some(streams)).await
     }
 
     pub(crate) async fn clients(&self, plan: &Plan) -> Result<Vec<Client>, Failure> {

@@ -117,7 +117,7 @@ impl Plan {
             batch: whole(written, "batch", (1, BATCH_RECORDS_MAX as u64), 1_024)?,
             connections: whole(written, "connections", (1, 10_000), 1)?,
             queues: whole(written, "queues", (1, QUEUES_MAX.into()), 8)?,
-            streams: super::super::streams(written)?,
+            streams: super::super::streams(written)?.unwrap_or(1),
             in_flight: whole(
                 written,
                 "in_flight",

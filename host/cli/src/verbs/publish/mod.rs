@@ -46,7 +46,7 @@ struct Plan {
     picks: Picks,
     ack: (Ack, AckNodes),
     rate: Option<f64>,
-    streams: u16,
+    streams: Option<u16>,
     /// How long a message is tried.
     timeout: Duration,
 }
