@@ -16,6 +16,7 @@
 //!
 //! Source: Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round Robin" (1995).
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,8 @@ pub(crate) enum Hurry {
 pub(crate) struct Inbox {
     state: Mutex<State>,
     arrived: Condvar,
+    /// Something was put in since the shard's thread looked last; for looking without the lock.
+    stirred: AtomicBool,
     tenant_bytes_max: usize,
 }
 
@@ -93,7 +96,8 @@ impl Inbox {
     #[must_use]
     pub(crate) fn new(tenant_bytes_max: usize) -> Self {
         assert!(tenant_bytes_max > 0, "a tenant can queue something");
-        Self { state: Mutex::default(), arrived: Condvar::new(), tenant_bytes_max }
+        let (state, arrived, stirred) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Self { state, arrived, stirred, tenant_bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,6 +133,7 @@ impl Inbox {
 
     /// Wakes the shard's thread if it sleeps and wants what is there.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
+        self.stirred.store(true, Ordering::Release);
         if state.sleeps.is_some_and(|wanted| state.has(wanted)) {
             state.sleeps = None;
             drop(state);
@@ -171,12 +176,14 @@ impl Inbox {
 
     /// Waits until there is something to take or until `wake_at`, and takes it: all of the first
     /// line, then requests of at most `budget_bytes`, or one where a single one is larger. While
-    /// the disk works, `is_patient` lets what waits for it wait a little more.
+    /// the disk works, `is_patient` lets what waits for it wait a little more. Before it sleeps it
+    /// looks for as long as `watch` says.
     pub(crate) fn take(
         &self,
         budget_bytes: usize,
         is_patient: bool,
         wake_at: Option<Instant>,
+        watch: &mut Watch,
     ) -> Taken {
         let wanted = match (budget_bytes, is_patient) {
             (0, _) => Wanted::Nothing,
@@ -184,6 +191,12 @@ impl Inbox {
             (_, false) => Wanted::Requests,
         };
         let mut state = self.lock();
+        let began = (!state.has(wanted)).then(Instant::now);
+        if let Some(look) = began.and(watch.look()) {
+            drop(state);
+            self.look(wanted, wake_at, look);
+            state = self.lock();
+        }
         while !state.has(wanted) {
             let left = match wake_at {
                 None => Duration::from_secs(3_600),
@@ -196,6 +209,7 @@ impl Inbox {
             state = self.wait(state, left);
             state.sleeps = None;
         }
+        watch.waited(began.map_or(Duration::ZERO, |began| began.elapsed()));
         let first: Vec<Input> = state.first.drain(..).collect();
         let mut requests = Vec::new();
         state.take_requests(budget_bytes, &mut requests);
@@ -203,9 +217,48 @@ impl Inbox {
         Taken { first, requests, closing: state.is_over() }
     }
 
+    /// Looks, without sleeping, until there is something to take, for so long at most.
+    fn look(&self, wanted: Wanted, wake_at: Option<Instant>, time: Duration) {
+        let end = Instant::now() + time;
+        let end = wake_at.map_or(end, |at| at.min(end));
+        while Instant::now() < end {
+            if self.stirred.swap(false, Ordering::Acquire) && self.lock().has(wanted) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
         let waited = self.arrived.wait_timeout(state, time);
         waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
+    }
+}
+
+/// Whether the shard's thread looks for requests before it sleeps.
+///
+/// Falling asleep and being woken costs a message some 40 us at each end where processors sleep,
+/// as long as half a sync: one sender that waits for each answer sends the next request some 150
+/// us after it. So after a run of requests that came soon the thread looks a little longer than
+/// that, and it stops as soon as one does not come.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Waits in a row that were short.
+    short: u32,
+}
+
+/// A wait that looking covers.
+const LOOK: Duration = Duration::from_micros(250);
+/// So many short waits in a row make another one likely.
+const SHORT_MIN: u32 = 16;
+
+impl Watch {
+    fn look(&self) -> Option<Duration> {
+        (self.short >= SHORT_MIN).then_some(LOOK)
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.short = if time <= LOOK { self.short.saturating_add(1) } else { 0 };
     }
 }
 
@@ -306,9 +359,33 @@ mod tests {
             inbox.offer(TenantId(1), 60 * KIB, Hurry::Urgent, input(n)).unwrap();
         }
         inbox.offer(TenantId(2), KIB, Hurry::Urgent, input(1_000)).unwrap();
-        let taken = sessions(inbox.take(1 << 20, false, None));
+        let taken = sessions(inbox.take(1 << 20, false, None, &mut Watch::default()));
         let place = taken.iter().position(|s| *s == 1_000).expect("served in the first round");
         assert!(place <= 2, "it waited for {place} others");
+    }
+
+    #[test]
+    fn the_thread_looks_for_requests_after_many_that_came_soon() {
+        let mut watch = Watch::default();
+        for _ in 0..SHORT_MIN {
+            assert_eq!(watch.look(), None);
+            watch.waited(LOOK / 2);
+        }
+        assert_eq!(watch.look(), Some(LOOK));
+        watch.waited(2 * LOOK);
+        assert_eq!(watch.look(), None, "one that does not come ends it");
+    }
+
+    #[test]
+    fn what_comes_while_the_thread_looks_is_taken() {
+        let inbox = Inbox::new(1 << 20);
+        let mut watch = Watch { short: SHORT_MIN };
+        std::thread::scope(|scope| {
+            scope.spawn(|| inbox.put_first(input(7)));
+            assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut watch)), [7]);
+        });
+        inbox.close();
+        assert!(inbox.take(1 << 20, false, None, &mut watch).closing);
     }
 
     #[test]
@@ -324,7 +401,7 @@ mod tests {
         assert_eq!((accepted, refusal.code), (9, Code::Busy));
         assert!(refusal.retry_after_ms > 0);
         inbox.offer(TenantId(2), 10 * KIB, Hurry::Urgent, input(7)).unwrap();
-        assert_eq!(sessions(inbox.take(1 << 20, false, None)).len(), 10);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut Watch::default())).len(), 10);
         inbox.offer(TenantId(1), 10 * KIB, Hurry::Urgent, input(0)).unwrap();
     }
 
@@ -333,8 +410,8 @@ mod tests {
         let inbox = Inbox::new(8 << 20);
         inbox.offer(TenantId(1), 4 << 20, Hurry::Urgent, input(1)).unwrap();
         inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(2)).unwrap();
-        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [1]);
-        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [2]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut Watch::default())), [1]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut Watch::default())), [2]);
     }
 
     #[test]
@@ -343,15 +420,15 @@ mod tests {
         inbox.offer(TenantId(1), KIB, Hurry::Urgent, input(1)).unwrap();
         inbox.put_first(input(2));
         inbox.put_first(input(3));
-        assert_eq!(sessions(inbox.take(0, false, None)), [2, 3]);
-        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [1]);
+        assert_eq!(sessions(inbox.take(0, false, None, &mut Watch::default())), [2, 3]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut Watch::default())), [1]);
     }
 
     #[test]
     fn closing_refuses_and_wakes() {
         let inbox = Inbox::new(8 << 20);
         inbox.close();
-        assert!(inbox.take(1 << 20, false, None).closing);
+        assert!(inbox.take(1 << 20, false, None, &mut Watch::default()).closing);
         assert_eq!(
             inbox.offer(TenantId(1), 1, Hurry::Urgent, input(1)).unwrap_err().code,
             Code::ShuttingDown
@@ -369,18 +446,18 @@ mod tests {
         assert!(waits(true) && !waits(false));
         // A result wakes it, and then everything comes along.
         inbox.put_first(input(2));
-        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [2, 1]);
-        assert_eq!(sessions(inbox.take(1 << 20, true, soon())), []);
+        assert_eq!(sessions(inbox.take(1 << 20, true, None, &mut Watch::default())), [2, 1]);
+        assert_eq!(sessions(inbox.take(1 << 20, true, soon(), &mut Watch::default())), []);
         offer(KIB, Hurry::AfterSync, 3);
         offer(KIB, Hurry::Urgent, 4);
-        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [3, 4]);
+        assert_eq!(sessions(inbox.take(1 << 20, true, None, &mut Watch::default())), [3, 4]);
         offer(KIB, Hurry::AfterSync, 5);
         assert!(waits(true), "what was urgent has been taken");
         offer(PATIENT_BYTES, Hurry::AfterSync, 6);
-        assert_eq!(sessions(inbox.take(1 << 20, true, None)), [5, 6]);
+        assert_eq!(sessions(inbox.take(1 << 20, true, None, &mut Watch::default())), [5, 6]);
         offer(KIB, Hurry::AfterSync, 7);
         inbox.close();
-        assert_eq!(sessions(inbox.take(1 << 20, false, None)), [7]);
+        assert_eq!(sessions(inbox.take(1 << 20, false, None, &mut Watch::default())), [7]);
     }
 
     #[test]
@@ -393,9 +470,9 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let taker = scope.spawn(|| {
-                let patient = sessions(inbox.take(1 << 20, true, None));
-                let full = sessions(inbox.take(0, false, None));
-                (patient, full, sessions(inbox.take(1 << 20, false, None)))
+                let patient = sessions(inbox.take(1 << 20, true, None, &mut Watch::default()));
+                let full = sessions(inbox.take(0, false, None, &mut Watch::default()));
+                (patient, full, sessions(inbox.take(1 << 20, false, None, &mut Watch::default())))
             });
             asleep(Wanted::Urgent);
             inbox.offer(TenantId(1), KIB, Hurry::AfterSync, input(1)).unwrap();

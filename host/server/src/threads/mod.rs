@@ -23,7 +23,7 @@ use yard_shard::{Input, Output, Shard};
 use yard_store::{Disk, Io, IoDone};
 use yard_wire::Timestamp;
 
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Watch};
 use crate::os::{self, Priority};
 use crate::time::Clock;
 
@@ -83,6 +83,7 @@ impl ShardThreads {
             is_handed_over: false,
             background: background_to,
             wake_at: None,
+            watch: Watch::default(),
             spare: Vec::new(),
             longest: Duration::ZERO,
         };
@@ -220,6 +221,7 @@ struct Writer<O> {
     is_handed_over: bool,
     background: SyncSender<Io>,
     wake_at: Option<Timestamp>,
+    watch: Watch,
     spare: Vec<Output>,
     /// The longest that the shard has taken for its inputs, told at the end.
     longest: Duration,
@@ -237,7 +239,8 @@ impl<O: Outputs> Writer<O> {
             if results.is_empty() {
                 let is_patient = self.is_handed_over && self.shard.store().is_busy();
                 let budget = self.shard.input_budget();
-                let taken = self.inbox.take(budget, is_patient, self.deadline(closing));
+                let deadline = self.deadline(closing);
+                let taken = self.inbox.take(budget, is_patient, deadline, &mut self.watch);
                 closing |= taken.closing;
                 if !taken.first.is_empty() {
                     self.hear(taken.first, &mut results);
