@@ -18,8 +18,14 @@ use super::raw::client::gather;
 use super::record::{self, Recorder};
 use crate::failure::Failure;
 
-/// Receipts that a settling task takes at a time.
+/// Receipts that may wait for the settling task beside those without an answer.
 const RECEIPTS: usize = 1_024;
+/// Receipts that are handed to a settling task at a time, while the sender need not wait.
+const HANDED: usize = 64;
+/// Messages for which the clock is read once while nothing is waited for: before the first is
+/// sent, and after the last is settled. The times come out longer than they were, never shorter,
+/// by what it takes to send and to settle so many.
+const CLOCKED: usize = 32;
 /// With a rate, so many bytes may wait: a pause of the broker must not hold up the sender.
 const PACED_BUFFER_BYTES: usize = 256 << 20;
 
@@ -91,7 +97,14 @@ struct Line {
     producer: Producer,
     stamp: Stamp,
     lane_of_queue: Vec<usize>,
-    lanes: Vec<mpsc::Sender<Due>>,
+    lanes: Vec<Settling>,
+}
+
+/// The way to the task that settles the receipts of a lane.
+struct Settling {
+    /// Not handed over yet.
+    gathered: Vec<Due>,
+    to: mpsc::Sender<Vec<Due>>,
 }
 
 /// Bodies of messages.
@@ -174,10 +187,11 @@ impl Load {
             for _ in &known {
                 // As many as the producer lets wait, and some that were answered.
                 let waiting = buffer / plan.record_bytes() + RECEIPTS;
-                let (lane, receipts) = mpsc::channel(waiting);
+                let handed = if plan.rate.is_some() { 1 } else { HANDED };
+                let (to, receipts) = mpsc::channel(waiting.div_ceil(handed));
                 let record = recorder.map(|recorder| (recorder.clone(), bodies.clone()));
                 settling.spawn(settle(receipts, Tally::new(window, belongs), record));
-                lanes.push(lane);
+                lanes.push(Settling { gathered: Vec::new(), to });
             }
             lines.push(Line { producer, stamp: Stamp::first(number), lane_of_queue, lanes });
         }
@@ -192,19 +206,30 @@ impl Load {
             let bodies = bodies.clone();
             sending.spawn(async move {
                 let mut sent = 0;
+                let mut clock = SparseClock::default();
                 loop {
-                    let due = Instant::now();
+                    let due = clock.now();
                     match until {
                         Until::Time(end) if due >= end => break,
                         Until::Count(count) if sent == count => break,
                         Until::Time(_) | Until::Count(_) => {}
                     }
                     let (message, stamp, lane) = line.next(&bodies, queues, due);
-                    let receipt = line.producer.enqueue(message).await?;
-                    // The task ends early only with an error, reported where it is gathered.
-                    let _ = line.lanes[lane].send(Due { due, stamp, receipt }).await;
+                    let receipt = {
+                        let mut enqueuing = pin!(line.producer.enqueue(message));
+                        match enqueuing.as_mut().now_or_never() {
+                            Some(receipt) => receipt?,
+                            None => {
+                                line.hand_over().await;
+                                clock.look_again();
+                                enqueuing.await?
+                            }
+                        }
+                    };
+                    line.lanes[lane].push(Due { due, stamp, receipt }).await;
                     sent += 1;
                 }
+                line.hand_over().await;
                 let producer = line.producer.clone();
                 drop(line);
                 producer.close().await?;
@@ -243,7 +268,8 @@ impl Load {
                 };
                 match enqueued {
                     Ok(receipt) => {
-                        let _ = line.lanes[lane].blocking_send(Due { due, stamp, receipt });
+                        let due = vec![Due { due, stamp, receipt }];
+                        let _ = line.lanes[lane].to.blocking_send(due);
                     }
                     Err(error) => failure = Some(error),
                 }
@@ -280,27 +306,102 @@ impl Line {
         let message = Message::new(bodies.body(stamp, due)).queue(queue);
         (message, stamp, self.lane_of_queue[usize::from(queue)])
     }
-}
 
-/// Waits for the receipts of a lane, which come in order.
-async fn settle(
-    mut receipts: mpsc::Receiver<Due>,
-    mut tally: Tally,
-    record: Option<(Arc<Recorder>, Bodies)>,
-) -> Result<Tally, Failure> {
-    let mut taken = Vec::with_capacity(RECEIPTS);
-    while receipts.recv_many(&mut taken, RECEIPTS).await > 0 {
-        for Due { due, stamp, receipt } in taken.drain(..) {
-            let result = receipt.await?;
-            let at = Instant::now();
-            tally.add(due, at);
-            if let Some((recorder, bodies)) = &record {
-                let hash = record::hash(&bodies.body(stamp, due));
-                recorder.sent(stamp, hash, (due, at), &result);
-            }
+    /// Lets every receipt be settled: the sender has to wait, or is done.
+    async fn hand_over(&mut self) {
+        for lane in &mut self.lanes {
+            lane.hand_over().await;
         }
     }
-    Ok(tally)
+}
+
+impl Settling {
+    async fn push(&mut self, due: Due) {
+        self.gathered.push(due);
+        if self.gathered.len() >= HANDED {
+            self.hand_over().await;
+        }
+    }
+
+    async fn hand_over(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let gathered = std::mem::replace(&mut self.gathered, Vec::with_capacity(HANDED));
+        // The task ends early only with an error, reported where it is gathered.
+        let _ = self.to.send(gathered).await;
+    }
+}
+
+/// A clock that is read for the first of [`CLOCKED`] messages.
+#[derive(Default)]
+struct SparseClock {
+    read: Option<Instant>,
+    used: usize,
+}
+
+impl SparseClock {
+    fn now(&mut self) -> Instant {
+        if self.used >= CLOCKED {
+            self.look_again();
+        }
+        self.used += 1;
+        *self.read.get_or_insert_with(Instant::now)
+    }
+
+    /// Time has passed.
+    fn look_again(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Waits for every receipt of a lane; they come in order.
+async fn settle(
+    mut receipts: mpsc::Receiver<Vec<Due>>,
+    tally: Tally,
+    record: Option<(Arc<Recorder>, Bodies)>,
+) -> Result<Tally, Failure> {
+    let mut settled = Settled { tally, due: Vec::with_capacity(CLOCKED) };
+    while let Some(handed) = receipts.recv().await {
+        for Due { due, stamp, mut receipt } in handed {
+            let result = match (&mut receipt).now_or_never() {
+                Some(result) => result?,
+                None => {
+                    settled.count();
+                    receipt.await?
+                }
+            };
+            settled.due.push(due);
+            if let Some((recorder, bodies)) = &record {
+                let hash = record::hash(&bodies.body(stamp, due));
+                recorder.sent(stamp, hash, (due, Instant::now()), &result);
+            }
+            if settled.due.len() >= CLOCKED {
+                settled.count();
+            }
+        }
+        settled.count();
+    }
+    Ok(settled.tally)
+}
+
+/// Messages that have their answers and are not counted yet.
+struct Settled {
+    tally: Tally,
+    due: Vec<Instant>,
+}
+
+impl Settled {
+    fn count(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        let at = Instant::now();
+        for same in self.due.chunk_by(|a, b| a == b) {
+            self.tally.add_many(same[0], at, same.len() as u64);
+        }
+        self.due.clear();
+    }
 }
 
 /// One message in flight for each task: `in_flight` of them on each connection.
