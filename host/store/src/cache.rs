@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::{MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use yard_wire::record::Record;
 use yard_wire::{Malformed, RecordPlace};
 
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, MEMORY_ALIGNMENT};
 use crate::error::ReadError;
 use crate::read::read_record;
 
@@ -281,7 +281,8 @@ impl LogCache {
         let failed = |source| ReadError::Disk { name, offset, source };
         let end = if end == u64::MAX { disk.len(name).map_err(failed)? } else { end };
         let bytes = end.saturating_sub(offset).min(u64::from(BLOCK_BYTES)) as usize;
-        let mut buffer = self.state().spare.pop().unwrap_or_default();
+        let spare = self.state().spare.pop();
+        let mut buffer = spare.unwrap_or_else(aligned_buffer);
         buffer.resize(bytes, 0);
         disk.read_at(name, offset, &mut buffer).map_err(failed)?;
         self.state().put_block((segment, block), buffer.freeze(), self.bytes_max);
@@ -362,6 +363,7 @@ impl State {
         self.block_bytes -= block.bytes.len();
         // One that is being read is freed by its reader.
         if let Ok(buffer) = block.bytes.try_into_mut()
+            && buffer.capacity() >= BLOCK_BYTES as usize
             && self.spare.len() < SPARE_MAX
         {
             self.spare.push(buffer);
@@ -375,6 +377,16 @@ impl State {
             }
         }
     }
+}
+
+/// Room for a block that the disk can fill without a copy.
+fn aligned_buffer() -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(BLOCK_BYTES as usize + MEMORY_ALIGNMENT);
+    let before = buffer.as_ptr().align_offset(MEMORY_ALIGNMENT);
+    buffer.resize(before, 0);
+    buffer.advance(before);
+    assert!(buffer.capacity() >= BLOCK_BYTES as usize, "an aligned address is that near");
+    buffer
 }
 
 /// First byte of a record in its segment, and the byte after its last.
