@@ -1,7 +1,7 @@
 //! The directory of a shard on a file system.
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -209,6 +209,25 @@ impl RealDisk {
         }
     }
 
+    /// Fills pieces of whole blocks by one call; false where that cannot be, or not all at once.
+    fn read_pieces(
+        &self,
+        name: FileName,
+        offset: u64,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> io::Result<bool> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let are_whole = pieces.iter().all(|piece| direct::is_whole(offset, piece));
+        if !are_whole || total < PAST_CACHE_BYTES_MIN {
+            return Ok(false);
+        }
+        let Some(file) = self.direct(name)? else {
+            return Ok(false);
+        };
+        // What is wrong is told by whoever then reads piece by piece.
+        Ok(rustix::io::preadv(&*file, pieces, offset).is_ok_and(|count| count == total))
+    }
+
     fn append_direct(&self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<bool> {
         let mut appender = hold(&self.appender);
         if appender.as_ref().is_none_or(|appender| appender.segment != segment) {
@@ -268,6 +287,23 @@ impl Disk for RealDisk {
             return Ok(());
         }
         self.file(name)?.read_exact_at(buffer, offset)
+    }
+
+    fn read_pieces_at(
+        &self,
+        name: FileName,
+        offset: u64,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> io::Result<()> {
+        if matches!(name, FileName::Segment(_)) && self.read_pieces(name, offset, pieces)? {
+            return Ok(());
+        }
+        let mut at = offset;
+        for piece in pieces {
+            self.read_at(name, at, piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
