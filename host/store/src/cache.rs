@@ -13,15 +13,16 @@
 //! Nothing that leaves keeps a block or a group alive for long: a [`Found`] is copied from and
 //! dropped. What waits for a slow consumer is therefore its own bytes and no others.
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSliceMut;
 #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
 use std::sync::Mutex;
 use std::sync::{MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use yard_wire::record::Record;
 use yard_wire::{Malformed, RecordPlace};
 
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, MEMORY_ALIGNMENT};
 use crate::error::ReadError;
 use crate::read::read_record;
 
@@ -31,8 +32,13 @@ const BLOCK_BYTES: u32 = 256 << 10;
 /// A block is read whole when at least one byte in so many of it is wanted; else the records are
 /// read one by one.
 const WANTED_OF_BLOCK: u64 = 16;
+/// Blocks that are read by one call for a reader that goes on: each call costs two wake-ups and a
+/// notice to the disk, as much as copying some hundred KiB.
+const RUN_MAX: usize = 4;
+/// But no more than one in so many of those that are kept.
+const RUN_OF_CACHE: usize = 8;
 /// Buffers of blocks that left, kept for the next: a fresh one costs as much as reading into it.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 2 * RUN_MAX;
 /// Least bytes that a cache holds: it must hold what one delivery reads.
 pub const CACHE_BYTES_MIN: usize = 2 << 20;
 
@@ -269,6 +275,7 @@ impl LogCache {
         worthwhile.map(|(key, _)| (key, ends[&key.0])).collect()
     }
 
+    /// Reads a block and, where its reader seems to go on, the next ones by the same call.
     fn read_block(
         &self,
         disk: &dyn Disk,
@@ -280,12 +287,35 @@ impl LogCache {
         let offset = u64::from(block) * u64::from(BLOCK_BYTES);
         let failed = |source| ReadError::Disk { name, offset, source };
         let end = if end == u64::MAX { disk.len(name).map_err(failed)? } else { end };
-        let bytes = end.saturating_sub(offset).min(u64::from(BLOCK_BYTES)) as usize;
-        let mut buffer = self.state().spare.pop().unwrap_or_default();
-        buffer.resize(bytes, 0);
-        disk.read_at(name, offset, &mut buffer).map_err(failed)?;
-        self.state().put_block((segment, block), buffer.freeze(), self.bytes_max);
+        let there = end.saturating_sub(offset);
+        let mut state = self.state();
+        let whole = (there / u64::from(BLOCK_BYTES)).min(self.run_max()) as u32;
+        let count = state.missing_in_row(segment, block, whole).max(1);
+        let mut buffers: Vec<BytesMut> =
+            (0..count).map(|_| state.spare.pop().unwrap_or_else(aligned_buffer)).collect();
+        drop(state);
+        let bytes = there.min(u64::from(BLOCK_BYTES)) as usize;
+        assert!(count == 1 || bytes == BLOCK_BYTES as usize, "whole blocks are read ahead");
+        buffers.iter_mut().for_each(|buffer| buffer.resize(bytes, 0));
+        let mut pieces: Vec<_> = buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
+        if let Err(error) = disk.read_pieces_at(name, offset, &mut pieces) {
+            if count == 1 {
+                return Err(failed(error));
+            }
+            // What is wrong may be with those that nobody has asked for.
+            buffers.truncate(1);
+            disk.read_at(name, offset, &mut buffers[0]).map_err(failed)?;
+        }
+        let mut state = self.state();
+        for (buffer, block) in buffers.into_iter().zip(block..) {
+            state.put_block((segment, block), buffer.freeze(), self.bytes_max);
+        }
         Ok(())
+    }
+
+    /// Blocks of one call: few enough that what was read for others stays.
+    fn run_max(&self) -> u64 {
+        (self.bytes_max / (RUN_OF_CACHE * BLOCK_BYTES as usize)).clamp(1, RUN_MAX) as u64
     }
 
     /// Bytes of groups and of blocks in memory.
@@ -343,7 +373,19 @@ impl State {
         Some(Extent { segment, offset, bytes, is_checked: false })
     }
 
+    /// How many blocks from this one on, at most `max`, a reader that goes on will want: none when
+    /// the one before was not wanted either.
+    fn missing_in_row(&self, segment: u32, block: u32, max: u32) -> u32 {
+        let goes_on = |before| self.blocks.contains_key(&(segment, before));
+        if !block.checked_sub(1).is_none_or(goes_on) {
+            return 0;
+        }
+        let is_missing = |at: &u32| !self.blocks.contains_key(&(segment, *at));
+        (block..block + max).take_while(is_missing).count() as u32
+    }
+
     fn put_block(&mut self, key: (u32, u32), bytes: Bytes, bytes_max: usize) {
+        assert!(bytes.len() <= BLOCK_BYTES as usize, "a block is not longer than others");
         self.block_bytes += bytes.len();
         self.uses += 1;
         let used = self.uses;
@@ -362,6 +404,7 @@ impl State {
         self.block_bytes -= block.bytes.len();
         // One that is being read is freed by its reader.
         if let Ok(buffer) = block.bytes.try_into_mut()
+            && buffer.capacity() >= BLOCK_BYTES as usize
             && self.spare.len() < SPARE_MAX
         {
             self.spare.push(buffer);
@@ -375,6 +418,16 @@ impl State {
             }
         }
     }
+}
+
+/// Room for a block that the disk can fill without a copy.
+fn aligned_buffer() -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(BLOCK_BYTES as usize + MEMORY_ALIGNMENT);
+    let before = buffer.as_ptr().align_offset(MEMORY_ALIGNMENT);
+    buffer.resize(before, 0);
+    buffer.advance(before);
+    assert!(buffer.capacity() >= BLOCK_BYTES as usize, "an aligned address is that near");
+    buffer
 }
 
 /// First byte of a record in its segment, and the byte after its last.

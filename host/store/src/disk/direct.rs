@@ -73,6 +73,21 @@ pub(super) fn is_unaligned(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
+/// Whether whole blocks can be read to where they are wanted.
+pub(super) fn is_whole(offset: u64, buffer: &[u8]) -> bool {
+    let of_blocks = |number: usize| number.is_multiple_of(BLOCK_BYTES);
+    offset.is_multiple_of(BLOCK_BYTES as u64)
+        && of_blocks(buffer.len())
+        && of_blocks(buffer.as_ptr().addr())
+}
+
+/// Fills `buffer` from `offset` on; both are of whole blocks, see [`is_whole`].
+pub(super) fn read_whole(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    assert!(is_whole(offset, buffer), "the system would refuse it");
+    let wanted = buffer.len();
+    read_blocks(file, offset, buffer, wanted)
+}
+
 /// Fills `buffer` from `offset` on, through `stage`.
 pub(super) fn read(
     file: &File,
@@ -86,21 +101,27 @@ pub(super) fn read(
         *stage = Aligned::zeros(wanted);
     }
     let end = wanted.next_multiple_of(BLOCK_BYTES);
+    read_blocks(file, offset - head as u64, &mut stage[..end], wanted)?;
+    buffer.copy_from_slice(&stage[head..wanted]);
+    Ok(())
+}
+
+/// Fills at least the first `wanted` bytes of blocks.
+fn read_blocks(file: &File, offset: u64, blocks: &mut [u8], wanted: usize) -> io::Result<()> {
+    assert!(wanted <= blocks.len(), "what is wanted lies in the blocks");
     let mut filled = 0;
     while filled < wanted {
         // Only the end of the file cuts a read off inside a block.
         if !filled.is_multiple_of(BLOCK_BYTES) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let at = offset - head as u64 + filled as u64;
-        match file.read_at(&mut stage[filled..end], at) {
+        match file.read_at(&mut blocks[filled..], offset + filled as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    buffer.copy_from_slice(&stage[head..wanted]);
     Ok(())
 }
 

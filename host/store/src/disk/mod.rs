@@ -4,7 +4,7 @@
 //! [`real::RealDisk`] is the directory; [`lying::LyingDisk`] is memory that forgets what was not
 //! synced.
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 
 mod direct;
 pub mod lying;
@@ -70,6 +70,21 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// See [`Disk::list`].
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Fills the pieces one after the other from `offset` on; on an error they hold anything.
+    fn read_pieces_at(
+        &self,
+        name: FileName,
+        offset: u64,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> io::Result<()> {
+        let mut at = offset;
+        for piece in pieces {
+            self.read_at(name, at, piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Writes all of `bytes` into a file that is there.
     ///

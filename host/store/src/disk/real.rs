@@ -1,7 +1,7 @@
 //! The directory of a shard on a file system.
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ const LOCK: &str = "lock";
 const STAGES_MAX: usize = 4;
 /// The largest that is kept.
 const STAGE_BYTES_MAX: usize = 1 << 20;
+/// Reads of a sealed segment from so many bytes on go past the page cache too: what is read once
+/// and in large pieces costs several times as much through it.
+const PAST_CACHE_BYTES_MIN: usize = 64 << 10;
 
 /// How a file is open: through the page cache, or past it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +44,8 @@ type OpenFiles = BTreeMap<(FileName, Way), Arc<File>>;
 /// Segments that may still be written to are read and written past the page cache, where the file
 /// system offers that: a page cache costs a copy, a page for each 4 KiB and its writing back,
 /// together several times what the write itself costs. Nobody reads such a segment through the
-/// page cache, so that no page there is older than the file.
+/// page cache, so that no page there is older than the file. Of the others large pieces are read
+/// past it too.
 #[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
 pub struct RealDisk {
     path: PathBuf,
@@ -185,6 +189,12 @@ impl RealDisk {
         let Some(file) = self.direct(name)? else {
             return Ok(false);
         };
+        if direct::is_whole(offset, buffer) {
+            return match direct::read_whole(&file, offset, buffer) {
+                Err(error) if direct::is_unaligned(&error) => Ok(false),
+                done => done.map(|()| true),
+            };
+        }
         let stage = hold(&self.stages).pop();
         let mut stage = stage.unwrap_or_else(|| Aligned::zeros(buffer.len() + BLOCK_BYTES));
         let done = direct::read(&file, offset, buffer, &mut stage);
@@ -197,6 +207,25 @@ impl RealDisk {
             Err(error) if direct::is_unaligned(&error) => Ok(false),
             done => done.map(|()| true),
         }
+    }
+
+    /// Fills pieces of whole blocks by one call; false where that cannot be, or not all at once.
+    fn read_pieces(
+        &self,
+        name: FileName,
+        offset: u64,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> io::Result<bool> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let are_whole = pieces.iter().all(|piece| direct::is_whole(offset, piece));
+        if !are_whole || total < PAST_CACHE_BYTES_MIN {
+            return Ok(false);
+        }
+        let Some(file) = self.direct(name)? else {
+            return Ok(false);
+        };
+        // What is wrong is told by whoever then reads piece by piece.
+        Ok(rustix::io::preadv(&*file, pieces, offset).is_ok_and(|count| count == total))
     }
 
     fn append_direct(&self, segment: u32, offset: u64, bytes: &[u8]) -> io::Result<bool> {
@@ -251,12 +280,30 @@ impl Disk for RealDisk {
 
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         if let FileName::Segment(segment) = name
-            && segment >= self.live_from.load(Ordering::Acquire)
+            && (buffer.len() >= PAST_CACHE_BYTES_MIN
+                || segment >= self.live_from.load(Ordering::Acquire))
             && self.read_direct(name, offset, buffer)?
         {
             return Ok(());
         }
         self.file(name)?.read_exact_at(buffer, offset)
+    }
+
+    fn read_pieces_at(
+        &self,
+        name: FileName,
+        offset: u64,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> io::Result<()> {
+        if matches!(name, FileName::Segment(_)) && self.read_pieces(name, offset, pieces)? {
+            return Ok(());
+        }
+        let mut at = offset;
+        for piece in pieces {
+            self.read_at(name, at, piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {

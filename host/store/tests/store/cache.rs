@@ -196,6 +196,47 @@ fn the_tail_needs_no_disk_and_queues_share_what_was_read() {
 }
 
 #[test]
+fn a_reader_that_goes_on_finds_the_next_blocks_in_memory_and_no_errors_of_theirs() {
+    let (mut random, mut rig) = (Random(9), rig(9));
+    let nobody = LogCache::new(16 << 20);
+    for _ in 0..40 {
+        append(&mut rig, &mut random, &nobody);
+    }
+    let mut all = everything(&rig);
+    all.sort_by_key(|place| (place.segment, place.offset));
+    let block = |place: &RecordPlace| (place.offset + place.bytes - 1) >> 18;
+    let of = |wanted: u32| -> Vec<RecordPlace> {
+        let is_in = |place: &&RecordPlace| {
+            place.segment == 0 && place.offset >> 18 == wanted && block(place) == wanted
+        };
+        all.iter().filter(is_in).copied().collect()
+    };
+    assert!(all.iter().any(|place| place.segment > 0), "the first segment is sealed");
+    assert!((0..3).all(|wanted| !of(wanted).is_empty()), "it has some blocks");
+    // Segments before the one that is written are sealed.
+    let fresh = || {
+        let cache = LogCache::new(16 << 20);
+        cache.put_group(1_000, 512, b"a group".as_slice().into());
+        cache
+    };
+    let cache = fresh();
+    let disk = Counting::new(&rig.disk);
+    read_all(&cache, &disk, &of(0)).unwrap();
+    assert!(cache.find(&of(1)).is_some() && cache.find(&of(2)).is_some());
+
+    let cache = fresh();
+    read_all(&cache, &disk, &of(2)).unwrap();
+    assert!(cache.find(&of(1)).is_none(), "it did not go on from there");
+
+    let cache = fresh();
+    let mut disk = Counting::new(&rig.disk);
+    disk.bad.push((0, 256 << 10..512 << 10));
+    read_all(&cache, &disk, &of(0)).unwrap();
+    assert!(read_all(&cache, &disk, &of(1)).is_err());
+    read_all(&cache, &disk, &of(2)).unwrap();
+}
+
+#[test]
 fn an_error_of_the_disk_is_about_the_records_that_it_hides() {
     let (mut random, mut rig) = (Random(7), rig(7));
     let unseen = LogCache::new(0);

@@ -174,6 +174,38 @@ fn a_sealed_segment_reads_as_it_was_written() {
     }
 }
 
+#[test]
+fn a_sealed_segment_reads_the_same_however_it_is_asked() {
+    let directory = Directory::new("ways");
+    let disk = RealDisk::open(&directory.0).unwrap();
+    let bytes = 512u64 << 10;
+    for segment in 0..2 {
+        let name = FileName::Segment(segment);
+        disk.create_segment(name, &pattern(0, 512), bytes, bytes).unwrap();
+        disk.append_at(name, 512, &pattern(512, (512 << 10) - 512)).unwrap();
+    }
+    let name = FileName::Segment(0);
+    let mut memory = vec![0; (256 << 10) + 2 * MEMORY_ALIGNMENT];
+    let aligned = memory.as_ptr().align_offset(MEMORY_ALIGNMENT);
+    for size in [1, 4 << 10, 60_000, 64 << 10, (64 << 10) + 1, 100_000, 256 << 10] {
+        for offset in [0, 1, 4 << 10, 100_001, 256 << 10] {
+            for begin in [aligned, aligned + 1] {
+                let wanted = &mut memory[begin..begin + size];
+                wanted.fill(0);
+                disk.read_at(name, offset, wanted).unwrap();
+                assert!(*wanted == pattern(offset, size), "{size} at {offset}, from {begin}");
+            }
+        }
+    }
+    // The same error at the end of the file, read either way.
+    for (offset, begin) in [(bytes - 4_096, aligned), (bytes - 4_096, aligned + 1), (bytes, 0)] {
+        for size in [4_097, 64 << 10, 128 << 10] {
+            let read = disk.read_at(name, offset, &mut memory[begin..begin + size]);
+            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        }
+    }
+}
+
 /// Prints figures: `cargo test -p yard-store --release -- --ignored --nocapture speed`.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
