@@ -64,6 +64,8 @@ struct Queue {
     committed: u64,
     /// Which walk touched the queue last, and what it noted.
     mark: (u64, u32),
+    /// The queue that was asked for after this one, when that was last.
+    follower: Slot,
     /// In order of segments and of offsets, without gaps.
     spans: Vec<Span>,
 }
@@ -105,18 +107,26 @@ pub(crate) struct QueueIndexes {
 impl QueueIndexes {
     /// The slot of a queue, made when it is new.
     pub(crate) fn slot(&mut self, topic: TopicId, queue: QueueIndex) -> Slot {
-        // Records of one queue come in runs.
-        if let Some(slot) = self.last {
+        let is_it = |slot: &Slot| {
             let found = &self.queues[slot.0 as usize];
-            if found.topic == topic && found.queue == queue {
+            found.topic == topic && found.queue == queue
+        };
+        // Records of one queue come in runs, or queues take turns.
+        if let Some(last) = self.last {
+            let follower = self.queues[last.0 as usize].follower;
+            if let Some(slot) = [last, follower].into_iter().find(is_it) {
+                self.last = Some(slot);
                 return slot;
             }
         }
         let fresh = Slot(u32::try_from(self.queues.len()).expect("topics bound the queues"));
         let slot = *self.slots.entry((topic, queue)).or_insert(fresh);
         if slot == fresh {
-            let (mark, spans) = ((0, 0), Vec::new());
-            self.queues.push(Queue { topic, queue, next: 0, committed: 0, mark, spans });
+            let (mark, follower, spans) = ((0, 0), fresh, Vec::new());
+            self.queues.push(Queue { topic, queue, next: 0, committed: 0, mark, follower, spans });
+        }
+        if let Some(last) = self.last {
+            self.queues[last.0 as usize].follower = slot;
         }
         self.last = Some(slot);
         slot
