@@ -24,6 +24,8 @@
 //!              window_unix_s[]  when the window began and ended, by the clock on the wall
 //!              times_us  count mean p50 p90 p99 p99_9 p99_99 max: of one message, from when it
 //!                        was due; with raw QUIC of the frame that it is in; null for consume
+//!                        (produce without --rate: the clock is read before the first of up to
+//!                        32 messages and after the last; times are longer by that, never shorter)
 //!              per_second[]  messages in each second of the window
 //!              server, client  cpu_user_ms cpu_system_ms rss_anon_bytes_max of each process
 //!              server_cpu_us client_cpu_us  processor time per message
