@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use yard_client::wire::operation::GroupInfo;
-use yard_client::{Consumer, QueueIndex, QueueOffset, Start};
+use yard_client::{Consumer, Delivery, QueueIndex, QueueOffset, Start};
 
 use super::figures::{Belongs, Tally, Window};
 use super::load::{Bodies, Target};
@@ -161,11 +161,14 @@ async fn receive(
         if let Some(Log { recorder, member, begun, given }) = &mut log {
             recorder.polled(*member, (*begun, at), &taken, given);
         }
-        for delivery in taken {
-            let due = epoch.and_then(|epoch| Bodies::due(epoch, &delivery.body()));
-            tally.add(due.unwrap_or(at), at);
-            delivery.ack_later();
+        match epoch {
+            Some(epoch) => taken.iter().for_each(|delivery| {
+                tally.add(Bodies::due(epoch, &delivery.body()).unwrap_or(at), at);
+            }),
+            // How old each is, nobody asks.
+            None => tally.add_many(at, at, count),
         }
+        taken.iter().for_each(Delivery::ack_later);
         goal.add(count);
     }
     // Returns when what was acknowledged is durable.
