@@ -152,11 +152,24 @@ async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     }
     let _turn = session.reads.acquire().await.ok()?;
     let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || read_what_can_be(&log, &job)).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let read = read_what_can_be(&log, &job);
+        read_ahead(&log, &places_of(&job.items));
+        read
+    });
+    let read = read.await;
     Some(read.unwrap_or_else(|panic| {
         tracing::error!(%panic, "a reader panicked");
         ReadJob::default()
     }))
+}
+
+/// Has a thread read what is likely to be wanted next.
+fn read_ahead(log: &Log, places: &[RecordPlace]) {
+    if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
+        let log = log.clone();
+        tokio::task::spawn_blocking(move || log.cache.read_ahead(log.disk.as_ref(), ahead));
+    }
 }
 
 fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
@@ -170,6 +183,7 @@ fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
     }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
+    read_ahead(log, &places);
     // What is damaged in memory is read anew from the disk.
     let messages = encoded(&job.items, |each| found.each(&places, each)).ok()?;
     if let Some(portion) = portion.filter(|_| found.is_tail()) {
@@ -323,7 +337,9 @@ fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
     };
     let (count, _) = fitting(places, job.bytes_max);
     let places = &places[..count];
-    fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each))
+    let frame = fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each));
+    read_ahead(log, places);
+    frame
 }
 
 /// The frame of an answer; `fill` gives each record, in order.

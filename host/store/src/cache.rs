@@ -26,6 +26,10 @@ use crate::disk::{Disk, FileName, MEMORY_ALIGNMENT};
 use crate::error::ReadError;
 use crate::read::read_record;
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 /// Bytes of a block: one call of some tens of microseconds, and few enough that a tenth of it
 /// being of use pays.
 const BLOCK_BYTES: u32 = 256 << 10;
@@ -46,6 +50,8 @@ pub const CACHE_BYTES_MIN: usize = 2 << 20;
 pub struct LogCache {
     #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
     state: Mutex<State>,
+    /// A block came that somebody waits for.
+    arrived: ahead::Arrived,
     /// Bytes of groups, and again of blocks.
     bytes_max: usize,
 }
@@ -57,6 +63,7 @@ struct State {
     group_bytes: usize,
     blocks: BTreeMap<(u32, u32), Block>,
     block_bytes: usize,
+    coming: ahead::Coming,
     spare: Vec<BytesMut>,
     uses: u64,
 }
@@ -149,7 +156,8 @@ impl LogCache {
     /// [`CACHE_BYTES_MIN`]; one group more while it is the newest, however large.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        Self { state: Default::default(), bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
+        let (state, arrived) = Default::default();
+        Self { state, arrived, bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,6 +240,11 @@ impl LogCache {
         let mut is_read = false;
         for block in blocks_of(place) {
             let Some(end) = blocks.get(&(place.segment, block)) else { continue };
+            self.await_block(place.segment, block);
+            if self.state().blocks.contains_key(&(place.segment, block)) {
+                is_read = true;
+                continue;
+            }
             // An error is told where it meets a record that is wanted.
             is_read |= self.read_block(disk, place.segment, block, *end).is_ok();
         }
@@ -262,13 +275,8 @@ impl LogCache {
         // All of a segment before the one that is written was written; in that one, what lies
         // before a group that is known here, or before a record that is committed.
         let state = self.state();
-        let newest = state.groups.back().map(|group| group.segment);
         for (segment, end) in &mut ends {
-            if newest.is_some_and(|newest| *segment < newest) {
-                *end = u64::MAX;
-            } else if let Some(group) = state.groups.iter().find(|it| it.segment == *segment) {
-                *end = u64::from(group.offset).max(*end);
-            }
+            *end = state.written_end(*segment).unwrap_or(0).max(*end);
         }
         let least = u64::from(BLOCK_BYTES) / WANTED_OF_BLOCK;
         let worthwhile = wanted.into_iter().filter(|(_, bytes)| *bytes >= least);
@@ -288,9 +296,24 @@ impl LogCache {
         let failed = |source| ReadError::Disk { name, offset, source };
         let end = if end == u64::MAX { disk.len(name).map_err(failed)? } else { end };
         let there = end.saturating_sub(offset);
-        let mut state = self.state();
         let whole = (there / u64::from(BLOCK_BYTES)).min(self.run_max()) as u32;
-        let count = state.missing_in_row(segment, block, whole).max(1);
+        let count = self.state().missing_in_row(segment, block, whole).max(1);
+        self.read_blocks(disk, segment, (block, count), end)
+    }
+
+    /// Reads so many blocks from one on; more than one only where all of them are whole.
+    fn read_blocks(
+        &self,
+        disk: &dyn Disk,
+        segment: u32,
+        (block, count): (u32, u32),
+        end: u64,
+    ) -> Result<(), ReadError> {
+        let name = FileName::Segment(segment);
+        let offset = u64::from(block) * u64::from(BLOCK_BYTES);
+        let failed = |source| ReadError::Disk { name, offset, source };
+        let there = end.saturating_sub(offset);
+        let mut state = self.state();
         let mut buffers: Vec<BytesMut> =
             (0..count).map(|_| state.spare.pop().unwrap_or_else(aligned_buffer)).collect();
         drop(state);
@@ -336,6 +359,16 @@ impl State {
             found.add(place);
         }
         Some(found)
+    }
+
+    /// Before which byte all of a segment was written, as far as is known here: everything of a
+    /// segment before the one that is written; in that one, what lies before a group in memory.
+    fn written_end(&self, segment: u32) -> Option<u64> {
+        if self.groups.back().is_some_and(|newest| segment < newest.segment) {
+            return Some(u64::MAX);
+        }
+        let group = self.groups.iter().find(|group| group.segment == segment);
+        group.map(|group| group.offset.into())
     }
 
     /// Bytes in memory that hold a record, if there are any.

@@ -11,7 +11,7 @@ on your own machine. Every figure stands beside the limit of the same machine in
 QUIC is a bare server in a process of its own with the broker's transport settings, TLS and frames,
 one small answer a batch; the raw disk is `pwrite` and `fdatasync` of groups of the same size. Read
 ratios, not rates. A ratio is that of one pair; the table has the median of the pairs, and the least
-and the most. Rates come from a build of the `dev` profile, which is optimised.
+and the most. Everything, raw QUIC included, is built with the `release` profile.
 ";
 
 /// The whole page.

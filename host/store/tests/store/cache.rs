@@ -290,3 +290,47 @@ fn a_damaged_copy_is_not_kept() {
     rig.disk.write_at(name, at, &byte).unwrap();
     assert_eq!(read_all(&cache, &rig.disk, &all).unwrap().len(), all.len());
 }
+
+#[test]
+fn what_is_read_ahead_is_read_once_and_its_errors_are_nobodys() {
+    let (mut random, mut rig) = (Random(9), rig(9));
+    let nobody = LogCache::new(16 << 20);
+    for _ in 0..40 {
+        append(&mut rig, &mut random, &nobody);
+    }
+    let all = everything(&rig);
+    let of = |wanted: u32| -> Vec<RecordPlace> {
+        let is_in = |place: &&RecordPlace| {
+            let last = (place.offset + place.bytes - 1) >> 18;
+            place.segment == 0 && place.offset >> 18 == wanted && last == wanted
+        };
+        all.iter().filter(is_in).copied().collect()
+    };
+    // Too small to read several blocks by one call.
+    let fresh = || {
+        let cache = LogCache::new(CACHE_BYTES_MIN);
+        cache.put_group(1_000, 512, b"a group".as_slice().into());
+        cache
+    };
+    let (cache, disk) = (fresh(), Counting::new(&rig.disk));
+    assert!(cache.ahead_of(&disk, &of(0)).is_none(), "nobody was there");
+    read_all(&cache, &disk, &of(0)).unwrap();
+    let ahead = cache.ahead_of(&disk, &of(0)).expect("it may go on");
+    assert!(cache.ahead_of(&disk, &of(0)).is_none(), "somebody is on it");
+    let before = disk.reads();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| read_all(&cache, &disk, &of(1)).unwrap());
+        cache.read_ahead(&disk, ahead);
+        assert_eq!(waits.join().unwrap(), read::records(&rig.disk, &of(1)).unwrap());
+    });
+    assert!(cache.find(&of(1)).is_some() && cache.find(&of(2)).is_some());
+    assert_eq!(disk.reads() - before, 2, "the two blocks, and neither twice");
+
+    let (cache, mut disk) = (fresh(), Counting::new(&rig.disk));
+    disk.bad.push((0, 256 << 10..512 << 10));
+    read_all(&cache, &disk, &of(0)).unwrap();
+    let ahead = cache.ahead_of(&disk, &of(0)).expect("it may go on");
+    cache.read_ahead(&disk, ahead);
+    assert!(read_all(&cache, &disk, &of(1)).is_err(), "who wants it meets the error");
+    read_all(&cache, &disk, &of(2)).unwrap();
+}
