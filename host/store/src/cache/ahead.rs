@@ -55,6 +55,7 @@ impl Keeping<'_> {
         }
         drop(state);
         self.cache.arrived.0.notify_all();
+        assert!(count <= self.ahead.count, "no more than was promised");
         self.ahead.block += count;
         self.ahead.count -= count;
     }
@@ -95,6 +96,7 @@ impl LogCache {
         };
         // More than that at a time, so that it is a few calls of several blocks.
         let end_at = block + 1 + target + self.run_max() as u32;
+        assert!(first > block, "what is asked for is not ahead");
         let count = (first..blocks.min(end_at)).take_while(is_wanted).count() as u32;
         if count == 0 {
             return None;
@@ -110,6 +112,7 @@ impl LogCache {
         while keeping.ahead.count > 0 {
             let Ahead { segment, block, count, end } = keeping.ahead;
             let run = count.min(run_max);
+            assert!(run > 0, "a call reads something");
             if self.read_blocks(disk, segment, (block, run), end).is_err() {
                 return;
             }
