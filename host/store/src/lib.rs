@@ -34,6 +34,7 @@ pub mod error;
 pub mod format;
 mod index;
 pub mod io;
+pub mod offline;
 pub mod read;
 pub mod recover;
 mod store;

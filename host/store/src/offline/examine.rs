@@ -1,0 +1,90 @@
+//! One segment, every byte of it.
+use bytes::Bytes;
+use yard_wire::GroupNumber;
+
+use super::queues::Queues;
+use super::survey::Surveyed;
+use super::walk::Walk;
+use super::{Counts, Damage, Link, Span};
+use crate::disk::Disk;
+use crate::format::sidecar::{Line, SidecarHeader};
+
+/// What a segment holds.
+pub struct Examined {
+    /// The segment.
+    pub segment: Surveyed,
+    /// Its first whole group, with the chain before it.
+    pub first: Option<Link>,
+    /// Its last whole group.
+    pub last: Option<Link>,
+    /// Byte after that.
+    pub end: u64,
+    /// Byte after the last group that a later one in this segment proves to be durable.
+    pub proven_end: u64,
+    /// That group.
+    pub proven: Option<Link>,
+    /// The last whole group holds nothing: it was written to prove the one before.
+    pub is_idle: bool,
+    /// Bytes behind the last group, up to the last that is not zero.
+    pub loose: u64,
+    /// What was found whole.
+    pub counts: Counts,
+    /// What was not.
+    pub damage: Vec<Damage>,
+    /// End and chain of the group that was asked for, if it is here.
+    pub seen: Option<(u64, u64)>,
+    pub(super) queues: Queues,
+    /// What the sidecar of a damaged segment says that it held.
+    pub(super) claims: Vec<Span>,
+}
+
+/// Checks every group of a segment, its entries, its messages, and the order of all of them. With
+/// `wanted`, says what there is of this group.
+#[must_use]
+pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>) -> Examined {
+    let mut walk = Walk::new(disk, segment, None);
+    walk.wanted = wanted;
+    walk.run();
+    assert!(walk.proven_end <= walk.end, "what is proven is whole");
+    let Walk { first, last, seen, end, proven_end, proven, is_idle, .. } = walk;
+    let Walk { loose, counts, damage, queues, .. } = walk;
+    let segment = *segment;
+    let claims = Vec::new();
+    Examined {
+        segment,
+        first,
+        last,
+        end,
+        proven_end,
+        proven,
+        is_idle,
+        loose,
+        counts,
+        damage,
+        seen,
+        queues,
+        claims,
+    }
+}
+
+impl Examined {
+    /// Gives away the queue index that belongs to the segment once it is sealed; `None` when it
+    /// holds no group, or not all of what it held.
+    pub(super) fn take_index(&mut self, lost: &[Line]) -> Option<Bytes> {
+        let (first, last) = (self.first?, self.last?);
+        let header = SidecarHeader {
+            shard: self.segment.header.shard,
+            segment: self.segment.segment(),
+            salt: self.segment.salt(),
+            last_group: last.group,
+            chain: last.chain,
+            last_stored: last.stored,
+            stored_base: first.stored,
+            end: self.end,
+        };
+        if !self.damage.is_empty() {
+            return None;
+        }
+        Some(self.queues.take_file(header, lost)?.encode())
+    }
+}
