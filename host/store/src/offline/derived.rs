@@ -136,6 +136,11 @@ pub fn saved(disk: &dyn Disk, shard: ShardId, names: &[FileName]) -> Result<Save
     })
 }
 
+fn is_damaged_before(examined: &[Examined], saved: &Checkpoint) -> bool {
+    let of = examined.iter().find(|one| one.segment.segment() == saved.segment);
+    of.is_some_and(|of| of.damage.iter().any(|damage| damage.offset < saved.offset))
+}
+
 impl Saved {
     /// What is wrong with it, once the log was examined with its group as the wanted one.
     #[must_use]
@@ -143,6 +148,8 @@ impl Saved {
         let what = match self {
             Self::Nothing => return None,
             Self::Damaged => "the checkpoint is not what was written",
+            // It may have seen what was damaged later.
+            Self::Whole(saved) if is_damaged_before(examined, saved) => return None,
             Self::Whole(saved) => {
                 let seen = examined.iter().find_map(|it| Some((it.segment.segment(), it.seen?)));
                 match seen {

@@ -7,6 +7,7 @@ use super::survey::Surveyed;
 use super::walk::Walk;
 use super::{Counts, Damage, Link, Span};
 use crate::disk::Disk;
+use crate::format::segment::HEADER_BYTES;
 use crate::format::sidecar::{Line, SidecarHeader};
 
 /// What a segment holds.
@@ -17,7 +18,9 @@ pub struct Examined {
     pub first: Option<Link>,
     /// Its last whole group.
     pub last: Option<Link>,
-    /// Byte after that.
+    /// Where the first begins.
+    pub(super) begin: u64,
+    /// Byte after the last.
     pub end: u64,
     /// Byte after the last group that a later one in this segment proves to be durable.
     pub proven_end: u64,
@@ -46,7 +49,7 @@ pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>)
     walk.wanted = wanted;
     walk.run();
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
-    let Walk { first, last, seen, end, proven_end, proven, is_idle, .. } = walk;
+    let Walk { first, last, seen, begin, end, proven_end, proven, is_idle, .. } = walk;
     let Walk { loose, counts, damage, queues, .. } = walk;
     let segment = *segment;
     let claims = Vec::new();
@@ -54,6 +57,7 @@ pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>)
         segment,
         first,
         last,
+        begin,
         end,
         proven_end,
         proven,
@@ -68,6 +72,16 @@ pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>)
 }
 
 impl Examined {
+    /// Nothing can be said of the group before its first whole one.
+    pub(super) fn is_broken_before(&self) -> bool {
+        self.first.is_none() || self.begin > HEADER_BYTES as u64
+    }
+
+    /// Nothing can be said of the group after its last whole one.
+    pub(super) fn is_broken_after(&self) -> bool {
+        self.last.is_none() || self.damage.last().is_some_and(|last| last.offset >= self.end)
+    }
+
     /// Gives away the queue index that belongs to the segment once it is sealed; `None` when it
     /// holds no group, or not all of what it held.
     pub(super) fn take_index(&mut self, lost: &[Line]) -> Option<Bytes> {

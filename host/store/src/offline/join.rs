@@ -77,13 +77,17 @@ impl Joining {
     fn take(&mut self, one: &Examined) {
         let segment = one.segment.segment();
         self.counts.add(&one.counts);
-        if let (Some(first), Some(last)) = (one.first, self.last) {
+        if let (Some(first), Some(last)) = (one.first, self.last)
+            && !self.is_broken
+            && !one.is_broken_before()
+        {
             self.check_seam(segment, last, first);
         }
         let own = self.damage.len();
         self.damage.extend(one.damage.iter().cloned());
         self.take_queues(one, own);
-        self.is_broken &= one.first.is_none();
+        let is_empty = one.first.is_none() && one.damage.is_empty();
+        self.is_broken = if is_empty { self.is_broken } else { one.is_broken_after() };
         if one.last.is_some() || self.last.is_none() {
             (self.last, self.end, self.loose) = (one.last, (segment, one.end), one.loose);
         } else if one.loose > 0 && self.loose == 0 {
@@ -96,10 +100,8 @@ impl Joining {
         let (before, end) = self.end;
         let name = FileName::Segment(before);
         if first.group.0 > last.group.0 + 1 {
-            if !self.is_broken {
-                let what = "a group that later ones follow";
-                self.damage.push(Damage::new(name, end, self.loose, what));
-            }
+            let what = "a group that later ones follow";
+            self.damage.push(Damage::new(name, end, self.loose, what));
             return;
         }
         if self.loose > 0 {

@@ -20,6 +20,8 @@ pub struct Surveyed {
     /// Number of the group at its front and the chain before that: it holds groups, so the
     /// segment before is sealed.
     pub(super) front: Option<(GroupNumber, u64)>,
+    /// No group is added to it any more.
+    pub(super) is_sealed: bool,
 }
 
 impl Surveyed {
@@ -111,6 +113,8 @@ pub fn survey(disk: &dyn Disk, shard: Option<ShardId>) -> Result<Survey, OpenErr
         return Err(OpenError::Missing { segment: 0 });
     }
     let last = survey.segments.last().map_or(0, |segment| segment.segment());
+    let active = survey.active();
+    survey.segments[..active].iter_mut().for_each(|segment| segment.is_sealed = true);
     survey.missing = (0..last).filter(|number| !numbers.contains(number)).collect();
     Ok(survey)
 }
@@ -180,7 +184,7 @@ fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), Open
     let header = SegmentHeader { capacity: readable, ..header };
     let front = head.front.filter(|(_, salt)| *salt == header.salt);
     let front = front.map(|(group, _)| (group.group, group.previous_chain));
-    survey.segments.push(Surveyed { header, end, front });
+    survey.segments.push(Surveyed { header, end, front, is_sealed: false });
     Ok(())
 }
 

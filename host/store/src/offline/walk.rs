@@ -94,6 +94,8 @@ pub(super) struct Walk<'a> {
     /// Group whose end and chain are wanted.
     pub(super) wanted: Option<GroupNumber>,
     pub(super) seen: Option<(u64, u64)>,
+    /// Where the first whole group begins.
+    pub(super) begin: u64,
     /// Byte after the last whole group, and after the last that a later one proves.
     pub(super) end: u64,
     pub(super) proven_end: u64,
@@ -123,6 +125,7 @@ impl<'a> Walk<'a> {
             last: None,
             wanted: None,
             seen: None,
+            begin: FIRST_GROUP_AT,
             end: FIRST_GROUP_AT,
             proven_end: FIRST_GROUP_AT,
             proven: None,
@@ -154,7 +157,9 @@ impl<'a> Walk<'a> {
             Ok(None) => {}
             Err(_) => return self.unreadable(at),
         }
-        let expected = self.last.map_or(0, |last| last.group.0 + 1);
+        let header = self.reader.header(at).ok().flatten();
+        let own = header.map_or(0, |header| header.group.0);
+        let expected = self.last.map_or(own, |last| last.group.0 + 1);
         let Ok(tail) = self.reader.tail(at, GroupNumber(expected)) else {
             return self.unreadable(at);
         };
@@ -166,13 +171,17 @@ impl<'a> Walk<'a> {
                 return Some(self.take_group(at, &group));
             }
         }
-        let header = self.reader.header(at).ok().flatten();
         if header.is_some_and(|header| header.group.0 == expected) {
             (self.proven_end, self.proven) = (at, self.last);
         }
-        match next {
-            Some(next) => self.take_damaged(at, next, header),
-            None => self.loose = tail.dirty_end.saturating_sub(at),
+        if let Some(next) = next {
+            self.take_damaged(at, next, header);
+        } else if self.segment.is_sealed && tail.dirty_end > at {
+            // Nothing more was to come.
+            let end = tail.dirty_end.next_multiple_of(group::ALIGNMENT as u64);
+            self.take_damaged(at, end.min(self.segment.bytes()), header);
+        } else {
+            self.loose = tail.dirty_end.saturating_sub(at);
         }
         next
     }
@@ -188,9 +197,7 @@ impl<'a> Walk<'a> {
         let name = FileName::Segment(self.segment.segment());
         let damage = Damage { name, offset: at, bytes, what, lost };
         let position = self.position(at);
-        if let Some(visit) = &mut self.visit {
-            self.flow = visit(Line::Damage { position, damage: &damage });
-        }
+        self.show(Line::Damage { position, damage: &damage });
         self.damage.push(damage);
     }
 
@@ -226,6 +233,7 @@ impl<'a> Walk<'a> {
             let chain = header.previous_chain;
             self.first = Some(Link { group: header.group, chain, stored: header.stored });
             self.stored_base = header.stored;
+            self.begin = at;
         }
         self.last = Some(Link { group: header.group, chain: group.chain, stored: header.stored });
         self.is_broken = false;
@@ -273,21 +281,23 @@ impl<'a> Walk<'a> {
     fn take_damaged(&mut self, at: u64, next: u64, header: Option<GroupHeader>) {
         assert!(next > at, "a damaged group lies before the next");
         self.is_broken = true;
-        let before = self.damage.len();
         let inside = at + group::HEADER_BYTES as u64;
-        let end = header.map_or(next - group::TRAILER_BYTES as u64, |header| {
-            (inside + u64::from(header.payload_bytes)).min(next)
-        });
-        let stored = header
-            .map_or(self.last.map_or(self.stored_base, |last| last.stored), |header| header.stored);
+        let end = match header {
+            Some(header) => (inside + u64::from(header.payload_bytes)).min(next),
+            None => {
+                let bytes = inside.min(next) - at;
+                self.note(at, bytes, "the header of a group", Vec::new());
+                next
+            }
+        };
+        let before = self.damage.len();
+        let stored = header.map_or(self.stored_base, |header| header.stored);
         let count = end.saturating_sub(inside) as usize;
         if let Ok(Some(payload)) = self.reader.bytes(inside, count) {
             self.take_entries(at, &payload, stored);
         }
-        if self.damage.len() == before {
-            let what =
-                if header.is_none() { "the header of a group" } else { "the end of a group" };
-            self.note(at, next - at, what, Vec::new());
+        if self.damage.len() == before && header.is_some() {
+            self.note(end, next - end, "the end of a group", Vec::new());
         }
     }
 
@@ -304,8 +314,8 @@ impl<'a> Walk<'a> {
                 Ok(entry) => {
                     self.take_entry(entry_at, &entry, (left - rest.len()) as u64, stored_delta_ms);
                 }
-                // Without its group's header, where the entries end is not known.
-                Err(_) if self.is_broken && rest.iter().all(|byte| *byte == 0) => return None,
+                // Without its group's header, where the entries end is seen when they do.
+                Err(_) if self.is_broken && rest.starts_with(group::TRAILER_MAGIC) => return None,
                 Err(_) => {
                     self.note(entry_at, left as u64, "an entry, and those after it", Vec::new());
                     return None;
@@ -314,7 +324,7 @@ impl<'a> Walk<'a> {
             entries += 1;
             self.counts.entries += 1;
         }
-        Some(entries)
+        self.flow.is_continue().then_some(entries)
     }
 
     fn take_entry(&mut self, at: u64, entry: &Entry, bytes: u64, stored_delta_ms: u32) {

@@ -6,5 +6,6 @@ mod damage;
 mod failure;
 mod locate;
 mod model;
+mod offline;
 mod real;
 mod support;
