@@ -141,7 +141,7 @@ fn a_folder_that_may_not_be_read() {
     let root = Folder::new("rights");
     root.put("data/broker.toml", SHARDS);
     let path = root.0.join("data/broker.toml");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).expect("it is ours");
     if fs::read(&path).is_ok() {
         eprintln!("skipped: a_folder_that_may_not_be_read: this user may read everything");
         return;

@@ -45,13 +45,14 @@ pub enum Wrong {
     Differs(&'static str),
 }
 
-/// Holds the derived files of a sealed segment against it; returns those that are wrong. Those of a damaged one cannot be told;
-/// what they say that it held is kept for [`super::join()`].
+/// Holds the derived files of a sealed segment against it; returns those that are wrong. Those of
+/// a damaged one cannot be told; what they say that it held is kept for [`super::join()`].
 ///
 /// # Errors
 /// What the disk says.
 pub fn check_derived(disk: &dyn Disk, examined: &mut Examined) -> Result<Vec<Derived>, OpenError> {
     let segment = examined.segment.segment();
+    assert!(examined.segment.is_sealed, "a segment that grows has no files that follow from it");
     if !examined.damage.is_empty() {
         examined.claims = claims(disk, examined)?;
         return Ok(Vec::new());
@@ -89,6 +90,7 @@ fn lost_before(disk: &dyn Disk, examined: &Examined) -> Result<Vec<Line>, OpenEr
 
 /// What an intact sidecar says that its damaged segment held.
 fn claims(disk: &dyn Disk, examined: &Examined) -> Result<Vec<Span>, OpenError> {
+    assert!(!examined.damage.is_empty(), "a whole segment speaks for itself");
     let Some((_, lines)) = sidecars::read(disk, &examined.segment.header)? else {
         return Ok(Vec::new());
     };

@@ -46,6 +46,7 @@ pub struct Examined {
 #[must_use]
 pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>) -> Examined {
     let mut walk = Walk::new(disk, segment, None);
+    assert!(segment.bytes() >= HEADER_BYTES as u64, "a segment has a header");
     walk.wanted = wanted;
     walk.run();
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
@@ -86,6 +87,8 @@ impl Examined {
     /// holds no group, or not all of what it held.
     pub(super) fn take_index(&mut self, lost: &[Line]) -> Option<Bytes> {
         let (first, last) = (self.first?, self.last?);
+        assert!(first.group <= last.group, "groups are in order");
+        assert!(self.end > self.begin, "a group has bytes");
         let header = SidecarHeader {
             shard: self.segment.header.shard,
             segment: self.segment.segment(),

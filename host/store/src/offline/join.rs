@@ -76,6 +76,8 @@ struct Joining {
 impl Joining {
     fn take(&mut self, one: &Examined) {
         let segment = one.segment.segment();
+        assert!(one.proven_end <= one.end, "what is proven is whole");
+        assert!(self.end.0 <= segment, "segments are joined in order");
         self.counts.add(&one.counts);
         if let (Some(first), Some(last)) = (one.first, self.last)
             && !self.is_broken
@@ -98,6 +100,7 @@ impl Joining {
     /// Whether the first group of a segment follows the last one before.
     fn check_seam(&mut self, segment: u32, last: Link, first: Link) {
         let (before, end) = self.end;
+        assert!(before < segment, "a seam is between two segments");
         let name = FileName::Segment(before);
         if first.group.0 > last.group.0 + 1 {
             let what = "a group that later ones follow";
@@ -118,6 +121,7 @@ impl Joining {
 
     /// Holds the queues of a segment, whose damage begins at `own`, against those before.
     fn take_queues(&mut self, one: &Examined, own: usize) {
+        assert!(own <= self.damage.len(), "its own damage is the newest");
         for (topic, queue, held) in one.queues.iter() {
             self.go_on(Span { topic, queue, from: held.first, to: held.next }, own);
         }
@@ -134,6 +138,7 @@ impl Joining {
 
     fn go_on(&mut self, held: Span, own: usize) {
         let Span { topic, queue, from, to } = held;
+        assert!(from <= to, "a queue goes forward");
         let next = self.next.entry((topic, queue)).or_default();
         let expected = std::mem::replace(next, to);
         if expected < from {
@@ -142,6 +147,7 @@ impl Joining {
     }
 
     fn lose(&mut self, lost: Span, own: usize) {
+        assert!(lost.from < lost.to, "a loss takes a message");
         let at = if own < self.damage.len() { own } else { own.saturating_sub(1) };
         if let Some(damage) = self.damage.get_mut(at) {
             damage.lost.push(lost);

@@ -44,8 +44,12 @@ impl Queues {
             return None;
         }
         let held = &mut self.held[self.last].1;
+        assert!(held.next >= held.first, "a queue goes forward");
+        if first <= held.next {
+            return None;
+        }
         let from = std::mem::replace(&mut held.next, first);
-        (from != first).then_some(Span { topic, queue, from: from.min(first), to: first.max(from) })
+        Some(Span { topic, queue, from, to: first })
     }
 
     /// The next message of the run that was begun last.
@@ -53,10 +57,13 @@ impl Queues {
         let held = &mut self.held[self.last].1;
         held.entries.push(entry);
         held.next.0 += 1;
+        let span = held.next.0 - held.first.0;
+        assert!(held.entries.len() as u64 <= span, "each message has an offset of its own");
     }
 
     /// The next message of the run cannot be read.
     pub(super) fn skip(&mut self, count: u64) {
+        assert!(count > 0, "messages are skipped");
         self.held[self.last].1.next.0 += count;
     }
 

@@ -8,10 +8,10 @@ use yard_wire::LogPos;
 use super::Damage;
 use super::derived::{Derived, Wrong, make};
 use super::examine::{Examined, examine};
-use super::survey::Survey;
+use super::survey::{Survey, is_capacity};
 use crate::disk::{Disk, FileName};
 use crate::error::OpenError;
-use crate::format::segment::SegmentHeader;
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::recover::sidecars;
 
 /// One change.
@@ -67,7 +67,7 @@ pub fn plan(
     salt_seed: u64,
 ) -> Result<Plan, OpenError> {
     let mut plan = Plan::default();
-    replace_missing(survey, salt_seed, &mut plan);
+    replace_missing(survey, salt_seed, &mut plan)?;
     for file in derived {
         let why = match file.wrong {
             Wrong::Missing => "it is missing",
@@ -118,7 +118,7 @@ fn remove_strays(
 }
 
 /// Empty segments in the place of those that are gone, of the sizes that the positions leave.
-fn replace_missing(survey: &Survey, salt_seed: u64, plan: &mut Plan) {
+fn replace_missing(survey: &Survey, salt_seed: u64, plan: &mut Plan) -> Result<(), OpenError> {
     for segment in &survey.missing {
         let is_before = |number: &u32| *number < *segment;
         let before = survey.segments.iter().rfind(|it| is_before(&it.segment()));
@@ -128,10 +128,14 @@ fn replace_missing(survey: &Survey, salt_seed: u64, plan: &mut Plan) {
         let first = before.map_or(0, |it| it.segment() + 1);
         let count = u64::from(after.segment() - first);
         let room = after.base().0.saturating_sub(from.0);
-        let each = room / count;
+        let each = room / count / HEADER_BYTES as u64 * HEADER_BYTES as u64;
         let at = u64::from(segment - first);
         // The last of several takes what does not divide.
         let bytes = if at + 1 == count { room - each * at } else { each };
+        assert!(at < count, "it lies between the two");
+        if !is_capacity(bytes) {
+            return Err(OpenError::Missing { segment: *segment });
+        }
         plan.losses.push(format!("segment {segment} of the log is missing"));
         let salt = salt_seed.rotate_left(*segment);
         let base = LogPos(from.0 + at * each);
@@ -139,6 +143,7 @@ fn replace_missing(survey: &Survey, salt_seed: u64, plan: &mut Plan) {
             SegmentHeader { shard: survey.shard, segment: *segment, capacity: bytes, base, salt };
         plan.steps.push(Step::Replace { segment: *segment, header: header.encode(), bytes });
     }
+    Ok(())
 }
 
 /// Does one step, durably.

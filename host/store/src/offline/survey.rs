@@ -132,7 +132,7 @@ fn read_head(disk: &dyn Disk, segment: u32) -> Result<Head, OpenError> {
     let name = FileName::Segment(segment);
     let bytes = disk.len(name).map_err(disk_error(name))?;
     let mut front = [0; HEADER_BYTES + group::HEADER_BYTES];
-    let there = (bytes.min(front.len() as u64)) as usize;
+    let there = bytes.min(front.len() as u64) as usize;
     disk.read_at(name, 0, &mut front[..there]).map_err(disk_error(name))?;
     let head = front.first_chunk::<HEADER_BYTES>().expect("the front begins with the header");
     let said = match SegmentHeader::decode(head) {
@@ -179,6 +179,7 @@ fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), Open
             SegmentHeader { shard: survey.shard, segment, capacity: bytes, base, salt }
         }
     };
+    assert!(header.segment == segment && header.shard == survey.shard, "others were refused");
     let end = LogPos(header.base.0 + header.capacity);
     let readable = header.capacity.min(bytes);
     let header = SegmentHeader { capacity: readable, ..header };
@@ -188,7 +189,7 @@ fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), Open
     Ok(())
 }
 
-fn is_capacity(bytes: u64) -> bool {
+pub(super) fn is_capacity(bytes: u64) -> bool {
     (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
         && bytes.is_multiple_of(HEADER_BYTES as u64)
 }

@@ -152,6 +152,7 @@ impl<'a> Walk<'a> {
 
     /// Takes what lies at `at`; returns where the next group begins.
     fn step(&mut self, at: u64) -> Option<u64> {
+        assert!(at.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
         match self.reader.any_group(at) {
             Ok(Some(group)) => return Some(self.take_group(at, &group)),
             Ok(None) => {}
@@ -194,6 +195,7 @@ impl<'a> Walk<'a> {
     }
 
     fn note(&mut self, at: u64, bytes: u64, what: &'static str, lost: Vec<Span>) {
+        assert!(lost.iter().all(|span| span.from < span.to), "each span takes a message");
         let name = FileName::Segment(self.segment.segment());
         let damage = Damage { name, offset: at, bytes, what, lost };
         let position = self.position(at);
@@ -254,6 +256,7 @@ impl<'a> Walk<'a> {
 
     /// Whether the group is the one that follows.
     fn check_order(&mut self, at: u64, header: &GroupHeader, bytes: u64) {
+        assert!(bytes.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
         let Some(last) = self.last else { return };
         let continues = header.group.0 == last.group.0 + 1 && header.previous_chain == last.chain;
         let what = if header.shard != self.segment.header.shard {
@@ -328,6 +331,7 @@ impl<'a> Walk<'a> {
     }
 
     fn take_entry(&mut self, at: u64, entry: &Entry, bytes: u64, stored_delta_ms: u32) {
+        assert!(bytes >= entry::HEADER_BYTES as u64, "an entry has its header");
         let (position, kind, tenant) = (self.position(at), entry.kind, entry.tenant);
         let payload = &entry.payload;
         self.show(Line::Entry { position, bytes, kind, tenant, payload });
@@ -340,6 +344,7 @@ impl<'a> Walk<'a> {
     /// Takes the messages of a batch that begins at `at`.
     fn take_batch(&mut self, at: u64, entry: &Entry, stored_delta_ms: u32) {
         let batch = &entry.payload;
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
         if parse_header(batch).is_err() {
             self.note(at, batch.len().min(48) as u64, "the header of a batch", Vec::new());
         }
@@ -391,11 +396,13 @@ impl<'a> Walk<'a> {
                 lost.push(Span { topic, queue, from, to });
             }
         }
+        assert_eq!(left, 0, "only those that the placements name were given");
         self.note(at, entry.payload.len() as u64, "the rest of a batch", lost);
     }
 
     /// Messages that should lie before `at` do not: what was damaged there held them.
     fn gap(&mut self, at: u64, gap: Span) {
+        assert!(gap.from < gap.to, "a gap takes a message");
         match self.damage.last_mut() {
             Some(damage) => damage.lost.push(gap),
             None => self.note(at, 0, "messages before this place are missing", vec![gap]),

@@ -48,12 +48,14 @@ impl<'a> Chunks<'a> {
         if offset < self.at || offset + count as u64 > held {
             self.fill(offset, count as u64)?;
         }
+        assert!(offset >= self.at, "the piece holds what was asked for");
         let begin = (offset - self.at) as usize;
         Ok(Some(self.bytes.slice(begin..begin + count)))
     }
 
     /// Reads the piece that begins with the block of `offset`; what is there already is moved.
     fn fill(&mut self, offset: u64, count: u64) -> io::Result<()> {
+        assert!(offset + count <= self.end, "the file holds what is asked for");
         let block = BLOCK_BYTES as u64;
         let at = offset - offset % block;
         let wanted = (offset - at + count).max(CHUNK_BYTES).next_multiple_of(block);
