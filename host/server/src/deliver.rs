@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
@@ -147,14 +147,14 @@ struct ReadJob {
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
 async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
-    if let Some(frame) = delivery_in_memory(log, &job) {
+    if let Some(frame) = delivery_in_memory(log, &session.reads, &job) {
         return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
     }
     let _turn = session.reads.acquire().await.ok()?;
-    let log = log.clone();
+    let (log, reads) = (log.clone(), Arc::clone(&session.reads));
     let read = tokio::task::spawn_blocking(move || {
         let read = read_what_can_be(&log, &job);
-        read_ahead(&log, &places_of(&job.items));
+        read_ahead(&log, &reads, &places_of(&job.items));
         read
     });
     let read = read.await;
@@ -164,11 +164,15 @@ async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     }))
 }
 
-/// Has a thread read what is likely to be wanted next.
-fn read_ahead(log: &Log, places: &[RecordPlace]) {
+/// Has a thread read what is likely to be wanted next, where the tenant has a turn to spare.
+fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
+    let Ok(turn) = Arc::clone(reads).try_acquire_owned() else { return };
     if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
         let log = log.clone();
-        tokio::task::spawn_blocking(move || log.cache.read_ahead(log.disk.as_ref(), ahead));
+        tokio::task::spawn_blocking(move || {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+            drop(turn);
+        });
     }
 }
 
@@ -176,14 +180,14 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
 
-fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<[Bytes; 2]> {
     let portion = Portion::of(&job.items);
     if let Some(messages) = portion.and_then(|portion| log.bodies.get(&portion)) {
         return Some(delivery(job, job.items.len(), messages));
     }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
-    read_ahead(log, &places);
+    read_ahead(log, reads, &places);
     // What is damaged in memory is read anew from the disk.
     let messages = encoded(&job.items, |each| found.each(&places, each)).ok()?;
     if let Some(portion) = portion.filter(|_| found.is_tail()) {
@@ -290,7 +294,8 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
         let Ok(_turn) = session.reads.acquire().await else { return };
-        let read = tokio::task::spawn_blocking(move || read_fetch(&log, job)).await;
+        let reads = Arc::clone(&session.reads);
+        let read = tokio::task::spawn_blocking(move || read_fetch(&log, &reads, job)).await;
         let refusal = match read {
             Ok(Ok(frame)) => {
                 return session.handle.reply_frame(origin.stream, origin.correlation, frame);
@@ -326,7 +331,7 @@ fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
     fetched(job, places, |each| found.each(places, each)).ok()
 }
 
-fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
+fn read_fetch(log: &Log, reads: &Arc<Semaphore>, job: FetchJob) -> Result<Bytes, ReadError> {
     let indexed;
     let places = match &job.plan {
         FetchPlan::Records(places) => places,
@@ -338,7 +343,7 @@ fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
     let (count, _) = fitting(places, job.bytes_max);
     let places = &places[..count];
     let frame = fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each));
-    read_ahead(log, places);
+    read_ahead(log, reads, places);
     frame
 }
 
