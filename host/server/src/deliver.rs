@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
@@ -150,18 +150,35 @@ async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     if let Some(frame) = delivery_in_memory(log, &session.reads, &job) {
         return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
     }
-    let _turn = session.reads.acquire().await.ok()?;
-    let (log, reads) = (log.clone(), Arc::clone(&session.reads));
-    let read = tokio::task::spawn_blocking(move || {
-        let read = read_what_can_be(&log, &job);
-        read_ahead(&log, &reads, &places_of(&job.items));
-        read
+    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let read = on_a_thread(turn, log.clone(), move |log| {
+        let places = places_of(&job.items);
+        (read_what_can_be(log, &job), places)
     });
-    let read = read.await;
-    Some(read.unwrap_or_else(|panic| {
-        tracing::error!(%panic, "a reader panicked");
+    Some(read.await.unwrap_or_else(|_| {
+        tracing::error!("a reader panicked");
         ReadJob::default()
     }))
+}
+
+/// Reads on a thread that may block. The thread reads what is likely to be wanted next before it
+/// gives back its turn, but after it has told what it read.
+fn on_a_thread<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    log: Log,
+    read: impl FnOnce(&Log) -> (T, Vec<RecordPlace>) + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (to, from) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let (read, places) = read(&log);
+        // Whoever asked may have gone.
+        let _ = to.send(read);
+        if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), &places) {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+        }
+        drop(turn);
+    });
+    from
 }
 
 /// Has a thread read what is likely to be wanted next, where the tenant has a turn to spare.
@@ -293,15 +310,14 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        let Ok(_turn) = session.reads.acquire().await else { return };
         let reads = Arc::clone(&session.reads);
-        let read = tokio::task::spawn_blocking(move || read_fetch(&log, &reads, job)).await;
-        let refusal = match read {
+        let Ok(turn) = reads.acquire_owned().await else { return };
+        let refusal = match on_a_thread(turn, log, move |log| read_fetch(log, job)).await {
             Ok(Ok(frame)) => {
                 return session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
             Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
-            Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
+            Err(_) => Refusal::new(Code::Internal, "a reader panicked"),
         };
         tracing::error!(%refusal, "a fetch could not be read");
         hub_too.reply(origin, Err(refusal));
@@ -331,20 +347,18 @@ fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
     fetched(job, places, |each| found.each(places, each)).ok()
 }
 
-fn read_fetch(log: &Log, reads: &Arc<Semaphore>, job: FetchJob) -> Result<Bytes, ReadError> {
-    let indexed;
-    let places = match &job.plan {
-        FetchPlan::Records(places) => places,
-        FetchPlan::Index(read) => {
-            indexed = yard_store::read::index(log.disk.as_ref(), read)?;
-            &indexed
-        }
+/// The answer to a fetch, and what of the log it is made of.
+fn read_fetch(log: &Log, job: FetchJob) -> (Result<Bytes, ReadError>, Vec<RecordPlace>) {
+    let mut places = match job.plan {
+        FetchPlan::Records(ref places) => places.clone(),
+        FetchPlan::Index(ref read) => match yard_store::read::index(log.disk.as_ref(), read) {
+            Ok(places) => places,
+            Err(error) => return (Err(error), Vec::new()),
+        },
     };
-    let (count, _) = fitting(places, job.bytes_max);
-    let places = &places[..count];
-    let frame = fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each));
-    read_ahead(log, reads, places);
-    frame
+    places.truncate(fitting(&places, job.bytes_max).0);
+    let frame = fetched(&job, &places, |each| log.cache.read(log.disk.as_ref(), &places, each));
+    (frame, places)
 }
 
 /// The frame of an answer; `fill` gives each record, in order.

@@ -155,7 +155,7 @@ fn a_fetch_that_meets_an_error_fails_and_others_do_not() {
         let plan = FetchPlan::Records(places[from..].to_vec());
         let from = QueueOffset(from as u64);
         let job = FetchJob { origin, shard: ShardId(0), from, first, end, bytes_max, plan };
-        read_fetch(&log, &turns(), job)
+        read_fetch(&log, job).0
     };
     assert!(fetch(10, 1 << 20).is_err());
     let frame = fetch(21, 1 << 20).unwrap();
