@@ -103,7 +103,7 @@ impl Bench {
     fn perform_one(&mut self) -> IoDone {
         let io = self.held.remove(0);
         let done = yard_store::io::perform(&self.disk, &io);
-        self.step(vec![Input::Io(done)]);
+        self.step(vec![Input::Io(done.clone())]);
         done
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
+use crate::derived::{Sought, TimeSearch};
 use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
 
 /// Names a queue inside the index; never shown outside.
@@ -307,6 +308,38 @@ impl QueueIndexes {
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
         }
+    }
+
+    /// The offset of the oldest committed record of the queue that is there and was stored at
+    /// `time` or later.
+    pub(crate) fn offset_at(&self, topic: TopicId, queue: QueueIndex, time: Timestamp) -> Sought {
+        let Some(queue) = self.get(topic, queue) else {
+            return Sought::At(QueueOffset(0));
+        };
+        let base = |span: &Span| self.stored_base(span.segment).expect("its segment has begun");
+        let begun = queue.spans.partition_point(|span| base(span) < time);
+        let after = queue.spans.get(begun);
+        let after = after.map_or(queue.committed, |span| span.first.min(queue.committed));
+        // All of a segment before was stored when this one began, or earlier.
+        let Some(last) = queue.spans[..begun].last() else {
+            return Sought::At(QueueOffset(after));
+        };
+        let mut lines = Vec::new();
+        let base = base(last);
+        for span in queue.spans.iter().filter(|span| span.segment == last.segment) {
+            match &span.held {
+                Held::Sidecar { .. } => lines.push(queue.line(span)),
+                Held::Memory(entries) => {
+                    let delta = u32::try_from(time.0 - base.0);
+                    let before = delta.map_or(entries.len(), |it| entries.stored_before(it));
+                    if before < entries.len() {
+                        let offset = span.first + before as u64;
+                        return Sought::At(QueueOffset(offset.min(queue.committed)));
+                    }
+                }
+            }
+        }
+        TimeSearch::plan(last.segment, base, lines, time, QueueOffset(after))
     }
 
     fn get(&self, topic: TopicId, queue: QueueIndex) -> Option<&Queue> {
