@@ -390,7 +390,7 @@ impl QueueIndexes {
         }
     }
 
-    /// Forgets the records of a queue that lie at `from` or after; of a segment with a sidecar, all.
+    /// Forgets a queue's records that lie at `from` or after; of a segment with a sidecar, all.
     fn truncate_queue(&mut self, slot: Slot, from: LogPlace) {
         let queue = &mut self.queues[slot.0 as usize];
         while let Some(last) = queue.spans.last_mut() {
@@ -410,6 +410,7 @@ impl QueueIndexes {
                 self.gone -= u64::from(count);
             }
         }
+        assert!(queue.indexed() <= queue.next, "truncating takes away");
         queue.next = queue.indexed();
         queue.committed = queue.committed.min(queue.next);
     }

@@ -79,6 +79,7 @@ impl KeyBuilder {
         // A record may have a key twice.
         self.entries.dedup();
         let SegmentHeader { shard, segment, salt, .. } = self.header;
+        assert!(self.applied <= self.to, "records are applied with their groups");
         let mut head = KeyHead::empty(shard, segment, salt, self.from);
         head.to = self.to;
         head.entries = u32::try_from(self.entries.len()).expect("a segment is below 4 GiB");
@@ -123,6 +124,7 @@ impl DerivedIndex for KeyBuilder {
             std::cmp::Ordering::Greater => return,
         };
         self.entries.retain(|entry| entry.place < offset);
+        assert!(offset >= self.from, "a run is not about what lies before it");
         self.to = self.to.min(offset);
         self.applied = self.applied.min(offset);
     }
