@@ -122,6 +122,7 @@ impl Store {
             cursor: Cursor::START,
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
+            ends: Vec::new(),
         };
         opening.run()
     }
