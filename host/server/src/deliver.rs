@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
@@ -147,28 +147,49 @@ struct ReadJob {
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
 async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
-    if let Some(frame) = delivery_in_memory(log, &job) {
+    if let Some(frame) = delivery_in_memory(log, &session.reads, &job) {
         return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
     }
-    let _turn = session.reads.acquire().await.ok()?;
-    let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let read = read_what_can_be(&log, &job);
-        read_ahead(&log, &places_of(&job.items));
-        read
+    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let read = on_a_thread(turn, log.clone(), move |log| {
+        let places = places_of(&job.items);
+        (read_what_can_be(log, &job), places)
     });
-    let read = read.await;
-    Some(read.unwrap_or_else(|panic| {
-        tracing::error!(%panic, "a reader panicked");
+    Some(read.await.unwrap_or_else(|_| {
+        tracing::error!("a reader panicked");
         ReadJob::default()
     }))
 }
 
-/// Has a thread read what is likely to be wanted next.
-fn read_ahead(log: &Log, places: &[RecordPlace]) {
+/// Reads on a thread that may block. The thread reads what is likely to be wanted next before it
+/// gives back its turn, but after it has told what it read.
+fn on_a_thread<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    log: Log,
+    read: impl FnOnce(&Log) -> (T, Vec<RecordPlace>) + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (to, from) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let (read, places) = read(&log);
+        // Whoever asked may have gone.
+        let _ = to.send(read);
+        if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), &places) {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+        }
+        drop(turn);
+    });
+    from
+}
+
+/// Has a thread read what is likely to be wanted next, where the tenant has a turn to spare.
+fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
+    let Ok(turn) = Arc::clone(reads).try_acquire_owned() else { return };
     if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
         let log = log.clone();
-        tokio::task::spawn_blocking(move || log.cache.read_ahead(log.disk.as_ref(), ahead));
+        tokio::task::spawn_blocking(move || {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+            drop(turn);
+        });
     }
 }
 
@@ -176,14 +197,14 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
 
-fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<[Bytes; 2]> {
     let portion = Portion::of(&job.items);
     if let Some(messages) = portion.and_then(|portion| log.bodies.get(&portion)) {
         return Some(delivery(job, job.items.len(), messages));
     }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
-    read_ahead(log, &places);
+    read_ahead(log, reads, &places);
     // What is damaged in memory is read anew from the disk.
     let messages = encoded(&job.items, |each| found.each(&places, each)).ok()?;
     if let Some(portion) = portion.filter(|_| found.is_tail()) {
@@ -289,14 +310,14 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        let Ok(_turn) = session.reads.acquire().await else { return };
-        let read = tokio::task::spawn_blocking(move || read_fetch(&log, job)).await;
-        let refusal = match read {
+        let reads = Arc::clone(&session.reads);
+        let Ok(turn) = reads.acquire_owned().await else { return };
+        let refusal = match on_a_thread(turn, log, move |log| read_fetch(log, job)).await {
             Ok(Ok(frame)) => {
                 return session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
             Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
-            Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
+            Err(_) => Refusal::new(Code::Internal, "a reader panicked"),
         };
         tracing::error!(%refusal, "a fetch could not be read");
         hub_too.reply(origin, Err(refusal));
@@ -326,20 +347,18 @@ fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
     fetched(job, places, |each| found.each(places, each)).ok()
 }
 
-fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
-    let indexed;
-    let places = match &job.plan {
-        FetchPlan::Records(places) => places,
-        FetchPlan::Index(read) => {
-            indexed = yard_store::read::index(log.disk.as_ref(), read)?;
-            &indexed
-        }
+/// The answer to a fetch, and what of the log it is made of.
+fn read_fetch(log: &Log, job: FetchJob) -> (Result<Bytes, ReadError>, Vec<RecordPlace>) {
+    let mut places = match job.plan {
+        FetchPlan::Records(ref places) => places.clone(),
+        FetchPlan::Index(ref read) => match yard_store::read::index(log.disk.as_ref(), read) {
+            Ok(places) => places,
+            Err(error) => return (Err(error), Vec::new()),
+        },
     };
-    let (count, _) = fitting(places, job.bytes_max);
-    let places = &places[..count];
-    let frame = fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each));
-    read_ahead(log, places);
-    frame
+    places.truncate(fitting(&places, job.bytes_max).0);
+    let frame = fetched(&job, &places, |each| log.cache.read(log.disk.as_ref(), &places, each));
+    (frame, places)
 }
 
 /// The frame of an answer; `fill` gives each record, in order.

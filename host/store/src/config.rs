@@ -16,6 +16,17 @@ pub const GROUP_PAYLOAD_BYTES_MAX: usize = 8 << 20;
 /// A checkpoint is due when so much was appended since the last one, in bytes.
 /// Replaying so much takes some hundredths of a second; replacing a file makes the log wait.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// The key index of the newest messages is made of so much of the log at a time, in bytes, or of
+/// an eighth of a segment: what is not indexed yet is looked through by every search.
+pub const KEY_RUN_LOG_BYTES: u64 = 2 << 20;
+/// A file of the key index ends with the group at which it is about so much of the log, in bytes,
+/// or about a fourth of a segment.
+pub const KEY_PART_LOG_BYTES: u64 = 256 << 20;
+/// Or with the group at which its entries have so many bytes. Until then they are in memory.
+pub const KEY_PART_BYTES_MAX: usize = 16 << 20;
+/// Bytes of groups that are kept in memory until they are in the key index; what is more is read
+/// again.
+pub const KEY_KEPT_BYTES_MAX: usize = 8 << 20;
 /// A new log zeroes only this much ahead before it serves, in bytes.
 pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 
@@ -26,6 +37,8 @@ const _: () = {
     assert!(GATHER_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
     assert!(CHECKPOINT_BYTES > SEGMENT_BYTES_MIN);
+    assert!(KEY_RUN_LOG_BYTES < KEY_PART_LOG_BYTES && KEY_PART_LOG_BYTES <= u32::MAX as u64);
+    assert!(KEY_RUN_LOG_BYTES as usize <= KEY_KEPT_BYTES_MAX);
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(segment::HEADER_BYTES as u64));
 };
 

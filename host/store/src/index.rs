@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
+use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
 use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
 
 /// Names a queue inside the index; never shown outside.
@@ -389,6 +390,65 @@ impl QueueIndexes {
         }
     }
 
+    /// Forgets a queue's records that lie at `from` or after; of a segment with a sidecar, all.
+    fn truncate_queue(&mut self, slot: Slot, from: LogPlace) {
+        let queue = &mut self.queues[slot.0 as usize];
+        while let Some(last) = queue.spans.last_mut() {
+            if last.segment < from.segment {
+                break;
+            }
+            if let Held::Memory(entries) = &mut last.held
+                && last.segment == from.segment
+            {
+                let entries = Arc::get_mut(entries).expect("no sealed segment is truncated");
+                entries.truncate(from.offset);
+                if entries.len() > 0 {
+                    break;
+                }
+            }
+            if let Some(Span { held: Held::Nowhere { count, .. }, .. }) = queue.spans.pop() {
+                self.gone -= u64::from(count);
+            }
+        }
+        assert!(queue.indexed() <= queue.next, "truncating takes away");
+        queue.next = queue.indexed();
+        queue.committed = queue.committed.min(queue.next);
+    }
+
+    /// The offset of the oldest committed record of the queue that is there and was stored at
+    /// `time` or later.
+    pub(crate) fn offset_at(&self, topic: TopicId, queue: QueueIndex, time: Timestamp) -> Sought {
+        let Some(queue) = self.get(topic, queue) else {
+            return Sought::At(QueueOffset(0));
+        };
+        let base = |span: &Span| self.stored_base(span.segment).expect("its segment has begun");
+        let begun = queue.spans.partition_point(|span| base(span) < time);
+        let is_there = |span: &&Span| !matches!(span.held, Held::Nowhere { .. });
+        let after = queue.spans[begun..].iter().find(is_there);
+        let after = after.map_or(queue.committed, |span| span.first.min(queue.committed));
+        // All of a segment before was stored when this one began, or earlier.
+        let Some(last) = queue.spans[..begun].last() else {
+            return Sought::At(QueueOffset(after));
+        };
+        let mut lines = Vec::new();
+        let base = base(last);
+        for span in &queue.spans[within(&queue.spans, last.segment)] {
+            match &span.held {
+                Held::Sidecar { .. } => lines.push(queue.line(span)),
+                Held::Memory(entries) => {
+                    let delta = u32::try_from(time.0 - base.0);
+                    let before = delta.map_or(entries.len(), |it| entries.stored_before(it));
+                    if before < entries.len() {
+                        let offset = span.first + before as u64;
+                        return Sought::At(QueueOffset(offset.min(queue.committed)));
+                    }
+                }
+                Held::Nowhere { .. } => {}
+            }
+        }
+        TimeSearch::plan(last.segment, base, lines, time, QueueOffset(after))
+    }
+
     fn get(&self, topic: TopicId, queue: QueueIndex) -> Option<&Queue> {
         self.slots.get(&(topic, queue)).map(|slot| &self.queues[slot.0 as usize])
     }
@@ -420,6 +480,41 @@ impl QueueIndexes {
         let held: u64 = self.queues.iter().map(|queue| queue.committed - queue.first()).sum();
         assert!(self.gone <= held, "what is gone had offsets");
         held - self.gone
+    }
+}
+
+impl DerivedIndex for QueueIndexes {
+    const NAME: &'static str = "queues and times";
+
+    fn apply(&mut self, record: &RecordView<'_>) {
+        let slot = self.slot(record.topic, record.queue);
+        let place = record.place;
+        if record.offset.0 < self.queues[slot.0 as usize].next {
+            return;
+        }
+        if self.stored_base(place.segment).is_none() {
+            self.begin_segment(place.segment, place.stored);
+        }
+        let base = self.stored_base(place.segment).expect("begun just now");
+        let delta = u32::try_from(place.stored.0 - base.0).expect("the segment was rolled in time");
+        self.skip_to(slot, place.segment, record.offset).expect("offsets go forward");
+        self.assign(slot, 1);
+        let (offset, bytes) = (place.offset, place.bytes);
+        self.add(slot, place.segment, [IndexEntry { offset, bytes, stored_delta_ms: delta }]);
+    }
+
+    fn durable_to(&self) -> LogPlace {
+        let sealed = |span: &Span| matches!(span.held, Held::Sidecar { .. });
+        let spans = self.queues.iter().flat_map(|queue| &queue.spans);
+        let segment = spans.filter(|span| sealed(span)).map(|span| span.segment + 1).max();
+        LogPlace { segment: segment.unwrap_or_default(), offset: 0 }
+    }
+
+    fn truncate(&mut self, from: LogPlace) {
+        for slot in 0..self.queues.len() as u32 {
+            self.truncate_queue(Slot(slot), from);
+        }
+        self.stored_bases.retain(|segment, _| *segment <= from.segment);
     }
 }
 

@@ -4,6 +4,7 @@
 //!   close_group ──► WriteGroup ──► Written ──► SyncGroup ──► Synced ──► the group is committed
 //!               └─► (roll) WriteIndex, PrepareSegment of the segment after
 //!   checkpoint  ──► (once its group is synced) WriteCheckpoint
+//!   Synced      ──► (every few MiB) IndexKeys, WriteKeys
 //! ```
 //!
 //! `WriteGroup` and `SyncGroup` come one at a time and in order. The others may be done by another
@@ -13,7 +14,9 @@ use std::io;
 use bytes::Bytes;
 use yard_wire::GroupNumber;
 
+use crate::derived::KeyJob;
 use crate::disk::{Disk, FileName};
+use crate::format::keys::{KeyHead, KeyRun};
 use crate::format::sidecar::IndexFile;
 
 /// Something to do on the disk of a shard.
@@ -53,6 +56,16 @@ pub enum Io {
         /// The whole file, not encoded yet.
         index: IndexFile,
     },
+    /// Collect ids and keys of a part of a segment.
+    IndexKeys {
+        /// Which part.
+        job: KeyJob,
+    },
+    /// Write a file of the key index.
+    WriteKeys {
+        /// Runs that follow each other and make the file, at least one.
+        runs: Vec<KeyRun>,
+    },
     /// Replace the checkpoint.
     WriteCheckpoint {
         /// The whole file.
@@ -61,7 +74,7 @@ pub enum Io {
 }
 
 /// What came of an [`Io`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IoDone {
     /// The group is in the page cache.
     Written {
@@ -100,6 +113,18 @@ pub enum IoDone {
         /// Number of the segment.
         segment: u32,
     },
+    /// Ids and keys were collected.
+    KeysIndexed {
+        /// What became of it.
+        run: KeyRun,
+    },
+    /// A file of the key index is durable.
+    KeysWritten {
+        /// Which one.
+        part: KeyHead,
+    },
+    /// A part of the log could not be read, or a file of the key index not be written.
+    KeysFailed,
     /// The checkpoint is durable.
     CheckpointWritten,
     /// The checkpoint could not be written; the one before stays.
@@ -133,6 +158,17 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
             match disk.replace(FileName::Index(*segment), &index.encode()) {
                 Ok(()) => IoDone::IndexWritten { segment: *segment },
                 Err(_) => IoDone::IndexFailed { segment: *segment },
+            }
+        }
+        Io::IndexKeys { job } => match job.run(disk) {
+            Ok(run) => IoDone::KeysIndexed { run },
+            Err(_) => IoDone::KeysFailed,
+        },
+        Io::WriteKeys { runs } => {
+            let run = KeyRun::merged(runs);
+            match disk.replace(run.head().name(), run.bytes()) {
+                Ok(()) => IoDone::KeysWritten { part: *run.head() },
+                Err(_) => IoDone::KeysFailed,
             }
         }
         Io::WriteCheckpoint { bytes } => match disk.replace(FileName::Checkpoint, bytes) {

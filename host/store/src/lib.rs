@@ -29,6 +29,7 @@
 
 pub mod cache;
 pub mod config;
+mod derived;
 pub mod disk;
 pub mod error;
 pub mod format;
@@ -41,10 +42,15 @@ mod store;
 
 pub use cache::{Found, LogCache};
 pub use config::StoreConfig;
+pub use derived::{
+    DerivedIndex, KeyAnswer, KeyBudget, KeyFound, KeyJob, KeyQuery, KeySearch, LogPlace,
+    RecordView, Sought, TimeSearch,
+};
 pub use disk::{Disk, FileName};
 pub use error::{AppendError, OpenError, ReadError};
 pub use format::checkpoint::Checkpoint;
 pub use format::entry::BATCH;
+pub use format::keys::{KeyHead, KeyRun};
 pub use format::sidecar::{IndexFile, IndexRead};
 pub use index::{GapCause, Located};
 pub use io::{Io, IoDone};

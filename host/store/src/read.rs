@@ -100,24 +100,47 @@ fn read_run(
 /// # Errors
 /// [`ReadError`] when neither can be read.
 pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
+    match sidecar(disk, read)? {
+        Some(places) => Ok(places),
+        None => search(disk, read),
+    }
+}
+
+/// As [`index`], but from the sidecar only; `None` when it is gone, or damaged and now removed.
+pub(crate) fn sidecar(
+    disk: &dyn Disk,
+    read: &IndexRead,
+) -> Result<Option<Vec<RecordPlace>>, ReadError> {
     let name = FileName::Index(read.segment);
     let offset = read.file_offset;
+    let failed = |source| ReadError::Disk { name, offset, source };
     let mut buffer = vec![0; read.bytes as usize];
     match disk.read_at(name, offset, &mut buffer) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return search(disk, read),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
-        Err(source) => {
-            return Err(ReadError::Disk { name, offset, source });
-        }
+        Err(source) => return Err(failed(source)),
     }
-    match read.parse(&buffer) {
-        Ok(places) => Ok(places),
-        Err(_) => {
-            disk.remove(name).map_err(|source| ReadError::Disk { name, offset, source })?;
-            search(disk, read)
-        }
-    }
+    let Ok(places) = read.parse(&buffer) else {
+        disk.remove(name).map_err(failed)?;
+        return Ok(None);
+    };
+    Ok(Some(places))
+}
+
+/// The header of a segment.
+pub(crate) fn segment_header(disk: &dyn Disk, segment: u32) -> Result<SegmentHeader, ReadError> {
+    let name = FileName::Segment(segment);
+    let mut head = [0; segment::HEADER_BYTES];
+    disk.read_at(name, 0, &mut head).map_err(|source| ReadError::Disk {
+        name,
+        offset: 0,
+        source,
+    })?;
+    SegmentHeader::decode(&head).map_err(|_| {
+        let why = Malformed::Checksum { what: "header of a segment" };
+        ReadError::Damaged { name, offset: 0, why }
+    })
 }
 
 /// Finds the entries in the segment.
@@ -125,10 +148,7 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
     let name = FileName::Segment(read.segment);
     let failed = |offset| move |source| ReadError::Disk { name, offset, source };
     let damaged = |offset, why| ReadError::Damaged { name, offset, why };
-    let mut head = [0; segment::HEADER_BYTES];
-    disk.read_at(name, 0, &mut head).map_err(failed(0))?;
-    let head = SegmentHeader::decode(&head)
-        .map_err(|_| damaged(0, Malformed::Checksum { what: "header of a segment" }))?;
+    let head = segment_header(disk, read.segment)?;
     let (topic, queue, wanted) = read.wanted();
     let mut places: Vec<RecordPlace> = Vec::with_capacity((wanted.end - wanted.start) as usize);
     let mut reader = SegmentReader::new(disk, head);

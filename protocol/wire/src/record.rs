@@ -374,6 +374,19 @@ impl Record {
     /// # Errors
     /// [`Malformed`] when the announced length cannot be that of a record or is not there.
     pub fn peek_length(input: &[u8]) -> Result<usize, Malformed> {
+        let length = Self::announced_length(input)?;
+        if length > input.len() {
+            return Err(Malformed::Short { wanted: length as u64, left: input.len() as u64 });
+        }
+        Ok(length)
+    }
+
+    /// The announced length of the record at the front of `input`, which holds its fixed part at
+    /// least: how much to read.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it cannot be that of a record.
+    pub fn announced_length(input: &[u8]) -> Result<usize, Malformed> {
         if input.len() < HEADER_BYTES {
             let left = input.len() as u64;
             return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left });
@@ -386,10 +399,36 @@ impl Record {
                 max: limits::BATCH_BYTES_MAX as u64,
             });
         }
-        if length > input.len() {
-            return Err(Malformed::Short { wanted: length as u64, left: input.len() as u64 });
-        }
         Ok(length)
+    }
+
+    /// Id and keys of the record that fills `record`; its checksums are not looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the parts do not fit the record. Keys behind a property that does not
+    /// fit are not given.
+    pub fn peek_keys(record: &[u8]) -> Result<(MessageId, impl Iterator<Item = &str>), Malformed> {
+        let length = Self::peek_length(record)?;
+        let tag_end = HEADER_BYTES + usize::from(u16_at(record, 42));
+        let body = u32_at(record, 46) as usize;
+        let Some(mut rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end))
+        else {
+            let wanted = (tag_end + body) as u64;
+            return Err(Malformed::Short { wanted, left: length as u64 });
+        };
+        let mut id = [0; 16];
+        id.copy_from_slice(&record[56..72]);
+        let keys = std::iter::from_fn(move || {
+            while !rest.is_empty() {
+                let (name, value, after) = split_property(rest).ok()?;
+                rest = after;
+                if name == KEY {
+                    return Some(value);
+                }
+            }
+            None
+        });
+        Ok((MessageId(id), keys))
     }
 
     /// The address of the record at the front of `input`; its checksums are not looked at.
@@ -614,6 +653,8 @@ mod tests {
         assert_eq!(record.tag(), "paid");
         assert_eq!(record.property("colour"), Some("red"));
         assert_eq!(record.keys().collect::<Vec<_>>(), ["k1", "k2"]);
+        let (id, keys) = Record::peek_keys(record.bytes()).expect("well-formed");
+        assert_eq!((id, keys.collect::<Vec<_>>()), (record.id(), vec!["k1", "k2"]));
         assert_eq!(record.order_group(), Some("o"));
         assert_eq!(&record.body()[..], b"hello");
         assert_eq!(record.born(), Timestamp(5));
@@ -634,6 +675,7 @@ mod tests {
         let good = sample();
         for end in 0..good.len() {
             assert!(Record::parse(Bytes::copy_from_slice(&good[..end])).is_err(), "prefix {end}");
+            assert!(Record::peek_keys(&good[..end]).is_err(), "prefix {end}");
         }
     }
 

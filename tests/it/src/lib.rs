@@ -21,6 +21,7 @@ mod failed;
 pub mod flights;
 pub mod lossy;
 pub mod neighbour;
+pub mod program;
 pub mod raw;
 pub mod scratch;
 pub mod seeded;

@@ -27,8 +27,8 @@ use crate::inbox::{Inbox, Watch};
 use crate::os::{self, Priority};
 use crate::time::Clock;
 
-/// Work that may wait for the background thread: one segment to prepare, an index, a checkpoint,
-/// with room for a few of each.
+/// Work that may wait for the background thread: one segment to prepare, an index, a part of the
+/// key index, a checkpoint, with room for a few of each.
 const BACKGROUND_JOBS_MAX: usize = 16;
 /// The writer writes a group itself while syncs take no longer than this, in microseconds:
 /// until then it takes no request.
@@ -171,7 +171,7 @@ fn start_log(
                 continue;
             }
             if tell_write {
-                inbox.put_first(Input::Io(written));
+                inbox.put_first(Input::Io(written.clone()));
             }
             let synced = log.perform(&sync);
             let told = (!tell_write).then_some(written);
@@ -189,6 +189,7 @@ fn start_background(
     let inbox = Arc::clone(inbox);
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsWithMe;
+        os::run_after_equals();
         let mut last: Option<Io> = None;
         loop {
             // The writer has an index as well until it hears that it was written. To give so much
@@ -331,9 +332,11 @@ impl<O: Outputs> Writer<O> {
                 }
                 false
             }
-            Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {
-                self.background.send(io).is_err()
-            }
+            Io::PrepareSegment { .. }
+            | Io::WriteIndex { .. }
+            | Io::IndexKeys { .. }
+            | Io::WriteKeys { .. }
+            | Io::WriteCheckpoint { .. } => self.background.send(io).is_err(),
         };
         if is_gone {
             tracing::error!(shard = self.shard.id().0, "a helper thread is gone");

@@ -22,6 +22,13 @@ pub enum FileName {
     Segment(u32),
     /// `idx-0000000000`: the queue index of a sealed segment.
     Index(u32),
+    /// `key-0000000000-0000000512`: ids and keys of a part of a segment.
+    Keys {
+        /// Number of the segment.
+        segment: u32,
+        /// First byte of the part.
+        from: u32,
+    },
     /// `checkpoint`: state up to a group.
     Checkpoint,
 }
@@ -40,6 +47,9 @@ impl FileName {
         if let Some(digits) = text.strip_prefix("log-") {
             return number(digits).map(Self::Segment);
         }
+        if let Some((segment, from)) = text.strip_prefix("key-").and_then(|it| it.split_once('-')) {
+            return Some(Self::Keys { segment: number(segment)?, from: number(from)? });
+        }
         number(text.strip_prefix("idx-")?).map(Self::Index)
     }
 }
@@ -49,6 +59,7 @@ impl fmt::Display for FileName {
         match self {
             Self::Segment(number) => write!(f, "log-{number:010}"),
             Self::Index(number) => write!(f, "idx-{number:010}"),
+            Self::Keys { segment, from } => write!(f, "key-{segment:010}-{from:010}"),
             Self::Checkpoint => write!(f, "checkpoint"),
         }
     }

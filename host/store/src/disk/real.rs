@@ -97,7 +97,7 @@ impl RealDisk {
         // The last is prepared, the one before is written to; recovery says when it is otherwise.
         let segment = |name: FileName| match name {
             FileName::Segment(segment) => Some(segment),
-            FileName::Index(_) | FileName::Checkpoint => None,
+            FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => None,
         };
         let last = disk.list()?.into_iter().filter_map(segment).max();
         disk.live_from.store(last.unwrap_or_default().saturating_sub(1), Ordering::Relaxed);

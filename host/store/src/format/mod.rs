@@ -5,6 +5,7 @@ pub mod entry;
 #[cfg(test)]
 mod golden;
 pub mod group;
+pub mod keys;
 pub mod segment;
 pub mod sidecar;
 

@@ -90,6 +90,24 @@ impl IndexEntries {
         }
     }
 
+    /// Forgets the entries of records that lie at `offset` or after.
+    pub(crate) fn truncate(&mut self, offset: u32) {
+        let whole =
+            self.blocks.partition_point(|it| it.first().is_some_and(|it| it.offset < offset));
+        self.blocks.truncate(whole);
+        if let Some(last) = self.blocks.last_mut() {
+            last.retain(|entry| entry.offset < offset);
+        }
+    }
+
+    /// How many entries come before the first that was stored so long after the base, or later.
+    pub(crate) fn stored_before(&self, delta_ms: u32) -> usize {
+        let is_before = |entry: &IndexEntry| entry.stored_delta_ms < delta_ms;
+        let whole = self.blocks.partition_point(|block| block.last().is_some_and(is_before));
+        let part = self.blocks.get(whole).map_or(0, |block| block.partition_point(is_before));
+        whole * BLOCK_ENTRIES + part
+    }
+
     /// The entries from `first` on.
     pub(crate) fn from(&self, first: usize) -> impl Iterator<Item = &IndexEntry> {
         let (block, within) = (first / BLOCK_ENTRIES, first % BLOCK_ENTRIES);

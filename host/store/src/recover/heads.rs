@@ -19,7 +19,7 @@ pub(super) fn read_all(
 ) -> Result<Vec<SegmentHeader>, OpenError> {
     let number = |name: &FileName| match name {
         FileName::Segment(segment) => Some(*segment),
-        FileName::Index(_) | FileName::Checkpoint => None,
+        FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => None,
     };
     let numbers: Vec<u32> = names.iter().filter_map(number).collect();
     let mut heads: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());

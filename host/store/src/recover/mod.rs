@@ -131,6 +131,7 @@ impl Store {
             cursor: Cursor::START,
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
+            ends: Vec::new(),
         };
         opening.run()
     }

@@ -15,6 +15,7 @@ use yard_wire::{GroupNumber, LogPos};
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
 use super::{Opened, Recovered, Repair, heads, sidecars};
 use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
+use crate::derived::KeyIndex;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
@@ -59,6 +60,8 @@ pub(super) struct Opening<'a> {
     pub(super) cursor: Cursor,
     pub(super) repairs: Vec<Repair>,
     pub(super) unsaved: BTreeMap<u32, Sealing>,
+    /// The segments that hold groups, with the byte after the last.
+    pub(super) ends: Vec<(SegmentHeader, u32)>,
 }
 
 impl Opening<'_> {
@@ -69,7 +72,7 @@ impl Opening<'_> {
         }
         let mut heads = heads::read_all(self.disk, &self.config, &names, &mut self.repairs)?;
         let derived = |name: &FileName| match name {
-            FileName::Index(_) | FileName::Checkpoint => true,
+            FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => true,
             FileName::Segment(_) => false,
         };
         if heads.is_empty() && names.iter().any(derived) {
@@ -90,7 +93,7 @@ impl Opening<'_> {
             self.save_index(&active, &end.cursor)?;
         }
         self.index.commit_all();
-        Ok(self.finish(active, next, &heads))
+        Ok(self.finish(active, next, &heads, &names))
     }
 
     fn finish(
@@ -98,13 +101,15 @@ impl Opening<'_> {
         active: Active,
         next: Option<SegmentHeader>,
         heads: &[SegmentHeader],
+        names: &[FileName],
     ) -> Opened {
         let checkpoint = self.checkpoint.map_or((LogPos(0), 0), |saved| {
             let base = heads[saved.segment as usize].base.0;
             (LogPos(base + saved.offset), saved.state.len() as u64)
         });
-        let Self { config, cursor, index, unsaved, repairs, .. } = self;
-        let found = Resumed { config, active, next, cursor, index, checkpoint, unsaved };
+        let Self { disk, config, cursor, index, unsaved, repairs, ends, .. } = self;
+        let keys = KeyIndex::open(disk, names, ends.into_iter());
+        let found = Resumed { config, active, next, cursor, index, checkpoint, unsaved, keys };
         let mut io = Vec::new();
         let store = Store::resume(found, &mut io);
         Opened { store, io, repairs }
@@ -153,6 +158,7 @@ impl Opening<'_> {
             return Ok(false);
         }
         self.cursor = sidecars::cursor_after(&sidecar);
+        self.note_end(head, sidecar.end);
         Ok(true)
     }
 
@@ -198,8 +204,16 @@ impl Opening<'_> {
             last_at = offset;
             offset += group.header.total_bytes() as u64;
         }
+        if offset > FIRST_GROUP_AT {
+            self.note_end(head, offset);
+        }
         let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
         Ok(End { header: *head, last_at, offset, cursor: self.cursor, tail })
+    }
+
+    fn note_end(&mut self, head: &SegmentHeader, end: u64) {
+        let end = u32::try_from(end).expect("a segment is below 4 GiB");
+        self.ends.push((*head, end));
     }
 
     /// Takes in a valid group: hands out its entries, indexes its records, moves the cursor.

@@ -88,6 +88,7 @@ impl Store {
         let segment = self.active.header.segment;
         if !self.active.begun {
             self.index.begin_segment(segment, gather.stored);
+            self.keys.begin_segment(self.active.header);
             self.active.begun = true;
         }
         let header = header_of(&gather, &self.config, &self.cursor);
@@ -103,7 +104,8 @@ impl Store {
         self.cursor.stored = gather.stored;
         self.cursor.empty = gather.entries == 0;
         let group = gather.group;
-        self.in_flight = Some(InFlight { group, segment, stage: Stage::Writing, touched });
+        let (stage, held) = (Stage::Writing, bytes.clone());
+        self.in_flight = Some(InFlight { group, segment, stage, touched, offset, bytes: held });
         self.check();
         out.push(Io::WriteGroup { group, segment, offset, bytes });
         group

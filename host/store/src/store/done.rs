@@ -45,11 +45,15 @@ impl Store {
                 let sealed = self.sealing.get_mut(&segment).expect("the index was given out");
                 sealed.failed = true;
             }
+            IoDone::KeysIndexed { run } => self.keys.indexed(run),
+            IoDone::KeysWritten { part } => self.keys.written(part),
+            IoDone::KeysFailed => self.keys.failed(),
             IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
                 assert!(self.saving.writing, "the checkpoint was given out");
                 self.saving.writing = false;
             }
         }
+        out.extend(self.keys.next_io());
         self.check();
         report
     }
@@ -71,6 +75,7 @@ impl Store {
         self.synced = self.active.position();
         report.synced = Some(group);
         report.committed.extend(in_flight.touched.iter().map(|slot| self.index.commit(*slot)));
+        self.keys.add_group(in_flight.segment, in_flight.offset, in_flight.bytes);
         self.emit_checkpoint(out);
     }
 
@@ -84,7 +89,8 @@ impl Store {
     #[must_use]
     pub fn wants_retry(&self) -> bool {
         let failed = matches!(self.next, Next::Failed(_));
-        !self.fenced && (failed || self.sealing.values().any(|sealing| sealing.failed))
+        let index_failed = self.sealing.values().any(|sealing| sealing.failed);
+        !self.fenced && (failed || index_failed || self.keys.has_failed())
     }
 
     /// Asks again for what failed for lack of space or otherwise: the next segment and indexes.
@@ -97,6 +103,8 @@ impl Store {
             self.next = Next::Preparing(header);
             self.ask_for_next(out);
         }
+        self.keys.retry();
+        out.extend(self.keys.next_io());
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
                 sealing.failed = false;

@@ -8,10 +8,12 @@
 //! ```
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use crate::config::{GATHER_BYTES_MAX, StoreConfig};
+use crate::derived::KeyIndex;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
@@ -22,6 +24,7 @@ use crate::io::Io;
 mod append;
 mod close;
 mod done;
+mod find;
 mod save;
 
 pub(crate) use append::Placing;
@@ -154,6 +157,9 @@ struct InFlight {
     segment: u32,
     stage: Stage,
     touched: Vec<Slot>,
+    /// Byte offset in the segment, and all of its bytes.
+    offset: u32,
+    bytes: Bytes,
 }
 
 /// A sealed segment whose sidecar is not durable yet.
@@ -214,6 +220,7 @@ pub struct Store {
     typical_bytes: usize,
     index: QueueIndexes,
     sealing: BTreeMap<u32, Sealing>,
+    keys: KeyIndex,
     saving: Saving,
 }
 
@@ -229,12 +236,13 @@ pub(crate) struct Resumed {
     pub(crate) checkpoint: (LogPos, u64),
     /// Sidecars that could not be written.
     pub(crate) unsaved: BTreeMap<u32, Sealing>,
+    pub(crate) keys: KeyIndex,
 }
 
 impl Store {
     /// Goes on where a recovery stopped; everything found is durable.
     pub(crate) fn resume(found: Resumed, out: &mut Vec<Io>) -> Self {
-        let Resumed { config, active, next, cursor, index, checkpoint, unsaved } = found;
+        let Resumed { config, active, next, cursor, index, checkpoint, unsaved, keys } = found;
         assert!(
             active.tail >= segment::HEADER_BYTES as u64 && active.tail <= active.header.capacity
         );
@@ -246,7 +254,7 @@ impl Store {
         };
         let (last, state_bytes) = checkpoint;
         let (waiting, writing, sealed) = (None, false, false);
-        let store = Self {
+        let mut store = Self {
             config,
             fenced: false,
             active,
@@ -260,10 +268,12 @@ impl Store {
             typical_bytes: 0,
             index,
             sealing: unsaved,
+            keys,
             saving: Saving { waiting, writing, sealed, last, state_bytes },
         };
         store.check();
         store.ask_for_next(out);
+        out.extend(store.keys.next_io());
         store
     }
 

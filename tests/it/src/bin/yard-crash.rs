@@ -15,29 +15,15 @@ use std::time::Instant;
 use yard_it::arguments::Arguments;
 use yard_it::crash::{self, CrashOptions, CrashReport};
 use yard_it::flights::{self, Flights, Kills};
-use yard_it::{Failed, yard};
+use yard_it::{Failed, program, yard};
 
 const FLAGS: &[&str] = &["rounds", "seed", "shards", "yard", "history", "flights", "seconds"];
 
 fn main() -> ExitCode {
-    let run = || -> Result<bool, Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), FLAGS)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
-            match arguments.text("flights") {
-                Some(file) => run_flights(&arguments, Path::new(file)).await,
-                None => run_crash(&arguments).await,
-            }
-        })
-    };
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failed) => {
-            eprintln!("yard-crash: {failed}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("yard-crash", FLAGS, async |arguments| match arguments.text("flights") {
+        Some(file) => run_flights(arguments, Path::new(file)).await,
+        None => run_crash(arguments).await,
+    })
 }
 
 async fn run_crash(arguments: &Arguments) -> Result<bool, Failed> {

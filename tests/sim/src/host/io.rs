@@ -23,7 +23,11 @@ impl Host {
                     self.begin_line(base, shard);
                 }
             }
-            Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {
+            Io::PrepareSegment { .. }
+            | Io::WriteIndex { .. }
+            | Io::IndexKeys { .. }
+            | Io::WriteKeys { .. }
+            | Io::WriteCheckpoint { .. } => {
                 let slot = &mut self.slots[shard];
                 slot.others_begun += 1;
                 let number = slot.others_begun;
@@ -64,7 +68,7 @@ impl Host {
         let report = planted::perform(base, &slot.disk, shard, &io);
         base.trace.line(base.now, || format!("disk {shard}: {} -> {report:?}", brief(&io)));
         let (really, told) = match report {
-            Report::Honest(done) => (done, Some(done)),
+            Report::Honest(done) => (done.clone(), Some(done)),
             Report::Altered { really, told } => (really, told),
         };
         slot.oracle.tried(&io);
@@ -72,7 +76,7 @@ impl Host {
             slot.oracle.done(&io);
         }
         let mixed = (base.now, shard as u64, number);
-        base.trace.mix(&[mixed.0, mixed.1, mixed.2, code(really)]);
+        base.trace.mix(&[mixed.0, mixed.1, mixed.2, code(&really)]);
         if number == 0 {
             self.begin_line(base, shard);
         }
@@ -101,8 +105,8 @@ impl Host {
     }
 }
 
-fn code(done: IoDone) -> u64 {
-    match done {
+fn code(done: &IoDone) -> u64 {
+    match *done {
         IoDone::Written { group } => group.0 << 8,
         IoDone::Synced { group } => group.0 << 8 | 1,
         IoDone::Failed { group } => group.0 << 8 | 2,
@@ -112,6 +116,9 @@ fn code(done: IoDone) -> u64 {
         IoDone::IndexFailed { segment } => u64::from(segment) << 8 | 6,
         IoDone::CheckpointWritten => 7,
         IoDone::CheckpointFailed => 8,
+        IoDone::KeysIndexed { ref run } => xxhash_rust::xxh3::xxh3_64(run.bytes()) << 8 | 9,
+        IoDone::KeysWritten { part } => part.file_bytes() << 8 | 10,
+        IoDone::KeysFailed => 11,
     }
 }
 
@@ -124,6 +131,8 @@ pub(super) fn brief(io: &Io) -> String {
         Io::SyncGroup { group, segment } => format!("sync group {group} in {segment}"),
         Io::PrepareSegment { segment, .. } => format!("prepare segment {segment}"),
         Io::WriteIndex { segment, .. } => format!("write index {segment}"),
+        Io::IndexKeys { job } => format!("index keys in {}", job.segment()),
+        Io::WriteKeys { runs } => format!("write keys, {} runs", runs.len()),
         Io::WriteCheckpoint { bytes } => format!("write checkpoint, {} bytes", bytes.len()),
     }
 }

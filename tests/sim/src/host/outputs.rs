@@ -220,6 +220,8 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::WriteGroup { bytes, .. } | Io::WriteCheckpoint { bytes } => bytes.clone(),
         Io::WriteIndex { index, .. } => index.encode(),
         Io::PrepareSegment { header, .. } => header.clone(),
+        Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),
+        Io::WriteKeys { runs } => runs.iter().flat_map(|run| run.bytes().clone()).collect(),
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
     }
 }

@@ -1,0 +1,269 @@
+//! How far ids and keys are indexed, segment by segment, and what is to be done next.
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use yard_wire::Timestamp;
+
+use super::LogPlace;
+use super::build::KeyJob;
+use super::find::{KeyQuery, KeySearch, Piece};
+use super::walk::KeptGroup;
+use crate::config::{
+    KEY_KEPT_BYTES_MAX, KEY_PART_BYTES_MAX, KEY_PART_LOG_BYTES, KEY_RUN_LOG_BYTES,
+};
+use crate::disk::{Disk, FileName};
+use crate::format::keys::{self, ENTRY_BYTES, KeyHead, KeyRun};
+use crate::format::segment::{self, SegmentHeader};
+use crate::io::Io;
+
+/// One segment.
+struct SegmentKeys {
+    header: SegmentHeader,
+    /// Byte after the last durable group.
+    end: u32,
+    /// In files: from the segment's first group on, without a gap.
+    parts: Vec<KeyHead>,
+    /// In memory: going on behind them.
+    runs: Vec<KeyRun>,
+    /// The last durable groups, as far as they are kept.
+    kept: VecDeque<KeptGroup>,
+}
+
+impl SegmentKeys {
+    fn new(header: SegmentHeader, end: u32) -> Self {
+        let (parts, runs, kept) = Default::default();
+        Self { header, end, parts, runs, kept }
+    }
+
+    /// Where the next part begins.
+    fn part_from(&self) -> u32 {
+        self.parts.last().map_or(segment::HEADER_BYTES as u32, |part| part.to)
+    }
+
+    /// Byte after what is indexed.
+    fn indexed(&self) -> u32 {
+        self.runs.last().map_or_else(|| self.part_from(), |run| run.head().to)
+    }
+
+    fn run_entries(&self) -> u32 {
+        self.runs.iter().map(|run| run.head().entries).sum()
+    }
+
+    /// Where the part that is being made ends at the latest, but for the rest of a group.
+    fn part_to_max(&self) -> u32 {
+        let bytes = KEY_PART_LOG_BYTES.min(self.header.capacity / 4) as u32;
+        self.part_from().saturating_add(bytes)
+    }
+
+    /// The runs make a part: a decision by the log alone, so that it is the same when the files
+    /// are made again.
+    fn part_is_full(&self) -> bool {
+        self.run_entries() >= PART_ENTRIES_MAX || self.indexed() >= self.part_to_max()
+    }
+
+    fn write(&self) -> Io {
+        assert!(!self.runs.is_empty(), "a part is made of runs");
+        assert!(self.indexed() <= self.end, "what is indexed is durable");
+        Io::WriteKeys { runs: self.runs.clone() }
+    }
+
+    fn index(&self) -> Io {
+        let from = self.indexed();
+        assert!(from < self.end, "there is something to index");
+        let kept = self.kept.iter().filter(|(offset, _)| *offset >= from).cloned().collect();
+        let entries_max = PART_ENTRIES_MAX - self.run_entries();
+        let (header, end, to_max) = (self.header, self.end, self.part_to_max());
+        Io::IndexKeys { job: KeyJob { header, from, end, kept, entries_max, to_max } }
+    }
+
+    /// Forgets groups before `offset`; returns their bytes.
+    fn let_go(&mut self, offset: u32) -> usize {
+        assert!(offset <= self.end, "what is indexed is durable");
+        let mut bytes = 0;
+        while self.kept.front().is_some_and(|(at, _)| *at < offset) {
+            bytes += self.kept.pop_front().map_or(0, |(_, group)| group.len());
+        }
+        bytes
+    }
+}
+
+const PART_ENTRIES_MAX: u32 = (KEY_PART_BYTES_MAX / ENTRY_BYTES) as u32;
+
+/// The key index of a shard. Two segments have runs in memory at most: the one that is written,
+/// and one that is sealed.
+#[derive(Default)]
+pub(crate) struct KeyIndex {
+    /// All that hold groups; all but the last are sealed.
+    segments: BTreeMap<u32, SegmentKeys>,
+    kept_bytes: usize,
+    /// A job is under way.
+    is_busy: bool,
+    /// The last job failed; `retry` goes on.
+    has_failed: bool,
+}
+
+impl KeyIndex {
+    /// Takes over what is there of the segments with these ends. What is not there or does not
+    /// fit is made again later.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        names: &[FileName],
+        segments: impl Iterator<Item = (SegmentHeader, u32)>,
+    ) -> Self {
+        let mut index = Self::default();
+        for (header, end) in segments {
+            let mut keys = SegmentKeys::new(header, end);
+            while keys.part_from() < end {
+                let (segment, from) = (header.segment, keys.part_from());
+                if !names.contains(&FileName::Keys { segment, from }) {
+                    break;
+                }
+                let fits = |head: &KeyHead| {
+                    let whose = (head.shard, head.salt) == (header.shard, header.salt);
+                    whose && head.to > head.from && head.to <= end
+                };
+                match keys::read_head(disk, segment, from).filter(fits) {
+                    Some(head) => keys.parts.push(head),
+                    None => break,
+                }
+            }
+            index.segments.insert(header.segment, keys);
+        }
+        for name in names {
+            // What is in the way is no reason to do without the log.
+            if let FileName::Keys { segment, from } = *name
+                && !index.holds(segment, from)
+            {
+                let _ = disk.remove(*name);
+            }
+        }
+        index
+    }
+
+    fn holds(&self, segment: u32, from: u32) -> bool {
+        let parts = self.segments.get(&segment).map(|keys| &keys.parts);
+        parts.is_some_and(|parts| parts.iter().any(|part| part.from == from))
+    }
+
+    /// A segment gets its first group.
+    pub(crate) fn begin_segment(&mut self, header: SegmentHeader) {
+        let keys = SegmentKeys::new(header, segment::HEADER_BYTES as u32);
+        let before = self.segments.insert(header.segment, keys);
+        assert!(before.is_none(), "a segment begins once");
+    }
+
+    /// A group is durable.
+    pub(crate) fn add_group(&mut self, segment: u32, offset: u32, bytes: Bytes) {
+        let keys = self.segments.get_mut(&segment).expect("a segment begins before its groups");
+        assert_eq!(keys.end, offset, "groups become durable in order");
+        keys.end += bytes.len() as u32;
+        self.kept_bytes += bytes.len();
+        keys.kept.push_back((offset, bytes));
+        for keys in self.segments.values_mut() {
+            // Indexing is behind: what leaves is read again.
+            while self.kept_bytes > KEY_KEPT_BYTES_MAX
+                && let Some((_, group)) = keys.kept.pop_front()
+            {
+                self.kept_bytes -= group.len();
+            }
+            if self.kept_bytes <= KEY_KEPT_BYTES_MAX {
+                break;
+            }
+        }
+    }
+
+    /// What should be done next, when nothing is under way.
+    pub(crate) fn next_io(&mut self) -> Option<Io> {
+        if self.is_busy || self.has_failed {
+            return None;
+        }
+        let io = self.choose();
+        self.is_busy = io.is_some();
+        io
+    }
+
+    fn choose(&self) -> Option<Io> {
+        let (newest, live) = self.segments.last_key_value()?;
+        let sealed = || self.segments.range(..newest).map(|(_, keys)| keys);
+        // What is half done first: that bounds the runs in memory.
+        if let Some(keys) = sealed().find(|keys| !keys.runs.is_empty()) {
+            let is_done = keys.indexed() == keys.end || keys.part_is_full();
+            return Some(if is_done { keys.write() } else { keys.index() });
+        }
+        if !live.runs.is_empty() && live.part_is_full() {
+            return Some(live.write());
+        }
+        let due = KEY_RUN_LOG_BYTES.min(live.header.capacity / 8) as u32;
+        if live.end - live.indexed() >= due {
+            return Some(live.index());
+        }
+        sealed().rev().find(|keys| keys.indexed() < keys.end).map(SegmentKeys::index)
+    }
+
+    /// A part of a segment was indexed.
+    pub(crate) fn indexed(&mut self, run: KeyRun) {
+        self.end_job();
+        let head = *run.head();
+        let Some(keys) = self.segments.get_mut(&head.segment) else { return };
+        if keys.header.salt != head.salt {
+            return;
+        }
+        assert_eq!(keys.indexed(), head.from, "runs have no gap");
+        keys.runs.push(run);
+        self.kept_bytes -= keys.let_go(head.to);
+    }
+
+    /// The runs of a segment are a file now.
+    pub(crate) fn written(&mut self, part: KeyHead) {
+        self.end_job();
+        let Some(keys) = self.segments.get_mut(&part.segment) else { return };
+        if keys.header.salt != part.salt {
+            return;
+        }
+        assert_eq!((keys.part_from(), keys.indexed()), (part.from, part.to), "parts have no gap");
+        keys.parts.push(part);
+        keys.runs.clear();
+    }
+
+    /// A job could not be done.
+    pub(crate) fn failed(&mut self) {
+        self.end_job();
+        self.has_failed = true;
+    }
+
+    fn end_job(&mut self) {
+        assert!(self.is_busy, "a job was given out");
+        self.is_busy = false;
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    pub(crate) fn retry(&mut self) {
+        assert!(!self.has_failed || !self.is_busy, "a failed job is no longer under way");
+        self.has_failed = false;
+    }
+
+    /// A plan of where to look for a query, from `from` on.
+    pub(crate) fn search(
+        &self,
+        query: KeyQuery,
+        times: (Timestamp, Timestamp),
+        from: LogPlace,
+    ) -> KeySearch {
+        let mut pieces = Vec::new();
+        for keys in self.segments.range(from.segment..).map(|(_, keys)| keys) {
+            let header = keys.header;
+            pieces.extend(keys.parts.iter().map(|part| Piece::File { header, part: *part }));
+            pieces.extend(keys.runs.iter().cloned().map(Piece::Memory));
+            let (from, to) = (keys.indexed(), keys.end);
+            if from < to {
+                let kept = keys.kept.iter().cloned().collect();
+                pieces.push(Piece::Rest { header, from, to, kept });
+            }
+        }
+        pieces.retain(|piece| piece.end() > from);
+        KeySearch::new(query, times, from, pieces)
+    }
+}
