@@ -40,7 +40,7 @@ impl CopiedDisk {
     fn copy(&self, name: FileName) -> io::Result<&Copy> {
         let found = match name {
             FileName::Segment(segment) => self.segments.get(&segment),
-            FileName::Index(_) | FileName::Checkpoint => None,
+            FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => None,
         };
         found.ok_or_else(|| io::ErrorKind::NotFound.into())
     }

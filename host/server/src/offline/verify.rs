@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use yard_store::FileName;
 use yard_store::offline::{
-    self, Damage, Derived, Examined, Joined, Saved, Survey, Wrong, check_derived, examine, join,
+    self, Damage, Derived, Examined, Joined, Saved, Survey, Wrong, examine_derived, join,
 };
 use yard_wire::GroupNumber;
 
@@ -141,13 +141,10 @@ pub(super) fn examine_all(place: &Place, mut looked: Vec<Looked>) -> Result<Vec<
             Saved::Whole(saved) => Some(saved.group),
             Saved::Nothing | Saved::Damaged => None,
         };
-        let mut examined = examine(disk, &of.survey.segments[*segment], wanted);
-        let is_sealed = *segment < of.survey.active();
-        let derived = if is_sealed { check_derived(disk, &mut examined) } else { Ok(Vec::new()) };
-        (examined, derived)
+        examine_derived(disk, &of.survey, *segment, wanted)
     });
-    for ((shard, _), (examined, derived)) in tasks.iter().zip(done) {
-        let derived = derived.map_err(log_error(&place.shards[*shard].path))?;
+    for ((shard, _), done) in tasks.iter().zip(done) {
+        let (examined, derived) = done.map_err(log_error(&place.shards[*shard].path))?;
         looked[*shard].examined.push(examined);
         looked[*shard].derived.extend(derived);
     }

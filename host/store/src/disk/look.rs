@@ -44,7 +44,7 @@ impl LookingDisk {
         let path = self.path.join(name.to_string());
         let direct = match name {
             FileName::Segment(_) => direct::open_to_read(&path)?,
-            FileName::Index(_) | FileName::Checkpoint => None,
+            FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => None,
         };
         let is_direct = direct.is_some();
         let file = Arc::new(direct.map_or_else(|| File::open(&path), Ok)?);

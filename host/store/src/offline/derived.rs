@@ -2,13 +2,15 @@
 use std::io;
 
 use bytes::Bytes;
-use yard_wire::{QueueOffset, ShardId};
+use yard_wire::{GroupNumber, QueueOffset, ShardId};
 
-use super::examine::Examined;
+use super::examine::{Examined, examine_with};
+use super::survey::Survey;
 use super::{Damage, Span};
 use crate::disk::{Disk, FileName};
 use crate::error::OpenError;
 use crate::format::checkpoint::Checkpoint;
+use crate::format::keys::read_head;
 use crate::format::sidecar::Line;
 use crate::recover::{read_checkpoint, sidecars};
 
@@ -50,7 +52,7 @@ pub enum Wrong {
 ///
 /// # Errors
 /// What the disk says.
-pub fn check_derived(disk: &dyn Disk, examined: &mut Examined) -> Result<Vec<Derived>, OpenError> {
+fn check_derived(disk: &dyn Disk, examined: &mut Examined) -> Result<Vec<Derived>, OpenError> {
     let segment = examined.segment.segment();
     assert!(examined.segment.is_sealed, "a segment that grows has no files that follow from it");
     if !examined.damage.is_empty() {
@@ -71,6 +73,59 @@ pub fn check_derived(disk: &dyn Disk, examined: &mut Examined) -> Result<Vec<Der
         found.push(Derived { name, segment, wrong });
     }
     Ok(found)
+}
+
+/// Examines a segment of a survey, and holds the files that follow from it against it; returns
+/// those that are wrong.
+///
+/// # Errors
+/// What the disk says of one of them.
+pub fn examine_derived(
+    disk: &dyn Disk,
+    survey: &Survey,
+    at: usize,
+    wanted: Option<GroupNumber>,
+) -> Result<(Examined, Vec<Derived>), OpenError> {
+    let segment = &survey.segments[at];
+    let number = segment.segment();
+    let (mut heads, mut wrong) = (Vec::new(), Vec::new());
+    for name in &survey.names {
+        let FileName::Keys { segment: of, from } = *name else { continue };
+        if of != number {
+            continue;
+        }
+        match read_head(disk, of, from).filter(|head| head.salt == segment.salt()) {
+            Some(head) if head.from < head.to => heads.push(head),
+            Some(_) | None if is_there(disk, *name) => wrong.push(*name),
+            // A broker puts parts together.
+            Some(_) | None => {}
+        }
+    }
+    let mut examined = examine_with(disk, segment, wanted, &heads);
+    let parts = std::mem::take(&mut examined.keys);
+    assert_eq!(parts.len(), heads.len(), "one for each file");
+    // Of a damaged segment a part may know more than can be read now.
+    if examined.damage.is_empty() {
+        for (head, part) in heads.iter().zip(parts) {
+            let name = head.name();
+            let there = contents(disk, name).map_err(|source| OpenError::Disk { name, source })?;
+            let is_same = there.as_ref() == Some(part.finish().bytes());
+            if !is_same && read_head(disk, number, head.from).as_ref() == Some(head) {
+                wrong.push(name);
+            }
+        }
+    }
+    let what = Wrong::Differs("the key index does not say what the log holds");
+    let derived = |name| Derived { name, segment: number, wrong: what };
+    let mut derived: Vec<Derived> = wrong.into_iter().map(derived).collect();
+    if at < survey.active() {
+        derived.extend(check_derived(disk, &mut examined)?);
+    }
+    Ok((examined, derived))
+}
+
+fn is_there(disk: &dyn Disk, name: FileName) -> bool {
+    disk.len(name).is_ok()
 }
 
 /// Makes a derived file again; `None` when its segment does not allow it.

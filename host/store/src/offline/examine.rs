@@ -6,7 +6,9 @@ use super::queues::Queues;
 use super::survey::Surveyed;
 use super::walk::Walk;
 use super::{Counts, Damage, Link, Span};
+use crate::derived::KeyBuilder;
 use crate::disk::Disk;
+use crate::format::keys::KeyHead;
 use crate::format::segment::HEADER_BYTES;
 use crate::format::sidecar::{Line, SidecarHeader};
 
@@ -37,6 +39,7 @@ pub struct Examined {
     /// End and chain of the group that was asked for, if it is here.
     pub seen: Option<(u64, u64)>,
     pub(super) queues: Queues,
+    pub(super) keys: Vec<KeyBuilder>,
     /// What the sidecar of a damaged segment says that it held.
     pub(super) claims: Vec<Span>,
 }
@@ -45,13 +48,25 @@ pub struct Examined {
 /// `wanted`, says what there is of this group.
 #[must_use]
 pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>) -> Examined {
+    examine_with(disk, segment, wanted, &[])
+}
+
+/// As [`examine`], and makes these parts of the key index again meanwhile.
+pub(super) fn examine_with(
+    disk: &dyn Disk,
+    segment: &Surveyed,
+    wanted: Option<GroupNumber>,
+    parts: &[KeyHead],
+) -> Examined {
     let mut walk = Walk::new(disk, segment, None);
     assert!(segment.bytes() >= HEADER_BYTES as u64, "a segment has a header");
     walk.wanted = wanted;
+    let part = |head: &KeyHead| KeyBuilder::of_part(segment.header, head.from, head.to);
+    walk.keys = parts.iter().map(part).collect();
     walk.run();
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
     let Walk { first, last, seen, begin, end, proven_end, proven, is_idle, .. } = walk;
-    let Walk { loose, counts, damage, queues, .. } = walk;
+    let Walk { loose, counts, damage, queues, keys, .. } = walk;
     let segment = *segment;
     let claims = Vec::new();
     Examined {
@@ -68,6 +83,7 @@ pub fn examine(disk: &dyn Disk, segment: &Surveyed, wanted: Option<GroupNumber>)
         damage,
         seen,
         queues,
+        keys,
         claims,
     }
 }

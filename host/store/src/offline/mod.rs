@@ -30,7 +30,7 @@ mod repair;
 mod survey;
 mod walk;
 
-pub use derived::{Derived, Saved, Wrong, check_derived, saved};
+pub use derived::{Derived, Saved, Wrong, examine_derived, saved};
 pub use examine::{Examined, examine};
 pub use join::{Joined, join};
 pub use kinds::kind_name;

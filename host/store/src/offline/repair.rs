@@ -74,7 +74,11 @@ pub fn plan(
             Wrong::Differs(why) => why,
         };
         let (name, segment) = (file.name, file.segment);
-        plan.steps.push(Step::Write { name, segment, why });
+        plan.steps.push(match name {
+            // The broker makes it again in the background, in parts as it finds fit.
+            FileName::Keys { .. } => Step::Remove { name, why },
+            _ => Step::Write { name, segment, why },
+        });
     }
     remove_strays(disk, survey, examined, &mut plan)?;
     if let Some(damage) = checkpoint {

@@ -94,7 +94,7 @@ pub fn survey(disk: &dyn Disk, shard: Option<ShardId>) -> Result<Survey, OpenErr
     let names = disk.list().map_err(|source| OpenError::List { source })?;
     let number = |name: &FileName| match name {
         FileName::Segment(segment) => Some(*segment),
-        FileName::Index(_) | FileName::Checkpoint => None,
+        FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => None,
     };
     let numbers: Vec<u32> = names.iter().filter_map(number).collect();
     let mut heads = Vec::with_capacity(numbers.len());

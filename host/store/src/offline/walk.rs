@@ -9,12 +9,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use yard_wire::batch::parse_header;
 use yard_wire::record::Record;
-use yard_wire::{GroupNumber, LogPos, QueueOffset, TenantId, Timestamp};
+use yard_wire::{GroupNumber, LogPos, QueueOffset, RecordPlace, TenantId, Timestamp};
 
 use super::kinds::{Kind, kind_of};
 use super::queues::Queues;
 use super::survey::Surveyed;
 use super::{Counts, Damage, Link, Span};
+use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
 use crate::format::entry::{self, Entry};
 use crate::format::group::{self, GroupHeader};
@@ -108,6 +109,8 @@ pub(super) struct Walk<'a> {
     pub(super) counts: Counts,
     pub(super) damage: Vec<Damage>,
     pub(super) queues: Queues,
+    /// The parts of the key index that are there, made again meanwhile.
+    pub(super) keys: Vec<KeyBuilder>,
     stored_base: Timestamp,
     /// The next group follows a damaged one.
     is_broken: bool,
@@ -134,6 +137,7 @@ impl<'a> Walk<'a> {
             counts: Counts { bytes: segment.bytes(), ..Counts::default() },
             damage: Vec::new(),
             queues: Queues::default(),
+            keys: Vec::new(),
             stored_base: Timestamp(0),
             is_broken: false,
         }
@@ -367,6 +371,13 @@ impl<'a> Walk<'a> {
             let (offset_in, bytes) = (record_at as u32, found.bytes);
             self.queues.add(IndexEntry { offset: offset_in, bytes, stored_delta_ms });
             self.counts.records += 1;
+            let stored = self.stored_base.plus_ms(stored_delta_ms.into());
+            let segment = self.segment.segment();
+            let place = RecordPlace { segment, offset: offset_in, bytes: found.bytes, stored };
+            for part in &mut self.keys {
+                let bytes = &batch[begin..begin + found.bytes as usize];
+                part.take(&RecordView { topic, queue, offset, place, bytes });
+            }
             if self.visit.is_some() {
                 let record = Record::parse(batch.slice(begin..begin + bytes as usize));
                 let record = record.expect("it was checked just now");

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use yard_store::disk::lying::LyingDisk;
 use yard_store::offline::{
-    self, Damage, Joined, Line, Plan, Saved, Span, Step, check_derived, examine, join, survey,
+    self, Damage, Joined, Line, Plan, Saved, Span, Step, examine_derived, join, survey,
 };
 use yard_store::{Disk, FileName, Located, OpenError, Store, read};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, ShardId, TopicId};
@@ -47,11 +47,9 @@ fn look(disk: &LyingDisk) -> Result<(Joined, Plan), OpenError> {
         Saved::Nothing | Saved::Damaged => None,
     };
     let (mut all, mut derived) = (Vec::new(), Vec::new());
-    for (at, segment) in found.segments.iter().enumerate() {
-        let mut examined = examine(disk, segment, wanted);
-        if at < found.active() {
-            derived.extend(check_derived(disk, &mut examined)?);
-        }
+    for at in 0..found.segments.len() {
+        let (examined, wrong) = examine_derived(disk, &found, at, wanted)?;
+        derived.extend(wrong);
         all.push(examined);
     }
     let mut joined = join(&found, &all);
@@ -129,6 +127,11 @@ fn a_flipped_bit_is_told_by_its_place() {
                     let is_told = joined.damage.iter().any(covers);
                     assert!(is_told || ends, "{name} {byte}: {:?}", joined.damage);
                 }
+                FileName::Keys { .. } => {
+                    let removes =
+                        |step: &Step| matches!(step, Step::Remove { name: it, .. } if *it == name);
+                    assert!(plan.steps.len() == 1 && removes(&plan.steps[0]), "{name} {byte}");
+                }
                 FileName::Index(_) => {
                     assert!(
                         matches!(&plan.steps[..], [Step::Write { name: it, .. }] if *it == name)
@@ -142,6 +145,8 @@ fn a_flipped_bit_is_told_by_its_place() {
             told += 1;
         }
     }
+    let is_keys = |name: &FileName| matches!(name, FileName::Keys { .. });
+    assert!(rig.disk.list().unwrap().iter().any(is_keys), "the key index is among them");
     assert!(told >= 2_000, "{told}");
 }
 
