@@ -5,6 +5,7 @@
 //!                            ├─────► publish     lines -> messages -> receipts -> summary
 //!                            ├─────► subscribe   deliveries -> lines -> settlements
 //!                            ├─────► bench       a broker beside the limits of the machine
+//!                            ├─────► log         files of a broker that need not run
 //!                            ├─────► fetch, dev, serve, explain, contexts
 //!                            ▼
 //!              stdout: data only      stderr: everything else      exit code: how it ended

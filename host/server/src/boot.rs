@@ -204,7 +204,7 @@ fn start_shards(
 }
 
 /// A number that differs from start to start, for salts. Not a secret.
-fn seed(shard: u16) -> u64 {
+pub(crate) fn seed(shard: u16) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((shard, crate::time::now().0, std::process::id()))
 }

@@ -27,6 +27,7 @@ mod fan_out;
 mod folder;
 mod hub;
 mod inbox;
+pub mod offline;
 pub mod os;
 mod outputs;
 mod routes;

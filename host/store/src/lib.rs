@@ -35,6 +35,7 @@ pub mod error;
 pub mod format;
 mod index;
 pub mod io;
+pub mod offline;
 pub mod read;
 pub mod recover;
 mod store;

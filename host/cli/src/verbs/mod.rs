@@ -4,6 +4,7 @@ mod contexts;
 mod dev;
 mod explain;
 mod fetch;
+mod log;
 mod operation;
 mod publish;
 mod serve;
@@ -126,6 +127,11 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
         Runs::Program(Program::Explain) => explain::run(format, &written),
         Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
+        Runs::Program(Program::LogBackup) => log::backup(format, &written),
+        Runs::Program(Program::LogDump) => log::dump(format, &written),
+        Runs::Program(Program::LogRepair) => log::repair(format, &written),
+        Runs::Program(Program::LogRestore) => log::restore(format, &written),
+        Runs::Program(Program::LogVerify) => log::verify(format, &written),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),

@@ -59,7 +59,7 @@ impl KeyJob {
 }
 
 /// The ids and keys of consecutive groups.
-pub(super) struct KeyBuilder {
+pub(crate) struct KeyBuilder {
     header: SegmentHeader,
     from: u32,
     to: u32,
@@ -73,8 +73,21 @@ impl KeyBuilder {
         Self { header, from, to: from, applied: from, entries: Vec::new() }
     }
 
+    /// For the records from one place to another, both between groups.
+    pub(crate) fn of_part(header: SegmentHeader, from: u32, to: u32) -> Self {
+        assert!(from < to, "a part has groups");
+        Self { to, ..Self::new(header, from) }
+    }
+
+    /// Takes a record, if it is in the part.
+    pub(crate) fn take(&mut self, record: &RecordView<'_>) {
+        if (self.from..self.to).contains(&record.place.offset) {
+            self.apply(record);
+        }
+    }
+
     /// The run of what was applied.
-    pub(super) fn finish(mut self) -> KeyRun {
+    pub(crate) fn finish(mut self) -> KeyRun {
         self.entries.sort_unstable();
         // A record may have a key twice.
         self.entries.dedup();

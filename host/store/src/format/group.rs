@@ -43,7 +43,7 @@ pub const ALIGNMENT: usize = 64;
 /// Bytes of a group besides its entries, padding included.
 pub const FRAME_BYTES: usize = 2 * ALIGNMENT;
 pub(crate) const MAGIC: &[u8; 4] = b"YGRP";
-const TRAILER_MAGIC: &[u8; 4] = b"YEND";
+pub(crate) const TRAILER_MAGIC: &[u8; 4] = b"YEND";
 const CHAINED_AT: usize = 16;
 const TRAILER_CRC_AT: usize = 28;
 

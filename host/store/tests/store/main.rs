@@ -7,5 +7,6 @@ mod failure;
 mod finding;
 mod locate;
 mod model;
+mod offline;
 mod real;
 mod support;
