@@ -8,3 +8,4 @@ mod locate;
 mod model;
 mod real;
 mod support;
+mod survive;
