@@ -149,6 +149,7 @@ fn finish(kind: u16, tenant: TenantId, placements: u32, entry: &mut [u8], covere
 
 /// Where the entry that ends at `end` begins, as it says.
 pub(crate) fn begin_of(bytes: &[u8], end: usize) -> Option<usize> {
+    assert!(end <= bytes.len(), "the end lies in the bytes");
     let footer = end.checked_sub(FOOTER_BYTES)?;
     end.checked_sub(u32_at(bytes, footer) as usize).filter(|begin| *begin < footer)
 }

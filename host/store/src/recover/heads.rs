@@ -75,6 +75,7 @@ fn derived(
         let what = "the header of the segment, and the file has not the length of one";
         return Err(Corrupt { segment, offset: 0, what }.into());
     }
+    assert!(segment == 0 || base.0 > 0, "a later segment lies behind the first");
     Ok(SegmentHeader { shard: config.shard, segment, capacity, base, salt })
 }
 

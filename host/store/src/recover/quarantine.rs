@@ -59,6 +59,7 @@ fn with_header(
     header: GroupHeader,
     bytes: &Bytes,
 ) -> (Option<GroupHeader>, Bytes, Option<Trailer>) {
+    assert_eq!(bytes.len(), header.total_bytes(), "all of the group");
     let end = group::HEADER_BYTES + header.payload_bytes as usize;
     let payload = bytes.slice(group::HEADER_BYTES..end);
     (Some(header), payload, Trailer::decode(&bytes[end..]))
@@ -94,7 +95,7 @@ impl Opening<'_> {
             return Ok(Verdict::End(tail));
         };
         self.check_plausible(&later, heads[at].segment, offset)?;
-        let end = claimed_end.unwrap_or(later.at).min(later.at);
+        let end = claimed_end.unwrap_or(later.at).min(heads[at].capacity);
         let next = self.cursor.next_group + 1;
         if end <= offset {
             self.missing(heads[at].segment, offset, &later);
@@ -145,6 +146,7 @@ impl Opening<'_> {
         bytes: &Bytes,
         one: bool,
     ) -> (Option<GroupHeader>, Bytes, Option<Trailer>) {
+        assert!(bytes.len() >= group::FRAME_BYTES, "room for a group");
         let number = GroupNumber(self.cursor.next_group);
         let last = bytes.len() - group::TRAILER_BYTES;
         let first = (last + 1).saturating_sub(group::ALIGNMENT).max(group::HEADER_BYTES);
@@ -236,6 +238,7 @@ impl Opening<'_> {
 
     /// What was durable lay in the bytes between: more groups than fit are those of another log.
     fn check_plausible(&self, later: &Later, segment: u32, offset: u64) -> Result<(), OpenError> {
+        assert!(later.number > self.cursor.next_group, "something is missing");
         let groups = later.number - self.cursor.next_group;
         let room = later.at.saturating_sub(offset) / group::FRAME_BYTES as u64;
         let what = "more groups are missing than were there: files of another log";
@@ -260,6 +263,7 @@ impl Opening<'_> {
     /// Hands out what is left of a damaged group.
     fn take_damaged(&mut self, group: &Damaged, later: &Later) -> Result<(), OpenError> {
         let Damaged { segment, offset, header, payload } = group;
+        assert_eq!(header.group.0, self.cursor.next_group, "the group that is expected");
         let stored = header.stored.clamp(self.cursor.stored, later.stored);
         if self.index.stored_base(*segment).is_none() {
             self.index.begin_segment(*segment, stored);
@@ -392,6 +396,7 @@ impl Opening<'_> {
 
     /// Records are lost: by the damage that was met last, for all that is known.
     pub(super) fn lost(&mut self, found: Lost) {
+        assert!(found.from < found.to, "something is lost");
         let last = self.repairs.iter_mut().rev().find_map(|repair| match repair {
             Repair::Quarantined { lost, .. } => Some(lost),
             _ => None,

@@ -44,6 +44,7 @@ pub(super) fn pieces(payload: &Bytes) -> Vec<Piece> {
         back.push(Piece::Entry { at, entry });
         end = at;
     }
+    assert!(begin <= end, "the two walks do not cross");
     damaged(payload, begin, end, &mut pieces);
     pieces.extend(back.into_iter().rev());
     pieces
@@ -51,6 +52,7 @@ pub(super) fn pieces(payload: &Bytes) -> Vec<Piece> {
 
 /// The whole entry that ends at `end` and does not begin before `begin`.
 fn entry_before(payload: &Bytes, begin: usize, end: usize) -> Option<(usize, Entry)> {
+    assert!(begin <= end && end <= payload.len(), "the end lies behind what was walked");
     let at = entry::begin_of(payload, end).filter(|at| *at >= begin)?;
     let entry = entry::front(&payload.slice(at..end)).ok()?;
     (entry.total_bytes() == end - at).then_some((at, entry))
@@ -114,6 +116,7 @@ fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
 /// The tenant that a damaged entry of a batch names; in how many bits its checksum differs from
 /// that of a whole one with these placements.
 pub(super) fn compared(entry: &[u8], rows: &[Placed], batch: &Batch) -> (TenantId, u32) {
+    assert!(entry.len() >= HEADER_BYTES + FOOTER_BYTES, "an entry has both its ends");
     let tenant = TenantId(u32_at(entry, 12));
     let mut whole = Vec::with_capacity(entry.len());
     entry::put_batch(tenant, rows.iter().cloned(), batch.bytes(), &mut whole);
@@ -141,6 +144,7 @@ pub(super) fn records(batch: &[u8], rows: &[Placed]) -> Vec<Option<(u32, u32)>> 
         at = begin;
         next += 1;
     }
+    assert!(at <= batch.len(), "records lie in their batch");
     found
 }
 
@@ -153,6 +157,7 @@ fn header_at(batch: &[u8], at: usize, queue: (TopicId, QueueIndex)) -> Option<us
 /// Where the records `wanted` begin that fill the rest of the batch behind `at`; `None` unless
 /// there is exactly one such place.
 fn behind(batch: &[u8], at: usize, wanted: &[(TopicId, QueueIndex)]) -> Option<usize> {
+    assert!(at <= batch.len(), "the damage lies in the batch");
     let first = wanted.first()?;
     let fills = |begin: &usize| {
         header_at(batch, *begin, *first).is_some()
@@ -181,5 +186,6 @@ pub(super) fn following(
         };
         rows.push(Placed { topic: run.topic, queue: run.queue, first, count: run.count });
     }
+    assert_eq!(rows.len(), batch.runs().len(), "each run has its place");
     rows
 }
