@@ -5,6 +5,7 @@ use bytes::Bytes;
 use yard_wire::GroupNumber;
 
 use super::chunk::Chunks;
+use crate::config::StoreConfig;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::group::{self, GroupHeader};
@@ -42,6 +43,10 @@ impl<'a> SegmentReader<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, header: SegmentHeader) -> Self {
         let chunks = Chunks::new(disk, FileName::Segment(header.segment), header.capacity);
         Self { disk, header, chunks }
+    }
+
+    pub(super) fn segment(&self) -> &SegmentHeader {
+        &self.header
     }
 
     /// `count` bytes from `offset` on; `None` when the segment ends before.
@@ -127,11 +132,37 @@ pub(crate) struct Tail {
     pub(crate) dirty_end: u64,
 }
 
-/// Whether a file holds the header of any group, whatever its salt.
-pub(super) fn holds_groups(disk: &dyn Disk, name: FileName, bytes: u64) -> Result<bool, OpenError> {
+/// The first header of a wanted group in a segment from `from` on, and where it lies.
+pub(super) fn first_header(
+    disk: &dyn Disk,
+    segment: &SegmentHeader,
+    from: u64,
+    wanted: &dyn Fn(&GroupHeader, u64) -> bool,
+) -> Result<Option<(u64, GroupHeader)>, OpenError> {
+    let name = FileName::Segment(segment.segment);
+    let tail = inspect(disk, name, from, segment.capacity, wanted)?;
+    let Some(at) = tail.header_at else {
+        return Ok(None);
+    };
+    let header = SegmentReader::new(disk, *segment).header(at).map_err(disk_error(name))?;
+    Ok(header.map(|header| (at, header)))
+}
+
+/// The salt of the groups of a file whose head is damaged, as its first one has it.
+pub(super) fn first_group(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    name: FileName,
+    bytes: u64,
+) -> Result<Option<u64>, OpenError> {
     let from = (segment::HEADER_BYTES as u64).min(bytes);
-    let tail = inspect(disk, name, from, bytes, &|_, _| true)?;
-    Ok(tail.header_at.is_some())
+    let ours = |header: &GroupHeader, _| header.shard == config.shard;
+    let Some(at) = inspect(disk, name, from, bytes, &ours)?.header_at else {
+        return Ok(None);
+    };
+    let mut header = [0; group::HEADER_BYTES];
+    disk.read_at(name, at, &mut header).map_err(disk_error(name))?;
+    Ok(GroupHeader::decode(&header).map(|(_, salt)| salt))
 }
 
 fn inspect(

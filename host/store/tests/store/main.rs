@@ -10,3 +10,4 @@ mod model;
 mod offline;
 mod real;
 mod support;
+mod survive;
