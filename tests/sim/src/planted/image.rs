@@ -8,6 +8,8 @@ use yard_store::disk::lying::LyingDisk;
 const SEGMENT_HEADER_BYTES: usize = 512;
 const SALT_AT: usize = 32;
 const GROUP_HEADER_BYTES: usize = 64;
+const NUMBER_AT: usize = 24;
+const STORED_AT: usize = 32;
 const TRAILER_BYTES: usize = 32;
 const CHECKPOINT_HEADER_BYTES: usize = 64;
 
@@ -55,6 +57,19 @@ impl Group {
         hash.digest()
     }
 
+    /// Gives the group the trailer that its header and entries ask for.
+    fn seal(&self, segment: &mut [u8]) {
+        let chain = self.chain(segment);
+        let mut trailer = [0; TRAILER_BYTES];
+        put(&mut trailer, 0, b"YEND");
+        put(&mut trailer, 4, &self.entries.to_le_bytes());
+        trailer[8..16].copy_from_slice(&segment[self.at + NUMBER_AT..self.at + STORED_AT]);
+        put(&mut trailer, 16, &chain.to_le_bytes());
+        let crc = crc32c::crc32c(&trailer[..28]);
+        put(&mut trailer, 28, &crc.to_le_bytes());
+        put(segment, self.payload_end(), &trailer);
+    }
+
     fn is_whole(&self, segment: &[u8]) -> bool {
         let trailer = &segment[self.payload_end()..self.payload_end() + TRAILER_BYTES];
         &trailer[..4] == b"YEND" && trailer[16..24] == self.chain(segment).to_le_bytes()
@@ -92,19 +107,37 @@ pub(super) fn drop_last_group(disk: &LyingDisk) {
     }
 }
 
+/// Recovery appends the last group that says something once more.
+pub(super) fn repeat_last_group(disk: &LyingDisk) {
+    for (name, mut bytes, groups, end) in segments(disk).into_iter().rev() {
+        let Some(last) = groups.last() else { continue };
+        let Some(repeated) = groups.iter().rfind(|group| group.entries > 0) else { return };
+        let length = repeated.end() - repeated.at;
+        if end + length > bytes.len() {
+            return;
+        }
+        let chain = last.chain(&bytes);
+        let number = u64::from(u32_at(&bytes, last.at + NUMBER_AT)) + 1;
+        bytes.copy_within(repeated.at..repeated.end(), end);
+        put(&mut bytes, end + NUMBER_AT, &number.to_le_bytes());
+        // No group is older than the one before it.
+        bytes.copy_within(last.at + STORED_AT..last.at + STORED_AT + 8, end + STORED_AT);
+        put(&mut bytes, end + STORED_AT + 8, &chain.to_le_bytes());
+        let copy = Group { at: end, ..*repeated };
+        let header = &bytes[copy.at..copy.at + GROUP_HEADER_BYTES];
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[16..]);
+        put(&mut bytes, end + 4, &crc.to_le_bytes());
+        copy.seal(&mut bytes);
+        disk.put(name, bytes);
+        return;
+    }
+}
+
 /// Recovery believes a header: the group behind the last whole one gets a valid end.
 pub(super) fn seal_torn_group(disk: &LyingDisk) {
     for (name, mut bytes, _, end) in segments(disk) {
         let Some(torn) = Group::read(&bytes, end) else { continue };
-        let chain = torn.chain(&bytes);
-        let mut trailer = [0; TRAILER_BYTES];
-        put(&mut trailer, 0, b"YEND");
-        put(&mut trailer, 4, &torn.entries.to_le_bytes());
-        trailer[8..16].copy_from_slice(&bytes[torn.at + 24..torn.at + 32]);
-        put(&mut trailer, 16, &chain.to_le_bytes());
-        let crc = crc32c::crc32c(&trailer[..28]);
-        put(&mut trailer, 28, &crc.to_le_bytes());
-        put(&mut bytes, torn.payload_end(), &trailer);
+        torn.seal(&mut bytes);
         disk.put(name, bytes);
     }
 }

@@ -26,7 +26,7 @@ fn equal_seeds_are_equal_runs() {
 #[test]
 fn planted_bugs_are_caught() {
     for plant in Plant::ALL {
-        let caught = catch(*plant, 0, plant.seeds_max(), yard_sim::sweep::OPERATIONS);
+        let caught = catch(*plant, 0, plant.cases_max(), yard_sim::sweep::OPERATIONS);
         assert!(caught.is_some(), "{} is missed", plant.name());
     }
 }
@@ -40,6 +40,6 @@ fn every_planted_bug_is_described_with_its_bound() {
     for (row, plant) in rows.iter().zip(Plant::ALL) {
         let bound = row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap_or_default();
         assert!(row.contains(&format!("`{}`", plant.name())), "{row}");
-        assert_eq!(bound.replace(',', ""), plant.seeds_max().to_string(), "{row}");
+        assert_eq!(bound.replace(',', ""), plant.cases_max().to_string(), "{row}");
     }
 }
