@@ -21,6 +21,7 @@
 mod agenda;
 mod base;
 mod client;
+pub mod damage;
 mod host;
 mod message;
 mod network;
@@ -44,6 +45,6 @@ pub fn find(plant: Plant, start: u64, operations: u64) -> Option<(u64, String)> 
     match plant.finder() {
         Finder::Sim => sweep::catch(plant, start, plant.cases_max(), operations),
         Finder::Powercut => powercut::catch(plant),
-        Finder::Damage => None,
+        Finder::Damage => damage::catch(plant),
     }
 }

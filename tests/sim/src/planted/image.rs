@@ -11,6 +11,9 @@ const GROUP_HEADER_BYTES: usize = 64;
 const NUMBER_AT: usize = 24;
 const STORED_AT: usize = 32;
 const TRAILER_BYTES: usize = 32;
+const BODY_BYTES_AT: usize = 46;
+const HEADER_CRC_AT: usize = 72;
+const BODY_CRC_AT: usize = 76;
 const CHECKPOINT_HEADER_BYTES: usize = 64;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -76,19 +79,32 @@ impl Group {
     }
 }
 
+/// The whole groups of a segment.
+fn groups(segment: &[u8]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some(group) = Group::read(segment, at).filter(|group| group.is_whole(segment)) {
+        at = group.end();
+        groups.push(group);
+    }
+    groups
+}
+
+/// Where each whole group of a segment ends, its padding not counted.
+pub(crate) fn group_ends(segment: &[u8]) -> Vec<usize> {
+    let ends = groups(segment).into_iter().map(|group| group.payload_end() + TRAILER_BYTES);
+    ends.collect()
+}
+
 /// The segments of a log, oldest first, with their whole groups and where these end.
 fn segments(disk: &LyingDisk) -> Vec<(FileName, Vec<u8>, Vec<Group>, usize)> {
     let names = disk.list().unwrap_or_default();
     let segments = names.into_iter().filter(|name| matches!(name, FileName::Segment(_)));
     let read = segments.filter_map(|name| {
         let bytes = disk.contents(name)?;
-        let mut groups = Vec::new();
-        let mut at = SEGMENT_HEADER_BYTES;
-        while let Some(group) = Group::read(&bytes, at).filter(|group| group.is_whole(&bytes)) {
-            at = group.end();
-            groups.push(group);
-        }
-        Some((name, bytes, groups, at))
+        let groups = groups(&bytes);
+        let end = groups.last().map_or(SEGMENT_HEADER_BYTES, Group::end);
+        Some((name, bytes, groups, end))
     });
     read.collect()
 }
@@ -164,4 +180,14 @@ pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Byt
     put(&mut out, 60, &crc.to_le_bytes());
     out.extend_from_slice(&old);
     Bytes::from(out)
+}
+
+/// A damaged body gets the checksum that fits it, and the header of its record too.
+pub(super) fn excuse_body(record: &mut [u8]) {
+    let body = record.len().saturating_sub(u32_at(record, BODY_BYTES_AT) as usize);
+    let crc = crc32c::crc32c(&record[body..]);
+    put(record, BODY_CRC_AT, &crc.to_le_bytes());
+    let crc = crc32c::crc32c(&record[..HEADER_CRC_AT]);
+    let crc = crc32c::crc32c_append(crc, &record[BODY_CRC_AT..body]);
+    put(record, HEADER_CRC_AT, &crc.to_le_bytes());
 }

@@ -1,12 +1,16 @@
 //! Bugs that are planted on purpose, each as a wrapper around the shard; see PLANTED.md.
 mod image;
 
-use std::collections::BTreeSet;
+pub(crate) use image::group_ends;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
+use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
 use yard_wire::request::{Reply, Request};
@@ -335,5 +339,37 @@ pub(crate) fn alter_image(base: &Base, disk: &LyingDisk, life: u32) {
         Some(Plant::RecoveryRepeatsLast) if life > 0 => image::repeat_last_group(disk),
         Some(Plant::RecoveryAcceptsTorn) => image::seal_torn_group(disk),
         _ => {}
+    }
+}
+
+/// Changes files in which a byte was damaged; where it lies in a record, that record is named.
+pub(crate) fn alter_damaged(
+    plant: Option<Plant>,
+    files: &mut BTreeMap<FileName, Vec<u8>>,
+    (name, byte): (FileName, usize),
+    record: Option<Range<u64>>,
+) {
+    let (Some(plant), FileName::Segment(_)) = (plant, name) else { return };
+    let Some(file) = files.get_mut(&name) else { return };
+    match (plant, record) {
+        (Plant::DamageTruncates, _) => file[byte..].fill(0),
+        (Plant::BodyCrcIgnored, Some(record)) => {
+            image::excuse_body(&mut file[record.start as usize..record.end as usize]);
+        }
+        _ => {}
+    }
+}
+
+/// Changes a log that was cut short.
+pub(crate) fn alter_cut(plant: Option<Plant>, disk: &LyingDisk) {
+    if plant == Some(Plant::TailCutTooFar) {
+        image::drop_last_group(disk);
+    }
+}
+
+/// Changes places that were read of a sealed index, when that was damaged.
+pub(crate) fn alter_trusted(plant: Option<Plant>, damaged: FileName, places: &mut [RecordPlace]) {
+    if plant == Some(Plant::IndexCrcIgnored) && matches!(damaged, FileName::Index(_)) {
+        places.rotate_left(1);
     }
 }

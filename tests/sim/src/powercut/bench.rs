@@ -10,37 +10,37 @@ use yard_wire::operation::Operate;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Call, Subscribe};
 use yard_wire::{
-    Correlation, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TenantId,
-    Timestamp, TopicId,
+    Correlation, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId, SubscriptionId,
+    TenantId, Timestamp, TopicId,
 };
 
 /// Credit of a subscription: more than a script has messages.
 const CREDIT: u32 = 100_000;
 /// The group of all subscriptions.
-pub(super) const GROUP: &str = "group";
+pub(crate) const GROUP: &str = "group";
 const TENANT: TenantId = TenantId(0);
 
 /// A delivery: a message that is not settled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Given {
-    pub(super) topic: TopicId,
-    pub(super) queue: QueueIndex,
-    pub(super) offset: QueueOffset,
-    pub(super) subscription: SubscriptionId,
+pub(crate) struct Given {
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    pub(crate) offset: QueueOffset,
+    pub(crate) subscription: SubscriptionId,
 }
 
 /// The shard. See the module.
-pub(super) struct Bench<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) shard: Shard,
-    pub(super) now: Timestamp,
+pub(crate) struct Bench<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) shard: Shard,
+    pub(crate) now: Timestamp,
     /// Writes and syncs, in order.
-    pub(super) line: VecDeque<Io>,
+    pub(crate) line: VecDeque<Io>,
     /// I/O that may take its time.
-    pub(super) others: VecDeque<Io>,
+    pub(crate) others: VecDeque<Io>,
     /// Answers, by what was asked.
-    pub(super) replies: Vec<(u64, Result<Reply, Refusal>)>,
-    pub(super) given: Vec<Given>,
+    pub(crate) replies: Vec<(u64, Result<Reply, Refusal>)>,
+    pub(crate) given: Vec<Given>,
     asked: u64,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// What the shard says.
-    pub(super) fn open(
+    pub(crate) fn open(
         disk: &'a dyn Disk,
         segment_bytes: u64,
         now: Timestamp,
@@ -89,14 +89,14 @@ impl<'a> Bench<'a> {
     }
 
     /// Gives the shard what happened, at this time.
-    pub(super) fn step(&mut self, inputs: Vec<Input>) {
+    pub(crate) fn step(&mut self, inputs: Vec<Input>) {
         let mut outputs = Vec::new();
         self.shard.step(self.now, inputs, &mut outputs);
         self.put(outputs);
     }
 
     /// Does the next write or sync. False when there is none.
-    pub(super) fn advance(&mut self) -> bool {
+    pub(crate) fn advance(&mut self) -> bool {
         let Some(io) = self.line.pop_front() else { return false };
         let done = yard_store::io::perform(self.disk, &io);
         self.step(vec![Input::Io(done)]);
@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Does everything that there is to do.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             while self.advance() {}
             let Some(io) = self.others.pop_front() else { return };
@@ -119,14 +119,14 @@ impl<'a> Bench<'a> {
     }
 
     /// Asks for something; the answer comes under this number.
-    pub(super) fn request(&mut self, request: Request) -> u64 {
+    pub(crate) fn request(&mut self, request: Request) -> u64 {
         let origin = self.origin();
         self.step(vec![Input::Event(Event::Request { origin, tenant: TENANT, request })]);
         origin.correlation.0
     }
 
     /// Sends a batch.
-    pub(super) fn produce(&mut self, batch: &Batch, place: AckPlace, floor: Sequence) -> u64 {
+    pub(crate) fn produce(&mut self, batch: &Batch, place: AckPlace, floor: Sequence) -> u64 {
         let origin = self.origin();
         let (tenant, nodes, batch) = (TENANT, AckNodes::One, batch.clone());
         let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
@@ -135,13 +135,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Asks for an operation.
-    pub(super) fn call<T: Operate>(&mut self, args: &T) -> u64 {
+    pub(crate) fn call<T: Operate>(&mut self, args: &T) -> u64 {
         let (operation, args) = (T::OPERATION as u16, args.to_bytes());
         self.request(Request::Call(Call { operation, args }))
     }
 
     /// Subscribes to a topic.
-    pub(super) fn subscribe(&mut self, topic: &str) -> u64 {
+    pub(crate) fn subscribe(&mut self, topic: &str) -> u64 {
         self.request(Request::Subscribe(Subscribe {
             shard: ShardId(0),
             group: GROUP.to_owned(),
@@ -156,9 +156,31 @@ impl<'a> Bench<'a> {
     }
 
     /// The answer under this number.
-    pub(super) fn reply(&self, asked: u64) -> Option<&Result<Reply, Refusal>> {
+    pub(crate) fn reply(&self, asked: u64) -> Option<&Result<Reply, Refusal>> {
         self.replies.iter().find(|(number, _)| *number == asked).map(|(_, result)| result)
     }
+}
+
+/// Places of committed records of a queue, at least one, from an offset on.
+///
+/// # Errors
+/// Why there are none, though something is committed.
+pub(crate) fn places(
+    store: &Store,
+    disk: &dyn Disk,
+    (topic, queue, at): (TopicId, QueueIndex, QueueOffset),
+) -> Result<Vec<RecordPlace>, String> {
+    let places = match store.locate(topic, queue, at, 1_000) {
+        Located::Places(places) => places,
+        Located::Read(read) => {
+            yard_store::read::index(disk, &read).map_err(|error| error.to_string())?
+        }
+        other => return Err(format!("{topic}.{queue} at {at}: {other:?}")),
+    };
+    if places.is_empty() {
+        return Err(format!("{topic}.{queue} at {at}: no place"));
+    }
+    Ok(places)
 }
 
 /// Every committed record of a queue, from the oldest on; or why one cannot be had.
@@ -171,16 +193,7 @@ pub(super) fn list_queue(
     let mut records = Vec::new();
     let mut at = first;
     while at < end {
-        let places = match store.locate(topic, queue, at, 1_000) {
-            Located::Places(places) => places,
-            Located::Read(read) => {
-                yard_store::read::index(disk, &read).map_err(|error| error.to_string())?
-            }
-            other => return Err(format!("{topic}.{queue} at {at}: {other:?}")),
-        };
-        if places.is_empty() {
-            return Err(format!("{topic}.{queue} at {at}: no place"));
-        }
+        let places = places(store, disk, (topic, queue, at))?;
         at.0 += places.len() as u64;
         records.extend(yard_store::read::records(disk, &places).map_err(|e| e.to_string())?);
     }

@@ -19,11 +19,11 @@ const ZERO_BYTES: usize = 256 << 10;
 const BLOCK_BYTES: usize = 4 << 10;
 
 /// A file, whatever its name.
-pub(super) type Inode = u32;
+pub(crate) type Inode = u32;
 
 /// One step of a disk.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A name leads to a file, in place of any other.
     Link { name: FileName, inode: Inode },
     /// A name leads nowhere.
@@ -69,14 +69,14 @@ impl Noted {
 }
 
 /// The disk. See the module.
-pub(super) struct Device {
+pub(crate) struct Device {
     live: LyingDisk,
     noted: Mutex<Noted>,
     plant: Option<Plant>,
 }
 
 impl Device {
-    pub(super) fn new(seed: u64, plant: Option<Plant>) -> Self {
+    pub(crate) fn new(seed: u64, plant: Option<Plant>) -> Self {
         Self { live: LyingDisk::new(seed), noted: Mutex::default(), plant }
     }
 
@@ -89,12 +89,12 @@ impl Device {
     }
 
     /// Steps taken so far.
-    pub(super) fn steps_taken(&self) -> usize {
+    pub(crate) fn steps_taken(&self) -> usize {
         self.noted().steps.len()
     }
 
     /// Does something as another thread would: its steps wait for [`Device::mix_in`].
-    pub(super) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
         assert!(self.noted().aside.is_empty(), "there is one other thread");
         self.noted().is_aside = true;
         let done = work();
@@ -103,7 +103,7 @@ impl Device {
     }
 
     /// The other thread takes a step. False when it has none left to take.
-    pub(super) fn mix_in(&self) -> bool {
+    pub(crate) fn mix_in(&self) -> bool {
         let mut noted = self.noted();
         let step = noted.aside.pop_front();
         noted.steps.extend(step);
@@ -111,7 +111,7 @@ impl Device {
     }
 
     /// Everything that was noted.
-    pub(super) fn into_steps(self) -> Vec<Step> {
+    pub(crate) fn into_steps(self) -> Vec<Step> {
         self.noted.into_inner().unwrap_or_else(PoisonError::into_inner).steps
     }
 }

@@ -18,7 +18,7 @@ use super::device::{Inode, Step};
 use crate::random::Random;
 
 /// Bytes that a disk writes at once or not at all; most do.
-pub(super) const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Default)]
 struct File {
@@ -76,11 +76,11 @@ fn bounds(sector: usize, length: usize) -> (usize, usize) {
 
 /// The files that one finds, by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files(pub(super) BTreeMap<FileName, Vec<u8>>);
+pub(crate) struct Files(pub(crate) BTreeMap<FileName, Vec<u8>>);
 
 impl Files {
     /// Names states: equal files have equal hashes.
-    pub(super) fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         let mut hash = Xxh3::new();
         for (name, bytes) in &self.0 {
             hash.update(name.to_string().as_bytes());
@@ -91,7 +91,7 @@ impl Files {
     }
 
     /// A disk that holds them.
-    pub(super) fn disk(&self) -> LyingDisk {
+    pub(crate) fn disk(&self) -> LyingDisk {
         let disk = LyingDisk::new(1);
         for (name, bytes) in &self.0 {
             disk.put(*name, bytes.clone());
@@ -102,7 +102,7 @@ impl Files {
 
 /// A disk after some steps: what is durable, and what is not yet.
 #[derive(Clone, Default)]
-pub(super) struct Image {
+pub(crate) struct Image {
     files: BTreeMap<Inode, File>,
     folder: BTreeMap<FileName, Inode>,
     durable_folder: BTreeMap<FileName, Inode>,
@@ -126,7 +126,7 @@ fn change(folder: &mut BTreeMap<FileName, Inode>, step: &Step) {
 
 impl Image {
     /// Takes a step.
-    pub(super) fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Link { .. } | Step::Unlink { .. } => {
                 change(&mut self.folder, step);
@@ -147,7 +147,7 @@ impl Image {
     }
 
     /// Whether a cut could lose anything.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         let linked = self.folder.values().filter_map(|inode| self.files.get(inode));
         let lengths = |file: &File| file.now.len() != file.durable.len();
         !self.unsynced.is_empty()
@@ -155,7 +155,7 @@ impl Image {
     }
 
     /// Everything that was written.
-    pub(super) fn in_order(&self) -> Files {
+    pub(crate) fn in_order(&self) -> Files {
         let bytes = |inode: &Inode| self.files.get(inode).map(|file| file.now.clone());
         let files = self.folder.iter();
         Files(files.map(|(name, inode)| (*name, bytes(inode).unwrap_or_default())).collect())
@@ -163,7 +163,7 @@ impl Image {
 
     /// Everything that was written, and the first sectors of one more write; calls `each` for
     /// every number of sectors but all of them.
-    pub(super) fn torn(&self, next: &Step, each: &mut dyn FnMut(Files)) {
+    pub(crate) fn torn(&self, next: &Step, each: &mut dyn FnMut(Files)) {
         let Step::Write { inode, offset, bytes } = next else { return };
         let Some((name, _)) = self.folder.iter().find(|(_, linked)| *linked == inode) else {
             return;
@@ -188,7 +188,7 @@ impl Image {
     }
 
     /// Any part of what is not durable is lost, by the numbers of `random`.
-    pub(super) fn reordered(&self, random: &mut Random) -> Files {
+    pub(crate) fn reordered(&self, random: &mut Random) -> Files {
         let percent = random.pick(&[10, 50, 50, 50, 90]);
         let torn_one_in = random.pick(&[0, 0, 8, 2]);
         let mut folder = self.durable_folder.clone();

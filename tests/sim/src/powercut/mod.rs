@@ -8,11 +8,11 @@
 //! ```
 //!
 //! Start reading at [`Campaign::run`], then `image.rs` and `judge.rs`.
-mod bench;
+pub(crate) mod bench;
 mod device;
-mod image;
+pub(crate) mod image;
 mod judge;
-mod script;
+pub(crate) mod script;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

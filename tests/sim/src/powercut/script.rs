@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use yard_shard::Input;
+use yard_shard::{IDLE_GROUP_MS, Input};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{TopicCreate, TopicRow};
 use yard_wire::request::{Reply, Request};
@@ -19,7 +19,7 @@ use crate::planted::Plant;
 use crate::random::Random;
 
 /// Bytes of the smallest segment that a store takes: a script fills several.
-pub(super) const SEGMENT_BYTES: u64 = 64 << 10;
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
 /// When a script begins, in milliseconds.
 const BEGIN_MS: u64 = 1_000_000;
 /// Turns after which a script must have ended.
@@ -27,42 +27,42 @@ const TURNS_MAX: u64 = 1_000_000;
 
 /// A batch, and what was promised about it.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) batch: Batch,
-    pub(super) floor: Sequence,
-    pub(super) place: AckPlace,
+pub(crate) struct Sent {
+    pub(crate) batch: Batch,
+    pub(crate) floor: Sequence,
+    pub(crate) place: AckPlace,
     /// Steps of the disk when it was sent.
-    pub(super) asked_at: usize,
+    pub(crate) asked_at: usize,
     /// Steps of the disk when it was answered.
-    pub(super) answered: Option<usize>,
-    pub(super) placed: Vec<Placed>,
+    pub(crate) answered: Option<usize>,
+    pub(crate) placed: Vec<Placed>,
     asked: u64,
 }
 
 /// A message that was acknowledged by its consumer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Acked {
-    pub(super) given: Given,
+pub(crate) struct Acked {
+    pub(crate) given: Given,
     /// Steps of the disk when it was answered.
-    pub(super) answered: Option<usize>,
+    pub(crate) answered: Option<usize>,
     asked: u64,
 }
 
 /// A topic, and when its creation was answered.
 #[derive(Clone, Debug)]
-pub(super) struct Topic {
-    pub(super) name: String,
-    pub(super) answered: usize,
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) answered: usize,
 }
 
 /// A script that was run to its end.
-pub(super) struct Recording {
-    pub(super) steps: Vec<Step>,
-    pub(super) topics: Vec<Topic>,
-    pub(super) sent: Vec<Sent>,
-    pub(super) acked: Vec<Acked>,
+pub(crate) struct Recording {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) acked: Vec<Acked>,
     /// When it ended, in the shard's time.
-    pub(super) ended: Timestamp,
+    pub(crate) ended: Timestamp,
 }
 
 /// What a script is made of, by its number.
@@ -101,7 +101,7 @@ impl Sizes {
 
 impl Recording {
     /// Steps after which something was answered, in order.
-    pub(super) fn answers(&self) -> Vec<usize> {
+    pub(crate) fn answers(&self) -> Vec<usize> {
         let topics = self.topics.iter().map(|topic| topic.answered);
         let sent = self.sent.iter().filter_map(|sent| sent.answered);
         let acked = self.acked.iter().filter_map(|acked| acked.answered);
@@ -126,7 +126,7 @@ struct Run<'a> {
 }
 
 /// Runs a script and notes everything.
-pub(super) fn record(number: u64, plant: Option<Plant>) -> Recording {
+pub(crate) fn record(number: u64, plant: Option<Plant>) -> Recording {
     let mut random = Random::new(number ^ 0x7077_7263_7574);
     let sizes = Sizes::of(number, &mut random);
     let device = Device::new(number, plant);
@@ -151,6 +151,7 @@ pub(super) fn record(number: u64, plant: Option<Plant>) -> Recording {
         turns += 1;
         assert!(turns < TURNS_MAX, "script {number} ends");
     }
+    run.end();
     let Run { topics, sent, acked, bench, .. } = run;
     let ended = bench.now;
     drop(bench);
@@ -194,6 +195,20 @@ impl Run<'_> {
         }
         self.note_answers();
         more || waiting > 0
+    }
+
+    /// What is under way is done, and an empty group proves the last one.
+    fn end(&mut self) {
+        while self.other.is_some() {
+            self.disk_works();
+        }
+        self.bench.settle();
+        for _ in 0..2 {
+            self.bench.now = self.bench.now.plus_ms(IDLE_GROUP_MS);
+            self.bench.step(Vec::new());
+            self.bench.settle();
+        }
+        self.note_answers();
     }
 
     fn disk_works(&mut self) {
@@ -286,14 +301,14 @@ impl Run<'_> {
 }
 
 /// The records of batches in their order, queue by queue: what a log of all of them holds.
-pub(super) struct Contents {
-    pub(super) queues: BTreeMap<(TopicId, QueueIndex), Vec<Bytes>>,
+pub(crate) struct Contents {
+    pub(crate) queues: BTreeMap<(TopicId, QueueIndex), Vec<Bytes>>,
     /// After each number of batches, how many records each queue has.
-    pub(super) counts: Vec<BTreeMap<(TopicId, QueueIndex), usize>>,
+    pub(crate) counts: Vec<BTreeMap<(TopicId, QueueIndex), usize>>,
 }
 
 impl Contents {
-    pub(super) fn of(sent: &[Sent]) -> Self {
+    pub(crate) fn of(sent: &[Sent]) -> Self {
         let mut queues: BTreeMap<_, Vec<Bytes>> = BTreeMap::new();
         let mut counts = vec![BTreeMap::new()];
         for sent in sent {

@@ -2,7 +2,7 @@
 use std::fs;
 
 use yard_sim::Plant;
-use yard_sim::sweep::{Sweep, catch, run_seed};
+use yard_sim::sweep::{Sweep, run_seed};
 
 /// Operations in each run here: enough for several segments, few enough to be quick.
 const OPERATIONS: u64 = 400;
@@ -26,7 +26,7 @@ fn equal_seeds_are_equal_runs() {
 #[test]
 fn planted_bugs_are_caught() {
     for plant in Plant::ALL {
-        let caught = catch(*plant, 0, plant.cases_max(), yard_sim::sweep::OPERATIONS);
+        let caught = yard_sim::find(*plant, 0, yard_sim::sweep::OPERATIONS);
         assert!(caught.is_some(), "{} is missed", plant.name());
     }
 }
