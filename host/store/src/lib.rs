@@ -45,7 +45,7 @@ pub use error::{AppendError, OpenError, ReadError};
 pub use format::checkpoint::Checkpoint;
 pub use format::entry::BATCH;
 pub use format::sidecar::{IndexFile, IndexRead};
-pub use index::Located;
+pub use index::{GapCause, Located};
 pub use io::{Io, IoDone};
 pub use recover::{Opened, Recovered, Repair};
 pub use store::{Appended, DoneReport, LogState, Store, StoreStats};

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use yard_wire::RecordPlace;
 use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
+use yard_wire::requests::Placed;
 
 use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
@@ -129,37 +130,40 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
     let head = SegmentHeader::decode(&head)
         .map_err(|_| damaged(0, Malformed::Checksum { what: "header of a segment" }))?;
     let (topic, queue, wanted) = read.wanted();
-    let mut places = Vec::with_capacity(wanted.len());
+    let mut places: Vec<RecordPlace> = Vec::with_capacity((wanted.end - wanted.start) as usize);
     let mut reader = SegmentReader::new(disk, head);
-    let (mut offset, mut seen) = (segment::HEADER_BYTES as u64, 0);
-    while seen < wanted.end {
+    let mut offset = segment::HEADER_BYTES as u64;
+    while (places.len() as u64) < wanted.end - wanted.start {
         let group = reader.any_group(offset).map_err(failed(offset))?;
         let group = group.ok_or_else(|| damaged(offset, Malformed::Checksum { what: "group" }))?;
         let mut rest = group.payload.clone();
         while !rest.is_empty() {
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
             let entry = entry::take_entry(&mut rest).map_err(|why| damaged(at, why))?;
-            if entry.kind != entry::BATCH {
+            let is_wanted = |run: Placed| {
+                let end = run.first.0 + u64::from(run.count);
+                (run.topic, run.queue) == (topic, queue)
+                    && run.first.0 < wanted.end
+                    && wanted.start < end
+            };
+            if !entry.placements.iter().any(is_wanted) {
                 continue;
             }
-            for record in entry::batch_records(&entry.payload) {
-                let record = record.map_err(|why| damaged(at, why))?;
-                if (record.topic, record.queue) != (topic, queue) {
-                    continue;
-                }
-                if wanted.contains(&seen) {
+            let records = entry.each_record(|record| {
+                let is_its = (record.topic, record.queue) == (topic, queue);
+                if is_its && wanted.contains(&record.queue_offset.0) {
                     places.push(RecordPlace {
                         segment: read.segment,
-                        offset: (at as usize + entry::HEADER_BYTES) as u32 + record.offset,
+                        offset: (at as usize + entry.payload_at()) as u32 + record.offset,
                         bytes: record.bytes,
                         stored: group.header.stored,
                     });
                 }
-                seen += 1;
-            }
+            });
+            records.map_err(|why| damaged(at, why))?;
         }
         offset += group.header.total_bytes() as u64;
     }
-    assert_eq!(places.len(), wanted.len(), "the search stops when all are found");
+    assert_eq!(places.len() as u64, wanted.end - wanted.start, "a record is in one place");
     Ok(places)
 }
