@@ -4,6 +4,7 @@
 mod cache;
 mod damage;
 mod failure;
+mod golden;
 mod locate;
 mod model;
 mod real;

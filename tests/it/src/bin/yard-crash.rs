@@ -63,6 +63,18 @@ async fn run_crash(arguments: &Arguments) -> Result<bool, Failed> {
     for refusal in &report.refusals {
         println!("    {refusal}");
     }
+    let counts = report.verdict.counts;
+    println!(
+        "row|R1 killed at random under load|{} kills|{} acks, {} deliveries; serving again after \
+         p50 {} ms, p99 {} ms, at most {} ms|{}",
+        counts.crashes,
+        counts.acked,
+        counts.delivered,
+        report.restart_percentile(50).as_millis(),
+        report.restart_percentile(99).as_millis(),
+        report.restart_percentile(100).as_millis(),
+        if report.is_clean() { "ok" } else { "FOUND" },
+    );
     let named = arguments.text("history");
     if let Some(path) = named.or((!report.is_clean()).then_some("yard-crash.history")) {
         write(&report, Path::new(path))?;

@@ -71,7 +71,7 @@ fn walk(
             planted::alter_trusted(plant, damaged, &mut places);
             places
         }
-        Located::Below(until) if until > at => return Ok(until),
+        Located::Gap { until, .. } if until > at => return Ok(until),
         other => return stuck(&format!("{other:?}")),
     };
     if places.is_empty() {
