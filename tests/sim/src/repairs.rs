@@ -4,10 +4,8 @@ use yard_store::Repair;
 /// Whether a crash alone explains it: an end that was torn, a file that was not finished.
 #[must_use]
 pub(crate) fn is_of_crash(repair: &Repair) -> bool {
-    match repair {
-        Repair::TailZeroed { .. } | Repair::SegmentRemoved { .. } | Repair::IndexRebuilt { .. } => {
-            true
-        }
-        _ => false,
-    }
+    matches!(
+        repair,
+        Repair::TailZeroed { .. } | Repair::SegmentRemoved { .. } | Repair::IndexRebuilt { .. }
+    )
 }

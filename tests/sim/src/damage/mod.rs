@@ -142,7 +142,9 @@ impl Campaign {
         for damage in self.damages(&survey, number) {
             let mut cases = Cases { tried: 1, ..Cases::default() };
             let judged = guarded(|| self.judge(&survey, damage, &mut cases));
-            if let Err(why) = judged {
+            if let Err(why) = judged
+                && self.is_of_plant(&survey, damage)
+            {
                 cases.found = 1;
                 if report.findings.len() < FINDINGS_MAX {
                     report.findings.push(format!("log {number}, {damage:?}: {why}"));
@@ -157,6 +159,13 @@ impl Campaign {
             }
         }
         report
+    }
+
+    /// What fails without the planted bug as well says nothing about it.
+    fn is_of_plant(&self, survey: &Survey, damage: Damage) -> bool {
+        let clean = Self { plant: None, ..*self };
+        self.plant.is_none()
+            || guarded(|| clean.judge(survey, damage, &mut Cases::default())).is_ok()
     }
 
     /// Every bit of the last two records, bits anywhere, every end.

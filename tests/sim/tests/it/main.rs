@@ -1,8 +1,8 @@
 //! A quick look at everything that the simulator promises; `cargo xtask sim` looks longer.
 use std::fs;
 
-use yard_sim::Plant;
 use yard_sim::sweep::{Sweep, run_seed};
+use yard_sim::{Plant, powercut};
 
 /// Operations in each run here: enough for several segments, few enough to be quick.
 const OPERATIONS: u64 = 400;
@@ -21,6 +21,17 @@ fn equal_seeds_are_equal_runs() {
     let first: Vec<u64> = (0..10).map(hash).collect();
     assert_eq!(first, (0..10).map(hash).collect::<Vec<u64>>());
     assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "other seeds are other runs");
+}
+
+#[test]
+fn a_slice_of_power_cuts_loses_nothing() {
+    let campaign =
+        powercut::Campaign { scripts: 2, draws: 3, jobs: 2, plant: None, states_max: u64::MAX };
+    let report = campaign.run();
+    assert_eq!((report.found, &report.findings[..]), (0, &[][..]));
+    let (in_order, reordered) = (report.in_order, report.reordered);
+    assert!(in_order.promised > 500 && reordered.promised > 300, "{in_order:?} {reordered:?}");
+    assert!(in_order.outstanding > 300, "cuts come in the middle of work: {in_order:?}");
 }
 
 #[test]
