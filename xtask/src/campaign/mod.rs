@@ -38,7 +38,7 @@ const fn sim(
 }
 
 const CRASH: &[Part] = &[
-    it("yard-crash", &["--rounds", "1000"], &["--rounds", "3"]),
+    it("yard-crash", &["--rounds", "1000"], &["--rounds", "1"]),
     it("yard-faults", &["--run", "kill"], &["--every", "60"]),
     sim("yard-damage", &[], &["--logs", "1", "--flips", "400", "--cut-every", "512"]),
     it("yard-faults", &["--run", "sync"], &["--every", "60"]),
@@ -86,7 +86,9 @@ fn campaign(workspace: &Workspace, parts: &[Part], arguments: &[String]) -> Resu
         rows.extend(rows_of(&mut command)?);
     }
     print!("{}", table::write(&rows));
-    let bad = rows.iter().filter(|row| !row.is_good()).count();
+    // A slice takes what the machine offers; who asks for all of it wants all of it.
+    let may_pass = |row: &&Row| row.is_good() || is_quick && row.is_skipped();
+    let bad = rows.len() - rows.iter().filter(may_pass).count();
     if bad == 0 { Ok(()) } else { Err(Failed(format!("{bad} of {} rows are not ok.", rows.len()))) }
 }
 
@@ -127,6 +129,8 @@ mod tests {
         let rows = shell("echo 'row|R1|3 kills|all there|ok'; echo no port >&2; exit 2");
         let rows = rows.expect("it counts");
         assert!(rows.len() == 2 && !rows[1].is_good(), "a failure behind good rows is a row");
+        let rows = shell("echo 'row|R8|0 runs|no strace|skipped'").expect("it says why not");
+        assert!(!rows[0].is_good() && rows[0].is_skipped());
         assert!(shell("true").is_err(), "what counts nothing proves nothing");
     }
 }

@@ -32,6 +32,11 @@ impl Row {
     pub(crate) fn is_good(&self) -> bool {
         self.verdict == "ok"
     }
+
+    /// It could not be tried on this machine.
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.verdict == "skipped"
+    }
 }
 
 /// The rows below each other.
