@@ -143,6 +143,9 @@ impl Broker {
             Event::Committed(tails) => self.committed(&tails),
             Event::Located { ticket, places } => self.located(ticket, &places),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
+            Event::Unreadable { session, subscription, queue, offset } => {
+                self.unreadable((session, subscription), queue, offset, effects);
+            }
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),

@@ -121,7 +121,9 @@ async fn run_lane(
 ) {
     while let Some(job) = jobs.recv().await {
         let messages = job.items.len();
-        let Some(ReadJob { frames, damaged }) = read(&hub, &session, job).await else { return };
+        let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+        let Some(read) = read(&hub, &session, job).await else { return };
+        let ReadJob { frames, damaged, lost } = read;
         for frame in frames {
             if session.handle.deliver_frame(stream, frame).await.is_err() {
                 return;
@@ -129,6 +131,13 @@ async fn run_lane(
         }
         for (shard, request) in damaged {
             return_damaged(&hub, &session, shard, request);
+        }
+        let session_id = SessionId(session.handle.id());
+        for offset in lost {
+            let event = Event::Unreadable { session: session_id, subscription, queue, offset };
+            if let Some(inbox) = hub.inbox(shard) {
+                inbox.put_after(session.tenant, Input::Event(event));
+            }
         }
         session.lanes.waiting.fetch_sub(messages, Ordering::Relaxed);
     }
@@ -142,13 +151,15 @@ struct ReadJob {
     /// Requests in the consumer's name: messages that cannot be read come back later, and their
     /// credit at once.
     damaged: Vec<(ShardId, Request)>,
+    /// Messages whose bytes are not what was stored: their group goes on without them.
+    lost: Vec<QueueOffset>,
 }
 
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
 async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
     if let Some(frame) = delivery_in_memory(log, &job) {
-        return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
+        return Some(ReadJob { frames: vec![frame], ..ReadJob::default() });
     }
     let _turn = session.reads.acquire().await.ok()?;
     let log = log.clone();
@@ -196,7 +207,7 @@ fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
 /// back the messages that it is about and no others.
 fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     match read_job(log, job, &job.items) {
-        Ok(frame) => return ReadJob { frames: vec![frame], damaged: Vec::new() },
+        Ok(frame) => return ReadJob { frames: vec![frame], ..ReadJob::default() },
         Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
     }
     let mut read = ReadJob::default();
@@ -204,12 +215,18 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     for item in &job.items {
         match read_job(log, job, std::slice::from_ref(item)) {
             Ok(frame) => read.frames.push(frame),
-            Err(_) => {
-                let to = QueueOffset(item.offset.0 + 1);
-                let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
-                let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
-                let settle = Settle { shard, subscription, ranges };
-                read.damaged.push((shard, Request::Settle(settle)));
+            Err(error) => {
+                if let ReadError::Damaged { .. } = error {
+                    let offset = item.offset;
+                    tracing::error!(shard = shard.0, %queue, %offset, %error, "a message is lost");
+                    read.lost.push(offset);
+                } else {
+                    let to = QueueOffset(item.offset.0 + 1);
+                    let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
+                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
+                    let settle = Settle { shard, subscription, ranges };
+                    read.damaged.push((shard, Request::Settle(settle)));
+                }
                 let (messages, bytes) = (1, item.place.bytes);
                 let credit = Credit { shard, subscription, messages, bytes };
                 read.damaged.push((shard, Request::Credit(credit)));
@@ -295,7 +312,12 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
             Ok(Ok(frame)) => {
                 return session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
-            Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
+            Ok(Err(error @ ReadError::Damaged { .. })) => {
+                Refusal::new(Code::MessageDamaged, error.to_string())
+            }
+            Ok(Err(error @ ReadError::Disk { .. })) => {
+                Refusal::new(Code::ReadFailed, error.to_string())
+            }
             Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
         };
         tracing::error!(%refusal, "a fetch could not be read");

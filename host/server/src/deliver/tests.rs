@@ -99,7 +99,7 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
     };
     let cold = log(&bytes, 0..0);
     assert!(delivery_in_memory(&cold, &job).is_none(), "nothing was read yet");
-    let ReadJob { frames, damaged } = read_what_can_be(&cold, &job);
+    let ReadJob { frames, damaged, .. } = read_what_can_be(&cold, &job);
     assert!(damaged.is_empty());
     check(&frames[0]);
     check(&delivery_in_memory(&cold, &job).expect("it was read just now"));
@@ -124,7 +124,8 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
     let (bytes, places, job) = segment();
     let begin = u64::from(places[20].offset);
     let log = log(&bytes, begin..begin + 10);
-    let ReadJob { frames, damaged } = read_what_can_be(&log, &job);
+    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    assert!(lost.is_empty());
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
     assert_eq!(found, expect);
@@ -135,6 +136,19 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
         panic!("{settle:?}");
     };
     assert_eq!((from.0, to.0, *verdict), (120, 121, Verdict::Nack));
+    assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
+}
+
+#[test]
+fn a_record_that_is_damaged_is_never_given_out_and_holds_up_nothing() {
+    let (mut bytes, places, job) = segment();
+    bytes[places[20].offset as usize + 200] ^= 1;
+    let log = log(&bytes, 0..0);
+    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
+    let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
+    assert_eq!((found, lost), (expect, vec![QueueOffset(120)]));
+    let [(_, Request::Credit(credit))] = &damaged[..] else { panic!("{damaged:?}") };
     assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
 }
 

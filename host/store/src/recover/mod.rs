@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, TenantId, Timestamp};
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
 
 use self::scan::disk_error;
 use crate::config::StoreConfig;
@@ -18,6 +18,8 @@ use crate::store::{Cursor, Store};
 
 mod heads;
 mod open;
+mod quarantine;
+mod salvage;
 pub(crate) mod scan;
 mod sidecars;
 
@@ -39,9 +41,36 @@ pub struct Recovered {
     pub stored: Timestamp,
 }
 
-/// What had to be put right when a log was opened. Nothing that was durable is lost by any.
+/// Records that were stored and are lost: offsets `from` to before `to` of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// First offset.
+    pub from: QueueOffset,
+    /// Offset after the last.
+    pub to: QueueOffset,
+}
+
+/// What had to be put right when a log was opened. Nothing that was durable is lost by any but
+/// [`Repair::Quarantined`], and nothing that was durable is changed by any.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
+    /// Bytes that were durable are not what they were. What is left of them is served.
+    Quarantined {
+        /// Number of the segment.
+        segment: u32,
+        /// First byte of the damaged structure.
+        offset: u64,
+        /// How many bytes it has; 0 where all that is known is that something is missing.
+        bytes: u64,
+        /// What is damaged.
+        what: &'static str,
+        /// The records that are lost by it; none when all could be read all the same.
+        lost: Vec<Lost>,
+    },
     /// The end of the log held bytes of a group that was not completely written.
     TailZeroed {
         /// Number of the segment.
@@ -122,6 +151,7 @@ impl Store {
             cursor: Cursor::START,
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
+            chain_is_unknown: false,
         };
         opening.run()
     }

@@ -4,6 +4,7 @@ use std::io;
 use bytes::Bytes;
 use yard_wire::GroupNumber;
 
+use crate::config::StoreConfig;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::group::{self, GroupHeader};
@@ -43,8 +44,12 @@ impl<'a> SegmentReader<'a> {
         Self { disk, header, chunk: Bytes::new(), chunk_at: 0 }
     }
 
+    pub(super) fn segment(&self) -> &SegmentHeader {
+        &self.header
+    }
+
     /// `count` bytes from `offset` on; `None` when the segment ends before.
-    fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
+    pub(super) fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
         let left = self.header.capacity.saturating_sub(offset);
         if left < count as u64 {
             return Ok(None);
@@ -64,7 +69,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// The header of the group at `offset`, if one of this segment lies there.
-    fn header(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
+    pub(crate) fn header(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
         let Some(bytes) = self.bytes(offset, group::HEADER_BYTES)? else {
             return Ok(None);
         };
@@ -141,11 +146,37 @@ pub(super) struct Tail {
     pub(super) dirty_end: u64,
 }
 
-/// Whether a file holds the header of any group, whatever its salt.
-pub(super) fn holds_groups(disk: &dyn Disk, name: FileName, bytes: u64) -> Result<bool, OpenError> {
+/// The first header of a wanted group in a segment from `from` on, and where it lies.
+pub(super) fn first_header(
+    disk: &dyn Disk,
+    segment: &SegmentHeader,
+    from: u64,
+    wanted: &dyn Fn(&GroupHeader, u64) -> bool,
+) -> Result<Option<(u64, GroupHeader)>, OpenError> {
+    let name = FileName::Segment(segment.segment);
+    let tail = inspect(disk, name, from, segment.capacity, wanted)?;
+    let Some(at) = tail.header_at else {
+        return Ok(None);
+    };
+    let header = SegmentReader::new(disk, *segment).header(at).map_err(disk_error(name))?;
+    Ok(header.map(|header| (at, header)))
+}
+
+/// The salt of the groups of a file whose head is damaged, as its first one has it.
+pub(super) fn first_group(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    name: FileName,
+    bytes: u64,
+) -> Result<Option<u64>, OpenError> {
     let from = (segment::HEADER_BYTES as u64).min(bytes);
-    let tail = inspect(disk, name, from, bytes, &|_, _| true)?;
-    Ok(tail.header_at.is_some())
+    let ours = |header: &GroupHeader, _| header.shard == config.shard;
+    let Some(at) = inspect(disk, name, from, bytes, &ours)?.header_at else {
+        return Ok(None);
+    };
+    let mut header = [0; group::HEADER_BYTES];
+    disk.read_at(name, at, &mut header).map_err(disk_error(name))?;
+    Ok(GroupHeader::decode(&header).map(|(_, salt)| salt))
 }
 
 fn inspect(

@@ -9,3 +9,4 @@ mod locate;
 mod model;
 mod real;
 mod support;
+mod survive;
