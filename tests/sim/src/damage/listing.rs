@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
-use yard_store::{Located, ReadError, Repair, Store};
+use yard_store::{Located, Lost, ReadError, Repair, Store};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
 
 use super::survey::{Name, Survey};
@@ -51,7 +51,10 @@ pub(super) fn list(
 
 /// What a repair says is lost.
 fn report(repair: &Repair, reported: &mut BTreeSet<Name>) {
-    let _ = (repair, reported);
+    let Repair::Quarantined { lost, .. } = repair else { return };
+    for Lost { topic, queue, from, to } in lost {
+        reported.extend((from.0..to.0).map(|offset| (*topic, *queue, offset)));
+    }
 }
 
 /// Takes the records from an offset on, and says where to go on.
