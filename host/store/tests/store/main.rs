@@ -5,6 +5,7 @@ mod cache;
 mod damage;
 mod failure;
 mod finding;
+mod golden;
 mod locate;
 mod model;
 mod offline;
