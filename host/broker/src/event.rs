@@ -6,6 +6,7 @@ use yard_wire::{
     Correlation, QueueIndex, QueueOffset, RecordPlace, Sequence, TenantId, Timestamp, TopicId,
 };
 
+use crate::find::{Asked, Findings};
 use crate::meta::MetaChange;
 
 /// A connection, by a number that the transport never uses again.
@@ -77,6 +78,13 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
+    },
+    /// What came of `Effect::Find`, later.
+    Found {
+        /// Who asked.
+        asked: Asked,
+        /// What was found, of all tenants.
+        findings: Findings,
     },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),

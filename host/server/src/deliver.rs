@@ -289,18 +289,30 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        let Ok(_turn) = session.reads.acquire().await else { return };
-        let read = tokio::task::spawn_blocking(move || read_fetch(&log, job)).await;
-        let refusal = match read {
-            Ok(Ok(frame)) => {
-                return session.handle.reply_frame(origin.stream, origin.correlation, frame);
+        match on_reader(&session, move || read_fetch(&log, job)).await {
+            Some(Ok(frame)) => {
+                session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
-            Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
-            Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
-        };
-        tracing::error!(%refusal, "a fetch could not be read");
-        hub_too.reply(origin, Err(refusal));
+            Some(Err(refusal)) => hub_too.reply(origin, Err(refusal)),
+            None => {}
+        }
     });
+}
+
+/// Reads for a request on a thread that may wait for the disk, when it is the tenant's turn.
+/// `None` when the process ends.
+pub(crate) async fn on_reader<T: Send + 'static>(
+    session: &Session,
+    read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Option<Result<T, Refusal>> {
+    let _turn = session.reads.acquire().await.ok()?;
+    let refusal = match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(read)) => return Some(Ok(read)),
+        Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
+        Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
+    };
+    tracing::error!(%refusal, "a request could not be read for");
+    Some(Err(refusal))
 }
 
 /// How many of the places, at least one, fit so many bytes; and their bytes.
