@@ -143,6 +143,7 @@ impl Broker {
             Event::Committed(tails) => self.committed(&tails),
             Event::Located { ticket, places } => self.located(ticket, &places),
             Event::Found { asked, findings } => self.found(asked, findings, effects),
+            Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),

@@ -7,12 +7,12 @@
 //! ```
 use yard_wire::RecordPlace;
 use yard_wire::limits::{DELIVER_BYTES_MAX, DELIVER_RECORDS_MAX};
-use yard_wire::{QueueIndex, Timestamp};
+use yard_wire::{QueueIndex, QueueOffset, Timestamp};
 
 use crate::bounds::TICK_QUEUES_MAX;
 use crate::broker::Broker;
 use crate::effect::Effect;
-use crate::entry::{GroupId, Step};
+use crate::entry::{GroupId, Outcome, Step};
 use crate::event::{QueueTail, Ticket};
 use crate::group::flight::{Budget, Flight, Holder};
 use crate::group::member::Live;
@@ -52,6 +52,30 @@ impl Broker {
         group.live.as_mut().expect("a group that asks is live").make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);
+    }
+
+    /// The index answered that the log does not hold the messages: the group goes on behind them.
+    pub(crate) fn met_gap(
+        &mut self,
+        ticket: Ticket,
+        until: QueueOffset,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((id, queue)) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        let now = self.now;
+        let group = self.groups.get_mut(id).expect("a group that asks exists");
+        let state = group.queues.get_mut(&queue).expect("a queue that asks exists");
+        let flight = state.flight.as_mut().expect("a queue that asks delivers");
+        assert_eq!(flight.asked.map(|asked| asked.ticket), Some(ticket), "one question at a time");
+        // Where the step cannot be recorded, the index is asked again later.
+        let from = flight.met_gap(now);
+        assert!(from < until, "a gap begins where it was asked for");
+        self.list_due(id, queue);
+        let outcome = Outcome::Trimmed;
+        self.append_steps(id, &[Step { queue, from, to: until, outcome }], effects);
+        self.wake(now);
     }
 
     /// Delivers what can be delivered to a group's members.

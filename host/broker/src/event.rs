@@ -86,6 +86,14 @@ pub enum Event {
         /// What was found, of all tenants.
         findings: Findings,
     },
+    /// The other answer to `Effect::Locate`: the log does not hold the message asked for, nor those
+    /// after it up to this offset.
+    Gap {
+        /// The question.
+        ticket: Ticket,
+        /// Offset after the last message that is gone.
+        until: QueueOffset,
+    },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.

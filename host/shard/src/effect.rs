@@ -42,9 +42,8 @@ impl Shard {
                 match self.store.locate(topic, queue, from, count) {
                     Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
                     Located::Places(places) => events.push(Event::Located { ticket, places }),
-                    Located::End | Located::Below(_) => {
-                        events.push(Event::Located { ticket, places: Vec::new() });
-                    }
+                    Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
+                    Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items } => {
@@ -164,16 +163,21 @@ impl Shard {
         bytes_max: u32,
         outputs: &mut Vec<Output>,
     ) {
-        let FetchWanted { from, first, end, count } = wanted;
-        let located =
-            if count == 0 { Located::End } else { self.store.locate(topic, queue, from, count) };
-        let plan = match located {
-            Located::Places(places) => FetchPlan::Records(places),
-            Located::Read(read) => FetchPlan::Index(read),
-            Located::End | Located::Below(_) => {
-                let reply = Reply::Fetch(Fetched { first, end, records: Vec::new() });
-                outputs.push(Output::Reply { origin, result: Ok(reply) });
-                return;
+        let FetchWanted { mut from, first, end, count } = wanted;
+        let plan = loop {
+            match self.store.locate(topic, queue, from, count) {
+                Located::Places(places) => break FetchPlan::Records(places),
+                Located::Read(read) => break FetchPlan::Index(read),
+                // What comes after is the next that there is; its offset says so.
+                Located::Gap { until, .. } => {
+                    assert!(from < until, "a gap goes on");
+                    from = until;
+                }
+                Located::End => {
+                    let reply = Reply::Fetch(Fetched { first, end, records: Vec::new() });
+                    outputs.push(Output::Reply { origin, result: Ok(reply) });
+                    return;
+                }
             }
         };
         outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });

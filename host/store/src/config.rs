@@ -1,6 +1,6 @@
 //! What a store is told when it is opened, and every bound that it holds itself to.
 use yard_wire::ShardId;
-use yard_wire::limits::BATCH_BYTES_MAX;
+use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 
 use crate::error::BadConfig;
 use crate::format::{entry, group, segment};
@@ -31,7 +31,8 @@ pub const KEY_KEPT_BYTES_MAX: usize = 8 << 20;
 pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 
 const _: () = {
-    assert!(BATCH_BYTES_MAX + entry::HEADER_BYTES <= GROUP_PAYLOAD_BYTES_MAX);
+    let placements = BATCH_RECORDS_MAX * entry::PLACEMENT_BYTES;
+    assert!(entry::HEADER_BYTES + placements + BATCH_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
     assert!(GATHER_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);

@@ -3,15 +3,18 @@
 //!
 //! ```text
 //!   (topic, queue) ──► Queue: next, committed
-//!                      spans:  segment 0   segment 3   segment 4
-//!                              in sidecar  in sidecar  in memory: [offset, bytes, stored]*
-//! ```
+//!                      spans:  segment 0   segment 3   segment 3   segment 4
+//!                              in sidecar  lost        in sidecar  in memory: [offset, bytes,
+//! ```                                                                          stored]*
+//!
+//! Every offset below `next` is in one span. What the log held and holds no more, because it was
+//! damaged or removed, is a span too: so nothing shifts, and whoever asks is told where to go on.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use crate::derived::{Sought, TimeSearch};
+use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
 use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
 
 /// Names a queue inside the index; never shown outside.
@@ -27,8 +30,23 @@ pub enum Located {
     Read(IndexRead),
     /// Nothing is committed at or after the offset.
     End,
-    /// The offset is below the oldest of the queue, which this is.
-    Below(QueueOffset),
+    /// The log does not hold the record any more.
+    Gap {
+        /// Offset after the last of those that are gone with it, and committed; at most the
+        /// committed end.
+        until: QueueOffset,
+        /// Why.
+        why: GapCause,
+    },
+}
+
+/// Why the log does not hold records that it gave offsets to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapCause {
+    /// Their bytes were damaged.
+    Damaged,
+    /// They were removed, as the settings say.
+    Removed,
 }
 
 enum Held {
@@ -37,6 +55,10 @@ enum Held {
     Sidecar {
         file_offset: u64,
         count: u32,
+    },
+    Nowhere {
+        count: u32,
+        why: GapCause,
     },
 }
 
@@ -51,7 +73,7 @@ impl Span {
     fn count(&self) -> u64 {
         match &self.held {
             Held::Memory(entries) => entries.len() as u64,
-            Held::Sidecar { count, .. } => u64::from(*count),
+            Held::Sidecar { count, .. } | Held::Nowhere { count, .. } => u64::from(*count),
         }
     }
 }
@@ -81,18 +103,27 @@ impl Queue {
     }
 
     fn line(&self, span: &Span) -> Line {
-        let (file_offset, count) = match &span.held {
-            Held::Memory(entries) => (0, entries.len() as u32),
-            Held::Sidecar { file_offset, count } => (*file_offset, *count),
+        let file_offset = match &span.held {
+            Held::Sidecar { file_offset, .. } => *file_offset,
+            Held::Memory(_) | Held::Nowhere { .. } => 0,
         };
-        let first = QueueOffset(span.first);
-        Line { topic: self.topic, queue: self.queue, first, file_offset, count }
+        let (count, first) = (span.count() as u32, QueueOffset(span.first));
+        let lost = matches!(span.held, Held::Nowhere { .. });
+        Line { topic: self.topic, queue: self.queue, first, file_offset, count, lost }
     }
 }
 
-/// A directory that does not continue the queues as they are.
+/// Something that does not continue the queues as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gap;
+pub(crate) struct Misfit;
+
+/// A span that is written to a sidecar, and where its blocks begin there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SidecarPlace {
+    slot: Slot,
+    first: u64,
+    file_offset: u64,
+}
 
 /// Every queue of a shard.
 #[derive(Default)]
@@ -103,6 +134,8 @@ pub(crate) struct QueueIndexes {
     stored_bases: BTreeMap<u32, Timestamp>,
     last: Option<Slot>,
     walk: u64,
+    /// Records in spans that hold nothing.
+    gone: u64,
 }
 
 impl QueueIndexes {
@@ -155,6 +188,35 @@ impl QueueIndexes {
         let first = queue.next;
         queue.next += u64::from(count);
         QueueOffset(first)
+    }
+
+    /// Makes the next record of the queue the one with this offset: those before it were lost in
+    /// this segment, or at the end of the one before.
+    pub(crate) fn skip_to(
+        &mut self,
+        slot: Slot,
+        segment: u32,
+        offset: QueueOffset,
+    ) -> Result<(), Misfit> {
+        let queue = &mut self.queues[slot.0 as usize];
+        assert_eq!(queue.indexed(), queue.next, "a recovery indexes what it assigns");
+        let lost = offset.0.checked_sub(queue.next).ok_or(Misfit)?;
+        let count = u32::try_from(lost).map_err(|_| Misfit)?;
+        if count == 0 {
+            return Ok(());
+        }
+        match queue.spans.last_mut().filter(|last| last.segment == segment) {
+            Some(Span { held: Held::Nowhere { count: held, .. }, .. }) => {
+                *held = held.checked_add(count).ok_or(Misfit)?;
+            }
+            Some(_) | None => {
+                let held = Held::Nowhere { count, why: GapCause::Damaged };
+                queue.spans.push(Span { segment, first: queue.next, held });
+            }
+        }
+        queue.next = offset.0;
+        self.gone += lost;
+        Ok(())
     }
 
     /// A segment begins with a group of this time.
@@ -214,56 +276,69 @@ impl QueueIndexes {
         }
     }
 
-    /// The sidecar of a segment whose entries are in memory, with the file offset of each queue.
-    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<(Slot, u64)>) {
-        let mut slots = Vec::new();
+    /// The sidecar of a segment whose entries are in memory, with the file offset of each span.
+    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<SidecarPlace>) {
+        let mut spans = Vec::new();
         let mut lines = Vec::new();
         for slot in self.slots.values() {
             let queue = &self.queues[slot.0 as usize];
-            let Some(span) = find(&queue.spans, header.segment) else {
-                continue;
-            };
-            let Held::Memory(entries) = &queue.spans[span].held else {
-                unreachable!("the entries of a segment are in memory until its sidecar is written")
-            };
-            slots.push(*slot);
-            lines.push((queue.line(&queue.spans[span]), Arc::clone(entries)));
+            for span in &queue.spans[within(&queue.spans, header.segment)] {
+                let entries = match &span.held {
+                    Held::Memory(entries) => Arc::clone(entries),
+                    Held::Nowhere { .. } => Arc::default(),
+                    Held::Sidecar { .. } => {
+                        unreachable!("entries are in memory until their sidecar is written")
+                    }
+                };
+                spans.push((*slot, span.first));
+                lines.push((queue.line(span), entries));
+            }
         }
         let (file, offsets) = IndexFile::new(header, lines);
-        (file, slots.into_iter().zip(offsets).collect())
+        let place = |((slot, first), file_offset)| SidecarPlace { slot, first, file_offset };
+        (file, spans.into_iter().zip(offsets).map(place).collect())
     }
 
     /// The sidecar is durable: its entries leave the memory.
-    pub(crate) fn leave_memory(&mut self, segment: u32, places: &[(Slot, u64)]) {
-        for (slot, file_offset) in places {
+    pub(crate) fn leave_memory(&mut self, places: &[SidecarPlace]) {
+        for SidecarPlace { slot, first, file_offset } in places {
             let spans = &mut self.queues[slot.0 as usize].spans;
-            let span = find(spans, segment).expect("the sidecar was made from this index");
-            let count = spans[span].count() as u32;
-            spans[span].held = Held::Sidecar { file_offset: *file_offset, count };
+            let span = spans.binary_search_by_key(first, |span| span.first);
+            let span = &mut spans[span.expect("the sidecar was made from this index")];
+            if let Held::Memory(entries) = &span.held {
+                let (file_offset, count) = (*file_offset, entries.len() as u32);
+                span.held = Held::Sidecar { file_offset, count };
+            }
         }
     }
 
     /// Takes over the directory of the sidecar of the next segment; changes nothing when it does
     /// not continue the queues.
-    pub(crate) fn load(&mut self, header: &SidecarHeader, lines: &[Line]) -> Result<(), Gap> {
-        let sorted = lines.is_sorted_by(|a, b| (a.topic, a.queue) < (b.topic, b.queue));
+    pub(crate) fn load(&mut self, header: &SidecarHeader, lines: &[Line]) -> Result<(), Misfit> {
+        let mut before: Option<&Line> = None;
         for line in lines {
-            let next = self
-                .slots
-                .get(&(line.topic, line.queue))
-                .map_or(0, |slot| self.queues[slot.0 as usize].next);
-            if line.first.0 != next || line.count == 0 {
-                return Err(Gap);
+            let key = (line.topic, line.queue);
+            let next = match before.filter(|before| (before.topic, before.queue) == key) {
+                Some(before) => before.first.0 + u64::from(before.count),
+                None => self.slots.get(&key).map_or(0, |slot| self.queues[slot.0 as usize].next),
+            };
+            let sorted = before.is_none_or(|before| (before.topic, before.queue) <= key);
+            if line.first.0 != next || line.count == 0 || !sorted {
+                return Err(Misfit);
             }
-        }
-        if !sorted {
-            return Err(Gap);
+            before = Some(line);
         }
         self.begin_segment(header.segment, header.stored_base);
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
             let queue = &mut self.queues[slot.0 as usize];
-            let held = Held::Sidecar { file_offset: line.file_offset, count: line.count };
+            let (count, file_offset) = (line.count, line.file_offset);
+            let held = if line.lost {
+                self.gone += u64::from(count);
+                Held::Nowhere { count, why: GapCause::Damaged }
+            } else {
+                Held::Sidecar { file_offset, count }
+            };
             queue.spans.push(Span { segment: header.segment, first: line.first.0, held });
             queue.next += u64::from(line.count);
             assert_eq!(queue.indexed(), queue.next, "the directory continues the queue");
@@ -283,22 +358,23 @@ impl QueueIndexes {
             return Located::End;
         };
         if from.0 < queue.first() {
-            return Located::Below(QueueOffset(queue.first()));
+            let until = QueueOffset(queue.first());
+            return Located::Gap { until, why: GapCause::Removed };
         }
         if from.0 >= queue.committed || count == 0 {
             return Located::End;
         }
         let span = queue.spans.partition_point(|span| span.first <= from.0) - 1;
         let span = &queue.spans[span];
-        let base = self.stored_base(span.segment).expect("a segment with records has begun");
+        let base = || self.stored_base(span.segment).expect("a segment with records has begun");
         let count = u64::from(count).min(queue.committed - from.0) as u32;
         match &span.held {
             Held::Sidecar { .. } => {
                 let line = queue.line(span);
-                Located::Read(IndexRead::plan(span.segment, base, &line, from, count))
+                Located::Read(IndexRead::plan(span.segment, base(), &line, from, count))
             }
             Held::Memory(entries) => {
-                let wanted = entries.from((from.0 - span.first) as usize);
+                let (base, wanted) = (base(), entries.from((from.0 - span.first) as usize));
                 let place = |entry: &IndexEntry| RecordPlace {
                     segment: span.segment,
                     offset: entry.offset,
@@ -307,7 +383,35 @@ impl QueueIndexes {
                 };
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
+            Held::Nowhere { why, .. } => {
+                let until = QueueOffset(queue.committed.min(span.first + span.count()));
+                Located::Gap { until, why: *why }
+            }
         }
+    }
+
+    /// Forgets the records of a queue that lie at `from` or after; of a segment with a sidecar, all.
+    fn truncate_queue(&mut self, slot: Slot, from: LogPlace) {
+        let queue = &mut self.queues[slot.0 as usize];
+        while let Some(last) = queue.spans.last_mut() {
+            if last.segment < from.segment {
+                break;
+            }
+            if let Held::Memory(entries) = &mut last.held
+                && last.segment == from.segment
+            {
+                let entries = Arc::get_mut(entries).expect("no sealed segment is truncated");
+                entries.truncate(from.offset);
+                if entries.len() > 0 {
+                    break;
+                }
+            }
+            if let Some(Span { held: Held::Nowhere { count, .. }, .. }) = queue.spans.pop() {
+                self.gone -= u64::from(count);
+            }
+        }
+        queue.next = queue.indexed();
+        queue.committed = queue.committed.min(queue.next);
     }
 
     /// The offset of the oldest committed record of the queue that is there and was stored at
@@ -318,7 +422,8 @@ impl QueueIndexes {
         };
         let base = |span: &Span| self.stored_base(span.segment).expect("its segment has begun");
         let begun = queue.spans.partition_point(|span| base(span) < time);
-        let after = queue.spans.get(begun);
+        let is_there = |span: &&Span| !matches!(span.held, Held::Nowhere { .. });
+        let after = queue.spans[begun..].iter().find(is_there);
         let after = after.map_or(queue.committed, |span| span.first.min(queue.committed));
         // All of a segment before was stored when this one began, or earlier.
         let Some(last) = queue.spans[..begun].last() else {
@@ -326,7 +431,7 @@ impl QueueIndexes {
         };
         let mut lines = Vec::new();
         let base = base(last);
-        for span in queue.spans.iter().filter(|span| span.segment == last.segment) {
+        for span in &queue.spans[within(&queue.spans, last.segment)] {
             match &span.held {
                 Held::Sidecar { .. } => lines.push(queue.line(span)),
                 Held::Memory(entries) => {
@@ -337,6 +442,7 @@ impl QueueIndexes {
                         return Sought::At(QueueOffset(offset.min(queue.committed)));
                     }
                 }
+                Held::Nowhere { .. } => {}
             }
         }
         TimeSearch::plan(last.segment, base, lines, time, QueueOffset(after))
@@ -370,10 +476,49 @@ impl QueueIndexes {
 
     /// Records that are durable.
     pub(crate) fn messages(&self) -> u64 {
-        self.queues.iter().map(|queue| queue.committed - queue.first()).sum()
+        let held: u64 = self.queues.iter().map(|queue| queue.committed - queue.first()).sum();
+        assert!(self.gone <= held, "what is gone had offsets");
+        held - self.gone
     }
 }
 
-fn find(spans: &[Span], segment: u32) -> Option<usize> {
-    spans.binary_search_by_key(&segment, |span| span.segment).ok()
+impl DerivedIndex for QueueIndexes {
+    const NAME: &'static str = "queues and times";
+
+    fn apply(&mut self, record: &RecordView<'_>) {
+        let slot = self.slot(record.topic, record.queue);
+        let place = record.place;
+        if record.offset.0 < self.queues[slot.0 as usize].next {
+            return;
+        }
+        if self.stored_base(place.segment).is_none() {
+            self.begin_segment(place.segment, place.stored);
+        }
+        let base = self.stored_base(place.segment).expect("begun just now");
+        let delta = u32::try_from(place.stored.0 - base.0).expect("the segment was rolled in time");
+        self.skip_to(slot, place.segment, record.offset).expect("offsets go forward");
+        self.assign(slot, 1);
+        let (offset, bytes) = (place.offset, place.bytes);
+        self.add(slot, place.segment, [IndexEntry { offset, bytes, stored_delta_ms: delta }]);
+    }
+
+    fn durable_to(&self) -> LogPlace {
+        let sealed = |span: &Span| matches!(span.held, Held::Sidecar { .. });
+        let spans = self.queues.iter().flat_map(|queue| &queue.spans);
+        let segment = spans.filter(|span| sealed(span)).map(|span| span.segment + 1).max();
+        LogPlace { segment: segment.unwrap_or_default(), offset: 0 }
+    }
+
+    fn truncate(&mut self, from: LogPlace) {
+        for slot in 0..self.queues.len() as u32 {
+            self.truncate_queue(Slot(slot), from);
+        }
+        self.stored_bases.retain(|segment, _| *segment <= from.segment);
+    }
+}
+
+/// The spans of one segment.
+fn within(spans: &[Span], segment: u32) -> std::ops::Range<usize> {
+    let begin = spans.partition_point(|span| span.segment < segment);
+    begin..spans.partition_point(|span| span.segment <= segment)
 }

@@ -51,7 +51,7 @@ pub use format::checkpoint::Checkpoint;
 pub use format::entry::BATCH;
 pub use format::keys::{KeyHead, KeyRun};
 pub use format::sidecar::{IndexFile, IndexRead};
-pub use index::Located;
+pub use index::{GapCause, Located};
 pub use io::{Io, IoDone};
 pub use recover::{Opened, Recovered, Repair};
 pub use store::{Appended, DoneReport, LogState, Store, StoreStats};

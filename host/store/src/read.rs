@@ -5,6 +5,7 @@ use bytes::Bytes;
 use yard_wire::RecordPlace;
 use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
+use yard_wire::requests::Placed;
 
 use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
@@ -99,24 +100,47 @@ fn read_run(
 /// # Errors
 /// [`ReadError`] when neither can be read.
 pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
+    match sidecar(disk, read)? {
+        Some(places) => Ok(places),
+        None => search(disk, read),
+    }
+}
+
+/// As [`index`], but from the sidecar only; `None` when it is gone, or damaged and now removed.
+pub(crate) fn sidecar(
+    disk: &dyn Disk,
+    read: &IndexRead,
+) -> Result<Option<Vec<RecordPlace>>, ReadError> {
     let name = FileName::Index(read.segment);
     let offset = read.file_offset;
+    let failed = |source| ReadError::Disk { name, offset, source };
     let mut buffer = vec![0; read.bytes as usize];
     match disk.read_at(name, offset, &mut buffer) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return search(disk, read),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
-        Err(source) => {
-            return Err(ReadError::Disk { name, offset, source });
-        }
+        Err(source) => return Err(failed(source)),
     }
-    match read.parse(&buffer) {
-        Ok(places) => Ok(places),
-        Err(_) => {
-            disk.remove(name).map_err(|source| ReadError::Disk { name, offset, source })?;
-            search(disk, read)
-        }
-    }
+    let Ok(places) = read.parse(&buffer) else {
+        disk.remove(name).map_err(failed)?;
+        return Ok(None);
+    };
+    Ok(Some(places))
+}
+
+/// The header of a segment.
+pub(crate) fn segment_header(disk: &dyn Disk, segment: u32) -> Result<SegmentHeader, ReadError> {
+    let name = FileName::Segment(segment);
+    let mut head = [0; segment::HEADER_BYTES];
+    disk.read_at(name, 0, &mut head).map_err(|source| ReadError::Disk {
+        name,
+        offset: 0,
+        source,
+    })?;
+    SegmentHeader::decode(&head).map_err(|_| {
+        let why = Malformed::Checksum { what: "header of a segment" };
+        ReadError::Damaged { name, offset: 0, why }
+    })
 }
 
 /// Finds the entries in the segment.
@@ -124,42 +148,42 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
     let name = FileName::Segment(read.segment);
     let failed = |offset| move |source| ReadError::Disk { name, offset, source };
     let damaged = |offset, why| ReadError::Damaged { name, offset, why };
-    let mut head = [0; segment::HEADER_BYTES];
-    disk.read_at(name, 0, &mut head).map_err(failed(0))?;
-    let head = SegmentHeader::decode(&head)
-        .map_err(|_| damaged(0, Malformed::Checksum { what: "header of a segment" }))?;
+    let head = segment_header(disk, read.segment)?;
     let (topic, queue, wanted) = read.wanted();
-    let mut places = Vec::with_capacity(wanted.len());
+    let mut places: Vec<RecordPlace> = Vec::with_capacity((wanted.end - wanted.start) as usize);
     let mut reader = SegmentReader::new(disk, head);
-    let (mut offset, mut seen) = (segment::HEADER_BYTES as u64, 0);
-    while seen < wanted.end {
+    let mut offset = segment::HEADER_BYTES as u64;
+    while (places.len() as u64) < wanted.end - wanted.start {
         let group = reader.any_group(offset).map_err(failed(offset))?;
         let group = group.ok_or_else(|| damaged(offset, Malformed::Checksum { what: "group" }))?;
         let mut rest = group.payload.clone();
         while !rest.is_empty() {
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
             let entry = entry::take_entry(&mut rest).map_err(|why| damaged(at, why))?;
-            if entry.kind != entry::BATCH {
+            let is_wanted = |run: Placed| {
+                let end = run.first.0 + u64::from(run.count);
+                (run.topic, run.queue) == (topic, queue)
+                    && run.first.0 < wanted.end
+                    && wanted.start < end
+            };
+            if !entry.placements.iter().any(is_wanted) {
                 continue;
             }
-            for record in entry::batch_records(&entry.payload) {
-                let record = record.map_err(|why| damaged(at, why))?;
-                if (record.topic, record.queue) != (topic, queue) {
-                    continue;
-                }
-                if wanted.contains(&seen) {
+            let records = entry.each_record(|record| {
+                let is_its = (record.topic, record.queue) == (topic, queue);
+                if is_its && wanted.contains(&record.queue_offset.0) {
                     places.push(RecordPlace {
                         segment: read.segment,
-                        offset: (at as usize + entry::HEADER_BYTES) as u32 + record.offset,
+                        offset: (at as usize + entry.payload_at()) as u32 + record.offset,
                         bytes: record.bytes,
                         stored: group.header.stored,
                     });
                 }
-                seen += 1;
-            }
+            });
+            records.map_err(|why| damaged(at, why))?;
         }
         offset += group.header.total_bytes() as u64;
     }
-    assert_eq!(places.len(), wanted.len(), "the search stops when all are found");
+    assert_eq!(places.len() as u64, wanted.end - wanted.start, "a record is in one place");
     Ok(places)
 }

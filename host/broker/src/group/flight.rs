@@ -195,6 +195,14 @@ impl Flight {
         }
     }
 
+    /// Takes in that the log does not hold what was asked for; returns the offset asked for. Until
+    /// the progress says so too, the index is not asked again for a while.
+    pub(crate) fn met_gap(&mut self, now: Timestamp) -> QueueOffset {
+        let asked = self.asked.take().expect("an answer follows a question");
+        self.retry_at = Some(now.plus_ms(LOCATE_RETRY_MS));
+        asked.from
+    }
+
     /// Moves the cursor over messages that the progress knows.
     fn pass_over(&mut self, progress: &Progress) {
         while self.cursor < self.passed_over_below {
@@ -327,7 +335,14 @@ impl Flight {
         let (from, to) = (step.from, step.to);
         match step.outcome {
             Outcome::Acked | Outcome::Rejected => self.forget(from, to, &mut ended),
-            Outcome::Trimmed => self.trim(to, ended),
+            Outcome::Trimmed => {
+                self.forget(from, to, &mut ended);
+                self.retry_at = None;
+                self.passed_over_below = self.passed_over_below.max(to);
+                if (from..to).contains(&self.cursor) {
+                    self.move_cursor(to);
+                }
+            }
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
             Outcome::Returned { attempts, due } => {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
 
-use crate::entry::{GroupCreated, GroupId, Step};
+use crate::entry::{GroupCreated, GroupId, Outcome, Step};
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, Progress};
 
@@ -43,7 +43,7 @@ impl Group {
             let was_full = flight.is_full();
             let live = self.live.as_mut().expect("only a group with members has flights");
             flight.apply(step, |subscription, count| live.leases_ended(subscription, count));
-            if was_full {
+            if was_full || step.outcome == Outcome::Trimmed {
                 live.make_available(step.queue);
             }
         }

@@ -388,6 +388,51 @@ fn one_index_question_at_a_time_and_again_when_it_could_not_be_read() {
 }
 
 #[test]
+fn a_group_goes_on_behind_what_was_damaged() {
+    check_orders(
+        "lose orders/0 3..5
+        sub a g orders earliest
+        > a gets 0: 0..3
+        > a gets 0: 5..10
+        sync
+        > a subscribed: 0 0..10
+        info g
+        > 0: 0..10 lag=8 held=8 waiting=0 rejected=0; a held=8 credit=92
+        nack a 0 1..2
+        ack a 0 2..10
+        sync
+        > settled 1
+        > settled 6 lost 0 3..5
+        restart
+        sub a g orders earliest
+        > a gets 0: 0..1",
+    );
+}
+
+#[test]
+fn a_gap_that_cannot_be_recorded_is_met_again() {
+    check_orders(
+        "lose orders/0 0..9
+        slow
+        sub a g orders earliest
+        sync
+        > a subscribed: 0 0..10
+        full
+        answer
+        at 1999
+        answer
+        room
+        at 2000
+        answer
+        at 2001
+        answer
+        > a gets 0: 9..10
+        info g
+        > 0: 9..10 lag=1 held=1 waiting=0 rejected=0; a held=1 credit=99",
+    );
+}
+
+#[test]
 fn retention_passes_over_what_is_gone() {
     check_orders(
         "sub a g orders earliest credit=4

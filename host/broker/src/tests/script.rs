@@ -351,6 +351,12 @@ impl Script {
                 let (topic, queue) = self.queue(words[1]);
                 self.world.trim(topic, queue, words[2].parse().unwrap());
             }
+            "lose" => {
+                let queue = self.queue(words[1]);
+                let (from, to) = words[2].split_once("..").unwrap();
+                let lost = (from.parse().unwrap(), to.parse().unwrap());
+                self.world.lost.insert(queue, lost);
+            }
             "at" => self.world.advance(Timestamp(words[1].parse().unwrap())),
             other => panic!("unknown word {other}"),
         }

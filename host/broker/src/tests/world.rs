@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) synced: usize,
     pub(crate) stored: BTreeMap<(TopicId, QueueIndex), u64>,
     pub(crate) firsts: BTreeMap<(TopicId, QueueIndex), u64>,
+    /// Messages that were damaged: from one offset up to another.
+    pub(crate) lost: BTreeMap<(TopicId, QueueIndex), (u64, u64)>,
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
@@ -74,6 +76,7 @@ impl World {
             synced: 0,
             stored: BTreeMap::new(),
             firsts: BTreeMap::new(),
+            lost: BTreeMap::new(),
             committed: BTreeMap::new(),
             waiting: Vec::new(),
             asked: Vec::new(),
@@ -155,15 +158,21 @@ impl World {
         count: u32,
     ) -> Event {
         let first = self.firsts.get(&queue).copied().unwrap_or(0);
-        let places =
-            (from.0..from.0 + u64::from(count)).filter(|_| from.0 >= first).map(|offset| {
-                RecordPlace {
-                    segment: u32::from(queue.1.0),
-                    offset: offset as u32,
-                    bytes: RECORD_BYTES,
-                    stored: Timestamp(1),
-                }
-            });
+        let (lost, lost_end) = self.lost.get(&queue).copied().unwrap_or((u64::MAX, u64::MAX));
+        if from.0 < first {
+            return Event::Gap { ticket, until: QueueOffset(first) };
+        }
+        if (lost..lost_end).contains(&from.0) {
+            return Event::Gap { ticket, until: QueueOffset(lost_end) };
+        }
+        let to = from.0 + u64::from(count);
+        let to = if from.0 < lost { to.min(lost) } else { to };
+        let places = (from.0..to).map(|offset| RecordPlace {
+            segment: u32::from(queue.1.0),
+            offset: offset as u32,
+            bytes: RECORD_BYTES,
+            stored: Timestamp(1),
+        });
         Event::Located { ticket, places: places.collect() }
     }
 

@@ -168,7 +168,8 @@ impl KeySearch {
     /// is done without: its part of the log is looked through, and a damaged one removed, so that
     /// it is made again when the log is opened.
     pub fn run(&self, disk: &dyn Disk, budget: KeyBudget) -> Result<KeyAnswer, ReadError> {
-        let mut portion = Portion { search: self, disk, budget, answer: KeyAnswer::default() };
+        let mut portion =
+            Portion { search: self, disk, budget, has_begun: false, answer: KeyAnswer::default() };
         for piece in &self.pieces {
             let from = piece.begin().max(self.from);
             if portion.is_used_up() {
@@ -190,14 +191,15 @@ struct Portion<'a> {
     search: &'a KeySearch,
     disk: &'a dyn Disk,
     budget: KeyBudget,
+    /// Something was looked at: it may stop.
+    has_begun: bool,
     answer: KeyAnswer,
 }
 
 impl Portion<'_> {
     fn is_used_up(&self) -> bool {
         let KeyBudget { bytes, messages } = self.budget;
-        self.answer.bytes > 0 && self.answer.bytes >= bytes
-            || !self.answer.found.is_empty() && self.answer.found.len() >= messages
+        self.has_begun && (self.answer.bytes >= bytes || self.answer.found.len() >= messages)
     }
 
     fn is_wanted(&self, stored: Timestamp) -> bool {
@@ -255,16 +257,19 @@ impl Portion<'_> {
                 Ok(None) => break,
                 Err(unusable) => return Ok(Err(unusable)),
             };
-            if !self.is_wanted(entry.stored) {
-                self.answer.bytes += size_of::<KeyEntry>() as u64;
-            } else if self.is_used_up() {
+            if self.is_used_up() {
                 self.stop(head.segment, entry.place);
                 return Ok(Ok(()));
-            } else {
-                self.take_entry(head.segment, &entry)?;
             }
+            if self.is_wanted(entry.stored) {
+                self.take_entry(head.segment, &entry)?;
+            } else {
+                self.answer.bytes += size_of::<KeyEntry>() as u64;
+            }
+            self.has_begun = true;
             self.covers(entry.stored);
         }
+        self.has_begun = true;
         self.covers(head.last);
         Ok(Ok(()))
     }
@@ -330,6 +335,7 @@ impl Portion<'_> {
                 return Ok(());
             }
             self.answer.bytes += u64::from(end - begin);
+            self.has_begun = true;
             let place = |offset| LogPlace { segment, offset };
             let Step::Group(group) = step else {
                 self.answer.unreadable.push((place(begin), place(end)));

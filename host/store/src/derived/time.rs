@@ -3,8 +3,10 @@ use std::collections::VecDeque;
 
 use yard_wire::{QueueOffset, Timestamp};
 
-use crate::disk::Disk;
+use super::walk::{Step, Walk};
+use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
+use crate::format::segment;
 use crate::format::sidecar::{BLOCK_ENTRIES, IndexRead, Line};
 use crate::read;
 
@@ -52,7 +54,8 @@ impl TimeSearch {
     /// left to do is a search again.
     ///
     /// # Errors
-    /// As [`read::index`].
+    /// [`ReadError`] when the disk cannot be read. An index that is damaged or gone is done
+    /// without: the segment itself is searched, at one go.
     pub fn run(mut self, disk: &dyn Disk, bytes: u64) -> Result<Sought, ReadError> {
         let mut left = bytes.max(1);
         while let Some(line) = self.lines.front().copied() {
@@ -74,7 +77,9 @@ impl TimeSearch {
             let count = BLOCK_ENTRIES as u32;
             let wanted = IndexRead::plan(self.segment, self.stored_base, &line, first, count);
             left = left.saturating_sub(wanted.bytes.into());
-            let places = read::index(disk, &wanted)?;
+            let Some(places) = read::sidecar(disk, &wanted)? else {
+                return self.search(disk);
+            };
             let before = places.partition_point(|place| place.stored < self.time);
             if before == places.len() {
                 self.blocks.0 = middle + 1;
@@ -85,6 +90,31 @@ impl TimeSearch {
             }
         }
         Ok(Sought::At(self.otherwise))
+    }
+
+    /// The answer by the segment itself.
+    fn search(&self, disk: &dyn Disk) -> Result<Sought, ReadError> {
+        let line = self.lines.front().expect("asked while there is a line");
+        let name = FileName::Segment(self.segment);
+        let failed = |source| ReadError::Disk { name, offset: 0, source };
+        let header = read::segment_header(disk, self.segment)?;
+        let bounds = (segment::HEADER_BYTES as u32, header.capacity as u32);
+        let mut walk = Walk::new(disk, header, &[], bounds);
+        let mut least = None;
+        while least.is_none() {
+            let Some(step) = walk.next().map_err(failed)? else { break };
+            let Step::Group(group) = step else { continue };
+            if group.header.stored < self.time {
+                continue;
+            }
+            // What is behind damage has offsets that are known to be lost.
+            let _ = walk.each_record(&group, |record| {
+                if (record.topic, record.queue) == (line.topic, line.queue) {
+                    least.get_or_insert(record.offset);
+                }
+            });
+        }
+        Ok(Sought::At(least.unwrap_or(self.otherwise)))
     }
 }
 

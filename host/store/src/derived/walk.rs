@@ -109,9 +109,8 @@ impl<'a> Walk<'a> {
             if entry.kind != entry::BATCH {
                 continue;
             }
-            let batch_at = group.from + (group::HEADER_BYTES + before + entry::HEADER_BYTES) as u32;
-            for record in entry::batch_records(&entry.payload) {
-                let record = record?;
+            let batch_at = group.from + (group::HEADER_BYTES + before + entry.payload_at()) as u32;
+            entry.each_record(|record| {
                 let begin = record.offset as usize;
                 let place = RecordPlace {
                     segment: self.segment,
@@ -122,11 +121,11 @@ impl<'a> Walk<'a> {
                 each(&RecordView {
                     topic: record.topic,
                     queue: record.queue,
-                    offset: yard_wire::QueueOffset(0),
+                    offset: record.queue_offset,
                     place,
                     bytes: &entry.payload[begin..begin + record.bytes as usize],
                 });
-            }
+            })?;
         }
         Ok(())
     }

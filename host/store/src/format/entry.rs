@@ -3,25 +3,37 @@
 //! ```text
 //! offset size field
 //!      0    4 length_bytes   the whole entry, this field included
-//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, and of the payload unless a batch
+//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, and of the payload; of a batch: of
+//!                            its placements instead
 //!      8    2 kind           1: a batch; others belong to who appends them
 //!     10    2 flags          0: reserved
 //!     12    4 tenant
-//!     16    8 reserved       0
-//!     24    . payload
+//!     16    4 placements     of a batch: how many, at least one; else 0
+//!     20    4 reserved       0
+//!     24    . placements     of a batch only: one for each run of its records, in their order
+//!      0    .   4 topic
+//!      4    .   2 queue
+//!      6    .   8 first      offset of the first of them in the queue
+//!     14    .   4 count      records
+//!      .    . payload
 //! ```
 //!
-//! A batch is stored as it arrived and has checksums of its own.
+//! A batch is stored as it arrived and has checksums of its own. What the log adds to it is where
+//! its records went: so every segment describes itself, and damage shifts no offset of what
+//! follows.
 use bytes::Bytes;
 use yard_wire::batch::HEADER_BYTES as BATCH_HEADER_BYTES;
 use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
-use yard_wire::{QueueIndex, TenantId, TopicId};
+use yard_wire::requests::Placed;
+use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
-use super::{put, u16_at, u32_at};
+use super::{put, u16_at, u32_at, u64_at};
 
-/// Bytes before the payload.
+/// Bytes before the placements or the payload.
 pub const HEADER_BYTES: usize = 24;
+/// Bytes of a placement.
+pub const PLACEMENT_BYTES: usize = 18;
 /// The kind of an entry whose payload is a batch of [`yard_wire::batch`].
 pub const BATCH: u16 = 1;
 
@@ -30,7 +42,36 @@ pub const BATCH: u16 = 1;
 pub(crate) struct Entry {
     pub(crate) kind: u16,
     pub(crate) tenant: TenantId,
+    /// Of a batch: where its records went.
+    pub(crate) placements: Placements,
     pub(crate) payload: Bytes,
+}
+
+/// Where the records of a batch went, run by run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placements(Bytes);
+
+impl Placements {
+    /// Bytes in the entry.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Placed> + '_ {
+        self.0.chunks_exact(PLACEMENT_BYTES).map(|row| Placed {
+            topic: TopicId(u32_at(row, 0)),
+            queue: QueueIndex(u16_at(row, 4)),
+            first: QueueOffset(u64_at(row, 6)),
+            count: u32_at(row, 14),
+        })
+    }
+}
+
+impl Entry {
+    /// Byte offset of the payload in the entry.
+    pub(crate) fn payload_at(&self) -> usize {
+        HEADER_BYTES + self.placements.bytes()
+    }
 }
 
 fn header_crc(header: &[u8]) -> u32 {
@@ -38,22 +79,51 @@ fn header_crc(header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[8..HEADER_BYTES])
 }
 
-/// Appends an entry to `out`.
+/// Appends an entry that is not a batch to `out`.
 pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(HEADER_BYTES + payload.len()).expect("a group is below 4 GiB");
-    let mut header = [0; HEADER_BYTES];
-    put(&mut header, 0, &length.to_le_bytes());
-    put(&mut header, 8, &kind.to_le_bytes());
-    put(&mut header, 12, &tenant.0.to_le_bytes());
-    let mut crc = header_crc(&header);
-    if kind != BATCH {
-        crc = crc32c::crc32c_append(crc, payload);
-    }
-    put(&mut header, 4, &crc.to_le_bytes());
-    let start = out.len();
-    out.extend_from_slice(&header);
+    assert!(kind != BATCH, "a batch has placements");
+    let begin = out.len();
+    out.resize(begin + HEADER_BYTES, 0);
     out.extend_from_slice(payload);
-    assert_eq!(out.len() - start, length as usize, "the announced length is the written one");
+    let end = out.len();
+    finish(kind, tenant, 0, &mut out[begin..], end - begin);
+}
+
+/// Appends a batch to `out`, with where each run of its records went.
+pub(crate) fn put_batch(
+    tenant: TenantId,
+    placements: impl Iterator<Item = Placed>,
+    batch: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let begin = out.len();
+    out.resize(begin + HEADER_BYTES, 0);
+    let mut count = 0;
+    for placed in placements {
+        let mut row = [0; PLACEMENT_BYTES];
+        put(&mut row, 0, &placed.topic.0.to_le_bytes());
+        put(&mut row, 4, &placed.queue.0.to_le_bytes());
+        put(&mut row, 6, &placed.first.0.to_le_bytes());
+        put(&mut row, 14, &placed.count.to_le_bytes());
+        out.extend_from_slice(&row);
+        count += 1;
+    }
+    assert!(count > 0, "the records of a batch went somewhere");
+    let covered = out.len() - begin;
+    out.extend_from_slice(batch);
+    finish(BATCH, tenant, count, &mut out[begin..], covered);
+}
+
+/// Writes the header of an entry whose checksum covers so many bytes.
+fn finish(kind: u16, tenant: TenantId, placements: u32, entry: &mut [u8], covered: usize) {
+    assert!(covered >= HEADER_BYTES && covered <= entry.len(), "the header is covered");
+    let length = u32::try_from(entry.len()).expect("a group is below 4 GiB");
+    put(entry, 0, &length.to_le_bytes());
+    put(entry, 8, &kind.to_le_bytes());
+    put(entry, 12, &tenant.0.to_le_bytes());
+    put(entry, 16, &placements.to_le_bytes());
+    let crc = crc32c::crc32c_append(header_crc(entry), &entry[HEADER_BYTES..covered]);
+    put(entry, 4, &crc.to_le_bytes());
 }
 
 /// Takes one entry off the front of `input`.
@@ -67,44 +137,63 @@ pub(crate) fn take_entry(input: &mut Bytes) -> Result<Entry, Malformed> {
         return Err(Malformed::Length { what: "length of an entry", found: length as u64, max });
     }
     let kind = u16_at(input, 8);
-    let mut crc = header_crc(input);
-    if kind != BATCH {
-        crc = crc32c::crc32c_append(crc, &input[HEADER_BYTES..length]);
+    let rows = u32_at(input, 16) as usize;
+    let rows_max = (length - HEADER_BYTES) / PLACEMENT_BYTES;
+    if rows > rows_max || (rows > 0) != (kind == BATCH) {
+        let (found, max) = (rows as u64, rows_max as u64);
+        return Err(Malformed::Length { what: "placements of an entry", found, max });
     }
+    let payload_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
+    let covered = if kind == BATCH { payload_at } else { length };
+    let crc = crc32c::crc32c_append(header_crc(input), &input[HEADER_BYTES..covered]);
     if crc != u32_at(input, 4) {
         return Err(Malformed::Checksum { what: "entry" });
     }
     let tenant = TenantId(u32_at(input, 12));
-    let payload = input.slice(HEADER_BYTES..length);
+    let placements = Placements(input.slice(HEADER_BYTES..payload_at));
+    let payload = input.slice(payload_at..length);
     let _ = input.split_to(length);
-    Ok(Entry { kind, tenant, payload })
+    Ok(Entry { kind, tenant, placements, payload })
 }
 
-/// Where a record lies in its batch, and its queue.
+/// Where a record lies in its batch, and which one of its queue it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchRecord {
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueIndex,
+    pub(crate) queue_offset: QueueOffset,
     pub(crate) offset: u32,
     pub(crate) bytes: u32,
 }
 
-/// The records of a batch in order. The first that does not fit ends the walk with its error.
-pub(crate) fn batch_records(
-    batch: &[u8],
-) -> impl Iterator<Item = Result<BatchRecord, Malformed>> + '_ {
-    let mut at = BATCH_HEADER_BYTES.min(batch.len());
-    std::iter::from_fn(move || {
-        if at == batch.len() {
-            return None;
+impl Entry {
+    /// Gives the records of a batch to `each`, in order.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the next one is not where the placements say; those before were given.
+    pub(crate) fn each_record(&self, mut each: impl FnMut(BatchRecord)) -> Result<(), Malformed> {
+        let batch = &self.payload[..];
+        let mut at = BATCH_HEADER_BYTES.min(batch.len());
+        for run in self.placements.iter() {
+            for n in 0..u64::from(run.count) {
+                let address = Record::peek_address(&batch[at..])?;
+                if (address.topic, address.queue) != (run.topic, run.queue) {
+                    let value = address.topic.0.into();
+                    return Err(Malformed::Field { what: "queue of a record", value });
+                }
+                each(BatchRecord {
+                    topic: run.topic,
+                    queue: run.queue,
+                    queue_offset: QueueOffset(run.first.0 + n),
+                    offset: at as u32,
+                    bytes: address.bytes,
+                });
+                at += address.bytes as usize;
+            }
         }
-        let found = Record::peek_address(&batch[at..]).map(|address| BatchRecord {
-            topic: address.topic,
-            queue: address.queue,
-            offset: at as u32,
-            bytes: address.bytes,
-        });
-        at = found.as_ref().map_or(batch.len(), |record| at + record.bytes as usize);
-        Some(found)
-    })
+        if at < batch.len() {
+            return Err(Malformed::Trailing { left: (batch.len() - at) as u64 });
+        }
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::requests::Placed;
 use yard_wire::{
     GroupNumber, LogPos, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId,
 };
@@ -28,6 +29,24 @@ fn the_head_of_a_segment() {
     let bytes = head.encode();
     check(&bytes, 0x2ef1_cef6_c960_9f27);
     assert_eq!(SegmentHeader::decode(bytes[..].try_into().unwrap()), Ok(head));
+}
+
+#[test]
+fn a_batch_with_its_placements() {
+    let (topic, queue) = (TopicId(7), QueueIndex(2));
+    let runs = [(queue, 30, 2), (QueueIndex(3), 1 << 40, 1)];
+    let runs = runs.map(|(queue, first, count)| {
+        let first = QueueOffset(first);
+        Placed { topic, queue, first, count }
+    });
+    let mut bytes = Vec::new();
+    entry::put_batch(TenantId(5), runs.iter().cloned(), b"the batch", &mut bytes);
+    check(&bytes, 0xbacf_2686_8c88_9377);
+    let mut rest = Bytes::from(bytes);
+    let found = entry::take_entry(&mut rest).unwrap();
+    assert!(rest.is_empty() && found.placements.iter().eq(runs));
+    assert_eq!((found.kind, found.payload_at()), (entry::BATCH, 24 + 36));
+    assert_eq!(found.payload, "the batch");
 }
 
 #[test]
@@ -64,7 +83,8 @@ fn a_sidecar() {
         end: 4_096,
     };
     let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
-    let line = Line { topic, queue, first, file_offset: 0, count: 600 };
+    let line = Line { topic, queue, first, file_offset: 0, count: 600, lost: false };
+    let lost = Line { first: QueueOffset(630), count: 5, lost: true, ..line };
     let mut entries = IndexEntries::default();
     for at in 0..600 {
         assert_eq!(entries.len(), at as usize);
@@ -76,10 +96,11 @@ fn a_sidecar() {
         let expected: Vec<_> = (first as u32..600).map(|at| 512 + at * 100).collect();
         assert_eq!(offsets, expected, "from {first}");
     }
-    let (file, offsets) = IndexFile::new(header, vec![(line, Arc::new(entries))]);
+    let (file, offsets) =
+        IndexFile::new(header, vec![(line, Arc::new(entries)), (lost, Arc::default())]);
     let bytes = file.encode();
-    assert_eq!(offsets, [160]);
-    check(&bytes, 0x0055_a842_5620_4210);
+    assert_eq!(offsets, [192, 192 + 600 * 12 + 8]);
+    check(&bytes, 0xe23d_13eb_a974_c991);
 }
 
 #[test]

@@ -356,7 +356,7 @@ pub(crate) enum RunBytes<'a> {
     File(&'a dyn Disk, &'a KeyHead),
 }
 
-impl RunBytes<'_> {
+impl<'a> RunBytes<'a> {
     pub(crate) fn head(&self) -> &KeyHead {
         match self {
             Self::Memory(run) => &run.head,
@@ -398,9 +398,9 @@ impl RunBytes<'_> {
     }
 
     /// The entries with this hash from `place` on, in their order in the log, block by block.
-    pub(crate) fn find(&self, hash: KeyHash, place: u32) -> Result<KeyMatches<'_>, Unusable> {
+    pub(crate) fn find(self, hash: KeyHash, place: u32) -> Result<KeyMatches<'a>, Unusable> {
         let (begin, end) = self.range(hash.prefix(self.head().bits))?;
-        let mut matches = KeyMatches { bytes: *self, hash, place, at: begin, end, block: None };
+        let mut matches = KeyMatches { bytes: self, hash, place, at: begin, end, block: None };
         if begin < end {
             matches.skip_blocks()?;
         }

@@ -23,7 +23,7 @@
 //!      8    8   first         offset of the queue's first record in this segment
 //!     16    8   file_offset   of its first block
 //!     24    4   count         records of the queue in this segment
-//!     28    4   reserved      0
+//!     28    4   lost          1: these records were lost by damage and have no blocks; else 0
 //!      .    . blocks          of each queue in turn, 512 entries but for the last of a queue:
 //!      0    .   entries       one for a record:
 //!      0    4     offset      of the record in the segment
@@ -90,6 +90,16 @@ impl IndexEntries {
         }
     }
 
+    /// Forgets the entries of records that lie at `offset` or after.
+    pub(crate) fn truncate(&mut self, offset: u32) {
+        let whole =
+            self.blocks.partition_point(|it| it.first().is_some_and(|it| it.offset < offset));
+        self.blocks.truncate(whole);
+        if let Some(last) = self.blocks.last_mut() {
+            last.retain(|entry| entry.offset < offset);
+        }
+    }
+
     /// How many entries come before the first that was stored so long after the base, or later.
     pub(crate) fn stored_before(&self, delta_ms: u32) -> usize {
         let is_before = |entry: &IndexEntry| entry.stored_delta_ms < delta_ms;
@@ -118,7 +128,7 @@ pub(crate) struct SidecarHeader {
     pub(crate) end: u64,
 }
 
-/// One queue of a segment.
+/// Records of one queue in a segment that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) topic: TopicId,
@@ -126,6 +136,15 @@ pub(crate) struct Line {
     pub(crate) first: QueueOffset,
     pub(crate) file_offset: u64,
     pub(crate) count: u32,
+    /// They were lost by damage: there are no blocks.
+    pub(crate) lost: bool,
+}
+
+impl Line {
+    /// Bytes of its blocks.
+    fn blocks_bytes(&self) -> u64 {
+        if self.lost { 0 } else { blocks_bytes(self.count.into()) }
+    }
 }
 
 /// Bytes of the blocks of a queue with so many entries.
@@ -152,10 +171,11 @@ impl IndexFile {
         let mut file_offset = (HEADER_BYTES + queues.len() * LINE_BYTES) as u64;
         let mut offsets = Vec::with_capacity(queues.len());
         for (line, entries) in &mut queues {
-            assert_eq!(line.count as usize, entries.len(), "the directory counts the entries");
+            let held = if line.lost { 0 } else { line.count as usize };
+            assert_eq!(held, entries.len(), "the directory counts the entries");
             line.file_offset = file_offset;
             offsets.push(file_offset);
-            file_offset += blocks_bytes(line.count.into());
+            file_offset += line.blocks_bytes();
         }
         (Self { header, queues }, offsets)
     }
@@ -171,10 +191,11 @@ impl IndexFile {
             put(&mut bytes, 8, &line.first.0.to_le_bytes());
             put(&mut bytes, 16, &line.file_offset.to_le_bytes());
             put(&mut bytes, 24, &line.count.to_le_bytes());
+            put(&mut bytes, 28, &u32::from(line.lost).to_le_bytes());
             out.extend_from_slice(&bytes);
         }
         let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
-        let blocks: u64 = self.queues.iter().map(|(line, _)| blocks_bytes(line.count.into())).sum();
+        let blocks: u64 = self.queues.iter().map(|(line, _)| line.blocks_bytes()).sum();
         out.reserve_exact(blocks as usize);
         for (line, entries) in &self.queues {
             assert_eq!(out.len() as u64, line.file_offset, "the blocks are where the lines say");
@@ -203,7 +224,7 @@ impl IndexFile {
 
 fn put_blocks(header: &SidecarHeader, line: &Line, entries: &IndexEntries, out: &mut Vec<u8>) {
     assert!(line.count > 0, "a line is for a queue with records");
-    assert!(line.count as usize == entries.len(), "the directory counts the entries");
+    assert!(line.lost || line.count as usize == entries.len(), "the directory counts the entries");
     let mut first = line.first.0;
     for block in &entries.blocks {
         let start = out.len();
@@ -297,6 +318,7 @@ impl DirectorySpan {
                 first: QueueOffset(u64_at(bytes, 8)),
                 file_offset: u64_at(bytes, 16),
                 count: u32_at(bytes, 24),
+                lost: u32_at(bytes, 28) == 1,
             })
         };
         bytes.chunks_exact(LINE_BYTES).map(line).collect()
@@ -315,8 +337,6 @@ pub struct IndexRead {
     topic: TopicId,
     queue: QueueIndex,
     stored_base: Timestamp,
-    /// Entries of the queue in the segment before the first block.
-    before: u32,
     /// Queue offset of the first entry of the first block.
     first: QueueOffset,
     /// Entries in the blocks.
@@ -339,7 +359,7 @@ impl IndexRead {
     ) -> Self {
         assert!(from >= line.first && count > 0, "the queue's span holds the offset");
         let skip = u32::try_from(from.0 - line.first.0).expect("a span counts in 32 bits");
-        assert!(skip < line.count, "the queue's span holds the offset");
+        assert!(skip < line.count && !line.lost, "the queue's span holds the offset");
         let count = count.min(line.count - skip);
         let block = BLOCK_ENTRIES as u32;
         let begin = skip / block * block;
@@ -353,7 +373,6 @@ impl IndexRead {
             topic: line.topic,
             queue: line.queue,
             stored_base,
-            before: begin,
             first: QueueOffset(line.first.0 + u64::from(begin)),
             entries: end - begin,
             skip: skip - begin,
@@ -396,12 +415,11 @@ impl IndexRead {
         Ok(places)
     }
 
-    /// The queue, and which of its records in the segment are wanted: for a search in the segment
-    /// itself.
-    pub(crate) fn wanted(&self) -> (TopicId, QueueIndex, std::ops::Range<u32>) {
+    /// The queue, and which of its offsets are wanted: for a search in the segment itself.
+    pub(crate) fn wanted(&self) -> (TopicId, QueueIndex, std::ops::Range<u64>) {
         assert!(self.skip + self.count <= self.entries, "the blocks hold what is wanted");
-        let begin = self.before + self.skip;
-        (self.topic, self.queue, begin..begin + self.count)
+        let begin = self.first.0 + u64::from(self.skip);
+        (self.topic, self.queue, begin..begin + u64::from(self.count))
     }
 
     fn place(&self, entry: &[u8]) -> RecordPlace {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use yard_wire::codec::Malformed;
+use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos};
 
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
@@ -18,11 +19,11 @@ use crate::derived::KeyIndex;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
-use crate::format::entry::{self, BATCH};
+use crate::format::entry::{self, BATCH, Entry};
 use crate::format::group;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
-use crate::index::QueueIndexes;
+use crate::index::{Misfit, QueueIndexes};
 use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment, sidecar_header};
 
 const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -267,13 +268,11 @@ impl Opening<'_> {
             entries += 1;
             let mut placed = Vec::new();
             if entry.kind == BATCH {
-                let payload_at = at as u32 + entry::HEADER_BYTES as u32;
-                placed = self
-                    .place_batch(segment, payload_at, stored_delta_ms, &entry.payload)
-                    .map_err(malformed)?;
+                placed =
+                    self.place_batch(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
             }
             if wanted {
-                let entry::Entry { kind, tenant, payload } = entry;
+                let Entry { kind, tenant, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
                 let recovered = Recovered { group, kind, tenant, payload, placed, stored };
                 (self.on_entry)(recovered).map_err(malformed)?;
@@ -282,21 +281,33 @@ impl Opening<'_> {
         Ok(entries)
     }
 
-    /// Gives the records of a batch their offsets and puts them into the index.
+    /// Puts the records of the batch in the entry at `at` into the index, at the offsets that the
+    /// log says they have.
     fn place_batch(
         &mut self,
         segment: u32,
-        payload_at: u32,
+        at: u64,
         stored_delta_ms: u32,
-        batch: &[u8],
-    ) -> Result<Vec<yard_wire::requests::Placed>, Malformed> {
-        let mut placing = Placing::begin(&mut self.index);
-        for record in entry::batch_records(batch) {
-            let record = record?;
-            let slot = placing.place(&mut self.index, record.topic, record.queue, 1);
+        entry: &Entry,
+    ) -> Result<Vec<Placed>, Malformed> {
+        let payload_at = at as u32 + entry.payload_at() as u32;
+        let mut entries = Vec::new();
+        entry.each_record(|record| {
             let (offset, bytes) = (payload_at + record.offset, record.bytes);
-            self.index.add(slot, segment, [IndexEntry { offset, bytes, stored_delta_ms }]);
+            entries.push(IndexEntry { offset, bytes, stored_delta_ms });
+        })?;
+        let mut entries = entries.into_iter();
+        let mut placing = Placing::begin(&mut self.index);
+        for run in entry.placements.iter() {
+            let slot = self.index.slot(run.topic, run.queue);
+            let value = run.first.0;
+            self.index
+                .skip_to(slot, segment, run.first)
+                .map_err(|Misfit| Malformed::Field { what: "offset of a placement", value })?;
+            placing.place(&mut self.index, run.topic, run.queue, run.count);
+            self.index.add(slot, segment, entries.by_ref().take(run.count as usize));
         }
+        assert!(entries.next().is_none(), "every record is of a run");
         Ok(placing.placed)
     }
 

@@ -117,6 +117,6 @@ pub(super) fn ensure(
         }
         repairs.push(Repair::IndexRebuilt { segment });
     }
-    index.leave_memory(segment, &places);
+    index.leave_memory(&places);
     Ok(None)
 }

@@ -1,7 +1,7 @@
 //! Appending: entries are gathered into groups in memory, records get their queue offsets.
 use yard_wire::batch::Batch;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, QueueIndex, TenantId, Timestamp, TopicId};
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
 
 use super::{Appended, Gather, GatheredRecord, Store};
 use crate::disk::MEMORY_ALIGNMENT;
@@ -28,22 +28,26 @@ impl Store {
         tenant: TenantId,
         batch: &Batch,
     ) -> Result<Appended, AppendError> {
-        let gather = self.gather_for(now, batch.bytes().len(), Reserve::Keep)?;
-        let batch_at = (gather.bytes.len() - gather.begin + entry::HEADER_BYTES) as u32;
-        entry::put_entry(BATCH, tenant, batch.bytes(), &mut gather.bytes);
-        gather.entries += 1;
-        let (group, stored) = (gather.group, gather.stored);
+        let placements_bytes = batch.runs().len() * entry::PLACEMENT_BYTES;
+        let payload_bytes = placements_bytes + batch.bytes().len();
+        self.gather_for(now, payload_bytes, Reserve::Keep)?;
+        let gather = self.gathers.back_mut().expect("one was there or begun");
+        let payload_at = gather.bytes.len() - gather.begin + entry::HEADER_BYTES;
+        let batch_at = (payload_at + placements_bytes) as u32;
         let place = |(offset, bytes)| GatheredRecord { offset: batch_at + offset, bytes };
         gather.records.extend(batch.places().map(place));
-        let gather = self.gathers.back_mut().expect("the batch was gathered above");
         let mut placing = Placing::begin(&mut self.index);
-        for run in batch.runs() {
-            let slot = placing.place(&mut self.index, run.topic, run.queue, run.count);
+        let placements = batch.runs().iter().map(|run| {
+            let (slot, first) = placing.place(&mut self.index, run.topic, run.queue, run.count);
             match gather.runs.last_mut().filter(|(last, _)| *last == slot) {
                 Some((_, count)) => *count += run.count,
                 None => gather.runs.push((slot, run.count)),
             }
-        }
+            Placed { topic: run.topic, queue: run.queue, first, count: run.count }
+        });
+        entry::put_batch(tenant, placements, batch.bytes(), &mut gather.bytes);
+        gather.entries += 1;
+        let (group, stored) = (gather.group, gather.stored);
         Ok(Appended { group, placed: placing.placed, stored })
     }
 
@@ -160,7 +164,7 @@ impl Placing {
         topic: TopicId,
         queue: QueueIndex,
         count: u32,
-    ) -> Slot {
+    ) -> (Slot, QueueOffset) {
         let slot = index.slot(topic, queue);
         let first = index.assign(slot, count);
         match index.note(slot, self.placed.len() as u32) {
@@ -171,6 +175,6 @@ impl Placing {
             }
             None => self.placed.push(Placed { topic, queue, first, count }),
         }
-        slot
+        (slot, first)
     }
 }

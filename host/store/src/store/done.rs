@@ -39,7 +39,7 @@ impl Store {
             }
             IoDone::IndexWritten { segment } => {
                 let sealed = self.sealing.remove(&segment).expect("the index was given out");
-                self.index.leave_memory(segment, &sealed.places);
+                self.index.leave_memory(&sealed.places);
             }
             IoDone::IndexFailed { segment } => {
                 let sealed = self.sealing.get_mut(&segment).expect("the index was given out");

@@ -18,7 +18,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
-use crate::index::{Located, QueueIndexes, Slot};
+use crate::index::{Located, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
 
 mod append;
@@ -165,7 +165,7 @@ struct InFlight {
 /// A sealed segment whose sidecar is not durable yet.
 pub(crate) struct Sealing {
     pub(crate) index: IndexFile,
-    pub(crate) places: Vec<(Slot, u64)>,
+    pub(crate) places: Vec<SidecarPlace>,
     pub(crate) failed: bool,
 }
 

@@ -100,7 +100,7 @@ fn places(rig: &Rig, queue: u16, from: u64, count: u32) -> Vec<RecordPlace> {
     match rig.store.locate(TOPIC, QueueIndex(queue), QueueOffset(from), count) {
         Located::Places(places) => places,
         Located::Read(wanted) => read::index(&rig.disk, &wanted).unwrap(),
-        Located::End | Located::Below(_) => Vec::new(),
+        Located::End | Located::Gap { .. } => Vec::new(),
     }
 }
 

@@ -254,9 +254,10 @@ fn rolled(seed: u64) -> Rig {
         rig.append_batch(&batch_of(&mut random, &[(1, 0, 4_000)])).unwrap();
         rig.close(false).unwrap();
     }
-    while !matches!(rig.io[..], [Io::SyncGroup { .. }]) {
-        rig.perform(0);
+    while let Some(at) = rig.io.iter().position(|io| !matches!(io, Io::SyncGroup { .. })) {
+        rig.perform(at);
     }
+    assert_eq!(rig.io.len(), 1, "only the sync is left");
     rig
 }
 

@@ -137,14 +137,17 @@ fn a_sidecar_or_checkpoint_that_cannot_be_written_is_tried_again() {
     let mut random = Random(6);
     let mut rig = Rig::new(6);
     rig.settle();
-    for _ in 0..2 {
+    // A part of the key index, the queue index, the checkpoint.
+    for _ in 0..3 {
         rig.disk.fail_next(Fault::Replace);
     }
     while rig.store.stats().segments < 2 {
         rig.append_batch(&batch_of(&mut random, &[(1, 0, 700)])).unwrap();
         rig.flush();
     }
+    let keys = FileName::Keys { segment: 0, from: 512 };
     assert!(rig.disk.contents(FileName::Index(0)).is_none());
+    assert!(rig.disk.contents(keys).is_none());
     rig.check_queues();
     rig.checkpoint();
     rig.settle();
@@ -152,6 +155,7 @@ fn a_sidecar_or_checkpoint_that_cannot_be_written_is_tried_again() {
     rig.store.retry(&mut rig.io);
     rig.settle();
     assert!(rig.disk.contents(FileName::Index(0)).is_some());
+    assert!(rig.disk.contents(keys).is_some());
     rig.check_queues();
     rig.disk.fail_next(Fault::Read);
     assert!(matches!(open_all(&rig.disk), Err(OpenError::Disk { .. })));

@@ -92,7 +92,9 @@ fn a_hundred_thousand_queues_need_no_file_each() {
     }
     rig.flush();
     assert_eq!(rig.store.queues().count(), 100_000);
-    assert_eq!(rig.disk.list().unwrap(), [FileName::Segment(0), FileName::Segment(1)]);
+    let keys = FileName::Keys { segment: 0, from: 512 };
+    let files = [FileName::Segment(0), FileName::Segment(1), keys];
+    assert_eq!(rig.disk.list().unwrap(), files, "one for all queues");
     rig.disk.crash(1, Crash::Power);
     let opened = open_with(&rig.disk, config, None).unwrap();
     assert_eq!(opened.store.queues().count(), 100_000);

@@ -4,6 +4,7 @@
 mod cache;
 mod damage;
 mod failure;
+mod finding;
 mod locate;
 mod model;
 mod real;

@@ -28,7 +28,8 @@ message! {
         pub first: QueueOffset,
         /// Offset after the newest committed message.
         pub end: QueueOffset,
-        /// Messages in order, without gaps.
+        /// Messages in order, without gaps. The first lies behind the offset asked for where the
+        /// broker does not hold those before it any more.
         pub records: Vec<FetchedRecord>,
     }
 

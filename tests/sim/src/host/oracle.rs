@@ -15,6 +15,8 @@ const GROUP_HEADER_BYTES: usize = 64;
 const PAYLOAD_BYTES_AT: usize = 48;
 const ENTRY_HEADER_BYTES: usize = 24;
 const ENTRY_KIND_AT: usize = 8;
+const PLACEMENTS_AT: usize = 16;
+const PLACEMENT_BYTES: usize = 18;
 const BATCH_KIND: u16 = 1;
 
 type Batch = (ProducerId, Epoch, Lane, Sequence);
@@ -72,8 +74,9 @@ impl Oracle {
         while at < end {
             let length = u32_at(at);
             let kind = u32_at(at + ENTRY_KIND_AT) as u16;
+            let batch_at = at + ENTRY_HEADER_BYTES + u32_at(at + PLACEMENTS_AT) * PLACEMENT_BYTES;
             if kind == BATCH_KIND
-                && let Some(batch) = bytes.get(at + ENTRY_HEADER_BYTES..at + length)
+                && let Some(batch) = bytes.get(batch_at..at + length)
                 && let Ok((header, _)) = batch::parse_header(batch)
             {
                 // The first copy counts; a second one would be a finding of the checker's.
