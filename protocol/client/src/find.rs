@@ -77,7 +77,7 @@ pub struct SearchResult {
 impl Client {
     /// Looks for messages by id or by key: in every shard that may hold one, and in each as far
     /// as the broker's budget for one request goes. Gives at most `count` messages, at least one
-    /// may be asked for; goes on at `after`, which an earlier call has given as
+    /// is asked for, over all shards; goes on at `after`, which an earlier call has given as
     /// [`SearchResult::next`]. That there is no message is not known before `next` is `None`.
     ///
     /// # Errors

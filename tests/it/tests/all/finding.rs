@@ -12,10 +12,10 @@ use yard_it::yard;
 use super::local::create;
 
 const QUEUES: u16 = 4;
-const MESSAGES: u32 = 3_000;
+const MESSAGES: u32 = 6_000;
 const KEYS: u32 = 100;
 
-/// Every thirtieth has the key that is looked for; bodies fill several segments.
+/// Every hundredth has the key that is looked for; bodies fill several segments.
 async fn fill(client: &Client) -> Vec<SendResult> {
     create(client, "orders", QUEUES).await;
     let producer = client.producer("orders").build().await.unwrap();
@@ -132,7 +132,7 @@ fn key_files(data: &Path) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_found_live_after_a_restart_and_without_the_key_index() {
     let options = ServerOptions::new(yard::locate(None).unwrap());
-    let options = ServerOptions { shards: 2, segment_bytes: Some(256 << 10), ..options };
+    let options = ServerOptions { shards: 2, segment_bytes: Some(1 << 20), ..options };
     let mut server = Server::start(options).await.unwrap();
     let client = server.client("fill").await.unwrap();
     let sent = fill(&client).await;
@@ -162,7 +162,9 @@ async fn what_cannot_be_found_says_why() {
     let sent = producer.send(Message::new("a\u{1b}[31mb").key("k").tag("paid")).await.unwrap();
     let show = run(&server, &format!("msg show {}", sent.id));
     let page = String::from_utf8(show.stdout).unwrap();
-    for part in ["topic       orders\n", "tag         paid\n", "key         k\n", "  a\\u{1b}[31mb\n"] {
+    for part in
+        ["topic       orders\n", "tag         paid\n", "key         k\n", "  a\\u{1b}[31mb\n"]
+    {
         assert!(page.contains(part), "{part:?} in {page}");
     }
     let raw = run(&server, "topic peek orders --offset 0 --raw");

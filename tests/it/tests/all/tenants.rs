@@ -73,9 +73,8 @@ async fn a_foreign_name_is_refused_exactly_like_a_missing_one() {
             client.fetch(name, QueueIndex(0), QueueOffset(0), 1).await.unwrap_err()
         };
         check("fetch", fetch(foreign).await, fetch(missing).await);
-        let seek = async |name: &str| {
-            client.seek(name, QueueIndex(0), Timestamp(0)).await.unwrap_err()
-        };
+        let seek =
+            async |name: &str| client.seek(name, QueueIndex(0), Timestamp(0)).await.unwrap_err();
         check("seek", seek(foreign).await, seek(missing).await);
         let find = async |name: &str| {
             let (from, to) = (Timestamp(0), Timestamp(u64::MAX));
@@ -115,7 +114,7 @@ async fn a_foreign_id_is_answered_exactly_like_a_missing_one() {
     let producer = acme.producer("orders").build().await.unwrap();
     let sent = producer.send("of acme".into()).await.unwrap();
     let missing = MessageId::new(Timestamp(1), 2);
-    let find = async |client: &Client, id| client.find(Wanted::Id(id), None, 1).await.unwrap();
+    let find = async |client: &Client, id| client.find(Wanted::Id(id), None, 9).await.unwrap();
     assert_eq!(find(&acme, sent.id).await.messages[0].offset, sent.offset);
     for client in [&globex, &operator] {
         let found = find(client, sent.id).await;
