@@ -76,9 +76,10 @@ pub struct SearchResult {
 
 impl Client {
     /// Looks for messages by id or by key: in every shard that may hold one, and in each as far
-    /// as the broker's budget for one request goes. Gives at most `count` messages, at least one
-    /// is asked for, over all shards; goes on at `after`, which an earlier call has given as
-    /// [`SearchResult::next`]. That there is no message is not known before `next` is `None`.
+    /// as the broker's budget for one request goes. Gives at most `count` messages over all
+    /// shards, 1 to 1,024; where there are more shards than that, the others come next. Goes on
+    /// at `after`, which an earlier call has given as [`SearchResult::next`]. That there is no
+    /// message is not known before `next` is `None`.
     ///
     /// # Errors
     /// [`Code::UnknownTopic`]; [`Code::BadArgument`] for a time that ends before it begins;

@@ -12,7 +12,7 @@
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
 //! | `info GROUP`, `ls`, `route NAME…` | questions |
-//! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | a search by id, by key, by time |
+//! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | searches |
 //! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what the log has found for the tenant who asks now |
 //! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
 use std::collections::BTreeMap;

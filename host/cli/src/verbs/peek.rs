@@ -60,9 +60,10 @@ async fn look(client: &Client, plan: &Plan) -> Result<Peeked, Failure> {
             let sought = client.seek(topic, *queue, time).await?;
             if sought.offset >= sought.end {
                 let (first, end) = (sought.first, sought.end);
+                let time = text::instant(time);
                 let sentence = format!(
-                    "no message of queue {queue} was stored at {} or later; it holds {first}..{end}",
-                    text::instant(time),
+                    "no message of queue {queue} was stored at {time} or later; \
+                     it holds {first}..{end}"
                 );
                 return Err(Failure::local(sentence).with_code(Code::NoSuchMessage));
             }
