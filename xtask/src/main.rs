@@ -4,6 +4,7 @@
 //! each command does, [`tidy`] holds the rules that the compiler cannot. Start reading at
 //! [`tasks::test`].
 
+mod campaign;
 mod measure;
 mod needs;
 mod run;
@@ -33,7 +34,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "",
-        says: "set-up, format, tidy, clippy, all tests, a slice of the simulation",
+        says: "set-up, format, tidy, clippy, all tests, slices of simulation and campaigns",
         run: tasks::test,
     },
     Command { name: "ci", arguments: "", says: "exactly what CI runs (= test)", run: tasks::test },
@@ -51,9 +52,15 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "crash",
-        arguments: "[ARGS]",
-        says: "kill a real broker again and again and look for losses; ARGS go to it",
-        run: tasks::crash,
+        arguments: "[--quick]",
+        says: "kill a real broker, damage its files, fail its disk; a table of what was lost",
+        run: campaign::crash,
+    },
+    Command {
+        name: "powercut",
+        arguments: "[--quick]",
+        says: "cut the power at every write of recorded runs; a table of what was lost",
+        run: campaign::powercut,
     },
     Command {
         name: "bench",

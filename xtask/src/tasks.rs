@@ -5,11 +5,14 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::run::{self, Failed, Outcome, Workspace, step};
-use crate::{needs, tidy};
+use crate::{campaign, needs, tidy};
 
 /// What `test` asks of the simulator: enough seeds to notice a broken invariant, few enough for
 /// every push. The simulator knows how many that is.
 const SIM_SLICE: &str = "--slice";
+
+/// Asks a campaign for a slice of some seconds.
+const QUICK: &str = "--quick";
 
 /// Everything that must hold before a change is taken, in the order of what fails fastest.
 pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
@@ -38,7 +41,10 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     step("simulation", || {
         sim(workspace, &[SIM_SLICE.to_owned()])?;
         Ok(Outcome::Done)
-    })
+    })?;
+    let quick = [QUICK.to_owned()];
+    step("power cuts", || campaign::powercut(workspace, &quick).map(|()| Outcome::Done))?;
+    step("crashes", || campaign::crash(workspace, &quick).map(|()| Outcome::Done))
 }
 
 /// A broker for development. Replaces this process, so that Ctrl-C and the exit code are the
@@ -60,15 +66,6 @@ pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
     needs::set_up()?;
     let mut sim = workspace.cargo(["run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--"]);
     run::run(sim.args(arguments))
-}
-
-/// The crash test; it starts the real `yard`, so that is built first.
-pub(crate) fn crash(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
-    needs::set_up()?;
-    build_yard(workspace)?;
-    let mut crash =
-        workspace.cargo(["run", "--quiet", "-p", "yard-it", "--bin", "yard-crash", "--"]);
-    run::run(crash.args(arguments))
 }
 
 /// All tests, rewriting the files that they compare with.

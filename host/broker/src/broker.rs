@@ -144,6 +144,9 @@ impl Broker {
             Event::Located { ticket, places } => self.located(ticket, &places),
             Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
+            Event::Unreadable { session, subscription, queue, offset } => {
+                self.unreadable((session, subscription), queue, offset, effects);
+            }
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),

@@ -7,13 +7,13 @@
 //! ```
 use yard_wire::RecordPlace;
 use yard_wire::limits::{DELIVER_BYTES_MAX, DELIVER_RECORDS_MAX};
-use yard_wire::{QueueIndex, QueueOffset, Timestamp};
+use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::bounds::TICK_QUEUES_MAX;
 use crate::broker::Broker;
 use crate::effect::Effect;
 use crate::entry::{GroupId, Outcome, Step};
-use crate::event::{QueueTail, Ticket};
+use crate::event::{QueueTail, SessionId, Ticket};
 use crate::group::flight::{Budget, Flight, Holder};
 use crate::group::member::Live;
 use crate::group::queue::GroupQueue;
@@ -76,6 +76,26 @@ impl Broker {
         let outcome = Outcome::Trimmed;
         self.append_steps(id, &[Step { queue, from, to: until, outcome }], effects);
         self.wake(now);
+    }
+
+    /// A message is damaged on the disk: the group goes on without it.
+    pub(crate) fn unreadable(
+        &mut self,
+        (session, subscription): (SessionId, SubscriptionId),
+        queue: QueueIndex,
+        offset: QueueOffset,
+        effects: &mut Vec<Effect>,
+    ) {
+        // It ended meanwhile: whoever gets the message next meets the damage again.
+        let Some((_, id)) =
+            self.subscriptions.get(&subscription).filter(|(whose, _)| *whose == session)
+        else {
+            return;
+        };
+        let (id, to) = (*id, QueueOffset(offset.0 + 1));
+        let step = Step { queue, from: offset, to, outcome: Outcome::Trimmed };
+        self.append_steps(id, &[step], effects);
+        self.wake(self.now);
     }
 
     /// Delivers what can be delivered to a group's members.

@@ -3,7 +3,8 @@ use yard_wire::batch::Batch;
 use yard_wire::request::Request;
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{
-    Correlation, QueueIndex, QueueOffset, RecordPlace, Sequence, TenantId, Timestamp, TopicId,
+    Correlation, QueueIndex, QueueOffset, RecordPlace, Sequence, SubscriptionId, TenantId,
+    Timestamp, TopicId,
 };
 
 use crate::find::{Asked, Findings};
@@ -93,6 +94,18 @@ pub enum Event {
         ticket: Ticket,
         /// Offset after the last message that is gone.
         until: QueueOffset,
+    },
+    /// The bytes of a message that was to be delivered are damaged, and no later reading will give
+    /// others.
+    Unreadable {
+        /// The connection.
+        session: SessionId,
+        /// The subscription that it was on its way to.
+        subscription: SubscriptionId,
+        /// The queue.
+        queue: QueueIndex,
+        /// The message.
+        offset: QueueOffset,
     },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),

@@ -6,6 +6,7 @@
 //!                            ├─────► subscribe   deliveries -> lines -> settlements
 //!                            ├─────► bench       a broker beside the limits of the machine
 //!                            ├─────► find, peek  one message, or those of a key -> page or lines
+//!                            ├─────► log         files of a broker that need not run
 //!                            ├─────► fetch, dev, serve, explain, contexts
 //!                            ▼
 //!              stdout: data only      stderr: everything else      exit code: how it ended

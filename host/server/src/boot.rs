@@ -8,8 +8,8 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use yard_broker::{Event, MetaChange};
 use yard_shard::{Input, OpenedShard, Output, Shard, ShardConfig};
-use yard_store::Disk;
 use yard_store::disk::real::RealDisk;
+use yard_store::{Disk, Repair};
 use yard_transport::tls::{ServerIdentity, TlsError};
 use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptions};
 use yard_wire::ShardId;
@@ -177,6 +177,12 @@ fn open_shards(folder: &Folder, settings: &Settings) -> Result<Vec<Opened>, Star
             Shard::open(disk.as_ref(), config, crate::time::now())
                 .map_err(|source| StartError::Log { shard: number, source })?;
         let ms = began.elapsed().as_millis() as u64;
+        for repair in &repairs {
+            if let Repair::Quarantined { segment, offset, bytes, what, lost } = repair {
+                let what = *what;
+                tracing::error!(shard = number, segment, offset, bytes, what, ?lost, "log damaged");
+            }
+        }
         tracing::info!(shard = number, ms, replayed, ?repairs, "log opened");
         opened.push(Opened { shard, disk, outputs });
     }
@@ -204,7 +210,7 @@ fn start_shards(
 }
 
 /// A number that differs from start to start, for salts. Not a secret.
-fn seed(shard: u16) -> u64 {
+pub(crate) fn seed(shard: u16) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((shard, crate::time::now().0, std::process::id()))
 }

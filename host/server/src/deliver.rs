@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
@@ -121,7 +121,9 @@ async fn run_lane(
 ) {
     while let Some(job) = jobs.recv().await {
         let messages = job.items.len();
-        let Some(ReadJob { frames, damaged }) = read(&hub, &session, job).await else { return };
+        let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+        let Some(read) = read(&hub, &session, job).await else { return };
+        let ReadJob { frames, damaged, lost } = read;
         for frame in frames {
             if session.handle.deliver_frame(stream, frame).await.is_err() {
                 return;
@@ -129,6 +131,13 @@ async fn run_lane(
         }
         for (shard, request) in damaged {
             return_damaged(&hub, &session, shard, request);
+        }
+        let session_id = SessionId(session.handle.id());
+        for offset in lost {
+            let event = Event::Unreadable { session: session_id, subscription, queue, offset };
+            if let Some(inbox) = hub.inbox(shard) {
+                inbox.put_after(session.tenant, Input::Event(event));
+            }
         }
         session.lanes.waiting.fetch_sub(messages, Ordering::Relaxed);
     }
@@ -142,33 +151,56 @@ struct ReadJob {
     /// Requests in the consumer's name: messages that cannot be read come back later, and their
     /// credit at once.
     damaged: Vec<(ShardId, Request)>,
+    /// Messages whose bytes are not what was stored: their group goes on without them.
+    lost: Vec<QueueOffset>,
 }
 
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
 async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
-    if let Some(frame) = delivery_in_memory(log, &job) {
-        return Some(ReadJob { frames: vec![frame], damaged: Vec::new() });
+    if let Some(frame) = delivery_in_memory(log, &session.reads, &job) {
+        return Some(ReadJob { frames: vec![frame], ..ReadJob::default() });
     }
-    let _turn = session.reads.acquire().await.ok()?;
-    let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let read = read_what_can_be(&log, &job);
-        read_ahead(&log, &places_of(&job.items));
-        read
+    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let read = on_a_thread(turn, log.clone(), move |log| {
+        let places = places_of(&job.items);
+        (read_what_can_be(log, &job), places)
     });
-    let read = read.await;
-    Some(read.unwrap_or_else(|panic| {
-        tracing::error!(%panic, "a reader panicked");
+    Some(read.await.unwrap_or_else(|_| {
+        tracing::error!("a reader panicked");
         ReadJob::default()
     }))
 }
 
-/// Has a thread read what is likely to be wanted next.
-fn read_ahead(log: &Log, places: &[RecordPlace]) {
+/// Reads on a thread that may block. The thread reads what is likely to be wanted next before it
+/// gives back its turn, but after it has told what it read.
+fn on_a_thread<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    log: Log,
+    read: impl FnOnce(&Log) -> (T, Vec<RecordPlace>) + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (to, from) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let (read, places) = read(&log);
+        // Whoever asked may have gone.
+        let _ = to.send(read);
+        if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), &places) {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+        }
+        drop(turn);
+    });
+    from
+}
+
+/// Has a thread read what is likely to be wanted next, where the tenant has a turn to spare.
+fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
+    let Ok(turn) = Arc::clone(reads).try_acquire_owned() else { return };
     if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
         let log = log.clone();
-        tokio::task::spawn_blocking(move || log.cache.read_ahead(log.disk.as_ref(), ahead));
+        tokio::task::spawn_blocking(move || {
+            log.cache.read_ahead(log.disk.as_ref(), ahead);
+            drop(turn);
+        });
     }
 }
 
@@ -176,14 +208,14 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
 
-fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<[Bytes; 2]> {
     let portion = Portion::of(&job.items);
     if let Some(messages) = portion.and_then(|portion| log.bodies.get(&portion)) {
         return Some(delivery(job, job.items.len(), messages));
     }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
-    read_ahead(log, &places);
+    read_ahead(log, reads, &places);
     // What is damaged in memory is read anew from the disk.
     let messages = encoded(&job.items, |each| found.each(&places, each)).ok()?;
     if let Some(portion) = portion.filter(|_| found.is_tail()) {
@@ -196,7 +228,7 @@ fn delivery_in_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
 /// back the messages that it is about and no others.
 fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     match read_job(log, job, &job.items) {
-        Ok(frame) => return ReadJob { frames: vec![frame], damaged: Vec::new() },
+        Ok(frame) => return ReadJob { frames: vec![frame], ..ReadJob::default() },
         Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
     }
     let mut read = ReadJob::default();
@@ -204,12 +236,18 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     for item in &job.items {
         match read_job(log, job, std::slice::from_ref(item)) {
             Ok(frame) => read.frames.push(frame),
-            Err(_) => {
-                let to = QueueOffset(item.offset.0 + 1);
-                let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
-                let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
-                let settle = Settle { shard, subscription, ranges };
-                read.damaged.push((shard, Request::Settle(settle)));
+            Err(error) => {
+                if let ReadError::Damaged { .. } = error {
+                    let offset = item.offset;
+                    tracing::error!(shard = shard.0, %queue, %offset, %error, "a message is lost");
+                    read.lost.push(offset);
+                } else {
+                    let to = QueueOffset(item.offset.0 + 1);
+                    let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
+                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
+                    let settle = Settle { shard, subscription, ranges };
+                    read.damaged.push((shard, Request::Settle(settle)));
+                }
                 let (messages, bytes) = (1, item.place.bytes);
                 let credit = Credit { shard, subscription, messages, bytes };
                 read.damaged.push((shard, Request::Credit(credit)));
@@ -289,7 +327,7 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        match on_reader(&session, move || read_fetch(&log, job)).await {
+        match on_reader(&session, log, move |log| read_fetch(log, job)).await {
             Some(Ok(frame)) => {
                 session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
@@ -303,13 +341,19 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
 /// `None` when the process ends.
 pub(crate) async fn on_reader<T: Send + 'static>(
     session: &Session,
-    read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+    log: Log,
+    read: impl FnOnce(&Log) -> (Result<T, ReadError>, Vec<RecordPlace>) + Send + 'static,
 ) -> Option<Result<T, Refusal>> {
-    let _turn = session.reads.acquire().await.ok()?;
-    let refusal = match tokio::task::spawn_blocking(read).await {
+    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let refusal = match on_a_thread(turn, log, read).await {
         Ok(Ok(read)) => return Some(Ok(read)),
-        Ok(Err(error)) => Refusal::new(Code::ReadFailed, error.to_string()),
-        Err(panic) => Refusal::new(Code::Internal, panic.to_string()),
+        Ok(Err(error @ ReadError::Damaged { .. })) => {
+            Refusal::new(Code::MessageDamaged, error.to_string())
+        }
+        Ok(Err(error @ ReadError::Disk { .. })) => {
+            Refusal::new(Code::ReadFailed, error.to_string())
+        }
+        Err(_) => Refusal::new(Code::Internal, "a reader panicked"),
     };
     tracing::error!(%refusal, "a request could not be read for");
     Some(Err(refusal))
@@ -338,20 +382,18 @@ fn fetch_in_memory(log: &Log, job: &FetchJob) -> Option<Bytes> {
     fetched(job, places, |each| found.each(places, each)).ok()
 }
 
-fn read_fetch(log: &Log, job: FetchJob) -> Result<Bytes, ReadError> {
-    let indexed;
-    let places = match &job.plan {
-        FetchPlan::Records(places) => places,
-        FetchPlan::Index(read) => {
-            indexed = yard_store::read::index(log.disk.as_ref(), read)?;
-            &indexed
-        }
+/// The answer to a fetch, and what of the log it is made of.
+fn read_fetch(log: &Log, job: FetchJob) -> (Result<Bytes, ReadError>, Vec<RecordPlace>) {
+    let mut places = match job.plan {
+        FetchPlan::Records(ref places) => places.clone(),
+        FetchPlan::Index(ref read) => match yard_store::read::index(log.disk.as_ref(), read) {
+            Ok(places) => places,
+            Err(error) => return (Err(error), Vec::new()),
+        },
     };
-    let (count, _) = fitting(places, job.bytes_max);
-    let places = &places[..count];
-    let frame = fetched(&job, places, |each| log.cache.read(log.disk.as_ref(), places, each));
-    read_ahead(log, places);
-    frame
+    places.truncate(fitting(&places, job.bytes_max).0);
+    let frame = fetched(&job, &places, |each| log.cache.read(log.disk.as_ref(), &places, each));
+    (frame, places)
 }
 
 /// The frame of an answer; `fill` gives each record, in order.

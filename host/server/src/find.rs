@@ -13,7 +13,7 @@ use yard_store::{Disk, ReadError};
 use yard_wire::{QueueOffset, Refusal, ShardId};
 
 use crate::deliver::on_reader;
-use crate::hub::Hub;
+use crate::hub::{Hub, Log};
 
 /// Searches by id or key; what was found goes to the shard.
 pub(crate) fn find(hub: &Arc<Hub>, shard: ShardId, asked: Asked, plan: FindPlan) {
@@ -63,8 +63,10 @@ fn search<T: Send + 'static>(
     let Some(session) = hub.session(origin.session.0) else { return };
     let Some(log) = hub.logs.get(usize::from(shard.0)).cloned() else { return };
     let hub_too = Arc::clone(hub);
+    // Nothing is read ahead: what is wanted next depends on what was found.
+    let look_only = move |log: &Log| (look(log.disk.as_ref()), Vec::new());
     hub.runtime.spawn(async move {
-        if let Some(read) = on_reader(&session, move || look(log.disk.as_ref())).await {
+        if let Some(read) = on_reader(&session, log, look_only).await {
             then(&hub_too, read);
         }
     });

@@ -21,6 +21,8 @@ use crate::boot::StartError;
 use crate::config::Settings;
 
 const FORMAT: u32 = 1;
+/// What the first start decided.
+const BROKER_FILE: &str = "broker.toml";
 
 /// What a client needs to connect; the contents of a context file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +75,27 @@ fn read(path: &Path) -> Result<String, StartError> {
     fs::read_to_string(path).map_err(file_error(path))
 }
 
+/// How many shards a data folder has; `None` when it was never used as one.
+///
+/// # Errors
+/// [`StartError`] when its file is of no use.
+pub(crate) fn shards_of(folder: &Path) -> Result<Option<u16>, StartError> {
+    let path = folder.join(BROKER_FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(&path)(error)),
+    };
+    let file: BrokerFile = toml::from_str(&text)
+        .map_err(|e| StartError::Unreadable { path: path.clone(), why: e.to_string() })?;
+    if file.format != FORMAT {
+        return Err(StartError::Format { path, format: file.format });
+    }
+    Ok(Some(file.shards))
+}
+
 /// Writes a file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StartError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StartError> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
@@ -114,21 +135,15 @@ impl Folder {
     /// [`StartError::Shards`] where it was another, [`StartError::Format`] where the folder was
     /// written by another version.
     pub(crate) fn fix_shards(&self, shards: u16) -> Result<(), StartError> {
-        let path = self.path.join("broker.toml");
-        if !path.exists() {
-            let file = BrokerFile { format: FORMAT, shards };
-            let text = toml::to_string(&file).expect("two numbers are TOML");
-            return write_private(&path, text.as_bytes());
+        match shards_of(&self.path)? {
+            None => {
+                let file = BrokerFile { format: FORMAT, shards };
+                let text = toml::to_string(&file).expect("two numbers are TOML");
+                write_private(&self.path.join(BROKER_FILE), text.as_bytes())
+            }
+            Some(fixed) if fixed != shards => Err(StartError::Shards { fixed, wanted: shards }),
+            Some(_) => Ok(()),
         }
-        let file: BrokerFile = toml::from_str(&read(&path)?)
-            .map_err(|e| StartError::Unreadable { path: path.clone(), why: e.to_string() })?;
-        if file.format != FORMAT {
-            return Err(StartError::Format { path, format: file.format });
-        }
-        if file.shards != shards {
-            return Err(StartError::Shards { fixed: file.shards, wanted: shards });
-        }
-        Ok(())
     }
 
     /// The folder of one shard's log.

@@ -28,6 +28,7 @@ mod find;
 mod folder;
 mod hub;
 mod inbox;
+pub mod offline;
 pub mod os;
 mod outputs;
 mod routes;

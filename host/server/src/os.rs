@@ -85,6 +85,16 @@ fn is_made_real_time() -> bool {
 /// before the others of the same priority, which otherwise keep their processors for as long as
 /// they like. Elsewhere it does nothing.
 pub fn run_before_equals() {
+    move_real_time(1);
+}
+
+/// The same, but lets the calling thread run after them: for what takes long and nobody waits for.
+pub fn run_after_equals() {
+    move_real_time(-1);
+}
+
+/// Moves the calling thread by so many real-time priorities, where the process was given one.
+fn move_real_time(steps: libc::c_int) {
     let mut given = std::mem::MaybeUninit::<libc::sched_param>::zeroed();
     // SAFETY: the pointer is valid for writes of one `sched_param`; 0 means the calling thread.
     let (policy, result) =
@@ -94,10 +104,10 @@ pub fn run_before_equals() {
     }
     // SAFETY: zeroes are a valid `sched_param`, and so is what the call has written over them.
     let mut wanted = unsafe { given.assume_init() };
-    wanted.sched_priority += 1;
+    wanted.sched_priority = (wanted.sched_priority + steps).max(REAL_TIME_PRIORITY);
     // SAFETY: the pointer is valid for reads of one `sched_param`.
     let result = unsafe { libc::sched_setscheduler(0, policy, &raw const wanted) };
     if result != 0 {
-        tracing::debug!("a thread keeps its real-time priority: this process may not raise it");
+        tracing::debug!("a thread keeps its real-time priority: this process may not change it");
     }
 }

@@ -1,6 +1,6 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
-use yard_store::{AppendError, Appended, Located, Sought};
+use yard_store::{AppendError, Appended, Located, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Fetched, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
@@ -83,7 +83,16 @@ impl Shard {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
             other => {
                 let payload = other.encode_payload();
-                self.store.append(self.now, other.kind(), other.tenant(), &payload)
+                let append = |store: &mut Store| {
+                    store.append(self.now, other.kind(), other.tenant(), &payload)
+                };
+                let first = append(&mut self.store);
+                match other {
+                    // All that tells of a topic, and taken in twice it says the same: no single
+                    // damage loses it. The answer waits for both where there is room for both.
+                    Entry::Meta { .. } if first.is_ok() => append(&mut self.store).or(first),
+                    _ => first,
+                }
             }
         };
         let appended = match appended {

@@ -117,10 +117,7 @@ impl Shard {
         inputs: impl IntoIterator<Item = Input>,
         outputs: &mut Vec<Output>,
     ) {
-        self.now = self.now.max(now);
-        for input in inputs {
-            self.take(input, outputs);
-        }
+        self.hear(now, inputs, outputs);
         self.run_timers(outputs);
         self.close_group(outputs);
         self.announce_wake(outputs);

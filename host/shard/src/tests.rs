@@ -387,6 +387,44 @@ fn fetch_reads_across_sealed_and_active_segments() {
     assert_eq!(from, 300);
 }
 
+/// The durable tables are derived from the log as the indexes of the store are: live or made
+/// again, with the checkpoint, without it, or with any part of it.
+#[test]
+fn the_durable_tables_are_the_same_however_they_are_made() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let subscription = bench.subscribe();
+    for sequence in 0..200 {
+        bench.produce(topic, sequence, AckPlace::Synced);
+        bench.perform();
+        if sequence % 50 == 49 {
+            let range = SettleRange {
+                queue: QueueIndex(0),
+                from: QueueOffset(sequence - 49),
+                to: QueueOffset(sequence - 9),
+                verdict: Verdict::Ack,
+                delay_ms: None,
+            };
+            let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+            let settled = bench.answer(Request::Settle(settle));
+            assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 40), "{settled:?}");
+        }
+    }
+    bench.later(1_000);
+    let live = bench.shard.broker().snapshot();
+    let again = |disk: LyingDisk| open(&disk, bench.now).0.broker().snapshot();
+    assert_eq!(again(bench.disk.fork()), live, "from the checkpoint");
+    let saved = bench.disk.contents(FileName::Checkpoint).expect("segments were sealed");
+    let disk = bench.disk.fork();
+    disk.remove(FileName::Checkpoint).expect("it is there");
+    assert_eq!(again(disk), live, "from the log");
+    for end in 0..saved.len() {
+        let disk = bench.disk.fork();
+        disk.put(FileName::Checkpoint, saved[..end].to_vec());
+        assert_eq!(again(disk), live, "from {end} bytes of the checkpoint");
+    }
+}
+
 /// A log of some segments, a message every 10 ms, and when the first was stored.
 fn filled(bench: &mut Bench, messages: u64) -> Timestamp {
     let topic = bench.topic().id;

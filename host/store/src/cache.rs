@@ -12,11 +12,11 @@
 //!
 //! Nothing that leaves keeps a block or a group alive for long: a [`Found`] is copied from and
 //! dropped. What waits for a slow consumer is therefore its own bytes and no others.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSliceMut;
 #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
 use std::sync::Mutex;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use yard_wire::record::Record;
@@ -29,6 +29,7 @@ use crate::read::read_record;
 mod ahead;
 
 pub use ahead::Ahead;
+use ahead::Claim;
 
 /// Bytes of a block: one call of some tens of microseconds, and few enough that a tenth of it
 /// being of use pays.
@@ -50,8 +51,8 @@ pub const CACHE_BYTES_MIN: usize = 2 << 20;
 pub struct LogCache {
     #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
     state: Mutex<State>,
-    /// A block came that somebody waits for.
-    arrived: ahead::Arrived,
+    /// Blocks are no longer being read.
+    was_read: Condvar,
     /// Bytes of groups, and again of blocks.
     bytes_max: usize,
 }
@@ -63,7 +64,10 @@ struct State {
     group_bytes: usize,
     blocks: BTreeMap<(u32, u32), Block>,
     block_bytes: usize,
-    coming: ahead::Coming,
+    /// Blocks that a thread is reading: others wait for it.
+    reading: BTreeSet<(u32, u32)>,
+    /// Blocks that are to be read ahead, so that they are not planned twice.
+    planned: BTreeSet<(u32, u32)>,
     spare: Vec<BytesMut>,
     uses: u64,
 }
@@ -156,8 +160,8 @@ impl LogCache {
     /// [`CACHE_BYTES_MIN`]; one group more while it is the newest, however large.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        let (state, arrived) = Default::default();
-        Self { state, arrived, bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
+        let (state, was_read) = Default::default();
+        Self { state, was_read, bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -240,11 +244,6 @@ impl LogCache {
         let mut is_read = false;
         for block in blocks_of(place) {
             let Some(end) = blocks.get(&(place.segment, block)) else { continue };
-            self.await_block(place.segment, block);
-            if self.state().blocks.contains_key(&(place.segment, block)) {
-                is_read = true;
-                continue;
-            }
             // An error is told where it meets a record that is wanted.
             is_read |= self.read_block(disk, place.segment, block, *end).is_ok();
         }
@@ -283,7 +282,8 @@ impl LogCache {
         worthwhile.map(|(key, _)| (key, ends[&key.0])).collect()
     }
 
-    /// Reads a block and, where its reader seems to go on, the next ones by the same call.
+    /// Reads a block and, where its reader seems to go on, the next ones by the same call; or
+    /// waits for another reader that is at it.
     fn read_block(
         &self,
         disk: &dyn Disk,
@@ -297,20 +297,24 @@ impl LogCache {
         let end = if end == u64::MAX { disk.len(name).map_err(failed)? } else { end };
         let there = end.saturating_sub(offset);
         let whole = (there / u64::from(BLOCK_BYTES)).min(self.run_max()) as u32;
-        let count = self.state().missing_in_row(segment, block, whole).max(1);
-        self.read_blocks(disk, segment, (block, count), end)
+        let mut state = self.unread(segment, block);
+        // One that was read while it was being filled has less.
+        let wanted = there.min(u64::from(BLOCK_BYTES)) as usize;
+        let held = state.blocks.get(&(segment, block));
+        if held.is_some_and(|held| held.bytes.len() >= wanted) {
+            return Ok(());
+        }
+        let count = state.missing_in_row(segment, block, whole).max(1);
+        let claim = self.claim(&mut state, segment, block..block + count);
+        drop(state);
+        self.read_blocks(disk, claim, end)
     }
 
-    /// Reads so many blocks from one on; more than one only where all of them are whole.
-    fn read_blocks(
-        &self,
-        disk: &dyn Disk,
-        segment: u32,
-        (block, count): (u32, u32),
-        end: u64,
-    ) -> Result<(), ReadError> {
+    /// Reads the blocks that were claimed; they are more than one only where all are whole.
+    fn read_blocks(&self, disk: &dyn Disk, claim: Claim<'_>, end: u64) -> Result<(), ReadError> {
+        let (segment, count) = (claim.segment, claim.blocks.len());
         let name = FileName::Segment(segment);
-        let offset = u64::from(block) * u64::from(BLOCK_BYTES);
+        let offset = u64::from(claim.blocks.start) * u64::from(BLOCK_BYTES);
         let failed = |source| ReadError::Disk { name, offset, source };
         let there = end.saturating_sub(offset);
         let mut state = self.state();
@@ -330,9 +334,12 @@ impl LogCache {
             disk.read_at(name, offset, &mut buffers[0]).map_err(failed)?;
         }
         let mut state = self.state();
-        for (buffer, block) in buffers.into_iter().zip(block..) {
+        for (buffer, block) in buffers.into_iter().zip(claim.blocks.clone()) {
             state.put_block((segment, block), buffer.freeze(), self.bytes_max);
         }
+        // The claim ends only now: who waits finds the blocks.
+        drop(state);
+        drop(claim);
         Ok(())
     }
 
@@ -413,13 +420,13 @@ impl State {
         if !block.checked_sub(1).is_none_or(goes_on) {
             return 0;
         }
-        let is_missing = |at: &u32| !self.blocks.contains_key(&(segment, *at));
-        (block..block + max).take_while(is_missing).count() as u32
+        (block..block + max).take_while(|at| self.is_missing(segment, *at)).count() as u32
     }
 
     fn put_block(&mut self, key: (u32, u32), bytes: Bytes, bytes_max: usize) {
         assert!(bytes.len() <= BLOCK_BYTES as usize, "a block is not longer than others");
         self.block_bytes += bytes.len();
+        self.planned.remove(&key);
         self.uses += 1;
         let used = self.uses;
         if let Some(old) = self.blocks.insert(key, Block { bytes, used }) {

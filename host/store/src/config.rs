@@ -32,7 +32,10 @@ pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 
 const _: () = {
     let placements = BATCH_RECORDS_MAX * entry::PLACEMENT_BYTES;
-    assert!(entry::HEADER_BYTES + placements + BATCH_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
+    assert!(
+        entry::HEADER_BYTES + placements + BATCH_BYTES_MAX + entry::FOOTER_BYTES
+            <= GROUP_PAYLOAD_BYTES_MAX
+    );
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
     assert!(GATHER_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);

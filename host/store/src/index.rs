@@ -191,19 +191,19 @@ impl QueueIndexes {
     }
 
     /// Makes the next record of the queue the one with this offset: those before it were lost in
-    /// this segment, or at the end of the one before.
+    /// this segment, or at the end of the one before. Returns how many.
     pub(crate) fn skip_to(
         &mut self,
         slot: Slot,
         segment: u32,
         offset: QueueOffset,
-    ) -> Result<(), Misfit> {
+    ) -> Result<u32, Misfit> {
         let queue = &mut self.queues[slot.0 as usize];
         assert_eq!(queue.indexed(), queue.next, "a recovery indexes what it assigns");
         let lost = offset.0.checked_sub(queue.next).ok_or(Misfit)?;
         let count = u32::try_from(lost).map_err(|_| Misfit)?;
         if count == 0 {
-            return Ok(());
+            return Ok(0);
         }
         match queue.spans.last_mut().filter(|last| last.segment == segment) {
             Some(Span { held: Held::Nowhere { count: held, .. }, .. }) => {
@@ -216,7 +216,7 @@ impl QueueIndexes {
         }
         queue.next = offset.0;
         self.gone += lost;
-        Ok(())
+        Ok(count)
     }
 
     /// A segment begins with a group of this time.
@@ -390,7 +390,7 @@ impl QueueIndexes {
         }
     }
 
-    /// Forgets the records of a queue that lie at `from` or after; of a segment with a sidecar, all.
+    /// Forgets a queue's records that lie at `from` or after; of a segment with a sidecar, all.
     fn truncate_queue(&mut self, slot: Slot, from: LogPlace) {
         let queue = &mut self.queues[slot.0 as usize];
         while let Some(last) = queue.spans.last_mut() {
@@ -410,6 +410,7 @@ impl QueueIndexes {
                 self.gone -= u64::from(count);
             }
         }
+        assert!(queue.indexed() <= queue.next, "truncating takes away");
         queue.next = queue.indexed();
         queue.committed = queue.committed.min(queue.next);
     }

@@ -18,9 +18,10 @@
 //! - No clock, no threads, no I/O but below [`disk`]: time is an argument, [`io::perform`] does
 //!   what [`Store`] emits, wherever it is called.
 //! - Group n + 1 is written after group n was synced. So a valid later group proves that an
-//!   invalid one was durable: that is corruption, refused and never cut off. Anything else at the
-//!   end is a torn tail, zeroed when the log is opened.
-//! - A queue's records have consecutive offsets; the index holds each exactly once.
+//!   invalid one was durable: that is damage, reported and never cut off, and what is left of it is
+//!   served. Anything else at the end is a torn tail, zeroed when the log is opened.
+//! - A queue's records have consecutive offsets, written in the log; the index holds each exactly
+//!   once, or knows that it is gone.
 //! - Nothing is located before it is durable. After a failed write or sync nothing becomes so.
 //! - The index and the checkpoint are derived: lost or damaged, they are made again from the log.
 //!
@@ -35,6 +36,7 @@ pub mod error;
 pub mod format;
 mod index;
 pub mod io;
+pub mod offline;
 pub mod read;
 pub mod recover;
 mod store;
@@ -53,5 +55,5 @@ pub use format::keys::{KeyHead, KeyRun};
 pub use format::sidecar::{IndexFile, IndexRead};
 pub use index::{GapCause, Located};
 pub use io::{Io, IoDone};
-pub use recover::{Opened, Recovered, Repair};
+pub use recover::{Lost, Opened, Recovered, Repair};
 pub use store::{Appended, DoneReport, LogState, Store, StoreStats};

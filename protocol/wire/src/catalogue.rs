@@ -26,6 +26,16 @@ pub enum Program {
     Explain,
     /// Read from an offset.
     Fetch,
+    /// Copy the logs of a data folder.
+    LogBackup,
+    /// Show what lies in a log.
+    LogDump,
+    /// Put right what follows from a log.
+    LogRepair,
+    /// Make a data folder out of a backup.
+    LogRestore,
+    /// Check every byte of a log.
+    LogVerify,
     /// Show a message by its id.
     MsgShow,
     /// Send lines.
@@ -261,6 +271,70 @@ const COMPOSED: &[Verb] = &[
         right: Right::Connect,
         risk: Risk::Changes,
         fields: &[arg("name", "NAME", Required, "Name of a saved context.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::LogVerify),
+        words: &["log", "verify"],
+        help: "Check every byte of the logs in a folder; writes nothing.",
+        example: "yard log verify ./data",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[
+            arg("dir", "DIR", Required, "Data folder, the folder of one shard, or a backup."),
+            arg("compare", "", Switch, "Also time reading and one checksum, for comparison."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::LogDump),
+        words: &["log", "dump"],
+        help: "Show what lies in the logs of a folder, in order; writes nothing.",
+        example: "yard log dump ./data --segment 3 --limit 100 --bodies",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[
+            arg("dir", "DIR", Required, "Data folder, the folder of one shard, or a backup."),
+            arg("segment", "NUMBER", Optional, "This segment only."),
+            arg("from", "POSITION", Default("0"), "Log position to begin at."),
+            arg("limit", "NUMBER", Default("1000"), "Lines at most."),
+            arg("bodies", "", Switch, "Show bodies and the contents of entries too."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::LogRepair),
+        words: &["log", "repair"],
+        help: "Show what could be put right without touching a log, or do it.",
+        example: "yard log repair ./data --apply",
+        right: Right::Connect,
+        risk: Risk::Changes,
+        fields: &[
+            arg("dir", "DIR", Required, "Data folder, or the folder of one shard."),
+            arg("apply", "", Switch, "Do it; without, the plan is shown."),
+            arg("accept_loss", "", Switch, "Go on without a segment that is gone for good."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::LogBackup),
+        words: &["log", "backup"],
+        help: "Copy the logs of a data folder, also while a broker runs on it.",
+        example: "yard log backup ./data ./backup",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg("data", "DATA", Required, "Data folder."),
+            arg("target", "TARGET", Required, "New folder, or an earlier backup of the same."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::LogRestore),
+        words: &["log", "restore"],
+        help: "Make a data folder out of a backup, after verifying all of it.",
+        example: "yard log restore ./backup ./data",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg("backup", "BACKUP", Required, "Folder of the backup."),
+            arg("data", "DATA", Required, "Folder that is not there yet, or empty."),
+        ],
     },
     Verb {
         runs: Runs::Program(Program::Explain),

@@ -112,6 +112,8 @@ codes! {
     ShuttingDown = 304, Elsewhere;
     /// The disk could not be read at this place.
     ReadFailed = 305, Elsewhere;
+    /// The message is damaged on the disk; those behind it can be fetched.
+    MessageDamaged = 306, Never;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
     AckUnavailable = 401, Never;

@@ -459,8 +459,28 @@ impl Record {
         Self::check_structure(bytes).map(drop)
     }
 
+    /// The address of the record at the front of `input`, of which everything but the body is
+    /// checked: for finding the records of a batch whose bytes are damaged.
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn check_header(input: &[u8]) -> Result<Address, Malformed> {
+        let length = Self::peek_length(input)?;
+        Self::check_before_body(&input[..length])?;
+        Self::peek_address(input)
+    }
+
     /// Checks what the bytes of one record say; returns where the body begins.
     fn check_structure(bytes: &[u8]) -> Result<usize, Malformed> {
+        let body_at = Self::check_before_body(bytes)?;
+        if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
+            return Err(Malformed::Checksum { what: "body of a record" });
+        }
+        Ok(body_at)
+    }
+
+    /// As [`Self::check_structure`] for everything but the body.
+    fn check_before_body(bytes: &[u8]) -> Result<usize, Malformed> {
         let field = |what, value: u64| Err(Malformed::Field { what, value });
         if u16_at(bytes, 54) != VERSION {
             return field("version of a record", u16_at(bytes, 54).into());
@@ -480,9 +500,6 @@ impl Record {
         let crc = header_crc(&bytes[..body_at]);
         if crc != u32_at(bytes, HEADER_CRC_AT) {
             return Err(Malformed::Checksum { what: "header of a record" });
-        }
-        if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
-            return Err(Malformed::Checksum { what: "body of a record" });
         }
         for (what, at, width) in [("queue offset", 6, 8), ("stored time", 22, 8), ("flags", 34, 8)]
         {

@@ -1,7 +1,8 @@
-//! Proof on the real thing: what the tests of the real process and its two programs share.
+//! Proof on the real thing: what the tests of the real process and its programs share.
 //!
 //! ```text
 //!   yard-crash ──────┐            ┌─► Server: `yard serve --dev`, killed and started again
+//!   yard-faults ─────┤            │            also under strace: see `faults`
 //!   yard-neighbour ──┼─► this ────┼─► yard_client, or raw QUIC frames
 //!   tests/all ───────┘            └─► History ─► yard_checker: the verdict
 //! ```
@@ -18,9 +19,11 @@
 pub mod arguments;
 pub mod crash;
 mod failed;
+pub mod faults;
 pub mod flights;
 pub mod lossy;
 pub mod neighbour;
+pub mod program;
 pub mod raw;
 pub mod scratch;
 pub mod seeded;

@@ -33,13 +33,23 @@ pub struct ServerOptions {
     pub address: Option<SocketAddr>,
     /// More flags.
     pub flags: Vec<String>,
+    /// A program and its arguments that run it, so that it stays our child; none without.
+    pub under: Vec<String>,
 }
 
 impl ServerOptions {
     /// One shard, in a temporary folder.
     #[must_use]
     pub fn new(yard: PathBuf) -> Self {
-        Self { yard, data: None, shards: 1, segment_bytes: None, address: None, flags: Vec::new() }
+        Self {
+            yard,
+            data: None,
+            shards: 1,
+            segment_bytes: None,
+            address: None,
+            flags: Vec::new(),
+            under: Vec::new(),
+        }
     }
 }
 
@@ -128,6 +138,16 @@ impl Server {
     /// # Errors
     /// When it ends instead; what it said is in `broker.log` next to its data.
     pub async fn start(options: ServerOptions) -> Result<Self, Failed> {
+        let mut server = Self::not_started(options)?;
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// A broker that was not started yet.
+    ///
+    /// # Errors
+    /// When there is no folder or no address for it.
+    pub fn not_started(options: ServerOptions) -> Result<Self, Failed> {
         let (data, scratch) = match &options.data {
             Some(data) => (data.clone(), None),
             None => {
@@ -136,9 +156,7 @@ impl Server {
             }
         };
         let address = options.address.map_or_else(free_address, Ok)?;
-        let mut server = Self { options, data, address, child: None, scratch };
-        server.restart().await?;
-        Ok(server)
+        Ok(Self { options, data, address, child: None, scratch })
     }
 
     /// Starts the process again, on the same folder and address, and waits until it answers.
@@ -166,7 +184,12 @@ impl Server {
         let log_path = self.log_path();
         let log = fs::File::options().create(true).append(true).open(&log_path);
         let log = log.map_err(Failed::file(&log_path))?;
-        let mut command = Command::new(&self.options.yard);
+        let mut words = self.options.under.iter().map(PathBuf::from);
+        let mut command = Command::new(words.next().unwrap_or_else(|| self.options.yard.clone()));
+        command.args(words);
+        if !self.options.under.is_empty() {
+            command.arg(&self.options.yard);
+        }
         command.args(["serve", "--dev", "--data"]).arg(&self.data);
         command.arg("--listen").arg(self.address.to_string());
         command.arg("--shards").arg(self.options.shards.to_string());
@@ -238,6 +261,12 @@ impl Server {
     /// Whether the process is there. One that died by itself is not.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The id of the process, when there is one.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Bytes of memory that the process has for itself: `RssAnon` of the system.

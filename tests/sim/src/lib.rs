@@ -21,16 +21,30 @@
 mod agenda;
 mod base;
 mod client;
+pub mod damage;
 mod host;
 mod message;
 mod network;
 mod plan;
 mod planted;
+pub mod powercut;
 mod random;
+mod repairs;
 pub mod sweep;
 mod trace;
 mod world;
 
 pub use plan::Plan;
-pub use planted::Plant;
+pub use planted::{Finder, Plant};
 pub use world::{Outcome, World};
+
+/// The first case of its campaign that shows a planted bug, with what it shows; `None` when it is
+/// missed within its bound. `start` and `operations` are the simulator's.
+#[must_use]
+pub fn find(plant: Plant, start: u64, operations: u64) -> Option<(u64, String)> {
+    match plant.finder() {
+        Finder::Sim => sweep::catch(plant, start, plant.cases_max(), operations),
+        Finder::Powercut => powercut::catch(plant),
+        Finder::Damage => damage::catch(plant),
+    }
+}

@@ -164,17 +164,17 @@ fn planted(arguments: &Arguments) -> bool {
 }
 
 fn try_plant(plant: Plant, arguments: &Arguments) -> bool {
-    let (name, bound) = (plant.name(), plant.seeds_max());
-    match sweep::catch(plant, arguments.start, bound, arguments.operations) {
+    let (name, bound) = (plant.name(), plant.cases_max());
+    match yard_sim::find(plant, arguments.start, arguments.operations) {
         Some((seed, failure)) => {
             // A verdict's third line is its first kind of anomaly.
             let line = if failure.starts_with("verdict") { 3 } else { 0 };
             let why = failure.lines().nth(line).unwrap_or_default().trim();
-            println!("caught  {name:<26} seed {seed:>4} of {bound:>5}: {why}");
+            println!("caught  {name:<26} {seed:>5} of {bound:>6}: {why}");
             true
         }
         None => {
-            println!("MISSED  {name:<26} in {bound} seeds");
+            println!("MISSED  {name:<26} in {bound} cases");
             false
         }
     }

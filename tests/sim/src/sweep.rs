@@ -49,15 +49,21 @@ pub struct Swept {
 /// Runs one seed; a panic of what is under test is a failure like any other.
 #[must_use]
 pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool) -> Outcome {
-    let run = || World::new(Plan::draw(seed, operations), plant, printing).run();
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Outcome {
+    let run = || Ok(World::new(Plan::draw(seed, operations), plant, printing).run());
+    guarded(run).unwrap_or_else(|panic| Outcome {
         seed,
         hash: 0,
         operations: 0,
         crashes: 0,
         happenings: 0,
-        failure: Some(format!("panic: {}", text_of(panic.as_ref()))),
+        failure: Some(panic),
     })
+}
+
+/// Does something; a panic of what is under test is a failure like any other.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let caught = catch_unwind(AssertUnwindSafe(work));
+    caught.unwrap_or_else(|panic| Err(format!("panic: {}", text_of(panic.as_ref()))))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

@@ -410,6 +410,26 @@ fn a_group_goes_on_behind_what_was_damaged() {
 }
 
 #[test]
+fn a_group_goes_on_without_a_message_that_rots() {
+    check_orders(
+        "sub a g orders earliest credit=3
+        > a gets 0: 0..3
+        sync
+        > a subscribed: 0 0..10
+        rot a 0 1
+        rot a 0 1
+        info g
+        > 0: 0..10 lag=9 held=2 waiting=0 rejected=0; a held=2 credit=0
+        ack a 0 0..3
+        sync
+        > settled 2 lost 0 1..2
+        restart
+        sub a g orders earliest credit=1
+        > a gets 0: 3..4",
+    );
+}
+
+#[test]
 fn a_gap_that_cannot_be_recorded_is_met_again() {
     check_orders(
         "lose orders/0 0..9

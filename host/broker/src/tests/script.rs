@@ -351,6 +351,13 @@ impl Script {
                 let (topic, queue) = self.queue(words[1]);
                 self.world.trim(topic, queue, words[2].parse().unwrap());
             }
+            "rot" => {
+                let (session, subscription) = self.consumers[words[1]];
+                let queue = QueueIndex(words[2].parse().unwrap());
+                let offset = QueueOffset(words[3].parse().unwrap());
+                let session = SessionId(session);
+                self.world.handle(Event::Unreadable { session, subscription, queue, offset });
+            }
             "lose" => {
                 let queue = self.queue(words[1]);
                 let (from, to) = words[2].split_once("..").unwrap();

@@ -5,6 +5,7 @@ mod dev;
 mod explain;
 mod fetch;
 mod find;
+mod log;
 mod operation;
 mod peek;
 mod publish;
@@ -145,6 +146,11 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
         Runs::Program(Program::Explain) => explain::run(format, &written),
         Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
+        Runs::Program(Program::LogBackup) => log::backup(format, &written),
+        Runs::Program(Program::LogDump) => log::dump(format, &written),
+        Runs::Program(Program::LogRepair) => log::repair(format, &written),
+        Runs::Program(Program::LogRestore) => log::restore(format, &written),
+        Runs::Program(Program::LogVerify) => log::verify(format, &written),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),

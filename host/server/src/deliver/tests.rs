@@ -76,6 +76,11 @@ fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
     Log { disk, cache: Arc::new(LogCache::new(0)), bodies: Arc::default() }
 }
 
+/// No turn to read ahead.
+fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
+}
+
 fn delivered(frame: &[Bytes; 2]) -> Vec<(u64, Bytes)> {
     let frame = Bytes::from(frame.concat());
     assert_eq!(u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize, frame.len());
@@ -98,23 +103,23 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
         assert_eq!(found, expect);
     };
     let cold = log(&bytes, 0..0);
-    assert!(delivery_in_memory(&cold, &job).is_none(), "nothing was read yet");
-    let ReadJob { frames, damaged } = read_what_can_be(&cold, &job);
+    assert!(delivery_in_memory(&cold, &turns(), &job).is_none(), "nothing was read yet");
+    let ReadJob { frames, damaged, .. } = read_what_can_be(&cold, &job);
     assert!(damaged.is_empty());
     check(&frames[0]);
-    check(&delivery_in_memory(&cold, &job).expect("it was read just now"));
+    check(&delivery_in_memory(&cold, &turns(), &job).expect("it was read just now"));
 
     let tail = log(&bytes, 0..u64::MAX);
     tail.cache.put_group(0, 0, Bytes::from(bytes.clone()));
-    let first = delivery_in_memory(&tail, &job).expect("it was appended");
+    let first = delivery_in_memory(&tail, &turns(), &job).expect("it was appended");
     check(&first);
     // Another group gets the same bytes, and what it is sent again gets new ones.
     let mut other = Job { subscription: SubscriptionId(5), ..job };
-    let second = delivery_in_memory(&tail, &other).expect("it was appended");
+    let second = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
     assert_eq!(second[1].as_ptr(), first[1].as_ptr());
     assert_ne!(second[0], first[0]);
     other.items[0].attempt = 2;
-    let third = delivery_in_memory(&tail, &other).expect("it was appended");
+    let third = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
     let third = Deliver::from_bytes(Bytes::from(third.concat()).slice(HEADER_BYTES..)).unwrap();
     assert_eq!((third.subscription, third.messages[0].attempt), (SubscriptionId(5), 2));
 }
@@ -124,7 +129,8 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
     let (bytes, places, job) = segment();
     let begin = u64::from(places[20].offset);
     let log = log(&bytes, begin..begin + 10);
-    let ReadJob { frames, damaged } = read_what_can_be(&log, &job);
+    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    assert!(lost.is_empty());
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
     assert_eq!(found, expect);
@@ -135,6 +141,19 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
         panic!("{settle:?}");
     };
     assert_eq!((from.0, to.0, *verdict), (120, 121, Verdict::Nack));
+    assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
+}
+
+#[test]
+fn a_record_that_is_damaged_is_never_given_out_and_holds_up_nothing() {
+    let (mut bytes, places, job) = segment();
+    bytes[places[20].offset as usize + 200] ^= 1;
+    let log = log(&bytes, 0..0);
+    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
+    let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
+    assert_eq!((found, lost), (expect, vec![QueueOffset(120)]));
+    let [(_, Request::Credit(credit))] = &damaged[..] else { panic!("{damaged:?}") };
     assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
 }
 
@@ -150,7 +169,7 @@ fn a_fetch_that_meets_an_error_fails_and_others_do_not() {
         let plan = FetchPlan::Records(places[from..].to_vec());
         let from = QueueOffset(from as u64);
         let job = FetchJob { origin, shard: ShardId(0), from, first, end, bytes_max, plan };
-        read_fetch(&log, job)
+        read_fetch(&log, job).0
     };
     assert!(fetch(10, 1 << 20).is_err());
     let frame = fetch(21, 1 << 20).unwrap();

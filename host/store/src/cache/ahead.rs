@@ -1,13 +1,19 @@
-//! Reading before it is asked for, for readers that go through a segment.
+//! Reading before it is asked for, for readers that go through a segment, and each block by one
+//! thread at a time.
 //!
 //! ```text
 //!   a reader is in block 7, 6 is in memory too ──► it goes on: 8, 9 … are wanted
-//!     fewer of them are here than it took just now, none is coming ──► Ahead, by another thread
-//!     one that is coming is waited for, not read twice
+//!     fewer of them are here than it took just now, none is planned ──► Ahead, by another thread
+//!
+//!   planned ──► being read ──► in memory
+//!               a reader waits only here: for a thread that is in a call of the disk
 //! ```
-use std::collections::BTreeSet;
-use std::sync::Condvar;
-use std::sync::PoisonError;
+//!
+//! A plan is nobody's promise: whoever wants the block before the plan's thread has come to it
+//! reads it, and a plan that is dropped holds up nobody. So readers may wait on all threads that
+//! there are, plans behind them, and go on.
+use std::ops::Range;
+use std::sync::{MutexGuard, PoisonError};
 
 use yard_wire::RecordPlace;
 
@@ -19,51 +25,44 @@ const READY_MIN: u32 = 4;
 /// For one reader at most this part of the blocks in memory is read ahead.
 const SHARE: usize = 4;
 
-/// Blocks that are being read, and who waits for them.
-#[derive(Default)]
-pub(super) struct Coming {
-    pub(super) blocks: BTreeSet<(u32, u32)>,
-}
-
-/// Blocks to be read before somebody asks; whoever has it is the one to read them.
+/// Blocks to be read before somebody asks.
 #[derive(Debug)]
-#[must_use = "others wait for what it promises"]
+#[must_use = "these blocks are not planned a second time until somebody has read them"]
 pub struct Ahead {
     segment: u32,
-    block: u32,
-    count: u32,
+    blocks: Range<u32>,
     end: u64,
 }
 
-/// Wakes those who wait for blocks.
-#[derive(Default)]
-pub(super) struct Arrived(Condvar);
-
-/// Ends a promise however its reading ends.
-struct Keeping<'a> {
+/// Blocks that one thread is reading and no other does; ends however the reading ends.
+pub(super) struct Claim<'a> {
     cache: &'a LogCache,
-    ahead: Ahead,
+    pub(super) segment: u32,
+    pub(super) blocks: Range<u32>,
 }
 
-impl Keeping<'_> {
-    /// The next so many blocks are there, or will not be.
-    fn keep(&mut self, count: u32) {
-        let Ahead { segment, block, .. } = self.ahead;
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
         let mut state = self.cache.state();
-        for at in block..block + count {
-            state.coming.blocks.remove(&(segment, at));
+        for at in self.blocks.clone() {
+            let was_claimed = state.reading.remove(&(self.segment, at));
+            debug_assert!(was_claimed, "nobody else ends a claim");
         }
         drop(state);
-        self.cache.arrived.0.notify_all();
-        assert!(count <= self.ahead.count, "no more than was promised");
-        self.ahead.block += count;
-        self.ahead.count -= count;
+        self.cache.was_read.notify_all();
     }
 }
 
-impl Drop for Keeping<'_> {
+/// The plan of one [`Ahead`]; ends however its reading ends.
+struct Planned<'a>(&'a LogCache, u32, Range<u32>);
+
+impl Drop for Planned<'_> {
     fn drop(&mut self) {
-        self.keep(self.ahead.count);
+        let Self(cache, segment, blocks) = self;
+        let mut state = cache.state();
+        for at in blocks {
+            state.planned.remove(&(*segment, at));
+        }
     }
 }
 
@@ -90,10 +89,8 @@ impl LogCache {
         let blocks = u32::try_from(end / u64::from(BLOCK_BYTES)).unwrap_or(u32::MAX);
         let mut state = self.state();
         let first = block + 1 + state.ready_after(segment, block, target);
-        let is_wanted = |at: &u32| {
-            let key = (segment, *at);
-            !state.blocks.contains_key(&key) && !state.coming.blocks.contains(&key)
-        };
+        let is_wanted =
+            |at: &u32| state.is_missing(segment, *at) && !state.planned.contains(&(segment, *at));
         // More than that at a time, so that it is a few calls of several blocks.
         let end_at = block + 1 + target + self.run_max() as u32;
         assert!(first > block, "what is asked for is not ahead");
@@ -101,36 +98,60 @@ impl LogCache {
         if count == 0 {
             return None;
         }
-        state.coming.blocks.extend((first..first + count).map(|at| (segment, at)));
-        Some(Ahead { segment, block: first, count, end })
+        let blocks = first..first + count;
+        state.planned.extend(blocks.clone().map(|at| (segment, at)));
+        Some(Ahead { segment, blocks, end })
     }
 
-    /// Reads what was promised. An error is nobody's: whoever wants the block meets it.
+    /// Reads what was planned, but for what is there or being read meanwhile. An error is
+    /// nobody's: whoever wants the block meets it.
     pub fn read_ahead(&self, disk: &dyn Disk, ahead: Ahead) {
-        let mut keeping = Keeping { cache: self, ahead };
-        let run_max = self.run_max() as u32;
-        while keeping.ahead.count > 0 {
-            let Ahead { segment, block, count, end } = keeping.ahead;
-            let run = count.min(run_max);
-            assert!(run > 0, "a call reads something");
-            if self.read_blocks(disk, segment, (block, run), end).is_err() {
+        let Ahead { segment, mut blocks, end } = ahead;
+        assert!(!blocks.is_empty(), "a plan is about some blocks");
+        let _planned = Planned(self, segment, blocks.clone());
+        while let Some(claim) = self.claim_missing(segment, &mut blocks) {
+            if self.read_blocks(disk, claim, end).is_err() {
                 return;
             }
-            keeping.keep(run);
         }
     }
 
-    /// Waits until a block is not being read by another.
-    pub(super) fn await_block(&self, segment: u32, block: u32) {
+    /// Claims what one call reads of these blocks, and leaves those after it.
+    fn claim_missing(&self, segment: u32, blocks: &mut Range<u32>) -> Option<Claim<'_>> {
         let mut state = self.state();
-        while state.coming.blocks.contains(&(segment, block)) {
-            let waited = self.arrived.0.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+        let first = blocks.find(|at| state.is_missing(segment, *at))?;
+        let most = blocks.end.min(first + self.run_max() as u32);
+        let count = (first..most).take_while(|at| state.is_missing(segment, *at)).count() as u32;
+        assert!(first + count <= blocks.end, "no more than was planned");
+        blocks.start = first + count;
+        Some(self.claim(&mut state, segment, first..first + count))
+    }
+
+    /// The right to read blocks that nobody else reads.
+    pub(super) fn claim(&self, state: &mut State, segment: u32, blocks: Range<u32>) -> Claim<'_> {
+        assert!(!blocks.is_empty(), "a call reads something");
+        for at in blocks.clone() {
+            let is_first = state.reading.insert((segment, at));
+            assert!(is_first, "a block is read by one thread at a time");
         }
+        Claim { cache: self, segment, blocks }
+    }
+
+    /// Waits until no thread is reading a block.
+    pub(super) fn unread(&self, segment: u32, block: u32) -> MutexGuard<'_, State> {
+        let is_being_read = |state: &mut State| state.reading.contains(&(segment, block));
+        let waited = self.was_read.wait_while(self.state(), is_being_read);
+        waited.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// Whether a block is neither in memory nor on its way.
+    pub(super) fn is_missing(&self, segment: u32, block: u32) -> bool {
+        let key = (segment, block);
+        !self.blocks.contains_key(&key) && !self.reading.contains(&key)
+    }
+
     /// Whether somebody reads a segment in order and has come to this block.
     fn goes_on(&self, segment: u32, block: u32) -> bool {
         let is_here = |at: u32| self.blocks.contains_key(&(segment, at));

@@ -59,7 +59,7 @@ impl KeyJob {
 }
 
 /// The ids and keys of consecutive groups.
-pub(super) struct KeyBuilder {
+pub(crate) struct KeyBuilder {
     header: SegmentHeader,
     from: u32,
     to: u32,
@@ -73,12 +73,26 @@ impl KeyBuilder {
         Self { header, from, to: from, applied: from, entries: Vec::new() }
     }
 
+    /// For the records from one place to another, both between groups.
+    pub(crate) fn of_part(header: SegmentHeader, from: u32, to: u32) -> Self {
+        assert!(from < to, "a part has groups");
+        Self { to, ..Self::new(header, from) }
+    }
+
+    /// Takes a record, if it is in the part.
+    pub(crate) fn take(&mut self, record: &RecordView<'_>) {
+        if (self.from..self.to).contains(&record.place.offset) {
+            self.apply(record);
+        }
+    }
+
     /// The run of what was applied.
-    pub(super) fn finish(mut self) -> KeyRun {
+    pub(crate) fn finish(mut self) -> KeyRun {
         self.entries.sort_unstable();
         // A record may have a key twice.
         self.entries.dedup();
         let SegmentHeader { shard, segment, salt, .. } = self.header;
+        assert!(self.applied <= self.to, "records are applied with their groups");
         let mut head = KeyHead::empty(shard, segment, salt, self.from);
         head.to = self.to;
         head.entries = u32::try_from(self.entries.len()).expect("a segment is below 4 GiB");
@@ -123,6 +137,7 @@ impl DerivedIndex for KeyBuilder {
             std::cmp::Ordering::Greater => return,
         };
         self.entries.retain(|entry| entry.place < offset);
+        assert!(offset >= self.from, "a run is not about what lies before it");
         self.to = self.to.min(offset);
         self.applied = self.applied.min(offset);
     }

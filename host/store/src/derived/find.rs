@@ -212,6 +212,7 @@ impl Portion<'_> {
     }
 
     fn stop(&mut self, segment: u32, offset: u32) {
+        assert!(self.answer.next.is_none(), "a portion stops once");
         self.answer.next = Some(LogPlace { segment, offset });
     }
 
@@ -292,6 +293,7 @@ impl Portion<'_> {
         };
         self.answer.bytes += record.bytes().len() as u64;
         let (topic, queue) = (record.topic(), record.queue());
+        assert!(record.bytes().len() >= record::HEADER_BYTES, "a parsed record is whole");
         if self.search.query.matches(record.bytes(), topic) {
             let bytes = record.bytes().len() as u32;
             let (offset, stored) = (entry.offset, entry.stored);
@@ -310,6 +312,7 @@ impl Portion<'_> {
         kept: &[KeptGroup],
         from: u32,
     ) -> Result<(), ReadError> {
+        assert!(bounds.0 <= from && from <= bounds.1, "it begins in its part");
         let segment = header.segment;
         let name = FileName::Segment(segment);
         let failed = |source| ReadError::Disk { name, offset: from.into(), source };

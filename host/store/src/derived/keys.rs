@@ -62,6 +62,8 @@ impl SegmentKeys {
     }
 
     fn write(&self) -> Io {
+        assert!(!self.runs.is_empty(), "a part is made of runs");
+        assert!(self.indexed() <= self.end, "what is indexed is durable");
         Io::WriteKeys { runs: self.runs.clone() }
     }
 
@@ -76,6 +78,7 @@ impl SegmentKeys {
 
     /// Forgets groups before `offset`; returns their bytes.
     fn let_go(&mut self, offset: u32) -> usize {
+        assert!(offset <= self.end, "what is indexed is durable");
         let mut bytes = 0;
         while self.kept.front().is_some_and(|(at, _)| *at < offset) {
             bytes += self.kept.pop_front().map_or(0, |(_, group)| group.len());
@@ -238,6 +241,7 @@ impl KeyIndex {
     }
 
     pub(crate) fn retry(&mut self) {
+        assert!(!self.has_failed || !self.is_busy, "a failed job is no longer under way");
         self.has_failed = false;
     }
 

@@ -21,6 +21,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::KeyBuilder;
 pub use build::KeyJob;
 pub use find::{KeyAnswer, KeyBudget, KeyFound, KeyQuery, KeySearch};
 pub(crate) use keys::KeyIndex;

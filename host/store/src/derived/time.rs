@@ -72,6 +72,7 @@ impl TimeSearch {
             if left == 0 {
                 return Ok(Sought::Read(self));
             }
+            assert!(low < high && high <= all_blocks(&line).1, "blocks of the line");
             let middle = low.midpoint(high);
             let first = first_of(&line, middle);
             let count = BLOCK_ENTRIES as u32;

@@ -48,6 +48,7 @@ impl<'a> Walk<'a> {
         kept: &'a [KeptGroup],
         (at, end): (u32, u32),
     ) -> Self {
+        assert!(kept.is_sorted_by_key(|(offset, _)| *offset), "kept groups come in order");
         assert!(u64::from(end) <= header.capacity, "the walk stays in the segment");
         Self { reader: SegmentReader::new(disk, header), segment: header.segment, kept, at, end }
     }
@@ -90,6 +91,7 @@ impl<'a> Walk<'a> {
             (group.header, group.payload)
         };
         let to = at + header.total_bytes() as u32;
+        assert!(at.is_multiple_of(group::ALIGNMENT as u32), "groups are aligned");
         Ok(Some(WalkedGroup { header, from: at, to, payload }))
     }
 

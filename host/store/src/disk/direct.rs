@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What offsets, lengths and addresses are multiples of: the largest block of the usual devices.
-pub(super) const BLOCK_BYTES: usize = 4 << 10;
+pub(crate) const BLOCK_BYTES: usize = 4 << 10;
 /// Bytes for `append_at` need no copy when their address and their offset in the file differ by a
 /// multiple of this.
 pub const MEMORY_ALIGNMENT: usize = BLOCK_BYTES;
@@ -28,7 +28,7 @@ const PIECES_BYTES_MIN: usize = 16 << 10;
 const STAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Memory that begins at a multiple of [`BLOCK_BYTES`].
-pub(super) struct Aligned {
+pub(crate) struct Aligned {
     memory: Vec<u8>,
     begin: usize,
     bytes: usize,
@@ -36,7 +36,7 @@ pub(super) struct Aligned {
 
 impl Aligned {
     /// So many zeros, rounded up to whole blocks.
-    pub(super) fn zeros(bytes: usize) -> Self {
+    pub(crate) fn zeros(bytes: usize) -> Self {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         let memory = vec![0; bytes + BLOCK_BYTES];
         let begin = memory.as_ptr().align_offset(BLOCK_BYTES);
@@ -60,8 +60,16 @@ impl DerefMut for Aligned {
 
 /// Opens a file for whole blocks; `None` where the file system does not offer that.
 pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    match options.read(true).write(true).custom_flags(libc::O_DIRECT).open(path) {
+    open_with(path, OpenOptions::new().read(true).write(true))
+}
+
+/// As [`open`], for who only reads.
+pub(super) fn open_to_read(path: &Path) -> io::Result<Option<File>> {
+    open_with(path, OpenOptions::new().read(true))
+}
+
+fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> {
+    match options.custom_flags(libc::O_DIRECT).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if is_unaligned(&error) => Ok(None),
         Err(error) => Err(error),

@@ -1,16 +1,19 @@
 //! The only door to the world: one flat directory of a shard, whose files have names from
 //! [`FileName`].
 //!
-//! [`real::RealDisk`] is the directory; [`lying::LyingDisk`] is memory that forgets what was not
-//! synced.
+//! [`real::RealDisk`] is the directory, [`look::LookingDisk`] the same for who only looks at it;
+//! [`lying::LyingDisk`] is memory that forgets what was not synced.
 use std::fmt;
 use std::io::{self, IoSliceMut};
+use std::path::Path;
 
 mod direct;
+pub mod look;
 pub mod lying;
 pub mod real;
 
 pub use direct::MEMORY_ALIGNMENT;
+pub(crate) use direct::{Aligned, BLOCK_BYTES};
 
 /// The name of a file in the directory of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +63,16 @@ impl fmt::Display for FileName {
             Self::Checkpoint => write!(f, "checkpoint"),
         }
     }
+}
+
+/// The store's files in a directory, in order.
+fn list(path: &Path) -> io::Result<Vec<FileName>> {
+    let mut names = Vec::new();
+    for item in std::fs::read_dir(path)? {
+        names.extend(item?.file_name().to_str().and_then(FileName::parse));
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// The directory of one shard. Every call blocks; several threads may call at once.

@@ -266,12 +266,7 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<FileName>> {
-        let mut names = Vec::new();
-        for item in std::fs::read_dir(&self.path)? {
-            names.extend(item?.file_name().to_str().and_then(FileName::parse));
-        }
-        names.sort_unstable();
-        Ok(names)
+        super::list(&self.path)
     }
 
     fn len(&self, name: FileName) -> io::Result<u64> {

@@ -16,7 +16,12 @@
 //!      6    .   8 first      offset of the first of them in the queue
 //!     14    .   4 count      records
 //!      .    . payload
+//!      .    4 length_bytes   again
 //! ```
+//!
+//! The length is at both ends, so that the entries of a group can be walked from either: one whose
+//! header is damaged hides none of the others, and nobody needs to search for one in bytes that
+//! clients have made.
 //!
 //! A batch is stored as it arrived and has checksums of its own. What the log adds to it is where
 //! its records went: so every segment describes itself, and damage shifts no offset of what
@@ -32,6 +37,8 @@ use super::{put, u16_at, u32_at, u64_at};
 
 /// Bytes before the placements or the payload.
 pub const HEADER_BYTES: usize = 24;
+/// Bytes after the payload.
+pub const FOOTER_BYTES: usize = 4;
 /// Bytes of a placement.
 pub const PLACEMENT_BYTES: usize = 18;
 /// The kind of an entry whose payload is a batch of [`yard_wire::batch`].
@@ -58,16 +65,27 @@ impl Placements {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Placed> + '_ {
-        self.0.chunks_exact(PLACEMENT_BYTES).map(|row| Placed {
-            topic: TopicId(u32_at(row, 0)),
-            queue: QueueIndex(u16_at(row, 4)),
-            first: QueueOffset(u64_at(row, 6)),
-            count: u32_at(row, 14),
-        })
+        self.0.chunks_exact(PLACEMENT_BYTES).map(placement)
+    }
+}
+
+/// Reads one placement.
+pub(crate) fn placement(row: &[u8]) -> Placed {
+    assert_eq!(row.len(), PLACEMENT_BYTES, "one placement");
+    Placed {
+        topic: TopicId(u32_at(row, 0)),
+        queue: QueueIndex(u16_at(row, 4)),
+        first: QueueOffset(u64_at(row, 6)),
+        count: u32_at(row, 14),
     }
 }
 
 impl Entry {
+    /// Bytes of the whole entry.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.payload_at() + self.payload.len() + FOOTER_BYTES
+    }
+
     /// Byte offset of the payload in the entry.
     pub(crate) fn payload_at(&self) -> usize {
         HEADER_BYTES + self.placements.bytes()
@@ -86,6 +104,7 @@ pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut V
     out.resize(begin + HEADER_BYTES, 0);
     out.extend_from_slice(payload);
     let end = out.len();
+    out.resize(end + FOOTER_BYTES, 0);
     finish(kind, tenant, 0, &mut out[begin..], end - begin);
 }
 
@@ -111,6 +130,7 @@ pub(crate) fn put_batch(
     assert!(count > 0, "the records of a batch went somewhere");
     let covered = out.len() - begin;
     out.extend_from_slice(batch);
+    out.resize(out.len() + FOOTER_BYTES, 0);
     finish(BATCH, tenant, count, &mut out[begin..], covered);
 }
 
@@ -124,35 +144,54 @@ fn finish(kind: u16, tenant: TenantId, placements: u32, entry: &mut [u8], covere
     put(entry, 16, &placements.to_le_bytes());
     let crc = crc32c::crc32c_append(header_crc(entry), &entry[HEADER_BYTES..covered]);
     put(entry, 4, &crc.to_le_bytes());
+    put(entry, length as usize - FOOTER_BYTES, &length.to_le_bytes());
+}
+
+/// Where the entry that ends at `end` begins, as it says.
+pub(crate) fn begin_of(bytes: &[u8], end: usize) -> Option<usize> {
+    assert!(end <= bytes.len(), "the end lies in the bytes");
+    let footer = end.checked_sub(FOOTER_BYTES)?;
+    end.checked_sub(u32_at(bytes, footer) as usize).filter(|begin| *begin < footer)
 }
 
 /// Takes one entry off the front of `input`.
 pub(crate) fn take_entry(input: &mut Bytes) -> Result<Entry, Malformed> {
+    let entry = front(input)?;
+    let length = entry.total_bytes();
+    if begin_of(input, length) != Some(0) {
+        return Err(Malformed::Field { what: "length at the end of an entry", value: 0 });
+    }
+    let _ = input.split_to(length);
+    Ok(entry)
+}
+
+/// The entry at the front of `input`, whatever the length at its end says.
+pub(crate) fn front(input: &Bytes) -> Result<Entry, Malformed> {
     if input.len() < HEADER_BYTES {
         return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left: input.len() as u64 });
     }
     let length = u32_at(input, 0) as usize;
-    if length < HEADER_BYTES || length > input.len() {
+    if length < HEADER_BYTES + FOOTER_BYTES || length > input.len() {
         let max = input.len() as u64;
         return Err(Malformed::Length { what: "length of an entry", found: length as u64, max });
     }
     let kind = u16_at(input, 8);
     let rows = u32_at(input, 16) as usize;
-    let rows_max = (length - HEADER_BYTES) / PLACEMENT_BYTES;
+    let end = length - FOOTER_BYTES;
+    let rows_max = (end - HEADER_BYTES) / PLACEMENT_BYTES;
     if rows > rows_max || (rows > 0) != (kind == BATCH) {
         let (found, max) = (rows as u64, rows_max as u64);
         return Err(Malformed::Length { what: "placements of an entry", found, max });
     }
     let payload_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
-    let covered = if kind == BATCH { payload_at } else { length };
+    let covered = if kind == BATCH { payload_at } else { end };
     let crc = crc32c::crc32c_append(header_crc(input), &input[HEADER_BYTES..covered]);
     if crc != u32_at(input, 4) {
         return Err(Malformed::Checksum { what: "entry" });
     }
     let tenant = TenantId(u32_at(input, 12));
     let placements = Placements(input.slice(HEADER_BYTES..payload_at));
-    let payload = input.slice(payload_at..length);
-    let _ = input.split_to(length);
+    let payload = input.slice(payload_at..end);
     Ok(Entry { kind, tenant, placements, payload })
 }
 

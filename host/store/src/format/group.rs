@@ -43,7 +43,7 @@ pub const ALIGNMENT: usize = 64;
 /// Bytes of a group besides its entries, padding included.
 pub const FRAME_BYTES: usize = 2 * ALIGNMENT;
 pub(crate) const MAGIC: &[u8; 4] = b"YGRP";
-const TRAILER_MAGIC: &[u8; 4] = b"YEND";
+pub(crate) const TRAILER_MAGIC: &[u8; 4] = b"YEND";
 const CHAINED_AT: usize = 16;
 const TRAILER_CRC_AT: usize = 28;
 
@@ -88,6 +88,22 @@ impl GroupHeader {
     pub(crate) fn seal(&self, salt: u64, memory: &mut Vec<u8>, begin: usize) -> u64 {
         let bytes = &mut memory[begin..];
         assert_eq!(bytes.len(), HEADER_BYTES + self.payload_bytes as usize, "all of the payload");
+        self.put(salt, bytes);
+        let chain = chain(bytes);
+        let mut trailer = [0; TRAILER_BYTES];
+        put(&mut trailer, 0, TRAILER_MAGIC);
+        put(&mut trailer, 4, &self.entries.to_le_bytes());
+        put(&mut trailer, 8, &self.group.0.to_le_bytes());
+        put(&mut trailer, 16, &chain.to_le_bytes());
+        let crc = crc32c::crc32c(&trailer[..TRAILER_CRC_AT]);
+        put(&mut trailer, TRAILER_CRC_AT, &crc.to_le_bytes());
+        memory.extend_from_slice(&trailer);
+        memory.resize(begin + total_bytes(self.payload_bytes as usize), 0);
+        chain
+    }
+
+    /// Writes the header to the front of `bytes`.
+    fn put(&self, salt: u64, bytes: &mut [u8]) {
         put(bytes, 0, MAGIC);
         put(bytes, 8, &salt.to_le_bytes());
         put(bytes, 16, &self.version.to_le_bytes());
@@ -101,17 +117,6 @@ impl GroupHeader {
         put(bytes, 56, &[0; 8]);
         let crc = header_crc(bytes);
         put(bytes, 4, &crc.to_le_bytes());
-        let chain = chain(bytes);
-        let mut trailer = [0; TRAILER_BYTES];
-        put(&mut trailer, 0, TRAILER_MAGIC);
-        put(&mut trailer, 4, &self.entries.to_le_bytes());
-        put(&mut trailer, 8, &self.group.0.to_le_bytes());
-        put(&mut trailer, 16, &chain.to_le_bytes());
-        let crc = crc32c::crc32c(&trailer[..TRAILER_CRC_AT]);
-        put(&mut trailer, TRAILER_CRC_AT, &crc.to_le_bytes());
-        memory.extend_from_slice(&trailer);
-        memory.resize(begin + total_bytes(self.payload_bytes as usize), 0);
-        chain
     }
 
     /// Reads a header whose checksum holds, with its salt; `None` for any other bytes.
@@ -139,19 +144,23 @@ impl GroupHeader {
         total_bytes(self.payload_bytes as usize)
     }
 
+    /// The chain that a group with this header and payload has.
+    pub(crate) fn chain_of(&self, payload: &[u8]) -> u64 {
+        assert_eq!(payload.len(), self.payload_bytes as usize, "all of the payload");
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+        bytes.resize(HEADER_BYTES, 0);
+        self.put(0, &mut bytes);
+        bytes.extend_from_slice(payload);
+        chain(&bytes)
+    }
+
     /// Checks payload and trailer of a group that is all in `bytes`; returns its chain.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Option<u64> {
         let end = HEADER_BYTES + self.payload_bytes as usize;
-        let trailer = bytes.get(end..end + TRAILER_BYTES)?;
-        if &trailer[..4] != TRAILER_MAGIC
-            || u32_at(trailer, TRAILER_CRC_AT) != crc32c::crc32c(&trailer[..TRAILER_CRC_AT])
-            || u32_at(trailer, 4) != self.entries
-            || u64_at(trailer, 8) != self.group.0
-        {
-            return None;
-        }
+        let trailer = Trailer::decode(bytes.get(end..end + TRAILER_BYTES)?)?;
         let chain = chain(&bytes[..end]);
-        (u64_at(trailer, 16) == chain).then_some(chain)
+        let expected = Trailer { entries: self.entries, group: self.group, chain };
+        (trailer == expected).then_some(chain)
     }
 
     pub(crate) fn new(shard: ShardId, group: GroupNumber) -> Self {
@@ -165,5 +174,25 @@ impl GroupHeader {
             payload_bytes: 0,
             entries: 0,
         }
+    }
+}
+
+/// The end of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    pub(crate) entries: u32,
+    pub(crate) group: GroupNumber,
+    pub(crate) chain: u64,
+}
+
+impl Trailer {
+    /// Reads a trailer whose checksum holds; `None` for any other bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let whole = bytes.len() >= TRAILER_BYTES && &bytes[..4] == TRAILER_MAGIC;
+        if !whole || u32_at(bytes, TRAILER_CRC_AT) != crc32c::crc32c(&bytes[..TRAILER_CRC_AT]) {
+            return None;
+        }
+        let (entries, group) = (u32_at(bytes, 4), GroupNumber(u64_at(bytes, 8)));
+        Some(Self { entries, group, chain: u64_at(bytes, 16) })
     }
 }

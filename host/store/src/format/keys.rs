@@ -31,8 +31,6 @@
 //!
 //! The seed is drawn with the segment, so nobody can choose keys whose hashes meet. What is found
 //! is compared with the record all the same.
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 
 use bytes::Bytes;
@@ -55,6 +53,8 @@ const PREFIX_ENTRIES: u32 = 128;
 /// More prefixes than entries that fit a segment.
 const TABLE_BITS_MAX: u32 = 26;
 const HASH_BITS: u32 = 48;
+/// Runs are merged in so many slices of the hashes.
+const MERGE_SLICES: u64 = 64;
 const PIECE_BYTES: usize = 4 << 10;
 const MAGIC: &[u8; 8] = b"YARDKEY\n";
 const CRC_AT: usize = 124;
@@ -62,7 +62,7 @@ const CRC_AT: usize = 124;
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
 const _: () = assert!(BLOCK_ENTRIES * ENTRY_BYTES + 4 == PIECE_BYTES);
 const _: () = assert!((PAGE_PREFIXES + 1) * 4 + 4 == PIECE_BYTES);
-const _: () = assert!(TABLE_BITS_MAX < HASH_BITS);
+const _: () = assert!(TABLE_BITS_MAX < HASH_BITS && MERGE_SLICES.is_power_of_two());
 
 /// The hash of an id or a key in one segment: 48 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,17 +110,15 @@ pub(crate) struct KeyEntry {
 
 impl KeyEntry {
     fn put(&self, out: &mut Vec<u8>) {
-        let low = |value: u64| {
-            debug_assert!(value < 1 << HASH_BITS, "48 bits outlast queues and calendars");
-            let bytes = value.to_le_bytes();
-            [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
-        };
-        let mut bytes = [0; ENTRY_BYTES];
-        put(&mut bytes, 0, &low(self.hash.0));
+        let widest = self.hash.0 | self.offset.0 | self.stored.0;
+        debug_assert!(widest < 1 << HASH_BITS, "48 bits outlast queues and calendars");
+        // Each field overwrites the empty upper bytes of the one before.
+        let mut bytes = [0; ENTRY_BYTES + 2];
+        put(&mut bytes, 0, &self.hash.0.to_le_bytes());
         put(&mut bytes, 6, &self.place.to_le_bytes());
-        put(&mut bytes, 10, &low(self.offset.0));
-        put(&mut bytes, 16, &low(self.stored.0));
-        out.extend_from_slice(&bytes);
+        put(&mut bytes, 10, &self.offset.0.to_le_bytes());
+        put(&mut bytes, 16, &self.stored.0.to_le_bytes());
+        out.extend_from_slice(&bytes[..ENTRY_BYTES]);
     }
 
     fn read(bytes: &[u8]) -> Self {
@@ -284,20 +282,17 @@ impl KeyRun {
             head.last = head.last.max(run.head.last);
             head.entries += run.head.entries;
         }
-        let mut rows: Vec<_> = runs.iter().map(Self::entries).collect();
-        let mut heads: BinaryHeap<_> = rows
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(at, row)| row.next().map(|entry| Reverse((entry, at))))
-            .collect();
-        let entries = std::iter::from_fn(move || {
-            let mut least = heads.peek_mut()?;
-            let Reverse((entry, at)) = *least;
-            match rows[at].next() {
-                Some(next) => *least = Reverse((next, at)),
-                None => drop(std::collections::binary_heap::PeekMut::pop(least)),
+        let mut rows: Vec<_> = runs.iter().map(|run| run.entries().peekable()).collect();
+        // Slice by slice, so that what is sorted stays near the processor.
+        let entries = (1..=MERGE_SLICES).flat_map(move |slice| {
+            let end = slice << (HASH_BITS - MERGE_SLICES.ilog2());
+            let mut entries = Vec::new();
+            for row in &mut rows {
+                entries.extend(std::iter::from_fn(|| row.next_if(|entry| entry.hash.0 < end)));
             }
-            Some(entry)
+            // Made of sorted pieces, which this sort makes use of.
+            entries.sort();
+            entries
         });
         Self::new(head, entries)
     }

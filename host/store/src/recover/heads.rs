@@ -2,7 +2,7 @@
 use yard_wire::LogPos;
 
 use super::Repair;
-use super::scan::{disk_error, holds_groups};
+use super::scan::{disk_error, first_group};
 use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
@@ -43,9 +43,17 @@ pub(super) fn read_all(
                 let last = index + 1 == numbers.len();
                 let sealed = names.contains(&FileName::Index(segment));
                 let first = segment == 0 && names.contains(&FileName::Checkpoint);
-                if !last || sealed || first || holds_groups(disk, name, bytes)? {
+                let front = first_group(disk, config, name, bytes)?;
+                if !last || sealed || first || front.is_some() {
+                    let base =
+                        heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                    let salt = front.unwrap_or(0);
+                    let head = derived(config, segment, base, bytes, salt)?;
                     let what = "the header of the segment";
-                    return Err(Corrupt { segment, offset: 0, what }.into());
+                    let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
+                    repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
+                    heads.push(head);
+                    continue;
                 }
                 disk.remove(name).map_err(disk_error(name))?;
                 repairs.push(Repair::SegmentRemoved { segment });
@@ -53,6 +61,27 @@ pub(super) fn read_all(
         }
     }
     Ok(heads)
+}
+
+/// The head of a segment whose own is damaged: what it said is known otherwise.
+fn derived(
+    config: &StoreConfig,
+    segment: u32,
+    base: LogPos,
+    capacity: u64,
+    salt: u64,
+) -> Result<SegmentHeader, OpenError> {
+    if !is_capacity(capacity) {
+        let what = "the header of the segment, and the file has not the length of one";
+        return Err(Corrupt { segment, offset: 0, what }.into());
+    }
+    assert!(segment == 0 || base.0 > 0, "a later segment lies behind the first");
+    Ok(SegmentHeader { shard: config.shard, segment, capacity, base, salt })
+}
+
+fn is_capacity(bytes: u64) -> bool {
+    (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
+        && bytes.is_multiple_of(HEADER_BYTES as u64)
 }
 
 /// Reads one head; `None` when it is not there or damaged.
@@ -80,9 +109,7 @@ fn read(
     if head.segment != segment {
         return corrupt("the header belongs to another segment");
     }
-    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&head.capacity)
-        || !head.capacity.is_multiple_of(HEADER_BYTES as u64)
-    {
+    if !is_capacity(head.capacity) {
         return corrupt("the capacity of the segment is out of bounds");
     }
     if head.capacity != bytes {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, TenantId, Timestamp};
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
 use self::scan::disk_error;
 use crate::config::StoreConfig;
@@ -16,10 +16,13 @@ use crate::index::QueueIndexes;
 use crate::io::Io;
 use crate::store::{Cursor, Store};
 
+mod chunk;
 mod heads;
 mod open;
+mod quarantine;
+mod salvage;
 pub(crate) mod scan;
-mod sidecars;
+pub(crate) mod sidecars;
 
 /// An entry of the log after the checkpoint, handed out once and in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +42,36 @@ pub struct Recovered {
     pub stored: Timestamp,
 }
 
-/// What had to be put right when a log was opened. Nothing that was durable is lost by any.
+/// Records that were stored and are lost: offsets `from` to before `to` of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// First offset.
+    pub from: QueueOffset,
+    /// Offset after the last.
+    pub to: QueueOffset,
+}
+
+/// What had to be put right when a log was opened. Nothing that was durable is lost by any but
+/// [`Repair::Quarantined`], and nothing that was durable is changed by any.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
+    /// Bytes that were durable are not what they were. What is left of them is served.
+    Quarantined {
+        /// Number of the segment.
+        segment: u32,
+        /// First byte of the damaged structure.
+        offset: u64,
+        /// How many bytes it has; 0 where all that is known is that something is missing.
+        bytes: u64,
+        /// What is damaged.
+        what: &'static str,
+        /// The records that are lost by it; none when all could be read all the same.
+        lost: Vec<Lost>,
+    },
     /// The end of the log held bytes of a group that was not completely written.
     TailZeroed {
         /// Number of the segment.
@@ -75,6 +105,27 @@ pub struct Opened {
     pub repairs: Vec<Repair>,
 }
 
+/// Reads the checkpoint of a shard's log; `None` when there is none or it is damaged.
+pub(crate) fn read_checkpoint(
+    disk: &dyn Disk,
+    shard: ShardId,
+) -> Result<Option<Checkpoint>, OpenError> {
+    let name = FileName::Checkpoint;
+    let bytes = match disk.len(name) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk_error(name)(error)),
+    };
+    let mut found = vec![0; bytes as usize];
+    disk.read_at(name, 0, &mut found).map_err(disk_error(name))?;
+    match Checkpoint::decode(&Bytes::from(found)) {
+        Ok(saved) if saved.shard == shard => Ok(Some(saved)),
+        Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
+        Err(HeadError::Damaged) => Ok(None),
+        Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
+    }
+}
+
 impl Store {
     /// Reads the checkpoint, so that its state can be restored before the rest is replayed by
     /// [`Store::open`]. `None` when there is none or it is damaged: then everything is replayed.
@@ -85,20 +136,7 @@ impl Store {
         disk: &dyn Disk,
         config: &StoreConfig,
     ) -> Result<Option<Checkpoint>, OpenError> {
-        let name = FileName::Checkpoint;
-        let bytes = match disk.len(name) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(disk_error(name)(error)),
-        };
-        let mut found = vec![0; bytes as usize];
-        disk.read_at(name, 0, &mut found).map_err(disk_error(name))?;
-        match Checkpoint::decode(&Bytes::from(found)) {
-            Ok(saved) if saved.shard == config.shard => Ok(Some(saved)),
-            Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
-            Err(HeadError::Damaged) => Ok(None),
-            Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
-        }
+        read_checkpoint(disk, config.shard)
     }
 
     /// Opens the log of a shard, or creates it: finds its end, makes everything valid durable,
@@ -123,6 +161,7 @@ impl Store {
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
             ends: Vec::new(),
+            chain_is_unknown: false,
         };
         opening.run()
     }

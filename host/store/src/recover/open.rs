@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 
 use yard_wire::codec::Malformed;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, LogPos};
+use yard_wire::{LogPos, QueueOffset};
 
+use super::quarantine::Verdict;
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
-use super::{Opened, Recovered, Repair, heads, sidecars};
+use super::{Lost, Opened, Recovered, Repair, heads, sidecars};
 use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
 use crate::derived::KeyIndex;
 use crate::disk::{Disk, FileName};
@@ -23,10 +24,10 @@ use crate::format::entry::{self, BATCH, Entry};
 use crate::format::group;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
-use crate::index::{Misfit, QueueIndexes};
+use crate::index::{Misfit, QueueIndexes, Slot};
 use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment, sidecar_header};
 
-const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
+pub(super) const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
 /// Zeros that are written at once over a torn tail.
 const ZERO_BYTES: usize = 1 << 20;
 
@@ -51,6 +52,17 @@ struct Scanned {
     idle: Vec<End>,
 }
 
+/// A batch in the log, and where its records are: `None` for one that is lost.
+pub(super) struct PlacedBatch {
+    pub(super) segment: u32,
+    /// Byte offset of the batch in the segment.
+    pub(super) batch_at: u32,
+    pub(super) stored_delta_ms: u32,
+    pub(super) rows: Vec<Placed>,
+    /// Offset in the batch and bytes.
+    pub(super) records: Vec<Option<(u32, u32)>>,
+}
+
 pub(super) struct Opening<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) config: StoreConfig,
@@ -62,6 +74,8 @@ pub(super) struct Opening<'a> {
     pub(super) unsaved: BTreeMap<u32, Sealing>,
     /// The segments that hold groups, with the byte after the last.
     pub(super) ends: Vec<(SegmentHeader, u32)>,
+    /// The chain of the last group is lost: the next one says it.
+    pub(super) chain_is_unknown: bool,
 }
 
 impl Opening<'_> {
@@ -135,12 +149,8 @@ impl Opening<'_> {
             if self.load_one(head, &heads[index + 1])? {
                 continue;
             }
-            let end = self.scan(head)?;
-            let begun = self.index.stored_base(head.segment).is_some();
-            if !begun || end.tail.header_at.is_some() {
-                let what = "a group below the checkpoint";
-                return Err(Corrupt { segment: head.segment, offset: end.offset, what }.into());
-            }
+            let end = self.scan(heads, index)?;
+            self.begin_if_empty(head.segment);
             let active = Active { header: *head, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
@@ -175,18 +185,16 @@ impl Opening<'_> {
     fn scan_rest(&mut self, heads: &[SegmentHeader], from: usize) -> Result<Scanned, OpenError> {
         let mut begun: Vec<End> = Vec::new();
         let mut idle: Vec<End> = Vec::new();
-        for head in &heads[from..] {
+        for index in from..heads.len() {
             let before = self.cursor.next_group;
-            let end = self.scan(head)?;
+            let end = self.scan(heads, index)?;
             let holds_groups = self.cursor.next_group > before;
-            if end.tail.header_at.is_some() || (holds_groups && !idle.is_empty()) {
-                // A later group at the very front: then the last one of the segment before is
-                // what is damaged.
-                let front = end.tail.header_at == Some(FIRST_GROUP_AT);
-                let place = begun.last().filter(|_| front).unwrap_or(&end);
-                let (segment, offset) = (place.header.segment, place.offset);
-                let what = "a group that later ones follow";
-                return Err(Corrupt { segment, offset, what }.into());
+            if holds_groups {
+                // Every group of those between was lost.
+                for end in idle.drain(..) {
+                    self.begin_if_empty(end.header.segment);
+                    begun.push(end);
+                }
             }
             let list = if holds_groups || begun.is_empty() { &mut begun } else { &mut idle };
             list.push(end);
@@ -196,19 +204,34 @@ impl Opening<'_> {
     }
 
     /// Reads the valid groups of one segment and looks at what lies behind them.
-    fn scan(&mut self, head: &SegmentHeader) -> Result<End, OpenError> {
+    fn scan(&mut self, heads: &[SegmentHeader], at: usize) -> Result<End, OpenError> {
+        let head = &heads[at];
         let mut reader = SegmentReader::new(self.disk, *head);
         let (mut last_at, mut offset) = (FIRST_GROUP_AT, FIRST_GROUP_AT);
-        while let Some(group) = reader.group(offset, &self.cursor)? {
-            self.take_group(head.segment, offset, &group)?;
-            last_at = offset;
-            offset += group.header.total_bytes() as u64;
+        loop {
+            self.learn_chain(&mut reader, offset)?;
+            let end = match reader.group(offset, &self.cursor)? {
+                Some(group) => {
+                    self.take_group(head.segment, offset, &group)?;
+                    offset + group.header.total_bytes() as u64
+                }
+                None => match self.quarantine(&mut reader, heads, at, offset)? {
+                    Verdict::GoOn(end) => end,
+                    Verdict::End(tail) => {
+                        if offset > FIRST_GROUP_AT {
+                            self.note_end(head, offset);
+                        }
+                        let (header, cursor) = (*head, self.cursor);
+                        return Ok(End { header, last_at, offset, cursor, tail });
+                    }
+                },
+            };
+            assert!(end >= offset, "a scan goes forward");
+            if end > offset {
+                last_at = offset;
+            }
+            offset = end;
         }
-        if offset > FIRST_GROUP_AT {
-            self.note_end(head, offset);
-        }
-        let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
-        Ok(End { header: *head, last_at, offset, cursor: self.cursor, tail })
     }
 
     fn note_end(&mut self, head: &SegmentHeader, end: u64) {
@@ -217,7 +240,7 @@ impl Opening<'_> {
     }
 
     /// Takes in a valid group: hands out its entries, indexes its records, moves the cursor.
-    fn take_group(
+    pub(super) fn take_group(
         &mut self,
         segment: u32,
         offset: u64,
@@ -227,7 +250,7 @@ impl Opening<'_> {
         let corrupt = |what| Corrupt { segment, offset, what };
         assert_eq!(header.group.0, self.cursor.next_group, "the reader asked for the next one");
         let base = self.index.stored_base(segment).unwrap_or(header.stored);
-        if offset == FIRST_GROUP_AT {
+        if self.index.stored_base(segment).is_none() {
             self.index.begin_segment(segment, base);
         }
         let delta = u32::try_from(header.stored.0 - base.0)
@@ -290,25 +313,54 @@ impl Opening<'_> {
         stored_delta_ms: u32,
         entry: &Entry,
     ) -> Result<Vec<Placed>, Malformed> {
-        let payload_at = at as u32 + entry.payload_at() as u32;
-        let mut entries = Vec::new();
-        entry.each_record(|record| {
-            let (offset, bytes) = (payload_at + record.offset, record.bytes);
-            entries.push(IndexEntry { offset, bytes, stored_delta_ms });
-        })?;
-        let mut entries = entries.into_iter();
+        let mut records = Vec::new();
+        entry.each_record(|record| records.push(Some((record.offset, record.bytes))))?;
+        let batch = PlacedBatch {
+            segment,
+            batch_at: at as u32 + entry.payload_at() as u32,
+            stored_delta_ms,
+            rows: entry.placements.iter().collect(),
+            records,
+        };
+        self.index_batch(&batch)
+    }
+
+    /// Puts those records of a batch into the index that are left.
+    pub(super) fn index_batch(&mut self, batch: &PlacedBatch) -> Result<Vec<Placed>, Malformed> {
+        let PlacedBatch { segment, batch_at, stored_delta_ms, ref rows, ref records } = *batch;
         let mut placing = Placing::begin(&mut self.index);
-        for run in entry.placements.iter() {
+        let mut records = records.iter();
+        for run in rows {
             let slot = self.index.slot(run.topic, run.queue);
             let value = run.first.0;
-            self.index
-                .skip_to(slot, segment, run.first)
-                .map_err(|Misfit| Malformed::Field { what: "offset of a placement", value })?;
-            placing.place(&mut self.index, run.topic, run.queue, run.count);
-            self.index.add(slot, segment, entries.by_ref().take(run.count as usize));
+            let misfit = |Misfit| Malformed::Field { what: "offset of a placement", value };
+            self.skip(slot, segment, run).map_err(misfit)?;
+            placing.note(&mut self.index, slot, run.clone());
+            let end = run.first.0 + u64::from(run.count);
+            let found = records.by_ref().take(run.count as usize);
+            for (offset, record) in (run.first.0..end).zip(found) {
+                let Some((at, bytes)) = record else { continue };
+                self.skip(slot, segment, &Placed { first: QueueOffset(offset), ..run.clone() })
+                    .map_err(misfit)?;
+                self.index.assign(slot, 1);
+                let offset = batch_at + at;
+                let entry = IndexEntry { offset, bytes: *bytes, stored_delta_ms };
+                self.index.add(slot, segment, [entry]);
+            }
+            self.skip(slot, segment, &Placed { first: QueueOffset(end), ..run.clone() })
+                .map_err(misfit)?;
         }
-        assert!(entries.next().is_none(), "every record is of a run");
         Ok(placing.placed)
+    }
+
+    /// Notes as lost what the queue of the run has no records of before it.
+    fn skip(&mut self, slot: Slot, segment: u32, run: &Placed) -> Result<(), Misfit> {
+        let count = self.index.skip_to(slot, segment, run.first)?;
+        if count > 0 {
+            let from = QueueOffset(run.first.0 - u64::from(count));
+            self.lost(Lost { topic: run.topic, queue: run.queue, from, to: run.first });
+        }
+        Ok(())
     }
 
     /// A checkpoint is written after its group was synced: the log cannot end before.

@@ -4,6 +4,8 @@ use std::io;
 use bytes::Bytes;
 use yard_wire::GroupNumber;
 
+use super::chunk::Chunks;
+use crate::config::StoreConfig;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::group::{self, GroupHeader};
@@ -19,7 +21,7 @@ const ZERO_BYTES: usize = 4 << 10;
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(ZERO_BYTES as u64));
 const _: () = assert!(segment::HEADER_BYTES.is_multiple_of(group::ALIGNMENT));
 
-pub(super) fn disk_error(name: FileName) -> impl FnOnce(io::Error) -> OpenError {
+pub(crate) fn disk_error(name: FileName) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Disk { name, source }
 }
 
@@ -34,37 +36,26 @@ pub(crate) struct ValidGroup {
 pub(crate) struct SegmentReader<'a> {
     disk: &'a dyn Disk,
     header: SegmentHeader,
-    chunk: Bytes,
-    chunk_at: u64,
+    chunks: Chunks<'a>,
 }
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, header: SegmentHeader) -> Self {
-        Self { disk, header, chunk: Bytes::new(), chunk_at: 0 }
+        let chunks = Chunks::new(disk, FileName::Segment(header.segment), header.capacity);
+        Self { disk, header, chunks }
+    }
+
+    pub(super) fn segment(&self) -> &SegmentHeader {
+        &self.header
     }
 
     /// `count` bytes from `offset` on; `None` when the segment ends before.
-    fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
-        let left = self.header.capacity.saturating_sub(offset);
-        if left < count as u64 {
-            return Ok(None);
-        }
-        let end = offset + count as u64;
-        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
-        if offset < held.start || end > held.end {
-            let bytes = left.min(CHUNK_BYTES.max(count as u64)) as usize;
-            let mut chunk = vec![0; bytes];
-            let name = FileName::Segment(self.header.segment);
-            self.disk.read_at(name, offset, &mut chunk)?;
-            self.chunk = Bytes::from(chunk);
-            self.chunk_at = offset;
-        }
-        let begin = (offset - self.chunk_at) as usize;
-        Ok(Some(self.chunk.slice(begin..begin + count)))
+    pub(crate) fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
+        self.chunks.bytes(offset, count)
     }
 
     /// The header of the group at `offset`, if one of this segment lies there.
-    fn header(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
+    pub(crate) fn header(&mut self, offset: u64) -> io::Result<Option<GroupHeader>> {
         let Some(bytes) = self.bytes(offset, group::HEADER_BYTES)? else {
             return Ok(None);
         };
@@ -124,7 +115,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// What lies in the segment from `from` on, where the valid groups end.
-    pub(super) fn tail(&self, from: u64, expected: GroupNumber) -> Result<Tail, OpenError> {
+    pub(crate) fn tail(&self, from: u64, expected: GroupNumber) -> Result<Tail, OpenError> {
         let name = FileName::Segment(self.header.segment);
         let later =
             |header: &GroupHeader, salt| salt == self.header.salt && header.group > expected;
@@ -134,18 +125,44 @@ impl<'a> SegmentReader<'a> {
 
 /// What lies behind the last valid group of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     /// Where the header of a wanted group lies.
-    pub(super) header_at: Option<u64>,
+    pub(crate) header_at: Option<u64>,
     /// Byte after the last that is not zero; where the tail begins when all are.
-    pub(super) dirty_end: u64,
+    pub(crate) dirty_end: u64,
 }
 
-/// Whether a file holds the header of any group, whatever its salt.
-pub(super) fn holds_groups(disk: &dyn Disk, name: FileName, bytes: u64) -> Result<bool, OpenError> {
+/// The first header of a wanted group in a segment from `from` on, and where it lies.
+pub(super) fn first_header(
+    disk: &dyn Disk,
+    segment: &SegmentHeader,
+    from: u64,
+    wanted: &dyn Fn(&GroupHeader, u64) -> bool,
+) -> Result<Option<(u64, GroupHeader)>, OpenError> {
+    let name = FileName::Segment(segment.segment);
+    let tail = inspect(disk, name, from, segment.capacity, wanted)?;
+    let Some(at) = tail.header_at else {
+        return Ok(None);
+    };
+    let header = SegmentReader::new(disk, *segment).header(at).map_err(disk_error(name))?;
+    Ok(header.map(|header| (at, header)))
+}
+
+/// The salt of the groups of a file whose head is damaged, as its first one has it.
+pub(super) fn first_group(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    name: FileName,
+    bytes: u64,
+) -> Result<Option<u64>, OpenError> {
     let from = (segment::HEADER_BYTES as u64).min(bytes);
-    let tail = inspect(disk, name, from, bytes, &|_, _| true)?;
-    Ok(tail.header_at.is_some())
+    let ours = |header: &GroupHeader, _| header.shard == config.shard;
+    let Some(at) = inspect(disk, name, from, bytes, &ours)?.header_at else {
+        return Ok(None);
+    };
+    let mut header = [0; group::HEADER_BYTES];
+    disk.read_at(name, at, &mut header).map_err(disk_error(name))?;
+    Ok(GroupHeader::decode(&header).map(|(_, salt)| salt))
 }
 
 fn inspect(

@@ -12,7 +12,7 @@ use crate::store::{Cursor, Sealing};
 
 /// Head and directory of the sidecar of this segment; `None` when it is missing, damaged or of
 /// another segment.
-pub(super) fn read(
+pub(crate) fn read(
     disk: &dyn Disk,
     segment: &SegmentHeader,
 ) -> Result<Option<(SidecarHeader, Vec<Line>)>, OpenError> {
@@ -32,7 +32,7 @@ pub(super) fn read(
 }
 
 /// Head of the sidecar of this segment; `None` as for [`read`].
-pub(super) fn read_header(
+pub(crate) fn read_header(
     disk: &dyn Disk,
     segment: &SegmentHeader,
 ) -> Result<Option<(SidecarHeader, DirectorySpan)>, OpenError> {

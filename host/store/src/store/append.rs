@@ -83,7 +83,7 @@ impl Store {
         if self.fenced {
             return Err(Fenced.into());
         }
-        let bytes = entry::HEADER_BYTES + payload_bytes;
+        let bytes = entry::HEADER_BYTES + payload_bytes + entry::FOOTER_BYTES;
         let bytes_max = self.config.payload_bytes_max();
         if bytes > bytes_max {
             let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
@@ -167,14 +167,20 @@ impl Placing {
     ) -> (Slot, QueueOffset) {
         let slot = index.slot(topic, queue);
         let first = index.assign(slot, count);
+        self.note(index, slot, Placed { topic, queue, first, count });
+        (slot, first)
+    }
+
+    /// Notes a run of the batch whose records have their offsets.
+    pub(crate) fn note(&mut self, index: &mut QueueIndexes, slot: Slot, run: Placed) {
         match index.note(slot, self.placed.len() as u32) {
             Some(at) => {
                 let placed = &mut self.placed[at as usize];
-                assert_eq!(placed.first.0 + u64::from(placed.count), first.0, "offsets in a run");
-                placed.count += count;
+                let next = placed.first.0 + u64::from(placed.count);
+                assert_eq!(next, run.first.0, "the runs of a queue follow each other");
+                placed.count += run.count;
             }
-            None => self.placed.push(Placed { topic, queue, first, count }),
+            None => self.placed.push(run),
         }
-        (slot, first)
     }
 }

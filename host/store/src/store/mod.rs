@@ -15,6 +15,7 @@ use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId
 use crate::config::{GATHER_BYTES_MAX, StoreConfig};
 use crate::derived::KeyIndex;
 use crate::format::checkpoint::Checkpoint;
+use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
@@ -332,7 +333,7 @@ impl Store {
             Next::Ready(_) => budget,
             Next::Preparing(_) | Next::Failed(_) => {
                 let taken = self.gathered_total() + self.config.reserve_bytes;
-                let frame = (group::FRAME_BYTES + crate::format::entry::HEADER_BYTES) as u64;
+                let frame = (group::FRAME_BYTES + entry::HEADER_BYTES + entry::FOOTER_BYTES) as u64;
                 let room = self.active.room().saturating_sub(taken + frame);
                 budget.min(room as usize)
             }

@@ -2,6 +2,7 @@
 //! bounded, and an error of the disk is the reader's who met it.
 use std::io;
 use std::ops::Range;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use yard_store::cache::CACHE_BYTES_MIN;
@@ -19,11 +20,13 @@ struct Counting<'a> {
     disk: &'a LyingDisk,
     bad: Vec<(u32, Range<u64>)>,
     reads: AtomicU64,
+    /// Where the first reader says that it reads, and then lets others catch up with it.
+    begun: Option<Barrier>,
 }
 
 impl<'a> Counting<'a> {
     fn new(disk: &'a LyingDisk) -> Self {
-        Self { disk, bad: Vec::new(), reads: AtomicU64::new(0) }
+        Self { disk, bad: Vec::new(), reads: AtomicU64::new(0), begun: None }
     }
 
     fn reads(&self) -> u64 {
@@ -39,7 +42,12 @@ impl Disk for Counting<'_> {
         self.disk.len(name)
     }
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
+        let before = self.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some(begun) = self.begun.as_ref().filter(|_| before == 0) {
+            begun.wait();
+            let is_alone = |_: &u32| self.reads() == 1;
+            (0..10_000).take_while(is_alone).for_each(|_| std::thread::yield_now());
+        }
         let end = offset + buffer.len() as u64;
         let meets = |(segment, bad): &(u32, Range<u64>)| {
             name == FileName::Segment(*segment) && offset < bad.end && bad.start < end
@@ -291,28 +299,37 @@ fn a_damaged_copy_is_not_kept() {
     assert_eq!(read_all(&cache, &rig.disk, &all).unwrap().len(), all.len());
 }
 
-#[test]
-fn what_is_read_ahead_is_read_once_and_its_errors_are_nobodys() {
+/// A log of some segments that no cache has seen.
+fn some_segments() -> Rig {
     let (mut random, mut rig) = (Random(9), rig(9));
     let nobody = LogCache::new(16 << 20);
     for _ in 0..40 {
         append(&mut rig, &mut random, &nobody);
     }
-    let all = everything(&rig);
-    let of = |wanted: u32| -> Vec<RecordPlace> {
-        let is_in = |place: &&RecordPlace| {
-            let last = (place.offset + place.bytes - 1) >> 18;
-            place.segment == 0 && place.offset >> 18 == wanted && last == wanted
-        };
-        all.iter().filter(is_in).copied().collect()
+    rig
+}
+
+/// What lies in one block of the first segment and nowhere else.
+fn in_block(rig: &Rig, wanted: u32) -> Vec<RecordPlace> {
+    let is_in = |place: &RecordPlace| {
+        let last = (place.offset + place.bytes - 1) >> 18;
+        place.segment == 0 && place.offset >> 18 == wanted && last == wanted
     };
-    // Too small to read several blocks by one call.
-    let fresh = || {
-        let cache = LogCache::new(CACHE_BYTES_MIN);
-        cache.put_group(1_000, 512, b"a group".as_slice().into());
-        cache
-    };
-    let (cache, disk) = (fresh(), Counting::new(&rig.disk));
+    everything(rig).into_iter().filter(is_in).collect()
+}
+
+/// For a log whose segments are all sealed; too small to read several blocks by one call.
+fn all_sealed() -> LogCache {
+    let cache = LogCache::new(CACHE_BYTES_MIN);
+    cache.put_group(1_000, 512, b"a group".as_slice().into());
+    cache
+}
+
+#[test]
+fn what_is_read_ahead_is_read_once_and_its_errors_are_nobodys() {
+    let rig = some_segments();
+    let of = |wanted| in_block(&rig, wanted);
+    let (cache, disk) = (all_sealed(), Counting::new(&rig.disk));
     assert!(cache.ahead_of(&disk, &of(0)).is_none(), "nobody was there");
     read_all(&cache, &disk, &of(0)).unwrap();
     let ahead = cache.ahead_of(&disk, &of(0)).expect("it may go on");
@@ -326,11 +343,79 @@ fn what_is_read_ahead_is_read_once_and_its_errors_are_nobodys() {
     assert!(cache.find(&of(1)).is_some() && cache.find(&of(2)).is_some());
     assert_eq!(disk.reads() - before, 2, "the two blocks, and neither twice");
 
-    let (cache, mut disk) = (fresh(), Counting::new(&rig.disk));
+    let (cache, mut disk) = (all_sealed(), Counting::new(&rig.disk));
     disk.bad.push((0, 256 << 10..512 << 10));
     read_all(&cache, &disk, &of(0)).unwrap();
     let ahead = cache.ahead_of(&disk, &of(0)).expect("it may go on");
     cache.read_ahead(&disk, ahead);
     assert!(read_all(&cache, &disk, &of(1)).is_err(), "who wants it meets the error");
     read_all(&cache, &disk, &of(2)).unwrap();
+}
+
+#[test]
+fn a_plan_that_nobody_carries_out_holds_up_nobody() {
+    let rig = some_segments();
+    let (cache, disk) = (all_sealed(), Counting::new(&rig.disk));
+    let read = |block: u32| {
+        let wanted = in_block(&rig, block);
+        assert_eq!(
+            read_all(&cache, &disk, &wanted).unwrap(),
+            read::records(&rig.disk, &wanted).unwrap()
+        );
+    };
+    read(0);
+    let plan = cache.ahead_of(&disk, &in_block(&rig, 0)).expect("it may go on");
+    // Its thread has not begun, and these are all threads that there are.
+    read(1);
+    drop(plan);
+    read(2);
+    assert_eq!(disk.reads(), 3, "each block once");
+    // A plan may begin when everybody has what it is about.
+    let (cache, disk) = (all_sealed(), Counting::new(&rig.disk));
+    read_all(&cache, &disk, &in_block(&rig, 0)).unwrap();
+    let plan = cache.ahead_of(&disk, &in_block(&rig, 0)).expect("it may go on");
+    read_all(&cache, &disk, &in_block(&rig, 1)).unwrap();
+    read_all(&cache, &disk, &in_block(&rig, 2)).unwrap();
+    cache.read_ahead(&disk, plan);
+    assert_eq!(disk.reads(), 3, "and none again");
+}
+
+#[test]
+fn readers_of_one_block_at_a_time_read_it_once() {
+    const READERS: usize = 4;
+    let rig = some_segments();
+    let wanted = in_block(&rig, 1);
+    let expect = read::records(&rig.disk, &wanted).unwrap();
+    let (cache, mut disk) = (all_sealed(), Counting::new(&rig.disk));
+    disk.begun = Some(Barrier::new(READERS));
+    std::thread::scope(|scope| {
+        let (cache, disk, wanted, expect) = (&cache, &disk, &wanted, &expect);
+        scope.spawn(move || assert_eq!(&read_all(cache, disk, wanted).unwrap(), expect));
+        for _ in 1..READERS {
+            scope.spawn(move || {
+                disk.begun.as_ref().unwrap().wait();
+                assert_eq!(&read_all(cache, disk, wanted).unwrap(), expect);
+            });
+        }
+    });
+    assert_eq!(disk.reads(), 1, "the others waited for the first");
+}
+
+#[test]
+fn a_block_that_was_read_while_it_was_filled_is_read_again_as_a_whole() {
+    let (mut random, mut rig) = (Random(11), rig(11));
+    let unseen = LogCache::new(0);
+    append(&mut rig, &mut random, &unseen);
+    let (cache, disk) = (LogCache::new(16 << 20), Counting::new(&rig.disk));
+    read_all(&cache, &disk, &everything(&rig)).unwrap();
+    let first = disk.reads();
+    (0..4).for_each(|_| append(&mut rig, &mut random, &unseen));
+    let all = everything(&rig);
+    let disk = Counting::new(&rig.disk);
+    let expect = read::records(&rig.disk, &all).unwrap();
+    assert_eq!(read_all(&cache, &disk, &all).unwrap(), expect);
+    let (reads, records) = (disk.reads(), all.len() as u64);
+    assert!(first > 0 && records > 4 * QUEUES, "{first} reads, {records} records");
+    // A queue at a time, each to the end of what it wants.
+    assert!(reads <= 2 * QUEUES, "{reads} reads of {records} records");
 }

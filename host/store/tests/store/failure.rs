@@ -121,7 +121,7 @@ fn the_reserve_ends_too() {
 fn an_entry_larger_than_a_segment_is_refused() {
     let mut rig = Rig::new(1);
     rig.settle();
-    let largest = (64 << 10) - 512 - 128 - 24;
+    let largest = (64 << 10) - 512 - 128 - 24 - 4;
     rig.append(&vec![0; largest]).unwrap();
     let error = rig.append(&vec![0; largest + 1]).unwrap_err();
     assert!(matches!(error, AppendError::TooLarge(TooLarge { .. })));

@@ -1,12 +1,13 @@
 //! Finding by id, key and time: exact whatever is in files, in memory or not indexed yet; and the
 //! files behind it, made again from any damage.
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{
     BATCH, Disk, FileName, Io, KeyAnswer, KeyBudget, KeyFound, KeyQuery, LogPlace, Sought, Store,
-    io,
+    StoreConfig, io,
 };
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::{KEY, RecordParts};
@@ -101,7 +102,7 @@ fn check(store: &Store, disk: &LyingDisk, model: &Model, random: &mut Random) {
     let first = random.below(all.len().max(50) as u64 / 50) as usize;
     for (message, id, _) in all.iter().skip(first).step_by(1 + all.len() / 50) {
         let found = search(store, disk, &KeyQuery::Id(*id), ALWAYS, ALL);
-        assert_eq!(found, [message.clone()]);
+        assert_eq!(found, from_ref(message));
     }
     for key in 0..=KEYS {
         let (topic, key) = (TopicId(random.below(3) as u32), format!("key-{key}"));
@@ -175,6 +176,27 @@ fn whatever_is_indexed_everything_is_found() {
         }
     }
     assert!(files > 300 && rests > 10, "{files} files, {rests} times not indexed");
+}
+
+#[test]
+fn what_waits_too_long_to_be_indexed_is_read_again() {
+    let mut random = Random(5);
+    let config = StoreConfig { segment_bytes: 16 << 20, ..CONFIG };
+    let mut rig = Rig::on(LyingDisk::new(5), config);
+    while rig.store.stats().synced.0 < 10 << 20 {
+        rig.append_batch(&keyed_batch(&mut random)).unwrap();
+        rig.append(&vec![1; 200_000]).unwrap();
+        rig.close(false);
+        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
+            rig.perform(at);
+        }
+    }
+    assert!(rig.io.iter().any(is_of_keys), "the first job waits");
+    check(&rig.store, &rig.disk, &rig.model, &mut random);
+    rig.settle();
+    let part = FileName::Keys { segment: 0, from: 512 };
+    assert!(rig.disk.contents(part).is_some());
+    check(&rig.store, &rig.disk, &rig.model, &mut random);
 }
 
 /// A log of some segments, everything indexed, as it is after a start.
@@ -282,7 +304,7 @@ fn a_flipped_bit_of_a_derived_file_changes_no_answer() {
             let store = open_with(&disk, CONFIG, saved.as_ref()).unwrap().store;
             let (message, id, _) = &all[random.below(all.len() as u64) as usize];
             let found = search(&store, &disk, &KeyQuery::Id(*id), ALWAYS, ALL);
-            assert_eq!(found, [message.clone()], "{name} byte {byte}");
+            assert_eq!(found, from_ref(message), "{name} byte {byte}");
             let (topic, queue, offset, stored, _) = message;
             let is_its = |(other, ..): &&(Message, _, _)| (other.0, other.1) == (*topic, *queue);
             let before = |(other, ..): &&(Message, _, _)| other.3 < *stored;

@@ -48,6 +48,15 @@ pub(crate) fn batch_of(random: &mut Random, records: &[(u32, u16, usize)]) -> Ba
     Batch::parse(batch::encode(&header, records.len(), &bytes)).unwrap()
 }
 
+/// A batch with one record of this body.
+pub(crate) fn constant_batch(topic: u32, queue: u16, body: &[u8]) -> Batch {
+    let (topic, queue) = (TopicId(topic), QueueIndex(queue));
+    let mut bytes = Vec::new();
+    RecordParts { topic, queue, body, ..RecordParts::default() }.encode(&mut bytes).unwrap();
+    let header = BatchHeader { shard: CONFIG.shard, ..BatchHeader::default() };
+    Batch::parse(batch::encode(&header, 1, &bytes)).unwrap()
+}
+
 pub(crate) fn some_batch(random: &mut Random) -> Batch {
     let count = 1 + random.below(6);
     let record = |random: &mut Random| {

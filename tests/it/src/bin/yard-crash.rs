@@ -10,49 +10,89 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use yard_it::arguments::Arguments;
 use yard_it::crash::{self, CrashOptions, CrashReport};
 use yard_it::flights::{self, Flights, Kills};
-use yard_it::{Failed, yard};
+use yard_it::{Failed, program, yard};
 
 const FLAGS: &[&str] = &["rounds", "seed", "shards", "yard", "history", "flights", "seconds"];
 
 fn main() -> ExitCode {
-    let run = || -> Result<bool, Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), FLAGS)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
-            match arguments.text("flights") {
-                Some(file) => run_flights(&arguments, Path::new(file)).await,
-                None => run_crash(&arguments).await,
-            }
-        })
-    };
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failed) => {
-            eprintln!("yard-crash: {failed}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("yard-crash", FLAGS, async |arguments| match arguments.text("flights") {
+        Some(file) => run_flights(arguments, Path::new(file)).await,
+        None => run_crash(arguments).await,
+    })
 }
+
+/// Kills of one run: what its clients saw is judged at once, and must fit into memory.
+const ROUNDS_MAX: u64 = 100;
 
 async fn run_crash(arguments: &Arguments) -> Result<bool, Failed> {
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let options = CrashOptions {
-        yard: yard::locate(arguments.text("yard").map(Path::new))?,
-        rounds: arguments.value("rounds", 20)?,
-        seed: arguments.value("seed", clock.as_secs())?,
-        shards: arguments.value("shards", 1)?,
-        verbose: true,
-    };
+    let rounds: u64 = arguments.value("rounds", 20)?;
+    let seed: u64 = arguments.value("seed", clock.as_secs())?;
+    let mut all = Totals::default();
+    for run in 0..rounds.div_ceil(ROUNDS_MAX) {
+        let options = CrashOptions {
+            yard: yard::locate(arguments.text("yard").map(Path::new))?,
+            rounds: ROUNDS_MAX.min(rounds - run * ROUNDS_MAX),
+            seed: seed + run,
+            shards: arguments.value("shards", 1)?,
+            verbose: true,
+        };
+        let report = run_once(&options, arguments.text("history")).await?;
+        all.is_clean &= report.is_clean();
+        all.kills += report.verdict.counts.crashes;
+        all.acked += report.verdict.counts.acked;
+        all.delivered += report.verdict.counts.delivered;
+        all.restarts.extend(report.restarts);
+    }
+    all.restarts.sort_unstable();
+    println!(
+        "row|R1 killed at random under load|{} kills|{} acks, {} deliveries; serving again after \
+         p50 {} ms, p99 {} ms, at most {} ms|{}",
+        all.kills,
+        all.acked,
+        all.delivered,
+        all.restart_ms(50),
+        all.restart_ms(99),
+        all.restart_ms(100),
+        if all.is_clean { "ok" } else { "FOUND" },
+    );
+    Ok(all.is_clean)
+}
+
+/// What all runs came to.
+struct Totals {
+    is_clean: bool,
+    kills: u64,
+    acked: u64,
+    delivered: u64,
+    /// How long each start took until the broker answered a client.
+    restarts: Vec<Duration>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { is_clean: true, kills: 0, acked: 0, delivered: 0, restarts: Vec::new() }
+    }
+}
+
+impl Totals {
+    /// Of 100 restarts so many took at most this long; they are in order.
+    fn restart_ms(&self, percent: usize) -> u128 {
+        let at = (self.restarts.len() * percent).div_ceil(100).max(1) - 1;
+        self.restarts.get(at).map_or(0, Duration::as_millis)
+    }
+}
+
+async fn run_once(options: &CrashOptions, history: Option<&str>) -> Result<CrashReport, Failed> {
     let CrashOptions { rounds, seed, shards, .. } = options;
     println!("yard-crash: {rounds} rounds, seed {seed}, {shards} shards");
     let began = Instant::now();
-    let report = crash::run(&options).await?;
+    let report = crash::run(options).await?;
     print!("{}", report.verdict);
     println!(
         "  {} answers said that an earlier attempt had stored the message; {} refusals; {:.1} s",
@@ -63,11 +103,10 @@ async fn run_crash(arguments: &Arguments) -> Result<bool, Failed> {
     for refusal in &report.refusals {
         println!("    {refusal}");
     }
-    let named = arguments.text("history");
-    if let Some(path) = named.or((!report.is_clean()).then_some("yard-crash.history")) {
+    if let Some(path) = history.or((!report.is_clean()).then_some("yard-crash.history")) {
         write(&report, Path::new(path))?;
     }
-    Ok(report.is_clean())
+    Ok(report)
 }
 
 fn write(report: &CrashReport, path: &Path) -> Result<(), Failed> {

@@ -9,31 +9,17 @@
 //! measured, 2 not.
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use yard_it::arguments::Arguments;
 use yard_it::raw::{Raw, RawWindows};
 use yard_it::server::{Server, ServerOptions};
-use yard_it::{Failed, yard};
+use yard_it::{Failed, program, yard};
 
 /// Connections that are made first, so that what the process needs once is not counted.
 const FIRST: usize = 50;
 
 fn main() -> ExitCode {
-    let run = || -> Result<(), Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), &["connections", "yard"])?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(measure(&arguments));
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        done
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            eprintln!("yard-idle: {failed}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("yard-idle", &["connections", "yard"], measure)
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), Failed> {

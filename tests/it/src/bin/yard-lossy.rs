@@ -13,25 +13,12 @@ use std::time::Duration;
 use yard_client::transport::Controller;
 use yard_it::arguments::Arguments;
 use yard_it::lossy::{self, LossyOptions, Row};
-use yard_it::{Failed, yard};
+use yard_it::{Failed, program, yard};
 
 const FLAGS: &[&str] = &["loss", "controller", "streams", "queues", "seconds", "seed", "yard"];
 
 fn main() -> ExitCode {
-    let run = || -> Result<(), Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), FLAGS)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(measure(&arguments));
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        done
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            eprintln!("yard-lossy: {failed}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("yard-lossy", FLAGS, measure)
 }
 
 /// The values of a list that is separated by commas.

@@ -12,31 +12,20 @@ use std::time::Duration;
 
 use yard_it::arguments::Arguments;
 use yard_it::neighbour::{self, NeighbourOptions};
-use yard_it::{Failed, yard};
+use yard_it::{Failed, program, yard};
 
 const FLAGS: &[&str] = &["connections", "rounds", "seconds", "shards", "yard", "noise", "nice"];
 const CONNECTIONS: usize = 128;
 
 fn main() -> ExitCode {
-    let run = || -> Result<(), Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), FLAGS)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    program::run("yard-neighbour", FLAGS, async |arguments| {
         let connections = arguments.value("connections", CONNECTIONS)?;
-        let done = match arguments.text("noise") {
+        match arguments.text("noise") {
             // Started by the measuring process.
-            Some(path) => runtime.block_on(neighbour::serve_noise(Path::new(path), connections)),
-            None => runtime.block_on(measure(&arguments, connections)),
-        };
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        done
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            eprintln!("yard-neighbour: {failed}");
-            ExitCode::from(2)
+            Some(path) => neighbour::serve_noise(Path::new(path), connections).await,
+            None => measure(arguments, connections).await,
         }
-    }
+    })
 }
 
 async fn measure(arguments: &Arguments, connections: usize) -> Result<(), Failed> {

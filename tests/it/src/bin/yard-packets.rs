@@ -10,32 +10,18 @@
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::{Endpoint, ServerConfig, TokioRuntime};
 use yard_client::transport::{Controller, TransportOptions};
-use yard_it::Failed;
 use yard_it::arguments::Arguments;
 use yard_it::wait::within;
+use yard_it::{Failed, program};
 
 /// Bytes of one write.
 const CHUNK: usize = 64 << 10;
 
 fn main() -> ExitCode {
-    let run = || -> Result<(), Failed> {
-        let arguments = Arguments::read(std::env::args().skip(1), &["mebibytes", "rounds"])?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(measure(&arguments));
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        done
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            eprintln!("yard-packets: {failed}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("yard-packets", &["mebibytes", "rounds"], measure)
 }
 
 fn variants() -> Vec<(String, TransportOptions)> {

@@ -12,7 +12,7 @@
 //! system keeps what was `written`.
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use yard_checker::{Crash, CrashKind, Event, History, Options, Scan, Stored, Verdict};
@@ -79,6 +79,8 @@ pub struct CrashReport {
     pub resent: u64,
     /// Sends that were refused for good; the run gives no reason for any.
     pub refusals: Vec<String>,
+    /// How long each start took until the broker answered a client.
+    pub restarts: Vec<Duration>,
 }
 
 /// What all parts of the load look at.
@@ -127,7 +129,7 @@ async fn run_on(options: &CrashOptions, server: &mut Server) -> Result<CrashRepo
     let phase = watch::Sender::new(Phase { crashes: 0, produce: true, consume: true });
     let producers = start_producers(server, &recorder, &phase, &random).await?;
     let consumers = start_consumers(server, &recorder, &phase, &random).await?;
-    rounds(options, server, &recorder, &phase, random.part(1)).await?;
+    let restarts = rounds(options, server, &recorder, &phase, random.part(1)).await?;
     phase.send_modify(|phase| phase.produce = false);
     for producer in producers {
         producer.await??;
@@ -146,7 +148,7 @@ async fn run_on(options: &CrashOptions, server: &mut Server) -> Result<CrashRepo
     server.stop().await?;
     let (history, resent, refusals) = recorder.take();
     let verdict = yard_checker::check(&history, &Options::drained());
-    Ok(CrashReport { verdict, history, resent, refusals })
+    Ok(CrashReport { verdict, history, resent, refusals, restarts })
 }
 
 type Tasks = Vec<tokio::task::JoinHandle<Result<(), Failed>>>;
@@ -223,8 +225,9 @@ async fn rounds(
     recorder: &Recorder,
     phase: &watch::Sender<Phase>,
     mut random: Seeded,
-) -> Result<(), Failed> {
+) -> Result<Vec<Duration>, Failed> {
     let mut seen = (0, 0);
+    let mut restarts = Vec::new();
     for round in 1..=options.rounds {
         if !random.once_in(UNLOADED_ONCE_IN) {
             loaded(server, recorder, seen).await?;
@@ -241,13 +244,15 @@ async fn rounds(
             tokio::time::sleep(Duration::from_millis(random.within(0..EARLY_MS_MAX))).await;
             kill(server, recorder, phase)?;
         }
+        let began = Instant::now();
         server.restart().await?;
+        restarts.push(began.elapsed());
         if options.verbose {
             let (ms, sends, deliveries) = (life.as_millis(), recorder.sends(), recorder.polls());
             eprintln!("round {round}: lived {ms} ms; {sends} sends, {deliveries} deliveries");
         }
     }
-    Ok(())
+    Ok(restarts)
 }
 
 /// Waits until clients have sent and received more than they had: most have found the new process.

@@ -1,4 +1,4 @@
-//! A short slice of the crash run; `cargo xtask crash -- --rounds 100` is the long one.
+//! A short slice of the crash run; `cargo xtask crash` is the long one.
 use yard_it::crash::{self, CrashOptions};
 use yard_it::yard;
 

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   finding, slow_consumer, disk_full, crash, flights          `yard serve`, killed if need be
+//!   backup, finding, slow_consumer, disk_full, crash, flights  `yard serve`, killed if need be
 //! ```
 //!
 //! No test depends on how fast the machine is: what must happen is waited for with a deadline of a
 //! minute, what must not happen is ruled out by something that happens after it.
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+mod backup;
 mod bad_input;
 mod basics;
 mod bench;

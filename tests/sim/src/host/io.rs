@@ -7,7 +7,7 @@ use yard_store::{Disk, Io, IoDone};
 use super::Host;
 use crate::agenda::{Happening, Micros};
 use crate::base::Base;
-use crate::planted::{self, Report};
+use crate::planted::{self, Plant, Report};
 
 impl Host {
     pub(super) fn begin_io(&mut self, base: &mut Base, shard: usize, io: Io) {
@@ -18,7 +18,11 @@ impl Host {
         match io {
             Io::WriteGroup { .. } | Io::SyncGroup { .. } => {
                 let slot = &mut self.slots[shard];
-                slot.line.push_back(io);
+                if base.has(Plant::NextGroupBeforeSync) && matches!(io, Io::WriteGroup { .. }) {
+                    slot.line.push_front(io);
+                } else {
+                    slot.line.push_back(io);
+                }
                 if slot.line.len() == 1 {
                     self.begin_line(base, shard);
                 }

@@ -16,6 +16,7 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::Base;
 use crate::network::IDLE;
 use crate::planted;
+use crate::repairs::is_of_crash;
 
 impl Host {
     /// Plans a death, unless one is planned already.
@@ -159,10 +160,14 @@ impl Host {
             };
             let slot = &mut self.slots[number];
             planted::alter_image(base, &slot.disk, self.life);
-            let dying = Dying { disk: &slot.disk, changes: &changes };
+            let omits = planted::omits_in_start(base);
+            let dying = Dying { disk: &slot.disk, changes: &changes, omits };
             match Shard::open(&dying, config, now) {
                 Ok(opened) => {
                     let OpenedShard { shard, outputs, repairs, replayed } = opened;
+                    if let Some(repair) = repairs.iter().find(|repair| !is_of_crash(repair)) {
+                        base.fail(|| format!("shard {number}: taken for damage: {repair:?}"));
+                    }
                     shard.broker().check();
                     let groups = shard.store().stats().groups;
                     slot.oracle.reopened(groups);
@@ -221,6 +226,8 @@ fn is_used_up(changes: &AtomicU64) -> bool {
 struct Dying<'a> {
     disk: &'a LyingDisk,
     changes: &'a AtomicU64,
+    /// Planted: writes of bytes, and syncs, that are left out.
+    omits: (bool, bool),
 }
 
 impl Dying<'_> {
@@ -249,12 +256,15 @@ impl Disk for Dying<'_> {
 
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.change()?;
+        if self.omits.0 && bytes.iter().any(|byte| *byte != 0) {
+            return Ok(());
+        }
         self.disk.write_at(name, offset, bytes)
     }
 
     fn sync(&self, name: FileName) -> io::Result<()> {
         self.change()?;
-        self.disk.sync(name)
+        if self.omits.1 { Ok(()) } else { self.disk.sync(name) }
     }
 
     fn create_segment(

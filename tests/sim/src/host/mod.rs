@@ -14,13 +14,13 @@ mod outputs;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use yard_broker::Origin;
+use yard_broker::{DeliverItem, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::{Input, Shard};
 use yard_store::Io;
 use yard_store::disk::lying::{Fault, LyingDisk};
 use yard_wire::request::Reply;
-use yard_wire::{Refusal, Timestamp};
+use yard_wire::{QueueIndex, Refusal, SubscriptionId, Timestamp};
 
 use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
@@ -90,8 +90,14 @@ struct Slot {
     oracle: Oracle,
     /// State of the checkpoint before, for a planted bug.
     checkpoint_before: Option<Vec<u8>>,
-    /// Answers that wait, for a planted bug.
-    held: Vec<(Origin, Result<Reply, Refusal>)>,
+    /// What waits for a sync, for a planted bug.
+    held: Vec<Held>,
+}
+
+/// What a planted bug holds back.
+enum Held {
+    Answer(Origin, Result<Reply, Refusal>),
+    Delivery((SessionId, SubscriptionId, QueueIndex), Vec<DeliverItem>),
 }
 
 impl Host {

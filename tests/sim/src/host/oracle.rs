@@ -17,6 +17,7 @@ const ENTRY_HEADER_BYTES: usize = 24;
 const ENTRY_KIND_AT: usize = 8;
 const PLACEMENTS_AT: usize = 16;
 const PLACEMENT_BYTES: usize = 18;
+const ENTRY_FOOTER_BYTES: usize = 4;
 const BATCH_KIND: u16 = 1;
 
 type Batch = (ProducerId, Epoch, Lane, Sequence);
@@ -76,7 +77,7 @@ impl Oracle {
             let kind = u32_at(at + ENTRY_KIND_AT) as u16;
             let batch_at = at + ENTRY_HEADER_BYTES + u32_at(at + PLACEMENTS_AT) * PLACEMENT_BYTES;
             if kind == BATCH_KIND
-                && let Some(batch) = bytes.get(batch_at..at + length)
+                && let Some(batch) = bytes.get(batch_at..at + length - ENTRY_FOOTER_BYTES)
                 && let Ok((header, _)) = batch::parse_header(batch)
             {
                 // The first copy counts; a second one would be a finding of the checker's.

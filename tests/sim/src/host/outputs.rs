@@ -8,9 +8,9 @@ use yard_wire::request::Reply;
 use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId};
 
-use super::Host;
 use super::io::brief;
 use super::lag::OWN;
+use super::{Held, Host};
 use crate::agenda::Happening;
 use crate::base::Base;
 use crate::network::ToClient;
@@ -23,7 +23,7 @@ impl Host {
     pub(super) fn do_outputs(&mut self, base: &mut Base, shard: usize, outputs: Vec<Output>) {
         let mut outputs = outputs;
         let life = self.life;
-        planted::alter_outputs(base, &mut outputs);
+        planted::alter_outputs(base, life, &mut outputs);
         for output in outputs {
             base.trace.line(base.now, || format!("shard {shard} wants {}", describe(&output)));
             self.do_output(base, shard, output);
@@ -49,11 +49,16 @@ impl Host {
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
             Output::Deliver { session, subscription, topic: _, queue, items } => {
-                self.deliver(base, shard, (session, subscription, queue), &items);
+                let place = (session, subscription, queue);
+                if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
+                    self.slots[shard].held.push(Held::Delivery(place, items));
+                } else {
+                    self.deliver(base, shard, place, &items);
+                }
             }
             Output::Fetch { origin, from, first, end, bytes_max, plan } => {
                 base.trace.mix(&[origin.correlation.0, from.0, first.0, end.0]);
-                match self.read_fetch(shard, from, bytes_max, &plan) {
+                match self.read_fetch(base, shard, (from, bytes_max), &plan) {
                     Ok(records) => {
                         let reply = Reply::Fetch(Fetched { first, end, records });
                         self.answer(base, origin, Ok(reply));
@@ -110,17 +115,23 @@ impl Host {
         {
             base.fail(|| format!("shard {shard}: {what}"));
         }
-        if base.has(Plant::DeliveredBeforeCommit) && slot.is_syncing() {
-            slot.held.push((origin, result));
+        if planted::holds_answers(base) && slot.is_syncing() {
+            slot.held.push(Held::Answer(origin, result));
             return;
         }
         self.answer(base, origin, result);
     }
 
-    /// Planted: answers that waited for a sync may leave.
+    /// Planted: what waited for a sync may leave.
     pub(super) fn release_held(&mut self, base: &mut Base, shard: usize) {
-        for (origin, result) in std::mem::take(&mut self.slots[shard].held) {
-            self.answer(base, origin, result);
+        if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
+            return;
+        }
+        for held in std::mem::take(&mut self.slots[shard].held) {
+            match held {
+                Held::Answer(origin, result) => self.answer(base, origin, result),
+                Held::Delivery(place, items) => self.deliver(base, shard, place, &items),
+            }
         }
     }
 
@@ -161,7 +172,10 @@ impl Host {
     ) {
         let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
         let records = match yard_store::read::records(&self.slots[shard].disk, &places) {
-            Ok(records) => records,
+            Ok(mut records) => {
+                planted::alter_records(base, &mut records);
+                records
+            }
             Err(error) => {
                 base.fail(|| format!("shard {shard}: queue {queue} cannot be read: {error}"));
                 return;
@@ -189,16 +203,21 @@ impl Host {
 
     fn read_fetch(
         &mut self,
+        base: &Base,
         shard: usize,
-        from: QueueOffset,
-        bytes_max: u32,
+        (from, bytes_max): (QueueOffset, u32),
         plan: &FetchPlan,
     ) -> Result<Vec<FetchedRecord>, ReadError> {
         let disk = &self.slots[shard].disk;
         let mut places = match plan {
             FetchPlan::Records(places) => places.clone(),
-            FetchPlan::Index(read) => yard_store::read::index(disk, read)?,
+            FetchPlan::Index(read) => {
+                let mut places = yard_store::read::index(disk, read)?;
+                planted::alter_index(base, &mut places);
+                places
+            }
         };
+        planted::alter_fetch(base, &mut places);
         let mut bytes = 0;
         let fits = places.iter().take_while(|place| {
             bytes += u64::from(place.bytes);
@@ -228,7 +247,10 @@ impl Host {
             return;
         }
         match yard_store::read::index(&self.slots[shard].disk, read) {
-            Ok(places) => self.give(base, shard, Input::Index { ticket, places }),
+            Ok(mut places) => {
+                planted::alter_index(base, &mut places);
+                self.give(base, shard, Input::Index { ticket, places });
+            }
             Err(error) => base.fail(|| format!("shard {shard}: an index failed: {error}")),
         }
     }

@@ -8,7 +8,12 @@ use yard_store::disk::lying::LyingDisk;
 const SEGMENT_HEADER_BYTES: usize = 512;
 const SALT_AT: usize = 32;
 const GROUP_HEADER_BYTES: usize = 64;
+const NUMBER_AT: usize = 24;
+const STORED_AT: usize = 32;
 const TRAILER_BYTES: usize = 32;
+const BODY_BYTES_AT: usize = 46;
+const HEADER_CRC_AT: usize = 72;
+const BODY_CRC_AT: usize = 76;
 const CHECKPOINT_HEADER_BYTES: usize = 64;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -55,10 +60,40 @@ impl Group {
         hash.digest()
     }
 
+    /// Gives the group the trailer that its header and entries ask for.
+    fn seal(&self, segment: &mut [u8]) {
+        let chain = self.chain(segment);
+        let mut trailer = [0; TRAILER_BYTES];
+        put(&mut trailer, 0, b"YEND");
+        put(&mut trailer, 4, &self.entries.to_le_bytes());
+        trailer[8..16].copy_from_slice(&segment[self.at + NUMBER_AT..self.at + STORED_AT]);
+        put(&mut trailer, 16, &chain.to_le_bytes());
+        let crc = crc32c::crc32c(&trailer[..28]);
+        put(&mut trailer, 28, &crc.to_le_bytes());
+        put(segment, self.payload_end(), &trailer);
+    }
+
     fn is_whole(&self, segment: &[u8]) -> bool {
         let trailer = &segment[self.payload_end()..self.payload_end() + TRAILER_BYTES];
         &trailer[..4] == b"YEND" && trailer[16..24] == self.chain(segment).to_le_bytes()
     }
+}
+
+/// The whole groups of a segment.
+fn groups(segment: &[u8]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some(group) = Group::read(segment, at).filter(|group| group.is_whole(segment)) {
+        at = group.end();
+        groups.push(group);
+    }
+    groups
+}
+
+/// Where each whole group of a segment ends, its padding not counted.
+pub(crate) fn group_ends(segment: &[u8]) -> Vec<usize> {
+    let ends = groups(segment).into_iter().map(|group| group.payload_end() + TRAILER_BYTES);
+    ends.collect()
 }
 
 /// The segments of a log, oldest first, with their whole groups and where these end.
@@ -67,13 +102,9 @@ fn segments(disk: &LyingDisk) -> Vec<(FileName, Vec<u8>, Vec<Group>, usize)> {
     let segments = names.into_iter().filter(|name| matches!(name, FileName::Segment(_)));
     let read = segments.filter_map(|name| {
         let bytes = disk.contents(name)?;
-        let mut groups = Vec::new();
-        let mut at = SEGMENT_HEADER_BYTES;
-        while let Some(group) = Group::read(&bytes, at).filter(|group| group.is_whole(&bytes)) {
-            at = group.end();
-            groups.push(group);
-        }
-        Some((name, bytes, groups, at))
+        let groups = groups(&bytes);
+        let end = groups.last().map_or(SEGMENT_HEADER_BYTES, Group::end);
+        Some((name, bytes, groups, end))
     });
     read.collect()
 }
@@ -92,19 +123,37 @@ pub(super) fn drop_last_group(disk: &LyingDisk) {
     }
 }
 
+/// Recovery appends the last group that says something once more.
+pub(super) fn repeat_last_group(disk: &LyingDisk) {
+    for (name, mut bytes, groups, end) in segments(disk).into_iter().rev() {
+        let Some(last) = groups.last() else { continue };
+        let Some(repeated) = groups.iter().rfind(|group| group.entries > 0) else { return };
+        let length = repeated.end() - repeated.at;
+        if end + length > bytes.len() {
+            return;
+        }
+        let chain = last.chain(&bytes);
+        let number = u64::from(u32_at(&bytes, last.at + NUMBER_AT)) + 1;
+        bytes.copy_within(repeated.at..repeated.end(), end);
+        put(&mut bytes, end + NUMBER_AT, &number.to_le_bytes());
+        // No group is older than the one before it.
+        bytes.copy_within(last.at + STORED_AT..last.at + STORED_AT + 8, end + STORED_AT);
+        put(&mut bytes, end + STORED_AT + 8, &chain.to_le_bytes());
+        let copy = Group { at: end, ..*repeated };
+        let header = &bytes[copy.at..copy.at + GROUP_HEADER_BYTES];
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[16..]);
+        put(&mut bytes, end + 4, &crc.to_le_bytes());
+        copy.seal(&mut bytes);
+        disk.put(name, bytes);
+        return;
+    }
+}
+
 /// Recovery believes a header: the group behind the last whole one gets a valid end.
 pub(super) fn seal_torn_group(disk: &LyingDisk) {
     for (name, mut bytes, _, end) in segments(disk) {
         let Some(torn) = Group::read(&bytes, end) else { continue };
-        let chain = torn.chain(&bytes);
-        let mut trailer = [0; TRAILER_BYTES];
-        put(&mut trailer, 0, b"YEND");
-        put(&mut trailer, 4, &torn.entries.to_le_bytes());
-        trailer[8..16].copy_from_slice(&bytes[torn.at + 24..torn.at + 32]);
-        put(&mut trailer, 16, &chain.to_le_bytes());
-        let crc = crc32c::crc32c(&trailer[..28]);
-        put(&mut trailer, 28, &crc.to_le_bytes());
-        put(&mut bytes, torn.payload_end(), &trailer);
+        torn.seal(&mut bytes);
         disk.put(name, bytes);
     }
 }
@@ -131,4 +180,14 @@ pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Byt
     put(&mut out, 60, &crc.to_le_bytes());
     out.extend_from_slice(&old);
     Bytes::from(out)
+}
+
+/// A damaged body gets the checksum that fits it, and the header of its record too.
+pub(super) fn excuse_body(record: &mut [u8]) {
+    let body = record.len().saturating_sub(u32_at(record, BODY_BYTES_AT) as usize);
+    let crc = crc32c::crc32c(&record[body..]);
+    put(record, BODY_CRC_AT, &crc.to_le_bytes());
+    let crc = crc32c::crc32c(&record[..HEADER_CRC_AT]);
+    let crc = crc32c::crc32c_append(crc, &record[BODY_CRC_AT..body]);
+    put(record, HEADER_CRC_AT, &crc.to_le_bytes());
 }

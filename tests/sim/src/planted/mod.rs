@@ -1,21 +1,26 @@
 //! Bugs that are planted on purpose, each as a wrapper around the shard; see PLANTED.md.
 mod image;
 
-use std::collections::BTreeSet;
+pub(crate) use image::group_ends;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use bytes::Bytes;
 use yard_broker::{DeliverItem, Event, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
+use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
-use yard_wire::{Correlation, ProducerId, QueueOffset, Sequence, TenantId, batch};
+use yard_wire::{Correlation, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, batch};
 
 use crate::base::Base;
 
 macro_rules! plants {
-    ($( $variant:ident $name:literal $seeds:literal )*) => {
+    ($( $variant:ident $name:literal $finder:ident $cases:literal )*) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Plant { $( #[doc = $name] $variant, )* }
@@ -30,37 +35,77 @@ macro_rules! plants {
                 match self { $( Self::$variant => $name, )* }
             }
 
-            /// Seeds in which it must be caught.
+            /// The campaign that must find it.
             #[must_use]
-            pub fn seeds_max(self) -> u64 {
-                match self { $( Self::$variant => $seeds, )* }
+            pub fn finder(self) -> Finder {
+                match self { $( Self::$variant => Finder::$finder, )* }
+            }
+
+            /// Seeds, states or cases of its campaign in which it must be caught.
+            #[must_use]
+            pub fn cases_max(self) -> u64 {
+                match self { $( Self::$variant => $cases, )* }
             }
         }
     };
 }
 
-plants! {
-    AckBeforeSync "ack-before-sync" 100
-    SyncSkipped "sync-skipped" 100
-    FirstSyncSkipped "first-sync-skipped" 1_000
-    FailedSyncIgnored "failed-sync-ignored" 500
-    WrittenBeforeWrite "written-before-write" 500
-    SettledBeforeDurable "settled-before-durable" 500
-    DeliveredBeforeCommit "delivered-before-commit" 500
-    RecoveryDropsLast "recovery-drops-last" 100
-    RecoveryAcceptsTorn "recovery-accepts-torn" 1_000
-    CheckpointTooNew "checkpoint-too-new" 1_000
-    NumberingNotRestored "numbering-not-restored" 500
-    ProgressNotRestored "progress-not-restored" 100
-    FloorIgnored "floor-ignored" 500
-    SegmentNameNotDurable "segment-name-not-durable" 500
-    SettledOnDelivery "settled-on-delivery" 100
-    CloseNotTold "close-not-told" 100
-    NackSettles "nack-settles" 100
-    AttemptNotCounted "attempt-not-counted" 100
-    AnswersSwapped "answers-swapped" 100
-    ClientRenumbers "client-renumbers" 100
+/// A campaign, by what it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finder {
+    /// The simulator: seeds.
+    Sim,
+    /// Power cuts: states.
+    Powercut,
+    /// Damage: flipped bits and cut files.
+    Damage,
 }
+
+plants! {
+    AckBeforeSync "ack-before-sync" Sim 100
+    SyncSkipped "sync-skipped" Sim 100
+    FirstSyncSkipped "first-sync-skipped" Sim 1_000
+    FailedSyncIgnored "failed-sync-ignored" Sim 500
+    WrittenBeforeWrite "written-before-write" Sim 500
+    SettledBeforeDurable "settled-before-durable" Sim 500
+    DeliveredBeforeCommit "delivered-before-commit" Sim 500
+    RecoveryDropsLast "recovery-drops-last" Sim 100
+    RecoveryAcceptsTorn "recovery-accepts-torn" Sim 1_000
+    CheckpointTooNew "checkpoint-too-new" Sim 1_000
+    NumberingNotRestored "numbering-not-restored" Sim 500
+    ProgressNotRestored "progress-not-restored" Sim 100
+    FloorIgnored "floor-ignored" Sim 500
+    SegmentNameNotDurable "segment-name-not-durable" Sim 500
+    SettledOnDelivery "settled-on-delivery" Sim 100
+    CloseNotTold "close-not-told" Sim 100
+    NackSettles "nack-settles" Sim 100
+    AttemptNotCounted "attempt-not-counted" Sim 100
+    AnswersSwapped "answers-swapped" Sim 100
+    ClientRenumbers "client-renumbers" Sim 100
+    NextGroupBeforeSync "next-group-before-sync" Sim 1_000
+    RecoveryTrustsPageCache "recovery-trusts-page-cache" Sim 2_000
+    RecoveryNotSynced "recovery-not-synced" Sim 1_000
+    RecoveryRepeatsLast "recovery-repeats-last" Sim 100
+    ShortWriteIgnored "short-write-ignored" Sim 100
+    AttemptsLostInCrash "attempts-lost-in-crash" Sim 500
+    DuplicateMisplaced "duplicate-misplaced" Sim 500
+    SettleCutShort "settle-cut-short" Sim 100
+    ItemsReversed "items-reversed" Sim 100
+    BodiesShifted "bodies-shifted" Sim 100
+    FetchSkips "fetch-skips" Sim 100
+    SealedIndexShifted "sealed-index-shifted" Sim 500
+    HeaderBeforeZeros "header-before-zeros" Powercut 10_000
+    RenameBeforeSync "rename-before-sync" Powercut 10_000
+    DamageTruncates "damage-truncates" Damage 100
+    DamageUnreported "damage-unreported" Damage 100
+    BodyCrcIgnored "body-crc-ignored" Damage 1_000
+    IndexCrcIgnored "index-crc-ignored" Damage 1_000
+    OffsetsSlide "offsets-slide" Damage 1_000
+    TailCutTooFar "tail-cut-too-far" Damage 1_000
+}
+
+/// One group in so many is written by half.
+const SHORT_ONE_IN: u64 = 5;
 
 /// What a planted bug remembers.
 #[derive(Debug, Default)]
@@ -81,9 +126,10 @@ pub(crate) enum Report {
 /// What is told of an I/O before it is done.
 pub(crate) fn early_report(base: &Base, io: &Io) -> Option<IoDone> {
     match (base.plant?, io) {
-        (Plant::AckBeforeSync | Plant::DeliveredBeforeCommit, Io::SyncGroup { group, .. }) => {
-            Some(IoDone::Synced { group: *group })
-        }
+        (
+            Plant::AckBeforeSync | Plant::DeliveredBeforeCommit | Plant::NextGroupBeforeSync,
+            Io::SyncGroup { group, .. },
+        ) => Some(IoDone::Synced { group: *group }),
         (Plant::WrittenBeforeWrite, Io::WriteGroup { group, .. }) => {
             Some(IoDone::Written { group: *group })
         }
@@ -116,8 +162,26 @@ pub(crate) fn perform(base: &mut Base, disk: &LyingDisk, shard: usize, io: &Io) 
             Report::Honest(really)
         };
     }
-    let really = yard_store::io::perform(disk, io);
+    let short = short_write(base, io);
+    let really = yard_store::io::perform(disk, short.as_ref().unwrap_or(io));
     if told_early { Report::Altered { really, told: None } } else { Report::Honest(really) }
+}
+
+/// The first half of a group, where the rest of a write is forgotten.
+fn short_write(base: &Base, io: &Io) -> Option<Io> {
+    let Io::WriteGroup { group, segment, offset, bytes } = io else { return None };
+    let is_short = base.has(Plant::ShortWriteIgnored) && group.0.is_multiple_of(SHORT_ONE_IN);
+    is_short.then(|| Io::WriteGroup {
+        group: *group,
+        segment: *segment,
+        offset: *offset,
+        bytes: bytes.slice(..bytes.len() / 2),
+    })
+}
+
+/// Whether answers wait for the real sync.
+pub(crate) fn holds_answers(base: &Base) -> bool {
+    base.has(Plant::DeliveredBeforeCommit) || base.has(Plant::NextGroupBeforeSync)
 }
 
 /// Changes an I/O before it is queued; `before` is the state of the checkpoint before.
@@ -147,6 +211,14 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
         (Some(Plant::ProgressNotRestored), Request::Subscribe(subscribe)) => {
             subscribe.group = format!("{}.{life}", subscribe.group);
         }
+        (Some(Plant::SettleCutShort), Request::Settle(settle)) => {
+            for range in &mut settle.ranges {
+                if range.verdict == Verdict::Ack {
+                    range.to.0 -= 1;
+                }
+            }
+            settle.ranges.retain(|range| range.from < range.to);
+        }
         (Some(Plant::NackSettles), Request::Settle(settle)) => {
             for range in &mut settle.ranges {
                 if range.verdict == Verdict::Nack {
@@ -159,13 +231,26 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
 }
 
 /// Changes what a shard wants.
-pub(crate) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
+pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
+    let lives_again = life > 1;
     match base.plant {
-        Some(Plant::AttemptNotCounted) => {
+        Some(Plant::AttemptNotCounted) => outputs.iter_mut().for_each(call_first),
+        Some(Plant::AttemptsLostInCrash) if lives_again => {
+            outputs.iter_mut().for_each(call_first);
+        }
+        Some(Plant::ItemsReversed) => {
             for output in outputs {
                 if let Output::Deliver { items, .. } = output {
-                    let first = |item: &mut DeliverItem| item.attempt = 1;
-                    items.iter_mut().for_each(first);
+                    items.reverse();
+                }
+            }
+        }
+        Some(Plant::DuplicateMisplaced) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Produce(produced)), .. } = output
+                    && produced.duplicate
+                {
+                    produced.placed.iter_mut().for_each(|placed| placed.first.0 += 1);
                 }
             }
         }
@@ -177,6 +262,39 @@ pub(crate) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
         }
         _ => {}
     }
+}
+
+/// Every delivery of it is the first.
+fn call_first(output: &mut Output) {
+    if let Output::Deliver { items, .. } = output {
+        items.iter_mut().for_each(|item: &mut DeliverItem| item.attempt = 1);
+    }
+}
+
+/// Changes the records that were read for a delivery.
+pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
+    if base.has(Plant::BodiesShifted) && !records.is_empty() {
+        records.rotate_left(1);
+    }
+}
+
+/// Changes the places that were read of the index of a sealed segment.
+pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
+    if base.has(Plant::SealedIndexShifted) && !places.is_empty() {
+        places.rotate_left(1);
+    }
+}
+
+/// Changes the places that a fetch reads.
+pub(crate) fn alter_fetch(base: &Base, places: &mut Vec<RecordPlace>) {
+    if base.has(Plant::FetchSkips) && places.len() > 1 {
+        places.remove(0);
+    }
+}
+
+/// Whether a start leaves out a write to a segment, and its syncs.
+pub(crate) fn omits_in_start(base: &Base) -> (bool, bool) {
+    (base.has(Plant::RecoveryTrustsPageCache), base.has(Plant::RecoveryNotSynced))
 }
 
 fn produced_origin(output: &mut Output) -> Option<&mut Origin> {
@@ -218,7 +336,40 @@ pub(crate) fn alter_crash(base: &Base, disk: &LyingDisk, kind: CrashKind) {
 pub(crate) fn alter_image(base: &Base, disk: &LyingDisk, life: u32) {
     match base.plant {
         Some(Plant::RecoveryDropsLast) if life > 0 => image::drop_last_group(disk),
+        Some(Plant::RecoveryRepeatsLast) if life > 0 => image::repeat_last_group(disk),
         Some(Plant::RecoveryAcceptsTorn) => image::seal_torn_group(disk),
         _ => {}
+    }
+}
+
+/// Changes files in which a byte was damaged; where it lies in a record, that record is named.
+pub(crate) fn alter_damaged(
+    plant: Option<Plant>,
+    files: &mut BTreeMap<FileName, Vec<u8>>,
+    (name, byte): (FileName, usize),
+    record: Option<Range<u64>>,
+) {
+    let (Some(plant), FileName::Segment(_)) = (plant, name) else { return };
+    let Some(file) = files.get_mut(&name) else { return };
+    match (plant, record) {
+        (Plant::DamageTruncates, _) => file[byte..].fill(0),
+        (Plant::BodyCrcIgnored, Some(record)) => {
+            image::excuse_body(&mut file[record.start as usize..record.end as usize]);
+        }
+        _ => {}
+    }
+}
+
+/// Changes a log that was cut short.
+pub(crate) fn alter_cut(plant: Option<Plant>, disk: &LyingDisk) {
+    if plant == Some(Plant::TailCutTooFar) {
+        image::drop_last_group(disk);
+    }
+}
+
+/// Changes places that were read of a sealed index, when that was damaged.
+pub(crate) fn alter_trusted(plant: Option<Plant>, damaged: FileName, places: &mut [RecordPlace]) {
+    if plant == Some(Plant::IndexCrcIgnored) && matches!(damaged, FileName::Index(_)) {
+        places.rotate_left(1);
     }
 }

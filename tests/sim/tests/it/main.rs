@@ -1,8 +1,8 @@
 //! A quick look at everything that the simulator promises; `cargo xtask sim` looks longer.
 use std::fs;
 
-use yard_sim::Plant;
-use yard_sim::sweep::{Sweep, catch, run_seed};
+use yard_sim::sweep::{Sweep, run_seed};
+use yard_sim::{Plant, powercut};
 
 /// Operations in each run here: enough for several segments, few enough to be quick.
 const OPERATIONS: u64 = 400;
@@ -24,9 +24,20 @@ fn equal_seeds_are_equal_runs() {
 }
 
 #[test]
+fn a_slice_of_power_cuts_loses_nothing() {
+    let campaign =
+        powercut::Campaign { scripts: 2, draws: 3, jobs: 2, plant: None, states_max: u64::MAX };
+    let report = campaign.run();
+    assert_eq!((report.found, &report.findings[..]), (0, &[][..]));
+    let (in_order, reordered) = (report.in_order, report.reordered);
+    assert!(in_order.promised > 500 && reordered.promised > 300, "{in_order:?} {reordered:?}");
+    assert!(in_order.outstanding > 300, "cuts come in the middle of work: {in_order:?}");
+}
+
+#[test]
 fn planted_bugs_are_caught() {
     for plant in Plant::ALL {
-        let caught = catch(*plant, 0, plant.seeds_max(), yard_sim::sweep::OPERATIONS);
+        let caught = yard_sim::find(*plant, 0, yard_sim::sweep::OPERATIONS);
         assert!(caught.is_some(), "{} is missed", plant.name());
     }
 }
@@ -40,6 +51,6 @@ fn every_planted_bug_is_described_with_its_bound() {
     for (row, plant) in rows.iter().zip(Plant::ALL) {
         let bound = row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap_or_default();
         assert!(row.contains(&format!("`{}`", plant.name())), "{row}");
-        assert_eq!(bound.replace(',', ""), plant.seeds_max().to_string(), "{row}");
+        assert_eq!(bound.replace(',', ""), plant.cases_max().to_string(), "{row}");
     }
 }

@@ -215,7 +215,7 @@ pub(crate) async fn fetch_all(
     let mut tasks = JoinSet::new();
     for queue in 0..plan.queues {
         let client = clients[usize::from(queue) % clients.len()].clone();
-        let (topic, count) = (topic.to_owned(), plan.batch as u32);
+        let (topic, count) = (topic.to_owned(), plan.batch_records() as u32);
         tasks.spawn(async move {
             let mut tally = Tally::new(window, Belongs::Done);
             let mut from = QueueOffset(0);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use yard_client::Ack;
 use yard_client::wire::batch;
 use yard_client::wire::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BODY_BYTES_MAX, FETCH_BYTES_MAX,
-    LANE_BATCHES_IN_FLIGHT_MAX, QUEUES_MAX, SHARDS_MAX,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BODY_BYTES_MAX, LANE_BATCHES_IN_FLIGHT_MAX, QUEUES_MAX,
+    SHARDS_MAX,
 };
 use yard_client::wire::{frame, record};
 
@@ -187,13 +187,10 @@ impl Plan {
         self.batch_bytes_max.max(self.record_bytes() + batch::HEADER_BYTES).min(BATCH_BYTES_MAX)
     }
 
-    /// Messages of a full batch, as the client's lane forms it; or of a full fetch.
+    /// Messages of a full batch, as the client's lane forms it; a fetch asks for as many.
     pub(crate) fn batch_records(&self) -> usize {
-        let most = match (self.what, self.fetch) {
-            (What::RoundTrip, _) => 1,
-            (_, true) => FETCH_BYTES_MAX as usize / self.record_bytes(),
-            (_, false) => (self.batch_bytes() - batch::HEADER_BYTES) / self.record_bytes(),
-        };
+        let full = (self.batch_bytes() - batch::HEADER_BYTES) / self.record_bytes();
+        let most = if matches!(self.what, What::RoundTrip) { 1 } else { full };
         most.clamp(1, self.batch)
     }
 

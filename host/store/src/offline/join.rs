@@ -1,0 +1,161 @@
+//! What the segments say together: seams, queues that go on from one to the next.
+use std::collections::BTreeMap;
+
+use yard_wire::{QueueIndex, QueueOffset, TopicId};
+
+use super::examine::Examined;
+use super::survey::Survey;
+use super::{Counts, Damage, Link, Span};
+use crate::disk::FileName;
+use crate::format::segment::HEADER_BYTES;
+
+/// A log as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// What was found whole.
+    pub counts: Counts,
+    /// What was not, by place.
+    pub damage: Vec<Damage>,
+    /// Queues that hold messages, or held them.
+    pub queues: u64,
+    /// The last whole group.
+    pub last: Option<Link>,
+    /// Segment that it is in, and the byte after it there.
+    pub end: (u32, u64),
+    /// Bytes behind it that are not zero: being written, or torn.
+    pub loose: u64,
+}
+
+impl Joined {
+    /// Messages that damage has taken.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let spans = self.damage.iter().flat_map(|damage| &damage.lost);
+        spans.map(|span| span.to.0 - span.from.0).sum()
+    }
+}
+
+/// Joins what was found in the segments of a survey, from the first on.
+#[must_use]
+pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
+    assert!(!examined.is_empty() && examined.len() <= survey.segments.len(), "from the first on");
+    let mut joining = Joining {
+        damage: survey.damage.clone(),
+        counts: Counts::default(),
+        last: None,
+        end: (examined[0].segment.segment(), HEADER_BYTES as u64),
+        loose: 0,
+        next: BTreeMap::new(),
+        is_broken: false,
+    };
+    let mut missing = survey.missing.iter().copied().peekable();
+    for one in examined {
+        while let Some(gone) = missing.next_if(|gone| *gone < one.segment.segment()) {
+            let what = "the segment is missing";
+            joining.damage.push(Damage::new(FileName::Segment(gone), 0, 0, what));
+            joining.is_broken = true;
+        }
+        joining.take(one);
+    }
+    let Joining { mut damage, counts, last, end, loose, next, .. } = joining;
+    damage.sort();
+    Joined { counts, damage, queues: next.len() as u64, last, end, loose }
+}
+
+struct Joining {
+    damage: Vec<Damage>,
+    counts: Counts,
+    last: Option<Link>,
+    end: (u32, u64),
+    loose: u64,
+    next: BTreeMap<(TopicId, QueueIndex), QueueOffset>,
+    /// Something before the next segment is missing, so the chain cannot hold.
+    is_broken: bool,
+}
+
+impl Joining {
+    fn take(&mut self, one: &Examined) {
+        let segment = one.segment.segment();
+        assert!(one.proven_end <= one.end, "what is proven is whole");
+        assert!(self.end.0 <= segment, "segments are joined in order");
+        self.counts.add(&one.counts);
+        if let (Some(first), Some(last)) = (one.first, self.last)
+            && !self.is_broken
+            && !one.is_broken_before()
+        {
+            self.check_seam(segment, last, first);
+        }
+        let own = self.damage.len();
+        self.damage.extend(one.damage.iter().cloned());
+        self.take_queues(one, own);
+        let is_empty = one.first.is_none() && one.damage.is_empty();
+        self.is_broken = if is_empty { self.is_broken } else { one.is_broken_after() };
+        if one.last.is_some() || self.last.is_none() {
+            (self.last, self.end, self.loose) = (one.last, (segment, one.end), one.loose);
+        } else if one.loose > 0 && self.loose == 0 {
+            (self.end, self.loose) = ((segment, one.end), one.loose);
+        }
+    }
+
+    /// Whether the first group of a segment follows the last one before.
+    fn check_seam(&mut self, segment: u32, last: Link, first: Link) {
+        let (before, end) = self.end;
+        assert!(before < segment, "a seam is between two segments");
+        let name = FileName::Segment(before);
+        if first.group.0 > last.group.0 + 1 {
+            let what = "a group that later ones follow";
+            self.damage.push(Damage::new(name, end, self.loose, what));
+            return;
+        }
+        if self.loose > 0 {
+            let what = "bytes behind the last group of a sealed segment";
+            self.damage.push(Damage::new(name, end, self.loose, what));
+        }
+        let follows = first.group.0 == last.group.0 + 1 && first.chain == last.chain;
+        if !follows || first.stored < last.stored {
+            let what = "the first group does not follow the last one of the segment before";
+            let at = HEADER_BYTES as u64;
+            self.damage.push(Damage::new(FileName::Segment(segment), at, 0, what));
+        }
+    }
+
+    /// Holds the queues of a segment, whose damage begins at `own`, against those before.
+    fn take_queues(&mut self, one: &Examined, own: usize) {
+        assert!(own <= self.damage.len(), "its own damage is the newest");
+        for (topic, queue, held) in one.queues.iter() {
+            self.go_on(Span { topic, queue, from: held.first, to: held.next }, own);
+        }
+        for claim in &one.claims {
+            let Span { topic, queue, from, to } = *claim;
+            let next = self.next.entry((topic, queue)).or_default();
+            let from = from.max(*next);
+            if from < to {
+                *next = to;
+                self.lose(Span { topic, queue, from, to }, own);
+            }
+        }
+    }
+
+    fn go_on(&mut self, held: Span, own: usize) {
+        let Span { topic, queue, from, to } = held;
+        assert!(from <= to, "a queue goes forward");
+        let next = self.next.entry((topic, queue)).or_default();
+        let expected = std::mem::replace(next, to);
+        if expected < from {
+            self.lose(Span { topic, queue, from: expected, to: from }, own);
+        }
+    }
+
+    fn lose(&mut self, lost: Span, own: usize) {
+        assert!(lost.from < lost.to, "a loss takes a message");
+        let at = if own < self.damage.len() { own } else { own.saturating_sub(1) };
+        if let Some(damage) = self.damage.get_mut(at) {
+            damage.lost.push(lost);
+            return;
+        }
+        let what = "messages before this segment are missing";
+        let (segment, end) = self.end;
+        let name = FileName::Segment(segment);
+        self.damage.push(Damage { name, offset: end, bytes: 0, what, lost: vec![lost] });
+    }
+}

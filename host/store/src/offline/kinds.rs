@@ -1,0 +1,30 @@
+//! The kinds of entries that are the store's own: one row each. All others belong to who appends
+//! them, and are walked over.
+use crate::format::entry::BATCH;
+
+/// How an entry says where its messages went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A batch: runs of messages, each continuing its queue.
+    Batch,
+    /// No messages.
+    Other,
+}
+
+struct Row {
+    kind: u16,
+    name: &'static str,
+    means: Kind,
+}
+
+const ROWS: &[Row] = &[Row { kind: BATCH, name: "batch", means: Kind::Batch }];
+
+pub(super) fn kind_of(kind: u16) -> Kind {
+    ROWS.iter().find(|row| row.kind == kind).map_or(Kind::Other, |row| row.means)
+}
+
+/// What people call a kind of the store's own; `None` for the kinds of others.
+#[must_use]
+pub fn kind_name(kind: u16) -> Option<&'static str> {
+    ROWS.iter().find(|row| row.kind == kind).map(|row| row.name)
+}

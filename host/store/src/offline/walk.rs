@@ -1,0 +1,422 @@
+//! Walking over all that one segment holds, whole or not.
+//!
+//! ```text
+//!   group ─ group ─ ✗ damaged ─ group ─ group ─ whatever is behind the last
+//!                   └ entries and messages in it that are whole by their own checksums
+//! ```
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use yard_wire::batch::parse_header;
+use yard_wire::record::Record;
+use yard_wire::{GroupNumber, LogPos, QueueOffset, RecordPlace, TenantId, Timestamp};
+
+use super::kinds::{Kind, kind_of};
+use super::queues::Queues;
+use super::survey::Surveyed;
+use super::{Counts, Damage, Link, Span};
+use crate::derived::{KeyBuilder, RecordView};
+use crate::disk::{Disk, FileName};
+use crate::format::entry::{self, Entry};
+use crate::format::group::{self, GroupHeader};
+use crate::format::segment;
+use crate::format::sidecar::IndexEntry;
+use crate::recover::scan::{SegmentReader, ValidGroup};
+
+const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
+
+/// Something that lies in a segment, in the order of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A group; its entries follow.
+    Group {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// Bytes with header, trailer and padding.
+        bytes: u64,
+        /// Its number.
+        group: GroupNumber,
+        /// When its entries were stored.
+        stored: Timestamp,
+        /// How many.
+        entries: u32,
+        /// Its chain hash.
+        chain: u64,
+    },
+    /// An entry; the messages of a batch follow.
+    Entry {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// Bytes with its header.
+        bytes: u64,
+        /// What it was appended as.
+        kind: u16,
+        /// For whom.
+        tenant: TenantId,
+        /// What was appended.
+        payload: &'a Bytes,
+    },
+    /// A message.
+    Record {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// Its offset in its queue.
+        offset: QueueOffset,
+        /// The message.
+        record: Record,
+    },
+    /// A place that is not what was written.
+    Damage {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// What it is.
+        damage: &'a Damage,
+    },
+}
+
+type Visit<'a> = &'a mut dyn FnMut(Line<'_>) -> ControlFlow<()>;
+
+/// Hands out what lies in a segment until there is no more or `visit` breaks off.
+pub fn dump(disk: &dyn Disk, segment: &Surveyed, visit: Visit<'_>) -> ControlFlow<()> {
+    let mut walk = Walk::new(disk, segment, Some(visit));
+    walk.run();
+    walk.flow
+}
+
+/// What was found in a segment.
+pub(super) struct Walk<'a> {
+    disk: &'a dyn Disk,
+    segment: Surveyed,
+    reader: SegmentReader<'a>,
+    visit: Option<Visit<'a>>,
+    pub(super) flow: ControlFlow<()>,
+    pub(super) first: Option<Link>,
+    pub(super) last: Option<Link>,
+    /// Group whose end and chain are wanted.
+    pub(super) wanted: Option<GroupNumber>,
+    pub(super) seen: Option<(u64, u64)>,
+    /// Where the first whole group begins.
+    pub(super) begin: u64,
+    /// Byte after the last whole group, and after the last that a later one proves.
+    pub(super) end: u64,
+    pub(super) proven_end: u64,
+    /// That proven group.
+    pub(super) proven: Option<Link>,
+    /// The last group has no entries.
+    pub(super) is_idle: bool,
+    /// Bytes behind the last group, up to the last that is not zero.
+    pub(super) loose: u64,
+    pub(super) counts: Counts,
+    pub(super) damage: Vec<Damage>,
+    pub(super) queues: Queues,
+    /// The parts of the key index that are there, made again meanwhile.
+    pub(super) keys: Vec<KeyBuilder>,
+    stored_base: Timestamp,
+    /// The next group follows a damaged one.
+    is_broken: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(disk: &'a dyn Disk, segment: &Surveyed, visit: Option<Visit<'a>>) -> Self {
+        Self {
+            disk,
+            segment: *segment,
+            reader: SegmentReader::new(disk, segment.header),
+            visit,
+            flow: ControlFlow::Continue(()),
+            first: None,
+            last: None,
+            wanted: None,
+            seen: None,
+            begin: FIRST_GROUP_AT,
+            end: FIRST_GROUP_AT,
+            proven_end: FIRST_GROUP_AT,
+            proven: None,
+            is_idle: false,
+            loose: 0,
+            counts: Counts { bytes: segment.bytes(), ..Counts::default() },
+            damage: Vec::new(),
+            queues: Queues::default(),
+            keys: Vec::new(),
+            stored_base: Timestamp(0),
+            is_broken: false,
+        }
+    }
+
+    pub(super) fn run(&mut self) {
+        let mut at = FIRST_GROUP_AT;
+        while let Some(next) = self.step(at) {
+            assert!(next > at, "a walk goes forward");
+            at = next;
+            if self.flow.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what lies at `at`; returns where the next group begins.
+    fn step(&mut self, at: u64) -> Option<u64> {
+        assert!(at.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
+        match self.reader.any_group(at) {
+            Ok(Some(group)) => return Some(self.take_group(at, &group)),
+            Ok(None) => {}
+            Err(_) => return self.unreadable(at),
+        }
+        let header = self.reader.header(at).ok().flatten();
+        let own = header.map_or(0, |header| header.group.0);
+        let expected = self.last.map_or(own, |last| last.group.0 + 1);
+        let Ok(tail) = self.reader.tail(at, GroupNumber(expected)) else {
+            return self.unreadable(at);
+        };
+        let next = tail.header_at.filter(|next| *next > at);
+        if next.is_some() {
+            // Where a log is being written, it may be whole by now.
+            self.reader = SegmentReader::new(self.disk, self.segment.header);
+            if let Ok(Some(group)) = self.reader.any_group(at) {
+                return Some(self.take_group(at, &group));
+            }
+        }
+        if header.is_some_and(|header| header.group.0 == expected) {
+            (self.proven_end, self.proven) = (at, self.last);
+        }
+        if let Some(next) = next {
+            self.take_damaged(at, next, header);
+        } else if self.segment.is_sealed && tail.dirty_end > at {
+            // Nothing more was to come.
+            let end = tail.dirty_end.next_multiple_of(group::ALIGNMENT as u64);
+            self.take_damaged(at, end.min(self.segment.bytes()), header);
+        } else {
+            self.loose = tail.dirty_end.saturating_sub(at);
+        }
+        next
+    }
+
+    /// The disk refuses: what lies behind is not known.
+    fn unreadable(&mut self, at: u64) -> Option<u64> {
+        let bytes = self.segment.bytes().saturating_sub(at);
+        self.note(at, bytes, "the rest of the segment cannot be read", Vec::new());
+        None
+    }
+
+    fn note(&mut self, at: u64, bytes: u64, what: &'static str, lost: Vec<Span>) {
+        assert!(lost.iter().all(|span| span.from < span.to), "each span takes a message");
+        let name = FileName::Segment(self.segment.segment());
+        let damage = Damage { name, offset: at, bytes, what, lost };
+        let position = self.position(at);
+        self.show(Line::Damage { position, damage: &damage });
+        self.damage.push(damage);
+    }
+
+    fn position(&self, at: u64) -> LogPos {
+        LogPos(self.segment.base().0 + at)
+    }
+
+    fn show(&mut self, line: Line<'_>) {
+        if let Some(visit) = &mut self.visit
+            && self.flow.is_continue()
+        {
+            self.flow = visit(line);
+        }
+    }
+
+    /// Takes a whole group; returns where the next one begins.
+    fn take_group(&mut self, at: u64, group: &ValidGroup) -> u64 {
+        let header = &group.header;
+        let bytes = header.total_bytes() as u64;
+        self.check_order(at, header, bytes);
+        (self.proven_end, self.proven) = (at, self.last);
+        self.is_idle = header.entries == 0;
+        let line = Line::Group {
+            position: self.position(at),
+            bytes,
+            group: header.group,
+            stored: header.stored,
+            entries: header.entries,
+            chain: group.chain,
+        };
+        self.show(line);
+        if self.first.is_none() {
+            let chain = header.previous_chain;
+            self.first = Some(Link { group: header.group, chain, stored: header.stored });
+            self.stored_base = header.stored;
+            self.begin = at;
+        }
+        self.last = Some(Link { group: header.group, chain: group.chain, stored: header.stored });
+        self.is_broken = false;
+        self.counts.groups += 1;
+        let entries = self.take_entries(at, &group.payload, header.stored);
+        if entries.is_some_and(|entries| entries != header.entries) {
+            let what = "the group does not hold as many entries as it says";
+            self.note(at, bytes, what, Vec::new());
+        }
+        let padding = group::HEADER_BYTES + group.payload.len() + group::TRAILER_BYTES;
+        self.check_zero(at + padding as u64, bytes - padding as u64);
+        self.end = at + bytes;
+        if self.wanted == Some(header.group) {
+            self.seen = Some((self.end, group.chain));
+        }
+        self.end
+    }
+
+    /// Whether the group is the one that follows.
+    fn check_order(&mut self, at: u64, header: &GroupHeader, bytes: u64) {
+        assert!(bytes.is_multiple_of(group::ALIGNMENT as u64), "groups are aligned");
+        let Some(last) = self.last else { return };
+        let continues = header.group.0 == last.group.0 + 1 && header.previous_chain == last.chain;
+        let what = if header.shard != self.segment.header.shard {
+            "the group belongs to another shard"
+        } else if header.stored < last.stored {
+            "the group is older than the one before it"
+        } else if !continues && !self.is_broken {
+            "the group follows another one than lies before it"
+        } else {
+            return;
+        };
+        self.note(at, bytes, what, Vec::new());
+    }
+
+    /// Padding belongs to nobody and is zero.
+    fn check_zero(&mut self, at: u64, bytes: u64) {
+        debug_assert!(bytes < group::ALIGNMENT as u64, "groups are aligned");
+        let found = self.reader.bytes(at, bytes as usize);
+        if found.is_ok_and(|found| found.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))) {
+            self.note(at, bytes, "the padding of a group", Vec::new());
+        }
+    }
+
+    /// What can be told of a group that is not whole, up to the next one.
+    fn take_damaged(&mut self, at: u64, next: u64, header: Option<GroupHeader>) {
+        assert!(next > at, "a damaged group lies before the next");
+        self.is_broken = true;
+        let inside = at + group::HEADER_BYTES as u64;
+        let end = match header {
+            Some(header) => (inside + u64::from(header.payload_bytes)).min(next),
+            None => {
+                let bytes = inside.min(next) - at;
+                self.note(at, bytes, "the header of a group", Vec::new());
+                next
+            }
+        };
+        let before = self.damage.len();
+        let stored = header.map_or(self.stored_base, |header| header.stored);
+        let count = end.saturating_sub(inside) as usize;
+        if let Ok(Some(payload)) = self.reader.bytes(inside, count) {
+            self.take_entries(at, &payload, stored);
+        }
+        if self.damage.len() == before && header.is_some() {
+            self.note(end, next - end, "the end of a group", Vec::new());
+        }
+    }
+
+    /// Takes the entries of the group at `at`; `None` when not all could be told.
+    fn take_entries(&mut self, at: u64, payload: &Bytes, stored: Timestamp) -> Option<u32> {
+        let mut rest = payload.clone();
+        let mut entries = 0;
+        let delta = stored.0.saturating_sub(self.stored_base.0);
+        let stored_delta_ms = u32::try_from(delta).unwrap_or(u32::MAX);
+        while !rest.is_empty() && self.flow.is_continue() {
+            let entry_at = at + (group::HEADER_BYTES + payload.len() - rest.len()) as u64;
+            let left = rest.len();
+            match entry::take_entry(&mut rest) {
+                Ok(entry) => {
+                    self.take_entry(entry_at, &entry, (left - rest.len()) as u64, stored_delta_ms);
+                }
+                // Without its group's header, where the entries end is seen when they do.
+                Err(_) if self.is_broken && rest.starts_with(group::TRAILER_MAGIC) => return None,
+                Err(_) => {
+                    self.note(entry_at, left as u64, "an entry, and those after it", Vec::new());
+                    return None;
+                }
+            }
+            entries += 1;
+            self.counts.entries += 1;
+        }
+        self.flow.is_continue().then_some(entries)
+    }
+
+    fn take_entry(&mut self, at: u64, entry: &Entry, bytes: u64, stored_delta_ms: u32) {
+        assert!(bytes >= entry::HEADER_BYTES as u64, "an entry has its header");
+        let (position, kind, tenant) = (self.position(at), entry.kind, entry.tenant);
+        let payload = &entry.payload;
+        self.show(Line::Entry { position, bytes, kind, tenant, payload });
+        match kind_of(kind) {
+            Kind::Batch => self.take_batch(at + entry.payload_at() as u64, entry, stored_delta_ms),
+            Kind::Other => {}
+        }
+    }
+
+    /// Takes the messages of a batch that begins at `at`.
+    fn take_batch(&mut self, at: u64, entry: &Entry, stored_delta_ms: u32) {
+        let batch = &entry.payload;
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        if parse_header(batch).is_err() {
+            self.note(at, batch.len().min(48) as u64, "the header of a batch", Vec::new());
+        }
+        let mut given = 0_u64;
+        let walked = entry.each_record(|found| {
+            let (topic, queue, offset) = (found.topic, found.queue, found.queue_offset);
+            let record_at = at + u64::from(found.offset);
+            given += 1;
+            if let Some(gap) = self.queues.seek(topic, queue, offset) {
+                self.gap(record_at, gap);
+            }
+            let begin = found.offset as usize;
+            let bytes = &batch[begin..begin + found.bytes as usize];
+            if Record::check(bytes).is_err() {
+                self.queues.skip(1);
+                let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
+                self.note(record_at, found.bytes.into(), "a message", vec![lost]);
+                return;
+            }
+            let (offset_in, bytes) = (record_at as u32, found.bytes);
+            self.queues.add(IndexEntry { offset: offset_in, bytes, stored_delta_ms });
+            self.counts.records += 1;
+            let stored = self.stored_base.plus_ms(stored_delta_ms.into());
+            let segment = self.segment.segment();
+            let place = RecordPlace { segment, offset: offset_in, bytes: found.bytes, stored };
+            for part in &mut self.keys {
+                let bytes = &batch[begin..begin + found.bytes as usize];
+                part.take(&RecordView { topic, queue, offset, place, bytes });
+            }
+            if self.visit.is_some() {
+                let record = Record::parse(batch.slice(begin..begin + bytes as usize));
+                let record = record.expect("it was checked just now");
+                self.show(Line::Record { position: self.position(record_at), offset, record });
+            }
+        });
+        if walked.is_err() {
+            self.lose_rest(at, entry, given);
+        }
+    }
+
+    /// The messages of a batch after the first `given` cannot be told from each other.
+    fn lose_rest(&mut self, at: u64, entry: &Entry, given: u64) {
+        let mut left = given;
+        let mut lost = Vec::new();
+        for run in entry.placements.iter() {
+            let count = u64::from(run.count);
+            let here = left.min(count);
+            left -= here;
+            if here < count {
+                let (topic, queue) = (run.topic, run.queue);
+                let from = QueueOffset(run.first.0 + here);
+                let to = QueueOffset(run.first.0 + count);
+                // What lies before was told already.
+                let _ = self.queues.seek(topic, queue, from);
+                self.queues.skip(count - here);
+                lost.push(Span { topic, queue, from, to });
+            }
+        }
+        assert_eq!(left, 0, "only those that the placements name were given");
+        self.note(at, entry.payload.len() as u64, "the rest of a batch", lost);
+    }
+
+    /// Messages that should lie before `at` do not: what was damaged there held them.
+    fn gap(&mut self, at: u64, gap: Span) {
+        assert!(gap.from < gap.to, "a gap takes a message");
+        match self.damage.last_mut() {
+            Some(damage) => damage.lost.push(gap),
+            None => self.note(at, 0, "messages before this place are missing", vec![gap]),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Damage to what was durable: how far it reaches, and what is left of it.
+//!
+//! ```text
+//!   … valid │ damaged: from offset             to the next that is known │ valid …
+//!                      header? payload trailer?  a header of a later group, or what a checkpoint
+//!                                                or a sidecar says of a later one
+//! ```
+//!
+//! Nothing in the log is changed. Without anything known of a later group, what is invalid is a
+//! torn tail and none of this module's business.
+use bytes::Bytes;
+use yard_wire::batch::Batch;
+use yard_wire::requests::Placed;
+use yard_wire::{GroupNumber, TenantId, Timestamp};
+
+use super::open::{FIRST_GROUP_AT, Opening, PlacedBatch};
+use super::salvage::{self, Piece};
+use super::scan::{SegmentReader, Tail, ValidGroup, disk_error, first_header};
+use super::{Lost, Recovered, Repair, sidecars};
+use crate::disk::FileName;
+use crate::error::{Corrupt, OpenError};
+use crate::format::entry::{BATCH, Entry, FOOTER_BYTES};
+use crate::format::group::{self, GroupHeader, Trailer};
+use crate::format::segment::SegmentHeader;
+use crate::format::{VERSION, u64_at};
+use crate::store::Cursor;
+
+/// Something that was durable behind the damage.
+struct Later {
+    /// No byte of what is damaged lies at or after this offset.
+    at: u64,
+    /// Group that follows what is damaged.
+    number: u64,
+    /// Chain of the group before that one.
+    chain: u64,
+    /// Nothing that is damaged was stored later.
+    stored: Timestamp,
+}
+
+/// Where the payload of a damaged group begins.
+struct Place {
+    segment: u32,
+    payload_at: u64,
+}
+
+/// What to hand out: tenant, kind, payload, and of a batch where its records went.
+type Left = (TenantId, u16, Bytes, Vec<Placed>);
+
+/// A group that is damaged, as far as it is known.
+struct Damaged {
+    segment: u32,
+    offset: u64,
+    header: GroupHeader,
+    payload: Bytes,
+}
+
+/// Header, payload and trailer of a group whose header holds.
+fn with_header(
+    header: GroupHeader,
+    bytes: &Bytes,
+) -> (Option<GroupHeader>, Bytes, Option<Trailer>) {
+    assert_eq!(bytes.len(), header.total_bytes(), "all of the group");
+    let end = group::HEADER_BYTES + header.payload_bytes as usize;
+    let payload = bytes.slice(group::HEADER_BYTES..end);
+    (Some(header), payload, Trailer::decode(&bytes[end..]))
+}
+
+/// What a place is where no valid group lies.
+pub(super) enum Verdict {
+    /// Something durable was damaged; what was left of it is handed out. Go on here.
+    GoOn(u64),
+    /// The groups of the segment end here.
+    End(Tail),
+}
+
+impl Opening<'_> {
+    /// Looks at what is invalid at `offset`. Where it was durable, what is left of it is handed
+    /// out.
+    pub(super) fn quarantine(
+        &mut self,
+        reader: &mut SegmentReader<'_>,
+        heads: &[SegmentHeader],
+        at: usize,
+        offset: u64,
+    ) -> Result<Verdict, OpenError> {
+        let name = FileName::Segment(heads[at].segment);
+        let header = reader.header(offset).map_err(disk_error(name))?.filter(|header| {
+            header.group.0 == self.cursor.next_group
+                && header.version == VERSION
+                && offset + header.total_bytes() as u64 <= heads[at].capacity
+        });
+        let claimed_end = header.map(|header| offset + header.total_bytes() as u64);
+        let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
+        let Some(later) = self.later(reader, heads, at, (offset, claimed_end, tail))? else {
+            return Ok(Verdict::End(tail));
+        };
+        self.check_plausible(&later, heads[at].segment, offset)?;
+        let end = claimed_end.unwrap_or(later.at).min(heads[at].capacity);
+        let next = self.cursor.next_group + 1;
+        if end <= offset {
+            self.missing(heads[at].segment, offset, &later);
+            return Ok(Verdict::GoOn(offset));
+        }
+        let bytes = reader.bytes(offset, (end - offset) as usize).map_err(disk_error(name))?;
+        let bytes = bytes.expect("the damage lies in the segment");
+        let one = later.number == next;
+        let chain = one.then_some(later.chain);
+        let segment = heads[at].segment;
+        let (header, payload, trailer) = match header {
+            Some(header) => with_header(header, &bytes),
+            None if bytes.len() < group::FRAME_BYTES => (None, Bytes::new(), None),
+            None => self.without_header(&bytes, one),
+        };
+        let number = GroupNumber(self.cursor.next_group);
+        let trailer = trailer.filter(|trailer| trailer.group == number);
+        let chain = chain.or(trailer.map(|trailer| trailer.chain));
+        if let Some(header) = header
+            && chain == Some(header.chain_of(&payload))
+            && header.previous_chain == self.cursor.chain
+        {
+            let what = "header or end of a group";
+            self.report(segment, offset, end - offset, what);
+            let chain = header.chain_of(&payload);
+            self.take_group(segment, offset, &ValidGroup { header, chain, payload })?;
+            return Ok(Verdict::GoOn(end));
+        }
+        let is_one = header.is_some() || trailer.is_some() || one;
+        let header = header.unwrap_or(GroupHeader {
+            stored: self.cursor.stored,
+            ..GroupHeader::new(self.config.shard, number)
+        });
+        self.take_damaged(&Damaged { segment, offset, header, payload }, &later)?;
+        self.chain_is_unknown = chain.is_none() && is_one;
+        self.cursor = Cursor {
+            next_group: if is_one { next } else { later.number },
+            chain: if is_one { chain.unwrap_or(0) } else { later.chain },
+            stored: header.stored.max(self.cursor.stored),
+            empty: false,
+        };
+        Ok(Verdict::GoOn(end))
+    }
+
+    /// The header of the group in `bytes` from what is known besides it, with payload and trailer.
+    fn without_header(
+        &self,
+        bytes: &Bytes,
+        one: bool,
+    ) -> (Option<GroupHeader>, Bytes, Option<Trailer>) {
+        assert!(bytes.len() >= group::FRAME_BYTES, "room for a group");
+        let number = GroupNumber(self.cursor.next_group);
+        let last = bytes.len() - group::TRAILER_BYTES;
+        let first = (last + 1).saturating_sub(group::ALIGNMENT).max(group::HEADER_BYTES);
+        let trailer = (first..=last).rev().find_map(|at| {
+            let trailer = Trailer::decode(&bytes[at..at + group::TRAILER_BYTES])?;
+            (trailer.group == number).then_some((at, trailer))
+        });
+        let Some((end, trailer)) = trailer.filter(|_| one) else {
+            return (None, bytes.slice(group::HEADER_BYTES..), None);
+        };
+        let payload = bytes.slice(group::HEADER_BYTES..end);
+        let header = |stored| GroupHeader {
+            stored,
+            previous_chain: self.cursor.chain,
+            payload_bytes: payload.len() as u32,
+            entries: trailer.entries,
+            ..GroupHeader::new(self.config.shard, number)
+        };
+        // One bit of the time may be what was damaged; the chain says which.
+        let written = u64_at(bytes, 32);
+        let times = (0..64).map(|bit| written ^ (1 << bit));
+        let times = std::iter::once(written).chain(times).map(Timestamp);
+        let whole = times.map(header).find(|header| header.chain_of(&payload) == trailer.chain);
+        (whole, payload, Some(trailer))
+    }
+
+    /// What is known of a group behind the damage at `offset`.
+    fn later(
+        &self,
+        reader: &mut SegmentReader<'_>,
+        heads: &[SegmentHeader],
+        at: usize,
+        (offset, claimed_end, tail): (u64, Option<u64>, Tail),
+    ) -> Result<Option<Later>, OpenError> {
+        let head = &heads[at];
+        let expected = self.cursor.next_group;
+        let of = |(at, header): (u64, GroupHeader)| Later {
+            at,
+            number: header.group.0,
+            chain: header.previous_chain,
+            stored: header.stored,
+        };
+        // What a damaged group holds is no witness.
+        let within = |at: u64| claimed_end.filter(|end| at < *end);
+        let found = match tail.header_at {
+            Some(at) => match within(at) {
+                Some(end) => reader.tail(end, GroupNumber(expected))?.header_at,
+                None => Some(at),
+            },
+            None => None,
+        };
+        if let Some(at) = found {
+            let name = FileName::Segment(head.segment);
+            let header = reader.header(at).map_err(disk_error(name))?;
+            return Ok(Some(of((at, header.expect("it was found there just now")))));
+        }
+        if let Some((said, _)) = sidecars::read_header(self.disk, head)?
+            && said.last_group.0 >= expected
+        {
+            let (at, number) = (said.end, said.last_group.0 + 1);
+            return Ok(Some(Later { at, number, chain: said.chain, stored: said.last_stored }));
+        }
+        let saved = self.checkpoint.filter(|saved| saved.group.0 >= expected);
+        if let Some(saved) = saved.filter(|saved| saved.segment == head.segment) {
+            let (at, number) = (saved.offset, saved.group.0 + 1);
+            return Ok(Some(Later { at, number, chain: saved.chain, stored: saved.stored }));
+        }
+        // Where nothing was written the segment ended: what is missing was in the next.
+        if tail.dirty_end == offset {
+            return Ok(None);
+        }
+        for next in &heads[at + 1..] {
+            let front = SegmentReader::new(self.disk, *next).header(FIRST_GROUP_AT);
+            let front = front.map_err(disk_error(FileName::Segment(next.segment)))?;
+            if front.is_some_and(|header| header.group.0 == expected) {
+                return Ok(None);
+            }
+            let is_later =
+                |header: &GroupHeader, salt: u64| salt == next.salt && header.group.0 > expected;
+            let Some((_, header)) = first_header(self.disk, next, FIRST_GROUP_AT, &is_later)?
+            else {
+                continue;
+            };
+            let end = tail.dirty_end.next_multiple_of(group::ALIGNMENT as u64);
+            return Ok(Some(of((end, header))));
+        }
+        Ok(None)
+    }
+
+    /// What was durable lay in the bytes between: more groups than fit are those of another log.
+    fn check_plausible(&self, later: &Later, segment: u32, offset: u64) -> Result<(), OpenError> {
+        assert!(later.number > self.cursor.next_group, "something is missing");
+        let groups = later.number - self.cursor.next_group;
+        let room = later.at.saturating_sub(offset) / group::FRAME_BYTES as u64;
+        let what = "more groups are missing than were there: files of another log";
+        let sealed = self.config.segment_bytes.max(later.at) / group::FRAME_BYTES as u64;
+        if groups > room.max(sealed) || later.stored < self.cursor.stored {
+            return Err(Corrupt { segment, offset, what }.into());
+        }
+        Ok(())
+    }
+
+    /// Groups are known to have been there, and no byte of them is.
+    fn missing(&mut self, segment: u32, offset: u64, later: &Later) {
+        self.report(segment, offset, 0, "groups are missing");
+        self.cursor = Cursor {
+            next_group: later.number,
+            chain: later.chain,
+            stored: self.cursor.stored,
+            empty: false,
+        };
+    }
+
+    /// Hands out what is left of a damaged group.
+    fn take_damaged(&mut self, group: &Damaged, later: &Later) -> Result<(), OpenError> {
+        let Damaged { segment, offset, header, payload } = group;
+        assert_eq!(header.group.0, self.cursor.next_group, "the group that is expected");
+        let stored = header.stored.clamp(self.cursor.stored, later.stored);
+        if self.index.stored_base(*segment).is_none() {
+            self.index.begin_segment(*segment, stored);
+        }
+        for piece in salvage::pieces(payload) {
+            self.take_piece((*segment, *offset), header, stored, piece)?;
+        }
+        Ok(())
+    }
+
+    fn take_piece(
+        &mut self,
+        (segment, offset): (u32, u64),
+        header: &GroupHeader,
+        stored: Timestamp,
+        piece: Piece,
+    ) -> Result<(), OpenError> {
+        let base = self.index.stored_base(segment).expect("begun by the caller");
+        let stored_delta_ms = u32::try_from(stored.0.saturating_sub(base.0)).unwrap_or(u32::MAX);
+        let place = Place { segment, payload_at: offset + group::HEADER_BYTES as u64 };
+        let left = match piece {
+            Piece::Lost { at, bytes } => {
+                let what = "an entry: a decision, or a batch";
+                self.report(segment, place.payload_at + at as u64, bytes as u64, what);
+                None
+            }
+            Piece::Entry { entry, .. } if entry.kind != BATCH => {
+                Some((entry.tenant, entry.kind, entry.payload, Vec::new()))
+            }
+            Piece::Entry { at, entry } => self.take_entry(&place, stored_delta_ms, at, entry),
+            Piece::Batch { at, entry, batch, rows } => {
+                self.report(segment, place.payload_at + at as u64, entry.len() as u64, "an entry");
+                self.take_batch(&place, stored_delta_ms, (at, &entry), &batch, rows)
+            }
+        };
+        let wanted = self.checkpoint.is_none_or(|saved| header.group > saved.group);
+        if let Some((tenant, kind, payload, placed)) = left.filter(|_| wanted) {
+            let group = header.group;
+            let entry = Recovered { group, kind, tenant, payload, placed, stored };
+            let malformed = |why| OpenError::Entry { segment, offset, why };
+            (self.on_entry)(entry).map_err(malformed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is left of a batch whose entry holds; what to hand out of it.
+    fn take_entry(
+        &mut self,
+        place: &Place,
+        stored_delta_ms: u32,
+        at: usize,
+        entry: Entry,
+    ) -> Option<Left> {
+        let rows: Vec<Placed> = entry.placements.iter().collect();
+        let records = salvage::records(&entry.payload, &rows);
+        let batch_at = (place.payload_at as usize + at + entry.payload_at()) as u32;
+        let has_header = yard_wire::batch::parse_header(&entry.payload).is_ok();
+        if !has_header || records.contains(&None) {
+            let bytes = entry.payload.len() as u64;
+            self.report(place.segment, batch_at.into(), bytes, "a batch");
+        }
+        let segment = place.segment;
+        let batch = PlacedBatch { segment, batch_at, stored_delta_ms, rows, records };
+        let placed = self.index_batch(&batch).ok()?;
+        // Without its header nobody knows whose numbering it continues.
+        has_header.then_some((entry.tenant, BATCH, entry.payload, placed))
+    }
+
+    /// Takes a batch that holds, in an entry that does not; what to hand out of it.
+    fn take_batch(
+        &mut self,
+        place: &Place,
+        stored_delta_ms: u32,
+        (at, entry): (usize, &Bytes),
+        batch: &Batch,
+        rows: Option<Vec<Placed>>,
+    ) -> Option<Left> {
+        let next = |topic, queue| self.index.next(topic, queue);
+        let follow = salvage::following(batch, next);
+        let holds = |rows: &Vec<Placed>| salvage::compared(entry, rows, batch).1 == 0;
+        let fits = |rows: &Vec<Placed>| {
+            rows.iter().zip(&follow).all(|(row, next)| row.first >= next.first)
+        };
+        let rows = match rows {
+            Some(rows) if holds(&rows) || (!holds(&follow) && fits(&rows)) => rows,
+            Some(_) | None => follow,
+        };
+        let (tenant, bits) = salvage::compared(entry, &rows, batch);
+        let end = place.payload_at as usize + at + entry.len() - FOOTER_BYTES;
+        let placed = self.index_batch(&PlacedBatch {
+            segment: place.segment,
+            batch_at: (end - batch.bytes().len()) as u32,
+            stored_delta_ms,
+            rows,
+            records: batch.places().map(Some).collect(),
+        });
+        let placed = placed.ok()?;
+        (bits <= 1).then(|| (tenant, BATCH, batch.bytes().clone(), placed))
+    }
+
+    /// After a group whose chain was lost: takes over what the next one says.
+    pub(super) fn learn_chain(
+        &mut self,
+        reader: &mut SegmentReader<'_>,
+        offset: u64,
+    ) -> Result<(), OpenError> {
+        if !self.chain_is_unknown {
+            return Ok(());
+        }
+        let name = FileName::Segment(reader.segment().segment);
+        let header = reader.header(offset).map_err(disk_error(name))?;
+        if let Some(header) = header.filter(|it| it.group.0 == self.cursor.next_group) {
+            self.cursor.chain = header.previous_chain;
+            self.chain_is_unknown = false;
+        }
+        Ok(())
+    }
+
+    /// Of a segment that was sealed every group was lost: it has a place in the index all the same.
+    pub(super) fn begin_if_empty(&mut self, segment: u32) {
+        if self.index.stored_base(segment).is_none() {
+            self.index.begin_segment(segment, self.cursor.stored);
+        }
+    }
+
+    fn report(&mut self, segment: u32, offset: u64, bytes: u64, what: &'static str) {
+        let lost = Vec::new();
+        self.repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
+    }
+
+    /// Records are lost: by the damage that was met last, for all that is known.
+    pub(super) fn lost(&mut self, found: Lost) {
+        assert!(found.from < found.to, "something is lost");
+        let last = self.repairs.iter_mut().rev().find_map(|repair| match repair {
+            Repair::Quarantined { lost, .. } => Some(lost),
+            _ => None,
+        });
+        let Some(lost) = last else { return };
+        match lost.last_mut().filter(|last| {
+            (last.topic, last.queue, last.to) == (found.topic, found.queue, found.from)
+        }) {
+            Some(last) => last.to = found.to,
+            None => lost.push(found),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What is left of bytes that were damaged: entries of a group, records of a batch.
+//!
+//! ```text
+//!   entries ──►  entry │ entry │ damaged │ damaged │ entry │ entry  ◄── entries
+//!     from the front, by the length at their begin      from the end, by the length at their end
+//! ```
+//!
+//! Bytes that a client made may look like anything. So nothing is searched for: what counts as an
+//! entry lies where the log itself put it, next to another or to an end of the group. Inside a
+//! batch, whose layout is its producer's, a record behind a damaged header is taken only when
+//! there is exactly one way to read the rest with the counts that the log knows.
+use bytes::Bytes;
+use yard_wire::batch::{self, Batch, HEADER_BYTES as BATCH_HEADER_BYTES};
+use yard_wire::record::Record;
+use yard_wire::requests::Placed;
+use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
+
+use crate::format::entry::{self, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES};
+use crate::format::u32_at;
+
+/// A part of the payload of a damaged group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// An entry whose header, and payload unless a batch, hold.
+    Entry { at: usize, entry: Entry },
+    /// A batch that holds, in an entry that does not; its placements if they fit the batch.
+    Batch { at: usize, entry: Bytes, batch: Batch, rows: Option<Vec<Placed>> },
+    /// Nothing that can be read.
+    Lost { at: usize, bytes: usize },
+}
+
+/// The parts of a payload, in order.
+pub(super) fn pieces(payload: &Bytes) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut rest = payload.clone();
+    let mut begin = 0;
+    while let Ok(entry) = entry::take_entry(&mut rest) {
+        pieces.push(Piece::Entry { at: begin, entry });
+        begin = payload.len() - rest.len();
+    }
+    let mut end = payload.len();
+    let mut back = Vec::new();
+    while let Some((at, entry)) = entry_before(payload, begin, end) {
+        back.push(Piece::Entry { at, entry });
+        end = at;
+    }
+    assert!(begin <= end, "the two walks do not cross");
+    damaged(payload, begin, end, &mut pieces);
+    pieces.extend(back.into_iter().rev());
+    pieces
+}
+
+/// The whole entry that ends at `end` and does not begin before `begin`.
+fn entry_before(payload: &Bytes, begin: usize, end: usize) -> Option<(usize, Entry)> {
+    assert!(begin <= end && end <= payload.len(), "the end lies behind what was walked");
+    let at = entry::begin_of(payload, end).filter(|at| *at >= begin)?;
+    let entry = entry::front(&payload.slice(at..end)).ok()?;
+    (entry.total_bytes() == end - at).then_some((at, entry))
+}
+
+/// Looks at what lies between two whole entries: one that is damaged, or several.
+fn damaged(payload: &Bytes, begin: usize, end: usize, pieces: &mut Vec<Piece>) {
+    let mut at = begin;
+    while at < end {
+        let rest = payload.slice(at..end);
+        let found = match entry::front(&rest) {
+            // Only the length at its end does not hold.
+            Ok(entry) => Some((entry.total_bytes(), Piece::Entry { at, entry })),
+            Err(_) => batch_in(&rest, at),
+        };
+        let Some((bytes, piece)) = found else {
+            pieces.push(Piece::Lost { at, bytes: end - at });
+            return;
+        };
+        pieces.push(piece);
+        at += bytes;
+    }
+    assert_eq!(at, end, "no entry is longer than what was looked at");
+}
+
+/// The batch in a damaged entry at the front of `rest`, with the bytes of the entry.
+fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
+    let stored = rest.get(16..20).map(|bytes| u32_at(bytes, 0) as usize)?;
+    let rows_max = yard_wire::limits::BATCH_RECORDS_MAX;
+    let counted = (1..=rows_max).filter(|rows| *rows != stored);
+    let tried = std::iter::once(stored).filter(|rows| (1..=rows_max).contains(rows));
+    for rows in tried.chain(counted) {
+        let batch_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
+        if rest.len() < batch_at + BATCH_HEADER_BYTES {
+            continue;
+        }
+        let length = u32_at(rest, batch_at) as usize;
+        let Some(bytes) = rest.get(batch_at..batch_at.saturating_add(length)) else { continue };
+        let Ok((_, count)) = batch::parse_header(bytes) else { continue };
+        let total = batch_at + length + FOOTER_BYTES;
+        let placed: Vec<Placed> = rest[HEADER_BYTES..batch_at]
+            .chunks_exact(PLACEMENT_BYTES)
+            .map(entry::placement)
+            .collect();
+        let sum: u64 = placed.iter().map(|row| u64::from(row.count)).sum();
+        if total > rest.len() || (rows != stored && sum != count as u64) {
+            continue;
+        }
+        let batch = Batch::parse(rest.slice(batch_at..batch_at + length)).ok()?;
+        let same = |(row, run): (&Placed, &batch::Run)| {
+            (row.topic, row.queue, row.count) == (run.topic, run.queue, run.count)
+        };
+        let rows_hold =
+            placed.len() == batch.runs().len() && placed.iter().zip(batch.runs()).all(same);
+        let rows = rows_hold.then_some(placed);
+        return Some((total, Piece::Batch { at, entry: rest.slice(..total), batch, rows }));
+    }
+    None
+}
+
+/// The tenant that a damaged entry of a batch names; in how many bits its checksum differs from
+/// that of a whole one with these placements.
+pub(super) fn compared(entry: &[u8], rows: &[Placed], batch: &Batch) -> (TenantId, u32) {
+    assert!(entry.len() >= HEADER_BYTES + FOOTER_BYTES, "an entry has both its ends");
+    let tenant = TenantId(u32_at(entry, 12));
+    let mut whole = Vec::with_capacity(entry.len());
+    entry::put_batch(tenant, rows.iter().cloned(), batch.bytes(), &mut whole);
+    (tenant, (u32_at(&whole, 4) ^ u32_at(entry, 4)).count_ones())
+}
+
+/// The records of a batch whose placements hold, in order: offset in the batch and bytes of each
+/// that is as it was written, `None` for one that is not.
+pub(super) fn records(batch: &[u8], rows: &[Placed]) -> Vec<Option<(u32, u32)>> {
+    let wanted: Vec<(TopicId, QueueIndex)> =
+        rows.iter().flat_map(|row| (0..row.count).map(|_| (row.topic, row.queue))).collect();
+    let mut found = vec![None; wanted.len()];
+    let mut at = BATCH_HEADER_BYTES.min(batch.len());
+    let mut next = 0;
+    while next < wanted.len() {
+        if let Some(bytes) = header_at(batch, at, wanted[next]) {
+            let record = &batch[at..at + bytes];
+            found[next] = Record::check(record).is_ok().then_some((at as u32, bytes as u32));
+            at += bytes;
+            next += 1;
+            continue;
+        }
+        // The record is lost, and with it where the next one begins.
+        let Some(begin) = behind(batch, at, &wanted[next + 1..]) else { break };
+        at = begin;
+        next += 1;
+    }
+    assert!(at <= batch.len(), "records lie in their batch");
+    found
+}
+
+/// Bytes of the record of this queue at `at`, if its header holds.
+fn header_at(batch: &[u8], at: usize, queue: (TopicId, QueueIndex)) -> Option<usize> {
+    let address = Record::check_header(batch.get(at..)?).ok()?;
+    ((address.topic, address.queue) == queue).then_some(address.bytes as usize)
+}
+
+/// Where the records `wanted` begin that fill the rest of the batch behind `at`; `None` unless
+/// there is exactly one such place.
+fn behind(batch: &[u8], at: usize, wanted: &[(TopicId, QueueIndex)]) -> Option<usize> {
+    assert!(at <= batch.len(), "the damage lies in the batch");
+    let first = wanted.first()?;
+    let fills = |begin: &usize| {
+        header_at(batch, *begin, *first).is_some()
+            && wanted
+                .iter()
+                .try_fold(*begin, |at, queue| Some(at + header_at(batch, at, *queue)?))
+                .is_some_and(|end| end == batch.len())
+    };
+    let mut places = (at + 1..batch.len()).filter(fills);
+    let begin = places.next()?;
+    places.next().is_none().then_some(begin)
+}
+
+/// The placements of a batch that was read whole, when its own table does not hold: what follows
+/// the records known of each queue.
+pub(super) fn following(
+    batch: &Batch,
+    mut next: impl FnMut(TopicId, QueueIndex) -> QueueOffset,
+) -> Vec<Placed> {
+    let mut rows: Vec<Placed> = Vec::with_capacity(batch.runs().len());
+    for run in batch.runs() {
+        let before = rows.iter().rfind(|row| (row.topic, row.queue) == (run.topic, run.queue));
+        let first = match before {
+            Some(row) => QueueOffset(row.first.0 + u64::from(row.count)),
+            None => next(run.topic, run.queue),
+        };
+        rows.push(Placed { topic: run.topic, queue: run.queue, first, count: run.count });
+    }
+    assert_eq!(rows.len(), batch.runs().len(), "each run has its place");
+    rows
+}

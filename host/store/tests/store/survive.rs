@@ -1,0 +1,373 @@
+//! Damage to what was durable: exactly the records that were hit are missing, each is reported,
+//! and no byte is given out that was not stored.
+//!
+//! Each test takes a slice; `YARD_DAMAGE_CASES` says how many cases the random ones try instead.
+use std::collections::BTreeMap;
+
+use yard_store::disk::lying::{Crash, LyingDisk};
+use yard_store::{
+    BATCH, Disk, FileName, GapCause, Located, OpenError, Recovered, Repair, Store, read,
+};
+use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::record::RecordParts;
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
+
+use crate::support::{CONFIG, Random, Rig, batch_of, open_with, some_batch};
+
+type Queue = (TopicId, QueueIndex);
+
+/// How many random cases a test tries.
+fn cases(ordinary: u64) -> u64 {
+    let told = std::env::var("YARD_DAMAGE_CASES").ok().and_then(|text| text.parse().ok());
+    told.unwrap_or(ordinary)
+}
+
+/// A log that is whole: what it holds and where.
+struct Whole {
+    rig: Rig,
+    /// Bytes and time of every record, and where it lies.
+    records: BTreeMap<(Queue, QueueOffset), (RecordPlace, bytes::Bytes)>,
+}
+
+impl Whole {
+    fn of(rig: Rig) -> Self {
+        let mut records = BTreeMap::new();
+        for (topic, queue, first, end) in rig.store.queues() {
+            let mut from = first;
+            while from < end {
+                let places = locate(&rig.store, &rig.disk, (topic, queue), from).unwrap();
+                for place in places {
+                    let bytes = read::records(&rig.disk, &[place]).unwrap().remove(0);
+                    records.insert(((topic, queue), from), (place, bytes));
+                    from.0 += 1;
+                }
+            }
+        }
+        Self { rig, records }
+    }
+
+    /// Opens a damaged copy and holds what it serves against what was stored. `hit` says which
+    /// records may be missing: each that is not must be there.
+    fn check(&self, disk: &LyingDisk, hit: &dyn Fn(&RecordPlace) -> bool, case: &str) -> Seen {
+        let before: Vec<_> = segments(disk);
+        let saved = Store::read_checkpoint(disk, &CONFIG).unwrap();
+        let opened = open_with(disk, CONFIG, saved.as_ref());
+        let opened = opened.unwrap_or_else(|error| panic!("{case}: refused: {error}"));
+        let mut seen = Seen { missing: 0, repairs: opened.repairs, entries: opened.entries };
+        for ((queue, offset), (place, bytes)) in &self.records {
+            match locate(&opened.store, disk, *queue, *offset) {
+                Ok(places) => {
+                    let found = &places[0];
+                    assert!(found.stored == place.stored, "{case}: {queue:?} {offset}: time");
+                    match read::records(disk, &[*found]) {
+                        Ok(found) => {
+                            assert!(found[0] == *bytes, "{case}: {queue:?} {offset}: wrong bytes");
+                        }
+                        Err(error) => {
+                            assert!(hit(place), "{case}: {queue:?} {offset}: {error}");
+                            seen.missing += 1;
+                        }
+                    }
+                }
+                Err(Located::Gap { until, why: GapCause::Damaged }) => {
+                    assert!(hit(place), "{case}: {queue:?} {offset} is lost: {:?}", seen.repairs);
+                    // A sealed segment's index knows it without looking at the log again.
+                    let told = seen.reports(*queue, *offset) || seen.quarantined() == 0;
+                    assert!(until > *offset && told, "{case}: unreported");
+                    seen.missing += 1;
+                }
+                Err(other) => panic!("{case}: {queue:?} {offset}: {other:?} {:?}", seen.repairs),
+            }
+        }
+        for entry in &seen.entries {
+            let known = self.rig.model.entries.iter().any(|it| same(it, entry));
+            assert!(known, "{case}: an entry that was not appended: {entry:?}");
+        }
+        let after = segments(disk);
+        let end = opened.store.stats().appended.0;
+        for (at, (name, bytes)) in (0..).zip(before) {
+            // Behind the last group may be torn ones, and a segment that was prepared.
+            let kept = end.saturating_sub(at * CONFIG.segment_bytes).min(bytes.len() as u64);
+            let now = after.iter().find(|(other, _)| *other == name);
+            let kept = kept as usize;
+            assert!(kept == 0 || now.unwrap().1[..kept] == bytes[..kept], "{case}: changed");
+        }
+        seen
+    }
+}
+
+/// What an opening gave.
+struct Seen {
+    missing: u64,
+    repairs: Vec<Repair>,
+    entries: Vec<Recovered>,
+}
+
+impl Seen {
+    fn quarantined(&self) -> usize {
+        let is = |repair: &&Repair| matches!(repair, Repair::Quarantined { .. });
+        self.repairs.iter().filter(is).count()
+    }
+
+    fn reports(&self, queue: Queue, offset: QueueOffset) -> bool {
+        let lists = self.repairs.iter().filter_map(|repair| match repair {
+            Repair::Quarantined { lost, .. } => Some(lost),
+            _ => None,
+        });
+        let mut lost = lists.flatten();
+        lost.any(|it| (it.topic, it.queue) == queue && it.from <= offset && offset < it.to)
+    }
+}
+
+/// As they were appended; of a batch the bytes may be damaged, not what is said of it.
+fn same(appended: &Recovered, found: &Recovered) -> bool {
+    let payload = found.kind == BATCH || appended.payload == found.payload;
+    let head = (appended.kind, appended.tenant, &appended.placed, appended.group);
+    payload && head == (found.kind, found.tenant, &found.placed, found.group)
+}
+
+fn segments(disk: &LyingDisk) -> Vec<(FileName, Vec<u8>)> {
+    let names = disk.list().unwrap().into_iter();
+    let names = names.filter(|name| matches!(name, FileName::Segment(_)));
+    names.map(|name| (name, disk.contents(name).unwrap())).collect()
+}
+
+fn locate(
+    store: &Store,
+    disk: &LyingDisk,
+    (topic, queue): Queue,
+    from: QueueOffset,
+) -> Result<Vec<RecordPlace>, Located> {
+    match store.locate(topic, queue, from, 1) {
+        Located::Places(places) => Ok(places),
+        Located::Read(wanted) => Ok(read::index(disk, &wanted).unwrap()),
+        other => Err(other),
+    }
+}
+
+/// Groups of batches and decisions, the last one proven.
+fn log(seed: u64, segments: u64, checkpoints: bool) -> Whole {
+    let mut random = Random(seed);
+    let mut rig = Rig::new(seed);
+    loop {
+        rig.append(&[7; 40]).unwrap();
+        for _ in 0..1 + random.below(3) {
+            rig.append_batch(&some_batch(&mut random)).unwrap();
+            if random.below(3) == 0 {
+                rig.append(&[8; 3]).unwrap();
+            }
+        }
+        rig.flush();
+        if checkpoints && rig.store.checkpoint_due() {
+            rig.checkpoint();
+        }
+        if segments > 0 && rig.store.stats().segments > segments {
+            break;
+        }
+        if segments == 0 && rig.store.stats().groups >= 6 {
+            break;
+        }
+    }
+    rig.close(true).unwrap();
+    rig.settle();
+    Whole::of(rig)
+}
+
+#[test]
+fn of_every_bit_of_a_log_only_the_record_with_it_is_lost() {
+    let whole = log(3, 0, false);
+    let end = whole.rig.store.stats().appended.0;
+    let name = FileName::Segment(0);
+    let (mut missing, mut reported, mut decisions) = (0, 0, 0);
+    // The last group is an empty one, that is torn when it is damaged.
+    let proven = end - 128;
+    // A stride that is odd meets every bit of a byte.
+    let stride = if cases(0) == 0 { 13 } else { 1 };
+    for bit in (0..proven * 8).step_by(stride) {
+        let disk = whole.rig.disk.fork();
+        assert!(disk.flip_bit(name, bit));
+        let hit = |place: &RecordPlace| {
+            let (begin, byte) = (u64::from(place.offset), bit / 8);
+            (begin..begin + u64::from(place.bytes)).contains(&byte)
+        };
+        let seen = whole.check(&disk, &hit, &format!("bit {bit} of byte {}", bit / 8));
+        let expect = u64::from(whole.records.values().any(|(place, _)| hit(place)));
+        assert_eq!(seen.missing, expect, "bit {bit}: {:?}", seen.repairs);
+        let of = |entries: &[Recovered]| entries.iter().filter(|it| it.kind != BATCH).count();
+        let lost = of(&whole.rig.model.entries) - of(&seen.entries);
+        assert!(lost <= 1 && (lost == 0 || expect == 0), "bit {bit}");
+        decisions += lost;
+        missing += seen.missing;
+        reported += seen.quarantined();
+    }
+    let bits = proven * 8 / stride as u64;
+    println!("{bits} bits: {missing} records, {decisions} decisions missing");
+    assert!(reported as u64 >= missing + decisions as u64);
+    assert!(missing > bits / 4 && decisions as u64 > bits / 100, "{missing} {decisions}");
+}
+
+#[test]
+fn of_bits_of_any_file_only_the_record_with_it_is_lost() {
+    let whole = log(4, 3, true);
+    let names = whole.rig.disk.list().unwrap();
+    let mut random = Random(9);
+    let (mut missing, mut reported) = (0, 0);
+    for case in 0..cases(400) {
+        let name = names[random.below(names.len() as u64) as usize];
+        let bytes = whole.rig.disk.len(name).unwrap();
+        let bit = random.below(bytes * 8);
+        let disk = whole.rig.disk.fork();
+        assert!(disk.flip_bit(name, bit));
+        if case % 2 == 0 {
+            // Then every segment is looked at, not only those that no sidecar vouches for.
+            disk.remove(FileName::Checkpoint).unwrap();
+        }
+        let hit = |place: &RecordPlace| {
+            let (begin, byte) = (u64::from(place.offset), bit / 8);
+            name == FileName::Segment(place.segment)
+                && (begin..begin + u64::from(place.bytes)).contains(&byte)
+        };
+        let seen = whole.check(&disk, &hit, &format!("case {case}: {name} bit {bit}"));
+        let expect = u64::from(whole.records.values().any(|(place, _)| hit(place)));
+        assert_eq!(seen.missing, expect, "{name} bit {bit}");
+        missing += seen.missing;
+        reported += seen.quarantined();
+    }
+    assert!(missing > 0 && reported > 0, "{missing} {reported}");
+}
+
+#[test]
+fn whole_sectors_lose_what_was_in_them_or_behind_and_never_serve_wrong_bytes() {
+    let whole = log(5, 2, true);
+    let mut random = Random(10);
+    for case in 0..cases(200) {
+        let segment = random.below(3) as u32;
+        let name = FileName::Segment(segment);
+        let at = (random.below(CONFIG.segment_bytes / 512) * 512) as usize;
+        let disk = whole.rig.disk.fork();
+        let mut bytes = disk.contents(name).unwrap();
+        let garbage = random.below(2) == 0;
+        bytes[at..at + 512].fill_with(|| if garbage { random.next() as u8 } else { 0 });
+        disk.put(name, bytes);
+        // How much a group loses depends on what of it is left; other segments lose nothing.
+        let hit = |place: &RecordPlace| place.segment == segment;
+        whole.check(&disk, &hit, &format!("case {case}: {name} at {at}"));
+    }
+}
+
+#[test]
+fn what_was_lost_stays_known_and_the_log_goes_on() {
+    let whole = log(6, 2, true);
+    let (_, (place, _)) = whole
+        .records
+        .iter()
+        .find(|(_, (place, _))| place.segment == 2)
+        .expect("the last segment holds records");
+    let disk = whole.rig.disk.fork();
+    disk.flip_bit(FileName::Segment(2), u64::from(place.offset + place.bytes - 1) * 8);
+    let hit = |it: &RecordPlace| it == place;
+    let first = whole.check(&disk, &hit, "first");
+    assert_eq!((first.missing, first.quarantined()), (1, 1), "{:?}", first.repairs);
+    let again = whole.check(&disk, &hit, "again");
+    assert_eq!(first.repairs, again.repairs, "nothing was changed, so the same is found");
+    // Sealed, the segment's index knows what is lost.
+    let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+    let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
+    let (store, io) = (opened.store, opened.io);
+    let model = whole.rig.model.clone();
+    let (now, repairs) = (Timestamp(whole.rig.now.0), Vec::new());
+    let mut rig = Rig { disk, store, io, model, now, repairs };
+    let mut random = Random(1);
+    while rig.store.stats().segments < 5 {
+        rig.append_batch(&batch_of(&mut random, &[(9, 9, 4_000)])).unwrap();
+        rig.flush();
+        if rig.store.checkpoint_due() {
+            rig.checkpoint();
+        }
+    }
+    rig.settle();
+    rig.disk.crash(1, Crash::Power);
+    let later = whole.check(&rig.disk, &hit, "later");
+    assert_eq!((later.missing, later.quarantined()), (1, 0), "{:?}", later.repairs);
+}
+
+/// A body that holds a record, an entry of a decision and a group, each as the log would have it.
+fn forged(salt: u64, queue: (u32, u16)) -> Vec<u8> {
+    let whole = log(11, 0, false);
+    let mut bytes = whole.rig.disk.contents(FileName::Segment(0)).unwrap();
+    let end = whole.rig.store.stats().appended.0 as usize;
+    bytes.truncate(end);
+    bytes.drain(..512);
+    for at in (0..bytes.len())
+        .step_by(64)
+        .filter(|at| bytes[*at..].starts_with(b"YGRP"))
+        .collect::<Vec<_>>()
+    {
+        bytes[at + 8..at + 16].copy_from_slice(&salt.to_le_bytes());
+    }
+    let body = &batch_of(&mut Random(1), &[(queue.0, queue.1, 50)]).bytes()[48..].to_vec();
+    [body.as_slice(), &bytes, body].concat()
+}
+
+#[test]
+fn what_clients_forge_in_bodies_is_never_served_as_something_of_its_own() {
+    let mut random = Random(12);
+    let mut rig = Rig::new(12);
+    rig.settle();
+    let head = rig.disk.contents(FileName::Segment(0)).unwrap();
+    let salt = u64::from_le_bytes(head[32..40].try_into().unwrap());
+    for salt in [salt ^ 1, salt, salt ^ 2] {
+        for queue in [(1, 0), (2, 3)] {
+            let body = forged(salt, queue);
+            let mut bytes = Vec::new();
+            for body in [&body[..], b"between", &body[..], b"after"] {
+                let (topic, queue) = (TopicId(queue.0), QueueIndex(queue.1));
+                let parts = RecordParts { topic, queue, body, ..RecordParts::default() };
+                parts.encode(&mut bytes).unwrap();
+            }
+            let header = BatchHeader { shard: CONFIG.shard, ..BatchHeader::default() };
+            let batch = Batch::parse(batch::encode(&header, 4, &bytes)).unwrap();
+            rig.append_batch(&batch).unwrap();
+            rig.append(b"decided").unwrap();
+            rig.flush();
+        }
+    }
+    rig.close(true).unwrap();
+    rig.settle();
+    let end = rig.store.stats().appended.0;
+    let whole = Whole::of(rig);
+    let mut missing = 0;
+    for case in 0..cases(300) {
+        let bit = 512 * 8 + random.below((end - 512 - 128) * 8);
+        let disk = whole.rig.disk.fork();
+        disk.flip_bit(FileName::Segment(0), bit);
+        // A header of a record may hide the rest of its batch: there are two ways to read it.
+        let hit = |place: &RecordPlace| {
+            let (begin, byte) = (u64::from(place.offset), bit / 8);
+            let reach = begin.saturating_sub(64 << 10)..begin + u64::from(place.bytes);
+            reach.contains(&byte)
+        };
+        missing += whole.check(&disk, &hit, &format!("case {case}: bit {bit}")).missing;
+    }
+    assert!(missing > 0);
+}
+
+#[test]
+fn a_head_that_is_damaged_is_known_otherwise() {
+    let whole = log(7, 2, true);
+    for segment in 0..3 {
+        for byte in [0, 9, 11, 13, 20, 25, 33, 200, 510] {
+            let disk = whole.rig.disk.fork();
+            disk.flip_bit(FileName::Segment(segment), byte * 8);
+            let seen = whole.check(&disk, &|_| false, &format!("segment {segment} byte {byte}"));
+            assert_eq!(seen.quarantined(), 1);
+        }
+    }
+    let missing = |segment| {
+        let disk = whole.rig.disk.fork();
+        disk.remove(FileName::Segment(segment)).unwrap();
+        let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+        open_with(&disk, CONFIG, saved.as_ref()).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(missing(1), OpenError::Missing { segment: 1 }));
+}

@@ -1,0 +1,114 @@
+//! What a shard over damaged files still has, and what it says about the rest.
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use yard_store::disk::FileName;
+use yard_store::disk::lying::LyingDisk;
+use yard_store::{Located, Lost, ReadError, Repair, Store};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
+
+use super::survey::{Name, Survey};
+use crate::planted::{self, Plant};
+use crate::powercut::bench::Bench;
+use crate::powercut::script::SEGMENT_BYTES;
+
+/// Records that were read, and those that the log says are lost.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) records: BTreeMap<Name, Bytes>,
+    pub(super) reported: BTreeSet<Name>,
+}
+
+/// Opens a shard and lists every queue.
+///
+/// # Errors
+/// When it refuses to start, or when a queue cannot be walked to its end.
+pub(super) fn list(
+    disk: &LyingDisk,
+    survey: &Survey,
+    plant: Option<Plant>,
+    damaged: FileName,
+) -> Result<Listing, String> {
+    let opened = Bench::open(disk, SEGMENT_BYTES, survey.now);
+    let (mut bench, repairs) = opened.map_err(|error| format!("refused to start: {error}"))?;
+    bench.settle();
+    let mut listing = Listing::default();
+    if plant != Some(Plant::DamageUnreported) {
+        repairs.iter().for_each(|repair| report(repair, &mut listing.reported));
+    }
+    let store = bench.shard.store();
+    for (topic, queue, first, end) in store.queues() {
+        let mut at = first;
+        while at < end {
+            at = walk(store, disk, (topic, queue, at), (plant, damaged), &mut listing)?;
+        }
+    }
+    if plant == Some(Plant::OffsetsSlide) {
+        listing = slide(listing, survey);
+    }
+    Ok(listing)
+}
+
+/// What a repair says is lost.
+fn report(repair: &Repair, reported: &mut BTreeSet<Name>) {
+    let Repair::Quarantined { lost, .. } = repair else { return };
+    for Lost { topic, queue, from, to } in lost {
+        reported.extend((from.0..to.0).map(|offset| (*topic, *queue, offset)));
+    }
+}
+
+/// Takes the records from an offset on, and says where to go on.
+fn walk(
+    store: &Store,
+    disk: &LyingDisk,
+    (topic, queue, at): (TopicId, QueueIndex, QueueOffset),
+    (plant, damaged): (Option<Plant>, FileName),
+    listing: &mut Listing,
+) -> Result<QueueOffset, String> {
+    let stuck = |what: &str| Err(format!("{topic}.{queue} at {at}: {what}"));
+    let places = match store.locate(topic, queue, at, 1_000) {
+        Located::Places(places) => places,
+        Located::Read(read) => {
+            let mut places =
+                yard_store::read::index(disk, &read).map_err(|error| error.to_string())?;
+            planted::alter_trusted(plant, damaged, &mut places);
+            places
+        }
+        Located::Gap { until, .. } if until > at => return Ok(until),
+        other => return stuck(&format!("{other:?}")),
+    };
+    if places.is_empty() {
+        return stuck("no place");
+    }
+    for (offset, place) in (at.0..).zip(&places) {
+        let name = (topic, queue, offset);
+        match read_one(disk, place) {
+            Ok(record) => {
+                listing.records.insert(name, record);
+            }
+            Err(ReadError::Damaged { .. }) if plant != Some(Plant::DamageUnreported) => {
+                listing.reported.insert(name);
+            }
+            Err(ReadError::Damaged { .. }) => {}
+            Err(error) => return stuck(&error.to_string()),
+        }
+    }
+    Ok(QueueOffset(at.0 + places.len() as u64))
+}
+
+fn read_one(disk: &LyingDisk, place: &RecordPlace) -> Result<Bytes, ReadError> {
+    let mut records = yard_store::read::records(disk, std::slice::from_ref(place))?;
+    Ok(records.pop().expect("one record a place"))
+}
+
+/// Planted: what follows a lost record takes its offset.
+fn slide(listing: Listing, survey: &Survey) -> Listing {
+    let mut slid = Listing { reported: listing.reported, ..Listing::default() };
+    for ((topic, queue), records) in &survey.queues {
+        let there = (0..records.len() as u64)
+            .filter_map(|offset| listing.records.get(&(*topic, *queue, offset)).cloned());
+        let numbered = (0..).zip(there).map(|(offset, it)| ((*topic, *queue, offset), it));
+        slid.records.extend(numbered);
+    }
+    slid
+}
