@@ -142,6 +142,7 @@ impl Broker {
             Event::SessionClosed(session) => self.session_closed(session, effects),
             Event::Committed(tails) => self.committed(&tails),
             Event::Located { ticket, places } => self.located(ticket, &places),
+            Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Unreadable { session, subscription, queue, offset } => {
                 self.unreadable((session, subscription), queue, offset, effects);
@@ -179,6 +180,12 @@ impl Broker {
             }
             Request::Fetch(request) => {
                 self.fetch(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::Find(request) => {
+                self.find(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::Seek(request) => {
+                self.seek(origin, tenant, request, effects).map_err(Refusal::from)
             }
             Request::Hello(_) | Request::Produce(_) => Err(OperateError::NotOurs.into()),
         };

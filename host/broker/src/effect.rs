@@ -1,12 +1,13 @@
 //! What the broker wants done: one closed enum.
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckNodes, AckPlace};
+use yard_wire::requests::{AckNodes, AckPlace, FindCursor};
 use yard_wire::{
     QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
 };
 
 use crate::entry::Entry;
 use crate::event::{Origin, SessionId, Ticket};
+use crate::find::{Asked, Search};
 use crate::meta::MetaChange;
 
 /// Something that must be done. The shard does the effects of one `handle` in order, and all of
@@ -83,6 +84,31 @@ pub enum Effect {
         records_max: u32,
         /// Bytes at most, already bounded.
         bytes_max: u32,
+    },
+    /// Search the log; answered by `Event::Found`, later, or by a refusal where it cannot be read.
+    Find {
+        /// Who asks.
+        asked: Asked,
+        /// What is looked for.
+        search: Search,
+        /// Where to go on.
+        after: Option<FindCursor>,
+    },
+    /// Find the first record of a queue that was stored at a time or later, and answer with its
+    /// offset. Topic and queue are checked.
+    Seek {
+        /// The request.
+        origin: Origin,
+        /// Topic of the queue.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueIndex,
+        /// The time.
+        time: Timestamp,
+        /// Oldest offset of the queue.
+        first: QueueOffset,
+        /// Offset after the newest committed message.
+        end: QueueOffset,
     },
     /// Tell a consumer that the broker ended its subscription.
     Ended {

@@ -7,6 +7,7 @@ use yard_wire::{
     Timestamp, TopicId,
 };
 
+use crate::find::{Asked, Findings};
 use crate::meta::MetaChange;
 
 /// A connection, by a number that the transport never uses again.
@@ -78,6 +79,13 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
+    },
+    /// What came of `Effect::Find`, later.
+    Found {
+        /// Who asked.
+        asked: Asked,
+        /// What was found, of all tenants.
+        findings: Findings,
     },
     /// The other answer to `Effect::Locate`: the log does not hold the message asked for, nor those
     /// after it up to this offset.

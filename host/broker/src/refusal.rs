@@ -80,6 +80,14 @@ pub(crate) enum FetchError {
     Below { from: QueueOffset, first: QueueOffset },
 }
 
+/// Why nothing was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FindError {
+    NoTopic(NoTopic),
+    NotHere(NotHere),
+    BadArgument(BadArgument),
+}
+
 /// Why an operation was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OperateError {
@@ -206,6 +214,16 @@ impl From<FetchError> for Refusal {
                 let detail = format!("offset {from}; the oldest message has {first}");
                 Self::new(Code::OffsetOutOfRange, detail)
             }
+        }
+    }
+}
+
+impl From<FindError> for Refusal {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::NoTopic(fact) => fact.into(),
+            FindError::NotHere(fact) => fact.into(),
+            FindError::BadArgument(fact) => fact.into(),
         }
     }
 }

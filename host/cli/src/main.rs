@@ -5,6 +5,7 @@
 //!                            ├─────► publish     lines -> messages -> receipts -> summary
 //!                            ├─────► subscribe   deliveries -> lines -> settlements
 //!                            ├─────► bench       a broker beside the limits of the machine
+//!                            ├─────► find, peek  one message, or those of a key -> page or lines
 //!                            ├─────► log         files of a broker that need not run
 //!                            ├─────► fetch, dev, serve, explain, contexts
 //!                            ▼
@@ -21,6 +22,7 @@ mod context;
 mod failure;
 mod message;
 mod output;
+mod page;
 mod terminal;
 mod text;
 mod verbs;

@@ -22,12 +22,16 @@ pub(crate) fn read_from(text: &str, now: Timestamp) -> Result<Start, String> {
     if let Ok(offset) = text.parse() {
         return Ok(Start::Offset(QueueOffset(offset)));
     }
+    read_time(text, now).map(Start::Time).ok_or_else(wanted)
+}
+
+/// Reads a time (RFC 3339, with its zone) or an age before `now`.
+pub(crate) fn read_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(age_ms) = yard_server::config::read_duration_ms(text) {
-        return Ok(Start::Time(Timestamp(now.0.saturating_sub(age_ms))));
+        return Some(Timestamp(now.0.saturating_sub(age_ms)));
     }
-    let time: jiff::Timestamp = text.parse().map_err(|_| wanted())?;
-    let ms = u64::try_from(time.as_millisecond()).map_err(|_| wanted())?;
-    Ok(Start::Time(Timestamp(ms)))
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok().map(Timestamp)
 }
 
 /// Reads a duration within bounds.

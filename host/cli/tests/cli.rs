@@ -111,6 +111,22 @@ fn a_wrong_command_line_ends_with_2_and_nothing_on_stdout() {
         "sub orders --lease 30",
         "sub orders --streams 33",
         "fetch orders --count some",
+        "fetch orders --from 3 --time 2h",
+        "fetch orders --time soon",
+        "msg show",
+        "msg show 018f3a5c",
+        "msg show 018f3a5c7e9b0011223344556677889x",
+        "msg show 018f3a5c7e9b00112233445566778899 --raw -o json",
+        "topic find orders",
+        "topic find orders --key k --from soon",
+        "topic find orders --key k --from 1h --to 2h",
+        "topic find orders --key k --after 3",
+        "topic find orders --key k --count 0",
+        "topic peek orders",
+        "topic peek orders --offset 3 --time 2h",
+        "topic peek orders --offset x",
+        "topic peek orders --queue 1024 --offset 3",
+        "topic peek orders --time yesterday",
         "serve --shards 0",
         "serve",
         "dev --rate 0",
@@ -143,6 +159,17 @@ fn errors_are_a_sentence_or_an_object() {
         "{\"error\":{\"code\":\"E0212\",\"name\":\"BadArgument\",\"message\":\
          \"queues takes NUMBER, not \\\"many\\\"\",\"retryable\":false,\
          \"retry_after_ms\":null}}\n",
+    );
+    check(
+        "topic peek orders",
+        2,
+        "error[E0212 BadArgument]: offset: give --offset or --time\nrun: yard explain E0212\n",
+    );
+    check(
+        "topic peek orders --time yesterday",
+        2,
+        "error[E0212 BadArgument]: time: takes a time (2013-01-01T10:00:00Z) or an age (2h), \
+         not \"yesterday\"\nrun: yard explain E0212\n",
     );
     check(
         "pub orders --ack foo --message x",

@@ -327,23 +327,36 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        let reads = Arc::clone(&session.reads);
-        let Ok(turn) = reads.acquire_owned().await else { return };
-        let refusal = match on_a_thread(turn, log, move |log| read_fetch(log, job)).await {
-            Ok(Ok(frame)) => {
-                return session.handle.reply_frame(origin.stream, origin.correlation, frame);
+        match on_reader(&session, log, move |log| read_fetch(log, job)).await {
+            Some(Ok(frame)) => {
+                session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
-            Ok(Err(error @ ReadError::Damaged { .. })) => {
-                Refusal::new(Code::MessageDamaged, error.to_string())
-            }
-            Ok(Err(error @ ReadError::Disk { .. })) => {
-                Refusal::new(Code::ReadFailed, error.to_string())
-            }
-            Err(_) => Refusal::new(Code::Internal, "a reader panicked"),
-        };
-        tracing::error!(%refusal, "a fetch could not be read");
-        hub_too.reply(origin, Err(refusal));
+            Some(Err(refusal)) => hub_too.reply(origin, Err(refusal)),
+            None => {}
+        }
     });
+}
+
+/// Reads for a request on a thread that may wait for the disk, when it is the tenant's turn.
+/// `None` when the process ends.
+pub(crate) async fn on_reader<T: Send + 'static>(
+    session: &Session,
+    log: Log,
+    read: impl FnOnce(&Log) -> (Result<T, ReadError>, Vec<RecordPlace>) + Send + 'static,
+) -> Option<Result<T, Refusal>> {
+    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let refusal = match on_a_thread(turn, log, read).await {
+        Ok(Ok(read)) => return Some(Ok(read)),
+        Ok(Err(error @ ReadError::Damaged { .. })) => {
+            Refusal::new(Code::MessageDamaged, error.to_string())
+        }
+        Ok(Err(error @ ReadError::Disk { .. })) => {
+            Refusal::new(Code::ReadFailed, error.to_string())
+        }
+        Err(_) => Refusal::new(Code::Internal, "a reader panicked"),
+    };
+    tracing::error!(%refusal, "a request could not be read for");
+    Some(Err(refusal))
 }
 
 /// How many of the places, at least one, fit so many bytes; and their bytes.

@@ -7,7 +7,7 @@ use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::operation::{Arguments, Operation};
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{AckPlace, Call, Called, Hello, SettleRange, Start, Welcome};
+use yard_wire::requests::{AckPlace, Call, Called, Hello, SettleRange, Start, Wanted, Welcome};
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
 use crate::deliver::Lanes;
@@ -112,6 +112,10 @@ impl Service for Dispatch {
 /// What a request takes while it waits, beyond what every request does.
 fn cost_bytes(request: &Request) -> usize {
     match request {
+        Request::Find(find) => match &find.wanted {
+            Wanted::Id(_) => 0,
+            Wanted::Key { topic, key, .. } => topic.len() + key.len(),
+        },
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
         Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
         Request::Subscribe(subscribe) => match &subscribe.start {
@@ -123,6 +127,7 @@ fn cost_bytes(request: &Request) -> usize {
         | Request::Fetch(_)
         | Request::Hello(_)
         | Request::Produce(_)
+        | Request::Seek(_)
         | Request::Unsubscribe(_) => 0,
     }
 }
@@ -151,7 +156,9 @@ impl Dispatch {
             Request::Call(call) => return self.call(&session, origin, call),
             Request::Credit(credit) => credit.shard,
             Request::Fetch(fetch) => fetch.shard,
+            Request::Find(find) => find.shard,
             Request::FindRoute(_) => METADATA,
+            Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,
             Request::Unsubscribe(unsubscribe) => unsubscribe.shard,

@@ -24,6 +24,7 @@ mod deliver;
 mod dispatch;
 mod fairness;
 mod fan_out;
+mod find;
 mod folder;
 mod hub;
 mod inbox;

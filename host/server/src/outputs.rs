@@ -5,10 +5,11 @@ use bytes::Bytes;
 use yard_shard::{Input, Output};
 use yard_transport::CONTROL;
 use yard_wire::ShardId;
-use yard_wire::request::Push;
+use yard_wire::request::{Push, Reply};
 use yard_wire::requests::Ended;
 
 use crate::deliver::{self, FetchJob, Job};
+use crate::find;
 use crate::hub::{Hub, OWN_SESSION};
 use crate::threads::Outputs;
 
@@ -31,6 +32,11 @@ impl Outputs for ShardOutputs {
             Output::Reply { origin, result } if origin.session == OWN_SESSION => {
                 self.hub.answer_fan_out(origin.correlation.0, result);
             }
+            Output::Reply { origin, result: result @ Ok(Reply::Find(_)) } => {
+                // It holds bodies: copying them into a frame is not for the writer.
+                let hub = Arc::clone(&self.hub);
+                self.hub.runtime.spawn(async move { hub.reply(origin, result) });
+            }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
             Output::Deliver { session, subscription, topic: _, queue, items } => {
@@ -52,6 +58,10 @@ impl Outputs for ShardOutputs {
                     });
                     hub.inboxes[shard].put_first(Input::Index { ticket, places });
                 });
+            }
+            Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
+            Output::Seek { origin, first, end, plan } => {
+                find::seek(&self.hub, self.shard, origin, (first, end), plan);
             }
             Output::Ended { session, subscription, why } => {
                 if let Some(session) = self.hub.session(session.0) {

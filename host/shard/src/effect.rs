@@ -1,10 +1,11 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
-use yard_store::{AppendError, Appended, Located, Store};
+use yard_store::{AppendError, Appended, Located, Sought, Store};
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckPlace, Fetched, Placed, Produced};
+use yard_wire::requests::{self, AckPlace, Fetched, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
 
+use crate::find::{FindPlan, SeekPlan};
 use crate::output::{FetchPlan, Output};
 use crate::waiting::Waiter;
 use crate::{SPACE_RETRY_MS, Shard};
@@ -53,6 +54,22 @@ impl Shard {
                 let left = u32::try_from(end.0.saturating_sub(from.0)).unwrap_or(u32::MAX);
                 let wanted = FetchWanted { from, first, end, count: records_max.min(left) };
                 self.fetch(origin, (topic, queue), wanted, bytes_max, outputs);
+            }
+            Effect::Find { asked, search, after } => {
+                let plan = FindPlan::new(&self.store, search, after, asked.records_max);
+                outputs.push(Output::Find { asked, plan });
+            }
+            Effect::Seek { origin, topic, queue, time, first, end } => {
+                match self.store.offset_at(topic, queue, time) {
+                    Sought::At(offset) => {
+                        let result = Ok(sought(first, end, offset));
+                        outputs.push(Output::Reply { origin, result });
+                    }
+                    Sought::Read(search) => {
+                        let plan = SeekPlan(search);
+                        outputs.push(Output::Seek { origin, first, end, plan });
+                    }
+                }
             }
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
@@ -174,6 +191,13 @@ impl Shard {
         };
         outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });
     }
+}
+
+/// The answer to a search by time. Where the queue begins may have moved since the search began.
+#[must_use]
+pub fn sought(first: QueueOffset, end: QueueOffset, offset: QueueOffset) -> Reply {
+    assert!(first <= end, "a queue does not end before it begins");
+    Reply::Seek(requests::Sought { first, end, offset: offset.clamp(first, end) })
 }
 
 struct FetchWanted {

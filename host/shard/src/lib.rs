@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod effect;
+mod find;
 mod input;
 mod open;
 mod operate;
@@ -27,6 +28,8 @@ mod output;
 mod tests;
 mod waiting;
 
+pub use effect::sought;
+pub use find::{FIND_READ_BYTES_MAX, FindPlan, SeekPlan};
 pub use input::Input;
 pub use open::{OpenError, OpenedShard, ShardConfig};
 pub use output::{FetchPlan, Output};

@@ -1,10 +1,12 @@
 //! What a shard wants done: one closed enum.
-use yard_broker::{DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_broker::{Asked, DeliverItem, MetaChange, Origin, SessionId, Ticket};
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
 use yard_wire::{
     QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
 };
+
+use crate::find::{FindPlan, SeekPlan};
 
 /// How a fetch request is answered.
 #[derive(Clone, Debug)]
@@ -62,6 +64,25 @@ pub enum Output {
         bytes_max: u32,
         /// Where they are.
         plan: FetchPlan,
+    },
+    /// Search the log, and bring what came of it as `Event::Found`; answer the request with a
+    /// refusal where the log cannot be read.
+    Find {
+        /// Who asks.
+        asked: Asked,
+        /// What to look at.
+        plan: FindPlan,
+    },
+    /// Search the index by time and answer the request.
+    Seek {
+        /// The request.
+        origin: Origin,
+        /// Oldest offset of the queue.
+        first: QueueOffset,
+        /// Offset after the newest committed message.
+        end: QueueOffset,
+        /// What to look at.
+        plan: SeekPlan,
     },
     /// Tell a consumer that its subscription ended.
     Ended {

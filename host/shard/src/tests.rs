@@ -4,14 +4,14 @@ use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{Disk, FileName, Io, IoDone};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
-use yard_wire::record::RecordParts;
+use yard_wire::record::{KEY, RecordParts};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, AckPlace, Call, Fetch, FindRoute, Produced, Settle, SettleRange, Start, Subscribe,
-    Verdict,
+    AckNodes, AckPlace, Call, Fetch, Find, FindCursor, FindRoute, Found, Produced, Seek, Settle,
+    SettleRange, Sought, Start, Subscribe, Verdict, Wanted,
 };
 use yard_wire::{
-    Code, Correlation, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
+    Code, Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
@@ -29,6 +29,12 @@ struct Bench {
     held: Vec<Io>,
     replies: Vec<(u64, Result<Reply, Refusal>)>,
     delivered: Vec<(QueueOffset, u32)>,
+    /// Searches by time that had to read.
+    read_seeks: u32,
+}
+
+fn id_of(sequence: u64) -> MessageId {
+    MessageId::new(Timestamp(7), sequence.into())
 }
 
 fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
@@ -50,6 +56,7 @@ impl Bench {
             held: Vec::new(),
             replies: Vec::new(),
             delivered: Vec::new(),
+            read_seeks: 0,
         };
         bench.put(outputs);
         bench.perform();
@@ -80,6 +87,16 @@ impl Bench {
                     let records = yard_store::read::records(&self.disk, &places).unwrap();
                     let count = Refusal::new(Code::Closed, records.len().to_string());
                     self.replies.push((origin.correlation.0, Err(count)));
+                }
+                Output::Find { asked, plan } => {
+                    let findings = plan.run(&self.disk).unwrap();
+                    self.step(vec![Input::Event(Event::Found { asked, findings })]);
+                }
+                Output::Seek { origin, first, end, plan } => {
+                    self.read_seeks += 1;
+                    let offset = plan.run(&self.disk).unwrap();
+                    let reply = crate::sought(first, end, offset);
+                    self.replies.push((origin.correlation.0, Ok(reply)));
                 }
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
@@ -153,7 +170,10 @@ impl Bench {
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {
         let mut records = Vec::new();
         let body = vec![7; 1_000];
-        let parts = RecordParts { topic, body: &body, ..RecordParts::default() };
+        let key = format!("key-{}", sequence % 10);
+        let properties = &[(KEY, &key[..])];
+        let id = id_of(sequence);
+        let parts = RecordParts { topic, id, properties, body: &body, ..RecordParts::default() };
         parts.encode(&mut records).unwrap();
         let header = BatchHeader {
             producer: ProducerId(5),
@@ -191,6 +211,41 @@ impl Bench {
         match self.answer(request) {
             Ok(Reply::Subscribe(subscribed)) => subscribed.subscription,
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn find(&mut self, wanted: Wanted, after: Option<FindCursor>, records_max: u32) -> Found {
+        let (shard, bytes_max) = (ShardId(0), 10_000);
+        let find = Find { shard, wanted, after, records_max, bytes_max };
+        match self.answer(Request::Find(find)) {
+            Ok(Reply::Find(found)) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Offsets of the messages found, in as many answers as it takes.
+    fn find_all(&mut self, wanted: &Wanted, records_max: u32) -> Vec<u64> {
+        let (mut offsets, mut after) = (Vec::new(), None);
+        loop {
+            let found = self.find(wanted.clone(), after, records_max);
+            assert!(found.messages.len() <= records_max as usize);
+            let bytes: usize = found.messages.iter().map(|m| m.record.len()).sum();
+            assert!(bytes <= 10_000, "an answer is bounded");
+            offsets.extend(found.messages.iter().map(|message| message.offset.0));
+            assert!(found.next.is_none() || found.next > after, "a search goes on");
+            after = found.next;
+            if after.is_none() {
+                return offsets;
+            }
+        }
+    }
+
+    fn seek(&mut self, time: Timestamp) -> Result<Sought, Refusal> {
+        let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(0));
+        match self.answer(Request::Seek(Seek { shard, topic, queue, time })) {
+            Ok(Reply::Seek(sought)) => Ok(sought),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -368,4 +423,118 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
         disk.put(FileName::Checkpoint, saved[..end].to_vec());
         assert_eq!(again(disk), live, "from {end} bytes of the checkpoint");
     }
+}
+
+/// A log of some segments, a message every 10 ms, and when the first was stored.
+fn filled(bench: &mut Bench, messages: u64) -> Timestamp {
+    let topic = bench.topic().id;
+    let began = bench.now;
+    for sequence in 0..messages {
+        bench.now = began.plus_ms(10 * sequence);
+        bench.produce(topic, sequence, AckPlace::Synced);
+        bench.perform();
+    }
+    assert!(bench.shard.row().segments > 2, "the log has rolled");
+    began
+}
+
+fn by_key(key: &str, from: Timestamp, to: Timestamp) -> Wanted {
+    Wanted::Key { topic: "t".into(), key: key.to_owned(), from, to }
+}
+
+const EVER: Timestamp = Timestamp(u64::MAX);
+
+fn check_found(bench: &mut Bench, began: Timestamp) {
+    let all: Vec<u64> = (0..30).map(|n| n * 10 + 3).collect();
+    for records_max in [1, 7, 1_000] {
+        let wanted = by_key("key-3", Timestamp(0), EVER);
+        assert_eq!(bench.find_all(&wanted, records_max), all);
+        // Both ends of the time are exact: the message of the first is in it, that of the last
+        // is not.
+        let wanted = by_key("key-3", began.plus_ms(10 * 53), began.plus_ms(10 * 263));
+        assert_eq!(bench.find_all(&wanted, records_max), all[5..26]);
+    }
+    assert_eq!(bench.find_all(&by_key("key", Timestamp(0), EVER), 10), [] as [u64; 0]);
+    for sequence in [0, 150, 299] {
+        assert_eq!(bench.find_all(&Wanted::Id(id_of(sequence)), 10), [sequence]);
+    }
+    assert_eq!(bench.find_all(&Wanted::Id(id_of(300)), 10), [] as [u64; 0]);
+}
+
+#[test]
+fn messages_are_found_by_key_and_id_live_after_a_restart_and_without_the_index() {
+    let mut bench = Bench::new();
+    let began = filled(&mut bench, 300);
+    check_found(&mut bench, began);
+    let whole = bench.find(by_key("key-3", Timestamp(0), EVER), None, 1);
+    assert!(whole.covered.segments >= 1 && whole.covered.unreadable_bytes == 0);
+    assert!(whole.next.is_some(), "there are more");
+    bench.restart(Crash::Power);
+    check_found(&mut bench, began);
+    let keys = |name: &FileName| matches!(name, FileName::Keys { .. });
+    let files: Vec<FileName> = bench.disk.list().unwrap().into_iter().filter(keys).collect();
+    assert!(!files.is_empty(), "sealed segments have a key index");
+    for name in &files {
+        bench.disk.remove(*name).unwrap();
+    }
+    check_found(&mut bench, began);
+    bench.restart(Crash::Power);
+    check_found(&mut bench, began);
+    let made = bench.disk.list().unwrap().into_iter().filter(keys).count();
+    assert!(made > 0, "what was removed is made again");
+}
+
+#[test]
+fn a_search_says_what_it_covered() {
+    let mut bench = Bench::new();
+    let began = filled(&mut bench, 300);
+    let last = began.plus_ms(10 * 299);
+    let segments = bench.shard.row().segments;
+    let found = bench.find(by_key("nothing", Timestamp(0), EVER), None, 10);
+    assert_eq!((found.messages.len(), found.next), (0, None));
+    assert_eq!((found.covered.segments, found.covered.to), (segments, last));
+    assert!(found.covered.from <= began, "{:?}", found.covered);
+    // One answer after the other covers the same, without a gap.
+    let mut after = None;
+    let mut to = Timestamp(0);
+    loop {
+        let found = bench.find(by_key("key-5", Timestamp(0), EVER), after, 1);
+        let newest = found.messages.last().map_or(found.covered.to, |message| message.stored);
+        assert!(newest <= found.covered.to && to <= found.covered.to, "{:?}", found.covered);
+        to = found.covered.to;
+        after = found.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(to, last);
+    let late = bench.find(by_key("key-5", last.plus_ms(1), EVER), None, 10);
+    assert_eq!((late.messages.len(), late.next), (0, None));
+}
+
+#[test]
+fn a_time_is_sought_exactly_in_every_segment() {
+    let mut bench = Bench::new();
+    let began = filled(&mut bench, 300);
+    for restarted in [false, true] {
+        if restarted {
+            bench.restart(Crash::Power);
+        }
+        for n in 0..300 {
+            let at = began.plus_ms(10 * n);
+            let expect = |offset: u64| Sought {
+                first: QueueOffset(0),
+                end: QueueOffset(300),
+                offset: QueueOffset(offset),
+            };
+            assert_eq!(bench.seek(at), Ok(expect(n)));
+            assert_eq!(bench.seek(at.plus_ms(1)), Ok(expect(n + 1)));
+        }
+        assert_eq!(bench.seek(Timestamp(0)).unwrap().offset, QueueOffset(0));
+        assert_eq!(bench.seek(EVER).unwrap().offset, QueueOffset(300));
+    }
+    assert!(bench.read_seeks > 0, "sealed segments are read");
+    let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(1));
+    let seek = Seek { shard, topic, queue, time: EVER };
+    assert_eq!(bench.answer(Request::Seek(seek)).unwrap_err().code, Code::QueueOutOfRange);
 }

@@ -123,6 +123,7 @@ fn cost_bytes(request: &Incoming) -> u32 {
             Request::Fetch(fetch) => {
                 fetch.bytes_max.clamp(SMALL_ANSWER_BYTES, limits::FETCH_BYTES_MAX)
             }
+            Request::Find(find) => find.bytes_max.clamp(SMALL_ANSWER_BYTES, limits::FIND_BYTES_MAX),
             Request::FindRoute(_) => ROUTE_ANSWER_BYTES,
             Request::Call(_) => CALL_ANSWER_BYTES,
             Request::Settle(settle) => {
@@ -130,6 +131,7 @@ fn cost_bytes(request: &Incoming) -> u32 {
                 SMALL_ANSWER_BYTES + 18 * settle.ranges.len() as u32
             }
             Request::Hello(_)
+            | Request::Seek(_)
             | Request::Subscribe(_)
             | Request::Credit(_)
             | Request::Unsubscribe(_)

@@ -149,25 +149,19 @@ impl Client {
         from: QueueOffset,
         count: u32,
     ) -> Result<Fetched, Error> {
-        let mut is_second = false;
-        loop {
-            let route = self.inner.cached_route(topic).await?;
-            let result = match route.shards.get(usize::from(queue.0)) {
-                Some(shard) => self.inner.fetch(*shard, topic, queue, from, count).await,
-                None => {
-                    let queues = route.shards.len();
-                    let detail = format!("queue {queue} of a topic that has {queues}");
-                    Err(Error::new(Code::QueueOutOfRange, detail))
-                }
-            };
-            let is_stale = result.as_ref().is_err_and(|error| {
-                matches!(error.code, Code::QueueOutOfRange | Code::WrongShard | Code::UnknownTopic)
-            });
-            if !is_stale || is_second {
-                return result;
-            }
-            self.inner.forget_route(topic);
-            is_second = true;
+        let request = |shard| {
+            Request::Fetch(Fetch {
+                shard,
+                topic: topic.to_owned(),
+                queue,
+                from,
+                records_max: count.clamp(1, limits::FETCH_RECORDS_MAX),
+                bytes_max: limits::FETCH_BYTES_MAX,
+            })
+        };
+        match self.inner.ask_queue(topic, queue, request).await? {
+            Reply::Fetch(fetched) => Ok(fetched),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -295,11 +289,7 @@ impl Inner {
 
     pub(crate) async fn find_route(&self, topic: &str) -> Result<Arc<TopicRoute>, Error> {
         yard_wire::name::check(topic)?;
-        let request = Request::FindRoute(FindRoute { topics: vec![topic.to_owned()] });
-        let route = match self.ask(ShardId(0), None, request, Resend::Always).await? {
-            Reply::FindRoute(route) => route,
-            other => return Err(unexpected(&other)),
-        };
+        let route = self.ask_route(vec![topic.to_owned()]).await?;
         let found = self.learn(route, None).ok_or_else(|| {
             Error::new(Code::UnknownTopic, format!("no topic is called {topic:?}"))
         })?;
@@ -320,29 +310,55 @@ impl Inner {
         }
     }
 
-    fn forget_route(&self, topic: &str) {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
-    }
-
-    pub(crate) async fn fetch(
+    /// Asks the shard that holds a queue; a second time, by a fresh route, where the answer says
+    /// that the route is old.
+    pub(crate) async fn ask_queue(
         &self,
-        shard: ShardId,
         topic: &str,
         queue: QueueIndex,
-        from: QueueOffset,
-        count: u32,
-    ) -> Result<Fetched, Error> {
-        let request = Request::Fetch(Fetch {
-            shard,
-            topic: topic.to_owned(),
-            queue,
-            from,
-            records_max: count.clamp(1, limits::FETCH_RECORDS_MAX),
-            bytes_max: limits::FETCH_BYTES_MAX,
-        });
-        match self.ask(shard, Some(queue.0), request, Resend::Always).await? {
-            Reply::Fetch(fetched) => Ok(fetched),
+        request: impl Fn(ShardId) -> Request,
+    ) -> Result<Reply, Error> {
+        let mut is_second = false;
+        loop {
+            let route = self.cached_route(topic).await?;
+            let result = match route.shards.get(usize::from(queue.0)) {
+                Some(shard) => {
+                    self.ask(*shard, Some(queue.0), request(*shard), Resend::Always).await
+                }
+                None => {
+                    let queues = route.shards.len();
+                    let detail = format!("queue {queue} of a topic that has {queues}");
+                    Err(Error::new(Code::QueueOutOfRange, detail))
+                }
+            };
+            let is_stale = result.as_ref().is_err_and(|error| {
+                matches!(error.code, Code::QueueOutOfRange | Code::WrongShard | Code::UnknownTopic)
+            });
+            if !is_stale || is_second {
+                return result;
+            }
+            self.forget_route(topic);
+            is_second = true;
+        }
+    }
+
+    /// Every shard of the installation, as the broker says now.
+    pub(crate) async fn all_shards(&self) -> Result<Vec<ShardId>, Error> {
+        let route = self.ask_route(Vec::new()).await?;
+        let shards = route.nodes.iter().flat_map(|node| node.shards.iter().copied()).collect();
+        self.learn(route, None);
+        Ok(shards)
+    }
+
+    async fn ask_route(&self, topics: Vec<String>) -> Result<Route, Error> {
+        let request = Request::FindRoute(FindRoute { topics });
+        match self.ask(ShardId(0), None, request, Resend::Always).await? {
+            Reply::FindRoute(route) => Ok(route),
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn forget_route(&self, topic: &str) {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 }

@@ -31,6 +31,7 @@ mod connection;
 mod consumer;
 mod context;
 mod error;
+mod find;
 pub mod lane;
 mod link;
 mod message;
@@ -45,9 +46,13 @@ pub use client::{Client, ClientBuilder, PathReport};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Start};
 pub use context::Context;
 pub use error::Error;
+pub use find::{SearchCursor, SearchResult};
 pub use message::Message;
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
 pub use tls::TlsOptions;
 pub use yard_wire::record::Record;
-pub use yard_wire::requests::{AckNodes, AckPlace as Ack, Fetched, FetchedRecord, TopicRoute};
+pub use yard_wire::requests::{
+    AckNodes, AckPlace as Ack, Covered, Fetched, FetchedRecord, FoundMessage, Sought, TopicRoute,
+    Wanted,
+};
 pub use yard_wire::{self as wire, Code, MessageId, QueueIndex, QueueOffset, Timestamp};

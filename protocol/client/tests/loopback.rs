@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 mod fake;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use fake::{Fake, Mishap};
 use yard_client::{
-    Client, Code, Message, Producer, QueueIndex, QueueOffset, SendResult, Start, Timestamp,
+    Client, Code, Message, Producer, QueueIndex, QueueOffset, SendResult, Start, Timestamp, Wanted,
 };
 use yard_wire::operation::Operation;
 use yard_wire::requests::{self, Verdict};
@@ -41,6 +42,47 @@ async fn a_broker_that_the_authority_did_not_sign_is_not_trusted() {
     let error = within(builder.connect()).await.unwrap_err();
     assert_eq!(error.code, Code::Untrusted, "{error}");
     assert_eq!(fake.state().hellos.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_goes_over_all_shards_and_finds_each_message_once() {
+    let fake = Fake::start(&[0, 1, 1, 2]);
+    let client = within(fake.client(1)).await;
+    let producer = within(client.producer("orders").build()).await.unwrap();
+    let mut sent = Vec::new();
+    for n in 0..24u16 {
+        let key = if n % 3 == 0 { "k" } else { "other" };
+        let message = Message::new("x").queue(n % 4).key("also").key(key);
+        sent.push((key, within(producer.send(message)).await.unwrap()));
+    }
+    let expected: BTreeSet<_> =
+        sent.iter().filter(|(key, _)| *key == "k").map(|(_, s)| (s.queue, s.offset)).collect();
+    let (from, to) = (Timestamp(0), Timestamp(u64::MAX));
+    let by_key = Wanted::Key { topic: "orders".into(), key: "k".into(), from, to };
+    for count in [1, 2, 3, 5, 100] {
+        let (mut found, mut cursor, mut looked) = (Vec::new(), None, 0);
+        loop {
+            let result = within(client.find(by_key.clone(), cursor.take(), count)).await.unwrap();
+            assert!(result.messages.len() <= count as usize, "no more than asked for");
+            assert!(result.messages.is_sorted_by_key(|m| (m.stored, m.queue)), "by their times");
+            found.extend(result.messages.into_iter().map(|m| (m.queue, m.offset)));
+            looked += result.covered.segments;
+            let Some(next) = result.next else { break };
+            // As a text, and back.
+            cursor = Some(next.to_string().parse().unwrap());
+        }
+        assert_eq!((found.len(), looked), (8, 24), "each message is looked at once");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{count} at a time");
+    }
+    let (_, third) = &sent[3];
+    let one = within(client.find(Wanted::Id(third.id), None, 1_000)).await.unwrap();
+    let asked: BTreeSet<ShardId> = fake.state().finds.iter().map(|find| find.shard).collect();
+    assert_eq!(asked.len(), 3, "an id may be anywhere");
+    assert!(one.messages.iter().all(|m| (m.queue, m.offset) == (third.queue, third.offset)));
+    let unknown =
+        client.find(Wanted::Key { topic: "nothing".into(), key: "k".into(), from, to }, None, 1);
+    assert_eq!(within(unknown).await.unwrap_err().code, Code::UnknownTopic);
+    within(client.close()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,12 +36,18 @@ pub enum Program {
     LogRestore,
     /// Check every byte of a log.
     LogVerify,
+    /// Show a message by its id.
+    MsgShow,
     /// Send lines.
     Pub,
     /// Run a broker.
     Serve,
     /// Receive.
     Sub,
+    /// Find messages by a key.
+    TopicFind,
+    /// Show one message of a queue.
+    TopicPeek,
 }
 
 /// One verb.
@@ -190,8 +196,53 @@ const COMPOSED: &[Verb] = &[
             arg("topic", "TOPIC", Required, "Topic to read."),
             arg("queue", "NUMBER", Default("0"), "Queue to read."),
             arg("from", "OFFSET", Default("0"), "Offset of the first message."),
+            arg("time", "TIME|AGE", Optional, "Begin at what was stored then; not with --from."),
             arg("count", "NUMBER", Default("10"), "Messages at most."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::MsgShow),
+        words: &["msg", "show"],
+        help: "Show the message with an id, wherever it is.",
+        example: "yard msg show 018f3a5c7e9b00112233445566778899",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("id", "ID", Required, "Id of the message: 32 hexadecimal digits."),
+            arg("raw", "", Switch, "Print the body only."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::TopicFind),
+        words: &["topic", "find"],
+        help: "Find messages of a topic by one of their keys.",
+        example: "yard topic find orders --key order-17 --from 2h",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to look in."),
+            arg("key", "KEY", Optional, "The key, as it was sent; must be given."),
+            arg("from", "TIME|AGE", Optional, "Stored then or later: 2013-01-01T10:00:00Z or 2h."),
+            arg("to", "TIME|AGE", Optional, "Stored before then."),
+            arg("after", "CURSOR", Optional, "Go on where an earlier search said that it ended."),
+            arg("count", "NUMBER", Default("100"), "Messages at most."),
+            arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::TopicPeek),
+        words: &["topic", "peek"],
+        help: "Show one message of a queue, without a group.",
+        example: "yard topic peek orders --queue 3 --time 15m",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to read."),
+            arg("queue", "NUMBER", Default("0"), "Queue to read."),
+            arg("offset", "OFFSET", Optional, "Offset of the message; this or --time."),
+            arg("time", "TIME|AGE", Optional, "The first stored then or later; this or --offset."),
+            arg("raw", "", Switch, "Print the body only."),
         ],
     },
     Verb {

@@ -99,6 +99,8 @@ codes! {
     BadArgument = 212, Never;
     /// A limit of the tenant is reached.
     LimitReached = 213, Never;
+    /// No message of this tenant is what was looked for, in all that was looked at.
+    NoSuchMessage = 214, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;

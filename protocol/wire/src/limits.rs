@@ -52,6 +52,10 @@ pub const SETTLE_RANGES_MAX: usize = 4_096;
 pub const FETCH_BYTES_MAX: u32 = 4 << 20;
 /// Records in one fetch reply.
 pub const FETCH_RECORDS_MAX: u32 = 16_384;
+/// Bytes of records in one answer to a search, unless a single record is larger.
+pub const FIND_BYTES_MAX: u32 = 512 << 10;
+/// Records in one answer to a search.
+pub const FIND_RECORDS_MAX: u32 = 1_024;
 /// Shortest lease, in milliseconds.
 pub const LEASE_MS_MIN: u32 = 1_000;
 /// Longest lease, in milliseconds. Source: RocketMQ's largest invisible time, 12 hours.
@@ -76,6 +80,10 @@ const _: () = {
     assert!(FETCH_BYTES_MAX as usize + crate::frame::HEADER_BYTES < FRAME_BYTES_MAX);
     // A single record larger than a reply's budget still fits the frame that carries it.
     assert!(record_max + 64 + crate::frame::HEADER_BYTES <= FRAME_BYTES_MAX);
+    // So does an answer to a search, whose messages have the name of their topic each.
+    let named = FIND_RECORDS_MAX as usize * (NAME_BYTES_MAX + 64);
+    assert!(record_max + named + crate::frame::HEADER_BYTES <= FRAME_BYTES_MAX);
+    assert!(FIND_BYTES_MAX as usize <= record_max);
     assert!(FRAME_BYTES_MAX_BEFORE_HELLO < FRAME_BYTES_MAX);
     assert!(QUEUES_DEFAULT <= QUEUES_MAX);
     assert!(LEASE_MS_MIN <= LEASE_MS_DEFAULT && LEASE_MS_DEFAULT <= LEASE_MS_MAX);

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use crate::codec::{Malformed, Wire};
 use crate::frame::Role;
 use crate::requests::{
-    Call, Called, Credit, Credited, Deliver, Ended, Fetch, Fetched, FindRoute, Hello, Produce,
-    Produced, Route, Settle, Settled, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+    Call, Called, Credit, Credited, Deliver, Ended, Fetch, Fetched, Find, FindRoute, Found, Hello,
+    Produce, Produced, Route, Seek, Settle, Settled, Sought, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed, Welcome,
 };
 
 /// What a replay of a request's bytes by somebody who recorded them could do.
@@ -161,6 +162,10 @@ requests! {
     Settle = 17, Data, Refused, Consume => Settled;
     /// Read messages from an offset on.
     Fetch = 18, Data, Harmless, Read => Fetched;
+    /// Look for messages by id or by key, in one shard.
+    Find = 19, Data, Harmless, Read => Found;
+    /// Find the offset at which a queue was at a time.
+    Seek = 20, Data, Harmless, Read => Sought;
 }
 
 /// Something that the broker sends unasked.

@@ -99,6 +99,11 @@ fn bounds() -> String {
         ("Ranges of a settle request", limits::SETTLE_RANGES_MAX as u64),
         ("Records of a fetch reply", limits::FETCH_RECORDS_MAX.into()),
         ("Bytes of a fetch reply, unless one record is larger", limits::FETCH_BYTES_MAX.into()),
+        ("Records of an answer to a search", limits::FIND_RECORDS_MAX.into()),
+        (
+            "Bytes of an answer to a search, unless one record is larger",
+            limits::FIND_BYTES_MAX.into(),
+        ),
         ("Topics of a route request", limits::ROUTE_TOPICS_MAX as u64),
         ("Queues of a topic", limits::QUEUES_MAX.into()),
         ("Shortest lease, ms", limits::LEASE_MS_MIN.into()),

@@ -371,7 +371,11 @@ impl Run {
                 Out::Reply(_, Ok(Reply::Produce(produced))) => {
                     assert!(!produced.placed.is_empty());
                 }
-                Out::Reply(..) | Out::Fetch(..) | Out::Broadcast(_) => {}
+                Out::Reply(..)
+                | Out::Fetch(..)
+                | Out::Find(..)
+                | Out::Seek(..)
+                | Out::Broadcast(_) => {}
             }
         }
     }

@@ -12,9 +12,12 @@
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
 //! | `info GROUP`, `ls`, `route NAME…` | questions |
+//! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | searches |
+//! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what the log has found for the tenant who asks now |
 //! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
     GroupInfo, GroupLs, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded, TopicCreate,
@@ -22,16 +25,16 @@ use yard_wire::operation::{
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, Call, Credit, Fetch, FindRoute, Settle, SettleRange, Start, Subscribe, Unsubscribe,
-    Verdict,
+    AckNodes, Call, Covered, Credit, Fetch, Find, FindCursor, FindRoute, Seek, Settle, SettleRange,
+    Start, Subscribe, Unsubscribe, Verdict, Wanted,
 };
 use yard_wire::{
-    Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId,
-    TenantId, Timestamp, TopicId, Wire,
+    Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
+    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::world::{Delivery, Out, World, config};
-use crate::{DeliverItem, Event, SessionId};
+use crate::{Asked, DeliverItem, Event, Findings, Hit, SessionId};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -96,6 +99,8 @@ impl Script {
             "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
                 self.ask(&plain);
             }
+            "id" | "find" | "seek" => self.look(&plain),
+            "hits" => self.hits(&plain[1..], &named),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -278,6 +283,52 @@ impl Script {
         }
     }
 
+    fn look(&mut self, words: &[&str]) {
+        let shard = self.world.config.shard;
+        let time = |word: &str| Timestamp(word.parse().unwrap());
+        let find = |wanted| {
+            let (after, records_max, bytes_max) = (None, u32::MAX, u32::MAX);
+            Request::Find(Find { shard, wanted, after, records_max, bytes_max })
+        };
+        let request = match words {
+            ["id"] => find(Wanted::Id(MessageId([7; 16]))),
+            ["find", topic, key, from, to] => find(Wanted::Key {
+                topic: (*topic).to_owned(),
+                key: (*key).to_owned(),
+                from: time(from),
+                to: time(to),
+            }),
+            ["seek", queue, at] => {
+                let (topic, queue) = queue.split_once('/').unwrap();
+                let (topic, queue) = (topic.to_owned(), QueueIndex(queue.parse().unwrap()));
+                Request::Seek(Seek { shard, topic, queue, time: time(at) })
+            }
+            other => panic!("look {other:?}"),
+        };
+        self.world.request(0, self.tenant, request);
+    }
+
+    fn hits(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
+        let hit = |word: &&str| {
+            let (queue, offset) = word.rsplit_once('/').unwrap();
+            let (topic, queue) = self.queue(queue);
+            let (offset, stored) = (QueueOffset(offset.parse().unwrap()), Timestamp(1));
+            let at = FindCursor { segment: 9, offset: offset.0 as u32 };
+            let record = Bytes::from_static(&[0; 100]);
+            Hit { topic, queue, offset, stored, at, record }
+        };
+        let hits = words.iter().map(hit).collect();
+        let findings = Findings { hits, covered: Covered::default(), next: None };
+        let number = |name: &str, or: u32| named.get(name).map_or(or, |n| n.parse().unwrap());
+        let asked = Asked {
+            origin: super::world::origin(0),
+            tenant: self.tenant,
+            records_max: number("count", 10),
+            bytes_max: number("bytes", 10_000),
+        };
+        self.world.handle(Event::Found { asked, findings });
+    }
+
     /// Something for people, passed through the outputs as a refusal that nobody sends.
     fn note(&mut self, text: &str) {
         let refusal = Refusal::new(yard_wire::Code::BadReply, text);
@@ -336,6 +387,10 @@ impl Script {
                 format!("{} ended: {}", self.names[&subscription], code.name())
             }
             Out::Fetch(_, queue, from, count) => format!("fetch {queue} from {from}, {count}"),
+            Out::Find(tenant, search, count) => {
+                format!("tenant {tenant} looks: {search:?}, {count}")
+            }
+            Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {
@@ -378,6 +433,12 @@ impl Script {
                     None => "none".to_owned(),
                 });
                 format!("route: {}", topics.collect::<Vec<_>>().join(", "))
+            }
+            Reply::Find(found) => {
+                let messages = found.messages.iter();
+                let places = messages.map(|m| format!(" {}/{}/{}", m.topic, m.queue, m.offset));
+                let next = found.next.map_or(String::new(), |at| format!(", next {}", at.offset));
+                format!("found:{}{next}", places.collect::<String>())
             }
             Reply::Credit(_) => "credited".to_owned(),
             Reply::Unsubscribe(_) => "unsubscribed".to_owned(),

@@ -22,6 +22,8 @@ pub(crate) enum Out {
     Deliver(Timestamp, Delivery),
     Ended(SessionId, SubscriptionId, Code),
     Fetch(TopicId, QueueIndex, QueueOffset, u32),
+    Find(TenantId, Search, u32),
+    Seek(TopicId, QueueIndex, Timestamp),
     Broadcast(MetaChange),
 }
 
@@ -134,6 +136,12 @@ impl World {
             }
             Effect::Fetch { topic, queue, from, records_max, .. } => {
                 self.outs.push(Out::Fetch(topic, queue, from, records_max));
+            }
+            Effect::Find { asked, search, .. } => {
+                self.outs.push(Out::Find(asked.tenant, search, asked.records_max));
+            }
+            Effect::Seek { topic, queue, time, .. } => {
+                self.outs.push(Out::Seek(topic, queue, time));
             }
             Effect::Ended { session, subscription, why } => {
                 self.outs.push(Out::Ended(session, subscription, why.code));

@@ -1,33 +1,41 @@
 //! `yard fetch`: messages of a queue from an offset on, without a group.
 use std::io::{self, BufWriter, Write};
 
-use yard_client::wire::limits::QUEUES_MAX;
 use yard_client::wire::record::Record;
-use yard_client::wire::{QueueIndex, QueueOffset};
+use yard_client::wire::{QueueIndex, QueueOffset, Timestamp};
 use yard_client::{Client, FetchedRecord};
 
 use super::Session;
-use crate::args::Written;
+use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
 use crate::message::{Printer, Received, Style};
 
 /// Messages asked for at once.
 const BATCH_MAX: u64 = 1_000;
 
+enum From {
+    Offset(QueueOffset),
+    Time(Timestamp),
+}
+
 struct Plan {
     topic: String,
     queue: QueueIndex,
-    from: QueueOffset,
+    from: From,
     count: u64,
     style: Style,
 }
 
 pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
-    let queue = written.number("queue", 0, u64::from(QUEUES_MAX) - 1)?.unwrap_or(0);
+    let time = super::time(written, "time")?;
+    if time.is_some() && written.is_given("from") {
+        return Err(bad_argument("time", "give either --from or --time, not both"));
+    }
+    let offset = QueueOffset(written.number("from", 0, u64::MAX)?.unwrap_or(0));
     let plan = Plan {
         topic: written.required("topic")?.to_owned(),
-        queue: QueueIndex(u16::try_from(queue).expect("checked against the most queues")),
-        from: QueueOffset(written.number("from", 0, u64::MAX)?.unwrap_or(0)),
+        queue: super::queue(written)?,
+        from: time.map_or(From::Offset(offset), From::Time),
         count: written.number("count", 1, u64::MAX)?.unwrap_or(1),
         style: Style::new(session.format, written.switch("raw"))?,
     };
@@ -52,7 +60,11 @@ async fn print_all(
     printer: &mut Printer,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let (mut from, mut left) = (plan.from, plan.count);
+    let mut from = match plan.from {
+        From::Offset(offset) => offset,
+        From::Time(time) => client.seek(&plan.topic, plan.queue, time).await?.offset,
+    };
+    let mut left = plan.count;
     while left > 0 {
         let count = u32::try_from(left.min(BATCH_MAX)).expect("at most a batch");
         let fetched = client.fetch(&plan.topic, plan.queue, from, count).await?;

@@ -4,8 +4,10 @@ mod contexts;
 mod dev;
 mod explain;
 mod fetch;
+mod find;
 mod log;
 mod operation;
+mod peek;
 mod publish;
 mod serve;
 mod subscribe;
@@ -22,15 +24,16 @@ use tracing_subscriber::EnvFilter;
 use yard_client::Client;
 use yard_client::transport::Controller;
 use yard_client::wire::catalogue::{Program, Runs};
-use yard_client::wire::limits::LANES_MAX;
+use yard_client::wire::limits::{LANES_MAX, QUEUES_MAX};
 use yard_client::wire::operation::Operation;
-use yard_client::wire::{Code, Timestamp};
+use yard_client::wire::{Code, QueueIndex, Timestamp};
 use yard_server::os::Priority;
 
 use crate::args::{Parsed, Written};
 use crate::context::{self, Contexts};
 use crate::failure::Failure;
 use crate::output::Format;
+use crate::text;
 
 /// What holds for a whole run of the program.
 pub(crate) struct Session {
@@ -103,6 +106,22 @@ pub(crate) fn streams(written: &Written) -> Result<Option<u16>, Failure> {
     Ok(streams.map(|streams| u16::try_from(streams).expect("checked against the most streams")))
 }
 
+/// Reads which queue is meant.
+pub(crate) fn queue(written: &Written) -> Result<QueueIndex, Failure> {
+    let queue = written.number("queue", 0, u64::from(QUEUES_MAX) - 1)?.unwrap_or(0);
+    Ok(QueueIndex(u16::try_from(queue).expect("checked against the most queues")))
+}
+
+/// Reads a time, where there is one.
+pub(crate) fn time(written: &Written, name: &str) -> Result<Option<Timestamp>, Failure> {
+    let now = now();
+    written.read(name, |text| {
+        text::read_time(text, now).ok_or_else(|| {
+            format!("takes a time (2013-01-01T10:00:00Z) or an age (2h), not {text:?}")
+        })
+    })
+}
+
 /// The clock, in the broker's unit.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -132,9 +151,12 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::LogRepair) => log::repair(format, &written),
         Runs::Program(Program::LogRestore) => log::restore(format, &written),
         Runs::Program(Program::LogVerify) => log::verify(format, &written),
+        Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
+        Runs::Program(Program::TopicFind) => block_on(find::by_key(&session, &written)),
+        Runs::Program(Program::TopicPeek) => block_on(peek::run(&session, &written)),
     }
 }
 

@@ -149,6 +149,17 @@ impl KeySearch {
         Self { query, times, from, pieces }
     }
 
+    /// The segments of which a portion that ends at `next` has looked at something, in order.
+    pub fn segments(&self, next: Option<LogPlace>) -> impl Iterator<Item = u32> {
+        let pieces = self.pieces.iter();
+        let looked = pieces.take_while(move |piece| next.is_none_or(|next| piece.begin() < next));
+        let mut last = None;
+        looked.filter_map(move |piece| {
+            let segment = piece.segment();
+            (last.replace(segment) != Some(segment)).then_some(segment)
+        })
+    }
+
     /// Looks until the budget is used up or the end is reached; looks at one thing at least. To
     /// go on, ask the store for a plan from [`KeyAnswer::next`] on.
     ///

@@ -18,6 +18,12 @@ impl Store {
         self.keys.search(query, (oldest, newest), from)
     }
 
+    /// When the first group of a segment was stored; `None` where the segment has none.
+    #[must_use]
+    pub fn began(&self, segment: u32) -> Option<Timestamp> {
+        self.index.stored_base(segment)
+    }
+
     /// The offset of the oldest committed message of a queue that was stored at `time` or later.
     #[must_use]
     pub fn offset_at(&self, topic: TopicId, queue: QueueIndex, time: Timestamp) -> Sought {

@@ -16,8 +16,8 @@ use yard_transport::{
 use yard_wire::frame::{ALPN, Class, Frame, FrameDecoder, Preamble, Role, encode_with};
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
-    Called, Credited, Deliver, Delivered, Fetched, FetchedRecord, FindRoute, Hello, Produced,
-    Route, Settled, Subscribed, Unsubscribed, Welcome,
+    Called, Covered, Credited, Deliver, Delivered, Fetched, FetchedRecord, FindRoute, Found, Hello,
+    Produced, Route, Settled, Sought, Subscribed, Unsubscribed, Welcome,
 };
 use yard_wire::{
     Code, Correlation, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
@@ -166,6 +166,14 @@ impl Service for Shared {
                     let (offset, stored) = (fetch.from, Timestamp(0));
                     let records = vec![FetchedRecord { offset, stored, record }];
                     Reply::Fetch(Fetched { first: offset, end: offset, records })
+                }
+                Request::Find(_) => {
+                    let covered = Covered::default();
+                    Reply::Find(Found { messages: vec![], covered, next: None })
+                }
+                Request::Seek(_) => {
+                    let end = QueueOffset(0);
+                    Reply::Seek(Sought { first: end, end, offset: end })
                 }
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),
             },

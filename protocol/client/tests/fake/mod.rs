@@ -14,6 +14,7 @@ use yard_wire::frame::{
     ALPN, Class, Frame, FrameDecoder, PREAMBLE_BYTES, Preamble, Role, encode_with,
 };
 use yard_wire::limits::{FRAME_BYTES_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
+use yard_wire::record::Record;
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
 use yard_wire::*;
@@ -57,6 +58,7 @@ pub(crate) struct State {
     pub(crate) produces: u64,
     pub(crate) batch_records: Vec<usize>,
     pub(crate) calls: u64,
+    pub(crate) finds: Vec<Find>,
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unsubscribed: u64,
     settled: BTreeMap<(u16, u64), Verdict>,
@@ -283,6 +285,8 @@ impl State {
             }
             Request::Settle(settle) => Reply::Settle(self.settle(settle)),
             Request::Fetch(fetch) => Reply::Fetch(self.fetch(&fetch)),
+            Request::Seek(seek) => Reply::Seek(self.seek(&seek)),
+            Request::Find(find) => Reply::Find(self.find(&find)),
         }))
     }
 
@@ -344,6 +348,53 @@ impl State {
         }
         self.settles.push(settle);
         Settled { done, lost }
+    }
+
+    /// One message was stored every ten milliseconds.
+    fn seek(&mut self, seek: &Seek) -> Sought {
+        let log = self.queues.entry(seek.queue.0).or_default();
+        let (first, end) = (QueueOffset(0), QueueOffset(log.len() as u64));
+        let offset = QueueOffset(seek.time.0.div_ceil(10)).min(end);
+        Sought { first, end, offset }
+    }
+
+    /// Finds what has the id or key, message by message: a cursor's segment is the queue, its
+    /// offset that in the queue. One request looks at three messages.
+    fn find(&mut self, find: &Find) -> Found {
+        let from = find.after.map_or((0, 0), |at| (at.segment, at.offset));
+        self.finds.push(find.clone());
+        let places = self.queues.iter().flat_map(|(queue, log)| {
+            let place = |at: usize| (u32::from(*queue), at as u32);
+            log.iter().enumerate().map(move |(at, record)| (place(at), record.clone()))
+        });
+        let shards = &self.shards;
+        let here = places.filter(|((queue, _), _)| shards[*queue as usize] == find.shard);
+        let mut rest = here.filter(|(place, _)| *place >= from);
+        let mut messages = Vec::new();
+        let mut looked = 0;
+        let next = loop {
+            let Some((place, bytes)) = rest.next() else { break None };
+            if looked == 3 || messages.len() == find.records_max as usize {
+                break Some(FindCursor { segment: place.0, offset: place.1 });
+            }
+            looked += 1;
+            let record = Record::parse(bytes.clone()).unwrap();
+            let is_it = match &find.wanted {
+                Wanted::Id(id) => record.id() == *id,
+                Wanted::Key { key, .. } => record.keys().any(|found| found == key),
+            };
+            if is_it {
+                messages.push(FoundMessage {
+                    topic: "orders".into(),
+                    queue: QueueIndex(place.0 as u16),
+                    offset: QueueOffset(place.1.into()),
+                    stored: Timestamp(u64::from(place.1) * 10),
+                    record: bytes,
+                });
+            }
+        };
+        let covered = Covered { segments: looked, ..Covered::default() };
+        Found { messages, covered, next }
     }
 
     fn fetch(&mut self, fetch: &Fetch) -> Fetched {

@@ -1,6 +1,7 @@
 //! The requests, their replies and the pushes: one file per subject.
 pub mod call;
 pub mod fetch;
+pub mod find;
 pub mod hello;
 pub mod produce;
 pub mod route;
@@ -9,6 +10,7 @@ pub mod subscribe;
 
 pub use call::{Call, Called};
 pub use fetch::{Fetch, Fetched, FetchedRecord};
+pub use find::{Covered, Find, FindCursor, Found, FoundMessage, Seek, Sought, Wanted};
 pub use hello::{Hello, Welcome};
 pub use produce::{AckNodes, AckPlace, Placed, Produce, Produced};
 pub use route::{FindRoute, Node, Route, TopicRoute};

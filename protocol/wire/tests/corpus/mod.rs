@@ -126,6 +126,15 @@ fn requests() -> Vec<Request> {
     ];
     let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
+    let find = |wanted, after| {
+        Request::Find(Find { shard, wanted, after, records_max: 10, bytes_max: 65_536 })
+    };
+    let by_key = Wanted::Key {
+        topic: "orders".into(),
+        key: "order-1".into(),
+        from: STORED,
+        to: Timestamp(u64::MAX),
+    };
     let mut requests = vec![
         Request::Hello(Hello {
             client: "van-17".into(),
@@ -149,6 +158,9 @@ fn requests() -> Vec<Request> {
             records_max: 10,
             bytes_max: 65_536,
         }),
+        find(Wanted::Id(MessageId::new(STORED, 7)), None),
+        find(by_key, Some(FindCursor { segment: 4, offset: 8_192 })),
+        Request::Seek(Seek { shard, topic: "orders".into(), queue: QUEUE, time: STORED }),
     ];
     requests.extend(calls());
     requests
@@ -165,6 +177,13 @@ fn replies() -> Vec<Reply> {
     let placed = Placed { topic: TopicId(9), queue: QUEUE, first: QueueOffset(40), count: 3 };
     let start = QueueStart { queue: QUEUE, settled_below: QueueOffset(3), end: QueueOffset(9) };
     let record = Bytes::from(record("t", &[], b"body"));
+    let found = FoundMessage {
+        topic: "orders".into(),
+        queue: QUEUE,
+        offset: QueueOffset(41),
+        stored: STORED,
+        record: record.clone(),
+    };
     let fetched = FetchedRecord { offset: QueueOffset(41), stored: STORED, record };
     let row = TopicRow {
         name: "orders".into(),
@@ -205,6 +224,17 @@ fn replies() -> Vec<Reply> {
             first: QueueOffset(0),
             end: QueueOffset(50),
             records: vec![fetched.clone(), fetched],
+        }),
+        Reply::Find(Found {
+            messages: vec![found.clone(), found],
+            covered: Covered { segments: 3, from: Timestamp(1), to: STORED, unreadable_bytes: 9 },
+            next: Some(FindCursor { segment: 2, offset: 64 }),
+        }),
+        Reply::Find(Found { messages: vec![], covered: Covered::default(), next: None }),
+        Reply::Seek(Sought {
+            first: QueueOffset(0),
+            end: QueueOffset(50),
+            offset: QueueOffset(41),
         }),
     ]
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, slow_consumer, disk_full, crash, flights           `yard serve`, killed if need be
+//!   backup, finding, slow_consumer, disk_full, crash, flights  `yard serve`, killed if need be
 //! ```
 //!
 //! No test depends on how fast the machine is: what must happen is waited for with a deadline of a
@@ -17,6 +17,7 @@ mod bench;
 mod crash;
 mod delivery;
 mod disk_full;
+mod finding;
 mod flights;
 mod local;
 mod lossy;

@@ -3,7 +3,7 @@ use yard_client::wire::operation::{
     BrokerInfo, ClientLs, GroupInfo, GroupLs, TenantAdd, TenantLs, TopicInfo, TopicLs, TopicRm,
 };
 use yard_client::wire::{QueueIndex, QueueOffset};
-use yard_client::{Client, Code, Context, Error};
+use yard_client::{Client, Code, Context, Error, MessageId, Timestamp, Wanted};
 use yard_it::tenant;
 use yard_server::config::Settings;
 use yard_transport::Authority;
@@ -73,6 +73,15 @@ async fn a_foreign_name_is_refused_exactly_like_a_missing_one() {
             client.fetch(name, QueueIndex(0), QueueOffset(0), 1).await.unwrap_err()
         };
         check("fetch", fetch(foreign).await, fetch(missing).await);
+        let seek =
+            async |name: &str| client.seek(name, QueueIndex(0), Timestamp(0)).await.unwrap_err();
+        check("seek", seek(foreign).await, seek(missing).await);
+        let find = async |name: &str| {
+            let (from, to) = (Timestamp(0), Timestamp(u64::MAX));
+            let wanted = Wanted::Key { topic: name.to_owned(), key: "k".to_owned(), from, to };
+            client.find(wanted, None, 1).await.unwrap_err()
+        };
+        check("find", find(foreign).await, find(missing).await);
         let info = async |name: &str| {
             client.admin().call(TopicInfo { name: name.to_owned() }).await.unwrap_err()
         };
@@ -95,6 +104,29 @@ async fn a_foreign_name_is_refused_exactly_like_a_missing_one() {
     assert!(seen.iter().all(|row| row.tenant == "globex") && seen.len() == 1, "{seen:?}");
     assert_eq!(operator.admin().call(ClientLs {}).await.unwrap().len(), 3);
     assert_eq!(fetch_all(&acme, "secret-orders").await.len(), 3);
+    drop(broker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_id_is_answered_exactly_like_a_missing_one() {
+    let Two { operator, acme, globex, broker } = two().await;
+    create(&acme, "orders", 2).await;
+    let producer = acme.producer("orders").build().await.unwrap();
+    let sent = producer.send("of acme".into()).await.unwrap();
+    let missing = MessageId::new(Timestamp(1), 2);
+    let find = async |client: &Client, id| client.find(Wanted::Id(id), None, 9).await.unwrap();
+    assert_eq!(find(&acme, sent.id).await.messages[0].offset, sent.offset);
+    for client in [&globex, &operator] {
+        let found = find(client, sent.id).await;
+        assert_eq!(found.messages, []);
+        // Where it was looked, not until when: the log's own groups go on.
+        let other = find(client, missing).await;
+        assert_eq!((found.next, other.messages), (other.next, vec![]));
+        assert_eq!(found.covered.segments, other.covered.segments);
+    }
+    // Removed, it is nobody's any more.
+    acme.admin().call(TopicRm { name: "orders".to_owned() }).await.unwrap();
+    assert_eq!(find(&acme, sent.id).await.messages, []);
     drop(broker);
 }
 

@@ -111,6 +111,8 @@ fn shard_of(request: &Request) -> ShardId {
         Request::Unsubscribe(body) => body.shard,
         Request::Settle(body) => body.shard,
         Request::Fetch(body) => body.shard,
+        Request::Find(body) => body.shard,
+        Request::Seek(body) => body.shard,
         Request::Hello(_) | Request::FindRoute(_) | Request::Call(_) | Request::Produce(_) => {
             ShardId(0)
         }

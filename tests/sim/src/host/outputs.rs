@@ -66,6 +66,26 @@ impl Host {
                     Err(error) => base.fail(|| format!("shard {shard}: a fetch failed: {error}")),
                 }
             }
+            Output::Find { asked, plan } => {
+                base.trace.mix(&[asked.origin.correlation.0, asked.tenant.0.into()]);
+                match plan.run(&self.slots[shard].disk) {
+                    Ok(findings) => {
+                        let event = Event::Found { asked, findings };
+                        self.give(base, shard, Input::Event(event));
+                    }
+                    Err(error) => base.fail(|| format!("shard {shard}: a search failed: {error}")),
+                }
+            }
+            Output::Seek { origin, first, end, plan } => {
+                base.trace.mix(&[origin.correlation.0, first.0, end.0]);
+                match plan.run(&self.slots[shard].disk) {
+                    Ok(offset) => {
+                        let reply = yard_shard::sought(first, end, offset);
+                        self.answer(base, origin, Ok(reply));
+                    }
+                    Err(error) => base.fail(|| format!("shard {shard}: a search failed: {error}")),
+                }
+            }
             Output::Ended { session, subscription, why } => {
                 let shard = ShardId(shard as u16);
                 let ended = Ended { shard, subscription, why };

@@ -83,6 +83,7 @@ impl<'a> Bench<'a> {
                     self.step(vec![Input::Index { ticket, places }]);
                 }
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
+                Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
