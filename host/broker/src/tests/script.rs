@@ -13,7 +13,7 @@
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
 //! | `info GROUP`, `ls`, `route NAME…` | questions |
 //! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | searches |
-//! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what the log has found for the tenant who asks now |
+//! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what a search found comes back |
 //! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
 use std::collections::BTreeMap;
 
