@@ -2,8 +2,8 @@
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
 use yard_store::{AppendError, Appended, Located};
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckPlace, Fetched, Placed, Produced};
-use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
+use yard_wire::requests::{AckPlace, Called, Fetched, Placed, Produced};
+use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId, Wire};
 
 use crate::output::{FetchPlan, Output};
 use crate::waiting::Waiter;
@@ -53,6 +53,11 @@ impl Shard {
                 let left = u32::try_from(end.0.saturating_sub(from.0)).unwrap_or(u32::MAX);
                 let wanted = FetchWanted { from, first, end, count: records_max.min(left) };
                 self.fetch(origin, (topic, queue), wanted, bytes_max, outputs);
+            }
+            Effect::Describe { origin, topic, mut report } => {
+                self.describe(topic, &mut report);
+                let reply = Reply::Call(Called { result: report.to_bytes() });
+                outputs.push(Output::Reply { origin, result: Ok(reply) });
             }
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });

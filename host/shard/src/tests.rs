@@ -32,7 +32,13 @@ struct Bench {
 }
 
 fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
-    let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes: 64 << 10, seed: now.0 };
+    let config = ShardConfig {
+        shard: ShardId(0),
+        shards: 1,
+        segment_bytes: 64 << 10,
+        seed: now.0,
+        retention_hour: None,
+    };
     let opened = Shard::open(disk, config, now).expect("the log can be opened");
     (opened.shard, opened.outputs)
 }
@@ -103,7 +109,7 @@ impl Bench {
     fn perform_one(&mut self) -> IoDone {
         let io = self.held.remove(0);
         let done = yard_store::io::perform(&self.disk, &io);
-        self.step(vec![Input::Io(done)]);
+        self.step(vec![Input::Io(done.clone())]);
         done
     }
 
@@ -147,7 +153,7 @@ impl Bench {
     }
 
     fn topic(&mut self) -> TopicRow {
-        self.call(&TopicCreate { name: "t".into(), queues: 1, note: String::new() })
+        self.call(&TopicCreate { name: "t".into(), queues: 1, ..TopicCreate::default() })
     }
 
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {

@@ -4,6 +4,7 @@ mod consuming;
 mod metadata;
 mod producing;
 mod random;
+mod retention;
 mod scale;
 mod script;
 mod world;

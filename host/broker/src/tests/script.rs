@@ -25,13 +25,14 @@ use yard_wire::requests::{
     AckNodes, Call, Credit, Fetch, FindRoute, Settle, SettleRange, Start, Subscribe, Unsubscribe,
     Verdict,
 };
+use yard_wire::units::CountLimit;
 use yard_wire::{
     Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId,
     TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::world::{Delivery, Out, World, config};
-use crate::{DeliverItem, Event, SessionId};
+use crate::{DeliverItem, DiskLevel, Event, SessionId};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -93,7 +94,8 @@ impl Script {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
             "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
+            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "limit" | "rm"
+            | "fetch" => {
                 self.ask(&plain);
             }
             "credit" | "unsub" | "close" => self.member(&plain),
@@ -215,7 +217,7 @@ impl Script {
         match words[0] {
             "topic" => {
                 let queues = words[2].parse().unwrap();
-                let arguments = TopicCreate { name: text(1), queues, note: String::new() };
+                let arguments = TopicCreate { name: text(1), queues, ..TopicCreate::default() };
                 if let Some(row) = self.call(&arguments) {
                     self.topics.insert(text(1), row.id);
                     self.note(&topic_text(&row));
@@ -223,9 +225,16 @@ impl Script {
             }
             "set" => {
                 let queues = Some(words[2].parse().unwrap());
-                if let Some(row) = self.call(&TopicSet { name: text(1), queues, note: None }) {
+                if let Some(row) =
+                    self.call(&TopicSet { name: text(1), queues, ..TopicSet::default() })
+                {
                     self.note(&topic_text(&row));
                 }
+            }
+            "limit" => {
+                let backlog_max = Some(CountLimit(words[2].parse().unwrap()));
+                let name = text(1);
+                self.call(&TopicSet { name, backlog_max, ..TopicSet::default() }).unwrap();
             }
             "rm" => {
                 if let Some(row) = self.call(&TopicRm { name: text(1) }) {
@@ -299,6 +308,15 @@ impl Script {
             "trim" => {
                 let (topic, queue) = self.queue(words[1]);
                 self.world.trim(topic, queue, words[2].parse().unwrap());
+            }
+            "retire" => {
+                self.world.begins = words[1].parse().unwrap();
+                self.world.handle(Event::Retired { below: self.world.begins });
+            }
+            "disk" => {
+                let levels = [DiskLevel::Low, DiskLevel::Expire, DiskLevel::Refuse];
+                let level = levels.into_iter().find(|level| format!("{level:?}") == words[1]);
+                self.world.handle(Event::Disk(level.unwrap()));
             }
             "lose" => {
                 let queue = self.queue(words[1]);

@@ -331,9 +331,11 @@ impl<O: Outputs> Writer<O> {
                 }
                 false
             }
-            Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {
-                self.background.send(io).is_err()
-            }
+            Io::PrepareSegment { .. }
+            | Io::WriteIndex { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
+            | Io::WriteCheckpoint { .. } => self.background.send(io).is_err(),
         };
         if is_gone {
             tracing::error!(shard = self.shard.id().0, "a helper thread is gone");

@@ -5,6 +5,7 @@ pub mod entry;
 #[cfg(test)]
 mod golden;
 pub mod group;
+pub mod retire;
 pub mod segment;
 pub mod sidecar;
 

@@ -24,13 +24,16 @@ pub(super) fn read_all(
     let numbers: Vec<u32> = names.iter().filter_map(number).collect();
     let mut heads: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
     for (index, segment) in numbers.iter().copied().enumerate() {
-        if segment as usize != index {
-            return Err(OpenError::Missing { segment: index as u32 });
+        // Which segment may be the first is known once the log was read.
+        let expected = numbers[0].saturating_add(index as u32);
+        if segment != expected {
+            return Err(OpenError::Missing { segment: expected });
         }
         match read(disk, config, segment)? {
             Some(head) => {
+                let first_base = if segment == 0 { LogPos(0) } else { head.base };
                 let base =
-                    heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                    heads.last().map_or(first_base, |last| LogPos(last.base.0 + last.capacity));
                 if head.base != base {
                     let what = "the segment does not follow the one before it";
                     return Err(Corrupt { segment, offset: 0, what }.into());
@@ -42,7 +45,8 @@ pub(super) fn read_all(
                 let bytes = disk.len(name).map_err(disk_error(name))?;
                 let last = index + 1 == numbers.len();
                 let sealed = names.contains(&FileName::Index(segment));
-                let first = segment == 0 && names.contains(&FileName::Checkpoint);
+                let saved = names.contains(&FileName::Checkpoint);
+                let first = index == 0 && (segment > 0 || saved);
                 if !last || sealed || first || holds_groups(disk, name, bytes)? {
                     let what = "the header of the segment";
                     return Err(Corrupt { segment, offset: 0, what }.into());

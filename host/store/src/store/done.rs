@@ -45,6 +45,10 @@ impl Store {
                 let sealed = self.sealing.get_mut(&segment).expect("the index was given out");
                 sealed.failed = true;
             }
+            IoDone::KeptRead(found) => self.kept_read(found, out),
+            IoDone::KeptFailed => self.retiring = None,
+            IoDone::SegmentRemoved { segment } => self.segment_removed(segment, out),
+            IoDone::RemoveFailed { segment } => self.remove_failed(segment),
             IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
                 assert!(self.saving.writing, "the checkpoint was given out");
                 self.saving.writing = false;
@@ -64,6 +68,7 @@ impl Store {
     }
 
     fn group_synced(&mut self, group: GroupNumber, report: &mut DoneReport, out: &mut Vec<Io>) {
+        let begins = self.begins;
         let in_flight = self.take_in_flight(group);
         assert!(in_flight.stage == Stage::Syncing, "a group is written before it is synced");
         assert_eq!(group.0, self.synced_groups, "groups are synced in order");
@@ -72,6 +77,8 @@ impl Store {
         report.synced = Some(group);
         report.committed.extend(in_flight.touched.iter().map(|slot| self.index.commit(*slot)));
         self.emit_checkpoint(out);
+        self.go_on_retiring(&mut report.trimmed, out);
+        report.retired = (self.begins > begins).then_some(self.begins);
     }
 
     fn take_in_flight(&mut self, group: GroupNumber) -> InFlight {
@@ -84,7 +91,10 @@ impl Store {
     #[must_use]
     pub fn wants_retry(&self) -> bool {
         let failed = matches!(self.next, Next::Failed(_));
-        !self.fenced && (failed || self.sealing.values().any(|sealing| sealing.failed))
+        !self.fenced
+            && (failed
+                || self.removal_failed()
+                || self.sealing.values().any(|sealing| sealing.failed))
     }
 
     /// Asks again for what failed for lack of space or otherwise: the next segment and indexes.
@@ -97,6 +107,7 @@ impl Store {
             self.next = Next::Preparing(header);
             self.ask_for_next(out);
         }
+        self.retry_removal(out);
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
                 sealing.failed = false;

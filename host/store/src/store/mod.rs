@@ -14,6 +14,7 @@ use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId
 use crate::config::{GATHER_BYTES_MAX, StoreConfig};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::group::{self, GroupHeader};
+use crate::format::retire::Moved;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueIndexes, SidecarPlace, Slot};
@@ -22,7 +23,10 @@ use crate::io::Io;
 mod append;
 mod close;
 mod done;
+mod retire;
 mod save;
+
+use retire::Retiring;
 
 pub(crate) use append::Placing;
 pub(crate) use close::sidecar_header;
@@ -47,6 +51,10 @@ pub struct DoneReport {
     pub written: Option<GroupNumber>,
     /// This group and all before are durable.
     pub synced: Option<GroupNumber>,
+    /// Queues that begin later than before, because segments are gone, and where.
+    pub trimmed: Vec<(TopicId, QueueIndex, QueueOffset)>,
+    /// Segments below this number are gone for readers: what is kept of them lies elsewhere.
+    pub retired: Option<u32>,
     /// The log has just been fenced: groups that are not durable by now never will be.
     pub fenced: bool,
 }
@@ -97,6 +105,8 @@ struct Gather {
     records: Vec<GatheredRecord>,
     /// Their queues: so many of each.
     runs: Vec<(Slot, u32)>,
+    /// Copies of records, with their byte offset in the group.
+    copies: Vec<Moved>,
 }
 
 impl Gather {
@@ -215,6 +225,11 @@ pub struct Store {
     index: QueueIndexes,
     sealing: BTreeMap<u32, Sealing>,
     saving: Saving,
+    /// The first segment of the log.
+    begins: u32,
+    /// The segment of the group after which the state is in the log.
+    snapshot: Option<u32>,
+    retiring: Option<Retiring>,
 }
 
 /// What a recovery found, for [`Store::resume`].
@@ -229,12 +244,15 @@ pub(crate) struct Resumed {
     pub(crate) checkpoint: (LogPos, u64),
     /// Sidecars that could not be written.
     pub(crate) unsaved: BTreeMap<u32, Sealing>,
+    pub(crate) begins: u32,
+    pub(crate) snapshot: Option<u32>,
 }
 
 impl Store {
     /// Goes on where a recovery stopped; everything found is durable.
     pub(crate) fn resume(found: Resumed, out: &mut Vec<Io>) -> Self {
-        let Resumed { config, active, next, cursor, index, checkpoint, unsaved } = found;
+        let Resumed { config, active, next, cursor, index, checkpoint, unsaved, begins, snapshot } =
+            found;
         assert!(
             active.tail >= segment::HEADER_BYTES as u64 && active.tail <= active.header.capacity
         );
@@ -261,6 +279,9 @@ impl Store {
             index,
             sealing: unsaved,
             saving: Saving { waiting, writing, sealed, last, state_bytes },
+            begins,
+            snapshot,
+            retiring: None,
         };
         store.check();
         store.ask_for_next(out);
@@ -285,6 +306,7 @@ impl Store {
         };
         assert_eq!(next.segment, header.segment + 1, "segments are numbered");
         assert_eq!(next.base.0, header.base.0 + header.capacity, "positions have no gap");
+        assert!(self.begins <= header.segment, "the active segment is there");
         assert!(self.saving.last <= self.active.position(), "a checkpoint follows a group");
     }
 
@@ -403,7 +425,7 @@ impl Store {
             synced: self.synced,
             groups: self.synced_groups,
             messages: self.index.messages(),
-            segments: u64::from(self.active.header.segment) + 1,
+            segments: self.segments(),
             state: self.state(),
         }
     }

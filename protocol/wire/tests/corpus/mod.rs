@@ -3,6 +3,7 @@ use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
+use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::record::{KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
@@ -171,6 +172,10 @@ fn replies() -> Vec<Reply> {
         id: TopicId(9),
         queues: 8,
         note: String::new(),
+        retain: AgeLimit(86_400_000),
+        retain_bytes: SizeLimit(0),
+        discard_unconsumed: true,
+        backlog_max: CountLimit(7),
         created_ms: STORED,
     };
     assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");

@@ -23,7 +23,11 @@ impl Host {
                     self.begin_line(base, shard);
                 }
             }
-            Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {
+            Io::PrepareSegment { .. }
+            | Io::WriteIndex { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
+            | Io::WriteCheckpoint { .. } => {
                 let slot = &mut self.slots[shard];
                 slot.others_begun += 1;
                 let number = slot.others_begun;
@@ -64,7 +68,7 @@ impl Host {
         let report = planted::perform(base, &slot.disk, shard, &io);
         base.trace.line(base.now, || format!("disk {shard}: {} -> {report:?}", brief(&io)));
         let (really, told) = match report {
-            Report::Honest(done) => (done, Some(done)),
+            Report::Honest(done) => (done.clone(), Some(done)),
             Report::Altered { really, told } => (really, told),
         };
         slot.oracle.tried(&io);
@@ -72,7 +76,7 @@ impl Host {
             slot.oracle.done(&io);
         }
         let mixed = (base.now, shard as u64, number);
-        base.trace.mix(&[mixed.0, mixed.1, mixed.2, code(really)]);
+        base.trace.mix(&[mixed.0, mixed.1, mixed.2, code(&really)]);
         if number == 0 {
             self.begin_line(base, shard);
         }
@@ -101,15 +105,19 @@ impl Host {
     }
 }
 
-fn code(done: IoDone) -> u64 {
+fn code(done: &IoDone) -> u64 {
     match done {
         IoDone::Written { group } => group.0 << 8,
         IoDone::Synced { group } => group.0 << 8 | 1,
         IoDone::Failed { group } => group.0 << 8 | 2,
-        IoDone::Prepared { segment } => u64::from(segment) << 8 | 3,
-        IoDone::PrepareFailed { segment, .. } => u64::from(segment) << 8 | 4,
-        IoDone::IndexWritten { segment } => u64::from(segment) << 8 | 5,
-        IoDone::IndexFailed { segment } => u64::from(segment) << 8 | 6,
+        IoDone::Prepared { segment } => u64::from(*segment) << 8 | 3,
+        IoDone::PrepareFailed { segment, .. } => u64::from(*segment) << 8 | 4,
+        IoDone::IndexWritten { segment } => u64::from(*segment) << 8 | 5,
+        IoDone::IndexFailed { segment } => u64::from(*segment) << 8 | 6,
+        IoDone::KeptRead(found) => (found.records.len() as u64) << 8 | 9,
+        IoDone::KeptFailed => 10,
+        IoDone::SegmentRemoved { segment } => u64::from(*segment) << 8 | 11,
+        IoDone::RemoveFailed { segment } => u64::from(*segment) << 8 | 12,
         IoDone::CheckpointWritten => 7,
         IoDone::CheckpointFailed => 8,
     }
@@ -124,6 +132,8 @@ pub(super) fn brief(io: &Io) -> String {
         Io::SyncGroup { group, segment } => format!("sync group {group} in {segment}"),
         Io::PrepareSegment { segment, .. } => format!("prepare segment {segment}"),
         Io::WriteIndex { segment, .. } => format!("write index {segment}"),
+        Io::ReadKept { reads } => format!("read what is kept, {} ranges", reads.len()),
+        Io::RemoveSegment { segment } => format!("remove segment {segment}"),
         Io::WriteCheckpoint { bytes } => format!("write checkpoint, {} bytes", bytes.len()),
     }
 }

@@ -56,7 +56,11 @@ impl Oracle {
         match io {
             Io::WriteGroup { group, .. } => self.written = group.0 + 1,
             Io::SyncGroup { group, .. } => self.synced = group.0 + 1,
-            Io::PrepareSegment { .. } | Io::WriteIndex { .. } | Io::WriteCheckpoint { .. } => {}
+            Io::PrepareSegment { .. }
+            | Io::WriteIndex { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
+            | Io::WriteCheckpoint { .. } => {}
         }
     }
 

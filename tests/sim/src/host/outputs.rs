@@ -221,6 +221,8 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::WriteIndex { index, .. } => index.encode(),
         Io::PrepareSegment { header, .. } => header.clone(),
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
+        Io::ReadKept { reads } => Bytes::from(format!("{reads:?}")),
+        Io::RemoveSegment { segment } => Bytes::copy_from_slice(&segment.to_le_bytes()),
     }
 }
 
