@@ -277,11 +277,7 @@ impl QueueIndexes {
             }
             let front = queue.front_at(until);
             let wanted = keep_from(queue.topic, queue.queue).0.max(queue.first).min(front);
-            // What lies in a later segment stays though it is not wanted: segments go whole.
-            let later = queue.copies.iter().filter(|span| span.segment >= until);
-            let later = later.map(|span| span.first.max(queue.first)).min();
-            let first = later.map_or(wanted, |later| later.min(wanted));
-            floors.push(queue.floor(first, front));
+            floors.push(queue.floor(wanted, front));
             let (topic, index) = (queue.topic, queue.queue);
             kept.extend(queue.uncopied(until, wanted, front).into_iter().map(|(from, to)| {
                 let (from, to) = (QueueOffset(from), QueueOffset(to));

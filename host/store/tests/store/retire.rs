@@ -61,6 +61,10 @@ fn go_on(rig: &mut Rig) {
 /// Retires to the end; `each` sees the rig before every I/O.
 fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
     rig.store.retire(until, &keep_from, &mut rig.io);
+    finish(rig, each);
+}
+
+fn finish(rig: &mut Rig, each: &mut dyn FnMut(&Rig)) {
     let mut turns = 0;
     while rig.store.is_retiring() || !rig.io.is_empty() {
         go_on(rig);
@@ -217,6 +221,25 @@ fn a_crash_at_any_step_leaves_the_old_log_or_the_new_one() {
     });
     assert_eq!((rig.store.first_segment(), firsts(&rig.store)[&LONG]), (7, 3));
     check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+}
+
+#[test]
+fn copies_that_are_not_wanted_any_more_go_before_their_segment() {
+    let mut random = Random(18);
+    let mut rig = Rig::new(18);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    retire(&mut rig, 2, &mut |_| {});
+    fill(&mut rig, &mut random, 6);
+    assert_eq!(rig.store.parts(LONG.0, LONG.1)[0].segment, 3, "copies are there");
+    let all = |topic, _| QueueOffset(if topic == LONG.0 { u64::MAX } else { 0 });
+    rig.store.retire(3, &all, &mut rig.io);
+    finish(&mut rig, &mut |_| {});
+    let first = firsts(&rig.store)[&LONG];
+    assert!(first > 3 && rig.store.parts(LONG.0, LONG.1)[0].first.0 == first);
+    let allowed = firsts(&rig.store).into_iter().map(|(name, at)| (name, [at, at])).collect();
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+    crash_everywhere(&rig, &allowed, 6);
 }
 
 #[test]

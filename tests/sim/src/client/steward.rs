@@ -115,10 +115,13 @@ impl Steward {
             Ok(Reply::Fetch(fetched)) => {
                 let reading = &mut self.scans[self.at];
                 let place = (reading.topic, reading.queue, reading.next);
-                reading.first = fetched.first;
                 if reading.next == NOWHERE {
                     reading.next = fetched.first;
+                    reading.found.clear();
                     return self.work(base);
+                }
+                if reading.found.is_empty() {
+                    reading.first = fetched.first;
                 }
                 reading.found.extend(reader::read(base, place, &fetched));
                 let count = fetched.records.len() as u64;
