@@ -94,8 +94,7 @@ impl Script {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
             "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "limit" | "rm"
-            | "fetch" => {
+            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
                 self.ask(&plain);
             }
             "credit" | "unsub" | "close" => self.member(&plain),
@@ -231,11 +230,6 @@ impl Script {
                     self.note(&topic_text(&row));
                 }
             }
-            "limit" => {
-                let backlog_max = Some(CountLimit(words[2].parse().unwrap()));
-                let name = text(1);
-                self.call(&TopicSet { name, backlog_max, ..TopicSet::default() }).unwrap();
-            }
             "rm" => {
                 if let Some(row) = self.call(&TopicRm { name: text(1) }) {
                     self.note(&topic_text(&row));
@@ -308,6 +302,11 @@ impl Script {
             "trim" => {
                 let (topic, queue) = self.queue(words[1]);
                 self.world.trim(topic, queue, words[2].parse().unwrap());
+            }
+            "limit" => {
+                let backlog_max = Some(CountLimit(words[2].parse().unwrap()));
+                let name = words[1].to_owned();
+                self.call(&TopicSet { name, backlog_max, ..TopicSet::default() }).unwrap();
             }
             "retire" => {
                 self.world.begins = words[1].parse().unwrap();

@@ -3,10 +3,10 @@ use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
-use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::record::{KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
+use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
     Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -87,7 +87,9 @@ fn calls() -> impl Iterator<Item = Request> {
         let written = |name: &str| {
             let field = operation.fields().iter().find(|field| field.name == name)?;
             let text = match field.kind {
-                "NUMBER" => "12",
+                "NUMBER" | "NUMBER|none" => "12",
+                "DURATION|none" => "12h",
+                "SIZE|none" => "12MiB",
                 "true|false" => "true",
                 _ => "some-text",
             };
