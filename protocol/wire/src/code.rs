@@ -110,7 +110,7 @@ codes! {
     ShuttingDown = 304, Elsewhere;
     /// The disk could not be read at this place.
     ReadFailed = 305, Elsewhere;
-    /// A group of the topic is as far behind as the topic allows; nothing was stored.
+    /// A group of the topic is too far behind; nothing was stored.
     BacklogFull = 307, SamePlace;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.

@@ -97,6 +97,8 @@ pub(crate) fn encode_moved(records: &[KeptRecord]) -> Vec<u8> {
         put(&mut out, at + 22, &(record.record.len() as u32).to_le_bytes());
     }
     records.iter().for_each(|record| out.extend_from_slice(&record.record));
+    let bytes: usize = records.iter().map(KeptRecord::entry_bytes).sum();
+    assert_eq!(out.len(), 4 + bytes, "an entry has the bytes of its records");
     out
 }
 
@@ -129,6 +131,7 @@ pub(crate) fn decode_moved(payload: &[u8]) -> Result<Vec<Moved>, Malformed> {
 }
 
 pub(crate) fn put_floor(floor: &Floor, out: &mut Vec<u8>) {
+    assert!(floor.first <= floor.front, "copies come before what was appended");
     let mut row = [0; FLOOR_BYTES];
     put(&mut row, 0, &floor.topic.0.to_le_bytes());
     put(&mut row, 4, &floor.queue.0.to_le_bytes());
@@ -159,6 +162,7 @@ pub(crate) fn encode_retired(until: u32, floors: &[Floor], bytes_max: usize) -> 
     assert!(bytes_max >= RETIRED_HEAD_BYTES + FLOOR_BYTES, "a piece holds a queue");
     let rows = (bytes_max - RETIRED_HEAD_BYTES) / FLOOR_BYTES;
     let pieces = floors.len().div_ceil(rows).max(1);
+    assert!(pieces * rows >= floors.len(), "every queue is in a piece");
     let piece = |piece: usize| {
         let mut out = vec![0; RETIRED_HEAD_BYTES];
         put(&mut out, 0, &until.to_le_bytes());

@@ -115,6 +115,7 @@ impl Queue {
     pub(super) fn messages(&self) -> u64 {
         let parts = self.parts();
         let indexed: u64 = parts.iter().map(|part| part.end.0 - part.first.0).sum();
+        assert!(self.committed <= self.indexed(), "what is durable is indexed");
         indexed - (self.indexed() - self.committed)
     }
 
@@ -152,6 +153,7 @@ impl Queue {
             .map(|span| (span.first, span.end()))
             .collect();
         covered.sort_unstable();
+        assert!(from <= to, "a range does not end before it begins");
         let (mut at, mut left) = (from, Vec::new());
         for (first, end) in covered {
             if first > at && at < to {
@@ -171,6 +173,7 @@ impl Queue {
         self.front = self.front.max(floor.front.0);
         self.next = self.next.max(self.front);
         self.committed = self.committed.max(self.front);
+        assert!(self.first <= self.front && self.front <= self.next, "a queue is in order");
         let (first, front) = (self.first, self.front);
         self.copies.retain(|span| span.segment >= until && span.end() > first);
         self.spans.retain(|span| span.end() > front);
@@ -237,6 +240,7 @@ impl QueueIndexes {
         segments: Range<u32>,
         keep_from: &dyn Fn(TopicId, QueueIndex) -> QueueOffset,
     ) -> Vec<u64> {
+        assert!(segments.start <= segments.end, "segments are counted upwards");
         let mut kept = vec![0; segments.len()];
         for queue in &self.queues {
             let touched = queue.spans.first().is_some_and(|span| span.segment < segments.end);
@@ -277,6 +281,7 @@ impl QueueIndexes {
             }
             let front = queue.front_at(until);
             let wanted = keep_from(queue.topic, queue.queue).0.max(queue.first).min(front);
+            assert!(queue.first <= wanted && wanted <= front, "a floor is within the queue");
             floors.push(queue.floor(wanted, front));
             let (topic, index) = (queue.topic, queue.queue);
             kept.extend(queue.uncopied(until, wanted, front).into_iter().map(|(from, to)| {

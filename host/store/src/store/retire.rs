@@ -248,6 +248,7 @@ impl Store {
     /// Says in the log that the segments are gone.
     fn record(&mut self, snapshot: Option<u32>) {
         let retiring = self.retiring.as_ref().expect("it is under way");
+        assert!(retiring.left.is_empty(), "what is kept was copied");
         let pieces = encode_retired(retiring.until, &retiring.floors, self.own_payload_max());
         let mut recorded = None;
         for piece in pieces {
@@ -277,6 +278,7 @@ impl Store {
             RetireStage::Recorded(group, snapshot) if group.0 < synced => {
                 let until = retiring.until;
                 let next = self.begins;
+                assert!(next < until && until <= self.active.header.segment, "sealed ones go");
                 retiring.stage = RetireStage::Removable { next, under_way: false, failed: false };
                 trimmed.extend(self.index.retire(until, &retiring.floors));
                 self.begins = until;
