@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: quickstart CONTEXT.toml")?;
     let client = Client::builder().context(read(&path)?).name("quickstart").connect().await?;
 
-    let topic = TopicCreate { name: "quickstart".into(), queues: 8, note: String::new() };
+    let topic = TopicCreate { name: "quickstart".into(), queues: 8, ..TopicCreate::default() };
     match client.admin().call(topic).await {
         Err(error) if error.code != Code::TopicExists => return Err(error.into()),
         Ok(_) | Err(_) => {}

@@ -15,6 +15,12 @@ pub(crate) const STEPS_MAX: usize = 65_536;
 pub(crate) const TICK_QUEUES_MAX: usize = 4_096;
 /// When the index could not be read, it is asked again after this, in milliseconds.
 pub(crate) const LOCATE_RETRY_MS: u64 = 1_000;
+/// A producer that is refused because the disk is nearly full asks again after this, in
+/// milliseconds.
+pub(crate) const DISK_FULL_WAIT_MS: u32 = 1_000;
+/// While a topic's backlog is full, it is looked at again after this, in milliseconds: it costs a
+/// look at every queue of every group of the topic.
+pub(crate) const BACKLOG_LOOK_MS: u32 = 100;
 /// Tenants of an installation.
 pub(crate) const TENANTS_MAX: usize = 10_000;
 /// Queues of one tenant's topics, added up.

@@ -19,6 +19,7 @@ use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
+use crate::retention::{DiskLevel, Headroom};
 use crate::subscribe::Joining;
 
 /// The shard whose log holds the metadata.
@@ -63,6 +64,8 @@ pub struct Broker {
     pub(crate) meta: MetaTable,
     pub(crate) producers: Producers,
     pub(crate) groups: Groups,
+    /// Topics that were removed: their messages go.
+    pub(crate) removed: BTreeSet<TopicId>,
     // Volatile: lost with the process.
     pub(crate) ends: BTreeMap<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -79,6 +82,9 @@ pub struct Broker {
     pub(crate) to_trim: BTreeSet<GroupId>,
     /// Subscriptions that the broker ended and nobody was told of, with their topics.
     pub(crate) ended: Vec<(SessionId, SubscriptionId, TopicId)>,
+    /// Of topics with a limit of backlog, as far as somebody has looked.
+    pub(crate) headroom: BTreeMap<TopicId, Headroom>,
+    pub(crate) disk: DiskLevel,
     pub(crate) next_subscription: SubscriptionId,
     pub(crate) next_ticket: Ticket,
     /// The latest time seen.
@@ -104,6 +110,7 @@ impl Broker {
             meta: MetaTable::new(),
             producers: Producers::new(),
             groups: Groups::default(),
+            removed: BTreeSet::new(),
             ends: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -113,6 +120,8 @@ impl Broker {
             to_pump: BTreeSet::new(),
             to_trim: BTreeSet::new(),
             ended: Vec::new(),
+            headroom: BTreeMap::new(),
+            disk: DiskLevel::default(),
             next_subscription: SubscriptionId(first_subscription(config.seed)),
             next_ticket: Ticket(1),
             now: Timestamp(0),
@@ -150,6 +159,8 @@ impl Broker {
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
+            Event::Retired { below } => self.retired(below),
+            Event::Disk(level) => self.disk = level,
         }
         self.finish(effects);
     }
@@ -262,6 +273,8 @@ impl Broker {
                 }
                 let queues = self.queue_count_here(created.topic);
                 self.groups.create(*tenant, created, queues);
+                // It may be behind from the beginning.
+                self.headroom.remove(&created.topic);
                 let joining = self.joining.take();
                 if let Some(joining) = joining.filter(|joining| joining.group == created.group) {
                     self.join(joining);
@@ -315,6 +328,7 @@ impl Broker {
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
+        self.headroom.remove(&topic);
         let before = self.queue_count_here(topic);
         self.meta.apply(change);
         let after = self.queue_count_here(topic);
@@ -323,6 +337,7 @@ impl Broker {
 
     /// Drops what is known about a topic that was removed, its groups' progress included.
     fn drop_topic(&mut self, topic: TopicId) {
+        self.removed.insert(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
@@ -361,8 +376,10 @@ impl Broker {
         };
         self.end_members_of(*topic);
         // Topics may have been removed while this shard was down, or its disk full.
-        let gone: Vec<TopicId> =
-            self.groups.topics().filter(|topic| self.meta.topic(*topic).is_none()).collect();
+        let held = self.ends.keys().map(|(topic, _)| *topic).chain(self.groups.topics());
+        let unknown =
+            |topic: &TopicId| self.meta.topic(*topic).is_none() && !self.removed.contains(topic);
+        let gone: BTreeSet<TopicId> = held.filter(unknown).collect();
         for topic in gone {
             let changes = vec![MetaChange::TopicRemoved { topic, version: *version }];
             effects.push(Effect::Append { entry: Entry::Meta { changes }, then: Vec::new() });
@@ -380,6 +397,24 @@ impl Broker {
             let first = ends.first;
             for id in self.groups.of_topic(*topic) {
                 self.trim_flight(id, *queue, first);
+            }
+        }
+    }
+
+    /// Places in segments that are gone are asked for anew.
+    fn retired(&mut self, below: u32) {
+        let live: Vec<GroupId> = self.groups.live().collect();
+        for id in live {
+            let group = self.groups.get_mut(id).expect("a listed group exists");
+            let mut forgotten = Vec::new();
+            for (queue, state) in &mut group.queues {
+                if state.flight.as_mut().is_some_and(|flight| flight.retired(below)) {
+                    forgotten.push(*queue);
+                }
+            }
+            for queue in forgotten {
+                group.live.as_mut().expect("the group is live").make_available(queue);
+                self.to_pump.insert(id);
             }
         }
     }

@@ -1,4 +1,5 @@
 //! What the broker wants done: one closed enum.
+use yard_wire::operation::TopicReport;
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, FindCursor};
 use yard_wire::{
@@ -109,6 +110,16 @@ pub enum Effect {
         first: QueueOffset,
         /// Offset after the newest committed message.
         end: QueueOffset,
+    },
+    /// Answer with this report, once what each queue holds was filled in: bytes and times, which
+    /// the log knows.
+    Describe {
+        /// The request.
+        origin: Origin,
+        /// The topic.
+        topic: TopicId,
+        /// The report.
+        report: TopicReport,
     },
     /// Tell a consumer that the broker ended its subscription.
     Ended {

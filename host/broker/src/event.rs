@@ -9,6 +9,7 @@ use yard_wire::{
 
 use crate::find::{Asked, Findings};
 use crate::meta::MetaChange;
+use crate::retention::DiskLevel;
 
 /// A connection, by a number that the transport never uses again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +114,13 @@ pub enum Event {
     Tick,
     /// Queues hold nothing below these offsets any more (retention).
     Trimmed(Vec<(TopicId, QueueIndex, QueueOffset)>),
+    /// Segments below this number are gone; what is kept of them lies elsewhere.
+    Retired {
+        /// The first segment that there is.
+        below: u32,
+    },
+    /// The disk is so full.
+    Disk(DiskLevel),
 }
 
 /// What the log says about an entry when it is applied, live or at recovery.

@@ -8,6 +8,7 @@
 //!   Broker ─┬─ meta        tenants, topics; names are resolved inside a tenant   (meta_table.rs)
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
+//!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
 //!
@@ -40,6 +41,7 @@ mod produce;
 mod producer;
 mod refusal;
 mod report;
+mod retention;
 mod route;
 mod settle;
 mod snapshot;
@@ -52,5 +54,6 @@ pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
 pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use meta::{MetaChange, Tenant, Topic};
+pub use meta::{MetaChange, Tenant, Topic, TopicLimits};
+pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

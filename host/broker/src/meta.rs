@@ -1,7 +1,21 @@
 //! The metadata: tenants and topics. The metadata shard owns it; the others receive its changes.
+use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{ShardId, TenantId, Timestamp, TopicId};
 
 yard_wire::message! {
+    /// What a topic keeps, and how far its groups may be behind.
+    #[derive(Copy, Default)]
+    pub struct TopicLimits {
+        /// Messages older than this may go.
+        pub retain: AgeLimit,
+        /// The newest so many bytes are kept; what is older may go.
+        pub retain_bytes: SizeLimit,
+        /// Whether they go though a group has not settled them.
+        pub discard_unconsumed: bool,
+        /// Messages that a group may be behind before producers are refused.
+        pub backlog_max: CountLimit,
+    }
+
     /// A tenant.
     pub struct Tenant {
         /// Its id.
@@ -28,6 +42,8 @@ yard_wire::message! {
         pub created_queues: u16,
         /// A remark for people.
         pub note: String,
+        /// What it keeps.
+        pub limits: TopicLimits,
         /// When it was created.
         pub created: Timestamp,
         /// Version of the metadata in which it last changed.
@@ -49,4 +65,11 @@ pub enum MetaChange {
         /// Version of the metadata from which on it is gone.
         version: u64,
     },
+}
+
+impl TopicLimits {
+    /// Whether messages go by age or size.
+    pub(crate) fn expire(&self) -> bool {
+        self.retain.get().is_some() || self.retain_bytes.get().is_some()
+    }
 }

@@ -66,6 +66,11 @@ impl MetaTable {
         names.filter_map(|topic| self.topics.get(topic))
     }
 
+    /// Every topic.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
     pub(crate) fn topic_count_of(&self, tenant: TenantId) -> usize {
         self.topic_names.get(&tenant).map_or(0, BTreeMap::len)
     }

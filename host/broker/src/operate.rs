@@ -6,7 +6,7 @@ use yard_wire::operation::{
 };
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
-use yard_wire::{Code, Refusal, TenantId, Wire};
+use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::{
     GROUP_QUEUES_MAX, NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX, TOPIC_QUEUES_MAX,
@@ -15,7 +15,7 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{MetaChange, Tenant, Topic, TopicLimits};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
 
@@ -23,6 +23,8 @@ use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
 pub(crate) enum Outcome {
     /// A result that can be given now.
     Now(Reply),
+    /// A report that the log has to fill in.
+    Describe(TopicId, TopicReport),
     /// Nothing has to change, but what is told may have been appended just now.
     Unchanged(Reply),
     /// A change, and the result once it is durable.
@@ -72,6 +74,9 @@ impl Broker {
             .map_err(|malformed| malformed.refusal(Code::BadArgument))?;
         match self.operate(tenant, arguments).map_err(Refusal::from)? {
             Outcome::Now(reply) => effects.push(Effect::Reply { origin, result: Ok(reply) }),
+            Outcome::Describe(topic, report) => {
+                effects.push(Effect::Describe { origin, topic, report });
+            }
             Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
@@ -130,13 +135,19 @@ impl Broker {
         tenant: TenantId,
         arguments: &TopicCreate,
     ) -> Result<Outcome, OperateError> {
-        let TopicCreate { name, queues, note } = arguments;
+        let TopicCreate { name, queues, note, .. } = arguments;
+        let limits = TopicLimits {
+            retain: arguments.retain,
+            retain_bytes: arguments.retain_bytes,
+            discard_unconsumed: arguments.discard_unconsumed,
+            backlog_max: arguments.backlog_max,
+        };
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
         yard_wire::name::check(name).map_err(OperateError::BadName)?;
         check_queues(*queues)?;
         check_note(note)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) {
+            if topic.shards.len() == usize::from(*queues) && topic.limits == limits {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
@@ -150,7 +161,9 @@ impl Broker {
             return Err(OperateError::LimitReached(fact));
         }
         self.check_room(tenant, usize::from(*queues))?;
-        let topic = self.new_topic(tenant, name, *queues, note.clone(), 0);
+        let mut topic = self.new_topic(tenant, name, *queues, 0);
+        topic.note.clone_from(note);
+        topic.limits = limits;
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -162,17 +175,25 @@ impl Broker {
             let ends = self.ends_of(topic.topic, queue);
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
             let messages = ends.end.0 - ends.first.0;
-            QueueRow { queue, shard, first: ends.first, end: ends.end, messages }
+            let (bytes, oldest_ms, newest_ms) = (0, Timestamp(0), Timestamp(0));
+            let (first, end) = (ends.first, ends.end);
+            QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        Ok(Outcome::Now(called(&TopicReport {
+        let limits = topic.limits;
+        let report = TopicReport {
             name: topic.name.clone(),
             id: topic.topic,
             note: topic.note.clone(),
+            retain: limits.retain,
+            retain_bytes: limits.retain_bytes,
+            discard_unconsumed: limits.discard_unconsumed,
+            backlog_max: limits.backlog_max,
             created_ms: topic.created,
             messages: queues.iter().map(|queue| queue.messages).sum(),
             queues,
-        })))
+        };
+        Ok(Outcome::Describe(topic.topic, report))
     }
 
     fn topic_set(&self, tenant: TenantId, arguments: TopicSet) -> Result<Outcome, OperateError> {
@@ -195,6 +216,13 @@ impl Broker {
         if let Some(note) = arguments.note {
             check_note(&note)?;
             topic.note = note;
+        }
+        let limits = &mut topic.limits;
+        limits.retain = arguments.retain.unwrap_or(limits.retain);
+        limits.retain_bytes = arguments.retain_bytes.unwrap_or(limits.retain_bytes);
+        limits.backlog_max = arguments.backlog_max.unwrap_or(limits.backlog_max);
+        if let Some(discard_unconsumed) = arguments.discard_unconsumed {
+            limits.discard_unconsumed = discard_unconsumed;
         }
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -294,6 +322,10 @@ fn topic_row(topic: &Topic) -> TopicRow {
         id: topic.topic,
         queues: topic.shards.len() as u16,
         note: topic.note.clone(),
+        retain: topic.limits.retain,
+        retain_bytes: topic.limits.retain_bytes,
+        discard_unconsumed: topic.limits.discard_unconsumed,
+        backlog_max: topic.limits.backlog_max,
         created_ms: topic.created,
     }
 }

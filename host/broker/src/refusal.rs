@@ -1,5 +1,6 @@
 //! What can stand against a request: facts, one enum for each request made of them, and the one
 //! place that gives them codes and words.
+use crate::bounds::{BACKLOG_LOOK_MS, DISK_FULL_WAIT_MS};
 use yard_wire::requests::AckNodes;
 use yard_wire::{
     Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TopicId,
@@ -46,6 +47,8 @@ pub(crate) enum ProduceError {
     NotHere(NotHere),
     BadLane(BadArgument),
     Record(Refusal),
+    DiskMark,
+    Backlog { name: String, limit: u64 },
     Fenced { known: Epoch },
     Stale { expected: Sequence },
     Ahead { expected: Sequence },
@@ -161,6 +164,14 @@ impl From<ProduceError> for Refusal {
             ProduceError::NotHere(fact) => fact.into(),
             ProduceError::BadLane(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,
+            ProduceError::DiskMark => {
+                let detail = "the disk of this broker is nearly full";
+                Self::after(Code::DiskFull, DISK_FULL_WAIT_MS, detail)
+            }
+            ProduceError::Backlog { name, limit } => {
+                let detail = format!("topic {}: a group is {limit} messages behind", quoted(&name));
+                Self::after(Code::BacklogFull, BACKLOG_LOOK_MS, detail)
+            }
             ProduceError::Fenced { known } => {
                 let detail = format!("epoch {known} of this producer is newer");
                 Self::new(Code::ProducerFenced, detail)

@@ -10,7 +10,7 @@ use crate::bounds::TOPIC_QUEUES_MAX;
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::Effect;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Topic};
+use crate::meta::{MetaChange, Topic, TopicLimits};
 use crate::meta_table::place_queues;
 use crate::refusal::{BadArgument, OperateError};
 
@@ -67,7 +67,7 @@ impl Broker {
                 continue;
             }
             let before = created.len() as u32;
-            let topic = self.new_topic(tenant, name, QUEUES_DEFAULT, String::new(), before);
+            let topic = self.new_topic(tenant, name, QUEUES_DEFAULT, before);
             created.insert(name, topic);
         }
         created
@@ -79,7 +79,6 @@ impl Broker {
         tenant: TenantId,
         name: &str,
         queues: u16,
-        note: String,
         before: u32,
     ) -> Topic {
         assert!(queues >= 1, "a topic has a queue");
@@ -90,7 +89,8 @@ impl Broker {
             name: name.to_owned(),
             shards: place_queues(topic, queues, self.config.shards),
             created_queues: queues,
-            note,
+            note: String::new(),
+            limits: TopicLimits::default(),
             created: self.now,
             version: self.meta.next_version() + u64::from(before),
         }

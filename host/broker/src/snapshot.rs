@@ -8,6 +8,7 @@
 //!      7    . metadata   (meta_table.rs)
 //!      .    . producers  (producer.rs)
 //!      .    . groups     (group/mod.rs)
+//!      .    . removed    topics, `u32` count and `u32` each
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
@@ -31,6 +32,7 @@ pub(crate) fn write(broker: &Broker) -> Bytes {
     }
     broker.producers.put(&mut out);
     broker.groups.put(&mut out);
+    broker.removed.iter().copied().collect::<Vec<TopicId>>().put(&mut out);
     assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
     Bytes::from(out)
 }
@@ -50,6 +52,7 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     }
     broker.producers = Producers::take(&mut input)?;
     broker.groups = Groups::take(&mut input)?;
+    broker.removed = Vec::<TopicId>::take(&mut input)?.into_iter().collect();
     let topics: Vec<TopicId> = broker.groups.topics().collect();
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));

@@ -143,7 +143,7 @@ fn heading(name: &'static str) -> &'static str {
 }
 
 fn is_instant(name: &str) -> bool {
-    matches!(name, "created_ms" | "connected_ms" | "started_ms")
+    matches!(name, "created_ms" | "connected_ms" | "newest_ms" | "oldest_ms" | "started_ms")
 }
 
 fn alignment(name: &str, value: &Value) -> CellAlignment {

@@ -180,7 +180,8 @@ fn errors_are_a_sentence_or_an_object() {
     check(
         "topic set orders",
         2,
-        "error[E0212 BadArgument]: nothing to set: give --queues or --note\n\
+        "error[E0212 BadArgument]: nothing to set: give --queues or --note \
+         or --retain or --retain-bytes or --discard-unconsumed or --backlog-max\n\
          run: yard explain E0212\n",
     );
     check(

@@ -23,6 +23,7 @@ use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
 use crate::outputs::ShardOutputs;
 use crate::threads::ShardThreads;
+use crate::watermark;
 
 /// Why a broker did not start. Nothing of its data was changed, but for what recovery cuts off.
 #[derive(Debug, Error)]
@@ -112,6 +113,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
     tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
+    tokio::spawn(watermark::run(Arc::clone(&hub), watermark::Marks::of(&settings)));
     let shards = start_shards(opened, &hub, &metadata)?;
     let config = transport_config(&settings, reset_key);
     let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));
@@ -172,6 +174,7 @@ fn open_shards(folder: &Folder, settings: &Settings) -> Result<Vec<Opened>, Star
             shards: settings.shards,
             segment_bytes: settings.segment_bytes,
             seed: seed(number),
+            retention_hour: settings.retention_hour,
         };
         let OpenedShard { shard, outputs, repairs, replayed } =
             Shard::open(disk.as_ref(), config, crate::time::now())

@@ -34,6 +34,7 @@ mod outputs;
 mod routes;
 mod threads;
 mod time;
+mod watermark;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -60,6 +60,28 @@ pub fn cpu_us() -> u64 {
     us(usage.ru_utime) + us(usage.ru_stime)
 }
 
+/// Use of the disk that holds `path`, in percent, rounded up, as `df` shows it; `None` where the
+/// system does not say.
+#[must_use]
+pub fn disk_used_percent(path: &std::path::Path) -> Option<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut found = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends with a zero and outlives the call; the pointer is valid for writes of
+    // one `statvfs`, and nobody else has it.
+    let result = unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: zeroes are a valid `statvfs`, and so is what the call has written over them.
+    let found = unsafe { found.assume_init() };
+    let used = u128::from(found.f_blocks.saturating_sub(found.f_bfree));
+    let all = used + u128::from(found.f_bavail);
+    let percent = (used * 100).checked_div(all).unwrap_or(0);
+    let exact = all == 0 || (used * 100).is_multiple_of(all);
+    u8::try_from(percent + u128::from(!exact)).ok()
+}
+
 /// Memory that this process has for itself, in bytes: what is neither a file nor shared. 0 where
 /// the system does not say.
 #[must_use]

@@ -2,8 +2,8 @@
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
 use yard_store::{AppendError, Appended, Located, Sought, Store};
 use yard_wire::request::Reply;
-use yard_wire::requests::{self, AckPlace, Fetched, Placed, Produced};
-use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
+use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
+use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId, Wire};
 
 use crate::find::{FindPlan, SeekPlan};
 use crate::output::{FetchPlan, Output};
@@ -70,6 +70,11 @@ impl Shard {
                         outputs.push(Output::Seek { origin, first, end, plan });
                     }
                 }
+            }
+            Effect::Describe { origin, topic, mut report } => {
+                self.describe(topic, &mut report);
+                let reply = Reply::Call(Called { result: report.to_bytes() });
+                outputs.push(Output::Reply { origin, result: Ok(reply) });
             }
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });

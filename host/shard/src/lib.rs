@@ -24,6 +24,7 @@ mod input;
 mod open;
 mod operate;
 mod output;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -33,6 +34,7 @@ pub use find::{FIND_READ_BYTES_MAX, FindPlan, SeekPlan};
 pub use input::Input;
 pub use open::{OpenError, OpenedShard, ShardConfig};
 pub use output::{FetchPlan, Output};
+pub use retention::{REMOVE_AFTER_MS, RETENTION_MS};
 
 use yard_broker::{Broker, Effect, Event, QueueTail};
 use yard_store::config::GATHER_BYTES_MAX;
@@ -62,6 +64,9 @@ pub struct Shard {
     broker_wakes_at: Option<Timestamp>,
     /// When an empty group is due.
     idle_group_at: Option<Timestamp>,
+    retention: retention::Clock,
+    /// The hour of the day, UTC, in which messages go; none: any.
+    retention_hour: Option<u8>,
     /// When the disk is tried again for space.
     space_retry_at: Option<Timestamp>,
     /// The last instant that was asked for, so that it is asked for once.
@@ -119,6 +124,7 @@ impl Shard {
     ) {
         self.hear(now, inputs, outputs);
         self.run_timers(outputs);
+        self.run_retention(outputs);
         self.close_group(outputs);
         self.announce_wake(outputs);
     }
@@ -160,12 +166,13 @@ impl Shard {
 
     fn io_done(&mut self, done: IoDone, outputs: &mut Vec<Output>) {
         let mut ios = Vec::new();
-        let report = self.store.done(done, &mut ios);
+        let mut report = self.store.done(done, &mut ios);
         outputs.extend(ios.into_iter().map(Output::Io));
         if report.fenced {
             self.waiting.fence(outputs);
             return;
         }
+        self.tell_retired(&mut report, outputs);
         // Delivery comes after the answers: a producer hears of its message before a consumer.
         if let Some(group) = report.written {
             self.written = Some(group);
@@ -212,6 +219,10 @@ impl Shard {
         } else if self.wants_idle_group() && self.idle_group_at.is_none() {
             self.idle_group_at = Some(self.now.plus_ms(IDLE_GROUP_MS));
         }
+        if self.store.wants_state() {
+            self.store.put_state(self.broker.snapshot());
+            self.store.close_group(self.now, false, &mut ios);
+        }
         if self.store.checkpoint_due() {
             assert_eq!(self.store.gathered_bytes(), 0, "a snapshot is taken between groups");
             self.store.checkpoint(self.broker.snapshot(), &mut ios);
@@ -221,9 +232,10 @@ impl Shard {
 
     fn announce_wake(&mut self, outputs: &mut Vec<Output>) {
         let wakes = [self.broker_wakes_at, self.idle_group_at, self.space_retry_at];
+        let wakes = wakes.into_iter().chain(self.retention.wakes());
         // What is due and could not be done yet is tried again soon, not at once.
         let soon = self.now.plus_ms(1);
-        let wake = wakes.into_iter().flatten().min().map(|at| at.max(soon));
+        let wake = wakes.flatten().min().map(|at| at.max(soon));
         if wake != self.announced_wake {
             self.announced_wake = wake;
             outputs.extend(wake.map(Output::WakeAt));

@@ -22,6 +22,8 @@ pub struct ShardConfig {
     pub segment_bytes: u64,
     /// Randomness, drawn anew at each start.
     pub seed: u64,
+    /// The hour of the day, UTC, in which what topics' limits expire is removed; none: any.
+    pub retention_hour: Option<u8>,
 }
 
 /// Why a shard could not be opened.
@@ -94,6 +96,8 @@ impl Shard {
             store,
             broker_wakes_at: Some(Timestamp(0)),
             idle_group_at: None,
+            retention: Default::default(),
+            retention_hour: config.retention_hour,
             space_retry_at: None,
             announced_wake: None,
             effects: Vec::new(),

@@ -38,7 +38,13 @@ fn id_of(sequence: u64) -> MessageId {
 }
 
 fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
-    let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes: 64 << 10, seed: now.0 };
+    let config = ShardConfig {
+        shard: ShardId(0),
+        shards: 1,
+        segment_bytes: 64 << 10,
+        seed: now.0,
+        retention_hour: None,
+    };
     let opened = Shard::open(disk, config, now).expect("the log can be opened");
     (opened.shard, opened.outputs)
 }
@@ -164,7 +170,7 @@ impl Bench {
     }
 
     fn topic(&mut self) -> TopicRow {
-        self.call(&TopicCreate { name: "t".into(), queues: 1, note: String::new() })
+        self.call(&TopicCreate { name: "t".into(), queues: 1, ..TopicCreate::default() })
     }
 
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {

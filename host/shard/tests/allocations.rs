@@ -85,7 +85,13 @@ impl World {
     fn new() -> Self {
         let disk = LyingDisk::new(1);
         let now = Timestamp(1_000_000);
-        let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes: 64 << 20, seed: 1 };
+        let config = ShardConfig {
+            shard: ShardId(0),
+            shards: 1,
+            segment_bytes: 64 << 20,
+            seed: 1,
+            retention_hour: None,
+        };
         let opened = Shard::open(&disk, config, now).unwrap();
         let (topic, subscription) = (TopicId(0), SubscriptionId(0));
         let frame = Vec::with_capacity(4 << 20);
@@ -143,7 +149,7 @@ impl World {
     }
 
     fn set_up(&mut self) {
-        let args = TopicCreate { name: "t".into(), queues: 4, note: String::new() };
+        let args = TopicCreate { name: "t".into(), queues: 4, ..TopicCreate::default() };
         let operation = TopicCreate::OPERATION as u16;
         let call = Call { operation, args: args.to_bytes() };
         let Reply::Call(called) = self.ask(Request::Call(call)) else { panic!("not a call") };

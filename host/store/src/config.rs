@@ -27,6 +27,13 @@ pub const KEY_PART_BYTES_MAX: usize = 16 << 20;
 /// Bytes of groups that are kept in memory until they are in the key index; what is more is read
 /// again.
 pub const KEY_KEPT_BYTES_MAX: usize = 8 << 20;
+/// What outlives its segment is copied forward in pieces of at most so many bytes, unless a single
+/// record is larger: one piece a group, so that batches wait for no more.
+pub const MOVED_BYTES_MAX: usize = 256 << 10;
+/// Records that are read at once for it, at most.
+pub const MOVED_RECORDS_MAX: u64 = 1_024;
+/// Ranges of queues that are read at once for it, at most.
+pub const MOVED_RANGES_MAX: usize = 64;
 /// A new log zeroes only this much ahead before it serves, in bytes.
 pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 

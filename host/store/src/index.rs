@@ -9,13 +9,28 @@
 //!
 //! Every offset below `next` is in one span. What the log held and holds no more, because it was
 //! damaged or removed, is a span too: so nothing shifts, and whoever asks is told where to go on.
+//!
+//! What outlives its segment is copied forward (`index/retire.rs`):
+//!
+//! ```text
+//!   0         first              front                         next
+//!   │ removed ··│ in copies, newest │ spans: as they were appended │
+//!   └────── retired segments ───────┘
+//! ```
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
-use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, IndexRead, Line, SidecarHeader};
+use crate::format::sidecar::{
+    IndexEntries, IndexEntry, IndexFile, IndexRead, Line, LineKind, SidecarHeader, Sums,
+};
+
+mod retire;
+
+pub use retire::Part;
+pub(crate) use retire::{Floor, KeptRange};
 
 /// Names a queue inside the index; never shown outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +81,9 @@ enum Held {
 struct Span {
     segment: u32,
     first: u64,
+    /// The times of its entries count from here.
+    base: Timestamp,
+    sums: Sums,
     held: Held,
 }
 
@@ -76,11 +94,31 @@ impl Span {
             Held::Sidecar { count, .. } | Held::Nowhere { count, .. } => u64::from(*count),
         }
     }
+
+    fn end(&self) -> u64 {
+        self.first + self.count()
+    }
+
+    fn is_nowhere(&self) -> bool {
+        matches!(self.held, Held::Nowhere { .. })
+    }
+
+    fn push(&mut self, entry: IndexEntry) {
+        let Held::Memory(entries) = &mut self.held else {
+            unreachable!("what is written is in memory")
+        };
+        self.sums.add(&entry);
+        Arc::get_mut(entries).expect("no sealed segment gets more records").push(entry);
+    }
 }
 
 struct Queue {
     topic: TopicId,
     queue: QueueIndex,
+    /// Oldest offset; those below were removed.
+    first: u64,
+    /// The spans begin here; of those from `first` on there are copies.
+    front: u64,
     /// Offset of the next record that is appended.
     next: u64,
     /// Offset after the newest durable record.
@@ -91,15 +129,14 @@ struct Queue {
     follower: Slot,
     /// In order of segments and of offsets, without gaps.
     spans: Vec<Span>,
+    /// Copies of records, in the order of the log. Of several the last counts; none counts where
+    /// there is a span.
+    copies: Vec<Span>,
 }
 
 impl Queue {
     fn indexed(&self) -> u64 {
-        self.spans.last().map_or(0, |span| span.first + span.count())
-    }
-
-    fn first(&self) -> u64 {
-        self.spans.first().map_or(0, |span| span.first)
+        self.spans.last().map_or(self.front, Span::end)
     }
 
     fn line(&self, span: &Span) -> Line {
@@ -108,8 +145,9 @@ impl Queue {
             Held::Memory(_) | Held::Nowhere { .. } => 0,
         };
         let (count, first) = (span.count() as u32, QueueOffset(span.first));
-        let lost = matches!(span.held, Held::Nowhere { .. });
-        Line { topic: self.topic, queue: self.queue, first, file_offset, count, lost }
+        let (topic, queue, stored_base, sums) = (self.topic, self.queue, span.base, span.sums);
+        let kind = if span.is_nowhere() { LineKind::Lost } else { LineKind::Appended };
+        Line { topic, queue, first, file_offset, count, kind, stored_base, sums }
     }
 }
 
@@ -121,6 +159,8 @@ pub(crate) struct Misfit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SidecarPlace {
     slot: Slot,
+    segment: u32,
+    kind: LineKind,
     first: u64,
     file_offset: u64,
 }
@@ -134,8 +174,8 @@ pub(crate) struct QueueIndexes {
     stored_bases: BTreeMap<u32, Timestamp>,
     last: Option<Slot>,
     walk: u64,
-    /// Records in spans that hold nothing.
-    gone: u64,
+    /// The first segments are gone: a queue may begin at any offset.
+    begins_late: bool,
 }
 
 impl QueueIndexes {
@@ -156,8 +196,18 @@ impl QueueIndexes {
         let fresh = Slot(u32::try_from(self.queues.len()).expect("topics bound the queues"));
         let slot = *self.slots.entry((topic, queue)).or_insert(fresh);
         if slot == fresh {
-            let (mark, follower, spans) = ((0, 0), fresh, Vec::new());
-            self.queues.push(Queue { topic, queue, next: 0, committed: 0, mark, follower, spans });
+            self.queues.push(Queue {
+                topic,
+                queue,
+                first: 0,
+                front: 0,
+                next: 0,
+                committed: 0,
+                mark: (0, 0),
+                follower: fresh,
+                spans: Vec::new(),
+                copies: Vec::new(),
+            });
         }
         if let Some(last) = self.last {
             self.queues[last.0 as usize].follower = slot;
@@ -201,6 +251,11 @@ impl QueueIndexes {
         let queue = &mut self.queues[slot.0 as usize];
         assert_eq!(queue.indexed(), queue.next, "a recovery indexes what it assigns");
         let lost = offset.0.checked_sub(queue.next).ok_or(Misfit)?;
+        if self.begins_late && queue.spans.is_empty() {
+            // Those before were in segments that were retired: of some there may be copies.
+            (queue.front, queue.next) = (offset.0, offset.0);
+            return Ok(0);
+        }
         let count = u32::try_from(lost).map_err(|_| Misfit)?;
         if count == 0 {
             return Ok(0);
@@ -210,12 +265,10 @@ impl QueueIndexes {
                 *held = held.checked_add(count).ok_or(Misfit)?;
             }
             Some(_) | None => {
-                let held = Held::Nowhere { count, why: GapCause::Damaged };
-                queue.spans.push(Span { segment, first: queue.next, held });
+                queue.spans.push(Span::lost(segment, queue.next, count));
             }
         }
         queue.next = offset.0;
-        self.gone += lost;
         Ok(count)
     }
 
@@ -239,6 +292,7 @@ impl QueueIndexes {
         segment: u32,
         entries: impl IntoIterator<Item = IndexEntry>,
     ) {
+        let base = self.stored_base(segment).expect("a segment with records has begun");
         let queue = &mut self.queues[slot.0 as usize];
         let first = queue.indexed();
         let last = queue.spans.last().map_or(0, |span| span.segment);
@@ -247,15 +301,10 @@ impl QueueIndexes {
             (matches!(span.held, Held::Memory(_)), span.segment == segment)
         });
         if !(is_memory && is_same) {
-            let held = Held::Memory(Arc::default());
-            queue.spans.push(Span { segment, first, held });
+            queue.spans.push(Span::empty(segment, first, base));
         }
         let span = queue.spans.last_mut().expect("it was there or pushed just now");
-        let Held::Memory(held) = &mut span.held else {
-            unreachable!("the span was pushed or is in memory")
-        };
-        let held = Arc::get_mut(held).expect("no sealed segment gets more records");
-        entries.into_iter().for_each(|entry| held.push(entry));
+        entries.into_iter().for_each(|entry| span.push(entry));
         assert!(queue.indexed() <= queue.next, "a record is assigned before it is indexed");
     }
 
@@ -282,7 +331,7 @@ impl QueueIndexes {
         let mut lines = Vec::new();
         for slot in self.slots.values() {
             let queue = &self.queues[slot.0 as usize];
-            for span in &queue.spans[within(&queue.spans, header.segment)] {
+            for (span, kind) in queue.lines_of(header.segment) {
                 let entries = match &span.held {
                     Held::Memory(entries) => Arc::clone(entries),
                     Held::Nowhere { .. } => Arc::default(),
@@ -290,21 +339,35 @@ impl QueueIndexes {
                         unreachable!("entries are in memory until their sidecar is written")
                     }
                 };
-                spans.push((*slot, span.first));
-                lines.push((queue.line(span), entries));
+                let line = Line { kind, ..queue.line(span) };
+                spans.push((*slot, kind, span.first));
+                lines.push((line, entries));
             }
         }
         let (file, offsets) = IndexFile::new(header, lines);
-        let place = |((slot, first), file_offset)| SidecarPlace { slot, first, file_offset };
+        let segment = header.segment;
+        let place = |((slot, kind, first), file_offset)| SidecarPlace {
+            slot,
+            segment,
+            kind,
+            first,
+            file_offset,
+        };
         (file, spans.into_iter().zip(offsets).map(place).collect())
     }
 
     /// The sidecar is durable: its entries leave the memory.
     pub(crate) fn leave_memory(&mut self, places: &[SidecarPlace]) {
-        for SidecarPlace { slot, first, file_offset } in places {
-            let spans = &mut self.queues[slot.0 as usize].spans;
-            let span = spans.binary_search_by_key(first, |span| span.first);
-            let span = &mut spans[span.expect("the sidecar was made from this index")];
+        for SidecarPlace { slot, segment, kind, first, file_offset } in places {
+            let queue = &mut self.queues[slot.0 as usize];
+            let found = if *kind == LineKind::Copies {
+                let is_it = |span: &&mut Span| (span.segment, span.first) == (*segment, *first);
+                queue.copies.iter_mut().find(is_it)
+            } else {
+                let at = queue.spans.binary_search_by_key(first, |span| span.first);
+                at.ok().map(|at| &mut queue.spans[at])
+            };
+            let span = found.expect("the sidecar was made from this index");
             if let Held::Memory(entries) = &span.held {
                 let (file_offset, count) = (*file_offset, entries.len() as u32);
                 span.held = Held::Sidecar { file_offset, count };
@@ -316,14 +379,26 @@ impl QueueIndexes {
     /// not continue the queues.
     pub(crate) fn load(&mut self, header: &SidecarHeader, lines: &[Line]) -> Result<(), Misfit> {
         let mut before: Option<&Line> = None;
+        let mut last = None;
         for line in lines {
             let key = (line.topic, line.queue);
-            let next = match before.filter(|before| (before.topic, before.queue) == key) {
-                Some(before) => before.first.0 + u64::from(before.count),
-                None => self.slots.get(&key).map_or(0, |slot| self.queues[slot.0 as usize].next),
+            if line.count == 0 || last.is_some_and(|last| last > key) {
+                return Err(Misfit);
+            }
+            last = Some(key);
+            if line.kind == LineKind::Copies {
+                continue;
+            }
+            let fits = match before.filter(|before| (before.topic, before.queue) == key) {
+                Some(before) => before.first.0 + u64::from(before.count) == line.first.0,
+                None => {
+                    let queue = self.get(line.topic, line.queue);
+                    let next = queue.map_or(0, |queue| queue.next);
+                    let begins = self.begins_late && queue.is_none_or(|it| it.spans.is_empty());
+                    next == line.first.0 || (begins && next < line.first.0)
+                }
             };
-            let sorted = before.is_none_or(|before| (before.topic, before.queue) <= key);
-            if line.first.0 != next || line.count == 0 || !sorted {
+            if !fits {
                 return Err(Misfit);
             }
             before = Some(line);
@@ -331,15 +406,22 @@ impl QueueIndexes {
         self.begin_segment(header.segment, header.stored_base);
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
+            if line.kind != LineKind::Copies {
+                self.skip_to(slot, header.segment, line.first)?;
+            }
             let queue = &mut self.queues[slot.0 as usize];
-            let (count, file_offset) = (line.count, line.file_offset);
-            let held = if line.lost {
-                self.gone += u64::from(count);
-                Held::Nowhere { count, why: GapCause::Damaged }
-            } else {
-                Held::Sidecar { file_offset, count }
+            let (count, file_offset, segment) = (line.count, line.file_offset, header.segment);
+            let held = match line.kind {
+                LineKind::Lost => Held::Nowhere { count, why: GapCause::Damaged },
+                LineKind::Appended | LineKind::Copies => Held::Sidecar { file_offset, count },
             };
-            queue.spans.push(Span { segment: header.segment, first: line.first.0, held });
+            let (first, base, sums) = (line.first.0, line.stored_base, line.sums);
+            let span = Span { segment, first, base, sums, held };
+            if line.kind == LineKind::Copies {
+                queue.add_copies(span);
+                continue;
+            }
+            queue.spans.push(span);
             queue.next += u64::from(line.count);
             assert_eq!(queue.indexed(), queue.next, "the directory continues the queue");
         }
@@ -357,29 +439,33 @@ impl QueueIndexes {
         let Some(queue) = self.get(topic, queue) else {
             return Located::End;
         };
-        if from.0 < queue.first() {
-            let until = QueueOffset(queue.first());
+        if from.0 < queue.first {
+            let until = QueueOffset(queue.first);
             return Located::Gap { until, why: GapCause::Removed };
         }
         if from.0 >= queue.committed || count == 0 {
             return Located::End;
         }
-        let span = queue.spans.partition_point(|span| span.first <= from.0) - 1;
-        let span = &queue.spans[span];
-        let base = || self.stored_base(span.segment).expect("a segment with records has begun");
-        let count = u64::from(count).min(queue.committed - from.0) as u32;
+        let (span, limit) = match queue.span_of(from.0) {
+            Ok(found) => found,
+            Err(until) => {
+                let until = QueueOffset(until.min(queue.committed));
+                return Located::Gap { until, why: GapCause::Damaged };
+            }
+        };
+        let count = u64::from(count).min(queue.committed.min(limit) - from.0) as u32;
         match &span.held {
             Held::Sidecar { .. } => {
                 let line = queue.line(span);
-                Located::Read(IndexRead::plan(span.segment, base(), &line, from, count))
+                Located::Read(IndexRead::plan(span.segment, &line, from, count))
             }
             Held::Memory(entries) => {
-                let (base, wanted) = (base(), entries.from((from.0 - span.first) as usize));
+                let wanted = entries.from((from.0 - span.first) as usize);
                 let place = |entry: &IndexEntry| RecordPlace {
                     segment: span.segment,
                     offset: entry.offset,
                     bytes: entry.bytes,
-                    stored: base.plus_ms(entry.stored_delta_ms.into()),
+                    stored: span.base.plus_ms(entry.stored_delta_ms.into()),
                 };
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
@@ -402,13 +488,12 @@ impl QueueIndexes {
             {
                 let entries = Arc::get_mut(entries).expect("no sealed segment is truncated");
                 entries.truncate(from.offset);
+                last.sums = Sums::of(entries);
                 if entries.len() > 0 {
                     break;
                 }
             }
-            if let Some(Span { held: Held::Nowhere { count, .. }, .. }) = queue.spans.pop() {
-                self.gone -= u64::from(count);
-            }
+            queue.spans.pop();
         }
         assert!(queue.indexed() <= queue.next, "truncating takes away");
         queue.next = queue.indexed();
@@ -421,6 +506,9 @@ impl QueueIndexes {
         let Some(queue) = self.get(topic, queue) else {
             return Sought::At(QueueOffset(0));
         };
+        if let Some(found) = queue.copy_at(time) {
+            return found;
+        }
         let base = |span: &Span| self.stored_base(span.segment).expect("its segment has begun");
         let begun = queue.spans.partition_point(|span| base(span) < time);
         let is_there = |span: &&Span| !matches!(span.held, Held::Nowhere { .. });
@@ -446,7 +534,7 @@ impl QueueIndexes {
                 Held::Nowhere { .. } => {}
             }
         }
-        TimeSearch::plan(last.segment, base, lines, time, QueueOffset(after))
+        TimeSearch::plan(last.segment, lines, time, QueueOffset(after))
     }
 
     fn get(&self, topic: TopicId, queue: QueueIndex) -> Option<&Queue> {
@@ -456,7 +544,7 @@ impl QueueIndexes {
     /// Oldest offset and committed end of a queue; both 0 when nothing was ever stored in it.
     pub(crate) fn span(&self, topic: TopicId, queue: QueueIndex) -> (QueueOffset, QueueOffset) {
         self.get(topic, queue).map_or((QueueOffset(0), QueueOffset(0)), |queue| {
-            (QueueOffset(queue.first()), QueueOffset(queue.committed))
+            (QueueOffset(queue.first), QueueOffset(queue.committed))
         })
     }
 
@@ -471,15 +559,13 @@ impl QueueIndexes {
     ) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset, QueueOffset)> + '_ {
         self.slots.iter().map(|((topic, queue), slot)| {
             let found = &self.queues[slot.0 as usize];
-            (*topic, *queue, QueueOffset(found.first()), QueueOffset(found.committed))
+            (*topic, *queue, QueueOffset(found.first), QueueOffset(found.committed))
         })
     }
 
     /// Records that are durable.
     pub(crate) fn messages(&self) -> u64 {
-        let held: u64 = self.queues.iter().map(|queue| queue.committed - queue.first()).sum();
-        assert!(self.gone <= held, "what is gone had offsets");
-        held - self.gone
+        self.queues.iter().map(Queue::messages).sum()
     }
 }
 

@@ -5,6 +5,7 @@
 //!               └─► (roll) WriteIndex, PrepareSegment of the segment after
 //!   checkpoint  ──► (once its group is synced) WriteCheckpoint
 //!   Synced      ──► (every few MiB) IndexKeys, WriteKeys
+//!   retire      ──► ReadKept ──► … copied, recorded, synced … ──► RemoveSegment, oldest first
 //! ```
 //!
 //! `WriteGroup` and `SyncGroup` come one at a time and in order. The others may be done by another
@@ -18,6 +19,7 @@ use crate::derived::KeyJob;
 use crate::disk::{Disk, FileName};
 use crate::format::keys::{KeyHead, KeyRun};
 use crate::format::sidecar::IndexFile;
+use crate::kept::{self, KeptFound, KeptRead};
 
 /// Something to do on the disk of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,16 @@ pub enum Io {
     WriteKeys {
         /// Runs that follow each other and make the file, at least one.
         runs: Vec<KeyRun>,
+    },
+    /// Read records that are kept though their segment goes.
+    ReadKept {
+        /// Which ones.
+        reads: Vec<KeptRead>,
+    },
+    /// Remove a segment and what is derived from it.
+    RemoveSegment {
+        /// Number of the segment.
+        segment: u32,
     },
     /// Replace the checkpoint.
     WriteCheckpoint {
@@ -125,6 +137,20 @@ pub enum IoDone {
     },
     /// A part of the log could not be read, or a file of the key index not be written.
     KeysFailed,
+    /// Records that are kept were read.
+    KeptRead(KeptFound),
+    /// They could not be read.
+    KeptFailed,
+    /// The segment is gone, and so is what was derived from it.
+    SegmentRemoved {
+        /// Number of the segment.
+        segment: u32,
+    },
+    /// The segment could not be removed.
+    RemoveFailed {
+        /// Number of the segment.
+        segment: u32,
+    },
     /// The checkpoint is durable.
     CheckpointWritten,
     /// The checkpoint could not be written; the one before stays.
@@ -171,11 +197,29 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
                 Err(_) => IoDone::KeysFailed,
             }
         }
+        Io::ReadKept { reads } => match kept::read(disk, reads) {
+            Ok(found) => IoDone::KeptRead(found),
+            Err(_) => IoDone::KeptFailed,
+        },
+        Io::RemoveSegment { segment } => match remove_segment(disk, *segment) {
+            Ok(()) => IoDone::SegmentRemoved { segment: *segment },
+            Err(_) => IoDone::RemoveFailed { segment: *segment },
+        },
         Io::WriteCheckpoint { bytes } => match disk.replace(FileName::Checkpoint, bytes) {
             Ok(()) => IoDone::CheckpointWritten,
             Err(_) => IoDone::CheckpointFailed,
         },
     }
+}
+
+/// The log itself goes last: what is derived from a segment is never there without it.
+pub(crate) fn remove_segment(disk: &dyn Disk, segment: u32) -> io::Result<()> {
+    for name in disk.list()?.into_iter().rev() {
+        if name.segment() == Some(segment) && name != FileName::Segment(segment) {
+            disk.remove(name)?;
+        }
+    }
+    disk.remove(FileName::Segment(segment))
 }
 
 fn is_no_space(error: &io::Error) -> bool {

@@ -9,6 +9,7 @@ use yard_wire::requests::Placed;
 
 use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
+use crate::format::retire::{MOVED, decode_moved};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::IndexRead;
 use crate::format::{entry, group, segment};
@@ -160,6 +161,20 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
         while !rest.is_empty() {
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
             let entry = entry::take_entry(&mut rest).map_err(|why| damaged(at, why))?;
+            if entry.kind == MOVED {
+                let copies = decode_moved(&entry.payload).map_err(|why| damaged(at, why))?;
+                let payload_at = at as u32 + entry.payload_at() as u32;
+                places.extend(copies.into_iter().filter_map(|copy| {
+                    let is_its = (copy.topic, copy.queue) == (topic, queue);
+                    (is_its && wanted.contains(&copy.offset.0)).then_some(RecordPlace {
+                        segment: read.segment,
+                        offset: payload_at + copy.at,
+                        bytes: copy.bytes,
+                        stored: copy.stored,
+                    })
+                }));
+                continue;
+            }
             let is_wanted = |run: Placed| {
                 let end = run.first.0 + u64::from(run.count);
                 (run.topic, run.queue) == (topic, queue)

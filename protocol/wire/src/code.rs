@@ -114,6 +114,8 @@ codes! {
     ReadFailed = 305, Elsewhere;
     /// The message is damaged on the disk; those behind it can be fetched.
     MessageDamaged = 306, Never;
+    /// A group of the topic is too far behind; nothing was stored.
+    BacklogFull = 307, SamePlace;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
     AckUnavailable = 401, Never;

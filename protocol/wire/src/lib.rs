@@ -33,6 +33,7 @@ pub mod operation;
 pub mod record;
 pub mod request;
 pub mod requests;
+pub mod units;
 
 pub use code::{Code, Refusal};
 pub use codec::{Malformed, Wire};

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
 use crate::request::Right;
+use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value};
 use crate::{Code, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId};
 
@@ -68,7 +69,7 @@ pub trait Arg: Sized {
     fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal>;
 }
 
-fn bad(name: &str, kind: &str, text: Option<&str>) -> Refusal {
+pub(crate) fn bad(name: &str, kind: &str, text: Option<&str>) -> Refusal {
     let name = name.replace('_', "-");
     let detail = match text {
         Some(text) => format!("{name} takes {kind}, not {text:?}"),
@@ -244,6 +245,7 @@ macro_rules! operations {
 
         $( message! {
             $(#[doc = $doc])+
+            #[derive(Default)]
             pub struct $name { $( $(#[doc = $field_doc])+ pub $field: $type ),* }
         }
         impl Operate for $name {
@@ -258,13 +260,21 @@ use Presence::{Default, Hidden, Optional, Required, Switch};
 operations! {
     /// Create a topic.
     TopicCreate = 1, ["topic", "create"], Manage, Adds,
-    "yard topic create orders --queues 16", {
+    "yard topic create orders --queues 16 --retain 3d", {
         /// Name of the topic: 1 to 127 of a-z A-Z 0-9 . _ -
         name: String = Required,
         /// Queues of the topic, 1 to 1,024: how many consumers can be kept busy in order.
         queues: u16 = Default("8"),
         /// A remark for people.
         note: String = Default(""),
+        /// Messages older than this are removed once every group has settled them.
+        retain: AgeLimit = Default("none"),
+        /// The newest so many bytes are kept; older messages are removed as above.
+        retain_bytes: SizeLimit = Default("none"),
+        /// Remove messages whether groups have settled them or not.
+        discard_unconsumed: bool = Switch,
+        /// Producers are refused while a group is so many messages behind.
+        backlog_max: CountLimit = Default("none"),
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -281,6 +291,14 @@ operations! {
         queues: Option<u16> = Optional,
         /// A remark for people.
         note: Option<String> = Optional,
+        /// Messages older than this are removed once every group has settled them.
+        retain: Option<AgeLimit> = Optional,
+        /// The newest so many bytes are kept; older messages are removed as above.
+        retain_bytes: Option<SizeLimit> = Optional,
+        /// Remove messages whether groups have settled them or not.
+        discard_unconsumed: Option<bool> = Optional,
+        /// Producers are refused while a group is so many messages behind.
+        backlog_max: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -330,6 +348,14 @@ report! {
         pub queues: u16,
         /// A remark for people.
         pub note: String,
+        /// Age at which messages are removed.
+        pub retain: AgeLimit,
+        /// The newest so many bytes are kept.
+        pub retain_bytes: SizeLimit,
+        /// Whether messages are removed that a group has not settled.
+        pub discard_unconsumed: bool,
+        /// Messages that a group may be behind before producers are refused.
+        pub backlog_max: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
     }
@@ -342,6 +368,14 @@ report! {
         pub id: TopicId,
         /// A remark for people.
         pub note: String,
+        /// Age at which messages are removed.
+        pub retain: AgeLimit,
+        /// The newest so many bytes are kept.
+        pub retain_bytes: SizeLimit,
+        /// Whether messages are removed that a group has not settled.
+        pub discard_unconsumed: bool,
+        /// Messages that a group may be behind before producers are refused.
+        pub backlog_max: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
         /// Committed messages that it holds.
@@ -362,6 +396,12 @@ report! {
         pub end: QueueOffset,
         /// Committed messages that it holds.
         pub messages: u64,
+        /// Bytes of these messages in the log.
+        pub bytes: u64,
+        /// When the oldest of them was stored; 0 when it holds none.
+        pub oldest_ms: Timestamp,
+        /// When the newest of them was stored; 0 when it holds none.
+        pub newest_ms: Timestamp,
     }
 
     /// What a group does with a topic, in a list.
@@ -520,7 +560,7 @@ mod tests {
         let written = |name: &str| (name == "name").then(|| "orders".to_owned());
         let args = Operation::TopicCreate.encode_args(&written).expect("complete");
         let expected =
-            TopicCreate { name: "orders".into(), queues: 8, note: String::new() }.to_bytes();
+            TopicCreate { name: "orders".into(), queues: 8, ..TopicCreate::default() }.to_bytes();
         assert_eq!(args, expected);
         let refusal = Operation::TopicCreate.encode_args(&|_| None).unwrap_err();
         assert_eq!(refusal.code, Code::BadArgument);

@@ -7,6 +7,7 @@ use yard_wire::operation::{
 };
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::requests::{AckPlace, Verdict};
+use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::value::Value;
 use yard_wire::{
     Code, LogPos, Malformed, MessageId, QueueIndex, Refusal, Timestamp, TopicId, Wire, limits,
@@ -79,6 +80,10 @@ fn results_are_shown_by_the_names_of_their_fields() {
         name: "orders".into(),
         id: TopicId(3),
         note: String::new(),
+        retain: AgeLimit(86_400_000),
+        retain_bytes: SizeLimit(0),
+        discard_unconsumed: false,
+        backlog_max: CountLimit(0),
         created_ms: Timestamp(9),
         messages: 2,
         queues: Vec::new(),
@@ -86,8 +91,10 @@ fn results_are_shown_by_the_names_of_their_fields() {
     let shown = Operation::TopicInfo.decode_result(report.to_bytes()).unwrap();
     let Value::Record(fields) = shown else { panic!("a report is a record") };
     assert_eq!(fields[0], ("name", Value::Text("orders".into())));
-    assert_eq!(fields[4], ("messages", Value::Number(2)));
-    assert_eq!(fields[5], ("queues", Value::List(Vec::new())));
+    assert_eq!(fields[3], ("retain", Value::Text("1d".into())));
+    assert_eq!(fields[4], ("retain_bytes", Value::Null));
+    assert_eq!(fields[8], ("messages", Value::Number(2)));
+    assert_eq!(fields[9], ("queues", Value::List(Vec::new())));
     let cut = Bytes::from_static(&[1]);
     assert!(Operation::TopicInfo.decode_result(cut).is_err());
     assert_eq!(<TopicRm as Operate>::OPERATION, Operation::TopicRm);

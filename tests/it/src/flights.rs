@@ -225,7 +225,7 @@ async fn run_on(
     server: &mut Server,
 ) -> Result<FlightsReport, Failed> {
     let operator = server.client("flights").await?;
-    let topic = TopicCreate { name: TOPIC.to_owned(), queues: 8, note: String::new() };
+    let topic = TopicCreate { name: TOPIC.to_owned(), queues: 8, ..TopicCreate::default() };
     operator.admin().call(topic).await?;
     let scratch = Scratch::new("flights")?;
     let began = Instant::now();

@@ -24,6 +24,8 @@ pub struct Plan {
     pub topics: u32,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
+    /// Of each topic, the newest bytes that it keeps; 0: all.
+    pub retain_bytes: Vec<u64>,
     /// The producers.
     pub producers: Vec<ProducerPlan>,
     /// The consumers.
@@ -174,6 +176,7 @@ impl Plan {
             queues: random.range(1, 16) as u16,
             topics,
             segment_bytes: SEGMENT_BYTES << random.below(3),
+            retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
             readers: usize::from(random.percent(30)),
@@ -188,7 +191,22 @@ impl Plan {
             heal_at,
         };
         plan.draw_faults(random);
+        if random.percent(40) {
+            plan.draw_retention(random);
+        }
         plan
+    }
+
+    /// Segments go during the run: they are small and the messages are not. A topic that keeps
+    /// everything beside one that does not has its messages copied forward.
+    fn draw_retention(&mut self, random: &mut Random) {
+        self.segment_bytes = SEGMENT_BYTES;
+        for bytes in &mut self.retain_bytes {
+            *bytes = random.pick(&[1, 1, 20_000, 0]);
+        }
+        for producer in &mut self.producers {
+            producer.body_bytes = random.pick(&[400, 3_000, 6_000]);
+        }
     }
 
     fn draw_faults(&mut self, random: &mut Random) {

@@ -57,6 +57,8 @@ pub(crate) struct Flight {
     pub(crate) asked: Option<Asked>,
     /// The index could not be read: not before this instant again.
     retry_at: Option<Timestamp>,
+    /// Segments below this number are gone, and no place in them is used.
+    retired_below: u32,
     /// The instant under which the broker's due index has this queue.
     pub(crate) listed_due: Option<Timestamp>,
 }
@@ -111,7 +113,8 @@ impl Flight {
     }
 
     fn make_ready(&mut self, offset: QueueOffset, again: Again) {
-        let absent = match again.place {
+        let place = again.place.filter(|place| place.segment >= self.retired_below);
+        let absent = match place {
             Some(place) => self.ready.insert(offset, (again.attempts, place)).is_none(),
             None => self.unplaced.insert(offset, again.attempts).is_none(),
         };
@@ -171,6 +174,28 @@ impl Flight {
         self.asked = Some(Asked { ticket, from, count });
     }
 
+    /// Segments below this number are gone. Whether places were forgotten that are asked for anew.
+    pub(crate) fn retired(&mut self, below: u32) -> bool {
+        self.retired_below = self.retired_below.max(below);
+        let is_gone = |place: &RecordPlace| place.segment < below;
+        let gone = |(offset, (attempts, place)): (&QueueOffset, &(u32, RecordPlace))| {
+            is_gone(place).then_some((*offset, *attempts))
+        };
+        let again: Vec<(QueueOffset, u32)> = self.ready.iter().filter_map(gone).collect();
+        for (offset, attempts) in &again {
+            self.ready.remove(offset);
+            self.unplaced.insert(*offset, *attempts);
+        }
+        for again in self.waiting.values_mut() {
+            again.place = again.place.filter(|place| !is_gone(place));
+        }
+        let prefetched = self.prefetched.iter().any(is_gone);
+        if prefetched {
+            self.prefetched.clear();
+        }
+        prefetched || !again.is_empty()
+    }
+
     /// Takes in what the index says; nothing means that it could not be read.
     pub(crate) fn answered(&mut self, places: &[RecordPlace], now: Timestamp) {
         let asked = self.asked.take().expect("an answer follows a question");
@@ -179,6 +204,11 @@ impl Flight {
             return;
         }
         let places = &places[..places.len().min(asked.count as usize)];
+        if places.iter().any(|place| place.segment < self.retired_below) {
+            // It was asked before they went.
+            self.retry_at = Some(now);
+            return;
+        }
         let to = QueueOffset(asked.from.0 + places.len() as u64);
         let place_of = |offset: QueueOffset| places[(offset.0 - asked.from.0) as usize];
         for (offset, again) in self.waiting.range_mut(asked.from..to) {

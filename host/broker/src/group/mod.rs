@@ -170,6 +170,11 @@ impl Groups {
         self.live_by_topic.get(&topic).into_iter().flatten().copied()
     }
 
+    /// The groups with members.
+    pub(crate) fn live(&self) -> impl Iterator<Item = GroupId> {
+        self.live_by_topic.values().flatten().copied()
+    }
+
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
         self.by_topic.keys().copied()
     }

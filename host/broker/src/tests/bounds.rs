@@ -34,11 +34,11 @@ fn call<O: Operate>(world: &mut World, arguments: &O) -> Option<Code> {
 
 fn create(world: &mut World, name: &str, queues: usize) -> Option<Code> {
     let queues = queues as u16;
-    call(world, &TopicCreate { name: name.to_owned(), queues, note: String::new() })
+    call(world, &TopicCreate { name: name.to_owned(), queues, ..TopicCreate::default() })
 }
 
 fn grow(world: &mut World, name: &str, queues: u16) -> Option<Code> {
-    call(world, &TopicSet { name: name.to_owned(), queues: Some(queues), note: None })
+    call(world, &TopicSet { name: name.to_owned(), queues: Some(queues), ..TopicSet::default() })
 }
 
 fn remove(world: &mut World, name: &str) -> Option<Code> {

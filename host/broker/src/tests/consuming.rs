@@ -10,7 +10,7 @@ const ORDERS: &str = "topic orders 1
         ";
 
 #[track_caller]
-fn check_orders(script: &str) {
+pub(crate) fn check_orders(script: &str) {
     check(&format!("{ORDERS}{script}"));
 }
 

@@ -154,6 +154,7 @@ fn a_shard_without_the_log_of_metadata_is_told() {
         shards: vec![yard_wire::ShardId(1)],
         created_queues: 1,
         note: String::new(),
+        limits: crate::TopicLimits::default(),
         created: yard_wire::Timestamp(5),
         version: 1,
     };
@@ -200,6 +201,7 @@ fn latest_loses_nothing_in_a_shard_that_the_topic_grew_into() {
         shards: vec![yard_wire::ShardId(0), yard_wire::ShardId(1)],
         created_queues: 1,
         note: String::new(),
+        limits: crate::TopicLimits::default(),
         created: yard_wire::Timestamp(5),
         version: 2,
     };

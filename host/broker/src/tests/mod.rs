@@ -5,6 +5,7 @@ mod finding;
 mod metadata;
 mod producing;
 mod random;
+mod retention;
 mod scale;
 mod script;
 mod world;

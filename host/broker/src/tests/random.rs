@@ -113,7 +113,7 @@ impl Run {
         }
         let name = format!("topic{}", self.random.below(1_000));
         let queues = 1 + self.random.below(3) as u16;
-        self.call(&TopicCreate { name, queues, note: String::new() });
+        self.call(&TopicCreate { name, queues, ..TopicCreate::default() });
         self.observe_topics();
     }
 
@@ -145,7 +145,7 @@ impl Run {
         if self.random.chance(30) {
             self.call(&TopicRm { name });
         } else {
-            self.call(&TopicSet { name, queues: Some(queues + 1), note: None });
+            self.call(&TopicSet { name, queues: Some(queues + 1), ..TopicSet::default() });
         }
         self.world.advance(self.world.now);
         self.observe();

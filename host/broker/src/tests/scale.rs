@@ -17,7 +17,7 @@ const TENANT: TenantId = TenantId(0);
 
 fn with_topic(queues: u16) -> World {
     let mut world = World::new(config(0, 1));
-    let arguments = TopicCreate { name: "orders".to_owned(), queues, note: String::new() };
+    let arguments = TopicCreate { name: "orders".to_owned(), queues, ..TopicCreate::default() };
     let call = Call { operation: TopicCreate::OPERATION as u16, args: arguments.to_bytes() };
     world.request(0, TENANT, Request::Call(call));
     world.sync();

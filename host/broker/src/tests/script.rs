@@ -28,13 +28,14 @@ use yard_wire::requests::{
     AckNodes, Call, Covered, Credit, Fetch, Find, FindCursor, FindRoute, Seek, Settle, SettleRange,
     Start, Subscribe, Unsubscribe, Verdict, Wanted,
 };
+use yard_wire::units::CountLimit;
 use yard_wire::{
     Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::world::{Delivery, Out, World, config};
-use crate::{Asked, DeliverItem, Event, Findings, Hit, SessionId};
+use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Hit, SessionId};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -220,7 +221,7 @@ impl Script {
         match words[0] {
             "topic" => {
                 let queues = words[2].parse().unwrap();
-                let arguments = TopicCreate { name: text(1), queues, note: String::new() };
+                let arguments = TopicCreate { name: text(1), queues, ..TopicCreate::default() };
                 if let Some(row) = self.call(&arguments) {
                     self.topics.insert(text(1), row.id);
                     self.note(&topic_text(&row));
@@ -228,7 +229,9 @@ impl Script {
             }
             "set" => {
                 let queues = Some(words[2].parse().unwrap());
-                if let Some(row) = self.call(&TopicSet { name: text(1), queues, note: None }) {
+                if let Some(row) =
+                    self.call(&TopicSet { name: text(1), queues, ..TopicSet::default() })
+                {
                     self.note(&topic_text(&row));
                 }
             }
@@ -357,6 +360,20 @@ impl Script {
                 let offset = QueueOffset(words[3].parse().unwrap());
                 let session = SessionId(session);
                 self.world.handle(Event::Unreadable { session, subscription, queue, offset });
+            }
+            "limit" => {
+                let backlog_max = Some(CountLimit(words[2].parse().unwrap()));
+                let name = words[1].to_owned();
+                self.call(&TopicSet { name, backlog_max, ..TopicSet::default() }).unwrap();
+            }
+            "retire" => {
+                self.world.begins = words[1].parse().unwrap();
+                self.world.handle(Event::Retired { below: self.world.begins });
+            }
+            "disk" => {
+                let levels = [DiskLevel::Low, DiskLevel::Expire, DiskLevel::Refuse];
+                let level = levels.into_iter().find(|level| format!("{level:?}") == words[1]);
+                self.world.handle(Event::Disk(level.unwrap()));
             }
             "lose" => {
                 let queue = self.queue(words[1]);

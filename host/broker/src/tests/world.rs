@@ -5,10 +5,10 @@ use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::RecordParts;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Placed, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced};
 use yard_wire::{
     Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
-    SubscriptionId, TenantId, Timestamp, TopicId,
+    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use crate::*;
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) firsts: BTreeMap<(TopicId, QueueIndex), u64>,
     /// Messages that were damaged: from one offset up to another.
     pub(crate) lost: BTreeMap<(TopicId, QueueIndex), (u64, u64)>,
+    /// Segments below this number are gone.
+    pub(crate) begins: u32,
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
@@ -77,6 +79,7 @@ impl World {
             stored: BTreeMap::new(),
             firsts: BTreeMap::new(),
             lost: BTreeMap::new(),
+            begins: 0,
             committed: BTreeMap::new(),
             waiting: Vec::new(),
             asked: Vec::new(),
@@ -130,6 +133,8 @@ impl World {
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items } => {
+                let is_there = |item: &crate::DeliverItem| item.place.segment >= self.begins;
+                assert!(items.iter().all(is_there), "what is delivered can be read");
                 self.largest_delivery = self.largest_delivery.max(items.len());
                 let delivery = Delivery { session, subscription, topic, queue, items };
                 self.outs.push(Out::Deliver(self.now, delivery));
@@ -142,6 +147,10 @@ impl World {
             }
             Effect::Seek { topic, queue, time, .. } => {
                 self.outs.push(Out::Seek(topic, queue, time));
+            }
+            Effect::Describe { origin, report, .. } => {
+                let called = Called { result: report.to_bytes() };
+                self.outs.push(Out::Reply(origin, Ok(Reply::Call(called))));
             }
             Effect::Ended { session, subscription, why } => {
                 self.outs.push(Out::Ended(session, subscription, why.code));
@@ -168,7 +177,7 @@ impl World {
         let to = from.0 + u64::from(count);
         let to = if from.0 < lost { to.min(lost) } else { to };
         let places = (from.0..to).map(|offset| RecordPlace {
-            segment: u32::from(queue.1.0),
+            segment: self.begins + u32::from(queue.1.0),
             offset: offset as u32,
             bytes: RECORD_BYTES,
             stored: Timestamp(1),

@@ -140,7 +140,8 @@ async fn play(
 
 async fn create_topic(client: &Client) -> Result<(), Failure> {
     let note = "Made by `yard dev`".to_owned();
-    let args = TopicCreate { name: TOPIC.to_owned(), queues: QUEUES, note };
+    let args =
+        TopicCreate { name: TOPIC.to_owned(), queues: QUEUES, note, ..TopicCreate::default() };
     match client.admin().call(args).await {
         Err(error) if error.code != Code::TopicExists => Err(error.into()),
         Ok(_) | Err(_) => Ok(()),

@@ -21,7 +21,7 @@ use yard_transport::Controller;
 use yard_wire::limits;
 
 pub use layers::{Layer, environment, file};
-pub use read::{read_bytes, read_duration_ms};
+pub use yard_wire::units::{read_bytes, read_duration_ms};
 
 /// What a change of a setting needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,15 @@ settings! {
     shards: u16 = Some("1"), dev None, "NUMBER", read::shards, Never;
     /// Size of a log segment, 1MiB to 2GiB.
     segment_bytes: u64 = Some("1GiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
+    /// Hour of the day, UTC, in which messages are removed that topics' limits expire, 0 to 23;
+    /// none: at any time.
+    retention_hour: Option<u8> = None, dev None, "0-23", read::optional_hour, Restart;
+    /// Use of the disk, in percent, from which on expired messages are removed at any hour, and at
+    /// a higher cost; 100: never.
+    disk_expire_percent: u8 = Some("75"), dev Some("100"), "PERCENT", read::percent, Restart;
+    /// Use of the disk, in percent, from which on batches are refused; 100: never. Reading,
+    /// settling and removing go on.
+    disk_refuse_percent: u8 = Some("90"), dev Some("100"), "PERCENT", read::percent, Restart;
     /// A connection that is silent for this long is closed.
     idle_ms: u32 = Some("30s"), dev None, "DURATION", read::idle, Restart;
     /// Certificate of the broker, PEM. In development mode it is made.
@@ -189,6 +198,9 @@ impl Settings {
                 let (missing, given) = if first.is_some() { (other, one) } else { (one, other) };
                 problem(missing, &format!("it is needed together with {given}"));
             }
+        }
+        if self.disk_expire_percent > self.disk_refuse_percent {
+            problem("disk_expire_percent", "it cannot be above disk_refuse_percent");
         }
         if self.dev {
             return;

@@ -6,6 +6,7 @@ use yard_transport::{
     Controller, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use yard_wire::limits;
+use yard_wire::units::{read_bytes, read_duration_ms};
 
 use super::layers::Texts;
 use super::{Key, Problem};
@@ -80,6 +81,20 @@ fn count(text: Option<&str>, max: u16) -> Result<u16, String> {
     within.ok_or_else(|| format!("it takes a number from 1 to {max}, not {text:?}"))
 }
 
+/// Use of a disk; 100 means that it never comes to that.
+pub(super) fn percent(text: Option<&str>) -> Result<u8, String> {
+    let text = given(text)?;
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let within = number.filter(|percent| (1..=100).contains(percent));
+    within.ok_or_else(|| format!("it takes a number from 1 to 100, not {text:?}"))
+}
+
+pub(super) fn optional_hour(text: Option<&str>) -> Result<Option<u8>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let within = text.parse().ok().filter(|hour| *hour < 24);
+    within.map(Some).ok_or_else(|| format!("it takes an hour from 0 to 23, not {text:?}"))
+}
+
 pub(super) fn shards(text: Option<&str>) -> Result<u16, String> {
     count(text, limits::SHARDS_MAX)
 }
@@ -144,48 +159,4 @@ pub(super) fn window(text: Option<&str>) -> Result<u32, String> {
 
 pub(super) fn socket_buffer(text: Option<&str>) -> Result<u32, String> {
     small_size(text, (0, "0"), (1 << 30, "1GiB"))
-}
-
-/// Reads a size in bytes: a number, or one with a unit of `B KB MB GB TB KiB MiB GiB TiB`.
-///
-/// # Errors
-/// A sentence that says what may be written.
-pub fn read_bytes(text: &str) -> Result<u64, String> {
-    let units = [
-        ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("TB", 1_000_000_000_000),
-        ("GB", 1_000_000_000),
-        ("MB", 1_000_000),
-        ("KB", 1_000),
-        ("kB", 1_000),
-        ("B", 1),
-        ("", 1),
-    ];
-    number_with_unit(text, &units)
-        .ok_or_else(|| format!("it takes a size like 64MiB, not {text:?}"))
-}
-
-/// Reads a duration in milliseconds: a number with a unit of `ms s m h d`.
-///
-/// # Errors
-/// A sentence that says what may be written.
-pub fn read_duration_ms(text: &str) -> Result<u64, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    number_with_unit(text, &units)
-        .ok_or_else(|| format!("it takes a duration like 30s, not {text:?}"))
-}
-
-/// A number before the first unit of the list that the text ends with.
-fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let (number, factor) = units
-        .iter()
-        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)))?;
-    let number = number.trim_end();
-    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }

@@ -170,11 +170,11 @@ fn start_log(
                 inbox.put_first(Input::Io(written));
                 continue;
             }
-            if tell_write {
-                inbox.put_first(Input::Io(written.clone()));
+            let mut told = Some(written);
+            if tell_write && let Some(written) = told.take() {
+                inbox.put_first(Input::Io(written));
             }
             let synced = log.perform(&sync);
-            let told = (!tell_write).then_some(written);
             inbox.put_all_first(told.into_iter().chain([synced]).map(Input::Io));
         }
     })
@@ -336,6 +336,8 @@ impl<O: Outputs> Writer<O> {
             | Io::WriteIndex { .. }
             | Io::IndexKeys { .. }
             | Io::WriteKeys { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
             | Io::WriteCheckpoint { .. } => self.background.send(io).is_err(),
         };
         if is_gone {

@@ -152,6 +152,14 @@ impl KeyIndex {
         assert!(before.is_none(), "a segment begins once");
     }
 
+    /// Segments below this one are retired: their files go with them.
+    pub(crate) fn forget_below(&mut self, segment: u32) {
+        let kept = self.segments.split_off(&segment);
+        for keys in std::mem::replace(&mut self.segments, kept).values() {
+            self.kept_bytes -= keys.kept.iter().map(|(_, group)| group.len()).sum::<usize>();
+        }
+    }
+
     /// A group is durable.
     pub(crate) fn add_group(&mut self, segment: u32, offset: u32, bytes: Bytes) {
         let keys = self.segments.get_mut(&segment).expect("a segment begins before its groups");

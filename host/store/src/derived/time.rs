@@ -24,7 +24,6 @@ pub enum Sought {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeSearch {
     segment: u32,
-    stored_base: Timestamp,
     /// Those of the queue that are left, in order: several only where records were lost.
     lines: VecDeque<Line>,
     time: Timestamp,
@@ -37,7 +36,6 @@ pub struct TimeSearch {
 impl TimeSearch {
     pub(crate) fn plan(
         segment: u32,
-        stored_base: Timestamp,
         lines: Vec<Line>,
         time: Timestamp,
         otherwise: QueueOffset,
@@ -47,7 +45,7 @@ impl TimeSearch {
         };
         let blocks = all_blocks(first);
         let lines = lines.into();
-        Sought::Read(Self { segment, stored_base, lines, time, otherwise, blocks })
+        Sought::Read(Self { segment, lines, time, otherwise, blocks })
     }
 
     /// Searches until the answer is known or `bytes` were read, but reads once at least. What is
@@ -76,7 +74,7 @@ impl TimeSearch {
             let middle = low.midpoint(high);
             let first = first_of(&line, middle);
             let count = BLOCK_ENTRIES as u32;
-            let wanted = IndexRead::plan(self.segment, self.stored_base, &line, first, count);
+            let wanted = IndexRead::plan(self.segment, &line, first, count);
             left = left.saturating_sub(wanted.bytes.into());
             let Some(places) = read::sidecar(disk, &wanted)? else {
                 return self.search(disk);
@@ -110,7 +108,8 @@ impl TimeSearch {
             }
             // What is behind damage has offsets that are known to be lost.
             let _ = walk.each_record(&group, |record| {
-                if (record.topic, record.queue) == (line.topic, line.queue) {
+                let is_queue = (record.topic, record.queue) == (line.topic, line.queue);
+                if is_queue && record.place.stored >= self.time {
                     least.get_or_insert(record.offset);
                 }
             });

@@ -9,6 +9,7 @@ use super::RecordView;
 use crate::disk::Disk;
 use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
+use crate::format::retire::{MOVED, Moved, decode_moved};
 use crate::format::segment::SegmentHeader;
 use crate::recover::scan::SegmentReader;
 
@@ -108,6 +109,11 @@ impl<'a> Walk<'a> {
         while !rest.is_empty() {
             let before = group.payload.len() - rest.len();
             let entry = entry::take_entry(&mut rest)?;
+            if entry.kind == MOVED {
+                let payload_at = (group::HEADER_BYTES + before + entry.payload_at()) as u32;
+                self.each_copy(&entry.payload, group.from + payload_at, &mut each)?;
+                continue;
+            }
             if entry.kind != entry::BATCH {
                 continue;
             }
@@ -128,6 +134,25 @@ impl<'a> Walk<'a> {
                     bytes: &entry.payload[begin..begin + record.bytes as usize],
                 });
             })?;
+        }
+        Ok(())
+    }
+
+    /// The copies of an entry whose payload begins at this byte of the segment.
+    fn each_copy(
+        &self,
+        payload: &[u8],
+        payload_at: u32,
+        each: &mut impl FnMut(&RecordView<'_>),
+    ) -> Result<(), Malformed> {
+        for moved in decode_moved(payload)? {
+            let Moved { topic, queue, offset, stored, at, bytes } = moved;
+            let place =
+                RecordPlace { segment: self.segment, offset: payload_at + at, bytes, stored };
+            let end = (at + bytes) as usize;
+            assert!(end <= payload.len(), "copies lie in their entry");
+            let bytes = &payload[at as usize..end];
+            each(&RecordView { topic, queue, offset, place, bytes });
         }
         Ok(())
     }

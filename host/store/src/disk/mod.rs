@@ -34,6 +34,17 @@ pub enum FileName {
 }
 
 impl FileName {
+    /// The segment that the file is, or is derived from.
+    #[must_use]
+    pub fn segment(self) -> Option<u32> {
+        match self {
+            Self::Segment(segment) | Self::Index(segment) | Self::Keys { segment, .. } => {
+                Some(segment)
+            }
+            Self::Checkpoint => None,
+        }
+    }
+
     /// Reads a name; `None` for a file that is not the store's.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -11,19 +11,28 @@
 //!     32    8 chain        of that group
 //!     40    8 stored_ms    of that group
 //!     48    8 state_bytes
-//!     56    4 state_crc    CRC32C of the state
-//!     60    4 crc          CRC32C of bytes 0..60
-//!     64    . state        the shard's own
+//!     56    4 begins       first segment of the log
+//!     60    4 snapshot     1 + the segment of the group after which the state is in the log as
+//!                          well; 0: it is not
+//!     64    4 floors       queues of which something was removed
+//!     68    4 body_crc     CRC32C of floors and state
+//!     72    4 reserved     0
+//!     76    4 crc          CRC32C of bytes 0..76
+//!     80    . floors       22 bytes each, as in `retire.rs`
+//!      .    . state        the shard's own
 //! ```
 use bytes::Bytes;
 use yard_wire::{GroupNumber, ShardId, Timestamp};
 
+use super::retire::{FLOOR_BYTES, floors_of, put_floor};
 use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
 
-/// Bytes before the state.
-pub const HEADER_BYTES: usize = 64;
+use crate::index::Floor;
+
+/// Bytes before floors and state.
+pub const HEADER_BYTES: usize = 80;
 const MAGIC: &[u8; 8] = b"YARDCHK\n";
-const CRC_AT: usize = 60;
+const CRC_AT: usize = 76;
 
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
 
@@ -42,6 +51,14 @@ pub struct Checkpoint {
     pub chain: u64,
     /// When its entries were stored.
     pub stored: Timestamp,
+    /// First segment of the log.
+    pub(crate) begins: u32,
+    /// The segment of the group after which the state is in the log as well.
+    pub(crate) snapshot: Option<u32>,
+    /// Where queues begin of which something was removed.
+    pub(crate) floors: Vec<Floor>,
+    /// It was found in the log, not in its file.
+    pub(crate) is_from_log: bool,
     /// What the shard gave.
     pub state: Bytes,
 }
@@ -59,10 +76,15 @@ impl Checkpoint {
         put(&mut out, 32, &self.chain.to_le_bytes());
         put(&mut out, 40, &self.stored.0.to_le_bytes());
         put(&mut out, 48, &(self.state.len() as u64).to_le_bytes());
-        put(&mut out, 56, &crc32c::crc32c(&self.state).to_le_bytes());
+        put(&mut out, 56, &self.begins.to_le_bytes());
+        put(&mut out, 60, &self.snapshot.map_or(0, |segment| segment + 1).to_le_bytes());
+        put(&mut out, 64, &(self.floors.len() as u32).to_le_bytes());
+        self.floors.iter().for_each(|floor| put_floor(floor, &mut out));
+        out.extend_from_slice(&self.state);
+        let body_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+        put(&mut out, 68, &body_crc.to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
-        out.extend_from_slice(&self.state);
         Bytes::from(out)
     }
 
@@ -76,10 +98,14 @@ impl Checkpoint {
         if u16_at(bytes, 8) != VERSION {
             return Err(HeadError::Version(u16_at(bytes, 8)));
         }
-        let state = bytes.slice(HEADER_BYTES..);
-        if u64_at(bytes, 48) != state.len() as u64 || u32_at(bytes, 56) != crc32c::crc32c(&state) {
+        let body = bytes.slice(HEADER_BYTES..);
+        let floors_bytes = u32_at(bytes, 64) as usize * FLOOR_BYTES;
+        if Some(u64_at(bytes, 48)) != (body.len() as u64).checked_sub(floors_bytes as u64)
+            || u32_at(bytes, 68) != crc32c::crc32c(&body)
+        {
             return Err(HeadError::Damaged);
         }
+        let floors = floors_of(&body[..floors_bytes]).map_err(|_| HeadError::Damaged)?;
         Ok(Self {
             shard: ShardId(u16_at(bytes, 10)),
             segment: u32_at(bytes, 12),
@@ -87,7 +113,11 @@ impl Checkpoint {
             group: GroupNumber(u64_at(bytes, 24)),
             chain: u64_at(bytes, 32),
             stored: Timestamp(u64_at(bytes, 40)),
-            state,
+            begins: u32_at(bytes, 56),
+            snapshot: u32_at(bytes, 60).checked_sub(1),
+            floors,
+            is_from_log: false,
+            state: body.slice(floors_bytes..),
         })
     }
 }

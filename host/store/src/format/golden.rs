@@ -10,8 +10,9 @@ use yard_wire::{
 use super::checkpoint::Checkpoint;
 use super::group::GroupHeader;
 use super::segment::SegmentHeader;
-use super::sidecar::{IndexEntries, IndexEntry, IndexFile, Line, SidecarHeader};
+use super::sidecar::{IndexEntries, IndexEntry, IndexFile, Line, LineKind, SidecarHeader, Sums};
 use super::{entry, group};
+use crate::index::Floor;
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -83,8 +84,11 @@ fn a_sidecar() {
         end: 4_096,
     };
     let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
-    let line = Line { topic, queue, first, file_offset: 0, count: 600, lost: false };
-    let lost = Line { first: QueueOffset(630), count: 5, lost: true, ..line };
+    let (stored_base, kind) = (Timestamp(9), LineKind::Appended);
+    let sums = Sums { bytes: 60_000, oldest_ms: 0, newest_ms: 599 };
+    let line = Line { topic, queue, first, file_offset: 0, count: 600, kind, stored_base, sums };
+    let (kind, sums) = (LineKind::Lost, Sums::default());
+    let lost = Line { first: QueueOffset(630), count: 5, kind, sums, ..line };
     let mut entries = IndexEntries::default();
     for at in 0..600 {
         assert_eq!(entries.len(), at as usize);
@@ -99,8 +103,8 @@ fn a_sidecar() {
     let (file, offsets) =
         IndexFile::new(header, vec![(line, Arc::new(entries)), (lost, Arc::default())]);
     let bytes = file.encode();
-    assert_eq!(offsets, [192, 192 + 600 * 12 + 8]);
-    check(&bytes, 0xe23d_13eb_a974_c991);
+    assert_eq!(offsets, [256, 256 + 600 * 12 + 8]);
+    check(&bytes, 0x3fe7_c798_9344_34bd);
 }
 
 #[test]
@@ -112,9 +116,18 @@ fn a_checkpoint() {
         group: GroupNumber(4),
         chain: 8,
         stored: Timestamp(9),
+        begins: 2,
+        snapshot: Some(5),
+        floors: vec![Floor {
+            topic: TopicId(7),
+            queue: QueueIndex(2),
+            first: QueueOffset(30),
+            front: QueueOffset(40),
+        }],
+        is_from_log: false,
         state: Bytes::from_static(b"state"),
     };
     let bytes = saved.encode();
-    check(&bytes, 0x209a_8b66_0448_e7ab);
+    check(&bytes, 0xe3d8_8240_d091_513f);
     assert_eq!(Checkpoint::decode(&bytes), Ok(saved));
 }

@@ -6,6 +6,7 @@ pub mod entry;
 mod golden;
 pub mod group;
 pub mod keys;
+pub mod retire;
 pub mod segment;
 pub mod sidecar;
 

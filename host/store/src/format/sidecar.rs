@@ -17,20 +17,26 @@
 //!     76    4 directory_crc   CRC32C of the directory
 //!     80   44 reserved        0
 //!    124    4 crc             CRC32C of bytes 0..124
-//!    128    . directory       one line for a queue, by topic and queue:
+//!    128    . directory       lines by topic, queue and offset:
 //!      0    4   topic
 //!      4    4   queue
-//!      8    8   first         offset of the queue's first record in this segment
+//!      8    8   first         offset of the first of these records in the queue
 //!     16    8   file_offset   of its first block
-//!     24    4   count         records of the queue in this segment
-//!     28    4   lost          1: these records were lost by damage and have no blocks; else 0
+//!     24    4   count         records
+//!     28    4   kind          0: they were appended here; 1: they were lost by damage and have no
+//!                             blocks; 2: they are copies of records of older segments
+//!     32    8   stored_base   in ms; that of the segment unless they are copies
+//!     40    8   bytes         of the records
+//!     48    4   oldest_ms     of the first record, since stored_base
+//!     52    4   newest_ms     of the last record, since stored_base
+//!     56    8   reserved      0
 //!      .    . blocks          of each queue in turn, 512 entries but for the last of a queue:
 //!      0    .   entries       one for a record:
 //!      0    4     offset      of the record in the segment
 //!      4    4     bytes       of the record
-//!      8    4     stored_ms   since stored_base_ms
+//!      8    4     stored_ms   since stored_base of the line
 //!      .    4   crc           CRC32C of (segment, topic, queue: u32; first of the block: u64;
-//!                             stored_base_ms: u64) and the entries
+//!                             stored_base: u64) and the entries
 //! ```
 use std::sync::Arc;
 
@@ -43,7 +49,7 @@ use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
 /// Bytes before the directory.
 pub const HEADER_BYTES: usize = 128;
 /// Bytes of a line of the directory.
-pub const LINE_BYTES: usize = 32;
+pub const LINE_BYTES: usize = 64;
 /// Bytes of an entry.
 pub const ENTRY_BYTES: usize = 12;
 /// Entries of a full block.
@@ -136,14 +142,60 @@ pub(crate) struct Line {
     pub(crate) first: QueueOffset,
     pub(crate) file_offset: u64,
     pub(crate) count: u32,
+    pub(crate) kind: LineKind,
+    /// The times of its entries count from here.
+    pub(crate) stored_base: Timestamp,
+    pub(crate) sums: Sums,
+}
+
+/// What the records of a line are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineKind {
+    /// They were appended to this segment.
+    Appended = 0,
     /// They were lost by damage: there are no blocks.
-    pub(crate) lost: bool,
+    Lost = 1,
+    /// They are copies of records that were appended to an older segment.
+    Copies = 2,
+}
+
+/// Records added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) bytes: u64,
+    /// Of the first record, since the base.
+    pub(crate) oldest_ms: u32,
+    /// Of the last one.
+    pub(crate) newest_ms: u32,
+}
+
+impl Sums {
+    /// Of all of these.
+    pub(crate) fn of(entries: &IndexEntries) -> Self {
+        let mut sums = Self::default();
+        entries.from(0).for_each(|entry| sums.add(entry));
+        sums
+    }
+
+    /// Adds the record that comes after the others.
+    pub(crate) fn add(&mut self, entry: &IndexEntry) {
+        if self.bytes == 0 {
+            self.oldest_ms = entry.stored_delta_ms;
+        }
+        self.bytes += u64::from(entry.bytes);
+        self.newest_ms = entry.stored_delta_ms;
+        assert!(self.oldest_ms <= self.newest_ms, "time does not decrease along a queue");
+    }
 }
 
 impl Line {
+    pub(crate) fn is_lost(&self) -> bool {
+        self.kind == LineKind::Lost
+    }
+
     /// Bytes of its blocks.
     fn blocks_bytes(&self) -> u64 {
-        if self.lost { 0 } else { blocks_bytes(self.count.into()) }
+        if self.is_lost() { 0 } else { blocks_bytes(self.count.into()) }
     }
 }
 
@@ -171,7 +223,7 @@ impl IndexFile {
         let mut file_offset = (HEADER_BYTES + queues.len() * LINE_BYTES) as u64;
         let mut offsets = Vec::with_capacity(queues.len());
         for (line, entries) in &mut queues {
-            let held = if line.lost { 0 } else { line.count as usize };
+            let held = if line.is_lost() { 0 } else { line.count as usize };
             assert_eq!(held, entries.len(), "the directory counts the entries");
             line.file_offset = file_offset;
             offsets.push(file_offset);
@@ -191,7 +243,11 @@ impl IndexFile {
             put(&mut bytes, 8, &line.first.0.to_le_bytes());
             put(&mut bytes, 16, &line.file_offset.to_le_bytes());
             put(&mut bytes, 24, &line.count.to_le_bytes());
-            put(&mut bytes, 28, &u32::from(line.lost).to_le_bytes());
+            put(&mut bytes, 28, &(line.kind as u32).to_le_bytes());
+            put(&mut bytes, 32, &line.stored_base.0.to_le_bytes());
+            put(&mut bytes, 40, &line.sums.bytes.to_le_bytes());
+            put(&mut bytes, 48, &line.sums.oldest_ms.to_le_bytes());
+            put(&mut bytes, 52, &line.sums.newest_ms.to_le_bytes());
             out.extend_from_slice(&bytes);
         }
         let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
@@ -224,7 +280,8 @@ impl IndexFile {
 
 fn put_blocks(header: &SidecarHeader, line: &Line, entries: &IndexEntries, out: &mut Vec<u8>) {
     assert!(line.count > 0, "a line is for a queue with records");
-    assert!(line.lost || line.count as usize == entries.len(), "the directory counts the entries");
+    let held = if line.is_lost() { 0 } else { line.count as usize };
+    assert_eq!(held, entries.len(), "the directory counts the entries");
     let mut first = line.first.0;
     for block in &entries.blocks {
         let start = out.len();
@@ -238,7 +295,7 @@ fn put_blocks(header: &SidecarHeader, line: &Line, entries: &IndexEntries, out: 
             topic: line.topic,
             queue: line.queue,
             first: QueueOffset(first),
-            stored_base: header.stored_base,
+            stored_base: line.stored_base,
         };
         let crc = identity.crc(&out[start..]);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -318,7 +375,18 @@ impl DirectorySpan {
                 first: QueueOffset(u64_at(bytes, 8)),
                 file_offset: u64_at(bytes, 16),
                 count: u32_at(bytes, 24),
-                lost: u32_at(bytes, 28) == 1,
+                kind: match u32_at(bytes, 28) {
+                    0 => LineKind::Appended,
+                    1 => LineKind::Lost,
+                    2 => LineKind::Copies,
+                    _ => return None,
+                },
+                stored_base: Timestamp(u64_at(bytes, 32)),
+                sums: Sums {
+                    bytes: u64_at(bytes, 40),
+                    oldest_ms: u32_at(bytes, 48),
+                    newest_ms: u32_at(bytes, 52),
+                },
             })
         };
         bytes.chunks_exact(LINE_BYTES).map(line).collect()
@@ -350,16 +418,10 @@ pub struct IndexRead {
 impl IndexRead {
     /// Which blocks hold the entries `from` and the `count` - 1 after it, as far as the line
     /// of the directory reaches.
-    pub(crate) fn plan(
-        segment: u32,
-        stored_base: Timestamp,
-        line: &Line,
-        from: QueueOffset,
-        count: u32,
-    ) -> Self {
+    pub(crate) fn plan(segment: u32, line: &Line, from: QueueOffset, count: u32) -> Self {
         assert!(from >= line.first && count > 0, "the queue's span holds the offset");
         let skip = u32::try_from(from.0 - line.first.0).expect("a span counts in 32 bits");
-        assert!(skip < line.count && !line.lost, "the queue's span holds the offset");
+        assert!(skip < line.count && !line.is_lost(), "the queue's span holds the offset");
         let count = count.min(line.count - skip);
         let block = BLOCK_ENTRIES as u32;
         let begin = skip / block * block;
@@ -372,7 +434,7 @@ impl IndexRead {
             bytes: u32::try_from(bytes).expect("a span of index entries is below 4 GiB"),
             topic: line.topic,
             queue: line.queue,
-            stored_base,
+            stored_base: line.stored_base,
             first: QueueOffset(line.first.0 + u64::from(begin)),
             entries: end - begin,
             skip: skip - begin,

@@ -140,7 +140,7 @@ pub(super) fn make(disk: &dyn Disk, examined: &mut Examined, name: FileName) -> 
 fn lost_before(disk: &dyn Disk, examined: &Examined) -> Result<Vec<Line>, OpenError> {
     let found = sidecars::read(disk, &examined.segment.header)?;
     let lines = found.map(|(_, lines)| lines).unwrap_or_default();
-    Ok(lines.into_iter().filter(|line| line.lost).collect())
+    Ok(lines.into_iter().filter(Line::is_lost).collect())
 }
 
 /// What an intact sidecar says that its damaged segment held.
@@ -155,7 +155,7 @@ fn claims(disk: &dyn Disk, examined: &Examined) -> Result<Vec<Span>, OpenError> 
         from: line.first,
         to: QueueOffset(line.first.0 + u64::from(line.count)),
     };
-    Ok(lines.iter().filter(|line| !line.lost).map(span).collect())
+    Ok(lines.iter().filter(|line| !line.is_lost()).map(span).collect())
 }
 
 /// The bytes of a small file; `None` when it is not there.

@@ -38,6 +38,8 @@ pub struct Examined {
     pub damage: Vec<Damage>,
     /// End and chain of the group that was asked for, if it is here.
     pub seen: Option<(u64, u64)>,
+    /// Its entries say that the segments below this one are gone.
+    pub(super) retired: u32,
     pub(super) queues: Queues,
     pub(super) keys: Vec<KeyBuilder>,
     /// What the sidecar of a damaged segment says that it held.
@@ -66,7 +68,7 @@ pub(super) fn examine_with(
     walk.run();
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
     let Walk { first, last, seen, begin, end, proven_end, proven, is_idle, .. } = walk;
-    let Walk { loose, counts, damage, queues, keys, .. } = walk;
+    let Walk { loose, counts, damage, retired, queues, keys, .. } = walk;
     let segment = *segment;
     let claims = Vec::new();
     Examined {
@@ -82,6 +84,7 @@ pub(super) fn examine_with(
         counts,
         damage,
         seen,
+        retired,
         queues,
         keys,
         claims,

@@ -46,9 +46,14 @@ pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
         end: (examined[0].segment.segment(), HEADER_BYTES as u64),
         loose: 0,
         next: BTreeMap::new(),
+        begins_late: examined[0].segment.segment() > 0,
         is_broken: false,
     };
-    let mut missing = survey.missing.iter().copied().peekable();
+    // What says that the first segments are gone may lie behind what was looked at.
+    let is_whole = examined.len() == survey.segments.len();
+    let retired = examined.iter().map(|one| one.retired).max().unwrap_or(0);
+    let before = if is_whole { retired..examined[0].segment.segment() } else { 0..0 };
+    let mut missing = before.chain(survey.missing.iter().copied()).peekable();
     for one in examined {
         while let Some(gone) = missing.next_if(|gone| *gone < one.segment.segment()) {
             let what = "the segment is missing";
@@ -69,6 +74,8 @@ struct Joining {
     end: (u32, u64),
     loose: u64,
     next: BTreeMap<(TopicId, QueueIndex), QueueOffset>,
+    /// The first segments are gone: a queue may begin at any offset.
+    begins_late: bool,
     /// Something before the next segment is missing, so the chain cannot hold.
     is_broken: bool,
 }
@@ -127,7 +134,8 @@ impl Joining {
         }
         for claim in &one.claims {
             let Span { topic, queue, from, to } = *claim;
-            let next = self.next.entry((topic, queue)).or_default();
+            let unless_known = if self.begins_late { from } else { QueueOffset(0) };
+            let next = self.next.entry((topic, queue)).or_insert(unless_known);
             let from = from.max(*next);
             if from < to {
                 *next = to;
@@ -139,7 +147,8 @@ impl Joining {
     fn go_on(&mut self, held: Span, own: usize) {
         let Span { topic, queue, from, to } = held;
         assert!(from <= to, "a queue goes forward");
-        let next = self.next.entry((topic, queue)).or_default();
+        let unless_known = if self.begins_late { from } else { QueueOffset(0) };
+        let next = self.next.entry((topic, queue)).or_insert(unless_known);
         let expected = std::mem::replace(next, to);
         if expected < from {
             self.lose(Span { topic, queue, from: expected, to: from }, own);

@@ -1,12 +1,17 @@
 //! The kinds of entries that are the store's own: one row each. All others belong to who appends
 //! them, and are walked over.
 use crate::format::entry::BATCH;
+use crate::format::retire::{MOVED, RETIRED, SNAPSHOT};
 
 /// How an entry says where its messages went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A batch: runs of messages, each continuing its queue.
     Batch,
+    /// Copies of messages that outlive their segments, each with its place.
+    Copies,
+    /// No messages, but which segments are gone.
+    Retired,
     /// No messages.
     Other,
 }
@@ -17,7 +22,12 @@ struct Row {
     means: Kind,
 }
 
-const ROWS: &[Row] = &[Row { kind: BATCH, name: "batch", means: Kind::Batch }];
+const ROWS: &[Row] = &[
+    Row { kind: BATCH, name: "batch", means: Kind::Batch },
+    Row { kind: MOVED, name: "moved", means: Kind::Copies },
+    Row { kind: SNAPSHOT, name: "snapshot", means: Kind::Other },
+    Row { kind: RETIRED, name: "retired", means: Kind::Retired },
+];
 
 pub(super) fn kind_of(kind: u16) -> Kind {
     ROWS.iter().find(|row| row.kind == kind).map_or(Kind::Other, |row| row.means)

@@ -2,10 +2,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use yard_wire::{QueueIndex, QueueOffset, TopicId};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
 
 use super::Span;
-use crate::format::sidecar::{IndexEntries, IndexEntry, IndexFile, Line, SidecarHeader};
+use crate::format::sidecar::{
+    IndexEntries, IndexEntry, IndexFile, Line, LineKind, SidecarHeader, Sums,
+};
 
 /// What a segment holds of one queue.
 pub(super) struct Held {
@@ -22,6 +24,8 @@ pub(super) struct Queues {
     slots: BTreeMap<(TopicId, QueueIndex), usize>,
     held: Vec<((TopicId, QueueIndex), Held)>,
     last: usize,
+    /// Of messages that outlived their segments: lines of their own.
+    copies: Vec<(Line, IndexEntries)>,
 }
 
 impl Queues {
@@ -61,6 +65,36 @@ impl Queues {
         assert!(held.entries.len() as u64 <= span, "each message has an offset of its own");
     }
 
+    /// A copy of a message.
+    pub(super) fn add_copy(
+        &mut self,
+        (topic, queue, offset): (TopicId, QueueIndex, QueueOffset),
+        place: &RecordPlace,
+    ) {
+        let of_queue =
+            |(line, _): &&mut (Line, IndexEntries)| (line.topic, line.queue) == (topic, queue);
+        let joined = self.copies.iter_mut().rev().find(of_queue).filter(|(line, _)| {
+            let delta = place.stored.0.checked_sub(line.stored_base.0);
+            line.first.0 + u64::from(line.count) == offset.0
+                && delta.is_some_and(|delta| delta <= u64::from(u32::MAX))
+        });
+        let base = joined.as_ref().map_or(place.stored, |(line, _)| line.stored_base);
+        let stored_delta_ms = (place.stored.0 - base.0) as u32;
+        let entry = IndexEntry { offset: place.offset, bytes: place.bytes, stored_delta_ms };
+        if let Some((line, entries)) = joined {
+            entries.push(entry);
+            line.count += 1;
+            line.sums.add(&entry);
+            return;
+        }
+        let mut entries = IndexEntries::default();
+        entries.push(entry);
+        let (kind, sums) = (LineKind::Copies, Sums::of(&entries));
+        let (first, file_offset, count, stored_base) = (offset, 0, 1, base);
+        let line = Line { topic, queue, first, file_offset, count, kind, stored_base, sums };
+        self.copies.push((line, entries));
+    }
+
     /// The next message of the run cannot be read.
     pub(super) fn skip(&mut self, count: u64) {
         assert!(count > 0, "messages are skipped");
@@ -76,8 +110,10 @@ impl Queues {
     /// Gives away the queue index that the segment should have, with the lines `lost` of messages
     /// that were lost before it; `None` when messages between those that it holds are missing.
     pub(super) fn take_file(&mut self, header: SidecarHeader, lost: &[Line]) -> Option<IndexFile> {
-        assert!(lost.iter().all(|line| line.lost), "what is there is in the segment");
+        assert!(lost.iter().all(Line::is_lost), "what is there is in the segment");
         let mut lines: Vec<_> = lost.iter().map(|line| (*line, Arc::default())).collect();
+        let copies = std::mem::take(&mut self.copies).into_iter();
+        lines.extend(copies.map(|(line, entries)| (line, Arc::new(entries))));
         for ((topic, queue), slot) in &self.slots {
             let held = &mut self.held[*slot].1;
             let entries = std::mem::take(&mut held.entries);
@@ -86,10 +122,17 @@ impl Queues {
                 return None;
             }
             let (topic, queue) = (*topic, *queue);
-            let line = Line { topic, queue, first: held.first, file_offset: 0, count, lost: false };
+            let (kind, first, sums) = (LineKind::Appended, held.first, Sums::of(&entries));
+            let stored_base = header.stored_base;
+            let line = Line { topic, queue, first, file_offset: 0, count, kind, stored_base, sums };
             lines.push((line, Arc::new(entries)));
         }
-        lines.sort_by_key(|(line, _)| (line.topic, line.queue, line.first));
+        // Copies come first, in the order in which they were made.
+        let is_own = |line: &Line| line.kind != LineKind::Copies;
+        lines.sort_by_key(|(line, _)| {
+            let first = if is_own(line) { line.first } else { QueueOffset(0) };
+            (line.topic, line.queue, is_own(line), first)
+        });
         Some(IndexFile::new(header, lines).0)
     }
 }

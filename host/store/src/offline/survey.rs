@@ -115,7 +115,7 @@ pub fn survey(disk: &dyn Disk, shard: Option<ShardId>) -> Result<Survey, OpenErr
     let last = survey.segments.last().map_or(0, |segment| segment.segment());
     let active = survey.active();
     survey.segments[..active].iter_mut().for_each(|segment| segment.is_sealed = true);
-    survey.missing = (0..last).filter(|number| !numbers.contains(number)).collect();
+    survey.missing = (numbers[0]..last).filter(|number| !numbers.contains(number)).collect();
     Ok(survey)
 }
 

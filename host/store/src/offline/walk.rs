@@ -19,6 +19,7 @@ use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
 use crate::format::entry::{self, Entry};
 use crate::format::group::{self, GroupHeader};
+use crate::format::retire::{Moved, decode_moved, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
 use crate::recover::scan::{SegmentReader, ValidGroup};
@@ -108,6 +109,8 @@ pub(super) struct Walk<'a> {
     pub(super) loose: u64,
     pub(super) counts: Counts,
     pub(super) damage: Vec<Damage>,
+    /// The segments below this one are said to be gone.
+    pub(super) retired: u32,
     pub(super) queues: Queues,
     /// The parts of the key index that are there, made again meanwhile.
     pub(super) keys: Vec<KeyBuilder>,
@@ -136,6 +139,7 @@ impl<'a> Walk<'a> {
             loose: 0,
             counts: Counts { bytes: segment.bytes(), ..Counts::default() },
             damage: Vec::new(),
+            retired: 0,
             queues: Queues::default(),
             keys: Vec::new(),
             stored_base: Timestamp(0),
@@ -341,7 +345,40 @@ impl<'a> Walk<'a> {
         self.show(Line::Entry { position, bytes, kind, tenant, payload });
         match kind_of(kind) {
             Kind::Batch => self.take_batch(at + entry.payload_at() as u64, entry, stored_delta_ms),
+            Kind::Copies => self.take_copies(at + entry.payload_at() as u64, payload),
+            Kind::Retired => self.retired = self.retired.max(retired_below(payload)),
             Kind::Other => {}
+        }
+    }
+
+    /// Takes the copies of an entry whose payload begins at `at`.
+    fn take_copies(&mut self, at: u64, payload: &Bytes) {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let Ok(moved) = decode_moved(payload) else {
+            return self.note(at, payload.len() as u64, "an entry of copies", Vec::new());
+        };
+        for moved in moved {
+            let Moved { topic, queue, offset, stored, bytes, .. } = moved;
+            let begin = moved.at as usize;
+            let record = &payload[begin..begin + bytes as usize];
+            let record_at = at + u64::from(moved.at);
+            let segment = self.segment.segment();
+            let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
+            self.queues.add_copy((topic, queue, offset), &place);
+            self.counts.records += 1;
+            if Record::check(record).is_err() {
+                let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
+                self.note(record_at, bytes.into(), "a copy of a message", vec![lost]);
+                continue;
+            }
+            for part in &mut self.keys {
+                part.take(&RecordView { topic, queue, offset, place, bytes: record });
+            }
+            if self.visit.is_some() {
+                let record = Record::parse(payload.slice(begin..begin + bytes as usize));
+                let record = record.expect("it was checked just now");
+                self.show(Line::Record { position: self.position(record_at), offset, record });
+            }
         }
     }
 

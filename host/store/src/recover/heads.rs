@@ -24,13 +24,16 @@ pub(super) fn read_all(
     let numbers: Vec<u32> = names.iter().filter_map(number).collect();
     let mut heads: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
     for (index, segment) in numbers.iter().copied().enumerate() {
-        if segment as usize != index {
-            return Err(OpenError::Missing { segment: index as u32 });
+        // Which segment may be the first is known once the log was read.
+        let expected = numbers[0].saturating_add(index as u32);
+        if segment != expected {
+            return Err(OpenError::Missing { segment: expected });
         }
         match read(disk, config, segment)? {
             Some(head) => {
+                let first_base = if segment == 0 { LogPos(0) } else { head.base };
                 let base =
-                    heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                    heads.last().map_or(first_base, |last| LogPos(last.base.0 + last.capacity));
                 if head.base != base {
                     let what = "the segment does not follow the one before it";
                     return Err(Corrupt { segment, offset: 0, what }.into());
@@ -42,11 +45,15 @@ pub(super) fn read_all(
                 let bytes = disk.len(name).map_err(disk_error(name))?;
                 let last = index + 1 == numbers.len();
                 let sealed = names.contains(&FileName::Index(segment));
-                let first = segment == 0 && names.contains(&FileName::Checkpoint);
+                let saved = names.contains(&FileName::Checkpoint);
+                let first = index == 0 && (segment > 0 || saved);
                 let front = first_group(disk, config, name, bytes)?;
                 if !last || sealed || first || front.is_some() {
-                    let base =
-                        heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+                    let base = match heads.last() {
+                        Some(before) => LogPos(before.base.0 + before.capacity),
+                        None if segment == 0 => LogPos(0),
+                        None => base_of_first(disk, config, segment, bytes)?,
+                    };
                     let salt = front.unwrap_or(0);
                     let head = derived(config, segment, base, bytes, salt)?;
                     let what = "the header of the segment";
@@ -61,6 +68,22 @@ pub(super) fn read_all(
         }
     }
     Ok(heads)
+}
+
+/// Where the first segment of a log begins whose own head is damaged: the next one's says it.
+fn base_of_first(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    segment: u32,
+    bytes: u64,
+) -> Result<LogPos, OpenError> {
+    let next = match disk.len(FileName::Segment(segment + 1)) {
+        Ok(_) => read(disk, config, segment + 1)?,
+        Err(_) => None,
+    };
+    let base = next.and_then(|next| next.base.0.checked_sub(bytes));
+    let what = "the headers of the first segments";
+    base.map(LogPos).ok_or_else(|| Corrupt { segment, offset: 0, what }.into())
 }
 
 /// The head of a segment whose own is damaged: what it said is known otherwise.

@@ -6,12 +6,14 @@ use yard_wire::codec::Malformed;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
-use self::scan::disk_error;
+use self::scan::{SegmentReader, disk_error};
 use crate::config::StoreConfig;
 use crate::disk::{Disk, FileName};
 use crate::error::OpenError;
-use crate::format::HeadError;
 use crate::format::checkpoint::Checkpoint;
+use crate::format::retire::{RetiredPieces, SNAPSHOT, SnapshotPieces};
+use crate::format::segment::{self, SegmentHeader};
+use crate::format::{HeadError, entry};
 use crate::index::QueueIndexes;
 use crate::io::Io;
 use crate::store::{Cursor, Store};
@@ -118,12 +120,7 @@ pub(crate) fn read_checkpoint(
     };
     let mut found = vec![0; bytes as usize];
     disk.read_at(name, 0, &mut found).map_err(disk_error(name))?;
-    match Checkpoint::decode(&Bytes::from(found)) {
-        Ok(saved) if saved.shard == shard => Ok(Some(saved)),
-        Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
-        Err(HeadError::Damaged) => Ok(None),
-        Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
-    }
+    checked(&Bytes::from(found), shard)
 }
 
 impl Store {
@@ -136,7 +133,15 @@ impl Store {
         disk: &dyn Disk,
         config: &StoreConfig,
     ) -> Result<Option<Checkpoint>, OpenError> {
-        read_checkpoint(disk, config.shard)
+        let names = disk.list().map_err(|source| OpenError::List { source })?;
+        let first = names.iter().find(|name| matches!(name, FileName::Segment(_)));
+        let first = first.and_then(|name| name.segment()).unwrap_or(0);
+        match read_checkpoint(disk, config.shard)? {
+            Some(saved) if saved.segment >= first => Ok(Some(saved)),
+            // The first entries of the log are gone: the state after them is in the log.
+            Some(_) | None if first > 0 => in_log(disk, config, &names),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// Opens the log of a shard, or creates it: finds its end, makes everything valid durable,
@@ -162,7 +167,55 @@ impl Store {
             unsaved: BTreeMap::new(),
             ends: Vec::new(),
             chain_is_unknown: false,
+            begins: 0,
+            retired: RetiredPieces::default(),
         };
         opening.run()
     }
+}
+
+/// Reads the bytes of a checkpoint; `None` when they are damaged.
+fn checked(bytes: &Bytes, shard: ShardId) -> Result<Option<Checkpoint>, OpenError> {
+    let name = FileName::Checkpoint;
+    match Checkpoint::decode(bytes) {
+        Ok(saved) if saved.shard == shard => Ok(Some(saved)),
+        Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
+        Err(HeadError::Damaged) => Ok(None),
+        Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
+    }
+}
+
+/// The newest state that is in the log, looked for from its end.
+fn in_log(
+    disk: &dyn Disk,
+    config: &StoreConfig,
+    names: &[FileName],
+) -> Result<Option<Checkpoint>, OpenError> {
+    let mut pieces = SnapshotPieces::default();
+    for name in names.iter().rev().filter(|name| matches!(name, FileName::Segment(_))) {
+        let mut head = [0; segment::HEADER_BYTES];
+        let bytes = disk.len(*name).map_err(disk_error(*name))?;
+        if bytes < head.len() as u64 {
+            continue;
+        }
+        disk.read_at(*name, 0, &mut head).map_err(disk_error(*name))?;
+        let Ok(head) = SegmentHeader::decode(&head) else { continue };
+        let mut reader = SegmentReader::new(disk, head);
+        let mut offset = segment::HEADER_BYTES as u64;
+        while let Some(group) = reader.any_group(offset).map_err(disk_error(*name))? {
+            let mut rest = group.payload.clone();
+            while let Ok(entry) = entry::take_entry(&mut rest) {
+                if entry.kind == SNAPSHOT {
+                    pieces.add(&entry.payload);
+                }
+            }
+            offset += group.header.total_bytes() as u64;
+        }
+        if let Some(bytes) = pieces.newest()
+            && let Some(saved) = checked(&bytes, config.shard)?
+        {
+            return Ok(Some(Checkpoint { is_from_log: true, ..saved }));
+        }
+    }
+    Ok(None)
 }

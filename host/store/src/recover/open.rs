@@ -22,9 +22,11 @@ use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::entry::{self, BATCH, Entry};
 use crate::format::group;
+use crate::format::retire::{MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_moved};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
 use crate::index::{Misfit, QueueIndexes, Slot};
+use crate::io::remove_segment;
 use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment, sidecar_header};
 
 pub(super) const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -76,12 +78,16 @@ pub(super) struct Opening<'a> {
     pub(super) ends: Vec<(SegmentHeader, u32)>,
     /// The chain of the last group is lost: the next one says it.
     pub(super) chain_is_unknown: bool,
+    /// The first segment that was not retired.
+    pub(super) begins: u32,
+    pub(super) retired: RetiredPieces,
 }
 
 impl Opening<'_> {
     pub(super) fn run(mut self) -> Result<Opened, OpenError> {
         let names = self.disk.list().map_err(|source| OpenError::List { source })?;
-        if names.contains(&FileName::Checkpoint) && self.checkpoint.is_none() {
+        let is_used = self.checkpoint.is_some_and(|saved| !saved.is_from_log);
+        if names.contains(&FileName::Checkpoint) && !is_used {
             self.repairs.push(Repair::CheckpointIgnored);
         }
         let mut heads = heads::read_all(self.disk, &self.config, &names, &mut self.repairs)?;
@@ -95,18 +101,24 @@ impl Opening<'_> {
         if heads.is_empty() {
             heads.push(self.create_first()?);
         }
+        self.begin_where_the_log_does(&mut heads)?;
         let scan_from = self.load_sealed(&heads)?;
         let Scanned { begun: mut sealed, idle } = self.scan_rest(&heads, scan_from)?;
         let last = sealed.pop().expect("a scan finds the active segment");
         self.check_checkpoint_reached(&last)?;
         self.check_sidecars_after(&names, &heads, &last)?;
+        if heads[0].segment > self.begins {
+            return Err(OpenError::Missing { segment: self.begins });
+        }
         self.mend_tail(&last)?;
         let (active, next) = self.settle_segments(&last, &idle)?;
-        for end in &sealed {
+        let begins = self.begins;
+        for end in sealed.iter().filter(|end| end.header.segment >= begins) {
             let active = Active { header: end.header, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
         self.index.commit_all();
+        self.remove_retired(&names)?;
         Ok(self.finish(active, next, &heads, &names))
     }
 
@@ -118,12 +130,19 @@ impl Opening<'_> {
         names: &[FileName],
     ) -> Opened {
         let checkpoint = self.checkpoint.map_or((LogPos(0), 0), |saved| {
-            let base = heads[saved.segment as usize].base.0;
+            let base = heads.iter().find(|head| head.segment == saved.segment);
+            let base = base.expect("the checkpoint's segment was scanned").base.0;
             (LogPos(base + saved.offset), saved.state.len() as u64)
         });
-        let Self { disk, config, cursor, index, unsaved, repairs, ends, .. } = self;
-        let keys = KeyIndex::open(disk, names, ends.into_iter());
-        let found = Resumed { config, active, next, cursor, index, checkpoint, unsaved, keys };
+        let snapshot = self.checkpoint.and_then(|saved| saved.snapshot);
+        let Self { disk, config, cursor, index, unsaved, repairs, begins, ends, .. } = self;
+        // What was said about a retirement after the checkpoint is not known to be all.
+        let snapshot = snapshot.filter(|segment| *segment >= begins);
+        let kept = ends.into_iter().filter(|(head, _)| head.segment >= begins);
+        let keys = KeyIndex::open(disk, names, kept);
+        let places = (begins, snapshot);
+        let found =
+            Resumed { config, active, next, cursor, index, checkpoint, unsaved, keys, places };
         let mut io = Vec::new();
         let store = Store::resume(found, &mut io);
         Opened { store, io, repairs }
@@ -141,9 +160,11 @@ impl Opening<'_> {
     /// Loads or rebuilds the index of every segment below the checkpoint's; returns the first
     /// segment to scan.
     fn load_sealed(&mut self, heads: &[SegmentHeader]) -> Result<usize, OpenError> {
-        let scan_from = self.checkpoint.map_or(0, |saved| saved.segment as usize);
+        let first = heads[0].segment;
+        let scan_from = self.checkpoint.map_or(first, |saved| saved.segment);
+        let scan_from = scan_from.checked_sub(first).expect("older ones are not used") as usize;
         if scan_from >= heads.len() {
-            return Err(OpenError::Missing { segment: heads.len() as u32 });
+            return Err(OpenError::Missing { segment: first + heads.len() as u32 });
         }
         for (index, head) in heads[..scan_from].iter().enumerate() {
             if self.load_one(head, &heads[index + 1])? {
@@ -294,7 +315,8 @@ impl Opening<'_> {
                 placed =
                     self.place_batch(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
             }
-            if wanted {
+            let is_own = self.take_own(segment, at, &entry).map_err(malformed)?;
+            if wanted && !is_own {
                 let Entry { kind, tenant, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
                 let recovered = Recovered { group, kind, tenant, payload, placed, stored };
@@ -302,6 +324,71 @@ impl Opening<'_> {
             }
         }
         Ok(entries)
+    }
+
+    /// Takes in an entry of the store's own; false for any other.
+    fn take_own(&mut self, segment: u32, at: u64, entry: &Entry) -> Result<bool, Malformed> {
+        match entry.kind {
+            MOVED => {
+                let payload_at = at as u32 + entry.payload_at() as u32;
+                for copy in decode_moved(&entry.payload)? {
+                    let which = (copy.topic, copy.queue, copy.offset);
+                    let place = (payload_at + copy.at, copy.bytes);
+                    self.index.add_copy(which, copy.stored, segment, place);
+                }
+            }
+            RETIRED => {
+                if let Some((until, floors)) = self.retired.add(&entry.payload)?
+                    && until <= segment
+                {
+                    let _ = self.index.retire(until, &floors);
+                    self.begins = self.begins.max(until);
+                }
+            }
+            SNAPSHOT => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The first segments of a log may have been retired. What a checkpoint says about where
+    /// queues begin, and the first group that is there, stand for them.
+    fn begin_where_the_log_does(
+        &mut self,
+        heads: &mut Vec<SegmentHeader>,
+    ) -> Result<(), OpenError> {
+        if let Some(saved) = self.checkpoint {
+            self.begins = saved.begins;
+            self.index.restore_floors(&saved.floors);
+            heads.retain(|head| head.segment >= saved.begins);
+        }
+        let Some(first) = heads.first() else {
+            return Err(OpenError::Missing { segment: self.begins });
+        };
+        if first.segment == 0 {
+            return Ok(());
+        }
+        if self.checkpoint.is_none() {
+            return Err(OpenError::Missing { segment: 0 });
+        }
+        self.index.begin_late();
+        if let Some(cursor) = SegmentReader::new(self.disk, *first).first_cursor()? {
+            self.cursor = cursor;
+        }
+        Ok(())
+    }
+
+    /// Files of retired segments that were not removed yet.
+    fn remove_retired(&self, names: &[FileName]) -> Result<(), OpenError> {
+        let mut gone: Vec<u32> = names.iter().filter_map(|name| name.segment()).collect();
+        gone.retain(|segment| *segment < self.begins);
+        gone.sort_unstable();
+        gone.dedup();
+        for segment in gone {
+            let name = FileName::Segment(segment);
+            remove_segment(self.disk, segment).map_err(disk_error(name))?;
+        }
+        Ok(())
     }
 
     /// Puts the records of the batch in the entry at `at` into the index, at the offsets that the
@@ -388,7 +475,7 @@ impl Opening<'_> {
             if segment < last.header.segment {
                 continue;
             }
-            let Some(head) = heads.get(segment as usize) else {
+            let Some(head) = heads.iter().find(|head| head.segment == segment) else {
                 return Err(OpenError::Missing { segment });
             };
             let said = sidecars::read_header(self.disk, head)?;

@@ -83,6 +83,18 @@ impl<'a> SegmentReader<'a> {
         }
     }
 
+    /// The cursor before the first group of the segment, if that group's header is there.
+    pub(super) fn first_cursor(&mut self) -> Result<Option<Cursor>, OpenError> {
+        let name = FileName::Segment(self.header.segment);
+        let found = self.header(segment::HEADER_BYTES as u64).map_err(disk_error(name))?;
+        Ok(found.map(|header| Cursor {
+            next_group: header.group.0,
+            chain: header.previous_chain,
+            stored: header.stored,
+            empty: false,
+        }))
+    }
+
     /// The group at `offset` if it is whole and the one that follows the cursor.
     pub(super) fn group(
         &mut self,

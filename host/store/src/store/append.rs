@@ -12,7 +12,7 @@ use crate::index::{QueueIndexes, Slot};
 
 /// What a reserve is kept for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reserve {
+pub(super) enum Reserve {
     Keep,
     Use,
 }
@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// The gather that an entry with this payload goes to.
-    fn gather_for(
+    pub(super) fn gather_for(
         &mut self,
         now: Timestamp,
         payload_bytes: usize,
@@ -143,6 +143,7 @@ impl Store {
             begin,
             records: Vec::new(),
             runs: Vec::new(),
+            copies: Vec::new(),
         }
     }
 }

@@ -135,6 +135,11 @@ impl Store {
             }
         }
         assert!(records.next().is_none(), "every record is of a run");
+        for copy in &gather.copies {
+            let which = (copy.topic, copy.queue, copy.offset);
+            let place = (offset + copy.at, copy.bytes);
+            self.index.add_copy(which, copy.stored, segment, place);
+        }
         touched
     }
 }

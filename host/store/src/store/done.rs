@@ -48,6 +48,10 @@ impl Store {
             IoDone::KeysIndexed { run } => self.keys.indexed(run),
             IoDone::KeysWritten { part } => self.keys.written(part),
             IoDone::KeysFailed => self.keys.failed(),
+            IoDone::KeptRead(found) => self.kept_read(found, out),
+            IoDone::KeptFailed => self.retiring = None,
+            IoDone::SegmentRemoved { segment } => self.segment_removed(segment, out),
+            IoDone::RemoveFailed { segment } => self.remove_failed(segment),
             IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
                 assert!(self.saving.writing, "the checkpoint was given out");
                 self.saving.writing = false;
@@ -68,6 +72,7 @@ impl Store {
     }
 
     fn group_synced(&mut self, group: GroupNumber, report: &mut DoneReport, out: &mut Vec<Io>) {
+        let begins = self.begins;
         let in_flight = self.take_in_flight(group);
         assert!(in_flight.stage == Stage::Syncing, "a group is written before it is synced");
         assert_eq!(group.0, self.synced_groups, "groups are synced in order");
@@ -77,6 +82,9 @@ impl Store {
         report.committed.extend(in_flight.touched.iter().map(|slot| self.index.commit(*slot)));
         self.keys.add_group(in_flight.segment, in_flight.offset, in_flight.bytes);
         self.emit_checkpoint(out);
+        self.go_on_retiring(&mut report.trimmed, out);
+        report.retired = (self.begins > begins).then_some(self.begins);
+        self.keys.forget_below(self.begins);
     }
 
     fn take_in_flight(&mut self, group: GroupNumber) -> InFlight {
@@ -90,7 +98,8 @@ impl Store {
     pub fn wants_retry(&self) -> bool {
         let failed = matches!(self.next, Next::Failed(_));
         let index_failed = self.sealing.values().any(|sealing| sealing.failed);
-        !self.fenced && (failed || index_failed || self.keys.has_failed())
+        let derived_failed = index_failed || self.keys.has_failed();
+        !self.fenced && (failed || derived_failed || self.removal_failed())
     }
 
     /// Asks again for what failed for lack of space or otherwise: the next segment and indexes.
@@ -105,6 +114,7 @@ impl Store {
         }
         self.keys.retry();
         out.extend(self.keys.next_io());
+        self.retry_removal(out);
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
                 sealing.failed = false;

@@ -17,6 +17,7 @@ use crate::derived::KeyIndex;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
+use crate::format::retire::Moved;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueIndexes, SidecarPlace, Slot};
@@ -26,7 +27,10 @@ mod append;
 mod close;
 mod done;
 mod find;
+mod retire;
 mod save;
+
+use retire::Retiring;
 
 pub(crate) use append::Placing;
 pub(crate) use close::sidecar_header;
@@ -51,6 +55,10 @@ pub struct DoneReport {
     pub written: Option<GroupNumber>,
     /// This group and all before are durable.
     pub synced: Option<GroupNumber>,
+    /// Queues that begin later than before, because segments are gone, and where.
+    pub trimmed: Vec<(TopicId, QueueIndex, QueueOffset)>,
+    /// Segments below this number are gone for readers: what is kept of them lies elsewhere.
+    pub retired: Option<u32>,
     /// The log has just been fenced: groups that are not durable by now never will be.
     pub fenced: bool,
 }
@@ -101,6 +109,8 @@ struct Gather {
     records: Vec<GatheredRecord>,
     /// Their queues: so many of each.
     runs: Vec<(Slot, u32)>,
+    /// Copies of records, with their byte offset in the group.
+    copies: Vec<Moved>,
 }
 
 impl Gather {
@@ -223,6 +233,11 @@ pub struct Store {
     sealing: BTreeMap<u32, Sealing>,
     keys: KeyIndex,
     saving: Saving,
+    /// The first segment of the log.
+    begins: u32,
+    /// The segment of the group after which the state is in the log.
+    snapshot: Option<u32>,
+    retiring: Option<Retiring>,
 }
 
 /// What a recovery found, for [`Store::resume`].
@@ -238,12 +253,15 @@ pub(crate) struct Resumed {
     /// Sidecars that could not be written.
     pub(crate) unsaved: BTreeMap<u32, Sealing>,
     pub(crate) keys: KeyIndex,
+    /// The first segment that was not retired, and that of the newest state in the log.
+    pub(crate) places: (u32, Option<u32>),
 }
 
 impl Store {
     /// Goes on where a recovery stopped; everything found is durable.
     pub(crate) fn resume(found: Resumed, out: &mut Vec<Io>) -> Self {
-        let Resumed { config, active, next, cursor, index, checkpoint, unsaved, keys } = found;
+        let Resumed { config, active, next, cursor, index, checkpoint, .. } = found;
+        let Resumed { unsaved, keys, places: (begins, snapshot), .. } = found;
         assert!(
             active.tail >= segment::HEADER_BYTES as u64 && active.tail <= active.header.capacity
         );
@@ -271,6 +289,9 @@ impl Store {
             sealing: unsaved,
             keys,
             saving: Saving { waiting, writing, sealed, last, state_bytes },
+            begins,
+            snapshot,
+            retiring: None,
         };
         store.check();
         store.ask_for_next(out);
@@ -296,6 +317,7 @@ impl Store {
         };
         assert_eq!(next.segment, header.segment + 1, "segments are numbered");
         assert_eq!(next.base.0, header.base.0 + header.capacity, "positions have no gap");
+        assert!(self.begins <= header.segment, "the active segment is there");
         assert!(self.saving.last <= self.active.position(), "a checkpoint follows a group");
     }
 
@@ -414,7 +436,7 @@ impl Store {
             synced: self.synced,
             groups: self.synced_groups,
             messages: self.index.messages(),
-            segments: u64::from(self.active.header.segment) + 1,
+            segments: self.segments(),
             state: self.state(),
         }
     }

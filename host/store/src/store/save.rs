@@ -37,16 +37,25 @@ impl Store {
         self.saving.sealed = false;
         self.saving.last = self.active.position();
         self.saving.state_bytes = state.len() as u64;
-        self.saving.waiting = Some(Checkpoint {
+        self.saving.waiting = Some(self.checkpoint_of(state, self.snapshot));
+        self.emit_checkpoint(out);
+    }
+
+    /// A checkpoint after the last closed group.
+    pub(super) fn checkpoint_of(&self, state: Bytes, snapshot: Option<u32>) -> Checkpoint {
+        Checkpoint {
             shard: self.config.shard,
             segment: self.active.header.segment,
             offset: self.active.tail,
             group: GroupNumber(self.cursor.next_group - 1),
             chain: self.cursor.chain,
             stored: self.cursor.stored,
+            begins: self.begins,
+            snapshot,
+            floors: self.index.floors(),
+            is_from_log: false,
             state,
-        });
-        self.emit_checkpoint(out);
+        }
     }
 
     /// Emits the waiting checkpoint if its group is durable.

@@ -10,5 +10,6 @@ mod locate;
 mod model;
 mod offline;
 mod real;
+mod retire;
 mod support;
 mod survive;

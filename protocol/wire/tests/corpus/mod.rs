@@ -6,6 +6,7 @@ use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
 use yard_wire::record::{KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
+use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
     Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -86,7 +87,9 @@ fn calls() -> impl Iterator<Item = Request> {
         let written = |name: &str| {
             let field = operation.fields().iter().find(|field| field.name == name)?;
             let text = match field.kind {
-                "NUMBER" => "12",
+                "NUMBER" | "NUMBER|none" => "12",
+                "DURATION|none" => "12h",
+                "SIZE|none" => "12MiB",
                 "true|false" => "true",
                 _ => "some-text",
             };
@@ -190,6 +193,10 @@ fn replies() -> Vec<Reply> {
         id: TopicId(9),
         queues: 8,
         note: String::new(),
+        retain: AgeLimit(86_400_000),
+        retain_bytes: SizeLimit(0),
+        discard_unconsumed: true,
+        backlog_max: CountLimit(7),
         created_ms: STORED,
     };
     assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");

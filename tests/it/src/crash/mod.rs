@@ -124,7 +124,7 @@ async fn run_on(options: &CrashOptions, server: &mut Server) -> Result<CrashRepo
     let operator = server.client("crash-operator").await?;
     for (name, queues) in TOPICS {
         let (name, note) = (name.to_owned(), String::new());
-        operator.admin().call(TopicCreate { name, queues, note }).await?;
+        operator.admin().call(TopicCreate { name, queues, note, ..TopicCreate::default() }).await?;
     }
     let phase = watch::Sender::new(Phase { crashes: 0, produce: true, consume: true });
     let producers = start_producers(server, &recorder, &phase, &random).await?;

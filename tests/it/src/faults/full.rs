@@ -125,7 +125,10 @@ pub async fn run(yard: &Path) -> Result<Option<Report>, Failed> {
     let mut server = Server::start(options).await?;
     let client = server.client("full").await?;
     let (name, note) = (TOPIC.to_owned(), String::new());
-    let TopicRow { id, .. } = client.admin().call(TopicCreate { name, queues: 1, note }).await?;
+    let TopicRow { id, .. } = client
+        .admin()
+        .call(TopicCreate { name, queues: 1, note, ..TopicCreate::default() })
+        .await?;
     let raw = Raw::connect(&server.context()?, RawWindows::default()).await?;
     let (_control, data, _) = raw.welcomed().await?;
     let mut publisher = Publisher { data, topic: id, next: 0, asked: 0 };

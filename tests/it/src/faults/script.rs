@@ -77,7 +77,10 @@ impl Template {
         let mut server = Server::start(options(yard, data)).await?;
         let client = server.client("template").await?;
         let (name, note) = (TOPIC.to_owned(), String::new());
-        client.admin().call(TopicCreate { name, queues: QUEUES, note }).await?;
+        client
+            .admin()
+            .call(TopicCreate { name, queues: QUEUES, note, ..TopicCreate::default() })
+            .await?;
         client.close().await;
         let context = server.context()?;
         server.stop().await?;

@@ -42,7 +42,7 @@ pub async fn run(yard: &Path, late: Duration) -> Result<Report, Failed> {
     let mut server = Server::start(ServerOptions::new(yard.to_owned())).await?;
     let client = server.client("slow").await?;
     let (name, note) = (TOPIC.to_owned(), String::new());
-    client.admin().call(TopicCreate { name, queues: 1, note }).await?;
+    client.admin().call(TopicCreate { name, queues: 1, note, ..TopicCreate::default() }).await?;
     let count = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
     let stop = Arc::new(AtomicU64::new(0));

@@ -126,7 +126,10 @@ impl Stage {
         let mut context = server.context()?;
         let operator = Client::builder().context(context.clone()).connect().await?;
         let (name, note) = (TOPIC.to_owned(), String::new());
-        operator.admin().call(TopicCreate { name, queues: options.queues, note }).await?;
+        operator
+            .admin()
+            .call(TopicCreate { name, queues: options.queues, note, ..TopicCreate::default() })
+            .await?;
         operator.close().await;
         context.addresses = vec![relay.address().to_string()];
         context.controller = row.controller;

@@ -120,7 +120,7 @@ async fn tenant_with_topic(server: &Server, name: &str) -> Result<Context, Faile
     let context = tenant::add(&operator, &server.context()?, name, false).await?;
     operator.close().await;
     let client = yard_client::Client::builder().context(context.clone()).connect().await?;
-    let topic = TopicCreate { name: TOPIC.to_owned(), queues: QUEUES, note: String::new() };
+    let topic = TopicCreate { name: TOPIC.to_owned(), queues: QUEUES, ..TopicCreate::default() };
     client.admin().call(topic).await?;
     client.close().await;
     Ok(context)

@@ -151,7 +151,7 @@ fn names() -> Vec<Case> {
     let call =
         |operation: u16, args: Bytes| request_bytes(5, &Request::Call(Call { operation, args }));
     let topic = |name: &str| {
-        let create = TopicCreate { name: name.to_owned(), queues: 1, note: String::new() };
+        let create = TopicCreate { name: name.to_owned(), queues: 1, ..TopicCreate::default() };
         call(Operation::TopicCreate as u16, create.to_bytes())
     };
     let subscribe = |group: &str, lease_ms: u32| {

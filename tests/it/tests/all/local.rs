@@ -80,7 +80,7 @@ pub(crate) async fn client_of(context: Context) -> Client {
 }
 
 pub(crate) async fn create(client: &Client, name: &str, queues: u16) -> TopicRow {
-    let create = TopicCreate { name: name.to_owned(), queues, note: String::new() };
+    let create = TopicCreate { name: name.to_owned(), queues, ..TopicCreate::default() };
     client.admin().call(create).await.unwrap()
 }
 

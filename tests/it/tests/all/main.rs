@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, finding, slow_consumer, disk_full, crash, flights  `yard serve`, killed if need be
+//!   backup, finding, slow_consumer, disk_full, retention, crash, flights
+//!                                                  `yard serve`, killed if need be
 //! ```
 //!
 //! No test depends on how fast the machine is: what must happen is waited for with a deadline of a
@@ -22,6 +23,7 @@ mod flights;
 mod local;
 mod lossy;
 mod restart;
+mod retention;
 mod slow_consumer;
 mod slow_peer;
 mod tenants;

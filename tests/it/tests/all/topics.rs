@@ -16,7 +16,7 @@ async fn names(client: &Client) -> Vec<String> {
 }
 
 async fn topic_create(client: &Client, name: &str, queues: u16) -> Result<u16, Error> {
-    let create = TopicCreate { name: name.to_owned(), queues, note: String::new() };
+    let create = TopicCreate { name: name.to_owned(), queues, ..TopicCreate::default() };
     client.admin().call(create).await.map(|row| row.queues)
 }
 
@@ -38,7 +38,7 @@ async fn topics_are_created_changed_listed_and_removed() {
     assert_eq!(names(&client).await, ["orders", "wide"]);
     let set = async |queues, note: Option<&str>| {
         let (name, note) = ("orders".to_owned(), note.map(str::to_owned));
-        client.admin().call(TopicSet { name, queues, note }).await
+        client.admin().call(TopicSet { name, queues, note, ..TopicSet::default() }).await
     };
     let changed = set(Some(5), Some("why")).await.unwrap();
     assert_eq!((changed.queues, changed.note.as_str()), (5, "why"));

@@ -1,8 +1,11 @@
 //! The client that creates the topics before everything else, and reads all queues after it.
+use std::collections::BTreeMap;
+
 use yard_checker::{Event, Scan, Stored};
 use yard_wire::operation::{Operation, TopicCreate};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute};
+use yard_wire::units::SizeLimit;
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
 use super::{Link, reader};
@@ -10,6 +13,8 @@ use crate::agenda::{MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
 use crate::network::ToClient;
 
+/// An offset that no queue comes to.
+const NOWHERE: QueueOffset = QueueOffset(u64::MAX);
 /// How long it waits for an answer before it asks again.
 const PATIENCE: Micros = 500 * MS;
 
@@ -54,7 +59,8 @@ impl Steward {
         let name = |number: u32| format!("topic-{number}");
         if self.created < base.plan.topics {
             let (name, queues) = (name(self.created), base.plan.queues);
-            let create = TopicCreate { name, queues, note: String::new() };
+            let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
+            let create = TopicCreate { name, queues, retain_bytes, ..TopicCreate::default() };
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }
@@ -109,7 +115,14 @@ impl Steward {
             Ok(Reply::Fetch(fetched)) => {
                 let reading = &mut self.scans[self.at];
                 let place = (reading.topic, reading.queue, reading.next);
-                reading.first = fetched.first;
+                if reading.next == NOWHERE {
+                    reading.next = fetched.first;
+                    reading.found.clear();
+                    return self.work(base);
+                }
+                if reading.found.is_empty() {
+                    reading.first = fetched.first;
+                }
                 reading.found.extend(reader::read(base, place, &fetched));
                 let count = fetched.records.len() as u64;
                 reading.next = QueueOffset(place.2.0.max(fetched.first.0) + count);
@@ -120,6 +133,10 @@ impl Steward {
                 }
             }
             Ok(other) => base.fail(|| format!("the steward was answered {other:?}")),
+            // The oldest messages are gone: whoever asks for none is told where the queue begins.
+            Err(refusal) if refusal.code == Code::OffsetOutOfRange => {
+                self.scans[self.at].next = NOWHERE;
+            }
             // An earlier attempt has created it.
             Err(refusal) if refusal.code == Code::TopicExists => self.created += 1,
             Err(refusal) if refusal.code == Code::LogFenced || refusal.code == Code::DiskFull => {
@@ -132,6 +149,7 @@ impl Steward {
 
     pub(super) fn finish(&mut self, base: &mut Base) {
         let mut stored: Vec<((TopicId, QueueIndex, QueueOffset), Found)> = Vec::new();
+        let mut firsts = BTreeMap::new();
         for reading in self.scans.drain(..) {
             let Reading { topic, queue, began, first, found, .. } = reading;
             let messages = found.iter().map(|(offset, found)| Stored {
@@ -140,6 +158,7 @@ impl Steward {
                 seq: found.seq,
                 hash: found.hash,
             });
+            firsts.insert((topic, queue), first);
             base.history.push(Event::Scan(Scan {
                 queue: queue_name(topic, queue),
                 at: began,
@@ -154,7 +173,9 @@ impl Steward {
         let mut stored = stored.into_iter().peekable();
         for (place, found) in std::mem::take(&mut base.fetched) {
             while stored.next_if(|(other, _)| *other < place).is_some() {}
-            if stored.peek() != Some(&(place, found)) {
+            // What was removed since is rightly not there.
+            let was_removed = firsts.get(&(place.0, place.1)).is_some_and(|first| place.2 < *first);
+            if !was_removed && stored.peek() != Some(&(place, found)) {
                 base.fail(|| format!("{place:?} was fetched as {found:?} and is not stored so"));
             }
         }

@@ -31,6 +31,8 @@ impl Host {
             | Io::WriteIndex { .. }
             | Io::IndexKeys { .. }
             | Io::WriteKeys { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
             | Io::WriteCheckpoint { .. } => {
                 let slot = &mut self.slots[shard];
                 slot.others_begun += 1;
@@ -110,19 +112,23 @@ impl Host {
 }
 
 fn code(done: &IoDone) -> u64 {
-    match *done {
+    match done {
         IoDone::Written { group } => group.0 << 8,
         IoDone::Synced { group } => group.0 << 8 | 1,
         IoDone::Failed { group } => group.0 << 8 | 2,
-        IoDone::Prepared { segment } => u64::from(segment) << 8 | 3,
-        IoDone::PrepareFailed { segment, .. } => u64::from(segment) << 8 | 4,
-        IoDone::IndexWritten { segment } => u64::from(segment) << 8 | 5,
-        IoDone::IndexFailed { segment } => u64::from(segment) << 8 | 6,
+        IoDone::Prepared { segment } => u64::from(*segment) << 8 | 3,
+        IoDone::PrepareFailed { segment, .. } => u64::from(*segment) << 8 | 4,
+        IoDone::IndexWritten { segment } => u64::from(*segment) << 8 | 5,
+        IoDone::IndexFailed { segment } => u64::from(*segment) << 8 | 6,
+        IoDone::KeptRead(found) => (found.records.len() as u64) << 8 | 9,
+        IoDone::KeptFailed => 10,
+        IoDone::SegmentRemoved { segment } => u64::from(*segment) << 8 | 11,
+        IoDone::RemoveFailed { segment } => u64::from(*segment) << 8 | 12,
         IoDone::CheckpointWritten => 7,
         IoDone::CheckpointFailed => 8,
-        IoDone::KeysIndexed { ref run } => xxhash_rust::xxh3::xxh3_64(run.bytes()) << 8 | 9,
-        IoDone::KeysWritten { part } => part.file_bytes() << 8 | 10,
-        IoDone::KeysFailed => 11,
+        IoDone::KeysIndexed { run } => xxhash_rust::xxh3::xxh3_64(run.bytes()) << 8 | 13,
+        IoDone::KeysWritten { part } => part.file_bytes() << 8 | 14,
+        IoDone::KeysFailed => 15,
     }
 }
 
@@ -137,6 +143,8 @@ pub(super) fn brief(io: &Io) -> String {
         Io::WriteIndex { segment, .. } => format!("write index {segment}"),
         Io::IndexKeys { job } => format!("index keys in {}", job.segment()),
         Io::WriteKeys { runs } => format!("write keys, {} runs", runs.len()),
+        Io::ReadKept { reads } => format!("read what is kept, {} ranges", reads.len()),
+        Io::RemoveSegment { segment } => format!("remove segment {segment}"),
         Io::WriteCheckpoint { bytes } => format!("write checkpoint, {} bytes", bytes.len()),
     }
 }

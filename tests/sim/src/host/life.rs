@@ -157,6 +157,7 @@ impl Host {
                 shards: base.plan.shards,
                 segment_bytes: base.plan.segment_bytes,
                 seed: self.random.word(),
+                retention_hour: None,
             };
             let slot = &mut self.slots[number];
             planted::alter_image(base, &slot.disk, self.life);

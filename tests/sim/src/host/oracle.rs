@@ -61,6 +61,8 @@ impl Oracle {
             | Io::WriteIndex { .. }
             | Io::IndexKeys { .. }
             | Io::WriteKeys { .. }
+            | Io::ReadKept { .. }
+            | Io::RemoveSegment { .. }
             | Io::WriteCheckpoint { .. } => {}
         }
     }

@@ -265,6 +265,8 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),
         Io::WriteKeys { runs } => runs.iter().flat_map(|run| run.bytes().clone()).collect(),
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
+        Io::ReadKept { reads } => Bytes::from(format!("{reads:?}")),
+        Io::RemoveSegment { segment } => Bytes::copy_from_slice(&segment.to_le_bytes()),
     }
 }
 

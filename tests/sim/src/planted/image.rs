@@ -14,7 +14,9 @@ const TRAILER_BYTES: usize = 32;
 const BODY_BYTES_AT: usize = 46;
 const HEADER_CRC_AT: usize = 72;
 const BODY_CRC_AT: usize = 76;
-const CHECKPOINT_HEADER_BYTES: usize = 64;
+const CHECKPOINT_HEADER_BYTES: usize = 80;
+const FLOORS_AT: usize = 64;
+const FLOOR_BYTES: usize = 22;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
@@ -171,14 +173,16 @@ pub(super) fn remove_newest(disk: &LyingDisk) {
 
 /// A checkpoint with the state of the one before, and the place of this one.
 pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Bytes {
-    let state = bytes[CHECKPOINT_HEADER_BYTES..].to_vec();
+    let state_at = CHECKPOINT_HEADER_BYTES + u32_at(bytes, FLOORS_AT) as usize * FLOOR_BYTES;
+    let state = bytes[state_at..].to_vec();
     let Some(old) = before.replace(state) else { return bytes.clone() };
-    let mut out = bytes[..CHECKPOINT_HEADER_BYTES].to_vec();
-    put(&mut out, 48, &(old.len() as u64).to_le_bytes());
-    put(&mut out, 56, &crc32c::crc32c(&old).to_le_bytes());
-    let crc = crc32c::crc32c(&out[..60]);
-    put(&mut out, 60, &crc.to_le_bytes());
+    let mut out = bytes[..state_at].to_vec();
     out.extend_from_slice(&old);
+    put(&mut out, 48, &(old.len() as u64).to_le_bytes());
+    let body_crc = crc32c::crc32c(&out[CHECKPOINT_HEADER_BYTES..]);
+    put(&mut out, 68, &body_crc.to_le_bytes());
+    let crc = crc32c::crc32c(&out[..76]);
+    put(&mut out, 76, &crc.to_le_bytes());
     Bytes::from(out)
 }
 

@@ -54,7 +54,8 @@ impl<'a> Bench<'a> {
         segment_bytes: u64,
         now: Timestamp,
     ) -> Result<(Self, Vec<Repair>), OpenError> {
-        let config = ShardConfig { shard: ShardId(0), shards: 1, segment_bytes, seed: now.0 };
+        let (shard, seed, retention_hour) = (ShardId(0), now.0, None);
+        let config = ShardConfig { shard, shards: 1, segment_bytes, seed, retention_hour };
         let OpenedShard { shard, outputs, repairs, .. } = Shard::open(disk, config, now)?;
         let (line, others) = (VecDeque::new(), VecDeque::new());
         let (replies, given, asked) = (Vec::new(), Vec::new(), 0);

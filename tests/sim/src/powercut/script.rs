@@ -164,7 +164,12 @@ impl Run<'_> {
         for number in 0..self.sizes.topics {
             let name = format!("topic-{number}");
             let (queues, note) = (self.sizes.queues, String::new());
-            let asked = self.bench.call(&TopicCreate { name: name.clone(), queues, note });
+            let asked = self.bench.call(&TopicCreate {
+                name: name.clone(),
+                queues,
+                note,
+                ..TopicCreate::default()
+            });
             self.bench.settle();
             let Some(Ok(Reply::Call(called))) = self.bench.reply(asked) else {
                 panic!("the topic is created");

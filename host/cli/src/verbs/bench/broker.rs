@@ -79,7 +79,12 @@ impl Broker {
         let topic = format!("bench-{}-{}", std::process::id(), super::super::now());
         let broker = Self { helper, context, operator, topic };
         let note = "Made by `yard bench`".to_owned();
-        let args = TopicCreate { name: broker.topic.clone(), queues: plan.queues, note };
+        let args = TopicCreate {
+            name: broker.topic.clone(),
+            queues: plan.queues,
+            note,
+            ..TopicCreate::default()
+        };
         broker.operator.admin().call(args).await?;
         Ok(broker)
     }

@@ -1,0 +1,351 @@
+//! Retiring segments: the oldest go as a whole, once what outlives them lies elsewhere.
+//!
+//! ```text
+//!   retire ──► read what is kept ──► MOVED ──► … ──► SNAPSHOT ──► RETIRED ──► synced ──► removed
+//!              └──────── piece by piece ─────┘       where the last one would go too
+//! ```
+//!
+//! Until RETIRED is durable the log is what it was: copies do not count while the originals are
+//! there. From then on it begins later, whether files are still there or not.
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
+
+use super::Store;
+use super::append::Reserve;
+use crate::config::{MOVED_BYTES_MAX, MOVED_RANGES_MAX, MOVED_RECORDS_MAX};
+use crate::error::AppendError;
+use crate::format::entry;
+use crate::format::retire::{
+    KeptRecord, MOVED, Moved, RETIRED, SNAPSHOT, decode_moved, encode_moved, encode_retired,
+    encode_snapshot,
+};
+use crate::index::{Floor, KeptRange, Located, Part};
+use crate::io::Io;
+use crate::kept::{KeptAt, KeptFound, KeptRead};
+
+/// Entries of the store's own belong to nobody.
+const NOBODY: TenantId = TenantId(0);
+
+/// A retirement under way.
+pub(super) struct Retiring {
+    /// The first segment that stays.
+    until: u32,
+    floors: Vec<Floor>,
+    /// What must still be copied.
+    left: VecDeque<KeptRange>,
+    stage: RetireStage,
+}
+
+enum RetireStage {
+    /// The disk reads these.
+    Reading(Vec<KeptRange>),
+    /// A piece is in this group.
+    Copied(GroupNumber),
+    /// The shard is asked for its state.
+    WantsState,
+    /// The log says in this group that the segments are gone; the state is in the log after a
+    /// group of that segment.
+    Recorded(GroupNumber, Option<u32>),
+    /// Nothing needs the files any more; the next to go.
+    Removable { next: u32, under_way: bool, failed: bool },
+}
+
+impl Store {
+    /// What the log holds of a queue, in order.
+    #[must_use]
+    pub fn parts(&self, topic: TopicId, queue: QueueIndex) -> Vec<Part> {
+        self.index.parts(topic, queue)
+    }
+
+    /// Bytes of the records that each of the oldest `count` segments holds above the floors, with
+    /// the bytes of its file; fewer where the active segment begins, or where a segment cannot go
+    /// yet.
+    #[must_use]
+    pub fn kept_of_oldest(
+        &self,
+        count: u32,
+        keep_from: &dyn Fn(TopicId, QueueIndex) -> QueueOffset,
+    ) -> Vec<(u64, u64)> {
+        let unsaved = self.sealing.first_key_value().map_or(u32::MAX, |(segment, _)| *segment);
+        let end = self.begins.saturating_add(count).min(self.active.header.segment).min(unsaved);
+        let kept = self.index.kept_bytes(self.begins..end, keep_from);
+        kept.into_iter().map(|bytes| (bytes, self.config.segment_bytes)).collect()
+    }
+
+    /// The queues of a topic that ever held a record.
+    pub fn queues_of(&self, topic: TopicId) -> impl Iterator<Item = QueueIndex> + '_ {
+        self.index.queues_of(topic)
+    }
+
+    /// Segments that hold groups or may take the next one.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        u64::from(self.active.header.segment - self.begins) + 1
+    }
+
+    /// The first segment of the log.
+    #[must_use]
+    pub fn first_segment(&self) -> u32 {
+        self.begins
+    }
+
+    /// Whether a retirement is under way.
+    #[must_use]
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    /// Begins to retire the segments below `until`. Of each queue the records from its floor on
+    /// are kept. What cannot be done comes to nothing: the log stays as it is, and it may be asked
+    /// again.
+    ///
+    /// # Panics
+    /// When a retirement is under way, or a segment cannot go: see [`Store::kept_of_oldest`].
+    pub fn retire(
+        &mut self,
+        until: u32,
+        keep_from: &dyn Fn(TopicId, QueueIndex) -> QueueOffset,
+        out: &mut Vec<Io>,
+    ) {
+        assert!(self.retiring.is_none(), "one retirement at a time");
+        assert!(until > self.begins && until <= self.active.header.segment, "sealed segments go");
+        assert!(self.sealing.keys().all(|segment| *segment >= until), "their indexes are durable");
+        if self.fenced {
+            return;
+        }
+        let (floors, kept) = self.index.plan_retirement(until, keep_from);
+        let (left, stage) = (kept.into(), RetireStage::Reading(Vec::new()));
+        self.retiring = Some(Retiring { until, floors, left, stage });
+        self.copy_more(out);
+    }
+
+    /// Asks for the next records to be copied; goes on when there are none.
+    fn copy_more(&mut self, out: &mut Vec<Io>) {
+        let Some(mut retiring) = self.retiring.take() else { return };
+        let (mut reads, mut ranges, mut records) = (Vec::new(), Vec::new(), 0);
+        while reads.len() < MOVED_RANGES_MAX && records < MOVED_RECORDS_MAX {
+            let Some(mut range) = retiring.left.pop_front() else { break };
+            let KeptRange { topic, queue, from, to } = range;
+            let count = (to.0 - from.0).min(MOVED_RECORDS_MAX - records) as u32;
+            let at = match self.index.locate(topic, queue, from, count) {
+                Located::Places(places) => KeptAt::Places(places),
+                Located::Read(read) => KeptAt::Index(read),
+                Located::Gap { until, .. } if until < to => {
+                    range.from = until;
+                    retiring.left.push_front(range);
+                    continue;
+                }
+                Located::Gap { .. } | Located::End => continue,
+            };
+            records += u64::from(count);
+            reads.push(KeptRead { topic, queue, from, at });
+            ranges.push(range);
+        }
+        let is_done = reads.is_empty();
+        if !is_done {
+            retiring.stage = RetireStage::Reading(ranges);
+            out.push(Io::ReadKept { reads });
+        }
+        let until = retiring.until;
+        self.retiring = Some(retiring);
+        if is_done && self.snapshot.is_some_and(|segment| segment >= until) {
+            self.record(None);
+        } else if is_done && let Some(retiring) = &mut self.retiring {
+            retiring.stage = RetireStage::WantsState;
+        }
+    }
+
+    pub(super) fn kept_read(&mut self, found: KeptFound, out: &mut Vec<Io>) {
+        let Some(retiring) = &mut self.retiring else { return };
+        let RetireStage::Reading(ranges) = &mut retiring.stage else {
+            panic!("records were read and not asked for")
+        };
+        let ranges = std::mem::take(ranges);
+        assert!(found.done.len() <= ranges.len(), "what was asked for was read");
+        for (at, mut range) in ranges.into_iter().enumerate().rev() {
+            range.from = found.done.get(at).copied().unwrap_or(range.from);
+            if range.from < range.to {
+                retiring.left.push_front(range);
+            }
+        }
+        match self.append_copies(&found.records) {
+            Ok(Some(group)) => {
+                let retiring = self.retiring.as_mut().expect("it is under way");
+                retiring.stage = RetireStage::Copied(group);
+            }
+            Ok(None) => self.copy_more(out),
+            // Copies without the rest do no harm, and need not be made again.
+            Err(_) => self.retiring = None,
+        }
+    }
+
+    /// Bytes of a payload of the store's own.
+    fn own_payload_max(&self) -> usize {
+        MOVED_BYTES_MAX.min(self.config.payload_bytes_max() - entry::HEADER_BYTES)
+    }
+
+    fn append_copies(
+        &mut self,
+        records: &[KeptRecord],
+    ) -> Result<Option<GroupNumber>, AppendError> {
+        let bytes_max = self.own_payload_max();
+        let (mut rest, mut last) = (records, None);
+        while !rest.is_empty() {
+            let mut bytes = 4;
+            let fits = rest.iter().take_while(|record| {
+                bytes += record.entry_bytes();
+                bytes <= bytes_max
+            });
+            let (piece, after) = rest.split_at(fits.count().max(1));
+            last = Some(self.append_own(MOVED, &encode_moved(piece))?);
+            rest = after;
+        }
+        Ok(last)
+    }
+
+    /// Appends an entry of the store's own.
+    fn append_own(&mut self, kind: u16, payload: &[u8]) -> Result<GroupNumber, AppendError> {
+        // Nobody's time has passed: it is that of the group before.
+        let gather = self.gather_for(Timestamp(0), payload.len(), Reserve::Use)?;
+        let payload_at = (gather.bytes.len() - gather.begin + entry::HEADER_BYTES) as u32;
+        entry::put_entry(kind, NOBODY, payload, &mut gather.bytes);
+        gather.entries += 1;
+        if kind == MOVED {
+            let copies = decode_moved(payload).expect("it was encoded just now");
+            let placed = |copy: Moved| Moved { at: payload_at + copy.at, ..copy };
+            gather.copies.extend(copies.into_iter().map(placed));
+        }
+        Ok(gather.group)
+    }
+
+    /// A retirement waits for the state of the shard, and nothing is gathered: now is the time.
+    #[must_use]
+    pub fn wants_state(&self) -> bool {
+        let waits = |retiring: &Retiring| matches!(retiring.stage, RetireStage::WantsState);
+        !self.fenced && self.gathers.is_empty() && self.retiring.as_ref().is_some_and(waits)
+    }
+
+    /// Takes the state of the shard after the last closed group into the log.
+    ///
+    /// # Panics
+    /// When [`Store::wants_state`] does not say so.
+    pub fn put_state(&mut self, state: Bytes) {
+        assert!(self.wants_state(), "the state was asked for");
+        assert!(self.cursor.next_group > 0, "a sealed segment holds groups");
+        let segment = self.active.header.segment;
+        let saved = self.checkpoint_of(state, Some(segment));
+        for piece in encode_snapshot(saved.group, &saved.encode(), self.own_payload_max()) {
+            if self.append_own(SNAPSHOT, &piece).is_err() {
+                self.retiring = None;
+                return;
+            }
+        }
+        self.record(Some(segment));
+    }
+
+    /// Says in the log that the segments are gone.
+    fn record(&mut self, snapshot: Option<u32>) {
+        let retiring = self.retiring.as_ref().expect("it is under way");
+        assert!(retiring.left.is_empty(), "what is kept was copied");
+        let pieces = encode_retired(retiring.until, &retiring.floors, self.own_payload_max());
+        let mut recorded = None;
+        for piece in pieces {
+            match self.append_own(RETIRED, &piece) {
+                Ok(group) => recorded = Some(group),
+                Err(_) => {
+                    self.retiring = None;
+                    return;
+                }
+            }
+        }
+        let group = recorded.expect("there is a piece");
+        let retiring = self.retiring.as_mut().expect("it is under way");
+        retiring.stage = RetireStage::Recorded(group, snapshot);
+    }
+
+    /// A group is durable: goes on if it was waited for.
+    pub(super) fn go_on_retiring(
+        &mut self,
+        trimmed: &mut Vec<(TopicId, QueueIndex, QueueOffset)>,
+        out: &mut Vec<Io>,
+    ) {
+        let synced = self.synced_groups;
+        let Some(retiring) = &mut self.retiring else { return };
+        match retiring.stage {
+            RetireStage::Copied(group) if group.0 < synced => self.copy_more(out),
+            RetireStage::Recorded(group, snapshot) if group.0 < synced => {
+                let until = retiring.until;
+                let next = self.begins;
+                assert!(next < until && until <= self.active.header.segment, "sealed ones go");
+                retiring.stage = RetireStage::Removable { next, under_way: false, failed: false };
+                trimmed.extend(self.index.retire(until, &retiring.floors));
+                self.begins = until;
+                self.snapshot = snapshot.or(self.snapshot);
+            }
+            RetireStage::Reading(_)
+            | RetireStage::Copied(_)
+            | RetireStage::WantsState
+            | RetireStage::Recorded(..)
+            | RetireStage::Removable { .. } => {}
+        }
+    }
+
+    /// Files of retired segments are there that nobody needs. Whoever has located records before
+    /// may still read them, so the shard waits a little.
+    #[must_use]
+    pub fn has_removable(&self) -> bool {
+        let is_waiting = |retiring: &Retiring| {
+            matches!(retiring.stage, RetireStage::Removable { under_way: false, .. })
+        };
+        self.retiring.as_ref().is_some_and(is_waiting)
+    }
+
+    /// Removes the files of retired segments, one after the other.
+    pub fn remove_retired(&mut self, out: &mut Vec<Io>) {
+        let Some(Retiring { stage, .. }) = &mut self.retiring else { return };
+        if let RetireStage::Removable { next, under_way, failed } = stage
+            && !*under_way
+        {
+            (*under_way, *failed) = (true, false);
+            out.push(Io::RemoveSegment { segment: *next });
+        }
+    }
+
+    pub(super) fn segment_removed(&mut self, segment: u32, out: &mut Vec<Io>) {
+        let retiring = self.retiring.as_mut().expect("a segment was to be removed");
+        let RetireStage::Removable { next, under_way, .. } = &mut retiring.stage else {
+            panic!("segment {segment} was removed and not asked for")
+        };
+        assert_eq!(*next, segment, "segments go oldest first");
+        (*next, *under_way) = (segment + 1, false);
+        if *next < retiring.until {
+            self.remove_retired(out);
+        } else {
+            self.retiring = None;
+        }
+    }
+
+    pub(super) fn remove_failed(&mut self, segment: u32) {
+        let retiring = self.retiring.as_mut().expect("a segment was to be removed");
+        let RetireStage::Removable { next, under_way, failed } = &mut retiring.stage else {
+            panic!("segment {segment} was to be removed and not asked for")
+        };
+        assert_eq!(*next, segment, "segments go oldest first");
+        (*under_way, *failed) = (false, true);
+    }
+
+    pub(super) fn removal_failed(&self) -> bool {
+        let failed = |retiring: &Retiring| {
+            matches!(retiring.stage, RetireStage::Removable { failed: true, .. })
+        };
+        self.retiring.as_ref().is_some_and(failed)
+    }
+
+    pub(super) fn retry_removal(&mut self, out: &mut Vec<Io>) {
+        if self.removal_failed() {
+            self.remove_retired(out);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Segments go whole: what is kept of them stays readable, at its offset and with its time, and
+//! whatever moment the power goes, the log is the one before or the one after.
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use yard_store::disk::lying::{Crash, Fault, LyingDisk};
+use yard_store::{Checkpoint, Disk, FileName, GapCause, IoDone, Located, OpenError, Store, read};
+use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
+
+use crate::support::{CONFIG, Random, Reopened, Rig, batch_of, open_with};
+
+type Queue = (TopicId, QueueIndex);
+
+const SHORT: Queue = (TopicId(1), QueueIndex(0));
+const LONG: Queue = (TopicId(2), QueueIndex(3));
+const IDLE: Queue = (TopicId(3), QueueIndex(1));
+
+/// Fills segments up to this one; of each ten records one is of the topic that keeps long.
+fn fill(rig: &mut Rig, random: &mut Random, until: u32) {
+    if rig.model.entries.is_empty() {
+        rig.append_batch(&batch_of(random, &[(IDLE.0.0, IDLE.1.0, 90)])).unwrap();
+    }
+    while active(&rig.store) < until {
+        let mut records = vec![(SHORT.0.0, SHORT.1.0, 900); 9];
+        records.push((LONG.0.0, LONG.1.0, 300));
+        rig.append_batch(&batch_of(random, &records)).unwrap();
+        rig.append(b"decision").unwrap();
+        rig.flush();
+        if rig.store.checkpoint_due() {
+            rig.checkpoint();
+        }
+    }
+    rig.settle();
+}
+
+fn active(store: &Store) -> u32 {
+    store.first_segment() + store.stats().segments as u32 - 1
+}
+
+/// The short topic keeps nothing; the long one from its fourth message on; the idle one all.
+fn keep_from(topic: TopicId, _: QueueIndex) -> QueueOffset {
+    match topic {
+        TopicId(1) => QueueOffset(u64::MAX),
+        TopicId(2) => QueueOffset(3),
+        _ => QueueOffset(0),
+    }
+}
+
+/// Gives the state that a retirement asks for, removes what it may, and closes groups.
+fn go_on(rig: &mut Rig) {
+    rig.close(false);
+    if rig.store.wants_state() {
+        rig.store.put_state(Bytes::from(rig.model.entries.len().to_string()));
+    }
+    if rig.store.has_removable() {
+        rig.store.remove_retired(&mut rig.io);
+    }
+    rig.close(false);
+}
+
+/// Retires to the end; `each` sees the rig before every I/O.
+fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
+    rig.store.retire(until, &keep_from, &mut rig.io);
+    finish(rig, each);
+}
+
+fn finish(rig: &mut Rig, each: &mut dyn FnMut(&Rig)) {
+    let mut turns = 0;
+    while rig.store.is_retiring() || !rig.io.is_empty() {
+        go_on(rig);
+        if !rig.io.is_empty() {
+            each(rig);
+            rig.perform(0);
+        }
+        turns += 1;
+        assert!(turns < 10_000, "a retirement ends");
+    }
+}
+
+/// Where queues may begin: before the retirement, and after it.
+type Firsts = BTreeMap<Queue, [u64; 2]>;
+
+fn firsts(store: &Store) -> BTreeMap<Queue, u64> {
+    store.queues().map(|(topic, queue, first, _)| ((topic, queue), first.0)).collect()
+}
+
+fn reopen(disk: &LyingDisk) -> Result<(usize, Reopened), OpenError> {
+    let saved: Option<Checkpoint> = Store::read_checkpoint(disk, &CONFIG)?;
+    let state =
+        saved.as_ref().map_or(0, |saved| str::from_utf8(&saved.state).unwrap().parse().unwrap());
+    open_with(disk, CONFIG, saved.as_ref()).map(|opened| (state, opened))
+}
+
+/// Everything that was durable and is not removed is there; what was appended later may be.
+fn check(rig: &Rig, disk: &LyingDisk, allowed: &Firsts) -> Store {
+    let (state, opened) = reopen(disk).unwrap();
+    let found = state + opened.entries.len();
+    assert_eq!(opened.entries, rig.model.entries[state..found], "after {state}");
+    assert!(found >= rig.model.up_to(rig.model.synced), "{found} entries");
+    check_queues(rig, disk, &opened.store, rig.model.up_to(rig.model.synced), allowed);
+    opened.store
+}
+
+fn check_queues(rig: &Rig, disk: &LyingDisk, store: &Store, durable: usize, allowed: &Firsts) {
+    let all = rig.model.queues(rig.model.entries.len());
+    let mut held = 0;
+    for (name, records) in rig.model.queues(durable) {
+        let (first, end) = store.queue_span(name.0, name.1);
+        let [before, after] = allowed.get(&name).copied().unwrap_or([0, 0]);
+        assert!(first.0 == before || first.0 == after, "{name:?} begins at {first}");
+        assert!(end.0 >= records.len() as u64, "{name:?} ends at {end}");
+        if first.0 > 0 {
+            let until = first;
+            let gap = Located::Gap { until, why: GapCause::Removed };
+            assert_eq!(store.locate(name.0, name.1, QueueOffset(0), 1), gap);
+        }
+        held += end.0 - first.0;
+        let mut at = first.0;
+        while at < end.0 {
+            let places = match store.locate(name.0, name.1, QueueOffset(at), 5) {
+                Located::Places(places) => places,
+                Located::Read(wanted) => read::index(disk, &wanted).unwrap(),
+                other => panic!("{name:?} {at}: {other:?}"),
+            };
+            for (place, record) in places.iter().zip(read::records(disk, &places).unwrap()) {
+                assert_eq!((record, place.stored), all[&name][at as usize], "{name:?} {at}");
+                at += 1;
+            }
+        }
+        let parts = store.parts(name.0, name.1);
+        let covered: u64 = parts.iter().map(|part| part.end.0 - part.first.0).sum();
+        assert_eq!(covered, end.0 - first.0, "{parts:?}");
+        assert!(parts.is_sorted_by_key(|part| (part.first, part.newest)));
+        let bytes: usize =
+            all[&name][first.0 as usize..].iter().map(|(record, _)| record.len()).sum();
+        let counted: u64 = parts.iter().map(|part| part.bytes).sum();
+        assert!(counted >= bytes as u64, "{name:?} has {bytes} bytes, {counted} are counted");
+    }
+    assert_eq!(store.stats().messages, held);
+}
+
+/// Both kinds of crash, with and without the checkpoint's file, and once more after that.
+fn crash_everywhere(rig: &Rig, allowed: &Firsts, seed: u64) {
+    for (kind, seed) in [(Crash::Process, 0), (Crash::Power, seed), (Crash::Power, seed + 1)] {
+        for without in [false, true] {
+            let disk = rig.disk.fork();
+            disk.crash(seed, kind);
+            if without {
+                disk.remove(FileName::Checkpoint).unwrap();
+            }
+            let first = firsts(&check(rig, &disk, allowed));
+            disk.crash(seed + 2, Crash::Power);
+            let again = check(rig, &disk, allowed);
+            assert_eq!(first, firsts(&again), "opened twice");
+        }
+    }
+}
+
+fn allow(rig: &mut Rig, until: u32) -> Firsts {
+    // Of the same state: a retirement that goes through tells where it ends.
+    let mut other = Rig {
+        disk: rig.disk.fork(),
+        store: reopen(&rig.disk.fork()).unwrap().1.store,
+        io: Vec::new(),
+        model: rig.model.clone(),
+        now: rig.now,
+        repairs: Vec::new(),
+    };
+    let opened = reopen(&other.disk).unwrap().1;
+    (other.store, other.io) = (opened.store, opened.io);
+    other.settle();
+    retire(&mut other, until, &mut |_| {});
+    let after = firsts(&other.store);
+    let both = |(name, before): (&Queue, &u64)| (*name, [*before, after[name]]);
+    firsts(&rig.store).iter().map(both).collect()
+}
+
+#[test]
+fn what_is_kept_is_copied_forward_and_the_rest_goes() {
+    let mut random = Random(11);
+    let mut rig = Rig::new(11);
+    rig.settle();
+    fill(&mut rig, &mut random, 4);
+    let kept = rig.store.kept_of_oldest(9, &keep_from);
+    assert_eq!(kept.len(), 4);
+    assert!(kept.iter().all(|(kept, all)| kept * 10 < *all && *kept > 0), "{kept:?}");
+    let allowed = allow(&mut rig, 3);
+    let names = rig.disk.list().unwrap();
+    assert!(names.contains(&FileName::Segment(0)) && names.contains(&FileName::Index(2)));
+    retire(&mut rig, 3, &mut |_| {});
+    let names = rig.disk.list().unwrap();
+    assert!(names.iter().all(|name| name.segment().is_none_or(|segment| segment >= 3)));
+    assert_eq!(firsts(&rig.store)[&LONG], 3, "the long one begins where it was told to");
+    assert_eq!(firsts(&rig.store)[&IDLE], 0);
+    let in_third = rig.store.parts(SHORT.0, SHORT.1)[0];
+    assert_eq!((in_third.segment, in_third.first.0), (3, firsts(&rig.store)[&SHORT]));
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+    crash_everywhere(&rig, &allowed, 5);
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_old_log_or_the_new_one() {
+    let mut random = Random(12);
+    let mut rig = Rig::new(12);
+    rig.settle();
+    fill(&mut rig, &mut random, 4);
+    let allowed = allow(&mut rig, 3);
+    let mut crashes = 0;
+    retire(&mut rig, 3, &mut |rig| {
+        crashes += 1;
+        crash_everywhere(rig, &allowed, 100 + crashes);
+    });
+    assert!(crashes > 10, "{crashes} steps");
+    assert_eq!(rig.store.first_segment(), 3);
+    // And again, so that copies of copies are made, and the entries of the first time go.
+    fill(&mut rig, &mut random, 8);
+    let allowed = allow(&mut rig, 7);
+    retire(&mut rig, 7, &mut |rig| {
+        crashes += 1;
+        crash_everywhere(rig, &allowed, 100 + crashes);
+    });
+    assert_eq!((rig.store.first_segment(), firsts(&rig.store)[&LONG]), (7, 3));
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+}
+
+#[test]
+fn copies_that_are_not_wanted_any_more_go_before_their_segment() {
+    let mut random = Random(18);
+    let mut rig = Rig::new(18);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    retire(&mut rig, 2, &mut |_| {});
+    fill(&mut rig, &mut random, 6);
+    assert_eq!(rig.store.parts(LONG.0, LONG.1)[0].segment, 3, "copies are there");
+    let all = |topic, _| QueueOffset(if topic == LONG.0 { u64::MAX } else { 0 });
+    rig.store.retire(3, &all, &mut rig.io);
+    finish(&mut rig, &mut |_| {});
+    let first = firsts(&rig.store)[&LONG];
+    assert!(first > 3 && rig.store.parts(LONG.0, LONG.1)[0].first.0 == first);
+    let allowed = firsts(&rig.store).into_iter().map(|(name, at)| (name, [at, at])).collect();
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+    crash_everywhere(&rig, &allowed, 6);
+}
+
+#[test]
+fn an_attempt_that_failed_is_made_good_by_the_next() {
+    for fault in [Fault::Read, Fault::Write, Fault::Sync] {
+        for after in 0..12 {
+            let mut random = Random(13);
+            let mut rig = Rig::new(13);
+            rig.settle();
+            fill(&mut rig, &mut random, 4);
+            let allowed = allow(&mut rig, 3);
+            rig.store.retire(3, &keep_from, &mut rig.io);
+            for _ in 0..after {
+                go_on(&mut rig);
+                if !rig.io.is_empty() {
+                    rig.perform(0);
+                }
+            }
+            rig.disk.fail_next(fault);
+            for _ in 0..200 {
+                go_on(&mut rig);
+                if !rig.io.is_empty() {
+                    rig.perform(0);
+                }
+            }
+            crash_everywhere(&rig, &allowed, after);
+            rig.disk.crash(after, Crash::Power);
+            let opened = reopen(&rig.disk).unwrap().1;
+            (rig.store, rig.io) = (opened.store, opened.io);
+            rig.settle();
+            if rig.store.first_segment() < 3 {
+                retire(&mut rig, 3, &mut |_| {});
+            }
+            assert_eq!(rig.store.first_segment(), 3);
+            check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_goes_later() {
+    let mut random = Random(14);
+    let mut rig = Rig::new(14);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    rig.store.retire(2, &keep_from, &mut rig.io);
+    while !rig.store.has_removable() {
+        go_on(&mut rig);
+        if !rig.io.is_empty() && !rig.store.has_removable() {
+            rig.perform(0);
+        }
+    }
+    rig.settle();
+    let removed =
+        |rig: &Rig| rig.io.iter().any(|io| matches!(io, yard_store::Io::RemoveSegment { .. }));
+    rig.store.remove_retired(&mut rig.io);
+    assert!(removed(&rig) && !rig.store.has_removable());
+    rig.io.clear();
+    rig.store.done(IoDone::RemoveFailed { segment: 0 }, &mut rig.io);
+    assert!(rig.store.wants_retry() && rig.io.is_empty());
+    rig.store.retry(&mut rig.io);
+    assert!(removed(&rig));
+    rig.settle();
+    assert!(!rig.store.is_retiring());
+    assert_eq!(
+        rig.disk.len(FileName::Segment(1)).unwrap_err().kind(),
+        std::io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_missing_first_segment_is_told_from_a_retired_one() {
+    let mut random = Random(15);
+    let mut rig = Rig::new(15);
+    rig.settle();
+    fill(&mut rig, &mut random, 4);
+    let disk = rig.disk.fork();
+    disk.remove(FileName::Segment(0)).unwrap();
+    let refused = |disk: &LyingDisk| reopen(disk).map(|_| ()).unwrap_err();
+    assert!(matches!(refused(&disk), OpenError::Missing { segment: 0 }));
+    disk.remove(FileName::Checkpoint).unwrap();
+    assert!(matches!(refused(&disk), OpenError::Missing { segment: 0 }));
+    retire(&mut rig, 2, &mut |_| {});
+    rig.disk.remove(FileName::Index(2)).unwrap();
+    rig.disk.remove(FileName::Segment(2)).unwrap();
+    assert!(matches!(refused(&rig.disk), OpenError::Missing { segment: 2 }));
+    rig.disk.remove(FileName::Checkpoint).unwrap();
+    assert!(matches!(refused(&rig.disk), OpenError::Missing { segment: 2 }));
+}
+
+#[test]
+fn a_damaged_record_does_not_hold_up_its_segment() {
+    let mut random = Random(16);
+    let mut rig = Rig::new(16);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    let located = rig.store.locate(LONG.0, LONG.1, QueueOffset(4), 1);
+    let Located::Read(wanted) = located else { panic!("{located:?}") };
+    let place = read::index(&rig.disk, &wanted).unwrap()[0];
+    let bit = u64::from(place.offset + place.bytes - 9) * 8;
+    assert!(rig.disk.flip_bit(FileName::Segment(place.segment), bit));
+    retire(&mut rig, 2, &mut |_| {});
+    assert_eq!(rig.store.first_segment(), 2);
+    let at = |offset| rig.store.locate(LONG.0, LONG.1, QueueOffset(offset), 9);
+    let until = QueueOffset(5);
+    assert_eq!(at(4), Located::Gap { until, why: GapCause::Damaged });
+    assert!(matches!(at(3), Located::Places(places) if places.len() == 1));
+    assert!(matches!(at(5), Located::Places(places) if places.len() > 1));
+    let (_, opened) = reopen(&rig.disk).unwrap();
+    let gap = opened.store.locate(LONG.0, LONG.1, QueueOffset(4), 9);
+    assert_eq!(gap, Located::Gap { until, why: GapCause::Damaged });
+}
+
+#[test]
+fn copies_are_found_without_a_sidecar_and_after_it_was_sealed() {
+    let mut random = Random(17);
+    let mut rig = Rig::new(17);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    let allowed = allow(&mut rig, 2);
+    retire(&mut rig, 2, &mut |_| {});
+    let holds = rig.store.parts(IDLE.0, IDLE.1)[0];
+    assert_eq!((holds.segment, holds.newest), (3, holds.oldest));
+    assert!(holds.newest < Timestamp(1_010), "the time is that of the original");
+    fill(&mut rig, &mut random, 6);
+    let located = rig.store.locate(IDLE.0, IDLE.1, QueueOffset(0), 1);
+    assert!(matches!(located, Located::Read(_)), "{located:?}");
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+    crash_everywhere(&rig, &allowed, 3);
+    // The sidecar of the segment with the copies is damaged: the segment itself is searched.
+    rig.disk.flip_bit(FileName::Index(3), 8 * 4_000);
+    rig.disk.remove(FileName::Index(3)).unwrap();
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
+    crash_everywhere(&rig, &allowed, 4);
+}
