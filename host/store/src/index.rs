@@ -367,7 +367,8 @@ impl QueueIndexes {
                 let at = queue.spans.binary_search_by_key(first, |span| span.first);
                 at.ok().map(|at| &mut queue.spans[at])
             };
-            let span = found.expect("the sidecar was made from this index");
+            // Copies that no queue needs any more may have gone while the sidecar was written.
+            let Some(span) = found else { continue };
             if let Held::Memory(entries) = &span.held {
                 let (file_offset, count) = (*file_offset, entries.len() as u32);
                 span.held = Held::Sidecar { file_offset, count };

@@ -94,6 +94,7 @@ impl Store {
         let header = header_of(&gather, &self.config, &self.cursor);
         let offset = u32::try_from(self.active.tail).expect("segments are below 4 GiB");
         let touched = self.index_gather(&gather, offset);
+        let copies = std::mem::take(&mut gather.copies);
         let chain = header.seal(self.active.header.salt, &mut gather.bytes, gather.begin);
         let bytes = Bytes::from(gather.bytes).slice(gather.begin..);
         self.typical_bytes = (bytes.len() + bytes.len() / 2).max(self.typical_bytes / 2);
@@ -105,7 +106,8 @@ impl Store {
         self.cursor.empty = gather.entries == 0;
         let group = gather.group;
         let (stage, held) = (Stage::Writing, bytes.clone());
-        self.in_flight = Some(InFlight { group, segment, stage, touched, offset, bytes: held });
+        self.in_flight =
+            Some(InFlight { group, segment, stage, touched, copies, offset, bytes: held });
         self.check();
         out.push(Io::WriteGroup { group, segment, offset, bytes });
         group
@@ -135,11 +137,6 @@ impl Store {
             }
         }
         assert!(records.next().is_none(), "every record is of a run");
-        for copy in &gather.copies {
-            let which = (copy.topic, copy.queue, copy.offset);
-            let place = (offset + copy.at, copy.bytes);
-            self.index.add_copy(which, copy.stored, segment, place);
-        }
         touched
     }
 }

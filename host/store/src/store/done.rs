@@ -80,6 +80,11 @@ impl Store {
         self.synced = self.active.position();
         report.synced = Some(group);
         report.committed.extend(in_flight.touched.iter().map(|slot| self.index.commit(*slot)));
+        for copy in &in_flight.copies {
+            let which = (copy.topic, copy.queue, copy.offset);
+            let place = (in_flight.offset + copy.at, copy.bytes);
+            self.index.add_copy(which, copy.stored, in_flight.segment, place);
+        }
         self.keys.add_group(in_flight.segment, in_flight.offset, in_flight.bytes);
         self.emit_checkpoint(out);
         self.go_on_retiring(&mut report.trimmed, out);

@@ -168,6 +168,9 @@ struct InFlight {
     segment: u32,
     stage: Stage,
     touched: Vec<Slot>,
+    /// Records that were copied into it, by their byte offset in the group. An earlier copy, or
+    /// the original, is read until this one is durable.
+    copies: Vec<Moved>,
     /// Byte offset in the segment, and all of its bytes.
     offset: u32,
     bytes: Bytes,
