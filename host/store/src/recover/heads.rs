@@ -7,6 +7,7 @@ use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::HeadError;
+use crate::format::checkpoint::Checkpoint;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 
 /// Reads the heads of all segments, in order and without a gap. A last one that was never
@@ -15,6 +16,7 @@ pub(super) fn read_all(
     disk: &dyn Disk,
     config: &StoreConfig,
     names: &[FileName],
+    checkpoint: Option<&Checkpoint>,
     repairs: &mut Vec<Repair>,
 ) -> Result<Vec<SegmentHeader>, OpenError> {
     let number = |name: &FileName| match name {
@@ -27,56 +29,54 @@ pub(super) fn read_all(
         if segment as usize != index {
             return Err(OpenError::Missing { segment: index as u32 });
         }
-        match read(disk, config, segment)? {
-            Some(head) => {
-                let base =
-                    heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
-                if head.base != base {
-                    let what = "the segment does not follow the one before it";
-                    return Err(Corrupt { segment, offset: 0, what }.into());
-                }
-                heads.push(head);
+        let base = heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
+        if let Some(head) = read(disk, config, segment)? {
+            if head.base != base {
+                let what = "the segment does not follow the one before it";
+                return Err(Corrupt { segment, offset: 0, what }.into());
             }
-            None => {
-                let name = FileName::Segment(segment);
-                let bytes = disk.len(name).map_err(disk_error(name))?;
-                let last = index + 1 == numbers.len();
-                let sealed = names.contains(&FileName::Index(segment));
-                let first = segment == 0 && names.contains(&FileName::Checkpoint);
-                let front = first_group(disk, config, name, bytes)?;
-                if !last || sealed || first || front.is_some() {
-                    let base =
-                        heads.last().map_or(LogPos(0), |last| LogPos(last.base.0 + last.capacity));
-                    let salt = front.unwrap_or(0);
-                    let head = derived(config, segment, base, bytes, salt)?;
-                    let what = "the header of the segment";
-                    let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
-                    repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
-                    heads.push(head);
-                    continue;
-                }
-                disk.remove(name).map_err(disk_error(name))?;
-                repairs.push(Repair::SegmentRemoved { segment });
-            }
+            heads.push(head);
+            continue;
         }
+        let name = FileName::Segment(segment);
+        let bytes = disk.len(name).map_err(disk_error(name))?;
+        let next = match numbers.get(index + 1) {
+            Some(next) => read(disk, config, *next)?,
+            None => None,
+        };
+        let is_last = index + 1 == numbers.len();
+        let is_sealed = names.contains(&FileName::Index(segment));
+        let is_first = segment == 0 && names.contains(&FileName::Checkpoint);
+        let is_seen = checkpoint.is_some_and(|saved| saved.segment >= segment);
+        let front = first_group(disk, config, name, bytes)?;
+        if is_last && !is_sealed && !is_first && !is_seen && front.is_none() {
+            disk.remove(name).map_err(disk_error(name))?;
+            repairs.push(Repair::SegmentRemoved { segment });
+            continue;
+        }
+        heads.push(derived(config, segment, base, (bytes, next), front.unwrap_or(0)));
+        let what = "the header of the segment";
+        let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
+        repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
     }
     Ok(heads)
 }
 
-/// The head of a segment whose own is damaged: what it said is known otherwise.
+/// The head of a segment whose own is damaged: what it said is known otherwise. Its length is
+/// what the next one leaves it, or that of the file; unless that was cut off as well.
 fn derived(
     config: &StoreConfig,
     segment: u32,
     base: LogPos,
-    capacity: u64,
+    (bytes, next): (u64, Option<SegmentHeader>),
     salt: u64,
-) -> Result<SegmentHeader, OpenError> {
-    if !is_capacity(capacity) {
-        let what = "the header of the segment, and the file has not the length of one";
-        return Err(Corrupt { segment, offset: 0, what }.into());
-    }
+) -> SegmentHeader {
+    let room = next.and_then(|next| next.base.0.checked_sub(base.0));
+    let known = [room, Some(bytes)].into_iter().flatten().find(|bytes| is_capacity(*bytes));
+    let capacity = known.unwrap_or(config.segment_bytes);
     assert!(segment == 0 || base.0 > 0, "a later segment lies behind the first");
-    Ok(SegmentHeader { shard: config.shard, segment, capacity, base, salt })
+    assert!(is_capacity(capacity), "a file's, or that of a checked setting");
+    SegmentHeader { shard: config.shard, segment, capacity, base, salt }
 }
 
 fn is_capacity(bytes: u64) -> bool {
@@ -84,7 +84,8 @@ fn is_capacity(bytes: u64) -> bool {
         && bytes.is_multiple_of(HEADER_BYTES as u64)
 }
 
-/// Reads one head; `None` when it is not there or damaged.
+/// Reads one head; `None` when it is not there or damaged. The file may have another length than
+/// it says: what of it is gone counts as zeros, and nobody looks at what is too much.
 fn read(
     disk: &dyn Disk,
     config: &StoreConfig,
@@ -111,9 +112,6 @@ fn read(
     }
     if !is_capacity(head.capacity) {
         return corrupt("the capacity of the segment is out of bounds");
-    }
-    if head.capacity != bytes {
-        return corrupt("the file is not as long as its header says");
     }
     Ok(Some(head))
 }

@@ -161,6 +161,7 @@ impl Store {
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
             ends: Vec::new(),
+            bare: Vec::new(),
             chain_is_unknown: false,
         };
         opening.run()
