@@ -258,9 +258,7 @@ impl Opening<'_> {
     fn missing(&mut self, segment: u32, (offset, end): (u64, u64), later: &Later) {
         assert!(offset <= end, "a scan goes forward");
         self.report(segment, offset, end - offset, "groups are missing");
-        if end > offset {
-            self.begin(segment, self.cursor.stored);
-        }
+        self.begin(segment, later.stored);
         self.cursor = Cursor {
             next_group: later.number,
             chain: later.chain,

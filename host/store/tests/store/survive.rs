@@ -424,7 +424,7 @@ fn a_last_segment_that_was_cut_off_ends_with_its_last_whole_group() {
     let lengths = (0..end + 200).step_by(stride).chain([511, 512, 513, bytes.len() - 1]);
     for (case, length) in (0..).zip(lengths) {
         let cut = length as u64;
-        let whole_end = all.iter().filter(|(_, end)| *end <= cut).map(|(_, end)| *end).last();
+        let whole_end = all.iter().map(|(_, end)| *end).rfind(|end| *end <= cut);
         let hit = |place: &RecordPlace| {
             place.segment == 2 && u64::from(place.offset) >= whole_end.unwrap_or(0)
         };
