@@ -180,7 +180,8 @@ fn on_a_thread<T: Send + 'static>(
     read: impl FnOnce(&Log) -> (T, Vec<RecordPlace>) + Send + 'static,
 ) -> oneshot::Receiver<T> {
     let (to, from) = oneshot::channel();
-    tokio::task::spawn_blocking(move || {
+    let readers = log.readers.clone();
+    readers.spawn_blocking(move || {
         let (read, places) = read(&log);
         // Whoever asked may have gone.
         let _ = to.send(read);
@@ -197,7 +198,8 @@ fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
     let Ok(turn) = Arc::clone(reads).try_acquire_owned() else { return };
     if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
         let log = log.clone();
-        tokio::task::spawn_blocking(move || {
+        let readers = log.readers.clone();
+        readers.spawn_blocking(move || {
             log.cache.read_ahead(log.disk.as_ref(), ahead);
             drop(turn);
         });

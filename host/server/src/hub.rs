@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use yard_broker::{Event, MetaChange, Origin, SessionId};
 use yard_shard::Input;
 use yard_store::{Disk, LogCache};
@@ -69,13 +70,27 @@ pub(crate) struct Log {
     pub cache: Arc<LogCache>,
     /// What was made of its tail for one group and may serve others.
     pub bodies: Arc<Bodies>,
+    /// The threads that read it: they hold its files.
+    pub readers: TaskTracker,
+}
+
+impl Log {
+    pub(crate) fn new(disk: Arc<dyn Disk>, cache: LogCache) -> Self {
+        let (bodies, readers) = (Arc::default(), TaskTracker::new());
+        Self { disk, cache: Arc::new(cache), bodies, readers }
+    }
+
+    /// Waits until nobody reads any more, once nobody asks for it.
+    pub(crate) async fn unread(&self) {
+        self.readers.close();
+        self.readers.wait().await;
+    }
 }
 
 /// The logs of all shards, which share the memory for them.
 fn logs(disks: Vec<Arc<dyn Disk>>) -> Vec<Log> {
     let bytes_max = CACHE_BYTES_MAX / disks.len().max(1);
-    let log =
-        |disk| Log { disk, cache: Arc::new(LogCache::new(bytes_max)), bodies: Arc::default() };
+    let log = |disk| Log::new(disk, LogCache::new(bytes_max));
     disks.into_iter().map(log).collect()
 }
 

@@ -96,4 +96,8 @@ async fn stop_shards(hub: &Hub, shards: Vec<ShardThreads>) {
     if joined.await.is_err() {
         tracing::error!("a shard did not end");
     }
+    // Who still reads holds the files, and with them the lock of the folder.
+    for log in &hub.logs {
+        log.unread().await;
+    }
 }

@@ -50,14 +50,16 @@ impl Outputs for ShardOutputs {
             }
             Output::ReadIndex { ticket, read } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
-                self.hub.runtime.spawn_blocking(move || {
+                let readers = self.hub.logs[shard].readers.clone();
+                let read_index = move || {
                     let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
                     let places = places.unwrap_or_else(|error| {
                         tracing::error!(shard, %error, "the queue index could not be read");
                         Vec::new()
                     });
                     hub.inboxes[shard].put_first(Input::Index { ticket, places });
-                });
+                };
+                readers.spawn_blocking_on(read_index, &self.hub.runtime);
             }
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {

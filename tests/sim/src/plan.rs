@@ -105,7 +105,8 @@ pub enum Fault {
         kind: CrashKind,
         /// It dies after so many more outputs.
         outputs: u64,
-        /// Changes of the disk after which the start that follows dies as well.
+        /// Changes of the disk after which the start that follows dies as well; when it needs
+        /// fewer, the power goes before the first sync after it.
         recovery: Option<u64>,
         /// How long it stays down.
         down: Micros,

@@ -73,7 +73,7 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
 
 fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
     let disk = Arc::new(BadSector { bytes: bytes.to_vec(), bad });
-    Log { disk, cache: Arc::new(LogCache::new(0)), bodies: Arc::default() }
+    Log::new(disk, LogCache::new(0))
 }
 
 /// No turn to read ahead.

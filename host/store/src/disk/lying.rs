@@ -113,6 +113,20 @@ impl State {
         self.files.get_mut(&name).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Makes a file as long as this, at once and for good: that is what recovery makes of one that
+    /// was cut off, and it finds out again if it has to.
+    fn lengthen(&mut self, name: FileName, bytes: u64) -> io::Result<()> {
+        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::StorageFull)?;
+        if length <= self.file(name)?.now.len() {
+            return Ok(());
+        }
+        self.check_space(name, bytes)?;
+        let file = self.file(name)?;
+        file.now.resize(length, 0);
+        file.durable.resize(length, 0);
+        Ok(())
+    }
+
     fn strikes(&mut self, fault: Fault) -> bool {
         let at = self.faults.iter().position(|armed| *armed == fault);
         at.map(|at| self.faults.remove(at)).is_some()
@@ -248,14 +262,14 @@ impl Disk for LyingDisk {
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let torn = state.strikes(Fault::Write);
+        let reach = offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        state.lengthen(name, reach)?;
         let count =
             if torn { state.random.next() as usize % (bytes.len() + 1) } else { bytes.len() };
         let file = state.file(name)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = offset + count;
-        // The store never writes past the end of a segment.
-        let target = file.now.get_mut(offset..end).ok_or(io::ErrorKind::InvalidInput)?;
-        target.copy_from_slice(&bytes[..count]);
+        file.now[offset..end].copy_from_slice(&bytes[..count]);
         for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
             file.lost.remove(&sector);
             file.unsynced.insert(sector);

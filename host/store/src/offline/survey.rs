@@ -147,7 +147,8 @@ fn read_head(disk: &dyn Disk, segment: u32) -> Result<Head, OpenError> {
 fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), OpenError> {
     let Head { segment, bytes, .. } = *head;
     let name = FileName::Segment(segment);
-    let mut damaged = |bytes, what| survey.damage.push(Damage::new(name, 0, bytes, what));
+    let mut damaged =
+        |offset, bytes, what| survey.damage.push(Damage::new(name, offset, bytes, what));
     let before = survey.segments.last().filter(|last| last.segment() + 1 == segment);
     let base = before.map(|last| last.end);
     let header = match head.said {
@@ -164,16 +165,17 @@ fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), Open
         }
         Some(said) => {
             if said.capacity != bytes {
-                damaged(said.capacity.abs_diff(bytes), "the file is not as long as it was");
+                let what = "the file is not as long as it was";
+                damaged(said.capacity.min(bytes), said.capacity.abs_diff(bytes), what);
             }
             if base.is_some_and(|base| base != said.base) {
-                damaged(HEADER_BYTES as u64, "the segment does not follow the one before it");
+                damaged(0, HEADER_BYTES as u64, "the segment does not follow the one before it");
             }
             said
         }
         None if head.front.is_none() && is_last => return Ok(()),
         None => {
-            damaged(HEADER_BYTES.min(bytes as usize) as u64, "the header of the segment");
+            damaged(0, HEADER_BYTES.min(bytes as usize) as u64, "the header of the segment");
             let Some((_, salt)) = head.front else { return Ok(()) };
             let base = base.unwrap_or(LogPos(0));
             SegmentHeader { shard: survey.shard, segment, capacity: bytes, base, salt }

@@ -20,11 +20,11 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// The bytes of one file, from the front on.
+/// The bytes of one file, from the front on. Where it has lost its end, that reads as zeros.
 pub(super) struct Chunks<'a> {
     disk: &'a dyn Disk,
     name: FileName,
-    /// Bytes of the file.
+    /// Bytes that the file should have.
     end: u64,
     at: u64,
     bytes: Bytes,
@@ -72,7 +72,13 @@ impl<'a> Chunks<'a> {
         let memory = Arc::get_mut(&mut self.memory).expect("nobody else has it yet");
         memory[..kept.len()].copy_from_slice(&kept);
         let from = at + kept.len() as u64;
-        self.disk.read_at(self.name, from, &mut memory[kept.len()..wanted])?;
+        let there = self.disk.len(self.name)?.saturating_sub(from);
+        let there = there.min((wanted - kept.len()) as u64) as usize;
+        let (found, gone) = memory[kept.len()..wanted].split_at_mut(there);
+        if !found.is_empty() {
+            self.disk.read_at(self.name, from, found)?;
+        }
+        gone.fill(0);
         self.at = at;
         self.bytes = Bytes::from_owner(Held(Arc::clone(&self.memory))).slice(..wanted);
         assert!(self.bytes.len() as u64 + at >= offset + count, "what was asked for is there");

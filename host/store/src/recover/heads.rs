@@ -7,6 +7,7 @@ use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::HeadError;
+use crate::format::checkpoint::Checkpoint;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 
 /// Reads the heads of all segments, in order and without a gap. A last one that was never
@@ -15,6 +16,7 @@ pub(super) fn read_all(
     disk: &dyn Disk,
     config: &StoreConfig,
     names: &[FileName],
+    checkpoint: Option<&Checkpoint>,
     repairs: &mut Vec<Repair>,
 ) -> Result<Vec<SegmentHeader>, OpenError> {
     let number = |name: &FileName| match name {
@@ -29,77 +31,60 @@ pub(super) fn read_all(
         if segment != expected {
             return Err(OpenError::Missing { segment: expected });
         }
-        match read(disk, config, segment)? {
-            Some(head) => {
-                let first_base = if segment == 0 { LogPos(0) } else { head.base };
-                let base =
-                    heads.last().map_or(first_base, |last| LogPos(last.base.0 + last.capacity));
-                if head.base != base {
-                    let what = "the segment does not follow the one before it";
-                    return Err(Corrupt { segment, offset: 0, what }.into());
-                }
-                heads.push(head);
+        let before = heads.last().map(|last| LogPos(last.base.0 + last.capacity));
+        let before = before.or((segment == 0).then_some(LogPos(0)));
+        if let Some(head) = read(disk, config, segment)? {
+            if before.is_some_and(|base| head.base != base) {
+                let what = "the segment does not follow the one before it";
+                return Err(Corrupt { segment, offset: 0, what }.into());
             }
-            None => {
-                let name = FileName::Segment(segment);
-                let bytes = disk.len(name).map_err(disk_error(name))?;
-                let last = index + 1 == numbers.len();
-                let sealed = names.contains(&FileName::Index(segment));
-                let saved = names.contains(&FileName::Checkpoint);
-                let first = index == 0 && (segment > 0 || saved);
-                let front = first_group(disk, config, name, bytes)?;
-                if !last || sealed || first || front.is_some() {
-                    let base = match heads.last() {
-                        Some(before) => LogPos(before.base.0 + before.capacity),
-                        None if segment == 0 => LogPos(0),
-                        None => base_of_first(disk, config, segment, bytes)?,
-                    };
-                    let salt = front.unwrap_or(0);
-                    let head = derived(config, segment, base, bytes, salt)?;
-                    let what = "the header of the segment";
-                    let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
-                    repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
-                    heads.push(head);
-                    continue;
-                }
-                disk.remove(name).map_err(disk_error(name))?;
-                repairs.push(Repair::SegmentRemoved { segment });
-            }
+            heads.push(head);
+            continue;
         }
+        let name = FileName::Segment(segment);
+        let bytes = disk.len(name).map_err(disk_error(name))?;
+        let next = match numbers.get(index + 1) {
+            Some(next) => read(disk, config, *next)?,
+            None => None,
+        };
+        let is_last = index + 1 == numbers.len();
+        let is_sealed = names.contains(&FileName::Index(segment));
+        let saved = names.contains(&FileName::Checkpoint);
+        let is_first = index == 0 && (segment > 0 || saved);
+        let is_seen = checkpoint.is_some_and(|saved| saved.segment >= segment);
+        let front = first_group(disk, config, name, bytes)?;
+        if is_last && !is_sealed && !is_first && !is_seen && front.is_none() {
+            disk.remove(name).map_err(disk_error(name))?;
+            repairs.push(Repair::SegmentRemoved { segment });
+            continue;
+        }
+        // Of the first segment of a log that begins late, only the next one says where it begins.
+        let base = before.or(next.and_then(|next| next.base.0.checked_sub(bytes).map(LogPos)));
+        let what = "the headers of the first segments";
+        let base = base.ok_or(Corrupt { segment, offset: 0, what })?;
+        heads.push(derived(config, segment, base, (bytes, next), front.unwrap_or(0)));
+        let what = "the header of the segment";
+        let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
+        repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
     }
     Ok(heads)
 }
 
-/// Where the first segment of a log begins whose own head is damaged: the next one's says it.
-fn base_of_first(
-    disk: &dyn Disk,
-    config: &StoreConfig,
-    segment: u32,
-    bytes: u64,
-) -> Result<LogPos, OpenError> {
-    let next = match disk.len(FileName::Segment(segment + 1)) {
-        Ok(_) => read(disk, config, segment + 1)?,
-        Err(_) => None,
-    };
-    let base = next.and_then(|next| next.base.0.checked_sub(bytes));
-    let what = "the headers of the first segments";
-    base.map(LogPos).ok_or_else(|| Corrupt { segment, offset: 0, what }.into())
-}
-
-/// The head of a segment whose own is damaged: what it said is known otherwise.
+/// The head of a segment whose own is damaged: what it said is known otherwise. Its length is
+/// what the next one leaves it, or that of the file; unless that was cut off as well.
 fn derived(
     config: &StoreConfig,
     segment: u32,
     base: LogPos,
-    capacity: u64,
+    (bytes, next): (u64, Option<SegmentHeader>),
     salt: u64,
-) -> Result<SegmentHeader, OpenError> {
-    if !is_capacity(capacity) {
-        let what = "the header of the segment, and the file has not the length of one";
-        return Err(Corrupt { segment, offset: 0, what }.into());
-    }
+) -> SegmentHeader {
+    let room = next.and_then(|next| next.base.0.checked_sub(base.0));
+    let known = [room, Some(bytes)].into_iter().flatten().find(|bytes| is_capacity(*bytes));
+    let capacity = known.unwrap_or(config.segment_bytes);
     assert!(segment == 0 || base.0 > 0, "a later segment lies behind the first");
-    Ok(SegmentHeader { shard: config.shard, segment, capacity, base, salt })
+    assert!(is_capacity(capacity), "a file's, or that of a checked setting");
+    SegmentHeader { shard: config.shard, segment, capacity, base, salt }
 }
 
 fn is_capacity(bytes: u64) -> bool {
@@ -107,7 +92,8 @@ fn is_capacity(bytes: u64) -> bool {
         && bytes.is_multiple_of(HEADER_BYTES as u64)
 }
 
-/// Reads one head; `None` when it is not there or damaged.
+/// Reads one head; `None` when it is not there or damaged. The file may have another length than
+/// it says: what of it is gone counts as zeros, and nobody looks at what is too much.
 fn read(
     disk: &dyn Disk,
     config: &StoreConfig,
@@ -134,9 +120,6 @@ fn read(
     }
     if !is_capacity(head.capacity) {
         return corrupt("the capacity of the segment is out of bounds");
-    }
-    if head.capacity != bytes {
-        return corrupt("the file is not as long as its header says");
     }
     Ok(Some(head))
 }

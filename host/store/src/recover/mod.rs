@@ -166,6 +166,7 @@ impl Store {
             repairs: Vec::new(),
             unsaved: BTreeMap::new(),
             ends: Vec::new(),
+            bare: Vec::new(),
             chain_is_unknown: false,
             begins: 0,
             retired: RetiredPieces::default(),

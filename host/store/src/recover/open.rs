@@ -76,6 +76,8 @@ pub(super) struct Opening<'a> {
     pub(super) unsaved: BTreeMap<u32, Sealing>,
     /// The segments that hold groups, with the byte after the last.
     pub(super) ends: Vec<(SegmentHeader, u32)>,
+    /// Segments without a group: whether they held any, a later group says.
+    pub(super) bare: Vec<u32>,
     /// The chain of the last group is lost: the next one says it.
     pub(super) chain_is_unknown: bool,
     /// The first segment that was not retired.
@@ -90,7 +92,8 @@ impl Opening<'_> {
         if names.contains(&FileName::Checkpoint) && !is_used {
             self.repairs.push(Repair::CheckpointIgnored);
         }
-        let mut heads = heads::read_all(self.disk, &self.config, &names, &mut self.repairs)?;
+        let (disk, saved) = (self.disk, self.checkpoint);
+        let mut heads = heads::read_all(disk, &self.config, &names, saved, &mut self.repairs)?;
         let derived = |name: &FileName| match name {
             FileName::Index(_) | FileName::Keys { .. } | FileName::Checkpoint => true,
             FileName::Segment(_) => false,
@@ -171,7 +174,7 @@ impl Opening<'_> {
                 continue;
             }
             let end = self.scan(heads, index)?;
-            self.begin_if_empty(head.segment);
+            self.begin(head.segment, self.cursor.stored);
             let active = Active { header: *head, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
@@ -182,7 +185,10 @@ impl Opening<'_> {
         let Some((sidecar, lines)) = sidecars::read(self.disk, head)? else {
             return Ok(false);
         };
+        let name = FileName::Segment(head.segment);
+        let bytes = self.disk.len(name).map_err(disk_error(name))?;
         if sidecar.last_group.0 < self.cursor.next_group
+            || bytes < sidecar.end
             || !sidecars::is_followed_by(self.disk, &sidecar, next)?
             || self.index.load(&sidecar, &lines).is_err()
         {
@@ -194,6 +200,10 @@ impl Opening<'_> {
     }
 
     fn save_index(&mut self, active: &Active, cursor: &Cursor) -> Result<(), OpenError> {
+        if cursor.next_group == 0 {
+            // Every group of it was lost, and it was the first: nothing says what it held.
+            return Ok(());
+        }
         let header = sidecar_header(active, cursor, &self.index);
         let left = sidecars::ensure(self.disk, &header, &mut self.index, &mut self.repairs)?;
         if let Some(sealing) = left {
@@ -212,10 +222,9 @@ impl Opening<'_> {
             let holds_groups = self.cursor.next_group > before;
             if holds_groups {
                 // Every group of those between was lost.
-                for end in idle.drain(..) {
-                    self.begin_if_empty(end.header.segment);
-                    begun.push(end);
-                }
+                begun.append(&mut idle);
+            } else {
+                self.bare.push(end.header.segment);
             }
             let list = if holds_groups || begun.is_empty() { &mut begun } else { &mut idle };
             list.push(end);
@@ -270,10 +279,7 @@ impl Opening<'_> {
         let header = &group.header;
         let corrupt = |what| Corrupt { segment, offset, what };
         assert_eq!(header.group.0, self.cursor.next_group, "the reader asked for the next one");
-        let base = self.index.stored_base(segment).unwrap_or(header.stored);
-        if self.index.stored_base(segment).is_none() {
-            self.index.begin_segment(segment, base);
-        }
+        let base = self.begin(segment, header.stored);
         let delta = u32::try_from(header.stored.0 - base.0)
             .map_err(|_| corrupt("the group is much younger than its segment"))?;
         let entries = self.take_entries(segment, offset, delta, group)?;
@@ -489,14 +495,18 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Zeroes what lies behind the last group, and makes everything before it durable.
+    /// Zeroes what lies behind the last group, and makes everything before it durable. A file that
+    /// has lost its end gets it back, as zeros.
     fn mend_tail(&mut self, last: &End) -> Result<(), OpenError> {
         let name = FileName::Segment(last.header.segment);
-        let end = last.tail.dirty_end;
-        if end > last.offset {
-            let bytes = end - last.offset;
+        let there = self.disk.len(name).map_err(disk_error(name))?;
+        let is_short = there < last.header.capacity;
+        let from = last.offset.min(there);
+        let end = if is_short { last.header.capacity } else { last.tail.dirty_end };
+        if end > from {
+            let bytes = end - from;
             let zeros = vec![0; ZERO_BYTES.min(bytes as usize)];
-            let mut at = last.offset;
+            let mut at = from;
             while at < end {
                 let count = (end - at).min(ZERO_BYTES as u64);
                 let zeros = &zeros[..count as usize];
@@ -504,7 +514,7 @@ impl Opening<'_> {
                 at += count;
             }
             let segment = last.header.segment;
-            self.repairs.push(Repair::TailZeroed { segment, offset: last.offset, bytes });
+            self.repairs.push(Repair::TailZeroed { segment, offset: from, bytes });
         }
         self.write_last_group_again(last)?;
         self.disk.sync(name).map_err(disk_error(name))
@@ -533,12 +543,13 @@ impl Opening<'_> {
         for end in idle.iter().rev() {
             let head = end.header;
             let fits = head.capacity == self.config.segment_bytes && !resized;
-            let clean = end.tail.dirty_end == FIRST_GROUP_AT;
+            let name = FileName::Segment(head.segment);
+            let bytes = self.disk.len(name).map_err(disk_error(name))?;
+            let clean = end.tail.dirty_end == FIRST_GROUP_AT && bytes >= head.capacity;
             if head.segment == header.segment + 1 && fits && clean {
                 next = Some(head);
                 continue;
             }
-            let name = FileName::Segment(head.segment);
             self.disk.remove(name).map_err(disk_error(name))?;
             self.repairs.push(Repair::SegmentRemoved { segment: head.segment });
         }

@@ -97,11 +97,16 @@ impl Opening<'_> {
         self.check_plausible(&later, heads[at].segment, offset)?;
         let end = claimed_end.unwrap_or(later.at).min(heads[at].capacity);
         let next = self.cursor.next_group + 1;
-        if end <= offset {
-            self.missing(heads[at].segment, offset, &later);
-            return Ok(Verdict::GoOn(offset));
+        let there = reader.file_end().map_err(disk_error(name))?.max(offset);
+        if end.min(there) <= offset {
+            self.missing(heads[at].segment, (offset, end.max(offset)), &later);
+            return Ok(Verdict::GoOn(end.max(offset)));
         }
-        let bytes = reader.bytes(offset, (end - offset) as usize).map_err(disk_error(name))?;
+        if there < end {
+            self.report(heads[at].segment, there, end - there, "the file has lost its end");
+        }
+        let read_to = if header.is_some() { end } else { end.min(there) };
+        let bytes = reader.bytes(offset, (read_to - offset) as usize).map_err(disk_error(name))?;
         let bytes = bytes.expect("the damage lies in the segment");
         let one = later.number == next;
         let chain = one.then_some(later.chain);
@@ -250,8 +255,10 @@ impl Opening<'_> {
     }
 
     /// Groups are known to have been there, and no byte of them is.
-    fn missing(&mut self, segment: u32, offset: u64, later: &Later) {
-        self.report(segment, offset, 0, "groups are missing");
+    fn missing(&mut self, segment: u32, (offset, end): (u64, u64), later: &Later) {
+        assert!(offset <= end, "a scan goes forward");
+        self.report(segment, offset, end - offset, "groups are missing");
+        self.begin(segment, later.stored);
         self.cursor = Cursor {
             next_group: later.number,
             chain: later.chain,
@@ -265,9 +272,7 @@ impl Opening<'_> {
         let Damaged { segment, offset, header, payload } = group;
         assert_eq!(header.group.0, self.cursor.next_group, "the group that is expected");
         let stored = header.stored.clamp(self.cursor.stored, later.stored);
-        if self.index.stored_base(*segment).is_none() {
-            self.index.begin_segment(*segment, stored);
-        }
+        self.begin(*segment, stored);
         for piece in salvage::pieces(payload) {
             self.take_piece((*segment, *offset), header, stored, piece)?;
         }
@@ -382,11 +387,17 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Of a segment that was sealed every group was lost: it has a place in the index all the same.
-    pub(super) fn begin_if_empty(&mut self, segment: u32) {
-        if self.index.stored_base(segment).is_none() {
-            self.index.begin_segment(segment, self.cursor.stored);
+    /// A segment held groups, the first of this time, and so did those before it: they have a
+    /// place in the index, even where every group was lost. Returns the time that it has there.
+    pub(super) fn begin(&mut self, segment: u32, stored: Timestamp) -> Timestamp {
+        if let Some(base) = self.index.stored_base(segment) {
+            return base;
         }
+        let before = self.bare.extract_if(.., |bare| *bare < segment);
+        let stored_before = self.cursor.stored.min(stored);
+        before.for_each(|bare| self.index.begin_segment(bare, stored_before));
+        self.index.begin_segment(segment, stored);
+        stored
     }
 
     fn report(&mut self, segment: u32, offset: u64, bytes: u64, what: &'static str) {

@@ -49,6 +49,12 @@ impl<'a> SegmentReader<'a> {
         &self.header
     }
 
+    /// Where the file ends, which may be before the segment does.
+    pub(super) fn file_end(&self) -> io::Result<u64> {
+        let bytes = self.disk.len(FileName::Segment(self.header.segment))?;
+        Ok(bytes.min(self.header.capacity))
+    }
+
     /// `count` bytes from `offset` on; `None` when the segment ends before.
     pub(crate) fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
         self.chunks.bytes(offset, count)
@@ -184,9 +190,10 @@ fn inspect(
     end: u64,
     wanted: &dyn Fn(&GroupHeader, u64) -> bool,
 ) -> Result<Tail, OpenError> {
-    assert!(from <= end, "a tail begins in its file");
+    assert!(from <= end, "a tail begins in its segment");
+    let end = end.min(disk.len(name).map_err(disk_error(name))?);
     let mut tail = Tail { header_at: None, dirty_end: from };
-    let mut chunk = vec![0; CHUNK_BYTES.min(end - from) as usize];
+    let mut chunk = vec![0; CHUNK_BYTES.min(end.saturating_sub(from)) as usize];
     let mut at = from;
     while at < end {
         let bytes = (end - at).min(CHUNK_BYTES) as usize;

@@ -1,10 +1,9 @@
 //! The sidecars of sealed segments: loaded when they fit, made again when they do not.
 use super::Repair;
-use super::scan::disk_error;
+use super::scan::{SegmentReader, disk_error};
 use crate::disk::{Disk, FileName};
 use crate::error::OpenError;
 use crate::format::HeadError;
-use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::{self, DirectorySpan, LINE_BYTES, Line, SidecarHeader};
 use crate::index::QueueIndexes;
@@ -64,17 +63,12 @@ pub(super) fn is_followed_by(
     sidecar: &SidecarHeader,
     next: &SegmentHeader,
 ) -> Result<bool, OpenError> {
-    let name = FileName::Segment(next.segment);
-    let mut bytes = [0; group::HEADER_BYTES];
-    let at = segment::HEADER_BYTES as u64;
-    disk.read_at(name, at, &mut bytes).map_err(disk_error(name))?;
-    let Some((header, salt)) = GroupHeader::decode(&bytes) else {
-        return Ok(false);
-    };
-    let follows = salt == next.salt
-        && header.group.0.checked_sub(1) == Some(sidecar.last_group.0)
-        && header.previous_chain == sidecar.chain;
-    Ok(follows)
+    let front = SegmentReader::new(disk, *next).header(segment::HEADER_BYTES as u64);
+    let front = front.map_err(disk_error(FileName::Segment(next.segment)))?;
+    Ok(front.is_some_and(|header| {
+        header.group.0.checked_sub(1) == Some(sidecar.last_group.0)
+            && header.previous_chain == sidecar.chain
+    }))
 }
 
 /// The cursor after the segment of a sidecar.

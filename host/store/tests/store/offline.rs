@@ -217,6 +217,36 @@ fn a_missing_segment_is_told_and_its_messages_named() {
 }
 
 #[test]
+fn a_file_that_was_cut_off_is_told_with_what_it_held() {
+    let rig = rig();
+    let all = places(&rig);
+    let last = all.iter().map(|(_, place)| place.segment).max().unwrap();
+    let mut lost = 0;
+    for segment in [1, last] {
+        let name = FileName::Segment(segment);
+        let bytes = rig.disk.contents(name).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        for length in (512..used).step_by(997) {
+            let disk = rig.disk.fork();
+            disk.put(name, bytes[..length].to_vec());
+            let (joined, _) = look(&disk).unwrap();
+            let is_told = joined.damage.iter().any(|damage| {
+                let reach = damage.offset..damage.offset + damage.bytes;
+                damage.name == name && reach.contains(&(length as u64))
+            });
+            assert!(is_told, "cut at {length}: {:?}", joined.damage);
+            let found = joined.counts.records + joined.lost();
+            if segment != last {
+                assert_eq!(found, all.len() as u64, "cut at {length}: each found or missed");
+            }
+            assert!(found <= all.len() as u64, "cut at {length}: {:?}", joined.damage);
+            lost += joined.lost();
+        }
+    }
+    assert!(lost > 100, "{lost}");
+}
+
+#[test]
 fn what_follows_from_the_log_is_made_again() {
     let rig = rig();
     let saved = Store::read_checkpoint(&rig.disk, &CONFIG).unwrap();

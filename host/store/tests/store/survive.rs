@@ -76,6 +76,8 @@ impl Whole {
                     assert!(until > *offset && told, "{case}: unreported");
                     seen.missing += 1;
                 }
+                // That there was something behind what is left, nothing may say any more.
+                Err(Located::End) if hit(place) && seen.has_lost_an_end() => seen.missing += 1,
                 Err(other) => panic!("{case}: {queue:?} {offset}: {other:?} {:?}", seen.repairs),
             }
         }
@@ -97,6 +99,7 @@ impl Whole {
 }
 
 /// What an opening gave.
+#[derive(Debug)]
 struct Seen {
     missing: u64,
     repairs: Vec<Repair>,
@@ -107,6 +110,23 @@ impl Seen {
     fn quarantined(&self) -> usize {
         let is = |repair: &&Repair| matches!(repair, Repair::Quarantined { .. });
         self.repairs.iter().filter(is).count()
+    }
+
+    fn is_torn(&self) -> bool {
+        let is = |repair: &Repair| {
+            matches!(repair, Repair::TailZeroed { .. } | Repair::SegmentRemoved { .. })
+        };
+        self.repairs.iter().any(is)
+    }
+
+    fn has_lost_an_end(&self) -> bool {
+        let is = |repair: &Repair| match repair {
+            Repair::Quarantined { what, .. } => {
+                ["groups are missing", "the file has lost its end"].contains(what)
+            }
+            _ => false,
+        };
+        self.is_torn() || self.repairs.iter().any(is)
     }
 
     fn reports(&self, queue: Queue, offset: QueueOffset) -> bool {
@@ -145,19 +165,24 @@ fn locate(
     }
 }
 
+/// One more group.
+fn grow(rig: &mut Rig, random: &mut Random) {
+    rig.append(&[7; 40]).unwrap();
+    for _ in 0..1 + random.below(3) {
+        rig.append_batch(&some_batch(random)).unwrap();
+        if random.below(3) == 0 {
+            rig.append(&[8; 3]).unwrap();
+        }
+    }
+    rig.flush();
+}
+
 /// Groups of batches and decisions, the last one proven.
 fn log(seed: u64, segments: u64, checkpoints: bool) -> Whole {
     let mut random = Random(seed);
     let mut rig = Rig::new(seed);
     loop {
-        rig.append(&[7; 40]).unwrap();
-        for _ in 0..1 + random.below(3) {
-            rig.append_batch(&some_batch(&mut random)).unwrap();
-            if random.below(3) == 0 {
-                rig.append(&[8; 3]).unwrap();
-            }
-        }
-        rig.flush();
+        grow(&mut rig, &mut random);
         if checkpoints && rig.store.checkpoint_due() {
             rig.checkpoint();
         }
@@ -370,4 +395,112 @@ fn a_head_that_is_damaged_is_known_otherwise() {
         open_with(&disk, CONFIG, saved.as_ref()).map(|_| ()).unwrap_err()
     };
     assert!(matches!(missing(1), OpenError::Missing { segment: 1 }));
+}
+
+/// Where the groups of a segment begin, and where they end but for their padding.
+fn groups(segment: &[u8]) -> Vec<(u64, u64)> {
+    let mut groups = Vec::new();
+    let mut at = 512;
+    while segment[at..].starts_with(b"YGRP") {
+        let payload = u32::from_le_bytes(segment[at + 48..at + 52].try_into().unwrap());
+        let end = at + 64 + payload as usize + 32;
+        groups.push((at as u64, end as u64));
+        at = end.next_multiple_of(64);
+    }
+    assert!(groups.len() > 3, "a segment of a log");
+    groups
+}
+
+#[test]
+fn a_last_segment_that_was_cut_off_ends_with_its_last_whole_group() {
+    let Whole { mut rig, .. } = log(8, 2, true);
+    (0..6).for_each(|seed| grow(&mut rig, &mut Random(seed)));
+    let whole = Whole::of(rig);
+    let name = FileName::Segment(2);
+    let bytes = whole.rig.disk.contents(name).unwrap();
+    let all = groups(&bytes);
+    let end = all[all.len() - 1].1 as usize;
+    let stride = if cases(0) == 0 { 61 } else { 1 };
+    let lengths = (0..end + 200).step_by(stride).chain([511, 512, 513, bytes.len() - 1]);
+    for (case, length) in (0..).zip(lengths) {
+        let cut = length as u64;
+        let whole_end = all.iter().map(|(_, end)| *end).rfind(|end| *end <= cut);
+        let hit = |place: &RecordPlace| {
+            place.segment == 2 && u64::from(place.offset) >= whole_end.unwrap_or(0)
+        };
+        for is_seen in [false, true] {
+            let disk = whole.rig.disk.fork();
+            disk.put(name, bytes[..length].to_vec());
+            if !is_seen {
+                disk.remove(FileName::Checkpoint).unwrap();
+            }
+            let text = format!("cut at {length}, checkpoint: {is_seen}");
+            let seen = whole.check(&disk, &hit, &text);
+            let torn = whole.records.values().filter(|(place, _)| hit(place)).count() as u64;
+            // What a checkpoint has seen may be told apart record by record.
+            assert!(seen.missing == torn || is_seen && seen.missing < torn, "{text}: {seen:?}");
+            disk.crash(case, Crash::Power);
+            let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+            let again = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
+            let is_torn = |it: &Repair| matches!(it, Repair::TailZeroed { .. });
+            assert!(!again.repairs.iter().any(is_torn), "{text}: mended durably");
+            assert_eq!(again.entries, seen.entries, "{text}");
+            goes_on(disk);
+        }
+    }
+}
+
+/// The log on the disk takes a message and has it after the next start.
+fn goes_on(disk: LyingDisk) {
+    let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+    let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
+    let (store, io) = (opened.store, opened.io);
+    let (model, now) = (crate::support::Model::default(), Timestamp(1_000_000));
+    let mut rig = Rig { disk, store, io, model, now, repairs: Vec::new() };
+    rig.append_batch(&batch_of(&mut Random(1), &[(9, 9, 4_000)])).unwrap();
+    rig.flush();
+    rig.disk.crash(1, Crash::Power);
+    let opened = open_with(&rig.disk, CONFIG, saved.as_ref()).unwrap();
+    assert!(opened.entries.ends_with(&rig.model.entries), "{:?}", opened.repairs);
+}
+
+#[test]
+fn a_sealed_segment_that_was_cut_off_loses_what_was_behind_and_tells() {
+    let whole = log(9, 2, true);
+    let lost = cut_off(&whole, 0, 997) + cut_off(&whole, 1, 97);
+    assert!(lost > 1_000, "{lost}");
+}
+
+/// Cuts a sealed segment at many places; how many records were lost by it.
+fn cut_off(whole: &Whole, segment: u32, stride: usize) -> u64 {
+    let name = FileName::Segment(segment);
+    let bytes = whole.rig.disk.contents(name).unwrap();
+    let all = groups(&bytes);
+    let end = all[all.len() - 1].1 as usize;
+    let stride = if cases(0) == 0 { stride } else { 1 };
+    let mut missing = 0;
+    for length in (0..end + 200).step_by(stride).chain([511, 512, 513, bytes.len() - 1]) {
+        let hit = |place: &RecordPlace| {
+            place.segment == segment && u64::from(place.offset + place.bytes) > length as u64
+        };
+        // With the witnesses that a log has, and without them.
+        for removed in [
+            &[][..],
+            &[FileName::Index(segment)],
+            &[FileName::Checkpoint],
+            &[FileName::Checkpoint, FileName::Index(segment)],
+        ] {
+            let disk = whole.rig.disk.fork();
+            disk.put(name, bytes[..length].to_vec());
+            removed.iter().for_each(|name| disk.remove(*name).unwrap());
+            let text = format!("cut at {length} without {removed:?}");
+            let seen = whole.check(&disk, &hit, &text);
+            let gone = whole.records.values().filter(|(place, _)| hit(place)).count() as u64;
+            assert_eq!(seen.missing, gone, "{text}: {:?}", seen.repairs);
+            assert!(gone == 0 || seen.quarantined() > 0, "{text}: {:?}", seen.repairs);
+            assert_eq!(disk.len(name).unwrap(), length as u64, "nothing was changed");
+            missing += gone;
+        }
+    }
+    missing
 }

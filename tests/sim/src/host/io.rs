@@ -1,11 +1,12 @@
 //! The disk at work: writes and syncs one after the other, the rest beside them, each taking a
 //! while; a crash in between finds them done, half done or not done.
+use yard_checker::CrashKind;
 use yard_shard::Input;
 use yard_store::disk::FileName;
 use yard_store::{Disk, Io, IoDone};
 
-use super::Host;
-use crate::agenda::{Happening, Micros};
+use super::{Doom, Host};
+use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
 use crate::planted::{self, Plant, Report};
 
@@ -64,6 +65,12 @@ impl Host {
     pub(crate) fn perform(&mut self, base: &mut Base, shard: usize, life: u32, number: u64) {
         if life != self.life {
             return;
+        }
+        let is_sync = matches!(self.slots[shard].line.front(), Some(Io::SyncGroup { .. }));
+        if self.dies_at_sync && number == 0 && is_sync {
+            self.doom = None;
+            let (kind, outputs) = (CrashKind::Power, 0);
+            return self.plan_death(base, Doom { kind, outputs, recovery: None, down: 10 * MS });
         }
         let slot = &mut self.slots[shard];
         let io = match number {

@@ -78,6 +78,7 @@ impl Host {
         self.life += 1;
         self.closing = None;
         self.doom = None;
+        self.dies_at_sync = false;
         base.broker_is_up = false;
         for slot in &mut self.slots {
             slot.shard = None;
@@ -203,6 +204,9 @@ impl Host {
             }
             self.want_step(base, number);
         }
+        // The start needed fewer changes: the power goes before anything that it has promised is
+        // made durable by what comes after.
+        self.dies_at_sync = left.is_some();
         let life = self.life;
         for (number, outputs) in wanted.into_iter().enumerate() {
             if self.life == life {

@@ -45,6 +45,8 @@ pub(crate) struct Host {
     doom: Option<Doom>,
     /// Changes of the disk that a start may make before it dies.
     recovery: Option<(u64, CrashKind)>,
+    /// The power goes before the next sync of a group.
+    dies_at_sync: bool,
     /// Milliseconds by which somebody has moved the clock.
     clock_ms: i64,
     /// Times as long as usual that the disk takes, and until when.
@@ -127,6 +129,7 @@ impl Host {
             closing_unrecorded: false,
             doom: None,
             recovery: None,
+            dies_at_sync: false,
             clock_ms: 0,
             slow: (1, 0),
             random,
@@ -174,6 +177,7 @@ impl Host {
     pub(crate) fn heal(&mut self) {
         self.doom.take_if(|doom| !doom.is_of_fenced());
         self.recovery = None;
+        self.dies_at_sync = false;
         self.slow = (1, 0);
         self.free_disks();
     }

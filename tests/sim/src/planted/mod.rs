@@ -94,7 +94,7 @@ plants! {
     BodiesShifted "bodies-shifted" Sim 100
     FetchSkips "fetch-skips" Sim 100
     SealedIndexShifted "sealed-index-shifted" Sim 500
-    HeaderBeforeZeros "header-before-zeros" Powercut 10_000
+    FlushAfterSync "flush-after-sync" Powercut 10_000
     RenameBeforeSync "rename-before-sync" Powercut 10_000
     DamageTruncates "damage-truncates" Damage 100
     DamageUnreported "damage-unreported" Damage 100

@@ -139,7 +139,13 @@ impl Disk for Device {
     fn sync(&self, name: FileName) -> io::Result<()> {
         self.live.sync(name)?;
         let inode = self.inode(name)?;
-        self.noted().note(Step::SyncFile { inode });
+        let mut noted = self.noted();
+        let buffers = self.plant == Some(Plant::FlushAfterSync) && !noted.is_aside;
+        let is_its =
+            |step: &mut Step| matches!(step, Step::Write { inode: of, .. } if *of == inode);
+        let late = if buffers { noted.steps.pop_if(is_its) } else { None };
+        noted.note(Step::SyncFile { inode });
+        late.into_iter().for_each(|write| noted.note(write));
         Ok(())
     }
 
@@ -158,22 +164,16 @@ impl Disk for Device {
         block.resize(BLOCK_BYTES.min(length), 0);
         let header = Step::Write { inode, offset: 0, bytes: block.into() };
         noted.link(name, inode);
-        let too_early = self.plant == Some(Plant::HeaderBeforeZeros);
-        if too_early {
-            noted.note(header.clone());
-        }
         noted.note(Step::Length { inode, bytes: length });
         let zeros = (zero_bytes as usize).min(length);
-        for offset in (if too_early { BLOCK_BYTES } else { 0 }..zeros).step_by(ZERO_BYTES) {
+        for offset in (0..zeros).step_by(ZERO_BYTES) {
             let bytes = Bytes::from(vec![0; ZERO_BYTES.min(zeros - offset)]);
             noted.note(Step::Write { inode, offset, bytes });
         }
         noted.note(Step::SyncFile { inode });
         noted.note(Step::SyncFolder);
-        if !too_early {
-            noted.note(header);
-            noted.note(Step::SyncFile { inode });
-        }
+        noted.note(header);
+        noted.note(Step::SyncFile { inode });
         Ok(())
     }
 
