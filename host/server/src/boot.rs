@@ -113,7 +113,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
     tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
-    tokio::spawn(watermark::run(Arc::clone(&hub), watermark::Marks::of(&settings)));
+    tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
     let shards = start_shards(opened, &hub, &metadata)?;
     let config = transport_config(&settings, reset_key);
     let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));

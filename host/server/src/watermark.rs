@@ -1,6 +1,6 @@
 //! How full the disk is, told to the shards when it passes one of two marks.
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use yard_broker::{DiskLevel, Event};
@@ -50,12 +50,13 @@ impl Marks {
     }
 }
 
-/// Looks for as long as the process runs.
-pub(crate) async fn run(hub: Arc<Hub>, marks: Marks) {
+/// Looks for as long as the broker runs, and does not keep its files open longer.
+pub(crate) async fn run(hub: Weak<Hub>, marks: Marks) {
     let mut before = DiskLevel::Low;
     let mut turns = tokio::time::interval(LOOK_EVERY);
     loop {
         turns.tick().await;
+        let Some(hub) = hub.upgrade() else { return };
         let Some(used) = os::disk_used_percent(&marks.path) else { continue };
         let level = marks.level(used, before);
         if level == before {
