@@ -103,6 +103,11 @@ impl Span {
         matches!(self.held, Held::Nowhere { .. })
     }
 
+    /// What a line for it says, unless it is one of copies.
+    fn kind(&self) -> LineKind {
+        if self.is_nowhere() { LineKind::Lost } else { LineKind::Appended }
+    }
+
     fn push(&mut self, entry: IndexEntry) {
         let Held::Memory(entries) = &mut self.held else {
             unreachable!("what is written is in memory")
@@ -146,7 +151,7 @@ impl Queue {
         };
         let (count, first) = (span.count() as u32, QueueOffset(span.first));
         let (topic, queue, stored_base, sums) = (self.topic, self.queue, span.base, span.sums);
-        let kind = if span.is_nowhere() { LineKind::Lost } else { LineKind::Appended };
+        let kind = span.kind();
         Line { topic, queue, first, file_offset, count, kind, stored_base, sums }
     }
 }

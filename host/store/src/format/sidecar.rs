@@ -61,6 +61,11 @@ const CRC_AT: usize = 124;
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
 const _: () = assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES));
 
+/// How long after the base a record was stored, if 32 bits can say it.
+pub(crate) fn delta_ms(base: Timestamp, stored: Timestamp) -> Option<u32> {
+    stored.0.checked_sub(base.0).and_then(|delta| u32::try_from(delta).ok())
+}
+
 /// Where one record lies in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {

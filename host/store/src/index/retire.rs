@@ -7,7 +7,7 @@ use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use super::{GapCause, Held, Queue, QueueIndexes, Slot, Span, within};
 use crate::derived::{Sought, TimeSearch};
-use crate::format::sidecar::{IndexEntry, LineKind, Sums};
+use crate::format::sidecar::{IndexEntry, LineKind, Sums, delta_ms};
 
 /// Consecutive records of a queue that lie in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,10 +154,8 @@ impl Queue {
     pub(super) fn lines_of(&self, segment: u32) -> Vec<(&Span, LineKind)> {
         let copies = self.copies.iter().filter(|span| span.segment == segment);
         let copies = copies.map(|span| (span, LineKind::Copies));
-        let spans = self.spans[within(&self.spans, segment)].iter().map(|span| {
-            let kind = if span.is_nowhere() { LineKind::Lost } else { LineKind::Appended };
-            (span, kind)
-        });
+        let spans = &self.spans[within(&self.spans, segment)];
+        let spans = spans.iter().map(|span| (span, span.kind()));
         copies.chain(spans).collect()
     }
 
@@ -235,23 +233,19 @@ impl QueueIndexes {
     ) {
         let slot = self.slot(topic, queue);
         let queue = &mut self.queues[slot.0 as usize];
+        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
         let joined = queue.copies.last_mut().filter(|last| {
-            let delta = stored.0.checked_sub(last.base.0);
-            last.segment == segment
-                && last.end() == offset.0
-                && matches!(last.held, Held::Memory(_))
-                && delta.is_some_and(|delta| delta <= u64::from(u32::MAX))
+            let goes_on = last.segment == segment && last.end() == offset.0;
+            goes_on && matches!(last.held, Held::Memory(_))
         });
-        let delta = joined.as_ref().map_or(0, |last| stored.0 - last.base.0);
-        let entry = IndexEntry { offset: at, bytes, stored_delta_ms: delta as u32 };
-        match joined {
-            Some(last) => last.push(entry),
-            None => {
-                let mut span = Span::empty(segment, offset.0, stored);
-                span.push(entry);
-                queue.add_copies(span);
-            }
+        if let Some(last) = joined
+            && let Some(delta) = delta_ms(last.base, stored)
+        {
+            return last.push(entry(delta));
         }
+        let mut span = Span::empty(segment, offset.0, stored);
+        span.push(entry(0));
+        queue.add_copies(span);
     }
 
     /// The queues of a topic.

@@ -6,7 +6,7 @@ use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
 
 use super::Span;
 use crate::format::sidecar::{
-    IndexEntries, IndexEntry, IndexFile, Line, LineKind, SidecarHeader, Sums,
+    IndexEntries, IndexEntry, IndexFile, Line, LineKind, SidecarHeader, Sums, delta_ms,
 };
 
 /// What a segment holds of one queue.
@@ -26,6 +26,8 @@ pub(super) struct Queues {
     last: usize,
     /// Of messages that outlived their segments: lines of their own.
     copies: Vec<(Line, IndexEntries)>,
+    /// The newest of them for each queue.
+    last_copies: BTreeMap<(TopicId, QueueIndex), usize>,
 }
 
 impl Queues {
@@ -71,27 +73,24 @@ impl Queues {
         (topic, queue, offset): (TopicId, QueueIndex, QueueOffset),
         place: &RecordPlace,
     ) {
-        let of_queue =
-            |(line, _): &&mut (Line, IndexEntries)| (line.topic, line.queue) == (topic, queue);
-        let joined = self.copies.iter_mut().rev().find(of_queue).filter(|(line, _)| {
-            let delta = place.stored.0.checked_sub(line.stored_base.0);
-            line.first.0 + u64::from(line.count) == offset.0
-                && delta.is_some_and(|delta| delta <= u64::from(u32::MAX))
-        });
-        let base = joined.as_ref().map_or(place.stored, |(line, _)| line.stored_base);
-        let stored_delta_ms = (place.stored.0 - base.0) as u32;
-        let entry = IndexEntry { offset: place.offset, bytes: place.bytes, stored_delta_ms };
-        if let Some((line, entries)) = joined {
-            entries.push(entry);
+        let (at, bytes) = (place.offset, place.bytes);
+        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
+        let last = self.last_copies.get(&(topic, queue)).map(|at| &mut self.copies[*at]);
+        let goes_on = |line: &Line| line.first.0 + u64::from(line.count) == offset.0;
+        if let Some((line, entries)) = last.filter(|(line, _)| goes_on(line))
+            && let Some(delta) = delta_ms(line.stored_base, place.stored)
+        {
+            entries.push(entry(delta));
             line.count += 1;
-            line.sums.add(&entry);
+            line.sums.add(&entry(delta));
             return;
         }
         let mut entries = IndexEntries::default();
-        entries.push(entry);
+        entries.push(entry(0));
         let (kind, sums) = (LineKind::Copies, Sums::of(&entries));
-        let (first, file_offset, count, stored_base) = (offset, 0, 1, base);
+        let (first, file_offset, count, stored_base) = (offset, 0, 1, place.stored);
         let line = Line { topic, queue, first, file_offset, count, kind, stored_base, sums };
+        self.last_copies.insert((topic, queue), self.copies.len());
         self.copies.push((line, entries));
     }
 

@@ -89,7 +89,9 @@ impl Store {
         self.emit_checkpoint(out);
         self.go_on_retiring(&mut report.trimmed, out);
         report.retired = (self.begins > begins).then_some(self.begins);
-        self.keys.forget_below(self.begins);
+        if let Some(begins) = report.retired {
+            self.keys.forget_below(begins);
+        }
     }
 
     fn take_in_flight(&mut self, group: GroupNumber) -> InFlight {
