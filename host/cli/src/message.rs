@@ -160,12 +160,15 @@ impl Serialize for Received<'_> {
 }
 
 /// The application's own properties; keys and order group have fields of their own.
+pub(crate) fn own_properties(record: &Record) -> impl Iterator<Item = (&str, &str)> {
+    record.properties().filter(|(name, _)| *name != KEY && *name != ORDER)
+}
+
 struct Properties<'m>(&'m Record);
 
 impl Serialize for Properties<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = self.0.properties().filter(|(name, _)| *name != KEY && *name != ORDER);
-        serializer.collect_map(own)
+        serializer.collect_map(own_properties(self.0))
     }
 }
 

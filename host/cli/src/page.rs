@@ -2,9 +2,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use yard_client::wire::record::{KEY, ORDER};
-
-use crate::message::Received;
+use crate::message::{Received, own_properties};
 use crate::text;
 
 /// Characters of a body that a page shows.
@@ -37,8 +35,7 @@ fn text_of(message: &Received) -> String {
         line("key", key);
     }
     line("order", record.order_group().unwrap_or(""));
-    let own = record.properties().filter(|(name, _)| *name != KEY && *name != ORDER);
-    for (name, value) in own {
+    for (name, value) in own_properties(record) {
         line("property", &format!("{name} = {value}"));
     }
     let body = record.body();
@@ -66,7 +63,7 @@ fn preview(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yard_client::wire::record::{Record, RecordParts};
+    use yard_client::wire::record::{KEY, ORDER, Record, RecordParts};
     use yard_client::wire::{MessageId, QueueIndex, QueueOffset, Timestamp, TopicId};
 
     #[track_caller]

@@ -23,6 +23,7 @@ mod base;
 mod client;
 pub mod damage;
 mod host;
+mod jobs;
 mod message;
 mod network;
 mod plan;

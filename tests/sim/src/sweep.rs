@@ -1,10 +1,10 @@
 //! Many seeds, on several threads; and the search for the seed that catches a planted bug.
 use std::any::Any;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::jobs::share_out;
 use crate::plan::Plan;
 use crate::planted::Plant;
 use crate::world::{Outcome, World};
@@ -77,52 +77,28 @@ impl Sweep {
     #[must_use]
     pub fn run(&self) -> Swept {
         let began = Instant::now();
-        let next = AtomicU64::new(0);
-        let stop = AtomicBool::new(false);
-        let swept = Mutex::new(Swept::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    let part = self.run_part(&next, &stop);
-                    if let Ok(mut all) = swept.lock() {
-                        all.add(part);
-                    }
-                });
-            }
-        });
-        let mut swept = swept.into_inner().unwrap_or_default();
+        let work = |number| self.run_one(self.start + number);
+        let mut swept = share_out((self.jobs, self.seeds), work, Swept::add);
         swept.took = began.elapsed();
         swept
     }
 
-    fn run_part(&self, next: &AtomicU64, stop: &AtomicBool) -> Swept {
-        let mut part = Swept::default();
-        while !stop.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.seeds {
-                break;
-            }
-            let seed = self.start + number;
-            let outcome = run_seed(seed, self.operations, None, false);
-            part.seeds += 1;
-            part.operations += outcome.operations;
-            part.crashes += outcome.crashes;
-            part.happenings += outcome.happenings;
-            let mut failure = outcome.failure;
-            if failure.is_none() && seed.is_multiple_of(TWICE_ONE_IN) {
-                part.twice += 1;
-                let again = run_seed(seed, self.operations, None, false);
-                if again.hash != outcome.hash {
-                    let hashes = format!("{:016x} and {:016x}", outcome.hash, again.hash);
-                    failure = Some(format!("not deterministic: {hashes}"));
-                }
-            }
-            if let Some(failure) = failure {
-                part.failure = Some((seed, failure));
-                stop.store(true, Ordering::Relaxed);
+    fn run_one(&self, seed: u64) -> ControlFlow<Swept, Swept> {
+        let outcome = run_seed(seed, self.operations, None, false);
+        let Outcome { operations, crashes, happenings, .. } = outcome;
+        let mut part = Swept { seeds: 1, operations, crashes, happenings, ..Swept::default() };
+        let mut failure = outcome.failure;
+        if failure.is_none() && seed.is_multiple_of(TWICE_ONE_IN) {
+            part.twice += 1;
+            let again = run_seed(seed, self.operations, None, false);
+            if again.hash != outcome.hash {
+                let hashes = format!("{:016x} and {:016x}", outcome.hash, again.hash);
+                failure = Some(format!("not deterministic: {hashes}"));
             }
         }
-        part
+        let Some(failure) = failure else { return ControlFlow::Continue(part) };
+        part.failure = Some((seed, failure));
+        ControlFlow::Break(part)
     }
 }
 

@@ -1,6 +1,7 @@
 use std::io;
 
-use yard_store::{Disk, FileName, LogCache};
+use yard_store::disk::Look;
+use yard_store::{FileName, LogCache};
 use yard_wire::record::RecordParts;
 use yard_wire::requests::Deliver;
 use yard_wire::{Timestamp, Wire};
@@ -17,7 +18,7 @@ fn refused<T>() -> io::Result<T> {
     Err(io::Error::other("a bad sector"))
 }
 
-impl Disk for BadSector {
+impl Look for BadSector {
     fn list(&self) -> io::Result<Vec<FileName>> {
         Ok(vec![FileName::Segment(0)])
     }
@@ -31,21 +32,6 @@ impl Disk for BadSector {
         }
         buffer.copy_from_slice(&self.bytes[offset as usize..end as usize]);
         Ok(())
-    }
-    fn write_at(&self, _: FileName, _: u64, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-    fn sync(&self, _: FileName) -> io::Result<()> {
-        refused()
-    }
-    fn create_segment(&self, _: FileName, _: &[u8], _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn replace(&self, _: FileName, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-    fn remove(&self, _: FileName) -> io::Result<()> {
-        refused()
     }
 }
 

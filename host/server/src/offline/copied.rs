@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use yard_store::{Disk, FileName};
+use yard_store::FileName;
+use yard_store::disk::Look;
 
 use super::manifest::Segment;
 
@@ -46,11 +47,7 @@ impl CopiedDisk {
     }
 }
 
-fn refused<T>() -> io::Result<T> {
-    Err(io::ErrorKind::ReadOnlyFilesystem.into())
-}
-
-impl Disk for CopiedDisk {
+impl Look for CopiedDisk {
     fn list(&self) -> io::Result<Vec<FileName>> {
         Ok(self.segments.keys().map(|segment| FileName::Segment(*segment)).collect())
     }
@@ -70,25 +67,5 @@ impl Disk for CopiedDisk {
         file.read_exact_at(&mut buffer[..there], offset)?;
         buffer[there..].fill(0);
         Ok(())
-    }
-
-    fn write_at(&self, _: FileName, _: u64, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-
-    fn sync(&self, _: FileName) -> io::Result<()> {
-        refused()
-    }
-
-    fn create_segment(&self, _: FileName, _: &[u8], _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-
-    fn replace(&self, _: FileName, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-
-    fn remove(&self, _: FileName) -> io::Result<()> {
-        refused()
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::direct::{self, Aligned};
-use super::{Disk, FileName, list};
+use super::{FileName, Look, list};
 
 /// Files that are kept open at most.
 const OPEN_MAX: usize = 64;
@@ -56,11 +56,7 @@ impl LookingDisk {
     }
 }
 
-fn refused<T>() -> io::Result<T> {
-    Err(io::ErrorKind::ReadOnlyFilesystem.into())
-}
-
-impl Disk for LookingDisk {
+impl Look for LookingDisk {
     fn list(&self) -> io::Result<Vec<FileName>> {
         list(&self.path)
     }
@@ -86,25 +82,5 @@ impl Disk for LookingDisk {
             }
             done => done,
         }
-    }
-
-    fn write_at(&self, _: FileName, _: u64, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-
-    fn sync(&self, _: FileName) -> io::Result<()> {
-        refused()
-    }
-
-    fn create_segment(&self, _: FileName, _: &[u8], _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-
-    fn replace(&self, _: FileName, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-
-    fn remove(&self, _: FileName) -> io::Result<()> {
-        refused()
     }
 }

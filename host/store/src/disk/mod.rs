@@ -170,3 +170,63 @@ pub trait Disk: Send + Sync {
     /// See [`Disk::list`].
     fn remove(&self, name: FileName) -> io::Result<()>;
 }
+
+/// Where the files of a log can be looked at, and nothing more: whoever is this is a [`Disk`] that
+/// refuses every write.
+pub trait Look: Send + Sync {
+    /// As [`Disk::list`].
+    ///
+    /// # Errors
+    /// What the operating system says; this holds for every method.
+    fn list(&self) -> io::Result<Vec<FileName>>;
+
+    /// As [`Disk::len`].
+    ///
+    /// # Errors
+    /// See [`Look::list`].
+    fn len(&self, name: FileName) -> io::Result<u64>;
+
+    /// As [`Disk::read_at`].
+    ///
+    /// # Errors
+    /// See [`Look::list`].
+    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl<T: Look> Disk for T {
+    fn list(&self) -> io::Result<Vec<FileName>> {
+        Look::list(self)
+    }
+
+    fn len(&self, name: FileName) -> io::Result<u64> {
+        Look::len(self, name)
+    }
+
+    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        Look::read_at(self, name, offset, buffer)
+    }
+
+    fn write_at(&self, _: FileName, _: u64, _: &[u8]) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync(&self, _: FileName) -> io::Result<()> {
+        refused()
+    }
+
+    fn create_segment(&self, _: FileName, _: &[u8], _: u64, _: u64) -> io::Result<()> {
+        refused()
+    }
+
+    fn replace(&self, _: FileName, _: &[u8]) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: FileName) -> io::Result<()> {
+        refused()
+    }
+}

@@ -11,12 +11,12 @@
 mod listing;
 mod survey;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use yard_store::disk::FileName;
 
+use crate::jobs::share_out;
 use crate::planted::{self, Plant};
 use crate::powercut::image::Files;
 use crate::random::Random;
@@ -113,25 +113,8 @@ impl Campaign {
     #[must_use]
     pub fn run(&self) -> Report {
         let began = Instant::now();
-        let next = AtomicU64::new(0);
-        let report = Mutex::new(Report::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= self.logs {
-                            break;
-                        }
-                        let part = self.run_log(number);
-                        if let Ok(mut all) = report.lock() {
-                            all.add(part);
-                        }
-                    }
-                });
-            }
-        });
-        let mut report = report.into_inner().unwrap_or_default();
+        let work = |number| ControlFlow::Continue(self.run_log(number));
+        let mut report = share_out((self.jobs, self.logs), work, Report::add);
         report.took = began.elapsed();
         report
     }

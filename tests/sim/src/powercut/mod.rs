@@ -15,14 +15,14 @@ mod judge;
 pub(crate) mod script;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use image::{Files, Image};
 use judge::{Cut, judge};
 use script::{Contents, Recording};
 
+use crate::jobs::share_out;
 use crate::planted::Plant;
 use crate::random::Random;
 use crate::sweep::guarded;
@@ -104,25 +104,8 @@ impl Campaign {
     #[must_use]
     pub fn run(&self) -> Report {
         let began = Instant::now();
-        let next = AtomicU64::new(0);
-        let report = Mutex::new(Report::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= self.scripts {
-                            break;
-                        }
-                        let part = self.run_script(number);
-                        if let Ok(mut all) = report.lock() {
-                            all.add(part);
-                        }
-                    }
-                });
-            }
-        });
-        let mut report = report.into_inner().unwrap_or_default();
+        let work = |number| ControlFlow::Continue(self.run_script(number));
+        let mut report = share_out((self.jobs, self.scripts), work, Report::add);
         report.took = began.elapsed();
         report
     }
