@@ -17,6 +17,7 @@ use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
+use crate::paged::Paged;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::subscribe::Joining;
@@ -64,7 +65,7 @@ pub struct Broker {
     pub(crate) producers: Producers,
     pub(crate) groups: Groups,
     // Volatile: lost with the process.
-    pub(crate) ends: BTreeMap<(TopicId, QueueIndex), Ends>,
+    pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
     pub(crate) sessions: BTreeMap<SessionId, BTreeSet<SubscriptionId>>,
     /// Questions to the index that were not answered yet.
@@ -101,10 +102,10 @@ impl Broker {
         assert!(config.shards <= yard_wire::limits::SHARDS_MAX, "shards are bounded");
         Self {
             config,
-            meta: MetaTable::new(),
+            meta: MetaTable::new(config.seed),
             producers: Producers::new(),
             groups: Groups::default(),
-            ends: BTreeMap::new(),
+            ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -311,12 +312,12 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
-            MetaChange::TenantPut(_) => return self.meta.apply(change),
+            MetaChange::TenantPut(_) => return self.meta.apply(change.clone()),
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
         let before = self.queue_count_here(topic);
-        self.meta.apply(change);
+        self.meta.apply(change.clone());
         let after = self.queue_count_here(topic);
         self.groups.resize(topic, before, after);
     }
@@ -346,8 +347,8 @@ impl Broker {
             }
         }
         let all = (topic, QueueIndex(0))..=(topic, QueueIndex(u16::MAX));
-        while let Some((key, _)) = self.ends.range(all.clone()).next() {
-            let key = *key;
+        let known: Vec<_> = self.ends.range(all).map(|(key, _)| *key).collect();
+        for key in known {
             self.ends.remove(&key);
         }
     }
@@ -374,7 +375,7 @@ impl Broker {
             if self.meta.topic(*topic).is_none() {
                 continue;
             }
-            let ends = self.ends.entry((*topic, *queue)).or_default();
+            let ends = self.ends.entry((*topic, *queue));
             ends.first = ends.first.max(*first);
             ends.end = ends.end.max(ends.first);
             let first = ends.first;
@@ -428,7 +429,7 @@ impl Broker {
             self.ends.insert((topic, queue), Ends { first, end: first });
         }
         for QueueTail { topic, queue, end } in tails {
-            let ends = self.ends.entry((topic, queue)).or_default();
+            let ends = self.ends.entry((topic, queue));
             ends.end = ends.end.max(end);
         }
         for (id, group) in self.groups.iter() {

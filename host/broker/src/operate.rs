@@ -166,9 +166,9 @@ impl Broker {
         });
         let queues: Vec<QueueRow> = rows.collect();
         Ok(Outcome::Now(called(&TopicReport {
-            name: topic.name.clone(),
+            name: topic.name.to_string(),
             id: topic.topic,
-            note: topic.note.clone(),
+            note: topic.note.to_string(),
             created_ms: topic.created,
             messages: queues.iter().map(|queue| queue.messages).sum(),
             queues,
@@ -187,14 +187,14 @@ impl Broker {
             }
             // The queues that exist stay where they are.
             let placed = place_queues(old.topic, queues, self.config.shards);
-            topic.shards.extend(&placed[old.shards.len()..]);
+            topic.shards = [&old.shards[..], &placed[old.shards.len()..]].concat().into();
             assert_eq!(topic.shards.len(), usize::from(queues), "queues were added");
             self.check_room(tenant, topic.shards.len() - old.shards.len())?;
             self.check_group_room(old, &topic)?;
         }
         if let Some(note) = arguments.note {
             check_note(&note)?;
-            topic.note = note;
+            topic.note = note.into();
         }
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -290,10 +290,10 @@ fn check_note(note: &str) -> Result<(), OperateError> {
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
     TopicRow {
-        name: topic.name.clone(),
+        name: topic.name.to_string(),
         id: topic.topic,
         queues: topic.shards.len() as u16,
-        note: topic.note.clone(),
+        note: topic.note.to_string(),
         created_ms: topic.created,
     }
 }
