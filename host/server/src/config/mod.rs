@@ -110,7 +110,7 @@ settings! {
     /// Commit logs, 1 to 64.
     shards: u16 = Some("1"), dev None, "NUMBER", read::shards, Never;
     /// Size of a log segment, 1MiB to 2GiB.
-    segment_bytes: u64 = Some("1GiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
+    segment_bytes: u64 = Some("128MiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
     /// A connection that is silent for this long is closed.
     idle_ms: u32 = Some("30s"), dev None, "DURATION", read::idle, Restart;
     /// Certificate of the broker, PEM. In development mode it is made.
