@@ -37,6 +37,7 @@ mod group;
 mod meta;
 mod meta_table;
 mod operate;
+mod paged;
 mod produce;
 mod producer;
 mod refusal;

@@ -1,4 +1,6 @@
 //! The metadata: tenants and topics. The metadata shard owns it; the others receive its changes.
+use std::sync::Arc;
+
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{ShardId, TenantId, Timestamp, TopicId};
 
@@ -35,13 +37,13 @@ yard_wire::message! {
         /// The tenant that it belongs to.
         pub tenant: TenantId,
         /// Its name, unique in the tenant.
-        pub name: String,
-        /// The shard of each queue, queue 0 first.
-        pub shards: Vec<ShardId>,
+        pub name: Box<str>,
+        /// The shard of each queue, queue 0 first. Topics that have the same share it.
+        pub shards: Arc<[ShardId]>,
         /// How many queues it had when it was created; the others were added.
         pub created_queues: u16,
         /// A remark for people.
-        pub note: String,
+        pub note: Box<str>,
         /// What it keeps.
         pub limits: TopicLimits,
         /// When it was created.

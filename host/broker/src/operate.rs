@@ -162,7 +162,7 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.note.clone_from(note);
+        topic.note = note.as_str().into();
         topic.limits = limits;
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
@@ -182,9 +182,9 @@ impl Broker {
         let queues: Vec<QueueRow> = rows.collect();
         let limits = topic.limits;
         let report = TopicReport {
-            name: topic.name.clone(),
+            name: topic.name.to_string(),
             id: topic.topic,
-            note: topic.note.clone(),
+            note: topic.note.to_string(),
             retain: limits.retain,
             retain_bytes: limits.retain_bytes,
             discard_unconsumed: limits.discard_unconsumed,
@@ -208,14 +208,14 @@ impl Broker {
             }
             // The queues that exist stay where they are.
             let placed = place_queues(old.topic, queues, self.config.shards);
-            topic.shards.extend(&placed[old.shards.len()..]);
+            topic.shards = [&old.shards[..], &placed[old.shards.len()..]].concat().into();
             assert_eq!(topic.shards.len(), usize::from(queues), "queues were added");
             self.check_room(tenant, topic.shards.len() - old.shards.len())?;
             self.check_group_room(old, &topic)?;
         }
         if let Some(note) = arguments.note {
             check_note(&note)?;
-            topic.note = note;
+            topic.note = note.into();
         }
         let limits = &mut topic.limits;
         limits.retain = arguments.retain.unwrap_or(limits.retain);
@@ -318,10 +318,10 @@ fn check_note(note: &str) -> Result<(), OperateError> {
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
     TopicRow {
-        name: topic.name.clone(),
+        name: topic.name.to_string(),
         id: topic.topic,
         queues: topic.shards.len() as u16,
-        note: topic.note.clone(),
+        note: topic.note.to_string(),
         retain: topic.limits.retain,
         retain_bytes: topic.limits.retain_bytes,
         discard_unconsumed: topic.limits.discard_unconsumed,

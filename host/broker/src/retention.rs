@@ -192,7 +192,7 @@ impl Broker {
                 return Ok(());
             }
         }
-        Err(ProduceError::Backlog { name, limit })
+        Err(ProduceError::Backlog { name: name.into(), limit })
     }
 
     /// Committed messages of the topic in this shard that the group with most of them has not

@@ -115,6 +115,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
     tokio::spawn(watermark::run(Arc::clone(&hub), watermark::Marks::of(&settings)));
     let shards = start_shards(opened, &hub, &metadata)?;
+    // Reading checkpoints takes several times what is kept of them.
+    drop(metadata);
+    crate::os::give_back_memory();
     let config = transport_config(&settings, reset_key);
     let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));
     let (transport, local) = match listening {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
+use crate::few::Few;
 use crate::format::sidecar::{
     IndexEntries, IndexEntry, IndexFile, IndexRead, Line, LineKind, SidecarHeader, Sums,
 };
@@ -124,11 +125,11 @@ struct Queue {
     /// Offset after the newest durable record.
     committed: u64,
     /// Which walk touched the queue last, and what it noted.
-    mark: (u64, u32),
+    mark: (u32, u32),
     /// The queue that was asked for after this one, when that was last.
     follower: Slot,
     /// In order of segments and of offsets, without gaps.
-    spans: Vec<Span>,
+    spans: Few<Span>,
     /// Copies of records, in the order of the log. Of several the last counts; none counts where
     /// there is a span.
     copies: Vec<Span>,
@@ -172,8 +173,10 @@ pub(crate) struct QueueIndexes {
     queues: Vec<Queue>,
     /// Time of the first group of each segment.
     stored_bases: BTreeMap<u32, Timestamp>,
+    /// Queues with spans of segments that have no sidecar yet; some more than once.
+    unsaved: BTreeMap<u32, Vec<Slot>>,
     last: Option<Slot>,
-    walk: u64,
+    walk: u32,
     /// The first segments are gone: a queue may begin at any offset.
     begins_late: bool,
 }
@@ -205,7 +208,7 @@ impl QueueIndexes {
                 committed: 0,
                 mark: (0, 0),
                 follower: fresh,
-                spans: Vec::new(),
+                spans: Few::default(),
                 copies: Vec::new(),
             });
         }
@@ -218,6 +221,10 @@ impl QueueIndexes {
 
     /// Begins a walk over queues; see [`Self::note`].
     pub(crate) fn begin_walk(&mut self) {
+        if self.walk == u32::MAX {
+            self.queues.iter_mut().for_each(|queue| queue.mark = (0, 0));
+            self.walk = 0;
+        }
         self.walk += 1;
     }
 
@@ -266,6 +273,7 @@ impl QueueIndexes {
             }
             Some(_) | None => {
                 queue.spans.push(Span::lost(segment, queue.next, count));
+                self.unsaved.entry(segment).or_default().push(slot);
             }
         }
         queue.next = offset.0;
@@ -302,6 +310,7 @@ impl QueueIndexes {
         });
         if !(is_memory && is_same) {
             queue.spans.push(Span::empty(segment, first, base));
+            self.unsaved.entry(segment).or_default().push(slot);
         }
         let span = queue.spans.last_mut().expect("it was there or pushed just now");
         entries.into_iter().for_each(|entry| span.push(entry));
@@ -326,10 +335,17 @@ impl QueueIndexes {
     }
 
     /// The sidecar of a segment whose entries are in memory, with the file offset of each span.
-    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<SidecarPlace>) {
-        let mut spans = Vec::new();
-        let mut lines = Vec::new();
-        for slot in self.slots.values() {
+    pub(crate) fn sidecar(&mut self, header: SidecarHeader) -> (IndexFile, Vec<SidecarPlace>) {
+        let mut slots = self.unsaved.remove(&header.segment).unwrap_or_default();
+        let key = |slot: &Slot| {
+            let queue = &self.queues[slot.0 as usize];
+            (queue.topic, queue.queue)
+        };
+        slots.sort_by_cached_key(key);
+        slots.dedup();
+        let mut spans = Vec::with_capacity(slots.len());
+        let mut lines = Vec::with_capacity(slots.len());
+        for slot in &slots {
             let queue = &self.queues[slot.0 as usize];
             for (span, kind) in queue.lines_of(header.segment) {
                 let entries = match &span.held {
@@ -592,7 +608,7 @@ impl DerivedIndex for QueueIndexes {
 
     fn durable_to(&self) -> LogPlace {
         let sealed = |span: &Span| matches!(span.held, Held::Sidecar { .. });
-        let spans = self.queues.iter().flat_map(|queue| &queue.spans);
+        let spans = self.queues.iter().flat_map(|queue| &queue.spans[..]);
         let segment = spans.filter(|span| sealed(span)).map(|span| span.segment + 1).max();
         LogPlace { segment: segment.unwrap_or_default(), offset: 0 }
     }
@@ -602,6 +618,7 @@ impl DerivedIndex for QueueIndexes {
             self.truncate_queue(Slot(slot), from);
         }
         self.stored_bases.retain(|segment, _| *segment <= from.segment);
+        self.unsaved.retain(|segment, _| *segment <= from.segment);
     }
 }
 

@@ -92,7 +92,10 @@ impl IndexEntries {
                 self.blocks.push(block);
             }
             // Most queues of a segment may have a few only.
-            None => self.blocks.push(vec![entry]),
+            None => {
+                self.blocks.reserve_exact(1);
+                self.blocks.push(vec![entry]);
+            }
         }
     }
 

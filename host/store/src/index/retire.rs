@@ -250,6 +250,7 @@ impl QueueIndexes {
                 let mut span = Span::empty(segment, offset.0, stored);
                 span.push(entry);
                 queue.add_copies(span);
+                self.unsaved.entry(segment).or_default().push(slot);
             }
         }
     }

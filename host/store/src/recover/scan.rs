@@ -5,7 +5,7 @@ use bytes::Bytes;
 use yard_wire::GroupNumber;
 
 use super::chunk::Chunks;
-use crate::config::StoreConfig;
+use crate::config::{CHECKPOINT_BYTES, GROUP_PAYLOAD_BYTES_MAX, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::group::{self, GroupHeader};
@@ -13,12 +13,17 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{VERSION, segment};
 use crate::store::Cursor;
 
-/// Bytes of one read, unless a single group is larger.
+/// Bytes that are read at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
 /// Bytes that are looked at together for being zero.
 const ZERO_BYTES: usize = 4 << 10;
+/// After so many zeros no group follows: groups lie one after another, and none is as long. Where
+/// a disk has lost more than that at once, a checkpoint is behind it and says so: it is written
+/// whenever as much was appended, or a little later where the state is large.
+const ZEROS_MAX: u64 = CHECKPOINT_BYTES;
 
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(ZERO_BYTES as u64));
+const _: () = assert!(ZEROS_MAX >= 4 * GROUP_PAYLOAD_BYTES_MAX as u64);
 const _: () = assert!(segment::HEADER_BYTES.is_multiple_of(group::ALIGNMENT));
 
 pub(crate) fn disk_error(name: FileName) -> impl FnOnce(io::Error) -> OpenError {
@@ -186,12 +191,13 @@ fn inspect(
 ) -> Result<Tail, OpenError> {
     assert!(from <= end, "a tail begins in its file");
     let mut tail = Tail { header_at: None, dirty_end: from };
-    let mut chunk = vec![0; CHUNK_BYTES.min(end - from) as usize];
+    let mut chunks = Chunks::new(disk, name, end);
     let mut at = from;
-    while at < end {
-        let bytes = (end - at).min(CHUNK_BYTES) as usize;
-        let chunk = &mut chunk[..bytes];
-        disk.read_at(name, at, chunk).map_err(disk_error(name))?;
+    while at < end && at - tail.dirty_end < ZEROS_MAX {
+        // Up to a boundary, so that whole blocks are read from then on.
+        let bytes = (end - at).min(CHUNK_BYTES - at % CHUNK_BYTES) as usize;
+        let chunk = chunks.bytes(at, bytes).map_err(disk_error(name))?;
+        let chunk = chunk.expect("the file does not end before");
         for (index, block) in chunk.chunks(ZERO_BYTES).enumerate() {
             if block.iter().fold(0, |all, byte| all | byte) == 0 {
                 continue;
