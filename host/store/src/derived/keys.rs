@@ -1,5 +1,5 @@
 //! How far ids and keys are indexed, segment by segment, and what is to be done next.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use yard_wire::Timestamp;
@@ -95,6 +95,8 @@ const PART_ENTRIES_MAX: u32 = (KEY_PART_BYTES_MAX / ENTRY_BYTES) as u32;
 pub(crate) struct KeyIndex {
     /// All that hold groups; all but the last are sealed.
     segments: BTreeMap<u32, SegmentKeys>,
+    /// Those that are not in files to their end; of others there may be thousands.
+    unfinished: BTreeSet<u32>,
     kept_bytes: usize,
     /// A job is under way.
     is_busy: bool,
@@ -115,7 +117,7 @@ impl KeyIndex {
             let mut keys = SegmentKeys::new(header, end);
             while keys.part_from() < end {
                 let (segment, from) = (header.segment, keys.part_from());
-                if !names.contains(&FileName::Keys { segment, from }) {
+                if names.binary_search(&FileName::Keys { segment, from }).is_err() {
                     break;
                 }
                 let fits = |head: &KeyHead| {
@@ -127,8 +129,11 @@ impl KeyIndex {
                     None => break,
                 }
             }
+            index.unfinished.insert(header.segment);
             index.segments.insert(header.segment, keys);
         }
+        let segments: Vec<u32> = index.segments.keys().copied().collect();
+        segments.into_iter().for_each(|segment| index.note_finished(segment));
         for name in names {
             // What is in the way is no reason to do without the log.
             if let FileName::Keys { segment, from } = *name
@@ -150,6 +155,17 @@ impl KeyIndex {
         let keys = SegmentKeys::new(header, segment::HEADER_BYTES as u32);
         let before = self.segments.insert(header.segment, keys);
         assert!(before.is_none(), "a segment begins once");
+        self.unfinished.insert(header.segment);
+        // Only now it is known that the one before gets no more groups.
+        self.note_finished(header.segment.wrapping_sub(1));
+    }
+
+    fn note_finished(&mut self, segment: u32) {
+        let is_last = self.segments.last_key_value().is_some_and(|(last, _)| *last == segment);
+        let keys = self.segments.get(&segment);
+        if !is_last && keys.is_none_or(|keys| keys.part_from() == keys.end) {
+            self.unfinished.remove(&segment);
+        }
     }
 
     /// Segments below this one are retired: their files go with them.
@@ -167,7 +183,8 @@ impl KeyIndex {
         keys.end += bytes.len() as u32;
         self.kept_bytes += bytes.len();
         keys.kept.push_back((offset, bytes));
-        for keys in self.segments.values_mut() {
+        for segment in &self.unfinished {
+            let Some(keys) = self.segments.get_mut(segment) else { continue };
             // Indexing is behind: what leaves is read again.
             while self.kept_bytes > KEY_KEPT_BYTES_MAX
                 && let Some((_, group)) = keys.kept.pop_front()
@@ -192,7 +209,10 @@ impl KeyIndex {
 
     fn choose(&self) -> Option<Io> {
         let (newest, live) = self.segments.last_key_value()?;
-        let sealed = || self.segments.range(..newest).map(|(_, keys)| keys);
+        let sealed = || {
+            let segments = self.unfinished.range(..newest);
+            segments.filter_map(|segment| self.segments.get(segment))
+        };
         // What is half done first: that bounds the runs in memory.
         if let Some(keys) = sealed().find(|keys| !keys.runs.is_empty()) {
             let is_done = keys.indexed() == keys.end || keys.part_is_full();
@@ -231,6 +251,7 @@ impl KeyIndex {
         assert_eq!((keys.part_from(), keys.indexed()), (part.from, part.to), "parts have no gap");
         keys.parts.push(part);
         keys.runs.clear();
+        self.note_finished(part.segment);
     }
 
     /// A job could not be done.
