@@ -135,8 +135,10 @@ pub enum IoDone {
         /// Which one.
         part: KeyHead,
     },
-    /// A part of the log could not be read, or a file of the key index not be written.
-    KeysFailed,
+    /// A part of the log could not be read for its ids and keys.
+    IndexKeysFailed,
+    /// A file of the key index could not be written.
+    WriteKeysFailed,
     /// Records that are kept were read.
     KeptRead(KeptFound),
     /// They could not be read.
@@ -188,13 +190,13 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
         }
         Io::IndexKeys { job } => match job.run(disk) {
             Ok(run) => IoDone::KeysIndexed { run },
-            Err(_) => IoDone::KeysFailed,
+            Err(_) => IoDone::IndexKeysFailed,
         },
         Io::WriteKeys { runs } => {
             let run = KeyRun::merged(runs);
             match disk.replace(run.head().name(), run.bytes()) {
                 Ok(()) => IoDone::KeysWritten { part: *run.head() },
-                Err(_) => IoDone::KeysFailed,
+                Err(_) => IoDone::WriteKeysFailed,
             }
         }
         Io::ReadKept { reads } => match kept::read(disk, reads) {

@@ -1,9 +1,11 @@
 //! The threads of one shard: the writer runs `Shard::step`, the log thread writes and syncs its
-//! groups, the background thread does what may take long. Reading happens elsewhere.
+//! groups, the keys thread collects ids and keys from them, the background thread does what may
+//! take long. Reading happens elsewhere.
 //!
 //! ```text
 //!   inbox ──► writer ──► outputs (replies, deliveries)
 //!     ▲         ├──────► log         pwrite and fdatasync of one group
+//!     │         ├──────► keys        ids and keys of groups that are still in memory
 //!     │         └──────► background  zeroing, indexes, checkpoints
 //!     └── results ◄───────┴─────────┘
 //! ```
@@ -27,8 +29,8 @@ use crate::inbox::{Inbox, Watch};
 use crate::os::{self, Priority};
 use crate::time::Clock;
 
-/// Work that may wait for the background thread: one segment to prepare, an index, a part of the
-/// key index, a checkpoint, with room for a few of each.
+/// Work that may wait for a thread: one segment to prepare, an index, a part of the key index, a
+/// checkpoint, with room for a few of each.
 const BACKGROUND_JOBS_MAX: usize = 16;
 /// The writer writes a group itself while syncs take no longer than this, in microseconds:
 /// until then it takes no request.
@@ -72,7 +74,9 @@ impl ShardThreads {
         let log = LogDisk { disk: Arc::clone(&disk), typical_us: Arc::default() };
         let log_thread = start_log(format!("log-{number}"), log_from, log.clone(), &inbox)?;
         let name = format!("background-{number}");
-        let background = start_background(name, background_from, disk, &inbox)?;
+        let background = start_background(name, background_from, Arc::clone(&disk), &inbox)?;
+        let (keys_to, keys_from) = sync_channel(BACKGROUND_JOBS_MAX);
+        let keys = start_background(format!("keys-{number}"), keys_from, disk, &inbox)?;
         let mut writer = Writer {
             clock: Clock::start(shard.now()),
             shard,
@@ -82,6 +86,7 @@ impl ShardThreads {
             log_thread: log_to,
             is_handed_over: false,
             background: background_to,
+            keys: keys_to,
             wake_at: None,
             watch: Watch::default(),
             spare: Vec::new(),
@@ -90,7 +95,7 @@ impl ShardThreads {
         let writer = std::thread::Builder::new()
             .name(format!("writer-{number}"))
             .spawn(move || writer.run(first))?;
-        Ok(Self { writer, helpers: vec![log_thread, background] })
+        Ok(Self { writer, helpers: vec![log_thread, background, keys] })
     }
 
     /// Waits for the threads to end, after the inbox was closed.
@@ -221,6 +226,9 @@ struct Writer<O> {
     /// The log thread has the group that is on its way to the disk.
     is_handed_over: bool,
     background: SyncSender<Io>,
+    /// Ids and keys are collected beside what takes long: groups are kept for tens of
+    /// milliseconds, and would have to be read again.
+    keys: SyncSender<Io>,
     wake_at: Option<Timestamp>,
     watch: Watch,
     spare: Vec<Output>,
@@ -334,11 +342,11 @@ impl<O: Outputs> Writer<O> {
             }
             Io::PrepareSegment { .. }
             | Io::WriteIndex { .. }
-            | Io::IndexKeys { .. }
             | Io::WriteKeys { .. }
             | Io::ReadKept { .. }
             | Io::RemoveSegment { .. }
             | Io::WriteCheckpoint { .. } => self.background.send(io).is_err(),
+            Io::IndexKeys { .. } => self.keys.send(io).is_err(),
         };
         if is_gone {
             tracing::error!(shard = self.shard.id().0, "a helper thread is gone");

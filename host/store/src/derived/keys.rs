@@ -23,7 +23,9 @@ struct SegmentKeys {
     end: u32,
     /// In files: from the segment's first group on, without a gap.
     parts: Vec<KeyHead>,
-    /// In memory: going on behind them.
+    /// Going on behind them: what makes the part that is being written, or was not written.
+    writing: Vec<KeyRun>,
+    /// Going on behind that: of the part that is being collected.
     runs: Vec<KeyRun>,
     /// The last durable groups, as far as they are kept.
     kept: VecDeque<KeptGroup>,
@@ -31,13 +33,18 @@ struct SegmentKeys {
 
 impl SegmentKeys {
     fn new(header: SegmentHeader, end: u32) -> Self {
-        let (parts, runs, kept) = Default::default();
-        Self { header, end, parts, runs, kept }
+        let (parts, writing, runs, kept) = Default::default();
+        Self { header, end, parts, writing, runs, kept }
     }
 
-    /// Where the next part begins.
-    fn part_from(&self) -> u32 {
+    /// Byte after what is in files.
+    fn filed(&self) -> u32 {
         self.parts.last().map_or(segment::HEADER_BYTES as u32, |part| part.to)
+    }
+
+    /// Where the part that is being collected begins.
+    fn part_from(&self) -> u32 {
+        self.writing.last().map_or_else(|| self.filed(), |run| run.head().to)
     }
 
     /// Byte after what is indexed.
@@ -61,13 +68,22 @@ impl SegmentKeys {
         self.run_entries() >= PART_ENTRIES_MAX || self.indexed() >= self.part_to_max()
     }
 
-    fn write(&self) -> Io {
-        assert!(!self.runs.is_empty(), "a part is made of runs");
-        assert!(self.indexed() <= self.end, "what is indexed is durable");
-        Io::WriteKeys { runs: self.runs.clone() }
+    /// All that will be in the part is there.
+    fn part_is_whole(&self, is_sealed: bool) -> bool {
+        let is_last = is_sealed && self.indexed() == self.end;
+        !self.runs.is_empty() && (is_last || self.part_is_full())
     }
 
-    fn index(&self) -> Io {
+    fn write(&mut self) -> Io {
+        if self.writing.is_empty() {
+            self.writing = std::mem::take(&mut self.runs);
+        }
+        assert!(!self.writing.is_empty(), "a part is made of runs");
+        assert!(self.indexed() <= self.end, "what is indexed is durable");
+        Io::WriteKeys { runs: self.writing.clone() }
+    }
+
+    fn collect(&self) -> Io {
         let from = self.indexed();
         assert!(from < self.end, "there is something to index");
         let kept = self.kept.iter().filter(|(offset, _)| *offset >= from).cloned().collect();
@@ -89,8 +105,8 @@ impl SegmentKeys {
 
 const PART_ENTRIES_MAX: u32 = (KEY_PART_BYTES_MAX / ENTRY_BYTES) as u32;
 
-/// The key index of a shard. Two segments have runs in memory at most: the one that is written,
-/// and one that is sealed.
+/// The key index of a shard. Collecting goes on while a part is written: what is not collected when
+/// its groups are no longer kept has to be read again.
 #[derive(Default)]
 pub(crate) struct KeyIndex {
     /// All that hold groups; all but the last are sealed.
@@ -98,8 +114,8 @@ pub(crate) struct KeyIndex {
     /// Those that are not in files to their end; of others there may be thousands.
     unfinished: BTreeSet<u32>,
     kept_bytes: usize,
-    /// A job is under way.
-    is_busy: bool,
+    is_collecting: bool,
+    is_writing: bool,
     /// The last job failed; `retry` goes on.
     has_failed: bool,
 }
@@ -163,7 +179,7 @@ impl KeyIndex {
     fn note_finished(&mut self, segment: u32) {
         let is_last = self.segments.last_key_value().is_some_and(|(last, _)| *last == segment);
         let keys = self.segments.get(&segment);
-        if !is_last && keys.is_none_or(|keys| keys.part_from() == keys.end) {
+        if !is_last && keys.is_none_or(|keys| keys.filed() == keys.end) {
             self.unfinished.remove(&segment);
         }
     }
@@ -197,40 +213,64 @@ impl KeyIndex {
         }
     }
 
-    /// What should be done next, when nothing is under way.
-    pub(crate) fn next_io(&mut self) -> Option<Io> {
-        if self.is_busy || self.has_failed {
-            return None;
+    /// What should be done next, as far as nothing of its kind is under way.
+    pub(crate) fn next_io(&mut self, out: &mut Vec<Io>) {
+        if self.has_failed {
+            return;
         }
-        let io = self.choose();
-        self.is_busy = io.is_some();
-        io
+        if !self.is_writing
+            && let Some(keys) = self.next_to_write()
+        {
+            out.push(keys.write());
+            self.is_writing = true;
+        }
+        if !self.is_collecting
+            && let Some(keys) = self.next_to_collect()
+        {
+            out.push(keys.collect());
+            self.is_collecting = true;
+        }
     }
 
-    fn choose(&self) -> Option<Io> {
-        let (newest, live) = self.segments.last_key_value()?;
-        let sealed = || {
-            let segments = self.unfinished.range(..newest);
-            segments.filter_map(|segment| self.segments.get(segment))
+    /// A segment with a part to be written: first what failed before.
+    fn next_to_write(&mut self) -> Option<&mut SegmentKeys> {
+        let newest = *self.segments.last_key_value()?.0;
+        let wants = |segment: &&u32| {
+            let keys = self.segments.get(*segment);
+            keys.is_some_and(|keys| {
+                !keys.writing.is_empty() || keys.part_is_whole(**segment < newest)
+            })
         };
-        // What is half done first: that bounds the runs in memory.
-        if let Some(keys) = sealed().find(|keys| !keys.runs.is_empty()) {
-            let is_done = keys.indexed() == keys.end || keys.part_is_full();
-            return Some(if is_done { keys.write() } else { keys.index() });
+        let segment = *self.unfinished.iter().find(wants)?;
+        self.segments.get_mut(&segment)
+    }
+
+    /// A segment to collect from: what is half done first, then what is still kept.
+    fn next_to_collect(&self) -> Option<&SegmentKeys> {
+        let (newest, live) = self.segments.last_key_value()?;
+        let unfinished = || self.unfinished.iter().filter_map(|it| self.segments.get(it));
+        let entries: u32 = unfinished().map(SegmentKeys::run_entries).sum();
+        if entries >= 2 * PART_ENTRIES_MAX {
+            return None;
         }
-        if !live.runs.is_empty() && live.part_is_full() {
-            return Some(live.write());
+        let sealed = || unfinished().filter(|keys| keys.header.segment < *newest);
+        let wants = |keys: &&SegmentKeys| keys.indexed() < keys.end && !keys.part_is_full();
+        let mut begun = sealed().filter(|keys| !keys.runs.is_empty()).peekable();
+        let others = begun.peek().is_some();
+        if let Some(keys) = begun.find(wants) {
+            return Some(keys);
         }
         let due = KEY_RUN_LOG_BYTES.min(live.header.capacity / 8) as u32;
-        if live.end - live.indexed() >= due {
-            return Some(live.index());
+        if live.end - live.indexed() >= due && wants(&live) {
+            return Some(live);
         }
-        sealed().rev().find(|keys| keys.indexed() < keys.end).map(SegmentKeys::index)
+        sealed().rev().find(wants).filter(|_| !others)
     }
 
     /// A part of a segment was indexed.
     pub(crate) fn indexed(&mut self, run: KeyRun) {
-        self.end_job();
+        assert!(self.is_collecting, "a job was given out");
+        self.is_collecting = false;
         let head = *run.head();
         let Some(keys) = self.segments.get_mut(&head.segment) else { return };
         if keys.header.salt != head.salt {
@@ -243,26 +283,28 @@ impl KeyIndex {
 
     /// The runs of a segment are a file now.
     pub(crate) fn written(&mut self, part: KeyHead) {
-        self.end_job();
+        assert!(self.is_writing, "a job was given out");
+        self.is_writing = false;
         let Some(keys) = self.segments.get_mut(&part.segment) else { return };
         if keys.header.salt != part.salt {
             return;
         }
-        assert_eq!((keys.part_from(), keys.indexed()), (part.from, part.to), "parts have no gap");
+        assert_eq!((keys.filed(), keys.part_from()), (part.from, part.to), "parts have no gap");
         keys.parts.push(part);
-        keys.runs.clear();
+        keys.writing.clear();
         self.note_finished(part.segment);
     }
 
-    /// A job could not be done.
-    pub(crate) fn failed(&mut self) {
-        self.end_job();
-        self.has_failed = true;
+    /// A part of the log could not be read.
+    pub(crate) fn collect_failed(&mut self) {
+        assert!(self.is_collecting, "a job was given out");
+        (self.is_collecting, self.has_failed) = (false, true);
     }
 
-    fn end_job(&mut self) {
-        assert!(self.is_busy, "a job was given out");
-        self.is_busy = false;
+    /// A file could not be written.
+    pub(crate) fn write_failed(&mut self) {
+        assert!(self.is_writing, "a job was given out");
+        (self.is_writing, self.has_failed) = (false, true);
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -270,7 +312,8 @@ impl KeyIndex {
     }
 
     pub(crate) fn retry(&mut self) {
-        assert!(!self.has_failed || !self.is_busy, "a failed job is no longer under way");
+        let under_way = self.is_collecting && self.is_writing;
+        assert!(!self.has_failed || !under_way, "a failed job is no longer under way");
         self.has_failed = false;
     }
 
@@ -285,7 +328,8 @@ impl KeyIndex {
         for keys in self.segments.range(from.segment..).map(|(_, keys)| keys) {
             let header = keys.header;
             pieces.extend(keys.parts.iter().map(|part| Piece::File { header, part: *part }));
-            pieces.extend(keys.runs.iter().cloned().map(Piece::Memory));
+            let runs = keys.writing.iter().chain(&keys.runs);
+            pieces.extend(runs.cloned().map(Piece::Memory));
             let (from, to) = (keys.indexed(), keys.end);
             if from < to {
                 let kept = keys.kept.iter().cloned().collect();

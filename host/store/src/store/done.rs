@@ -47,7 +47,8 @@ impl Store {
             }
             IoDone::KeysIndexed { run } => self.keys.indexed(run),
             IoDone::KeysWritten { part } => self.keys.written(part),
-            IoDone::KeysFailed => self.keys.failed(),
+            IoDone::IndexKeysFailed => self.keys.collect_failed(),
+            IoDone::WriteKeysFailed => self.keys.write_failed(),
             IoDone::KeptRead(found) => self.kept_read(found, out),
             IoDone::KeptFailed => self.retiring = None,
             IoDone::SegmentRemoved { segment } => self.segment_removed(segment, out),
@@ -57,7 +58,7 @@ impl Store {
                 self.saving.writing = false;
             }
         }
-        out.extend(self.keys.next_io());
+        self.keys.next_io(out);
         self.check();
         report
     }
@@ -120,7 +121,7 @@ impl Store {
             self.ask_for_next(out);
         }
         self.keys.retry();
-        out.extend(self.keys.next_io());
+        self.keys.next_io(out);
         self.retry_removal(out);
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {

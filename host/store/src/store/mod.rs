@@ -298,7 +298,7 @@ impl Store {
         };
         store.check();
         store.ask_for_next(out);
-        out.extend(store.keys.next_io());
+        store.keys.next_io(out);
         store
     }
 

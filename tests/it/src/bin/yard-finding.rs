@@ -105,7 +105,13 @@ impl Filled {
                 Io::WriteKeys { .. } => self.writing_keys += took,
                 _ => {}
             }
-            assert!(!matches!(done, IoDone::Failed { .. } | IoDone::KeysFailed), "{io:?}");
+            assert!(
+                !matches!(
+                    done,
+                    IoDone::Failed { .. } | IoDone::IndexKeysFailed | IoDone::WriteKeysFailed
+                ),
+                "{io:?}"
+            );
             self.store.done(done, &mut self.todo);
         }
     }

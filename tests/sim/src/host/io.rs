@@ -135,7 +135,8 @@ fn code(done: &IoDone) -> u64 {
         IoDone::CheckpointFailed => 8,
         IoDone::KeysIndexed { run } => xxhash_rust::xxh3::xxh3_64(run.bytes()) << 8 | 13,
         IoDone::KeysWritten { part } => part.file_bytes() << 8 | 14,
-        IoDone::KeysFailed => 15,
+        IoDone::IndexKeysFailed => 15,
+        IoDone::WriteKeysFailed => 20,
     }
 }
 
