@@ -63,6 +63,12 @@ const COMMANDS: &[Command] = &[
         run: campaign::powercut,
     },
     Command {
+        name: "scale",
+        arguments: "--what WHAT [ARGS]",
+        says: "measure many topics and long logs: spread, memory, restart or lookups",
+        run: tasks::scale,
+    },
+    Command {
         name: "bench",
         arguments: "[--quick] [--only=RUN]",
         says: "measure everything beside the limits of this machine; writes docs/performance.md",

@@ -68,6 +68,15 @@ pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
     run::run(sim.args(arguments))
 }
 
+/// What many topics and a long log cost, with its arguments passed through. Both programs are as
+/// they are deployed; the measuring one builds the other.
+pub(crate) fn scale(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    let mut scale =
+        workspace.cargo(["run", "--quiet", "--release", "-p", "yard-it", "--bin", "yard-scale"]);
+    run::run(scale.arg("--").args(arguments))
+}
+
 /// All tests, rewriting the files that they compare with.
 pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     needs::set_up()?;

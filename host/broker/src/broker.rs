@@ -17,6 +17,7 @@ use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
+use crate::paged::Paged;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::retention::{DiskLevel, Headroom};
@@ -67,7 +68,7 @@ pub struct Broker {
     /// Topics that were removed: their messages go.
     pub(crate) removed: BTreeSet<TopicId>,
     // Volatile: lost with the process.
-    pub(crate) ends: BTreeMap<(TopicId, QueueIndex), Ends>,
+    pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
     pub(crate) sessions: BTreeMap<SessionId, BTreeSet<SubscriptionId>>,
     /// Questions to the index that were not answered yet.
@@ -107,11 +108,11 @@ impl Broker {
         assert!(config.shards <= yard_wire::limits::SHARDS_MAX, "shards are bounded");
         Self {
             config,
-            meta: MetaTable::new(),
+            meta: MetaTable::new(config.seed),
             producers: Producers::new(),
             groups: Groups::default(),
             removed: BTreeSet::new(),
-            ends: BTreeMap::new(),
+            ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -324,13 +325,13 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
-            MetaChange::TenantPut(_) => return self.meta.apply(change),
+            MetaChange::TenantPut(_) => return self.meta.apply(change.clone()),
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
         self.headroom.remove(&topic);
         let before = self.queue_count_here(topic);
-        self.meta.apply(change);
+        self.meta.apply(change.clone());
         let after = self.queue_count_here(topic);
         self.groups.resize(topic, before, after);
     }
@@ -361,8 +362,8 @@ impl Broker {
             }
         }
         let all = (topic, QueueIndex(0))..=(topic, QueueIndex(u16::MAX));
-        while let Some((key, _)) = self.ends.range(all.clone()).next() {
-            let key = *key;
+        let known: Vec<_> = self.ends.range(all).map(|(key, _)| *key).collect();
+        for key in known {
             self.ends.remove(&key);
         }
     }
@@ -376,7 +377,7 @@ impl Broker {
         };
         self.end_members_of(*topic);
         // Topics may have been removed while this shard was down, or its disk full.
-        let held = self.ends.keys().map(|(topic, _)| *topic).chain(self.groups.topics());
+        let held = self.ends.iter().map(|((topic, _), _)| *topic).chain(self.groups.topics());
         let unknown =
             |topic: &TopicId| self.meta.topic(*topic).is_none() && !self.removed.contains(topic);
         let gone: BTreeSet<TopicId> = held.filter(unknown).collect();
@@ -391,7 +392,7 @@ impl Broker {
             if self.meta.topic(*topic).is_none() {
                 continue;
             }
-            let ends = self.ends.entry((*topic, *queue)).or_default();
+            let ends = self.ends.entry((*topic, *queue));
             ends.first = ends.first.max(*first);
             ends.end = ends.end.max(ends.first);
             let first = ends.first;
@@ -463,7 +464,7 @@ impl Broker {
             self.ends.insert((topic, queue), Ends { first, end: first });
         }
         for QueueTail { topic, queue, end } in tails {
-            let ends = self.ends.entry((topic, queue)).or_default();
+            let ends = self.ends.entry((topic, queue));
             ends.end = ends.end.max(end);
         }
         for (id, group) in self.groups.iter() {

@@ -26,7 +26,7 @@ impl Broker {
             if self.meta.topic(*topic).is_none() {
                 continue;
             }
-            let ends = self.ends.entry((*topic, *queue)).or_default();
+            let ends = self.ends.entry((*topic, *queue));
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
             ends.end = ends.end.max(*end);
             let live: Vec<GroupId> = self.groups.live_of_topic(*topic).collect();

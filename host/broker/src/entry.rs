@@ -171,18 +171,26 @@ impl Wire for Step {
     }
 }
 
+impl MetaChange {
+    /// As the change that has put it.
+    pub(crate) fn put_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
+        out.push(0);
+        tenant.put(out);
+    }
+
+    /// As the change that has put it.
+    pub(crate) fn put_topic(topic: &Topic, out: &mut Vec<u8>) {
+        out.push(1);
+        topic.put(out);
+    }
+}
+
 /// One byte, 0 tenant put, 1 topic put, 2 topic removed; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Self::TenantPut(tenant) => {
-                out.push(0);
-                tenant.put(out);
-            }
-            Self::TopicPut(topic) => {
-                out.push(1);
-                topic.put(out);
-            }
+            Self::TenantPut(tenant) => Self::put_tenant(tenant, out),
+            Self::TopicPut(topic) => Self::put_topic(topic, out),
             Self::TopicRemoved { topic, version } => {
                 out.push(2);
                 topic.put(out);

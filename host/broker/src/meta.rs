@@ -1,6 +1,10 @@
 //! The metadata: tenants and topics. The metadata shard owns it; the others receive its changes.
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
-use yard_wire::{ShardId, TenantId, Timestamp, TopicId};
+use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 yard_wire::message! {
     /// What a topic keeps, and how far its groups may be behind.
@@ -14,6 +18,15 @@ yard_wire::message! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+    }
+
+    /// What can be set of a topic.
+    #[derive(Default)]
+    pub struct TopicSettings {
+        /// A remark for people.
+        pub note: String,
+        /// What it keeps.
+        pub limits: TopicLimits,
     }
 
     /// A tenant.
@@ -35,19 +48,55 @@ yard_wire::message! {
         /// The tenant that it belongs to.
         pub tenant: TenantId,
         /// Its name, unique in the tenant.
-        pub name: String,
-        /// The shard of each queue, queue 0 first.
-        pub shards: Vec<ShardId>,
+        pub name: Box<str>,
+        /// The shard of each queue, queue 0 first. Topics that have the same share it.
+        pub shards: Arc<[ShardId]>,
         /// How many queues it had when it was created; the others were added.
         pub created_queues: u16,
-        /// A remark for people.
-        pub note: String,
-        /// What it keeps.
-        pub limits: TopicLimits,
+        /// What was set of it.
+        pub settings: Settings,
         /// When it was created.
         pub created: Timestamp,
         /// Version of the metadata in which it last changed.
         pub version: u64,
+    }
+}
+
+/// The settings of a topic. Most topics have none, which then take no room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(Option<Box<TopicSettings>>);
+
+/// What a topic has where nothing was set.
+static UNSET: TopicSettings = TopicSettings {
+    note: String::new(),
+    limits: TopicLimits {
+        retain: AgeLimit(0),
+        retain_bytes: SizeLimit(0),
+        discard_unconsumed: false,
+        backlog_max: CountLimit(0),
+    },
+};
+
+impl From<TopicSettings> for Settings {
+    fn from(settings: TopicSettings) -> Self {
+        Self((settings != UNSET).then(|| Box::new(settings)))
+    }
+}
+
+impl Deref for Settings {
+    type Target = TopicSettings;
+    fn deref(&self) -> &TopicSettings {
+        self.0.as_deref().unwrap_or(&UNSET)
+    }
+}
+
+/// As the settings themselves.
+impl Wire for Settings {
+    fn put(&self, out: &mut Vec<u8>) {
+        TopicSettings::put(self, out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        TopicSettings::take(input).map(Self::from)
     }
 }
 

@@ -1,41 +1,57 @@
 //! Tenants and topics. A name is resolved inside a tenant, so a foreign one is as good as none.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 use crate::meta::{MetaChange, Tenant, Topic};
+use crate::paged::Paged;
 
 /// The tenant that always exists.
 pub(crate) const DEFAULT_TENANT: TenantId = TenantId(0);
+
+/// What a tenant has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    topics: usize,
+    queues: usize,
+}
 
 /// The metadata as this shard knows it.
 #[derive(Debug)]
 pub(crate) struct MetaTable {
     tenants: BTreeMap<TenantId, Tenant>,
-    topics: BTreeMap<TopicId, Topic>,
-    topic_names: BTreeMap<TenantId, BTreeMap<String, TopicId>>,
+    topics: Paged<TopicId, Topic>,
+    /// Topics by the hashes of their names: the names themselves are in the topics.
+    topic_names: Paged<(TenantId, u64, TopicId), ()>,
+    /// Seed of the hashes: nobody outside can make names of equal hashes.
+    seed: u64,
+    /// Where the queues of topics are: each such list once, and how many topics share it.
+    places: BTreeMap<Arc<[ShardId]>, usize>,
     tenant_names: BTreeMap<String, TenantId>,
-    /// Queues of the topics of each tenant.
-    queue_counts: BTreeMap<TenantId, usize>,
+    /// Topics of each tenant that has any, and their queues.
+    counts: BTreeMap<TenantId, Counts>,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
 }
 
 impl MetaTable {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut table = Self {
             tenants: BTreeMap::new(),
-            topics: BTreeMap::new(),
-            topic_names: BTreeMap::new(),
+            topics: Paged::default(),
+            topic_names: Paged::default(),
+            seed,
+            places: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
-            queue_counts: BTreeMap::new(),
+            counts: BTreeMap::new(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
         };
-        table.apply(&MetaChange::TenantPut(Tenant {
+        table.apply(MetaChange::TenantPut(Tenant {
             tenant: DEFAULT_TENANT,
             name: "default".to_owned(),
             auto_create_topics: false,
@@ -47,8 +63,14 @@ impl MetaTable {
 
     /// A topic of this tenant by name.
     pub(crate) fn topic_named(&self, tenant: TenantId, name: &str) -> Option<&Topic> {
-        let id = self.topic_names.get(&tenant)?.get(name)?;
-        self.topics.get(id)
+        let hash = self.hash(name);
+        let (first, last) = ((tenant, hash, TopicId(0)), (tenant, hash, TopicId(u32::MAX)));
+        let mut same = self.topic_names.range(first..=last);
+        same.find_map(|((_, _, id), ())| self.topics.get(id).filter(|it| *it.name == *name))
+    }
+
+    fn hash(&self, name: &str) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), self.seed)
     }
 
     /// A topic of this tenant by id.
@@ -61,9 +83,13 @@ impl MetaTable {
         self.topics.get(&topic)
     }
 
+    /// The topics of a tenant, by name.
     pub(crate) fn topics_of(&self, tenant: TenantId) -> impl Iterator<Item = &Topic> {
-        let names = self.topic_names.get(&tenant).into_iter().flat_map(BTreeMap::values);
-        names.filter_map(|topic| self.topics.get(topic))
+        let all = (tenant, 0, TopicId(0))..=(tenant, u64::MAX, TopicId(u32::MAX));
+        let listed = self.topic_names.range(all).map(|((_, _, id), ())| *id);
+        let mut topics: Vec<&Topic> = listed.filter_map(|id| self.topics.get(&id)).collect();
+        topics.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        topics.into_iter()
     }
 
     /// Every topic.
@@ -72,12 +98,12 @@ impl MetaTable {
     }
 
     pub(crate) fn topic_count_of(&self, tenant: TenantId) -> usize {
-        self.topic_names.get(&tenant).map_or(0, BTreeMap::len)
+        self.counts.get(&tenant).map_or(0, |counts| counts.topics)
     }
 
     /// Queues of all topics of a tenant.
     pub(crate) fn queue_count_of(&self, tenant: TenantId) -> usize {
-        self.queue_counts.get(&tenant).copied().unwrap_or(0)
+        self.counts.get(&tenant).map_or(0, |counts| counts.queues)
     }
 
     pub(crate) fn topic_count(&self) -> usize {
@@ -109,31 +135,33 @@ impl MetaTable {
     }
 
     /// Takes a change in. One that is older than what is known changes nothing.
-    pub(crate) fn apply(&mut self, change: &MetaChange) {
+    pub(crate) fn apply(&mut self, change: MetaChange) {
         match change {
             MetaChange::TenantPut(tenant) => self.put_tenant(tenant),
             MetaChange::TopicPut(topic) => self.put_topic(topic),
             MetaChange::TopicRemoved { topic, version } => {
-                self.version = self.version.max(*version);
+                self.version = self.version.max(version);
                 self.next_topic = self.next_topic.max(topic.0.saturating_add(1));
-                if let Some(removed) = self.topics.remove(topic) {
+                if let Some(removed) = self.topics.remove(&topic) {
                     self.unlist(&removed);
+                    self.forget_places(&removed.shards);
                 }
             }
         }
     }
 
-    fn put_tenant(&mut self, tenant: &Tenant) {
+    fn put_tenant(&mut self, tenant: Tenant) {
         let id = tenant.tenant;
         self.next_tenant = self.next_tenant.max(id.0.saturating_add(1));
-        if let Some(old) = self.tenants.insert(id, tenant.clone()) {
+        let name = tenant.name.clone();
+        if let Some(old) = self.tenants.insert(id, tenant) {
             self.tenant_names.remove(&old.name);
         }
-        self.tenant_names.insert(tenant.name.clone(), id);
+        self.tenant_names.insert(name, id);
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
     }
 
-    fn put_topic(&mut self, topic: &Topic) {
+    fn put_topic(&mut self, mut topic: Topic) {
         let id = topic.topic;
         self.next_topic = self.next_topic.max(id.0.saturating_add(1));
         self.version = self.version.max(topic.version);
@@ -144,23 +172,45 @@ impl MetaTable {
             let old = old.clone();
             self.unlist(&old);
         }
-        let names = self.topic_names.entry(topic.tenant).or_default();
-        let other = names.insert(topic.name.clone(), id);
-        assert!(other.is_none(), "a name is one topic's");
-        *self.queue_counts.entry(topic.tenant).or_default() += topic.shards.len();
-        self.topics.insert(id, topic.clone());
+        topic.shards = self.share_places(topic.shards);
+        assert!(self.topic_named(topic.tenant, &topic.name).is_none(), "a name is one topic's");
+        let key = (topic.tenant, self.hash(&topic.name), id);
+        self.topic_names.insert(key, ());
+        let counts = self.counts.entry(topic.tenant).or_default();
+        counts.topics += 1;
+        counts.queues += topic.shards.len();
+        if let Some(old) = self.topics.insert(id, topic) {
+            self.forget_places(&old.shards);
+        }
+    }
+
+    /// The same list, of which no other topic has a copy of its own.
+    fn share_places(&mut self, shards: Arc<[ShardId]>) -> Arc<[ShardId]> {
+        let shared = self.places.get_key_value(&shards).map(|(shared, _)| Arc::clone(shared));
+        let shared = shared.unwrap_or(shards);
+        *self.places.entry(Arc::clone(&shared)).or_default() += 1;
+        shared
+    }
+
+    /// A topic is no more, or has others.
+    fn forget_places(&mut self, shards: &Arc<[ShardId]>) {
+        let topics = self.places.get_mut(shards).expect("the topic's list is kept");
+        *topics -= 1;
+        if *topics == 0 {
+            self.places.remove(shards);
+        }
     }
 
     fn unlist(&mut self, topic: &Topic) {
-        let names = self.topic_names.get_mut(&topic.tenant).expect("a topic is listed by name");
-        let listed = names.remove(&topic.name);
-        assert_eq!(listed, Some(topic.topic), "a topic is listed by name");
-        let queues = self.queue_counts.get_mut(&topic.tenant).expect("queues are counted");
-        *queues -= topic.shards.len();
-        if names.is_empty() {
-            assert_eq!(*queues, 0, "only topics have queues");
-            self.topic_names.remove(&topic.tenant);
-            self.queue_counts.remove(&topic.tenant);
+        let key = (topic.tenant, self.hash(&topic.name), topic.topic);
+        let listed = self.topic_names.remove(&key);
+        assert!(listed.is_some(), "a topic is listed by name");
+        let counts = self.counts.get_mut(&topic.tenant).expect("topics are counted");
+        counts.topics -= 1;
+        counts.queues -= topic.shards.len();
+        if counts.topics == 0 {
+            assert_eq!(counts.queues, 0, "only topics have queues");
+            self.counts.remove(&topic.tenant);
         }
     }
 
@@ -173,16 +223,21 @@ impl MetaTable {
     pub(crate) fn check(&self) {
         assert!(self.tenants.contains_key(&DEFAULT_TENANT), "the default tenant exists");
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
-        let named: usize = self.topic_names.values().map(BTreeMap::len).sum();
-        assert_eq!(named, self.topics.len(), "every topic is listed by name");
-        let queues: usize = self.topics.values().map(|topic| topic.shards.len()).sum();
-        assert_eq!(self.queue_counts.values().sum::<usize>(), queues, "queues are counted");
-        for (id, topic) in &self.topics {
+        assert_eq!(self.topic_names.len(), self.topics.len(), "every topic is listed by name");
+        let mut counted: BTreeMap<TenantId, Counts> = BTreeMap::new();
+        let mut places: BTreeMap<Arc<[ShardId]>, usize> = BTreeMap::new();
+        for (id, topic) in self.topics.iter() {
+            *places.entry(Arc::clone(&topic.shards)).or_default() += 1;
+            let counts = counted.entry(topic.tenant).or_default();
+            counts.topics += 1;
+            counts.queues += topic.shards.len();
             assert!(id.0 < self.next_topic, "numbers are given out upwards");
             assert!(topic.version <= self.version, "a topic is not newer than the metadata");
             let found = self.topic_named(topic.tenant, &topic.name);
             assert_eq!(found.map(|found| found.topic), Some(*id), "a topic is found by its name");
         }
+        assert_eq!(places, self.places, "topics share their lists of places");
+        assert_eq!(counted, self.counts, "topics and queues are counted");
     }
 }
 
@@ -207,19 +262,25 @@ pub(crate) fn queues_on(topic: &Topic, shard: ShardId) -> impl Iterator<Item = Q
 }
 
 /// `u32` next tenant, `u32` next topic, `u64` version, then everything as changes.
-impl Wire for MetaTable {
-    fn put(&self, out: &mut Vec<u8>) {
+impl MetaTable {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         self.next_tenant.put(out);
         self.next_topic.put(out);
         self.version.put(out);
-        self.changes().put(out);
+        ((self.tenants.len() + self.topics.len()) as u32).put(out);
+        self.tenants.values().for_each(|tenant| MetaChange::put_tenant(tenant, out));
+        self.topics.values().for_each(|topic| MetaChange::put_topic(topic, out));
     }
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
-        let mut table = Self::new();
+
+    /// Reads a table whose hashes are to have this seed.
+    pub(crate) fn take(seed: u64, input: &mut Bytes) -> Result<Self, Malformed> {
+        let mut table = Self::new(seed);
         table.next_tenant = u32::take(input)?.max(table.next_tenant);
         table.next_topic = u32::take(input)?.max(table.next_topic);
         table.version = u64::take(input)?;
-        for change in Vec::<MetaChange>::take(input)? {
+        // One by one: there may be hundreds of thousands.
+        for _ in 0..u32::take(input)? {
+            let change = MetaChange::take(input)?;
             let fits = match &change {
                 MetaChange::TenantPut(tenant) => {
                     let same = |other: &Tenant| other.tenant == tenant.tenant;
@@ -234,7 +295,7 @@ impl Wire for MetaTable {
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });
             }
-            table.apply(&change);
+            table.apply(change);
         }
         Ok(table)
     }

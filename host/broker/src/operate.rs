@@ -15,7 +15,7 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic, TopicLimits};
+use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
 
@@ -147,7 +147,7 @@ impl Broker {
         check_queues(*queues)?;
         check_note(note)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) && topic.limits == limits {
+            if topic.shards.len() == usize::from(*queues) && topic.settings.limits == limits {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
@@ -162,8 +162,7 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.note.clone_from(note);
-        topic.limits = limits;
+        topic.settings = TopicSettings { note: note.clone(), limits }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -180,11 +179,11 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let limits = topic.limits;
+        let TopicSettings { note, limits } = &*topic.settings;
         let report = TopicReport {
-            name: topic.name.clone(),
+            name: topic.name.to_string(),
             id: topic.topic,
-            note: topic.note.clone(),
+            note: note.clone(),
             retain: limits.retain,
             retain_bytes: limits.retain_bytes,
             discard_unconsumed: limits.discard_unconsumed,
@@ -208,22 +207,24 @@ impl Broker {
             }
             // The queues that exist stay where they are.
             let placed = place_queues(old.topic, queues, self.config.shards);
-            topic.shards.extend(&placed[old.shards.len()..]);
+            topic.shards = [&old.shards[..], &placed[old.shards.len()..]].concat().into();
             assert_eq!(topic.shards.len(), usize::from(queues), "queues were added");
             self.check_room(tenant, topic.shards.len() - old.shards.len())?;
             self.check_group_room(old, &topic)?;
         }
+        let mut settings = (*topic.settings).clone();
         if let Some(note) = arguments.note {
             check_note(&note)?;
-            topic.note = note;
+            settings.note = note;
         }
-        let limits = &mut topic.limits;
+        let limits = &mut settings.limits;
         limits.retain = arguments.retain.unwrap_or(limits.retain);
         limits.retain_bytes = arguments.retain_bytes.unwrap_or(limits.retain_bytes);
         limits.backlog_max = arguments.backlog_max.unwrap_or(limits.backlog_max);
         if let Some(discard_unconsumed) = arguments.discard_unconsumed {
             limits.discard_unconsumed = discard_unconsumed;
         }
+        topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
             return Ok(Outcome::Unchanged(reply));
@@ -317,15 +318,16 @@ fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
+    let TopicSettings { note, limits } = &*topic.settings;
     TopicRow {
-        name: topic.name.clone(),
+        name: topic.name.to_string(),
         id: topic.topic,
         queues: topic.shards.len() as u16,
-        note: topic.note.clone(),
-        retain: topic.limits.retain,
-        retain_bytes: topic.limits.retain_bytes,
-        discard_unconsumed: topic.limits.discard_unconsumed,
-        backlog_max: topic.limits.backlog_max,
+        note: note.clone(),
+        retain: limits.retain,
+        retain_bytes: limits.retain_bytes,
+        discard_unconsumed: limits.discard_unconsumed,
+        backlog_max: limits.backlog_max,
         created_ms: topic.created,
     }
 }

@@ -84,7 +84,7 @@ impl Broker {
     ) -> Result<GroupRow, OperateError> {
         let mut row = GroupRow {
             name: group.name.clone(),
-            topic: topic.name.clone(),
+            topic: topic.name.to_string(),
             members: group.member_count() as u32,
             lag: 0,
             in_flight: 0,
@@ -105,7 +105,7 @@ impl Broker {
         let settled_below = group.settled_below(queue).max(ends.first);
         let counts = self.queue_counts(group, queue);
         GroupQueueRow {
-            topic: topic.name.clone(),
+            topic: topic.name.to_string(),
             queue,
             shard: self.config.shard,
             settled_below,
@@ -141,7 +141,7 @@ impl Broker {
         let members = group.live.iter().flat_map(|live| live.members.values());
         members.map(|member| MemberRow {
             member: member.name.clone(),
-            topic: topic.name.clone(),
+            topic: topic.name.to_string(),
             shard: self.config.shard,
             session: member.session.0,
             in_flight: member.leased.into(),

@@ -106,7 +106,7 @@ impl Broker {
     /// Topics of which messages may have to go: removed ones, and those with limits.
     #[must_use]
     pub fn topics_with_limits(&self) -> Vec<TopicId> {
-        let limited = self.meta.topics().filter(|topic| topic.limits.expire());
+        let limited = self.meta.topics().filter(|topic| topic.settings.limits.expire());
         self.removed.iter().copied().chain(limited.map(|topic| topic.topic)).collect()
     }
 
@@ -131,9 +131,10 @@ impl Broker {
         let Some(found) = self.meta.topic(topic) else {
             return BTreeMap::new();
         };
-        let bytes = found.limits.retain_bytes.get().map(|bytes| self.share_of(found, bytes));
-        let mut floors = expired(&found.limits, bytes, self.now, queues);
-        if !found.limits.discard_unconsumed {
+        let limits = &found.settings.limits;
+        let bytes = limits.retain_bytes.get().map(|bytes| self.share_of(found, bytes));
+        let mut floors = expired(limits, bytes, self.now, queues);
+        if !limits.discard_unconsumed {
             let groups = self.groups.of_topic(topic);
             for (queue, floor) in &mut floors {
                 let settled = groups.iter().filter_map(|id| self.groups.get(*id));
@@ -157,7 +158,7 @@ impl Broker {
         let mut counts: BTreeMap<TopicId, u64> = BTreeMap::new();
         for run in batch.runs() {
             let topic = self.meta.topic(run.topic).expect("the batch's topics were checked");
-            if topic.limits.backlog_max.get().is_some() {
+            if topic.settings.limits.backlog_max.get().is_some() {
                 *counts.entry(run.topic).or_default() += u64::from(run.count);
             }
         }
@@ -175,7 +176,7 @@ impl Broker {
     /// messages as there was room for.
     fn look_at_backlog(&mut self, topic: TopicId) -> Result<(), ProduceError> {
         let found = self.meta.topic(topic).expect("the caller has the topic");
-        let limit = found.limits.backlog_max.get().expect("the topic has a limit");
+        let limit = found.settings.limits.backlog_max.get().expect("the topic has a limit");
         let known = self.headroom.get(&topic);
         if known.is_some_and(|known| known.messages > 0) {
             return Ok(());
@@ -192,7 +193,7 @@ impl Broker {
                 return Ok(());
             }
         }
-        Err(ProduceError::Backlog { name, limit })
+        Err(ProduceError::Backlog { name: name.into(), limit })
     }
 
     /// Committed messages of the topic in this shard that the group with most of them has not

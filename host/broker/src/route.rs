@@ -10,7 +10,7 @@ use crate::bounds::TOPIC_QUEUES_MAX;
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::Effect;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Topic, TopicLimits};
+use crate::meta::{MetaChange, Settings, Topic};
 use crate::meta_table::place_queues;
 use crate::refusal::{BadArgument, OperateError};
 
@@ -86,11 +86,10 @@ impl Broker {
         Topic {
             topic,
             tenant,
-            name: name.to_owned(),
-            shards: place_queues(topic, queues, self.config.shards),
+            name: name.into(),
+            shards: place_queues(topic, queues, self.config.shards).into(),
             created_queues: queues,
-            note: String::new(),
-            limits: TopicLimits::default(),
+            settings: Settings::default(),
             created: self.now,
             version: self.meta.next_version() + u64::from(before),
         }
@@ -100,9 +99,9 @@ impl Broker {
 fn route_of(topic: &Topic) -> TopicRoute {
     assert!(!topic.shards.is_empty(), "a topic has a queue");
     TopicRoute {
-        name: topic.name.clone(),
+        name: topic.name.to_string(),
         topic: topic.topic,
-        shards: topic.shards.clone(),
+        shards: topic.shards.to_vec(),
         version: topic.version,
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     }
     let mut broker = Broker::new(config);
     if bool::take(&mut input)? {
-        broker.meta = MetaTable::take(&mut input)?;
+        broker.meta = MetaTable::take(config.seed, &mut input)?;
     }
     broker.producers = Producers::take(&mut input)?;
     broker.groups = Groups::take(&mut input)?;

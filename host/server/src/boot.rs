@@ -22,6 +22,7 @@ use crate::folder::{Connection, Folder};
 use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
 use crate::outputs::ShardOutputs;
+use crate::rest;
 use crate::threads::ShardThreads;
 use crate::watermark;
 
@@ -114,7 +115,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
     tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
     tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
+    tokio::spawn(rest::run(Arc::downgrade(&hub)));
     let shards = start_shards(opened, &hub, &metadata)?;
+    // Reading checkpoints takes several times what is kept of them.
+    drop(metadata);
+    crate::os::give_back_memory();
     let config = transport_config(&settings, reset_key);
     let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));
     let (transport, local) = match listening {

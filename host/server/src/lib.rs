@@ -31,6 +31,7 @@ mod inbox;
 pub mod offline;
 pub mod os;
 mod outputs;
+mod rest;
 mod routes;
 mod threads;
 mod time;

@@ -44,6 +44,16 @@ pub fn prefer(priority: Priority) {
     }
 }
 
+/// Gives memory back that was needed once and is free now, where the allocator would keep it for
+/// later. Takes milliseconds, in which nobody gets memory.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call concerns memory that is free; it takes and returns numbers.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Processor time of this process since its start, of user and system, in microseconds; 0 where
 /// the system does not say.
 #[must_use]

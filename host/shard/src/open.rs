@@ -84,7 +84,6 @@ impl Shard {
         let Opened { store, io, repairs } = opened;
         let (tails, firsts) = ends(&store);
         broker.recovered(tails, firsts);
-        broker.check();
         let shard = Self {
             shard: config.shard,
             broker,

@@ -48,6 +48,14 @@ const STAGES: [(&str, f64); 7] = [
     ("settle", GROWTH_MAX),
 ];
 
+/// Bytes that a queue may cost while nobody uses it.
+const IDLE_QUEUE_BYTES_MAX: f64 = 300.0;
+/// What an allocator adds to each piece, about: a header, and half of a rounding to 16 bytes.
+const PIECE_BYTES: i64 = 16;
+/// Queues that are idle, and messages that each has held.
+const IDLE_QUEUES: usize = 4_000;
+const IDLE_MESSAGES: usize = 3;
+
 struct World {
     disk: LyingDisk,
     shard: Shard,
@@ -85,14 +93,7 @@ impl World {
     fn new() -> Self {
         let disk = LyingDisk::new(1);
         let now = Timestamp(1_000_000);
-        let config = ShardConfig {
-            shard: ShardId(0),
-            shards: 1,
-            segment_bytes: 64 << 20,
-            seed: 1,
-            retention_hour: None,
-        };
-        let opened = Shard::open(&disk, config, now).unwrap();
+        let opened = Shard::open(&disk, config(), now).unwrap();
         let (topic, subscription) = (TopicId(0), SubscriptionId(0));
         let frame = Vec::with_capacity(4 << 20);
         let shard = opened.shard;
@@ -148,12 +149,16 @@ impl World {
         found.replies.pop().unwrap()
     }
 
-    fn set_up(&mut self) {
-        let args = TopicCreate { name: "t".into(), queues: 4, ..TopicCreate::default() };
+    fn create(&mut self, name: &str, queues: u16) -> TopicId {
+        let args = TopicCreate { name: name.into(), queues, ..TopicCreate::default() };
         let operation = TopicCreate::OPERATION as u16;
         let call = Call { operation, args: args.to_bytes() };
         let Reply::Call(called) = self.ask(Request::Call(call)) else { panic!("not a call") };
-        self.topic = TopicRow::from_bytes(called.result).unwrap().id;
+        TopicRow::from_bytes(called.result).unwrap().id
+    }
+
+    fn set_up(&mut self) {
+        self.topic = self.create("t", 4);
         let subscribe = Subscribe {
             shard: ShardId(0),
             group: "g".into(),
@@ -255,6 +260,58 @@ impl World {
         }
         count
     }
+}
+
+fn config() -> ShardConfig {
+    let (shard, segment_bytes, retention_hour) = (ShardId(0), 64 << 20, None);
+    ShardConfig { shard, shards: 1, segment_bytes, seed: 1, retention_hour }
+}
+
+/// Bytes that a shard takes which has so many queues, of which each has held messages, and of
+/// which nobody uses any but the first.
+fn idle_bytes(queues: usize) -> i64 {
+    let mut world = World::new();
+    let topics: Vec<TopicId> = (0..queues).map(|n| world.create(&format!("idle-{n}"), 1)).collect();
+    let mut records = Vec::new();
+    let mut store = |world: &mut World, topics: &[TopicId], bytes: usize| {
+        records.clear();
+        for topic in topics {
+            let parts = RecordParts { topic: *topic, body: &vec![7; bytes], ..Default::default() };
+            parts.encode(&mut records).unwrap();
+        }
+        let sequence = Sequence(world.sequence);
+        let header = BatchHeader { producer: ProducerId(6), sequence, ..BatchHeader::default() };
+        let batch = Batch::parse(batch::encode(&header, topics.len(), &records)).unwrap();
+        world.sequence += topics.len() as u64;
+        let (origin, place, nodes) = (world.origin(), AckPlace::Synced, AckNodes::One);
+        let (tenant, floor) = (TENANT, sequence);
+        let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
+        let mut found = Found::default();
+        world.step(Input::Event(event), &mut found);
+        world.perform(&mut found);
+        assert_eq!(found.replies.len(), 1, "the batch was answered");
+    };
+    let spread: Vec<TopicId> =
+        topics.iter().copied().cycle().take(IDLE_QUEUES * IDLE_MESSAGES).collect();
+    spread.chunks(500).for_each(|topics| store(&mut world, topics, 16));
+    // Until what the queues hold is in a sealed segment and all of it in a checkpoint, and what
+    // the numbering remembers is the same however many queues there are.
+    (0..120).for_each(|_| store(&mut world, &topics[..1], 1 << 20));
+    let World { disk, shard, now, .. } = world;
+    drop(shard);
+    let mut opened = None;
+    let counted = measure(|| opened = Some(Shard::open(&disk, config(), now).unwrap()));
+    let opened = opened.unwrap();
+    assert_eq!(opened.shard.broker().stats().topics, queues as u64 + 1);
+    counted.bytes_current + PIECE_BYTES * counted.count_current
+}
+
+#[test]
+fn an_idle_queue_costs_little_memory() {
+    let (one, all) = (idle_bytes(1), idle_bytes(IDLE_QUEUES));
+    let each = (all - one) as f64 / (IDLE_QUEUES - 1) as f64;
+    println!("an idle queue: {each:.0} bytes");
+    assert!(each > 100.0 && each <= IDLE_QUEUE_BYTES_MAX, "an idle queue: {each} bytes");
 }
 
 /// Allocations a batch, stage by stage.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
+use crate::few::Few;
 use crate::format::sidecar::{
     IndexEntries, IndexEntry, IndexFile, IndexRead, Line, LineKind, SidecarHeader, Sums,
 };
@@ -120,28 +121,57 @@ impl Span {
 struct Queue {
     topic: TopicId,
     queue: QueueIndex,
-    /// Oldest offset; those below were removed.
-    first: u64,
-    /// The spans begin here; of those from `first` on there are copies.
-    front: u64,
     /// Offset of the next record that is appended.
     next: u64,
     /// Offset after the newest durable record.
     committed: u64,
     /// Which walk touched the queue last, and what it noted.
-    mark: (u64, u32),
+    mark: (u32, u32),
     /// The queue that was asked for after this one, when that was last.
     follower: Slot,
     /// In order of segments and of offsets, without gaps.
-    spans: Vec<Span>,
+    spans: Few<Span>,
+    /// None where nothing was removed and nothing copied, as in most queues.
+    late: Option<Box<Late>>,
+}
+
+/// How a queue begins of which segments were retired, or are about to be.
+#[derive(Default)]
+struct Late {
+    /// Oldest offset; those below were removed.
+    first: u64,
+    /// The spans begin here; of those from `first` on there are copies.
+    front: u64,
     /// Copies of records, in the order of the log. Of several the last counts; none counts where
     /// there is a span.
     copies: Vec<Span>,
 }
 
 impl Queue {
+    /// Oldest offset; those below were removed.
+    fn first(&self) -> u64 {
+        self.late.as_ref().map_or(0, |late| late.first)
+    }
+
+    /// The spans begin here.
+    fn front(&self) -> u64 {
+        self.late.as_ref().map_or(0, |late| late.front)
+    }
+
+    fn copies(&self) -> &[Span] {
+        self.late.as_ref().map_or(&[], |late| &late.copies)
+    }
+
+    fn copies_mut(&mut self) -> &mut [Span] {
+        self.late.as_mut().map_or(&mut [], |late| &mut late.copies)
+    }
+
+    fn late_mut(&mut self) -> &mut Late {
+        self.late.get_or_insert_default()
+    }
+
     fn indexed(&self) -> u64 {
-        self.spans.last().map_or(self.front, Span::end)
+        self.spans.last().map_or_else(|| self.front(), Span::end)
     }
 
     fn line(&self, span: &Span) -> Line {
@@ -177,8 +207,10 @@ pub(crate) struct QueueIndexes {
     queues: Vec<Queue>,
     /// Time of the first group of each segment.
     stored_bases: BTreeMap<u32, Timestamp>,
+    /// Queues with spans of segments that have no sidecar yet; some more than once.
+    unsaved: BTreeMap<u32, Vec<Slot>>,
     last: Option<Slot>,
-    walk: u64,
+    walk: u32,
     /// The first segments are gone: a queue may begin at any offset.
     begins_late: bool,
 }
@@ -204,14 +236,12 @@ impl QueueIndexes {
             self.queues.push(Queue {
                 topic,
                 queue,
-                first: 0,
-                front: 0,
                 next: 0,
                 committed: 0,
                 mark: (0, 0),
                 follower: fresh,
-                spans: Vec::new(),
-                copies: Vec::new(),
+                spans: Few::default(),
+                late: None,
             });
         }
         if let Some(last) = self.last {
@@ -223,6 +253,10 @@ impl QueueIndexes {
 
     /// Begins a walk over queues; see [`Self::note`].
     pub(crate) fn begin_walk(&mut self) {
+        if self.walk == u32::MAX {
+            self.queues.iter_mut().for_each(|queue| queue.mark = (0, 0));
+            self.walk = 0;
+        }
         self.walk += 1;
     }
 
@@ -258,7 +292,10 @@ impl QueueIndexes {
         let lost = offset.0.checked_sub(queue.next).ok_or(Misfit)?;
         if self.begins_late && queue.spans.is_empty() {
             // Those before were in segments that were retired: of some there may be copies.
-            (queue.front, queue.next) = (offset.0, offset.0);
+            queue.next = offset.0;
+            if offset.0 > queue.front() {
+                queue.late_mut().front = offset.0;
+            }
             return Ok(0);
         }
         let count = u32::try_from(lost).map_err(|_| Misfit)?;
@@ -271,6 +308,7 @@ impl QueueIndexes {
             }
             Some(_) | None => {
                 queue.spans.push(Span::lost(segment, queue.next, count));
+                self.unsaved.entry(segment).or_default().push(slot);
             }
         }
         queue.next = offset.0;
@@ -307,6 +345,7 @@ impl QueueIndexes {
         });
         if !(is_memory && is_same) {
             queue.spans.push(Span::empty(segment, first, base));
+            self.unsaved.entry(segment).or_default().push(slot);
         }
         let span = queue.spans.last_mut().expect("it was there or pushed just now");
         entries.into_iter().for_each(|entry| span.push(entry));
@@ -331,10 +370,17 @@ impl QueueIndexes {
     }
 
     /// The sidecar of a segment whose entries are in memory, with the file offset of each span.
-    pub(crate) fn sidecar(&self, header: SidecarHeader) -> (IndexFile, Vec<SidecarPlace>) {
-        let mut spans = Vec::new();
-        let mut lines = Vec::new();
-        for slot in self.slots.values() {
+    pub(crate) fn sidecar(&mut self, header: SidecarHeader) -> (IndexFile, Vec<SidecarPlace>) {
+        let mut slots = self.unsaved.remove(&header.segment).unwrap_or_default();
+        let key = |slot: &Slot| {
+            let queue = &self.queues[slot.0 as usize];
+            (queue.topic, queue.queue)
+        };
+        slots.sort_by_cached_key(key);
+        slots.dedup();
+        let mut spans = Vec::with_capacity(slots.len());
+        let mut lines = Vec::with_capacity(slots.len());
+        for slot in &slots {
             let queue = &self.queues[slot.0 as usize];
             for (span, kind) in queue.lines_of(header.segment) {
                 let entries = match &span.held {
@@ -367,7 +413,7 @@ impl QueueIndexes {
             let queue = &mut self.queues[slot.0 as usize];
             let found = if *kind == LineKind::Copies {
                 let is_it = |span: &&mut Span| (span.segment, span.first) == (*segment, *first);
-                queue.copies.iter_mut().find(is_it)
+                queue.copies_mut().iter_mut().find(is_it)
             } else {
                 let at = queue.spans.binary_search_by_key(first, |span| span.first);
                 at.ok().map(|at| &mut queue.spans[at])
@@ -445,8 +491,8 @@ impl QueueIndexes {
         let Some(queue) = self.get(topic, queue) else {
             return Located::End;
         };
-        if from.0 < queue.first {
-            let until = QueueOffset(queue.first);
+        if from.0 < queue.first() {
+            let until = QueueOffset(queue.first());
             return Located::Gap { until, why: GapCause::Removed };
         }
         if from.0 >= queue.committed || count == 0 {
@@ -550,7 +596,7 @@ impl QueueIndexes {
     /// Oldest offset and committed end of a queue; both 0 when nothing was ever stored in it.
     pub(crate) fn span(&self, topic: TopicId, queue: QueueIndex) -> (QueueOffset, QueueOffset) {
         self.get(topic, queue).map_or((QueueOffset(0), QueueOffset(0)), |queue| {
-            (QueueOffset(queue.first), QueueOffset(queue.committed))
+            (QueueOffset(queue.first()), QueueOffset(queue.committed))
         })
     }
 
@@ -565,7 +611,7 @@ impl QueueIndexes {
     ) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset, QueueOffset)> + '_ {
         self.slots.iter().map(|((topic, queue), slot)| {
             let found = &self.queues[slot.0 as usize];
-            (*topic, *queue, QueueOffset(found.first), QueueOffset(found.committed))
+            (*topic, *queue, QueueOffset(found.first()), QueueOffset(found.committed))
         })
     }
 
@@ -597,7 +643,7 @@ impl DerivedIndex for QueueIndexes {
 
     fn durable_to(&self) -> LogPlace {
         let sealed = |span: &Span| matches!(span.held, Held::Sidecar { .. });
-        let spans = self.queues.iter().flat_map(|queue| &queue.spans);
+        let spans = self.queues.iter().flat_map(|queue| &queue.spans[..]);
         let segment = spans.filter(|span| sealed(span)).map(|span| span.segment + 1).max();
         LogPlace { segment: segment.unwrap_or_default(), offset: 0 }
     }
@@ -607,6 +653,7 @@ impl DerivedIndex for QueueIndexes {
             self.truncate_queue(Slot(slot), from);
         }
         self.stored_bases.retain(|segment, _| *segment <= from.segment);
+        self.unsaved.retain(|segment, _| *segment <= from.segment);
     }
 }
 

@@ -33,6 +33,7 @@ pub mod config;
 mod derived;
 pub mod disk;
 pub mod error;
+mod few;
 pub mod format;
 mod index;
 pub mod io;

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | integers | little endian, their own width |
 //! | `bool` | one byte, 0 or 1 |
-//! | `String` | u32 length, UTF-8 |
+//! | `String`, boxed text | u32 length, UTF-8 |
 //! | `Bytes` | u32 length, bytes |
-//! | `Vec<T>` | u32 count, items |
+//! | `Vec<T>`, shared items | u32 count, items |
 //! | `Option<T>` | one byte, 0 or 1, then the value if 1 |
 //! | structs | their fields in order |
 //! | enums | one byte, then the fields of the variant |
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
@@ -172,10 +173,21 @@ fn put_length(length: usize, out: &mut Vec<u8>) {
     length.put(out);
 }
 
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    put_length(text.len(), out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_items<T: Wire>(items: &[T], out: &mut Vec<u8>) {
+    put_length(items.len(), out);
+    for item in items {
+        item.put(out);
+    }
+}
+
 impl Wire for String {
     fn put(&self, out: &mut Vec<u8>) {
-        put_length(self.len(), out);
-        out.extend_from_slice(self.as_bytes());
+        put_text(self, out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let length = u32::take(input)? as usize;
@@ -202,12 +214,27 @@ impl Wire for Bytes {
     }
 }
 
+impl Wire for Box<str> {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_text(self, out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        Ok(String::take(input)?.into())
+    }
+}
+
+impl<T: Wire> Wire for Arc<[T]> {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_items(self, out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        Ok(Vec::take(input)?.into())
+    }
+}
+
 impl<T: Wire> Wire for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
-        put_length(self.len(), out);
-        for item in self {
-            item.put(out);
-        }
+        put_items(self, out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let count = u32::take(input)? as usize;

@@ -25,6 +25,7 @@ pub mod lossy;
 pub mod neighbour;
 pub mod program;
 pub mod raw;
+pub mod scale;
 pub mod scratch;
 pub mod seeded;
 pub mod server;

@@ -3,7 +3,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use yard_client::{Client, ClientBuilder, Context};
@@ -220,7 +220,7 @@ impl Server {
             if Instant::now() >= deadline {
                 return Err(Failed(format!("the broker is not ready; it said:\n{}", self.log())));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let client = self.client("ready").await?;
         client.close().await;
@@ -281,6 +281,23 @@ impl Server {
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.map(|kib| kib << 10)
             .ok_or_else(|| Failed(format!("{} says no RssAnon", path.display())))
+    }
+
+    /// Processor time that the process has taken so far, over all of its threads.
+    ///
+    /// # Errors
+    /// As [`Server::rss_anon`].
+    pub fn processor_time(&self) -> Result<Duration, Failed> {
+        let id = self.child.as_ref().map(Child::id).unwrap_or_default();
+        let path = PathBuf::from(format!("/proc/{id}/task"));
+        let mut spent = Duration::ZERO;
+        for thread in fs::read_dir(&path).map_err(Failed::file(&path))? {
+            // Source: proc(5), schedstat. A thread may end while it is looked at.
+            let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            let first = text.split(' ').next().and_then(|text| text.parse().ok());
+            spent += Duration::from_nanos(first.unwrap_or_default());
+        }
+        Ok(spent)
     }
 
     /// The address that it listens on, the same for every process.

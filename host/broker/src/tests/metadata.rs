@@ -150,11 +150,10 @@ fn a_shard_without_the_log_of_metadata_is_told() {
     let topic = crate::Topic {
         topic: TopicId(1),
         tenant: yard_wire::TenantId(0),
-        name: "orders".to_owned(),
-        shards: vec![yard_wire::ShardId(1)],
+        name: "orders".into(),
+        shards: [yard_wire::ShardId(1)].into(),
         created_queues: 1,
-        note: String::new(),
-        limits: crate::TopicLimits::default(),
+        settings: crate::Settings::default(),
         created: yard_wire::Timestamp(5),
         version: 1,
     };
@@ -197,11 +196,10 @@ fn latest_loses_nothing_in_a_shard_that_the_topic_grew_into() {
     let topic = crate::Topic {
         topic: TopicId(1),
         tenant: yard_wire::TenantId(0),
-        name: "orders".to_owned(),
-        shards: vec![yard_wire::ShardId(0), yard_wire::ShardId(1)],
+        name: "orders".into(),
+        shards: [yard_wire::ShardId(0), yard_wire::ShardId(1)].into(),
         created_queues: 1,
-        note: String::new(),
-        limits: crate::TopicLimits::default(),
+        settings: crate::Settings::default(),
         created: yard_wire::Timestamp(5),
         version: 2,
     };

@@ -123,7 +123,7 @@ impl Run {
         for change in self.world.broker.metadata() {
             if let MetaChange::TopicPut(topic) = change {
                 let queues = topic.shards.len() as u16;
-                self.model.topics.insert(topic.topic, (topic.name, queues));
+                self.model.topics.insert(topic.topic, (topic.name.to_string(), queues));
             }
         }
     }

@@ -411,7 +411,7 @@ impl Script {
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {
-                    self.topics.insert(topic.name.clone(), topic.topic);
+                    self.topics.insert(topic.name.to_string(), topic.topic);
                     format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),

@@ -110,7 +110,7 @@ settings! {
     /// Commit logs, 1 to 64.
     shards: u16 = Some("1"), dev None, "NUMBER", read::shards, Never;
     /// Size of a log segment, 1MiB to 2GiB.
-    segment_bytes: u64 = Some("1GiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
+    segment_bytes: u64 = Some("128MiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
     /// Hour of the day, UTC, in which messages are removed that topics' limits expire, 0 to 23;
     /// none: at any time.
     retention_hour: Option<u8> = None, dev None, "0-23", read::optional_hour, Restart;

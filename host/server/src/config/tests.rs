@@ -100,7 +100,7 @@ fn defaults_are_valid_in_both_modes() {
     assert_eq!((dev.dev, dev.segment_bytes, dev.inbox_bytes), (true, 64 << 20, 8 << 20));
     let flags = ["tls_certificate", "tls_key", "client_authority"].map(|n| (n, n.to_owned()));
     let serve = Settings::from_layers(&[Layer::flags(flags)]).expect("complete");
-    assert_eq!((serve.dev, serve.segment_bytes, serve.idle_ms), (false, 1 << 30, 30_000));
+    assert_eq!((serve.dev, serve.segment_bytes, serve.idle_ms), (false, 128 << 20, 30_000));
     assert_eq!(serve.idle_ms, limits::IDLE_MS_DEFAULT);
 }
 

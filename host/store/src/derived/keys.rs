@@ -1,5 +1,5 @@
 //! How far ids and keys are indexed, segment by segment, and what is to be done next.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use yard_wire::Timestamp;
@@ -111,6 +111,8 @@ const PART_ENTRIES_MAX: u32 = (KEY_PART_BYTES_MAX / ENTRY_BYTES) as u32;
 pub(crate) struct KeyIndex {
     /// All that hold groups; all but the last are sealed.
     segments: BTreeMap<u32, SegmentKeys>,
+    /// Those that are not in files to their end; of others there may be thousands.
+    unfinished: BTreeSet<u32>,
     kept_bytes: usize,
     is_collecting: bool,
     is_writing: bool,
@@ -131,7 +133,7 @@ impl KeyIndex {
             let mut keys = SegmentKeys::new(header, end);
             while keys.part_from() < end {
                 let (segment, from) = (header.segment, keys.part_from());
-                if !names.contains(&FileName::Keys { segment, from }) {
+                if names.binary_search(&FileName::Keys { segment, from }).is_err() {
                     break;
                 }
                 let fits = |head: &KeyHead| {
@@ -143,8 +145,11 @@ impl KeyIndex {
                     None => break,
                 }
             }
+            index.unfinished.insert(header.segment);
             index.segments.insert(header.segment, keys);
         }
+        let segments: Vec<u32> = index.segments.keys().copied().collect();
+        segments.into_iter().for_each(|segment| index.note_finished(segment));
         for name in names {
             // What is in the way is no reason to do without the log.
             if let FileName::Keys { segment, from } = *name
@@ -166,6 +171,17 @@ impl KeyIndex {
         let keys = SegmentKeys::new(header, segment::HEADER_BYTES as u32);
         let before = self.segments.insert(header.segment, keys);
         assert!(before.is_none(), "a segment begins once");
+        self.unfinished.insert(header.segment);
+        // Only now it is known that the one before gets no more groups.
+        self.note_finished(header.segment.wrapping_sub(1));
+    }
+
+    fn note_finished(&mut self, segment: u32) {
+        let is_last = self.segments.last_key_value().is_some_and(|(last, _)| *last == segment);
+        let keys = self.segments.get(&segment);
+        if !is_last && keys.is_none_or(|keys| keys.filed() == keys.end) {
+            self.unfinished.remove(&segment);
+        }
     }
 
     /// Segments below this one are retired: their files go with them.
@@ -183,7 +199,8 @@ impl KeyIndex {
         keys.end += bytes.len() as u32;
         self.kept_bytes += bytes.len();
         keys.kept.push_back((offset, bytes));
-        for keys in self.segments.values_mut() {
+        for segment in &self.unfinished {
+            let Some(keys) = self.segments.get_mut(segment) else { continue };
             // Indexing is behind: what leaves is read again.
             while self.kept_bytes > KEY_KEPT_BYTES_MAX
                 && let Some((_, group)) = keys.kept.pop_front()
@@ -218,20 +235,25 @@ impl KeyIndex {
     /// A segment with a part to be written: first what failed before.
     fn next_to_write(&mut self) -> Option<&mut SegmentKeys> {
         let newest = *self.segments.last_key_value()?.0;
-        let wants = |(segment, keys): &(&u32, &mut SegmentKeys)| {
-            !keys.writing.is_empty() || keys.part_is_whole(**segment < newest)
+        let wants = |segment: &&u32| {
+            let keys = self.segments.get(*segment);
+            keys.is_some_and(|keys| {
+                !keys.writing.is_empty() || keys.part_is_whole(**segment < newest)
+            })
         };
-        self.segments.iter_mut().find(wants).map(|(_, keys)| keys)
+        let segment = *self.unfinished.iter().find(wants)?;
+        self.segments.get_mut(&segment)
     }
 
     /// A segment to collect from: what is half done first, then what is still kept.
     fn next_to_collect(&self) -> Option<&SegmentKeys> {
         let (newest, live) = self.segments.last_key_value()?;
-        let entries: u32 = self.segments.values().map(SegmentKeys::run_entries).sum();
+        let unfinished = || self.unfinished.iter().filter_map(|it| self.segments.get(it));
+        let entries: u32 = unfinished().map(SegmentKeys::run_entries).sum();
         if entries >= 2 * PART_ENTRIES_MAX {
             return None;
         }
-        let sealed = || self.segments.range(..newest).map(|(_, keys)| keys);
+        let sealed = || unfinished().filter(|keys| keys.header.segment < *newest);
         let wants = |keys: &&SegmentKeys| keys.indexed() < keys.end && !keys.part_is_full();
         let mut begun = sealed().filter(|keys| !keys.runs.is_empty()).peekable();
         let others = begun.peek().is_some();
@@ -270,6 +292,7 @@ impl KeyIndex {
         assert_eq!((keys.filed(), keys.part_from()), (part.from, part.to), "parts have no gap");
         keys.parts.push(part);
         keys.writing.clear();
+        self.note_finished(part.segment);
     }
 
     /// A part of the log could not be read.

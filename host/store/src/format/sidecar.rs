@@ -97,7 +97,10 @@ impl IndexEntries {
                 self.blocks.push(block);
             }
             // Most queues of a segment may have a few only.
-            None => self.blocks.push(vec![entry]),
+            None => {
+                self.blocks.reserve_exact(1);
+                self.blocks.push(vec![entry]);
+            }
         }
     }
 
@@ -164,10 +167,11 @@ pub(crate) enum LineKind {
     Copies = 2,
 }
 
-/// Records added up.
+/// Records of a segment added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
-    pub(crate) bytes: u64,
+    /// At most those of the segment.
+    pub(crate) bytes: u32,
     /// Of the first record, since the base.
     pub(crate) oldest_ms: u32,
     /// Of the last one.
@@ -187,7 +191,8 @@ impl Sums {
         if self.bytes == 0 {
             self.oldest_ms = entry.stored_delta_ms;
         }
-        self.bytes += u64::from(entry.bytes);
+        let bytes = self.bytes.checked_add(entry.bytes);
+        self.bytes = bytes.expect("records of a segment have as many bytes at most");
         self.newest_ms = entry.stored_delta_ms;
         assert!(self.oldest_ms <= self.newest_ms, "time does not decrease along a queue");
     }
@@ -214,8 +219,8 @@ fn blocks_bytes(count: u64) -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFile {
     header: SidecarHeader,
-    /// By topic and queue.
-    queues: Vec<(Line, Arc<IndexEntries>)>,
+    /// By topic and queue. Shared: there may be a hundred thousand.
+    queues: Arc<[(Line, Arc<IndexEntries>)]>,
 }
 
 impl IndexFile {
@@ -234,14 +239,14 @@ impl IndexFile {
             offsets.push(file_offset);
             file_offset += line.blocks_bytes();
         }
-        (Self { header, queues }, offsets)
+        (Self { header, queues: queues.into() }, offsets)
     }
 
     /// The bytes of the file.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = vec![0; HEADER_BYTES];
-        for (line, _) in &self.queues {
+        for (line, _) in self.queues.iter() {
             let mut bytes = [0; LINE_BYTES];
             put(&mut bytes, 0, &line.topic.0.to_le_bytes());
             put(&mut bytes, 4, &u32::from(line.queue.0).to_le_bytes());
@@ -250,7 +255,7 @@ impl IndexFile {
             put(&mut bytes, 24, &line.count.to_le_bytes());
             put(&mut bytes, 28, &(line.kind as u32).to_le_bytes());
             put(&mut bytes, 32, &line.stored_base.0.to_le_bytes());
-            put(&mut bytes, 40, &line.sums.bytes.to_le_bytes());
+            put(&mut bytes, 40, &u64::from(line.sums.bytes).to_le_bytes());
             put(&mut bytes, 48, &line.sums.oldest_ms.to_le_bytes());
             put(&mut bytes, 52, &line.sums.newest_ms.to_le_bytes());
             out.extend_from_slice(&bytes);
@@ -258,7 +263,7 @@ impl IndexFile {
         let directory_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
         let blocks: u64 = self.queues.iter().map(|(line, _)| line.blocks_bytes()).sum();
         out.reserve_exact(blocks as usize);
-        for (line, entries) in &self.queues {
+        for (line, entries) in self.queues.iter() {
             assert_eq!(out.len() as u64, line.file_offset, "the blocks are where the lines say");
             put_blocks(&self.header, line, entries, &mut out);
         }
@@ -388,7 +393,7 @@ impl DirectorySpan {
                 },
                 stored_base: Timestamp(u64_at(bytes, 32)),
                 sums: Sums {
-                    bytes: u64_at(bytes, 40),
+                    bytes: u32::try_from(u64_at(bytes, 40)).ok()?,
                     oldest_ms: u32_at(bytes, 48),
                     newest_ms: u32_at(bytes, 52),
                 },

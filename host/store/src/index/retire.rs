@@ -62,7 +62,7 @@ impl Span {
             segment: self.segment,
             first: QueueOffset(first),
             end: QueueOffset(end),
-            bytes: self.sums.bytes,
+            bytes: self.sums.bytes.into(),
             oldest: self.base.plus_ms(self.sums.oldest_ms.into()),
             newest: self.base.plus_ms(self.sums.newest_ms.into()),
         }
@@ -73,8 +73,8 @@ impl Queue {
     /// The span that holds a record that is not below the first, and the offset up to which it
     /// counts; else the offset at which the next one begins.
     pub(super) fn span_of(&self, offset: u64) -> Result<(&Span, u64), u64> {
-        assert!(offset >= self.first && offset < self.next, "the offset is one of the queue's");
-        if offset >= self.front {
+        assert!(offset >= self.first() && offset < self.next, "the offset is one of the queue's");
+        if offset >= self.front() {
             let at = self.spans.partition_point(|span| span.first <= offset);
             let span = &self.spans[at.checked_sub(1).expect("spans have no gap")];
             return Ok((span, span.end()));
@@ -82,23 +82,24 @@ impl Queue {
         let holds = |span: &&Span| span.first <= offset && offset < span.end();
         let later = |of: &[Span]| {
             let after = of.iter().map(|span| span.first).filter(|first| *first > offset);
-            after.min().map_or(self.front, |first| first.min(self.front))
+            after.min().map_or(self.front(), |first| first.min(self.front()))
         };
-        match self.copies.iter().rposition(|span| holds(&span)) {
+        let copies = self.copies();
+        match copies.iter().rposition(|span| holds(&span)) {
             Some(at) => {
-                let span = &self.copies[at];
-                let limit = later(&self.copies[at + 1..]).min(span.end());
+                let span = &copies[at];
+                let limit = later(&copies[at + 1..]).min(span.end());
                 Ok((span, limit))
             }
-            None => Err(later(&self.copies)),
+            None => Err(later(copies)),
         }
     }
 
     /// What the log holds of the queue, in order.
     fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
-        let mut at = self.first;
-        while at < self.front.min(self.next) {
+        let mut at = self.first();
+        while at < self.front().min(self.next) {
             match self.span_of(at) {
                 Ok((span, limit)) => {
                     parts.push(span.part(at, limit));
@@ -114,8 +115,8 @@ impl Queue {
 
     /// Where the first copy is that was stored at `time` or later; `None` when all were before.
     pub(super) fn copy_at(&self, time: Timestamp) -> Option<Sought> {
-        let mut at = self.first;
-        while at < self.front.min(self.next) {
+        let mut at = self.first();
+        while at < self.front().min(self.next) {
             let (span, limit) = match self.span_of(at) {
                 Ok(found) => found,
                 Err(next) => {
@@ -152,7 +153,7 @@ impl Queue {
 
     /// The spans of a segment, in the order of offsets.
     pub(super) fn lines_of(&self, segment: u32) -> Vec<(&Span, LineKind)> {
-        let copies = self.copies.iter().filter(|span| span.segment == segment);
+        let copies = self.copies().iter().filter(|span| span.segment == segment);
         let copies = copies.map(|span| (span, LineKind::Copies));
         let spans = &self.spans[within(&self.spans, segment)];
         let spans = spans.iter().map(|span| (span, span.kind()));
@@ -161,10 +162,10 @@ impl Queue {
 
     pub(super) fn add_copies(&mut self, span: Span) {
         assert!(span.count() > 0, "a copy is of something");
-        let last = self.copies.last().map_or(0, |last| last.segment);
+        let last = self.copies().last().map_or(0, |last| last.segment);
         assert!(last <= span.segment, "copies are added in the order of the log");
         // Of copies that were made twice, in an attempt that came to nothing, the last counts.
-        self.copies.push(span);
+        self.late_mut().copies.push(span);
     }
 
     /// Where the records begin that lie where they were appended, in this segment or later.
@@ -176,7 +177,7 @@ impl Queue {
     /// Offsets of `from..to` that no copy from segment `until` on holds.
     fn uncopied(&self, until: u32, from: u64, to: u64) -> Vec<(u64, u64)> {
         let mut covered: Vec<(u64, u64)> = self
-            .copies
+            .copies()
             .iter()
             .filter(|span| span.segment >= until)
             .map(|span| (span.first, span.end()))
@@ -198,13 +199,18 @@ impl Queue {
 
     fn retire(&mut self, until: u32, floor: &Floor) {
         assert!(floor.first <= floor.front, "copies come before what was appended");
-        self.first = self.first.max(floor.first.0);
-        self.front = self.front.max(floor.front.0);
-        self.next = self.next.max(self.front);
-        self.committed = self.committed.max(self.front);
-        assert!(self.first <= self.front && self.front <= self.next, "a queue is in order");
-        let (first, front) = (self.first, self.front);
-        self.copies.retain(|span| span.segment >= until && span.end() > first);
+        if floor.front.0 > 0 || self.late.is_some() {
+            let late = self.late_mut();
+            late.first = late.first.max(floor.first.0);
+            late.front = late.front.max(floor.front.0);
+            let first = late.first;
+            late.copies.retain(|span| span.segment >= until && span.end() > first);
+            late.copies.shrink_to_fit();
+        }
+        let front = self.front();
+        self.next = self.next.max(front);
+        self.committed = self.committed.max(front);
+        assert!(self.first() <= front && front <= self.next, "a queue is in order");
         self.spans.retain(|span| span.end() > front);
         if let Some(Span { first, held: Held::Nowhere { count, .. }, .. }) = self.spans.first_mut()
             && *first < front
@@ -234,7 +240,7 @@ impl QueueIndexes {
         let slot = self.slot(topic, queue);
         let queue = &mut self.queues[slot.0 as usize];
         let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
-        let joined = queue.copies.last_mut().filter(|last| {
+        let joined = queue.copies_mut().last_mut().filter(|last| {
             let goes_on = last.segment == segment && last.end() == offset.0;
             goes_on && matches!(last.held, Held::Memory(_))
         });
@@ -246,6 +252,7 @@ impl QueueIndexes {
         let mut span = Span::empty(segment, offset.0, stored);
         span.push(entry(0));
         queue.add_copies(span);
+        self.unsaved.entry(segment).or_default().push(slot);
     }
 
     /// The queues of a topic.
@@ -269,7 +276,7 @@ impl QueueIndexes {
         let mut kept = vec![0; segments.len()];
         for queue in &self.queues {
             let touched = queue.spans.first().is_some_and(|span| span.segment < segments.end);
-            if !touched && queue.copies.is_empty() {
+            if !touched && queue.copies().is_empty() {
                 continue;
             }
             let floor = keep_from(queue.topic, queue.queue);
@@ -286,8 +293,8 @@ impl QueueIndexes {
     /// Where every queue begins of which something was removed.
     pub(crate) fn floors(&self) -> Vec<Floor> {
         let removed = self.slots.values().map(|slot| &self.queues[slot.0 as usize]);
-        let removed = removed.filter(|queue| queue.front > 0);
-        removed.map(|queue| queue.floor(queue.first, queue.front)).collect()
+        let removed = removed.filter(|queue| queue.front() > 0);
+        removed.map(|queue| queue.floor(queue.first(), queue.front())).collect()
     }
 
     /// Where the queues begin once the segments below `until` are gone, of which nothing below
@@ -301,12 +308,12 @@ impl QueueIndexes {
         for slot in self.slots.values() {
             let queue = &self.queues[slot.0 as usize];
             let touched = |spans: &[Span]| spans.iter().any(|span| span.segment < until);
-            if !touched(&queue.spans[..queue.spans.len().min(1)]) && !touched(&queue.copies) {
+            if !touched(&queue.spans[..queue.spans.len().min(1)]) && !touched(queue.copies()) {
                 continue;
             }
             let front = queue.front_at(until);
-            let wanted = keep_from(queue.topic, queue.queue).0.max(queue.first).min(front);
-            assert!(queue.first <= wanted && wanted <= front, "a floor is within the queue");
+            let wanted = keep_from(queue.topic, queue.queue).0.max(queue.first()).min(front);
+            assert!(queue.first() <= wanted && wanted <= front, "a floor is within the queue");
             floors.push(queue.floor(wanted, front));
             let (topic, index) = (queue.topic, queue.queue);
             kept.extend(queue.uncopied(until, wanted, front).into_iter().map(|(from, to)| {
@@ -327,13 +334,14 @@ impl QueueIndexes {
         for floor in floors {
             let Slot(slot) = self.slot(floor.topic, floor.queue);
             let queue = &mut self.queues[slot as usize];
-            let before = queue.first;
+            let before = queue.first();
             queue.retire(until, floor);
-            if queue.first > before {
-                trimmed.push((floor.topic, floor.queue, QueueOffset(queue.first)));
+            if queue.first() > before {
+                trimmed.push((floor.topic, floor.queue, QueueOffset(queue.first())));
             }
         }
         self.stored_bases = self.stored_bases.split_off(&until);
+        self.unsaved = self.unsaved.split_off(&until);
         trimmed
     }
 

@@ -13,7 +13,7 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{VERSION, segment};
 use crate::store::Cursor;
 
-/// Bytes of one read, unless a single group is larger.
+/// Bytes that are read at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
 /// Bytes that are looked at together for being zero.
 const ZERO_BYTES: usize = 4 << 10;
@@ -183,6 +183,8 @@ pub(super) fn first_group(
     Ok(GroupHeader::decode(&header).map(|(_, salt)| salt))
 }
 
+/// Reads to the end of the file, however many zeros there are: where a disk has lost durable bytes,
+/// they are zeros too, and nothing but a later group tells them from room that was never written.
 fn inspect(
     disk: &dyn Disk,
     name: FileName,
@@ -193,12 +195,13 @@ fn inspect(
     assert!(from <= end, "a tail begins in its segment");
     let end = end.min(disk.len(name).map_err(disk_error(name))?);
     let mut tail = Tail { header_at: None, dirty_end: from };
-    let mut chunk = vec![0; CHUNK_BYTES.min(end.saturating_sub(from)) as usize];
+    let mut chunks = Chunks::new(disk, name, end);
     let mut at = from;
     while at < end {
-        let bytes = (end - at).min(CHUNK_BYTES) as usize;
-        let chunk = &mut chunk[..bytes];
-        disk.read_at(name, at, chunk).map_err(disk_error(name))?;
+        // Up to a boundary, so that whole blocks are read from then on.
+        let bytes = (end - at).min(CHUNK_BYTES - at % CHUNK_BYTES) as usize;
+        let chunk = chunks.bytes(at, bytes).map_err(disk_error(name))?;
+        let chunk = chunk.expect("the file does not end before");
         for (index, block) in chunk.chunks(ZERO_BYTES).enumerate() {
             if block.iter().fold(0, |all, byte| all | byte) == 0 {
                 continue;

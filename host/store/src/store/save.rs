@@ -19,8 +19,9 @@ impl Store {
         if !self.gathers.is_empty() || self.cursor.next_group == 0 {
             return false;
         }
-        // A large state is saved less often, so that saving stays cheaper than the log.
-        let interval = CHECKPOINT_BYTES.max(4 * saving.state_bytes);
+        // A large state is saved less often: the log waits while it is encoded, and less than a
+        // hundredth of the time. With each segment it is saved in any case.
+        let interval = CHECKPOINT_BYTES.max(32 * saving.state_bytes);
         saving.sealed || self.active.position().0 - saving.last.0 >= interval
     }
 

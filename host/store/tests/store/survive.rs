@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use yard_store::disk::lying::{Crash, LyingDisk};
 use yard_store::{
-    BATCH, Disk, FileName, GapCause, Located, OpenError, Recovered, Repair, Store, read,
+    BATCH, Disk, FileName, GapCause, Located, OpenError, Recovered, Repair, Store, StoreConfig,
+    read,
 };
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::RecordParts;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use crate::support::{CONFIG, Random, Rig, batch_of, open_with, some_batch};
+use crate::support::{CONFIG, Random, Rig, batch_of, constant_batch, open_with, some_batch};
 
 type Queue = (TopicId, QueueIndex);
 
@@ -503,4 +504,41 @@ fn cut_off(whole: &Whole, segment: u32, stride: usize) -> u64 {
         }
     }
     missing
+}
+
+/// However long a hole in the log is: behind it may be what was durable.
+#[test]
+fn what_lies_behind_many_zeros_is_neither_missed_nor_written_over() {
+    const ZEROS: usize = 66 << 20;
+    let config = StoreConfig { segment_bytes: 96 << 20, ..CONFIG };
+    let mut rig = Rig::on(LyingDisk::new(3), config);
+    let append = |rig: &mut Rig, batch: &Batch| {
+        let appended = rig.append_batch(batch).unwrap();
+        rig.flush();
+        appended.placed[0].first
+    };
+    let (small, large) = (constant_batch(1, 0, &[1; 9]), constant_batch(1, 0, &[2; 4 << 20]));
+    append(&mut rig, &small);
+    while rig.store.stats().appended.0 < ZEROS as u64 + (1 << 20) {
+        append(&mut rig, &large);
+    }
+    let (last, queue) = (append(&mut rig, &small), (TopicId(1), QueueIndex(0)));
+    rig.close(true).unwrap();
+    rig.settle();
+    let place = locate(&rig.store, &rig.disk, queue, last).unwrap()[0];
+    let name = FileName::Segment(0);
+    let mut bytes = rig.disk.contents(name).unwrap();
+    let from = groups(&bytes)[1].0 as usize;
+    bytes[from..from + ZEROS].fill(0);
+    rig.disk.put(name, bytes);
+    let opened = open_with(&rig.disk, config, None).unwrap();
+    assert_eq!(
+        opened.store.queue_span(queue.0, queue.1),
+        (QueueOffset(0), QueueOffset(last.0 + 1))
+    );
+    assert_eq!(locate(&opened.store, &rig.disk, queue, last).unwrap()[0], place);
+    let gap = locate(&opened.store, &rig.disk, queue, QueueOffset(1)).unwrap_err();
+    assert!(matches!(gap, Located::Gap { why: GapCause::Damaged, .. }), "{gap:?}");
+    let is_torn = |it: &Repair| matches!(it, Repair::TailZeroed { .. });
+    assert!(!opened.repairs.iter().any(is_torn), "{:?}", opened.repairs);
 }

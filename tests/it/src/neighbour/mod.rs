@@ -23,9 +23,10 @@ use crate::{Failed, tenant};
 
 pub use noise::serve as serve_noise;
 pub use victim::Round;
+pub(crate) use victim::{rate_max, round};
 
 /// Name of the topic of both tenants.
-const TOPIC: &str = "load";
+pub(crate) const TOPIC: &str = "load";
 /// Queues of it.
 const QUEUES: u16 = 8;
 /// Bytes of a message's body.
@@ -115,7 +116,7 @@ impl fmt::Display for NeighbourReport {
     }
 }
 
-async fn tenant_with_topic(server: &Server, name: &str) -> Result<Context, Failed> {
+pub(crate) async fn tenant_with_topic(server: &Server, name: &str) -> Result<Context, Failed> {
     let operator = server.client("operator").await?;
     let context = tenant::add(&operator, &server.context()?, name, false).await?;
     operator.close().await;

@@ -43,7 +43,7 @@ pub struct Round {
 }
 
 /// Messages a second that one client of the tenant gets acknowledged when it sends all it can.
-pub(super) async fn rate_max(context: &Context, round: Duration) -> Result<u64, Failed> {
+pub(crate) async fn rate_max(context: &Context, round: Duration) -> Result<u64, Failed> {
     let client = Client::builder().name("victim").context(context.clone()).connect().await?;
     let producer = client.producer(TOPIC).build().await?;
     let body = Bytes::from(vec![7; BODY_BYTES]);
@@ -75,7 +75,7 @@ struct Answers {
 }
 
 /// Sends at a rate for as long as a round is.
-pub(super) async fn round(context: &Context, rate: u64, length: Duration) -> Result<Round, Failed> {
+pub(crate) async fn round(context: &Context, rate: u64, length: Duration) -> Result<Round, Failed> {
     let client = Client::builder().name("victim").context(context.clone()).connect().await?;
     let route = client.route(TOPIC).await?;
     client.close().await;
