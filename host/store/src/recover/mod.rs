@@ -107,6 +107,27 @@ pub struct Opened {
     pub repairs: Vec<Repair>,
 }
 
+impl Opened {
+    /// Records of these queues were stored up to these offsets, as whoever replayed the entries
+    /// knows: for example because a group has settled them. New ones come behind them; those that
+    /// the log does not know of are reported as lost.
+    pub fn prove_ends(&mut self, ends: &[(TopicId, QueueIndex, QueueOffset)]) {
+        let mut lost = Vec::new();
+        for (topic, queue, to) in ends.iter().copied() {
+            let count = self.store.raise((topic, queue, to));
+            if count > 0 {
+                let from = QueueOffset(to.0 - u64::from(count));
+                lost.push(Lost { topic, queue, from, to });
+            }
+        }
+        if !lost.is_empty() {
+            let (segment, offset) = self.store.tail();
+            let what = "messages before this place, which groups have settled";
+            self.repairs.push(Repair::Quarantined { segment, offset, bytes: 0, what, lost });
+        }
+    }
+}
+
 /// Reads the checkpoint of a shard's log; `None` when there is none or it is damaged.
 pub(crate) fn read_checkpoint(
     disk: &dyn Disk,

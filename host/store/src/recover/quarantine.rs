@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, TenantId, Timestamp};
+use yard_wire::{GroupNumber, QueueOffset, TenantId, Timestamp};
 
 use super::open::{FIRST_GROUP_AT, Opening, PlacedBatch};
 use super::salvage::{self, Piece};
@@ -22,6 +22,7 @@ use crate::error::{Corrupt, OpenError};
 use crate::format::entry::{BATCH, Entry, FOOTER_BYTES};
 use crate::format::group::{self, GroupHeader, Trailer};
 use crate::format::segment::SegmentHeader;
+use crate::format::sidecar::Line;
 use crate::format::{VERSION, u64_at};
 use crate::store::Cursor;
 
@@ -403,6 +404,39 @@ impl Opening<'_> {
     fn report(&mut self, segment: u32, offset: u64, bytes: u64, what: &'static str) {
         let lost = Vec::new();
         self.repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
+    }
+
+    /// The groups of a segment end at `end`. How far its queues reached is known besides: by the
+    /// checkpoint, and where the segment is damaged by its sidecar.
+    pub(super) fn raise_ends(&mut self, head: &SegmentHeader, end: u64) -> Result<(), OpenError> {
+        let number = head.segment;
+        if self.index.stored_base(number).is_none() {
+            return Ok(());
+        }
+        let of_it = |repair: &Repair| match repair {
+            Repair::Quarantined { segment, .. } => *segment == number,
+            _ => false,
+        };
+        let mut ends = Vec::new();
+        if self.repairs.iter().any(of_it)
+            && let Some((_, lines)) = sidecars::read(self.disk, head)?
+        {
+            ends.extend(lines.iter().filter_map(Line::end));
+        }
+        if let Some(saved) = self.checkpoint.filter(|saved| saved.segment == number) {
+            ends.extend_from_slice(&saved.ends);
+        }
+        for (topic, queue, to) in ends {
+            let count = self.index.raise(number, (topic, queue, to));
+            if count > 0 {
+                if !self.repairs.iter().any(of_it) {
+                    self.report(number, end, 0, "messages before this place");
+                }
+                let from = QueueOffset(to.0 - u64::from(count));
+                self.lost(Lost { topic, queue, from, to });
+            }
+        }
+        Ok(())
     }
 
     /// Records are lost: by the damage that was met last, for all that is known.
