@@ -8,7 +8,7 @@ use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timesta
 
 use self::scan::{SegmentReader, disk_error};
 use crate::config::StoreConfig;
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, PatientDisk};
 use crate::error::OpenError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::retire::{RetiredPieces, SNAPSHOT, SnapshotPieces};
@@ -154,6 +154,7 @@ impl Store {
         disk: &dyn Disk,
         config: &StoreConfig,
     ) -> Result<Option<Checkpoint>, OpenError> {
+        let disk = &PatientDisk::new(disk);
         let names = disk.list().map_err(|source| OpenError::List { source })?;
         let first = names.iter().find(|name| matches!(name, FileName::Segment(_)));
         let first = first.and_then(|name| name.segment()).unwrap_or(0);
@@ -177,6 +178,7 @@ impl Store {
         on_entry: &mut dyn FnMut(Recovered) -> Result<(), Malformed>,
     ) -> Result<Opened, OpenError> {
         config.check()?;
+        let disk = &PatientDisk::new(disk);
         let opening = open::Opening {
             disk,
             config,

@@ -204,10 +204,11 @@ impl Opening<'_> {
             },
             None => None,
         };
-        if let Some(at) = found {
-            let name = FileName::Segment(head.segment);
-            let header = reader.header(at).map_err(disk_error(name))?;
-            return Ok(Some(of((at, header.expect("it was found there just now")))));
+        let name = FileName::Segment(head.segment);
+        if let Some(at) = found
+            && let Some(header) = reader.header(at).map_err(disk_error(name))?
+        {
+            return Ok(Some(of((at, header))));
         }
         if let Some((said, _)) = sidecars::read_header(self.disk, head)?
             && said.last_group.0 >= expected
