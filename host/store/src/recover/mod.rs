@@ -22,7 +22,7 @@ mod chunk;
 mod heads;
 mod open;
 mod quarantine;
-mod salvage;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod sidecars;
 
@@ -191,6 +191,7 @@ impl Store {
             ends: Vec::new(),
             bare: Vec::new(),
             chain_is_unknown: false,
+            lacks_copies: false,
             begins: 0,
             retired: RetiredPieces::default(),
         };

@@ -87,6 +87,8 @@ pub(super) struct Opening<'a> {
     pub(super) bare: Vec<u32>,
     /// The chain of the last group is lost: the next one says it.
     pub(super) chain_is_unknown: bool,
+    /// An entry was lost that may have held copies of records.
+    pub(super) lacks_copies: bool,
     /// The first segment that was not retired.
     pub(super) begins: u32,
     pub(super) retired: RetiredPieces,
@@ -127,6 +129,7 @@ impl Opening<'_> {
             let active = Active { header: end.header, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
+        self.miss_copies();
         self.index.commit_all();
         self.remove_retired(&names)?;
         Ok(self.finish(active, next, &heads, &names))
@@ -344,7 +347,12 @@ impl Opening<'_> {
     }
 
     /// Takes in an entry of the store's own; false for any other.
-    fn take_own(&mut self, segment: u32, at: u64, entry: &Entry) -> Result<bool, Malformed> {
+    pub(super) fn take_own(
+        &mut self,
+        segment: u32,
+        at: u64,
+        entry: &Entry,
+    ) -> Result<bool, Malformed> {
         match entry.kind {
             MOVED => {
                 let payload_at = at as u32 + entry.payload_at() as u32;

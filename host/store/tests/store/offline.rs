@@ -184,6 +184,12 @@ fn a_damaged_entry_takes_what_the_queues_lack() {
     let (joined, _) = look(&disk).unwrap();
     let header_at = joined.damage[0].offset;
     assert_eq!(header_at, 512 + 64);
+    assert_eq!((joined.counts.records, joined.lost()), (all.len() as u64, 0), "all is found");
+    // With its placements and the header of its batch nothing says what it was.
+    let mut bytes = disk.contents(FileName::Segment(1)).unwrap();
+    bytes[512 + 64..512 + 64 + 100].fill(0xff);
+    disk.put(FileName::Segment(1), bytes);
+    let (joined, _) = look(&disk).unwrap();
     assert_eq!(joined.counts.records + joined.lost(), all.len() as u64, "each found or missed");
     let lost = joined.damage.iter().flat_map(|damage| &damage.lost);
     let lies_there = |span: &Span| {
