@@ -454,11 +454,13 @@ impl Broker {
     }
 
     /// Call once, when every entry of the log was applied: where each queue begins and ends.
+    /// Returns the queues that end later than that: of which a group has more behind it than the
+    /// log knows, because what was in it was lost.
     pub fn recovered(
         &mut self,
         tails: Vec<QueueTail>,
         firsts: Vec<(TopicId, QueueIndex, QueueOffset)>,
-    ) {
+    ) -> Vec<QueueTail> {
         assert!(self.subscriptions.is_empty(), "nobody subscribes before the log was read");
         for (topic, queue, first) in firsts {
             self.ends.insert((topic, queue), Ends { first, end: first });
@@ -467,16 +469,25 @@ impl Broker {
             let ends = self.ends.entry((topic, queue));
             ends.end = ends.end.max(end);
         }
+        let mut ahead = BTreeMap::new();
         for (id, group) in self.groups.iter() {
-            let behind = group.queues.iter().any(|(queue, state)| {
-                let ends = self.ends.get(&(group.topic, *queue));
-                ends.is_some_and(|ends| state.progress.settled_below() < ends.first)
-            });
-            if behind {
-                self.to_trim.insert(id);
+            for (queue, state) in &group.queues {
+                let progress = &state.progress;
+                let place = (group.topic, *queue);
+                let Ends { first, end } = self.ends.get(&place).copied().unwrap_or_default();
+                if progress.settled_below() < first {
+                    self.to_trim.insert(id);
+                }
+                if progress.touched_end() > end {
+                    let end = progress.touched_end();
+                    self.ends.insert(place, Ends { first, end });
+                    ahead.insert(place, end);
+                }
             }
         }
         self.check();
+        let tail = |((topic, queue), end)| QueueTail { topic, queue, end };
+        ahead.into_iter().map(tail).collect()
     }
 
     /// The durable state as bytes: the same for a broker that lived through the entries of a log

@@ -76,14 +76,17 @@ impl Shard {
         let checkpoint = Store::read_checkpoint(disk, &store_config)?;
         let mut broker = restore(broker_config, checkpoint.as_ref())?;
         let mut replayed = 0;
-        let opened =
+        let mut opened =
             Store::open(disk, store_config, checkpoint.as_ref(), &mut |entry: Recovered| {
                 replayed += 1;
                 apply(&mut broker, entry)
             })?;
+        let (tails, firsts) = ends(&opened.store);
+        let ahead = broker.recovered(tails, firsts).into_iter();
+        let ahead: Vec<_> = ahead.map(|tail| (tail.topic, tail.queue, tail.end)).collect();
+        opened.prove_ends(&ahead);
         let Opened { store, io, repairs } = opened;
-        let (tails, firsts) = ends(&store);
-        broker.recovered(tails, firsts);
+        broker.check();
         let shard = Self {
             shard: config.shard,
             broker,

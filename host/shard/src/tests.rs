@@ -1,7 +1,7 @@
 //! The shard over a disk in memory, its I/O performed in line or held back by the test.
 use yard_broker::{Event, Origin, SessionId};
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
-use yard_store::{Disk, FileName, Io, IoDone};
+use yard_store::{Disk, FileName, Io, IoDone, Lost, Repair};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
 use yard_wire::record::{KEY, RecordParts};
@@ -15,7 +15,7 @@ use yard_wire::{
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
-use crate::{FetchPlan, Input, Output, Shard, ShardConfig};
+use crate::{FetchPlan, Input, OpenedShard, Output, Shard, ShardConfig};
 
 const TENANT: TenantId = TenantId(0);
 const SESSION: SessionId = SessionId(1);
@@ -23,6 +23,8 @@ const SESSION: SessionId = SessionId(1);
 struct Bench {
     disk: LyingDisk,
     shard: Shard,
+    /// What the last opening put right.
+    repairs: Vec<Repair>,
     now: Timestamp,
     next_correlation: u64,
     /// I/O that the test holds back.
@@ -37,7 +39,7 @@ fn id_of(sequence: u64) -> MessageId {
     MessageId::new(Timestamp(7), sequence.into())
 }
 
-fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
+fn open(disk: &LyingDisk, now: Timestamp) -> OpenedShard {
     let config = ShardConfig {
         shard: ShardId(0),
         shards: 1,
@@ -45,18 +47,18 @@ fn open(disk: &LyingDisk, now: Timestamp) -> (Shard, Vec<Output>) {
         seed: now.0,
         retention_hour: None,
     };
-    let opened = Shard::open(disk, config, now).expect("the log can be opened");
-    (opened.shard, opened.outputs)
+    Shard::open(disk, config, now).expect("the log can be opened")
 }
 
 impl Bench {
     fn new() -> Self {
         let disk = LyingDisk::new(1);
         let now = Timestamp(1_000_000);
-        let (shard, outputs) = open(&disk, now);
+        let OpenedShard { shard, outputs, repairs, .. } = open(&disk, now);
         let mut bench = Self {
             disk,
             shard,
+            repairs,
             now,
             next_correlation: 1,
             held: Vec::new(),
@@ -265,8 +267,8 @@ impl Bench {
         self.held.clear();
         self.delivered.clear();
         self.now = self.now.plus_ms(1_000);
-        let (shard, outputs) = open(&self.disk, self.now);
-        self.shard = shard;
+        let OpenedShard { shard, outputs, repairs, .. } = open(&self.disk, self.now);
+        (self.shard, self.repairs) = (shard, repairs);
         self.put(outputs);
         self.perform();
     }
@@ -365,6 +367,48 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
     assert_eq!(offsets, (150..200).collect::<Vec<_>>());
 }
 
+/// Erases the group in which the last message lies.
+fn erase_last_group(disk: &LyingDisk) {
+    let name = FileName::Segment(0);
+    let mut bytes = disk.contents(name).unwrap();
+    let body = bytes.windows(1_000).rposition(|body| body == [7; 1_000]).unwrap();
+    let is_group = |at: &usize| bytes[*at..].starts_with(b"YGRP");
+    let begin = (0..=body / 64 * 64).rev().step_by(64).find(is_group).unwrap();
+    let payload = u32::from_le_bytes(bytes[begin + 48..begin + 52].try_into().unwrap());
+    bytes[begin..begin + 64 + payload as usize + 32].fill(0);
+    disk.put(name, bytes);
+}
+
+#[test]
+fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_settled() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let subscription = bench.subscribe();
+    for sequence in 0..3 {
+        bench.produce(topic, sequence, AckPlace::Synced);
+        bench.perform();
+    }
+    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
+    let range = SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None };
+    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+    bench.answer(Request::Settle(settle)).unwrap();
+    bench.later(1_000);
+    erase_last_group(&bench.disk);
+    bench.restart(Crash::Process);
+    let lost = Lost { topic, queue, from: QueueOffset(2), to };
+    let reports = |repair: &Repair| match repair {
+        Repair::Quarantined { lost: all, .. } => all.contains(&lost),
+        _ => false,
+    };
+    assert!(bench.repairs.iter().any(reports), "{:?}", bench.repairs);
+    let new = bench.produce(topic, 100, AckPlace::Synced);
+    bench.perform();
+    assert_eq!(bench.produced(new).placed[0].first, to);
+    bench.subscribe();
+    bench.later(10);
+    assert_eq!(bench.delivered, [(to, 1)]);
+}
+
 #[test]
 fn fetch_reads_across_sealed_and_active_segments() {
     let mut bench = Bench::new();
@@ -418,7 +462,7 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
     }
     bench.later(1_000);
     let live = bench.shard.broker().snapshot();
-    let again = |disk: LyingDisk| open(&disk, bench.now).0.broker().snapshot();
+    let again = |disk: LyingDisk| open(&disk, bench.now).shard.broker().snapshot();
     assert_eq!(again(bench.disk.fork()), live, "from the checkpoint");
     let saved = bench.disk.contents(FileName::Checkpoint).expect("segments were sealed");
     let disk = bench.disk.fork();

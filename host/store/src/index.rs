@@ -186,6 +186,9 @@ impl Queue {
     }
 }
 
+/// A queue, and the offset after its last record.
+pub(crate) type QueueEnd = (TopicId, QueueIndex, QueueOffset);
+
 /// Something that does not continue the queues as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Misfit;
@@ -313,6 +316,28 @@ impl QueueIndexes {
         }
         queue.next = offset.0;
         Ok(count)
+    }
+
+    /// Records of the queue were stored up to this end: those that nothing else tells of were
+    /// lost in this segment, or at the end of the one before. Returns how many.
+    pub(crate) fn raise(&mut self, segment: u32, (topic, queue, end): QueueEnd) -> u32 {
+        if self.next(topic, queue) >= end {
+            return 0;
+        }
+        assert!(end.0 > 0, "an end behind another is not the first offset");
+        let slot = self.slot(topic, queue);
+        // As many as do not fit the count were never in one segment.
+        self.skip_to(slot, segment, end).unwrap_or(0)
+    }
+
+    /// Where the queues end that have records in this segment or later.
+    pub(crate) fn ends_from(&self, segment: u32) -> Vec<QueueEnd> {
+        let end = |((topic, queue), slot): (&(TopicId, QueueIndex), &Slot)| {
+            let found = &self.queues[slot.0 as usize];
+            let is_in = found.spans.last().is_some_and(|last| last.segment >= segment);
+            is_in.then_some((*topic, *queue, QueueOffset(found.indexed())))
+        };
+        self.slots.iter().filter_map(end).collect()
     }
 
     /// A segment begins with a group of this time.

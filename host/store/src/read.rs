@@ -7,7 +7,7 @@ use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
 use yard_wire::requests::Placed;
 
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, is_of_medium};
 use crate::error::ReadError;
 use crate::format::retire::{MOVED, decode_moved};
 use crate::format::segment::SegmentHeader;
@@ -107,7 +107,8 @@ pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, Read
     }
 }
 
-/// As [`index`], but from the sidecar only; `None` when it is gone, or damaged and now removed.
+/// As [`index`], but from the sidecar only; `None` when it is gone, cannot be read, or is damaged
+/// and now removed.
 pub(crate) fn sidecar(
     disk: &dyn Disk,
     read: &IndexRead,
@@ -119,6 +120,8 @@ pub(crate) fn sidecar(
     match disk.read_at(name, offset, &mut buffer) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The segment says the same, if it can be read.
+        Err(error) if is_of_medium(&error) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
         Err(source) => return Err(failed(source)),
     }

@@ -7,10 +7,12 @@ use yard_wire::codec::Malformed;
 
 use super::RecordView;
 use crate::disk::Disk;
+use crate::format::VERSION;
 use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
 use crate::format::retire::{MOVED, Moved, decode_moved};
 use crate::format::segment::SegmentHeader;
+use crate::recover::salvage::{self, Copied, Piece};
 use crate::recover::scan::SegmentReader;
 
 /// A group in memory, as it lies at this byte offset of its segment.
@@ -18,9 +20,9 @@ pub(crate) type KeptGroup = (u32, Bytes);
 
 /// The next thing of a walk.
 pub(crate) enum Step {
-    /// A whole group.
+    /// A group: whole, or damaged behind its header.
     Group(WalkedGroup),
-    /// Bytes that are no whole group, up to the next one or the end of the walk.
+    /// Bytes that are no group, up to the next one or the end of the walk.
     Damaged { from: u32, to: u32 },
 }
 
@@ -30,6 +32,7 @@ pub(crate) struct WalkedGroup {
     pub(crate) from: u32,
     pub(crate) to: u32,
     payload: Bytes,
+    is_whole: bool,
 }
 
 /// Goes over a part of a segment that begins and ends between groups.
@@ -56,7 +59,7 @@ impl<'a> Walk<'a> {
 
     /// Goes on at `place`, if a group begins there.
     pub(crate) fn skip_to(&mut self, place: u32) -> io::Result<()> {
-        if place > self.at && place < self.end && self.group(place)?.is_some() {
+        if place > self.at && place < self.end && self.whole(place)?.is_some() {
             self.at = place;
         }
         Ok(())
@@ -66,7 +69,12 @@ impl<'a> Walk<'a> {
     pub(crate) fn next(&mut self) -> io::Result<Option<Step>> {
         let from = self.at;
         while self.at < self.end {
-            if let Some(group) = self.group(self.at)? {
+            let mut found = self.whole(self.at)?;
+            if found.is_none() && self.at == from {
+                // Anywhere else it may be what a client has made.
+                found = self.damaged(from)?;
+            }
+            if let Some(group) = found {
                 if self.at > from {
                     return Ok(Some(Step::Damaged { from, to: self.at }));
                 }
@@ -79,8 +87,8 @@ impl<'a> Walk<'a> {
         Ok((from < self.end).then_some(Step::Damaged { from, to: self.end }))
     }
 
-    /// The group that begins at a place.
-    fn group(&mut self, at: u32) -> io::Result<Option<WalkedGroup>> {
+    /// The group that begins at a place, if it is whole.
+    fn whole(&mut self, at: u32) -> io::Result<Option<WalkedGroup>> {
         let found = self.kept.binary_search_by_key(&at, |(offset, _)| *offset);
         let (header, payload) = if let Ok(found) = found {
             let bytes = &self.kept[found].1;
@@ -93,18 +101,37 @@ impl<'a> Walk<'a> {
         };
         let to = at + header.total_bytes() as u32;
         assert!(at.is_multiple_of(group::ALIGNMENT as u32), "groups are aligned");
-        Ok(Some(WalkedGroup { header, from: at, to, payload }))
+        Ok(Some(WalkedGroup { header, from: at, to, payload, is_whole: true }))
     }
 
-    /// Gives every record of a group to `each`, in order.
+    /// The group at a place where one begins, if its header holds.
+    fn damaged(&mut self, at: u32) -> io::Result<Option<WalkedGroup>> {
+        let header = self.reader.header(at.into())?.filter(|header| {
+            let fits = header.total_bytes() as u64 <= u64::from(self.end - at);
+            header.version == VERSION && fits
+        });
+        let Some(header) = header else { return Ok(None) };
+        let inside = u64::from(at) + group::HEADER_BYTES as u64;
+        let payload = self.reader.bytes(inside, header.payload_bytes as usize)?;
+        let Some(payload) = payload else { return Ok(None) };
+        let to = at + header.total_bytes() as u32;
+        assert!(to <= self.end, "only one that fits was taken");
+        Ok(Some(WalkedGroup { header, from: at, to, payload, is_whole: false }))
+    }
+
+    /// Gives every record of a group to `each`, in order; of a damaged one those that are left.
     ///
     /// # Errors
-    /// [`Malformed`] when the rest of the group is not what the log is made of.
+    /// [`Malformed`] when the group is damaged, or not what the log is made of.
     pub(crate) fn each_record(
         &self,
         group: &WalkedGroup,
         mut each: impl FnMut(&RecordView<'_>),
     ) -> Result<(), Malformed> {
+        if !group.is_whole {
+            self.each_left(group, each);
+            return Err(Malformed::Checksum { what: "group" });
+        }
         let mut rest = group.payload.clone();
         while !rest.is_empty() {
             let before = group.payload.len() - rest.len();
@@ -145,15 +172,53 @@ impl<'a> Walk<'a> {
         payload_at: u32,
         each: &mut impl FnMut(&RecordView<'_>),
     ) -> Result<(), Malformed> {
-        for moved in decode_moved(payload)? {
-            let Moved { topic, queue, offset, stored, at, bytes } = moved;
-            let place =
-                RecordPlace { segment: self.segment, offset: payload_at + at, bytes, stored };
-            let end = (at + bytes) as usize;
-            assert!(end <= payload.len(), "copies lie in their entry");
-            let bytes = &payload[at as usize..end];
-            each(&RecordView { topic, queue, offset, place, bytes });
-        }
+        decode_moved(payload)?.iter().for_each(|copy| self.give(copy, payload, payload_at, each));
         Ok(())
+    }
+
+    fn give(
+        &self,
+        copy: &Moved,
+        payload: &[u8],
+        payload_at: u32,
+        each: &mut impl FnMut(&RecordView<'_>),
+    ) {
+        let Moved { topic, queue, offset, stored, at, bytes } = *copy;
+        let place = RecordPlace { segment: self.segment, offset: payload_at + at, bytes, stored };
+        let end = (at + bytes) as usize;
+        assert!(end <= payload.len(), "copies lie in their entry");
+        let bytes = &payload[at as usize..end];
+        each(&RecordView { topic, queue, offset, place, bytes });
+    }
+
+    /// Gives what is left of a damaged group to `each`.
+    fn each_left(&self, group: &WalkedGroup, mut each: impl FnMut(&RecordView<'_>)) {
+        assert!(!group.is_whole, "of a whole one everything is left");
+        let inside = group.from + group::HEADER_BYTES as u32;
+        for piece in salvage::pieces(&group.payload) {
+            if let Piece::Entry { at, entry, .. } = &piece
+                && entry.kind == MOVED
+            {
+                let payload_at = inside + (at + entry.payload_at()) as u32;
+                for copied in salvage::copies(&entry.payload) {
+                    let Copied::Whole(copy) = copied else { continue };
+                    self.give(&copy, &entry.payload, payload_at, &mut each);
+                }
+            }
+            let Some((at, batch, rows)) = piece.batch() else { continue };
+            for (row, record) in salvage::numbered(&batch, &rows) {
+                let Some((begin, bytes)) = record else { continue };
+                let offset = inside + at as u32 + begin;
+                let (segment, stored) = (self.segment, group.header.stored);
+                let end = (begin + bytes) as usize;
+                each(&RecordView {
+                    topic: row.topic,
+                    queue: row.queue,
+                    offset: row.first,
+                    place: RecordPlace { segment, offset, bytes, stored },
+                    bytes: &batch[begin as usize..end],
+                });
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! ext4 and XFS (Rebello et al., ATC '20). Equal calls with equal seeds give equal bytes.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 #[expect(clippy::disallowed_types, reason = "the disk serves several threads")]
 use std::sync::Mutex;
 use std::sync::{MutexGuard, PoisonError};
@@ -51,6 +52,8 @@ struct MemoryFile {
     unsynced: BTreeSet<usize>,
     /// Sectors that a failed sync has lost: a crash keeps `durable`.
     lost: BTreeSet<usize>,
+    /// Sectors that cannot be read until they are written.
+    bad: BTreeSet<usize>,
 }
 
 impl MemoryFile {
@@ -106,6 +109,8 @@ struct State {
     capacity_bytes: u64,
     random: Random,
     syncs: u64,
+    /// No read succeeds.
+    is_dead: bool,
 }
 
 impl State {
@@ -162,6 +167,7 @@ impl LyingDisk {
             capacity_bytes: u64::MAX,
             random: Random(seed),
             syncs: 0,
+            is_dead: false,
         })
     }
 
@@ -197,6 +203,20 @@ impl LyingDisk {
     /// Arms a failure.
     pub fn fail_next(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// From now on reads that touch one of these bytes fail with EIO, until their sector is
+    /// written.
+    pub fn spoil(&self, name: FileName, bytes: Range<u64>) {
+        let sectors = bytes.start as usize / SECTOR_BYTES..bytes.end.div_ceil(512) as usize;
+        if let Ok(file) = self.state().file(name) {
+            file.bad.extend(sectors);
+        }
+    }
+
+    /// From now on every read fails with EIO, or none any more by this.
+    pub fn set_dead(&self, is_dead: bool) {
+        self.state().is_dead = is_dead;
     }
 
     /// From now on the files together hold at most so many bytes; more is `StorageFull`.
@@ -248,12 +268,16 @@ impl Disk for LyingDisk {
 
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut state = self.state();
-        if state.strikes(Fault::Read) {
+        if state.strikes(Fault::Read) || state.is_dead {
             return Err(input_output_error());
         }
         let file = state.file(name)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let end = offset.saturating_add(buffer.len());
+        let sectors = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+        if file.bad.range(sectors).next().is_some() {
+            return Err(input_output_error());
+        }
         let bytes = file.now.get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
@@ -272,6 +296,7 @@ impl Disk for LyingDisk {
         file.now[offset..end].copy_from_slice(&bytes[..count]);
         for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
             file.lost.remove(&sector);
+            file.bad.remove(&sector);
             file.unsynced.insert(sector);
         }
         if torn { Err(input_output_error()) } else { Ok(()) }

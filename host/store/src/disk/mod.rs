@@ -10,10 +10,12 @@ use std::path::Path;
 mod direct;
 pub mod look;
 pub mod lying;
+mod patient;
 pub mod real;
 
 pub use direct::MEMORY_ALIGNMENT;
 pub(crate) use direct::{Aligned, BLOCK_BYTES};
+pub(crate) use patient::{PatientDisk, Unreadable, is_of_medium};
 
 /// The name of a file in the directory of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -367,3 +367,52 @@ impl Disk for RealDisk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder whose changes cannot be made durable: what ought to ask for that says so.
+    fn broken(path: &Path) -> RealDisk {
+        let mut disk = RealDisk::open(path).unwrap();
+        let (pipe, _) = io::pipe().unwrap();
+        disk.directory = File::from(std::os::fd::OwnedFd::from(pipe));
+        assert!(disk.directory.sync_all().is_err(), "a pipe has no disk");
+        disk
+    }
+
+    #[test]
+    fn names_count_as_durable_only_when_their_folder_was_synced() {
+        let name = format!("yard-store-{}-folder", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        let (segment, bytes) = (FileName::Segment(0), 64 << 10);
+        let disk = RealDisk::open(&path).unwrap();
+        disk.create_segment(segment, &[1; 512], bytes, 4_096).unwrap();
+        disk.replace(FileName::Checkpoint, &[2; 100]).unwrap();
+        disk.remove(segment).unwrap();
+        drop(disk);
+        let disk = broken(&path);
+        assert!(disk.create_segment(segment, &[1; 512], bytes, 4_096).is_err());
+        assert_eq!(disk.list().unwrap(), [FileName::Checkpoint], "a header is written last");
+        assert!(disk.replace(FileName::Checkpoint, &[3; 100]).is_err());
+        assert!(disk.remove(FileName::Checkpoint).is_err());
+        drop(disk);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn the_space_of_a_segment_is_taken_before_it_is_used() {
+        use std::os::unix::fs::MetadataExt;
+        let name = format!("yard-store-{}-space", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        let disk = RealDisk::open(&path).unwrap();
+        let (segment, bytes) = (FileName::Segment(0), 1 << 20);
+        disk.create_segment(segment, &[1; 512], bytes, bytes).unwrap();
+        let file = std::fs::metadata(disk.path(segment)).unwrap();
+        assert!(file.len() == bytes && file.blocks() * 512 >= bytes, "{} blocks", file.blocks());
+        drop(disk);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}

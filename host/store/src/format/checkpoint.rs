@@ -15,23 +15,28 @@
 //!     60    4 snapshot     1 + the segment of the group after which the state is in the log as
 //!                          well; 0: it is not
 //!     64    4 floors       queues of which something was removed
-//!     68    4 body_crc     CRC32C of floors and state
-//!     72    4 reserved     0
+//!     68    4 body_crc     CRC32C of floors, ends and state
+//!     72    4 ends         queues with records in segments without a durable sidecar
 //!     76    4 crc          CRC32C of bytes 0..76
 //!     80    . floors       22 bytes each, as in `retire.rs`
+//!      .    . ends         one for each:
+//!      0    .   4 topic
+//!      4    .   2 queue
+//!      6    .   8 end      offset after its last record
 //!      .    . state        the shard's own
 //! ```
 use bytes::Bytes;
-use yard_wire::{GroupNumber, ShardId, Timestamp};
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, Timestamp, TopicId};
 
 use super::retire::{FLOOR_BYTES, floors_of, put_floor};
 use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
 
-use crate::index::Floor;
+use crate::index::{Floor, QueueEnd};
 
-/// Bytes before floors and state.
+/// Bytes before floors, ends and state.
 pub const HEADER_BYTES: usize = 80;
 const MAGIC: &[u8; 8] = b"YARDCHK\n";
+const END_BYTES: usize = 14;
 const CRC_AT: usize = 76;
 
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
@@ -57,6 +62,8 @@ pub struct Checkpoint {
     pub(crate) snapshot: Option<u32>,
     /// Where queues begin of which something was removed.
     pub(crate) floors: Vec<Floor>,
+    /// Where queues end whose last segments have no sidecar that says it.
+    pub(crate) ends: Vec<QueueEnd>,
     /// It was found in the log, not in its file.
     pub(crate) is_from_log: bool,
     /// What the shard gave.
@@ -79,7 +86,9 @@ impl Checkpoint {
         put(&mut out, 56, &self.begins.to_le_bytes());
         put(&mut out, 60, &self.snapshot.map_or(0, |segment| segment + 1).to_le_bytes());
         put(&mut out, 64, &(self.floors.len() as u32).to_le_bytes());
+        put(&mut out, 72, &(self.ends.len() as u32).to_le_bytes());
         self.floors.iter().for_each(|floor| put_floor(floor, &mut out));
+        self.ends.iter().for_each(|end| put_end(end, &mut out));
         out.extend_from_slice(&self.state);
         let body_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
         put(&mut out, 68, &body_crc.to_le_bytes());
@@ -100,7 +109,8 @@ impl Checkpoint {
         }
         let body = bytes.slice(HEADER_BYTES..);
         let floors_bytes = u32_at(bytes, 64) as usize * FLOOR_BYTES;
-        if Some(u64_at(bytes, 48)) != (body.len() as u64).checked_sub(floors_bytes as u64)
+        let state_at = floors_bytes + u32_at(bytes, 72) as usize * END_BYTES;
+        if Some(u64_at(bytes, 48)) != (body.len() as u64).checked_sub(state_at as u64)
             || u32_at(bytes, 68) != crc32c::crc32c(&body)
         {
             return Err(HeadError::Damaged);
@@ -116,8 +126,23 @@ impl Checkpoint {
             begins: u32_at(bytes, 56),
             snapshot: u32_at(bytes, 60).checked_sub(1),
             floors,
+            ends: body[floors_bytes..state_at].chunks_exact(END_BYTES).map(end_of).collect(),
             is_from_log: false,
-            state: body.slice(floors_bytes..),
+            state: body.slice(state_at..),
         })
     }
+}
+
+fn put_end((topic, queue, end): &QueueEnd, out: &mut Vec<u8>) {
+    assert!(end.0 > 0, "a queue with records ends behind them");
+    let mut row = [0; END_BYTES];
+    put(&mut row, 0, &topic.0.to_le_bytes());
+    put(&mut row, 4, &queue.0.to_le_bytes());
+    put(&mut row, 6, &end.0.to_le_bytes());
+    out.extend_from_slice(&row);
+}
+
+fn end_of(row: &[u8]) -> QueueEnd {
+    assert_eq!(row.len(), END_BYTES, "one queue");
+    (TopicId(u32_at(row, 0)), QueueIndex(u16_at(row, 4)), QueueOffset(u64_at(row, 6)))
 }

@@ -4,7 +4,7 @@
 //! offset size field
 //!      0    4 length_bytes   the whole entry, this field included
 //!      4    4 crc            CRC32C of bytes 0..4 and 8..24, and of the payload; of a batch: of
-//!                            its placements instead
+//!                            its placements instead; of copies: of their number instead
 //!      8    2 kind           1: a batch; others belong to who appends them
 //!     10    2 flags          0: reserved
 //!     12    4 tenant
@@ -33,6 +33,7 @@ use yard_wire::record::Record;
 use yard_wire::requests::Placed;
 use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
+use super::retire::{MOVED, MOVED_HEAD_BYTES};
 use super::{put, u16_at, u32_at, u64_at};
 
 /// Bytes before the placements or the payload.
@@ -43,6 +44,9 @@ pub const FOOTER_BYTES: usize = 4;
 pub const PLACEMENT_BYTES: usize = 18;
 /// The kind of an entry whose payload is a batch of [`yard_wire::batch`].
 pub const BATCH: u16 = 1;
+
+/// Entries of the store's own belong to nobody.
+pub(crate) const NOBODY: TenantId = TenantId(0);
 
 /// An entry as it lies in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +107,18 @@ pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut V
     let begin = out.len();
     out.resize(begin + HEADER_BYTES, 0);
     out.extend_from_slice(payload);
-    let end = out.len();
-    out.resize(end + FOOTER_BYTES, 0);
-    finish(kind, tenant, 0, &mut out[begin..], end - begin);
+    let covered = HEADER_BYTES + covered_payload(kind, payload.len());
+    out.resize(out.len() + FOOTER_BYTES, 0);
+    finish(kind, tenant, 0, &mut out[begin..], covered);
+}
+
+/// How many bytes of a payload the checksum of its entry covers.
+fn covered_payload(kind: u16, bytes: usize) -> usize {
+    match kind {
+        BATCH => 0,
+        MOVED => bytes.min(MOVED_HEAD_BYTES),
+        _ => bytes,
+    }
 }
 
 /// Appends a batch to `out`, with where each run of its records went.
@@ -138,13 +151,53 @@ pub(crate) fn put_batch(
 fn finish(kind: u16, tenant: TenantId, placements: u32, entry: &mut [u8], covered: usize) {
     assert!(covered >= HEADER_BYTES && covered <= entry.len(), "the header is covered");
     let length = u32::try_from(entry.len()).expect("a group is below 4 GiB");
-    put(entry, 0, &length.to_le_bytes());
-    put(entry, 8, &kind.to_le_bytes());
-    put(entry, 12, &tenant.0.to_le_bytes());
-    put(entry, 16, &placements.to_le_bytes());
-    let crc = crc32c::crc32c_append(header_crc(entry), &entry[HEADER_BYTES..covered]);
-    put(entry, 4, &crc.to_le_bytes());
+    let head = header(kind, tenant, placements, length, &entry[HEADER_BYTES..covered]);
+    put(entry, 0, &head);
     put(entry, length as usize - FOOTER_BYTES, &length.to_le_bytes());
+}
+
+/// The header of an entry with so many bytes, whose checksum covers these as well.
+fn header(
+    kind: u16,
+    tenant: TenantId,
+    placements: u32,
+    length: u32,
+    covered: &[u8],
+) -> [u8; HEADER_BYTES] {
+    let mut head = [0; HEADER_BYTES];
+    put(&mut head, 0, &length.to_le_bytes());
+    put(&mut head, 8, &kind.to_le_bytes());
+    put(&mut head, 12, &tenant.0.to_le_bytes());
+    put(&mut head, 16, &placements.to_le_bytes());
+    let crc = crc32c::crc32c_append(header_crc(&head), covered);
+    put(&mut head, 4, &crc.to_le_bytes());
+    head
+}
+
+/// The entry of copies that these bytes are, if of its header and the number of copies all but
+/// one bit is as it was; its other end is not looked at.
+pub(crate) fn mended_copies(bytes: &Bytes) -> Option<Entry> {
+    let covered = HEADER_BYTES + MOVED_HEAD_BYTES;
+    let end = bytes.len().checked_sub(FOOTER_BYTES).filter(|end| *end > covered)?;
+    let length = u32::try_from(bytes.len()).ok()?;
+    let said = u32_at(bytes, HEADER_BYTES);
+    let others = (0..u32::BITS).map(|bit| said ^ (1 << bit));
+    let count = std::iter::once(said).chain(others).find(|count| {
+        let count = count.to_le_bytes();
+        let head = header(MOVED, NOBODY, 0, length, &count);
+        let whole = head.iter().chain(&count);
+        let wrong = whole.zip(&bytes[..]).map(|(wanted, found)| (wanted ^ found).count_ones());
+        wrong.sum::<u32>() <= 1
+    })?;
+    let mut payload = bytes.slice(HEADER_BYTES..end);
+    if count != said {
+        let mut mended = payload.to_vec();
+        put(&mut mended, 0, &count.to_le_bytes());
+        payload = Bytes::from(mended);
+    }
+    assert!(count.abs_diff(said).count_ones() <= 1, "one bit at most was put right");
+    let placements = Placements(Bytes::new());
+    Some(Entry { kind: MOVED, tenant: NOBODY, placements, payload })
 }
 
 /// Where the entry that ends at `end` begins, as it says.
@@ -184,7 +237,7 @@ pub(crate) fn front(input: &Bytes) -> Result<Entry, Malformed> {
         return Err(Malformed::Length { what: "placements of an entry", found, max });
     }
     let payload_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
-    let covered = if kind == BATCH { payload_at } else { end };
+    let covered = payload_at + covered_payload(kind, end - payload_at);
     let crc = crc32c::crc32c_append(header_crc(input), &input[HEADER_BYTES..covered]);
     if crc != u32_at(input, 4) {
         return Err(Malformed::Checksum { what: "entry" });

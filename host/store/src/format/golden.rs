@@ -124,10 +124,11 @@ fn a_checkpoint() {
             first: QueueOffset(30),
             front: QueueOffset(40),
         }],
+        ends: vec![(TopicId(7), QueueIndex(3), QueueOffset(50))],
         is_from_log: false,
         state: Bytes::from_static(b"state"),
     };
     let bytes = saved.encode();
-    check(&bytes, 0xe3d8_8240_d091_513f);
+    check(&bytes, 0xb093_c9c5_0a39_2a67);
     assert_eq!(Checkpoint::decode(&bytes), Ok(saved));
 }

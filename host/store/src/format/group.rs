@@ -43,7 +43,7 @@ pub const ALIGNMENT: usize = 64;
 /// Bytes of a group besides its entries, padding included.
 pub const FRAME_BYTES: usize = 2 * ALIGNMENT;
 pub(crate) const MAGIC: &[u8; 4] = b"YGRP";
-pub(crate) const TRAILER_MAGIC: &[u8; 4] = b"YEND";
+const TRAILER_MAGIC: &[u8; 4] = b"YEND";
 const CHAINED_AT: usize = 16;
 const TRAILER_CRC_AT: usize = 28;
 
@@ -194,5 +194,13 @@ impl Trailer {
         }
         let (entries, group) = (u32_at(bytes, 4), GroupNumber(u64_at(bytes, 8)));
         Some(Self { entries, group, chain: u64_at(bytes, 16) })
+    }
+
+    /// The trailer of this group in bytes that end with its padding, and where it begins.
+    pub(crate) fn before_padding(bytes: &[u8], group: GroupNumber) -> Option<(usize, Self)> {
+        let last = bytes.len().checked_sub(TRAILER_BYTES)?;
+        let first = (last + 1).saturating_sub(ALIGNMENT);
+        let found = (first..=last).rev().filter_map(|at| Some((at, Self::decode(&bytes[at..])?)));
+        found.into_iter().find(|(_, trailer)| trailer.group == group)
     }
 }

@@ -10,7 +10,10 @@
 //!      6    .   8 offset      in the queue
 //!     14    .   8 stored_ms   when it was stored first
 //!     22    .   4 bytes
+//!     26    .   4 crc         CRC32C of bytes 0..26
 //!      .    . the records, one after another
+//! Its entry's checksum covers the number of records; rows and records have their own, so damage
+//! to one costs no other.
 //!
 //! SNAPSHOT: a piece of a checkpoint, bytes of its file
 //!      0    8 group           last one that the state has seen
@@ -44,7 +47,10 @@ pub const SNAPSHOT: u16 = 0x102;
 /// The kind of an entry that says which segments are gone.
 pub const RETIRED: u16 = 0x103;
 
-const MOVED_ROW_BYTES: usize = 26;
+/// Bytes of the number of records in an entry of copies.
+pub(crate) const MOVED_HEAD_BYTES: usize = 4;
+const MOVED_ROW_BYTES: usize = 30;
+const MOVED_CRC_AT: usize = 26;
 const SNAPSHOT_HEAD_BYTES: usize = 16;
 const RETIRED_HEAD_BYTES: usize = 12;
 /// Bytes of a [`Floor`].
@@ -87,18 +93,20 @@ pub(crate) struct Moved {
 /// The payload of an entry with these copies.
 pub(crate) fn encode_moved(records: &[KeptRecord]) -> Vec<u8> {
     assert!(!records.is_empty(), "an entry holds something");
-    let mut out = vec![0; 4 + records.len() * MOVED_ROW_BYTES];
+    let mut out = vec![0; MOVED_HEAD_BYTES + records.len() * MOVED_ROW_BYTES];
     put(&mut out, 0, &(records.len() as u32).to_le_bytes());
-    for (record, at) in records.iter().zip((4..).step_by(MOVED_ROW_BYTES)) {
+    for (record, at) in records.iter().zip((MOVED_HEAD_BYTES..).step_by(MOVED_ROW_BYTES)) {
         put(&mut out, at, &record.topic.0.to_le_bytes());
         put(&mut out, at + 4, &record.queue.0.to_le_bytes());
         put(&mut out, at + 6, &record.offset.0.to_le_bytes());
         put(&mut out, at + 14, &record.stored.0.to_le_bytes());
         put(&mut out, at + 22, &(record.record.len() as u32).to_le_bytes());
+        let crc = crc32c::crc32c(&out[at..at + MOVED_CRC_AT]);
+        put(&mut out, at + MOVED_CRC_AT, &crc.to_le_bytes());
     }
     records.iter().for_each(|record| out.extend_from_slice(&record.record));
     let bytes: usize = records.iter().map(KeptRecord::entry_bytes).sum();
-    assert_eq!(out.len(), 4 + bytes, "an entry has the bytes of its records");
+    assert_eq!(out.len(), MOVED_HEAD_BYTES + bytes, "an entry has the bytes of its records");
     out
 }
 
@@ -106,28 +114,62 @@ fn short(wanted: usize, left: usize) -> Malformed {
     Malformed::Short { wanted: wanted as u64, left: left as u64 }
 }
 
-/// The copies in an entry.
+/// The copies in an entry that is whole.
 pub(crate) fn decode_moved(payload: &[u8]) -> Result<Vec<Moved>, Malformed> {
-    if payload.len() < 4 {
-        return Err(short(4, payload.len()));
+    let rows: Option<Vec<Moved>> = moved_rows(payload)?.into_iter().collect();
+    rows.ok_or(Malformed::Checksum { what: "place of a copy" })
+}
+
+/// The rows of an entry of copies, `None` for each that does not hold; one flipped bit of a row
+/// is put right. Where a copy lies is known unless rows before and behind it do not hold: then it
+/// counts as one of these.
+pub(crate) fn moved_rows(payload: &[u8]) -> Result<Vec<Option<Moved>>, Malformed> {
+    if payload.len() < MOVED_HEAD_BYTES {
+        return Err(short(MOVED_HEAD_BYTES, payload.len()));
     }
     let rows = u32_at(payload, 0) as usize;
-    let mut at = 4 + rows.saturating_mul(MOVED_ROW_BYTES);
-    let table = payload.get(4..at).ok_or_else(|| short(at, payload.len()))?;
-    let mut moved = Vec::with_capacity(rows);
-    for row in table.chunks_exact(MOVED_ROW_BYTES) {
-        let bytes = u32_at(row, 22);
-        moved.push(Moved {
-            topic: TopicId(u32_at(row, 0)),
-            queue: QueueIndex(u16_at(row, 4)),
-            offset: QueueOffset(u64_at(row, 6)),
-            stored: Timestamp(u64_at(row, 14)),
-            at: at as u32,
-            bytes,
-        });
-        at += bytes as usize;
+    let begin = MOVED_HEAD_BYTES + rows.saturating_mul(MOVED_ROW_BYTES);
+    let table = payload.get(MOVED_HEAD_BYTES..begin).ok_or_else(|| short(begin, payload.len()))?;
+    let mut moved: Vec<_> = table.chunks_exact(MOVED_ROW_BYTES).map(moved_row).collect();
+    assert_eq!(moved.len(), rows, "the table has a row for each");
+    let mut front = begin;
+    let known = moved.iter().position(Option::is_none).unwrap_or(rows);
+    for copy in moved[..known].iter_mut().flatten() {
+        copy.at = front as u32;
+        front = front.saturating_add(copy.bytes as usize);
     }
-    if at == payload.len() { Ok(moved) } else { Err(short(at, payload.len())) }
+    let mut end = payload.len();
+    let known_again = moved.iter().rposition(Option::is_none).map_or(rows, |last| last + 1);
+    for copy in moved[known_again..].iter_mut().rev().flatten() {
+        end = end.checked_sub(copy.bytes as usize).ok_or_else(|| short(begin, payload.len()))?;
+        copy.at = end as u32;
+    }
+    moved[known..known_again].fill(None);
+    let fits = if known == rows { front == payload.len() } else { front <= end };
+    if fits { Ok(moved) } else { Err(short(front, payload.len())) }
+}
+
+/// A row, but for where its copy lies.
+fn moved_row(row: &[u8]) -> Option<Moved> {
+    assert_eq!(row.len(), MOVED_ROW_BYTES, "one row");
+    let holds = |row: &[u8]| crc32c::crc32c(&row[..MOVED_CRC_AT]) == u32_at(row, MOVED_CRC_AT);
+    let mut mended: [u8; MOVED_ROW_BYTES] = row.try_into().expect("asserted above");
+    if !holds(&mended) {
+        let bit = (0..MOVED_ROW_BYTES * 8).find(|bit| {
+            let mut other = mended;
+            other[bit / 8] ^= 1 << (bit % 8);
+            holds(&other)
+        })?;
+        mended[bit / 8] ^= 1 << (bit % 8);
+    }
+    Some(Moved {
+        topic: TopicId(u32_at(&mended, 0)),
+        queue: QueueIndex(u16_at(&mended, 4)),
+        offset: QueueOffset(u64_at(&mended, 6)),
+        stored: Timestamp(u64_at(&mended, 14)),
+        at: 0,
+        bytes: u32_at(&mended, 22),
+    })
 }
 
 /// Below which segment a RETIRED entry, or a piece of one, says that all are gone.

@@ -45,6 +45,7 @@ use yard_wire::codec::Malformed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId};
 
 use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
+use crate::index::QueueEnd;
 
 /// Bytes before the directory.
 pub const HEADER_BYTES: usize = 128;
@@ -201,6 +202,12 @@ impl Sums {
 impl Line {
     pub(crate) fn is_lost(&self) -> bool {
         self.kind == LineKind::Lost
+    }
+
+    /// The queue with records up to here, unless the line is of copies.
+    pub(crate) fn end(&self) -> Option<QueueEnd> {
+        let end = QueueOffset(self.first.0.saturating_add(self.count.into()));
+        (self.kind != LineKind::Copies).then_some((self.topic, self.queue, end))
     }
 
     /// Bytes of its blocks.

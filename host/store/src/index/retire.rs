@@ -290,6 +290,22 @@ impl QueueIndexes {
         kept
     }
 
+    /// Records that are kept of segments that are gone, and of which there is no copy.
+    pub(crate) fn nowhere(&self) -> Vec<(TopicId, QueueIndex, QueueOffset, QueueOffset)> {
+        let mut found = Vec::new();
+        for slot in self.slots.values() {
+            let queue = &self.queues[slot.0 as usize];
+            assert!(queue.first() <= queue.front(), "copies come before what was appended");
+            if queue.first() < queue.front() {
+                let ranges = queue.uncopied(0, queue.first(), queue.front()).into_iter();
+                found.extend(ranges.map(|(from, to)| {
+                    (queue.topic, queue.queue, QueueOffset(from), QueueOffset(to))
+                }));
+            }
+        }
+        found
+    }
+
     /// Where every queue begins of which something was removed.
     pub(crate) fn floors(&self) -> Vec<Floor> {
         let removed = self.slots.values().map(|slot| &self.queues[slot.0 as usize]);

@@ -51,7 +51,7 @@ pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
     };
     // What says that the first segments are gone may lie behind what was looked at.
     let is_whole = examined.len() == survey.segments.len();
-    let retired = examined.iter().map(|one| one.retired).max().unwrap_or(0);
+    let retired = retired_below(examined);
     let before = if is_whole { retired..examined[0].segment.segment() } else { 0..0 };
     let mut missing = before.chain(survey.missing.iter().copied()).peekable();
     for one in examined {
@@ -65,6 +65,11 @@ pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
     let Joining { mut damage, counts, last, end, loose, next, .. } = joining;
     damage.sort();
     Joined { counts, damage, queues: next.len() as u64, last, end, loose }
+}
+
+/// The segments below this one are gone because they were retired.
+pub(super) fn retired_below(examined: &[Examined]) -> u32 {
+    examined.iter().map(|one| one.retired).max().unwrap_or(0)
 }
 
 struct Joining {

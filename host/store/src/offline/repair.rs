@@ -8,6 +8,7 @@ use yard_wire::LogPos;
 use super::Damage;
 use super::derived::{Derived, Wrong, make};
 use super::examine::{Examined, examine};
+use super::join::retired_below;
 use super::survey::{Survey, is_capacity};
 use crate::disk::{Disk, FileName};
 use crate::error::OpenError;
@@ -67,7 +68,7 @@ pub fn plan(
     salt_seed: u64,
 ) -> Result<Plan, OpenError> {
     let mut plan = Plan::default();
-    replace_missing(survey, salt_seed, &mut plan)?;
+    replace_missing(survey, examined, salt_seed, &mut plan)?;
     for file in derived {
         let why = match file.wrong {
             Wrong::Missing => "it is missing",
@@ -112,7 +113,11 @@ fn remove_strays(
         };
         let ahead =
             said.is_some_and(|(said, _)| last.is_none_or(|last| said.last_group > last.group));
-        let gone = of.is_none() && !survey.missing.contains(&segment);
+        let is_replaced = |step: &Step| match step {
+            Step::Replace { segment: replaced, .. } => *replaced == segment,
+            Step::Write { .. } | Step::Remove { .. } => false,
+        };
+        let gone = of.is_none() && !plan.steps.iter().any(is_replaced);
         if ahead || gone {
             plan.losses.push(format!("{name} says that segment {segment} held more than is there"));
         }
@@ -122,30 +127,42 @@ fn remove_strays(
 }
 
 /// Empty segments in the place of those that are gone, of the sizes that the positions leave.
-fn replace_missing(survey: &Survey, salt_seed: u64, plan: &mut Plan) -> Result<(), OpenError> {
-    for segment in &survey.missing {
-        let is_before = |number: &u32| *number < *segment;
-        let before = survey.segments.iter().rfind(|it| is_before(&it.segment()));
-        let after = survey.segments.iter().find(|it| it.segment() > *segment);
+fn replace_missing(
+    survey: &Survey,
+    examined: &[Examined],
+    salt_seed: u64,
+    plan: &mut Plan,
+) -> Result<(), OpenError> {
+    let front = &survey.segments[0];
+    let begins = retired_below(examined).min(front.segment());
+    let missing: Vec<u32> =
+        (begins..front.segment()).chain(survey.missing.iter().copied()).collect();
+    for segment in missing {
+        let before = survey.segments.iter().rfind(|it| it.segment() < segment);
+        let after = survey.segments.iter().find(|it| it.segment() > segment);
         let after = after.expect("a missing segment lies before one that is there");
-        let from = before.map_or(LogPos(0), |it| it.end);
-        let first = before.map_or(0, |it| it.segment() + 1);
+        let first = before.map_or(begins, |it| it.segment() + 1);
         let count = u64::from(after.segment() - first);
-        let room = after.base().0.saturating_sub(from.0);
+        let from = match before {
+            Some(before) => before.end.0,
+            None if begins == 0 => 0,
+            // Where the first one began, nothing says: they had the size of the next.
+            None => after.base().0.saturating_sub(count * (after.end.0 - after.base().0)),
+        };
+        let room = after.base().0.saturating_sub(from);
         let each = room / count / HEADER_BYTES as u64 * HEADER_BYTES as u64;
         let at = u64::from(segment - first);
         // The last of several takes what does not divide.
         let bytes = if at + 1 == count { room - each * at } else { each };
         assert!(at < count, "it lies between the two");
         if !is_capacity(bytes) {
-            return Err(OpenError::Missing { segment: *segment });
+            return Err(OpenError::Missing { segment });
         }
         plan.losses.push(format!("segment {segment} of the log is missing"));
-        let salt = salt_seed.rotate_left(*segment);
-        let base = LogPos(from.0 + at * each);
-        let header =
-            SegmentHeader { shard: survey.shard, segment: *segment, capacity: bytes, base, salt };
-        plan.steps.push(Step::Replace { segment: *segment, header: header.encode(), bytes });
+        let salt = salt_seed.rotate_left(segment);
+        let base = LogPos(from + at * each);
+        let header = SegmentHeader { shard: survey.shard, segment, capacity: bytes, base, salt };
+        plan.steps.push(Step::Replace { segment, header: header.encode(), bytes });
     }
     Ok(())
 }

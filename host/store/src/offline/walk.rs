@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use yard_wire::batch::parse_header;
 use yard_wire::record::Record;
+use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueOffset, RecordPlace, TenantId, Timestamp};
 
 use super::kinds::{Kind, kind_of};
@@ -17,11 +18,12 @@ use super::survey::Surveyed;
 use super::{Counts, Damage, Link, Span};
 use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
-use crate::format::entry::{self, Entry};
-use crate::format::group::{self, GroupHeader};
-use crate::format::retire::{Moved, decode_moved, retired_below};
+use crate::format::entry::{self, BatchRecord, Entry};
+use crate::format::group::{self, GroupHeader, Trailer};
+use crate::format::retire::{Moved, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
+use crate::recover::salvage::{self, Copied, Piece};
 use crate::recover::scan::{SegmentReader, ValidGroup};
 
 const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -184,11 +186,11 @@ impl<'a> Walk<'a> {
             (self.proven_end, self.proven) = (at, self.last);
         }
         if let Some(next) = next {
-            self.take_damaged(at, next, header);
+            self.take_damaged(at, next, (header, expected));
         } else if self.segment.is_sealed && tail.dirty_end > at {
             // Nothing more was to come.
             let end = tail.dirty_end.next_multiple_of(group::ALIGNMENT as u64);
-            self.take_damaged(at, end.min(self.segment.bytes()), header);
+            self.take_damaged(at, end.min(self.segment.bytes()), (header, expected));
         } else {
             self.loose = tail.dirty_end.saturating_sub(at);
         }
@@ -289,7 +291,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What can be told of a group that is not whole, up to the next one.
-    fn take_damaged(&mut self, at: u64, next: u64, header: Option<GroupHeader>) {
+    fn take_damaged(&mut self, at: u64, next: u64, (header, expected): (Option<GroupHeader>, u64)) {
         assert!(next > at, "a damaged group lies before the next");
         self.is_broken = true;
         let inside = at + group::HEADER_BYTES as u64;
@@ -305,41 +307,74 @@ impl<'a> Walk<'a> {
         let stored = header.map_or(self.stored_base, |header| header.stored);
         let count = end.saturating_sub(inside) as usize;
         if let Ok(Some(payload)) = self.reader.bytes(inside, count) {
-            self.take_entries(at, &payload, stored);
+            let trailer = Trailer::before_padding(&payload, GroupNumber(expected));
+            let bytes = trailer.filter(|_| header.is_none()).map_or(payload.len(), |found| found.0);
+            self.take_pieces(inside, &payload.slice(..bytes), stored);
         }
         if self.damage.len() == before && header.is_some() {
             self.note(end, next - end, "the end of a group", Vec::new());
         }
     }
 
-    /// Takes the entries of the group at `at`; `None` when not all could be told.
+    fn delta_ms(&self, stored: Timestamp) -> u32 {
+        let delta = stored.0.saturating_sub(self.stored_base.0);
+        u32::try_from(delta).unwrap_or(u32::MAX)
+    }
+
+    /// Takes the entries of the whole group at `at`; `None` when not all could be told.
     fn take_entries(&mut self, at: u64, payload: &Bytes, stored: Timestamp) -> Option<u32> {
+        assert!(!self.is_broken, "it is whole");
         let mut rest = payload.clone();
         let mut entries = 0;
-        let delta = stored.0.saturating_sub(self.stored_base.0);
-        let stored_delta_ms = u32::try_from(delta).unwrap_or(u32::MAX);
+        let stored_delta_ms = self.delta_ms(stored);
         while !rest.is_empty() && self.flow.is_continue() {
             let entry_at = at + (group::HEADER_BYTES + payload.len() - rest.len()) as u64;
-            let left = rest.len();
-            match entry::take_entry(&mut rest) {
-                Ok(entry) => {
-                    self.take_entry(entry_at, &entry, (left - rest.len()) as u64, stored_delta_ms);
-                }
-                // Without its group's header, where the entries end is seen when they do.
-                Err(_) if self.is_broken && rest.starts_with(group::TRAILER_MAGIC) => return None,
-                Err(_) => {
-                    self.note(entry_at, left as u64, "an entry, and those after it", Vec::new());
-                    return None;
-                }
-            }
+            let Ok(entry) = entry::take_entry(&mut rest) else {
+                let left = rest.len() as u64;
+                self.note(entry_at, left, "an entry, and those after it", Vec::new());
+                return None;
+            };
+            self.take_entry(entry_at, &entry, stored_delta_ms);
             entries += 1;
-            self.counts.entries += 1;
         }
         self.flow.is_continue().then_some(entries)
     }
 
-    fn take_entry(&mut self, at: u64, entry: &Entry, bytes: u64, stored_delta_ms: u32) {
+    /// Takes what is left of a damaged group, whose payload begins at `inside`.
+    fn take_pieces(&mut self, inside: u64, payload: &Bytes, stored: Timestamp) {
+        assert!(self.is_broken, "it is damaged");
+        let stored_delta_ms = self.delta_ms(stored);
+        for piece in salvage::pieces(payload) {
+            if self.flow.is_break() {
+                return;
+            }
+            let batch = piece.batch();
+            match piece {
+                Piece::Entry { at, entry, is_whole } => {
+                    if !is_whole {
+                        let bytes = entry.total_bytes() as u64;
+                        self.note(inside + at as u64, bytes, "an entry", Vec::new());
+                    }
+                    self.take_entry(inside + at as u64, &entry, stored_delta_ms);
+                }
+                Piece::Batch { at, entry, .. } => {
+                    self.note(inside + at as u64, entry.len() as u64, "an entry", Vec::new());
+                    if let Some((at, batch, rows)) = batch {
+                        self.take_left(inside + at as u64, &batch, (&rows, 0), stored_delta_ms);
+                    }
+                }
+                Piece::Lost { at, bytes } => {
+                    let what = "an entry, or several";
+                    self.note(inside + at as u64, bytes as u64, what, Vec::new());
+                }
+            }
+        }
+    }
+
+    fn take_entry(&mut self, at: u64, entry: &Entry, stored_delta_ms: u32) {
+        let bytes = entry.total_bytes() as u64;
         assert!(bytes >= entry::HEADER_BYTES as u64, "an entry has its header");
+        self.counts.entries += 1;
         let (position, kind, tenant) = (self.position(at), entry.kind, entry.tenant);
         let payload = &entry.payload;
         self.show(Line::Entry { position, bytes, kind, tenant, payload });
@@ -354,31 +389,40 @@ impl<'a> Walk<'a> {
     /// Takes the copies of an entry whose payload begins at `at`.
     fn take_copies(&mut self, at: u64, payload: &Bytes) {
         assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
-        let Ok(moved) = decode_moved(payload) else {
-            return self.note(at, payload.len() as u64, "an entry of copies", Vec::new());
-        };
-        for moved in moved {
-            let Moved { topic, queue, offset, stored, bytes, .. } = moved;
-            let begin = moved.at as usize;
-            let record = &payload[begin..begin + bytes as usize];
-            let record_at = at + u64::from(moved.at);
+        let copies = salvage::copies(payload);
+        if copies.is_empty() {
+            self.note(at, payload.len() as u64, "an entry of copies", Vec::new());
+        }
+        for copied in copies {
+            let (Copied::Whole(copy) | Copied::Damaged(copy)) = copied else {
+                self.note(at, payload.len() as u64, "which message a copy is of", Vec::new());
+                continue;
+            };
+            let Moved { topic, queue, offset, stored, bytes, .. } = copy;
+            let record_at = at + u64::from(copy.at);
             let segment = self.segment.segment();
             let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
             self.queues.add_copy((topic, queue, offset), &place);
             self.counts.records += 1;
-            if Record::check(record).is_err() {
+            if copied == Copied::Damaged(copy) {
                 let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
                 self.note(record_at, bytes.into(), "a copy of a message", vec![lost]);
                 continue;
             }
-            for part in &mut self.keys {
-                part.take(&RecordView { topic, queue, offset, place, bytes: record });
-            }
-            if self.visit.is_some() {
-                let record = Record::parse(payload.slice(begin..begin + bytes as usize));
-                let record = record.expect("it was checked just now");
-                self.show(Line::Record { position: self.position(record_at), offset, record });
-            }
+            let record = payload.slice(copy.at as usize..(copy.at + bytes) as usize);
+            self.give(&RecordView { topic, queue, offset, place, bytes: &record }, &record);
+        }
+    }
+
+    /// A message that holds: to the parts of the key index, and to who looks.
+    fn give(&mut self, view: &RecordView<'_>, record: &Bytes) {
+        for part in &mut self.keys {
+            part.take(view);
+        }
+        if self.visit.is_some() {
+            let (position, offset) = (self.position(view.place.offset.into()), view.offset);
+            let record = Record::parse(record.clone()).expect("it was checked just now");
+            self.show(Line::Record { position, offset, record });
         }
     }
 
@@ -389,63 +433,73 @@ impl<'a> Walk<'a> {
         if parse_header(batch).is_err() {
             self.note(at, batch.len().min(48) as u64, "the header of a batch", Vec::new());
         }
-        let mut given = 0_u64;
+        let mut given = 0;
         let walked = entry.each_record(|found| {
-            let (topic, queue, offset) = (found.topic, found.queue, found.queue_offset);
-            let record_at = at + u64::from(found.offset);
             given += 1;
-            if let Some(gap) = self.queues.seek(topic, queue, offset) {
-                self.gap(record_at, gap);
-            }
-            let begin = found.offset as usize;
-            let bytes = &batch[begin..begin + found.bytes as usize];
-            if Record::check(bytes).is_err() {
-                self.queues.skip(1);
-                let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
-                self.note(record_at, found.bytes.into(), "a message", vec![lost]);
-                return;
-            }
-            let (offset_in, bytes) = (record_at as u32, found.bytes);
-            self.queues.add(IndexEntry { offset: offset_in, bytes, stored_delta_ms });
-            self.counts.records += 1;
-            let stored = self.stored_base.plus_ms(stored_delta_ms.into());
-            let segment = self.segment.segment();
-            let place = RecordPlace { segment, offset: offset_in, bytes: found.bytes, stored };
-            for part in &mut self.keys {
-                let bytes = &batch[begin..begin + found.bytes as usize];
-                part.take(&RecordView { topic, queue, offset, place, bytes });
-            }
-            if self.visit.is_some() {
-                let record = Record::parse(batch.slice(begin..begin + bytes as usize));
-                let record = record.expect("it was checked just now");
-                self.show(Line::Record { position: self.position(record_at), offset, record });
-            }
+            self.take_record(at, batch, &found, stored_delta_ms);
         });
         if walked.is_err() {
-            self.lose_rest(at, entry, given);
+            let rows: Vec<Placed> = entry.placements.iter().collect();
+            self.take_left(at, batch, (&rows, given), stored_delta_ms);
         }
     }
 
-    /// The messages of a batch after the first `given` cannot be told from each other.
-    fn lose_rest(&mut self, at: u64, entry: &Entry, given: u64) {
-        let mut left = given;
-        let mut lost = Vec::new();
-        for run in entry.placements.iter() {
-            let count = u64::from(run.count);
-            let here = left.min(count);
-            left -= here;
-            if here < count {
-                let (topic, queue) = (run.topic, run.queue);
-                let from = QueueOffset(run.first.0 + here);
-                let to = QueueOffset(run.first.0 + count);
-                // What lies before was told already.
-                let _ = self.queues.seek(topic, queue, from);
-                self.queues.skip(count - here);
-                lost.push(Span { topic, queue, from, to });
+    /// Takes a message of the batch that begins at `at`.
+    fn take_record(&mut self, at: u64, batch: &Bytes, found: &BatchRecord, stored_delta_ms: u32) {
+        let BatchRecord { topic, queue, queue_offset: offset, bytes, .. } = *found;
+        let record_at = at + u64::from(found.offset);
+        if let Some(gap) = self.queues.seek(topic, queue, offset) {
+            self.gap(record_at, gap);
+        }
+        let record = batch.slice(found.offset as usize..(found.offset + bytes) as usize);
+        if Record::check(&record).is_err() {
+            self.queues.skip(1);
+            let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
+            self.note(record_at, bytes.into(), "a message", vec![lost]);
+            return;
+        }
+        self.queues.add(IndexEntry { offset: record_at as u32, bytes, stored_delta_ms });
+        self.counts.records += 1;
+        let stored = self.stored_base.plus_ms(stored_delta_ms.into());
+        let segment = self.segment.segment();
+        let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
+        self.give(&RecordView { topic, queue, offset, place, bytes: &record }, &record);
+    }
+
+    /// Takes those messages of a damaged batch that are left, but for the first `given`.
+    fn take_left(
+        &mut self,
+        at: u64,
+        batch: &Bytes,
+        (rows, given): (&[Placed], usize),
+        stored_delta_ms: u32,
+    ) {
+        let mut lost: Vec<Span> = Vec::new();
+        let numbered = salvage::numbered(batch, rows);
+        assert!(given <= numbered.len(), "only those that the placements name were given");
+        for (row, record) in numbered.into_iter().skip(given) {
+            let Placed { topic, queue, first: queue_offset, .. } = row;
+            if let Some((offset, bytes)) = record {
+                let found = BatchRecord { topic, queue, queue_offset, offset, bytes };
+                self.take_record(at, batch, &found, stored_delta_ms);
+                continue;
+            }
+            if let Some(gap) = self.queues.seek(topic, queue, queue_offset) {
+                self.gap(at, gap);
+            }
+            self.queues.skip(1);
+            let to = QueueOffset(queue_offset.0 + 1);
+            let follows = |last: &&mut Span| {
+                (last.topic, last.queue, last.to) == (topic, queue, queue_offset)
+            };
+            match lost.last_mut().filter(follows) {
+                Some(last) => last.to = to,
+                None => lost.push(Span { topic, queue, from: queue_offset, to }),
             }
         }
-        assert_eq!(left, 0, "only those that the placements name were given");
-        self.note(at, entry.payload.len() as u64, "the rest of a batch", lost);
+        if !lost.is_empty() {
+            self.note(at, batch.len() as u64, "messages of a batch", lost);
+        }
     }
 
     /// Messages that should lie before `at` do not: what was damaged there held them.

@@ -8,7 +8,7 @@ use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timesta
 
 use self::scan::{SegmentReader, disk_error};
 use crate::config::StoreConfig;
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, PatientDisk};
 use crate::error::OpenError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::retire::{RetiredPieces, SNAPSHOT, SnapshotPieces};
@@ -22,7 +22,7 @@ mod chunk;
 mod heads;
 mod open;
 mod quarantine;
-mod salvage;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod sidecars;
 
@@ -107,6 +107,27 @@ pub struct Opened {
     pub repairs: Vec<Repair>,
 }
 
+impl Opened {
+    /// Records of these queues were stored up to these offsets, as whoever replayed the entries
+    /// knows: for example because a group has settled them. New ones come behind them; those that
+    /// the log does not know of are reported as lost.
+    pub fn prove_ends(&mut self, ends: &[(TopicId, QueueIndex, QueueOffset)]) {
+        let mut lost = Vec::new();
+        for (topic, queue, to) in ends.iter().copied() {
+            let count = self.store.raise((topic, queue, to));
+            if count > 0 {
+                let from = QueueOffset(to.0 - u64::from(count));
+                lost.push(Lost { topic, queue, from, to });
+            }
+        }
+        if !lost.is_empty() {
+            let (segment, offset) = self.store.tail();
+            let what = "messages before this place, which groups have settled";
+            self.repairs.push(Repair::Quarantined { segment, offset, bytes: 0, what, lost });
+        }
+    }
+}
+
 /// Reads the checkpoint of a shard's log; `None` when there is none or it is damaged.
 pub(crate) fn read_checkpoint(
     disk: &dyn Disk,
@@ -133,6 +154,7 @@ impl Store {
         disk: &dyn Disk,
         config: &StoreConfig,
     ) -> Result<Option<Checkpoint>, OpenError> {
+        let disk = &PatientDisk::new(disk);
         let names = disk.list().map_err(|source| OpenError::List { source })?;
         let first = names.iter().find(|name| matches!(name, FileName::Segment(_)));
         let first = first.and_then(|name| name.segment()).unwrap_or(0);
@@ -156,6 +178,7 @@ impl Store {
         on_entry: &mut dyn FnMut(Recovered) -> Result<(), Malformed>,
     ) -> Result<Opened, OpenError> {
         config.check()?;
+        let disk = &PatientDisk::new(disk);
         let opening = open::Opening {
             disk,
             config,
@@ -168,6 +191,7 @@ impl Store {
             ends: Vec::new(),
             bare: Vec::new(),
             chain_is_unknown: false,
+            lacks_copies: false,
             begins: 0,
             retired: RetiredPieces::default(),
         };

@@ -17,7 +17,7 @@ use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
 use super::{Lost, Opened, Recovered, Repair, heads, sidecars};
 use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
 use crate::derived::KeyIndex;
-use crate::disk::{Disk, FileName};
+use crate::disk::{Disk, FileName, PatientDisk, Unreadable};
 use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::entry::{self, BATCH, Entry};
@@ -32,6 +32,13 @@ use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment
 pub(super) const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
 /// Zeros that are written at once over a torn tail.
 const ZERO_BYTES: usize = 1 << 20;
+
+fn unreadable(found: Unreadable) -> Repair {
+    let segment = found.name.segment().expect("a file of a segment");
+    assert!(found.bytes > 0, "a block has bytes");
+    let (what, lost) = ("the disk cannot read this", Vec::new());
+    Repair::Quarantined { segment, offset: found.offset, bytes: found.bytes, what, lost }
+}
 
 type OnEntry<'a> = &'a mut dyn FnMut(Recovered) -> Result<(), Malformed>;
 
@@ -66,7 +73,7 @@ pub(super) struct PlacedBatch {
 }
 
 pub(super) struct Opening<'a> {
-    pub(super) disk: &'a dyn Disk,
+    pub(super) disk: &'a PatientDisk<'a>,
     pub(super) config: StoreConfig,
     pub(super) checkpoint: Option<&'a Checkpoint>,
     pub(super) on_entry: OnEntry<'a>,
@@ -80,6 +87,8 @@ pub(super) struct Opening<'a> {
     pub(super) bare: Vec<u32>,
     /// The chain of the last group is lost: the next one says it.
     pub(super) chain_is_unknown: bool,
+    /// An entry was lost that may have held copies of records.
+    pub(super) lacks_copies: bool,
     /// The first segment that was not retired.
     pub(super) begins: u32,
     pub(super) retired: RetiredPieces,
@@ -120,6 +129,7 @@ impl Opening<'_> {
             let active = Active { header: end.header, tail: end.offset, begun: true };
             self.save_index(&active, &end.cursor)?;
         }
+        self.miss_copies();
         self.index.commit_all();
         self.remove_retired(&names)?;
         Ok(self.finish(active, next, &heads, &names))
@@ -138,7 +148,10 @@ impl Opening<'_> {
             (LogPos(base + saved.offset), saved.state.len() as u64)
         });
         let snapshot = self.checkpoint.and_then(|saved| saved.snapshot);
-        let Self { disk, config, cursor, index, unsaved, repairs, begins, ends, .. } = self;
+        let Self { disk, config, cursor, index, unsaved, mut repairs, begins, ends, .. } = self;
+        // Of files that follow from the log it is enough that they were made again.
+        let log = |it: &Unreadable| matches!(it.name, FileName::Segment(_));
+        repairs.extend(disk.unreadable().into_iter().filter(log).map(unreadable));
         // What was said about a retirement after the checkpoint is not known to be all.
         let snapshot = snapshot.filter(|segment| *segment >= begins);
         let kept = ends.into_iter().filter(|(head, _)| head.segment >= begins);
@@ -248,6 +261,7 @@ impl Opening<'_> {
                 None => match self.quarantine(&mut reader, heads, at, offset)? {
                     Verdict::GoOn(end) => end,
                     Verdict::End(tail) => {
+                        self.raise_ends(head, offset)?;
                         if offset > FIRST_GROUP_AT {
                             self.note_end(head, offset);
                         }
@@ -333,7 +347,12 @@ impl Opening<'_> {
     }
 
     /// Takes in an entry of the store's own; false for any other.
-    fn take_own(&mut self, segment: u32, at: u64, entry: &Entry) -> Result<bool, Malformed> {
+    pub(super) fn take_own(
+        &mut self,
+        segment: u32,
+        at: u64,
+        entry: &Entry,
+    ) -> Result<bool, Malformed> {
         match entry.kind {
             MOVED => {
                 let payload_at = at as u32 + entry.payload_at() as u32;
@@ -526,8 +545,12 @@ impl Opening<'_> {
         let name = FileName::Segment(last.header.segment);
         assert!(last.last_at <= last.offset, "groups lie one after another");
         let mut bytes = vec![0; (last.offset - last.last_at) as usize];
-        self.disk.read_at(name, last.last_at, &mut bytes).map_err(disk_error(name))?;
-        self.disk.write_at(name, last.last_at, &bytes).map_err(disk_error(name))
+        match self.disk.read_exactly(name, last.last_at, &mut bytes) {
+            Ok(()) => self.disk.write_at(name, last.last_at, &bytes).map_err(disk_error(name)),
+            // Nobody knows what to write.
+            Err(_) if self.disk.lacks(name, last.last_at, last.offset) => Ok(()),
+            Err(error) => Err(disk_error(name)(error)),
+        }
     }
 
     /// The segment that goes on being written, and the one after it if it can be used as it is.

@@ -11,17 +11,19 @@
 use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, TenantId, Timestamp};
+use yard_wire::{GroupNumber, QueueOffset, TenantId, Timestamp};
 
 use super::open::{FIRST_GROUP_AT, Opening, PlacedBatch};
-use super::salvage::{self, Piece};
+use super::salvage::{self, Copied, Piece};
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error, first_header};
 use super::{Lost, Recovered, Repair, sidecars};
 use crate::disk::FileName;
 use crate::error::{Corrupt, OpenError};
 use crate::format::entry::{BATCH, Entry, FOOTER_BYTES};
 use crate::format::group::{self, GroupHeader, Trailer};
+use crate::format::retire::MOVED;
 use crate::format::segment::SegmentHeader;
+use crate::format::sidecar::Line;
 use crate::format::{VERSION, u64_at};
 use crate::store::Cursor;
 
@@ -153,16 +155,12 @@ impl Opening<'_> {
     ) -> (Option<GroupHeader>, Bytes, Option<Trailer>) {
         assert!(bytes.len() >= group::FRAME_BYTES, "room for a group");
         let number = GroupNumber(self.cursor.next_group);
-        let last = bytes.len() - group::TRAILER_BYTES;
-        let first = (last + 1).saturating_sub(group::ALIGNMENT).max(group::HEADER_BYTES);
-        let trailer = (first..=last).rev().find_map(|at| {
-            let trailer = Trailer::decode(&bytes[at..at + group::TRAILER_BYTES])?;
-            (trailer.group == number).then_some((at, trailer))
-        });
-        let Some((end, trailer)) = trailer.filter(|_| one) else {
-            return (None, bytes.slice(group::HEADER_BYTES..), None);
+        let inside = bytes.slice(group::HEADER_BYTES..);
+        let trailer = Trailer::before_padding(&inside, number).filter(|_| one);
+        let Some((end, trailer)) = trailer else {
+            return (None, inside, None);
         };
-        let payload = bytes.slice(group::HEADER_BYTES..end);
+        let payload = inside.slice(..end);
         let header = |stored| GroupHeader {
             stored,
             previous_chain: self.cursor.chain,
@@ -203,10 +201,11 @@ impl Opening<'_> {
             },
             None => None,
         };
-        if let Some(at) = found {
-            let name = FileName::Segment(head.segment);
-            let header = reader.header(at).map_err(disk_error(name))?;
-            return Ok(Some(of((at, header.expect("it was found there just now")))));
+        let name = FileName::Segment(head.segment);
+        if let Some(at) = found
+            && let Some(header) = reader.header(at).map_err(disk_error(name))?
+        {
+            return Ok(Some(of((at, header))));
         }
         if let Some((said, _)) = sidecars::read_header(self.disk, head)?
             && said.last_group.0 >= expected
@@ -258,6 +257,7 @@ impl Opening<'_> {
     fn missing(&mut self, segment: u32, (offset, end): (u64, u64), later: &Later) {
         assert!(offset <= end, "a scan goes forward");
         self.report(segment, offset, end - offset, "groups are missing");
+        self.lacks_copies = true;
         self.begin(segment, later.stored);
         self.cursor = Cursor {
             next_group: later.number,
@@ -273,8 +273,13 @@ impl Opening<'_> {
         assert_eq!(header.group.0, self.cursor.next_group, "the group that is expected");
         let stored = header.stored.clamp(self.cursor.stored, later.stored);
         self.begin(*segment, stored);
+        let before = self.repairs.len();
         for piece in salvage::pieces(payload) {
             self.take_piece((*segment, *offset), header, stored, piece)?;
+        }
+        if self.repairs.len() == before {
+            let bytes = group::total_bytes(payload.len()) as u64;
+            self.report(*segment, *offset, bytes, "a group whose entries hold");
         }
         Ok(())
     }
@@ -293,12 +298,19 @@ impl Opening<'_> {
             Piece::Lost { at, bytes } => {
                 let what = "an entry: a decision, or a batch";
                 self.report(segment, place.payload_at + at as u64, bytes as u64, what);
+                self.lacks_copies = true;
                 None
             }
-            Piece::Entry { entry, .. } if entry.kind != BATCH => {
-                Some((entry.tenant, entry.kind, entry.payload, Vec::new()))
+            Piece::Entry { at, entry, is_whole } => {
+                if !is_whole {
+                    let bytes = entry.total_bytes() as u64;
+                    self.report(segment, place.payload_at + at as u64, bytes, "an entry");
+                }
+                match entry.kind {
+                    BATCH => self.take_entry(&place, stored_delta_ms, at, entry),
+                    _ => self.take_other(&place, at, entry),
+                }
             }
-            Piece::Entry { at, entry } => self.take_entry(&place, stored_delta_ms, at, entry),
             Piece::Batch { at, entry, batch, rows } => {
                 self.report(segment, place.payload_at + at as u64, entry.len() as u64, "an entry");
                 self.take_batch(&place, stored_delta_ms, (at, &entry), &batch, rows)
@@ -312,6 +324,64 @@ impl Opening<'_> {
             (self.on_entry)(entry).map_err(malformed)?;
         }
         Ok(())
+    }
+
+    /// Takes an entry that holds and is no batch; what to hand out of it.
+    fn take_other(&mut self, place: &Place, at: usize, entry: Entry) -> Option<Left> {
+        let segment = place.segment;
+        let entry_at = place.payload_at + at as u64;
+        if entry.kind == MOVED {
+            self.take_copies(segment, entry_at + entry.payload_at() as u64, &entry.payload);
+            return None;
+        }
+        match self.take_own(segment, entry_at, &entry) {
+            Ok(true) => None,
+            Ok(false) => Some((entry.tenant, entry.kind, entry.payload, Vec::new())),
+            Err(_) => {
+                let bytes = entry.total_bytes() as u64;
+                self.report(segment, entry_at, bytes, "an entry of the log's own");
+                None
+            }
+        }
+    }
+
+    /// Takes those copies of records that hold, of a payload at this place.
+    fn take_copies(&mut self, segment: u32, payload_at: u64, payload: &Bytes) {
+        assert!(payload_at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let copies = salvage::copies(payload);
+        if copies.is_empty() {
+            self.report(segment, payload_at, payload.len() as u64, "an entry of copies");
+            self.lacks_copies = true;
+        }
+        for copied in copies {
+            let copy = match copied {
+                Copied::Whole(copy) => copy,
+                Copied::Damaged(copy) => {
+                    let record_at = payload_at + u64::from(copy.at);
+                    self.report(segment, record_at, copy.bytes.into(), "a copy of a message");
+                    self.lacks_copies = true;
+                    continue;
+                }
+                Copied::Unknown => {
+                    self.report(segment, payload_at, 0, "which message a copy is of");
+                    self.lacks_copies = true;
+                    continue;
+                }
+            };
+            let which = (copy.topic, copy.queue, copy.offset);
+            let place = ((payload_at + u64::from(copy.at)) as u32, copy.bytes);
+            self.index.add_copy(which, copy.stored, segment, place);
+        }
+    }
+
+    /// Copies may have been lost: those of records that are nowhere else now are lost with them.
+    pub(super) fn miss_copies(&mut self) {
+        if !self.lacks_copies {
+            return;
+        }
+        for (topic, queue, from, to) in self.index.nowhere() {
+            self.lost(Lost { topic, queue, from, to });
+        }
     }
 
     /// Takes what is left of a batch whose entry holds; what to hand out of it.
@@ -403,6 +473,40 @@ impl Opening<'_> {
     fn report(&mut self, segment: u32, offset: u64, bytes: u64, what: &'static str) {
         let lost = Vec::new();
         self.repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
+    }
+
+    /// The groups of a segment end at `end`. How far its queues reached is known besides: by the
+    /// checkpoint, and where the segment is damaged by its sidecar.
+    pub(super) fn raise_ends(&mut self, head: &SegmentHeader, end: u64) -> Result<(), OpenError> {
+        let number = head.segment;
+        if self.index.stored_base(number).is_none() {
+            return Ok(());
+        }
+        let of_it = |repair: &Repair| match repair {
+            Repair::Quarantined { segment, .. } => *segment == number,
+            _ => false,
+        };
+        let mut ends = Vec::new();
+        if self.repairs.iter().any(of_it)
+            && let Some((_, lines)) = sidecars::read(self.disk, head)?
+        {
+            ends.extend(lines.iter().filter_map(Line::end));
+        }
+        if let Some(saved) = self.checkpoint.filter(|saved| saved.segment == number) {
+            ends.extend_from_slice(&saved.ends);
+        }
+        for (topic, queue, to) in ends {
+            let count = self.index.raise(number, (topic, queue, to));
+            assert!(self.index.next(topic, queue) >= to || count == 0, "what is raised is there");
+            if count > 0 {
+                if !self.repairs.iter().any(of_it) {
+                    self.report(number, end, 0, "messages before this place");
+                }
+                let from = QueueOffset(to.0 - u64::from(count));
+                self.lost(Lost { topic, queue, from, to });
+            }
+        }
+        Ok(())
     }
 
     /// Records are lost: by the damage that was met last, for all that is known.

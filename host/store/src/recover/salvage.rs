@@ -15,14 +15,16 @@ use yard_wire::record::Record;
 use yard_wire::requests::Placed;
 use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
-use crate::format::entry::{self, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES};
+use crate::format::entry::{self, BATCH, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES};
+use crate::format::retire::{Moved, moved_rows};
 use crate::format::u32_at;
 
 /// A part of the payload of a damaged group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// An entry whose header, and payload unless a batch, hold.
-    Entry { at: usize, entry: Entry },
+pub(crate) enum Piece {
+    /// An entry whose header, and payload unless a batch or copies, hold; not whole when one bit
+    /// of the header was put right, or the length at its end does not hold.
+    Entry { at: usize, entry: Entry, is_whole: bool },
     /// A batch that holds, in an entry that does not; its placements if they fit the batch.
     Batch { at: usize, entry: Bytes, batch: Batch, rows: Option<Vec<Placed>> },
     /// Nothing that can be read.
@@ -30,18 +32,18 @@ pub(super) enum Piece {
 }
 
 /// The parts of a payload, in order.
-pub(super) fn pieces(payload: &Bytes) -> Vec<Piece> {
+pub(crate) fn pieces(payload: &Bytes) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = payload.clone();
     let mut begin = 0;
     while let Ok(entry) = entry::take_entry(&mut rest) {
-        pieces.push(Piece::Entry { at: begin, entry });
+        pieces.push(Piece::Entry { at: begin, entry, is_whole: true });
         begin = payload.len() - rest.len();
     }
     let mut end = payload.len();
     let mut back = Vec::new();
     while let Some((at, entry)) = entry_before(payload, begin, end) {
-        back.push(Piece::Entry { at, entry });
+        back.push(Piece::Entry { at, entry, is_whole: true });
         end = at;
     }
     assert!(begin <= end, "the two walks do not cross");
@@ -65,8 +67,8 @@ fn damaged(payload: &Bytes, begin: usize, end: usize, pieces: &mut Vec<Piece>) {
         let rest = payload.slice(at..end);
         let found = match entry::front(&rest) {
             // Only the length at its end does not hold.
-            Ok(entry) => Some((entry.total_bytes(), Piece::Entry { at, entry })),
-            Err(_) => batch_in(&rest, at),
+            Ok(entry) => Some((entry.total_bytes(), Piece::Entry { at, entry, is_whole: false })),
+            Err(_) => batch_in(&rest, at).or_else(|| copies_in(&rest, at)),
         };
         let Some((bytes, piece)) = found else {
             pieces.push(Piece::Lost { at, bytes: end - at });
@@ -111,6 +113,42 @@ fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
         return Some((total, Piece::Batch { at, entry: rest.slice(..total), batch, rows }));
     }
     None
+}
+
+/// The entry of copies at the front of `rest`, of whose header little is damaged, with its bytes.
+fn copies_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
+    let said = rest.get(..4).map_or(0, |bytes| u32_at(bytes, 0) as usize);
+    let lengths = [said, rest.len()].into_iter().filter(|length| *length <= rest.len());
+    let mut entries = lengths.filter_map(|length| entry::mended_copies(&rest.slice(..length)));
+    let entry = entries.next()?;
+    assert!(entry.total_bytes() <= rest.len(), "it lies in what was looked at");
+    Some((entry.total_bytes(), Piece::Entry { at, entry, is_whole: false }))
+}
+
+/// A copy of a record in an entry that may be damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// It holds.
+    Whole(Moved),
+    /// The record does not.
+    Damaged(Moved),
+    /// Nobody knows of what it is one.
+    Unknown,
+}
+
+/// The copies in the payload of an entry; none when not even their number can be right.
+pub(crate) fn copies(payload: &[u8]) -> Vec<Copied> {
+    let rows = moved_rows(payload).unwrap_or_default();
+    let copied = |row: Option<Moved>| {
+        let Some(copy) = row else { return Copied::Unknown };
+        let record = &payload[copy.at as usize..(copy.at + copy.bytes) as usize];
+        let address = Record::check(record).and_then(|()| Record::check_header(record));
+        match address.map(|address| (address.topic, address.queue)) {
+            Ok(queue) if queue == (copy.topic, copy.queue) => Copied::Whole(copy),
+            Ok(_) | Err(_) => Copied::Damaged(copy),
+        }
+    };
+    rows.into_iter().map(copied).collect()
 }
 
 /// The tenant that a damaged entry of a batch names; in how many bits its checksum differs from
@@ -169,6 +207,37 @@ fn behind(batch: &[u8], at: usize, wanted: &[(TopicId, QueueIndex)]) -> Option<u
     let mut places = (at + 1..batch.len()).filter(fills);
     let begin = places.next()?;
     places.next().is_none().then_some(begin)
+}
+
+impl Piece {
+    /// The batch in it with where its records went, and where it begins in the payload; `None`
+    /// for what is no batch, and one of which that cannot be told without the rest of the log.
+    pub(crate) fn batch(&self) -> Option<(usize, Bytes, Vec<Placed>)> {
+        match self {
+            Self::Entry { at, entry, .. } if entry.kind == BATCH => {
+                let rows = entry.placements.iter().collect();
+                Some((at + entry.payload_at(), entry.payload.clone(), rows))
+            }
+            Self::Batch { at, entry, batch, rows: Some(rows) } => {
+                let begin = at + entry.len() - FOOTER_BYTES - batch.bytes().len();
+                let holds = compared(entry, rows, batch).1 <= 1;
+                holds.then(|| (begin, batch.bytes().clone(), rows.clone()))
+            }
+            Self::Entry { .. } | Self::Batch { .. } | Self::Lost { .. } => None,
+        }
+    }
+}
+
+/// Each record of a batch on its own, with the offset that it was given; and as in [`records`].
+pub(crate) fn numbered(batch: &[u8], rows: &[Placed]) -> Vec<(Placed, Option<(u32, u32)>)> {
+    let each = rows.iter().flat_map(|row| {
+        let offsets = row.first.0..row.first.0.saturating_add(row.count.into());
+        offsets.map(|first| Placed { first: QueueOffset(first), count: 1, ..row.clone() })
+    });
+    let numbered: Vec<_> = each.zip(records(batch, rows)).collect();
+    let count: u64 = rows.iter().map(|row| u64::from(row.count)).sum();
+    assert_eq!(numbered.len() as u64, count, "each record has a place");
+    numbered
 }
 
 /// The placements of a batch that was read whole, when its own table does not hold: what follows

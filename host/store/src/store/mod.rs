@@ -20,7 +20,7 @@ use crate::format::group::{self, GroupHeader};
 use crate::format::retire::Moved;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
-use crate::index::{Located, QueueIndexes, SidecarPlace, Slot};
+use crate::index::{Located, QueueEnd, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
 
 mod append;
@@ -363,6 +363,22 @@ impl Store {
                 budget.min(room as usize)
             }
         }
+    }
+
+    /// Records of a queue up to this end were durable, as is known besides the log; returns how
+    /// many are lost, as the log is, that it did not know of.
+    pub(crate) fn raise(&mut self, end: QueueEnd) -> u32 {
+        assert!(self.active.begun, "where something was durable there is a group");
+        assert!(self.gathers.is_empty() && self.in_flight.is_none(), "before the first append");
+        let lost = self.index.raise(self.active.header.segment, end);
+        let slot = self.index.slot(end.0, end.1);
+        self.index.commit(slot);
+        lost
+    }
+
+    /// Segment and byte offset at which the next group begins.
+    pub(crate) fn tail(&self) -> (u32, u64) {
+        (self.active.header.segment, self.active.tail)
     }
 
     /// Where committed records of a queue are: at most `count`, from `from` on.

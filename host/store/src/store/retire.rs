@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
+use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use super::Store;
 use super::append::Reserve;
@@ -24,9 +24,6 @@ use crate::format::retire::{
 use crate::index::{Floor, KeptRange, Located, Part};
 use crate::io::Io;
 use crate::kept::{KeptAt, KeptFound, KeptRead};
-
-/// Entries of the store's own belong to nobody.
-const NOBODY: TenantId = TenantId(0);
 
 /// A retirement under way.
 pub(super) struct Retiring {
@@ -210,7 +207,7 @@ impl Store {
         // Nobody's time has passed: it is that of the group before.
         let gather = self.gather_for(Timestamp(0), payload.len(), Reserve::Use)?;
         let payload_at = (gather.bytes.len() - gather.begin + entry::HEADER_BYTES) as u32;
-        entry::put_entry(kind, NOBODY, payload, &mut gather.bytes);
+        entry::put_entry(kind, entry::NOBODY, payload, &mut gather.bytes);
         gather.entries += 1;
         if kind == MOVED {
             let copies = decode_moved(payload).expect("it was encoded just now");
@@ -245,14 +242,15 @@ impl Store {
         self.record(Some(segment));
     }
 
-    /// Says in the log that the segments are gone.
+    /// Says in the log that the segments are gone: twice, because without it a log whose first
+    /// segments are not there is not whole. It is the same said once or twice.
     fn record(&mut self, snapshot: Option<u32>) {
         let retiring = self.retiring.as_ref().expect("it is under way");
         assert!(retiring.left.is_empty(), "what is kept was copied");
         let pieces = encode_retired(retiring.until, &retiring.floors, self.own_payload_max());
         let mut recorded = None;
-        for piece in pieces {
-            match self.append_own(RETIRED, &piece) {
+        for piece in pieces.iter().chain(&pieces) {
+            match self.append_own(RETIRED, piece) {
                 Ok(group) => recorded = Some(group),
                 Err(_) => {
                     self.retiring = None;

@@ -44,6 +44,8 @@ impl Store {
 
     /// A checkpoint after the last closed group.
     pub(super) fn checkpoint_of(&self, state: Bytes, snapshot: Option<u32>) -> Checkpoint {
+        assert!(self.gathers.is_empty(), "what has its offset is indexed");
+        let unsaved = self.sealing.keys().next().copied();
         Checkpoint {
             shard: self.config.shard,
             segment: self.active.header.segment,
@@ -54,6 +56,7 @@ impl Store {
             begins: self.begins,
             snapshot,
             floors: self.index.floors(),
+            ends: self.index.ends_from(unsaved.unwrap_or(self.active.header.segment)),
             is_from_log: false,
             state,
         }

@@ -1,7 +1,9 @@
 //! Torn tails are cut off; anything else that is not as it was written is refused or harmless.
 use yard_store::disk::lying::{Crash, LyingDisk};
 use yard_store::error::Corrupt;
-use yard_store::{Disk, FileName, Io, Located, OpenError, Recovered, Repair, Store, read};
+use yard_store::{
+    Disk, FileName, Io, Located, OpenError, Recovered, Repair, Store, StoreConfig, read,
+};
 
 use crate::support::{CONFIG, Random, Rig, batch_of, open_all, open_with, some_batch};
 
@@ -63,6 +65,49 @@ fn a_group_torn_at_any_byte_is_cut_off() {
             assert_eq!(open_all(&disk).unwrap().repairs, [], "mended durably");
         }
     }
+}
+
+#[test]
+fn bytes_of_an_earlier_life_of_a_segment_do_not_pass_for_its_own() {
+    // The same messages at the same times, but for the randomness of the start.
+    let life = |salt_seed, groups: u8| {
+        let mut rig = Rig::on(LyingDisk::new(1), StoreConfig { salt_seed, ..CONFIG });
+        rig.settle();
+        for group in 0..groups {
+            rig.append(&[group; 100]).unwrap();
+            rig.flush();
+        }
+        rig
+    };
+    for (salt_seed, expect) in [(CONFIG.salt_seed + 1, 1), (CONFIG.salt_seed, 3)] {
+        let earlier = life(CONFIG.salt_seed, 3).disk.contents(SEGMENT).unwrap();
+        let rig = life(salt_seed, 1);
+        let mut bytes = rig.disk.contents(SEGMENT).unwrap();
+        let end = tail_of(&rig) as usize;
+        bytes[end..].copy_from_slice(&earlier[end..]);
+        rig.disk.put(SEGMENT, bytes);
+        let opened = open_all(&rig.disk).unwrap();
+        assert_eq!(opened.entries.len(), expect, "salts differ: {}", expect == 1);
+        let cut = |repair: &Repair| matches!(repair, Repair::TailZeroed { .. });
+        assert_eq!(opened.repairs.iter().any(cut), expect == 1, "{:?}", opened.repairs);
+    }
+}
+
+#[test]
+fn every_segment_has_a_salt_of_its_own() {
+    let salt = |disk: &LyingDisk, segment| {
+        let head = disk.contents(FileName::Segment(segment)).unwrap();
+        u64::from_le_bytes(head[32..40].try_into().unwrap())
+    };
+    let rig = long();
+    let mut salts: Vec<u64> = (0..4).map(|segment| salt(&rig.disk, segment)).collect();
+    // The same segment, prepared by another start.
+    let other = StoreConfig { salt_seed: CONFIG.salt_seed + 1, ..CONFIG };
+    let again = Rig::on(LyingDisk::new(1), other);
+    salts.push(salt(&again.disk, 0));
+    salts.sort_unstable();
+    salts.dedup();
+    assert_eq!(salts.len(), 5);
 }
 
 /// Opens a log with one flipped bit: `Ok` with what it hands out.

@@ -1,7 +1,7 @@
 //! Failing syncs and writes fence the log; a full disk keeps its reserve; other files may fail.
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::error::{Fenced, NoSpace, TooLarge};
-use yard_store::{AppendError, Disk, FileName, LogState, OpenError, StoreConfig};
+use yard_store::{AppendError, Disk, FileName, LogState, OpenError, Store, StoreConfig};
 use yard_wire::{QueueIndex, QueueOffset, ShardId, TopicId};
 
 use crate::support::{CONFIG, Random, Rig, batch_of, open_all, open_with};
@@ -157,8 +157,39 @@ fn a_sidecar_or_checkpoint_that_cannot_be_written_is_tried_again() {
     assert!(rig.disk.contents(FileName::Index(0)).is_some());
     assert!(rig.disk.contents(keys).is_some());
     rig.check_queues();
-    rig.disk.fail_next(Fault::Read);
-    assert!(matches!(open_all(&rig.disk), Err(OpenError::Disk { .. })));
+}
+
+#[test]
+fn a_start_tries_again_what_could_not_be_read_and_gives_up_on_a_dead_disk() {
+    let mut rig = Rig::new(7);
+    rig.settle();
+    for _ in 0..3 {
+        rig.append(b"entry").unwrap();
+        rig.flush();
+    }
+    for failures in [1, 2] {
+        for _ in 0..failures {
+            rig.disk.fail_next(Fault::Read);
+        }
+        let opened = open_all(&rig.disk).unwrap();
+        assert_eq!((opened.repairs, opened.entries), (vec![], rig.model.entries.clone()));
+    }
+    rig.disk.set_dead(true);
+    let error = open_all(&rig.disk).map(|_| ()).unwrap_err();
+    let source = match error {
+        OpenError::Disk { source, .. } => source,
+        other => panic!("{other}"),
+    };
+    assert_eq!(source.raw_os_error(), Some(libc::EIO));
+    assert!(Store::read_checkpoint(&rig.disk, &CONFIG).is_ok(), "there is none");
+    rig.disk.set_dead(false);
+    assert_eq!(open_all(&rig.disk).unwrap().entries, rig.model.entries, "nothing was changed");
+    // The only file of a log has lost its head: what follows can be read.
+    rig.disk.remove(FileName::Segment(1)).unwrap();
+    rig.disk.spoil(FileName::Segment(0), 0..512);
+    let opened = open_all(&rig.disk).unwrap();
+    let found: Vec<_> = opened.entries.iter().map(|entry| entry.group).collect();
+    assert!(found.len() < 3, "those of its first block are lost: {found:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod cache;
 mod damage;
+mod ends;
 mod failure;
 mod finding;
 mod golden;

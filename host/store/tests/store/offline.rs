@@ -184,6 +184,12 @@ fn a_damaged_entry_takes_what_the_queues_lack() {
     let (joined, _) = look(&disk).unwrap();
     let header_at = joined.damage[0].offset;
     assert_eq!(header_at, 512 + 64);
+    assert_eq!((joined.counts.records, joined.lost()), (all.len() as u64, 0), "all is found");
+    // With its placements and the header of its batch nothing says what it was.
+    let mut bytes = disk.contents(FileName::Segment(1)).unwrap();
+    bytes[512 + 64..512 + 64 + 100].fill(0xff);
+    disk.put(FileName::Segment(1), bytes);
+    let (joined, _) = look(&disk).unwrap();
     assert_eq!(joined.counts.records + joined.lost(), all.len() as u64, "each found or missed");
     let lost = joined.damage.iter().flat_map(|damage| &damage.lost);
     let lies_there = |span: &Span| {
@@ -214,6 +220,64 @@ fn a_missing_segment_is_told_and_its_messages_named() {
     disk.remove(FileName::Segment(4)).unwrap();
     let (joined, plan) = look(&disk).unwrap();
     assert!(!plan.losses.is_empty() && !joined.damage.is_empty());
+}
+
+/// Does all that a plan says.
+fn repair(disk: &LyingDisk) -> Plan {
+    let found = survey(disk, None).unwrap();
+    let (_, plan) = look(disk).unwrap();
+    for step in &plan.steps {
+        offline::apply(disk, &found, step).unwrap();
+    }
+    plan
+}
+
+/// Every message that lay in none of these segments is served; how many are not.
+fn check_rest(rig: &Rig, disk: &LyingDisk, gone: &[u32]) -> u64 {
+    let saved = Store::read_checkpoint(disk, &CONFIG).unwrap();
+    let opened = open_with(disk, CONFIG, saved.as_ref()).unwrap();
+    let mut lost = 0;
+    for (span, place) in places(rig) {
+        let places = match opened.store.locate(span.topic, span.queue, span.from, 1) {
+            Located::Places(places) => places,
+            Located::Read(wanted) => read::index(disk, &wanted).unwrap(),
+            Located::Gap { .. } | Located::End if gone.contains(&place.segment) => {
+                lost += 1;
+                continue;
+            }
+            other => panic!("{span:?}: {other:?} {:?}", opened.repairs),
+        };
+        let record = read::records(disk, &places).unwrap();
+        assert_eq!(record, read::records(&rig.disk, &[place]).unwrap());
+        assert_eq!(places[0].stored, place.stored);
+    }
+    lost
+}
+
+#[test]
+fn a_loss_that_is_accepted_leaves_a_log_that_serves_the_rest() {
+    let rig = rig();
+    let all = places(&rig);
+    for gone in [&[0][..], &[1], &[2], &[1, 2], &[0, 1]] {
+        let disk = rig.disk.fork();
+        gone.iter().for_each(|segment| disk.remove(FileName::Segment(*segment)).unwrap());
+        let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+        let refused = open_with(&disk, CONFIG, saved.as_ref()).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, OpenError::Missing { .. }), "{gone:?}: {refused}");
+        let plan = repair(&disk);
+        assert_eq!(plan.losses.len(), gone.len(), "{gone:?}: {:?}", plan.losses);
+        let lay_there = all.iter().filter(|(_, place)| gone.contains(&place.segment)).count();
+        assert_eq!(check_rest(&rig, &disk, gone), lay_there as u64, "{gone:?}");
+        let (_, plan) = look(&disk).unwrap();
+        assert_eq!((plan.losses, plan.steps), (vec![], vec![]), "{gone:?}: nothing is left to do");
+    }
+    // The end of the log, which a checkpoint has seen: the checkpoint goes.
+    let disk = rig.disk.fork();
+    disk.remove(FileName::Segment(4)).unwrap();
+    disk.remove(FileName::Segment(3)).unwrap();
+    let plan = repair(&disk);
+    assert!(!plan.losses.is_empty() && disk.contents(FileName::Checkpoint).is_none());
+    assert!(check_rest(&rig, &disk, &[3]) > 0);
 }
 
 #[test]

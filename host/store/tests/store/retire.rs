@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
-use yard_store::{Checkpoint, Disk, FileName, GapCause, IoDone, Located, OpenError, Store, read};
-use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
+use yard_store::{
+    Checkpoint, Disk, FileName, GapCause, IoDone, Located, Lost, OpenError, Repair, Store, read,
+};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::support::{CONFIG, Random, Reopened, Rig, batch_of, open_with};
 
@@ -374,4 +376,156 @@ fn copies_are_found_without_a_sidecar_and_after_it_was_sealed() {
     rig.disk.remove(FileName::Index(3)).unwrap();
     check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
     crash_everywhere(&rig, &allowed, 4);
+}
+
+/// Where every record lies that the log holds.
+fn places(rig: &Rig) -> BTreeMap<(Queue, u64), RecordPlace> {
+    let mut found = BTreeMap::new();
+    for (topic, queue, first, end) in rig.store.queues() {
+        let mut at = first;
+        while at < end {
+            for place in locate(&rig.store, &rig.disk, (topic, queue), at).unwrap() {
+                found.insert(((topic, queue), at.0), place);
+                at.0 += 1;
+            }
+        }
+    }
+    found
+}
+
+fn locate(
+    store: &Store,
+    disk: &LyingDisk,
+    (topic, queue): Queue,
+    at: QueueOffset,
+) -> Result<Vec<RecordPlace>, Located> {
+    match store.locate(topic, queue, at, 1) {
+        Located::Places(places) => Ok(places),
+        Located::Read(wanted) => Ok(read::index(disk, &wanted).unwrap()),
+        other => Err(other),
+    }
+}
+
+/// Opens a damaged log: every record that `may_miss` does not name is served with its time, and
+/// of the others each is served, cannot be read, or is reported. How many are not served.
+fn check_damaged(
+    rig: &Rig,
+    disk: &LyingDisk,
+    places: &BTreeMap<(Queue, u64), RecordPlace>,
+    may_miss: &dyn Fn(&RecordPlace) -> bool,
+    case: &str,
+) -> u64 {
+    let (state, opened) = reopen(disk).unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert_eq!(opened.entries, rig.model.entries[state..], "{case}: no decision is lost");
+    let all = rig.model.queues(rig.model.entries.len());
+    let lost: Vec<Lost> = opened.repairs.iter().flat_map(lost_by).collect();
+    let mut missing = 0;
+    for ((queue, at), place) in places {
+        let offset = QueueOffset(*at);
+        let found = locate(&opened.store, disk, *queue, offset);
+        let found = found.map(|places| (read::records(disk, &places[..1]), places[0].stored));
+        match found {
+            Ok((Ok(record), stored)) => {
+                assert_eq!((&record[0], stored), {
+                    let (record, stored) = &all[queue][*at as usize];
+                    (record, *stored)
+                });
+                continue;
+            }
+            Ok((Err(error), _)) => assert!(may_miss(place), "{case}: {queue:?} {at}: {error}"),
+            Err(Located::Gap { why: GapCause::Damaged, .. }) => {
+                assert!(may_miss(place), "{case}: {queue:?} {at}: {:?}", opened.repairs);
+                let names = |it: &Lost| {
+                    (it.topic, it.queue) == *queue && it.from <= offset && offset < it.to
+                };
+                assert!(lost.iter().any(names), "{case}: {queue:?} {at}: {:?}", opened.repairs);
+            }
+            Err(other) => panic!("{case}: {queue:?} {at}: {other:?}"),
+        }
+        missing += 1;
+    }
+    missing
+}
+
+fn lost_by(repair: &Repair) -> Vec<Lost> {
+    match repair {
+        Repair::Quarantined { lost, .. } => lost.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// A log whose last groups are those of a retirement, and where these begin and end.
+fn retired(seed: u64) -> (Rig, FileName, std::ops::Range<u64>) {
+    let mut random = Random(seed);
+    let mut rig = Rig::new(seed);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    let at = |rig: &Rig| rig.store.stats().appended.0 - 3 * CONFIG.segment_bytes;
+    let begin = at(&rig);
+    retire(&mut rig, 2, &mut |_| {});
+    let end = at(&rig);
+    rig.close(true).unwrap();
+    rig.settle();
+    assert_eq!((rig.store.first_segment(), active(&rig.store)), (2, 3));
+    (rig, FileName::Segment(3), begin..end)
+}
+
+#[test]
+fn a_flipped_bit_of_what_a_retirement_wrote_costs_the_copy_that_has_it() {
+    let (rig, name, range) = retired(19);
+    let places = places(&rig);
+    let copies = places.values().filter(|place| range.contains(&place.offset.into())).count();
+    assert!(copies > 10, "{copies}");
+    let (mut missing, mut hits) = (0, 0);
+    for bit in (range.start * 8..range.end * 8).step_by(7) {
+        let disk = rig.disk.fork();
+        assert!(disk.flip_bit(name, bit));
+        let hit = |place: &RecordPlace| {
+            let begin = u64::from(place.offset);
+            FileName::Segment(place.segment) == name
+                && (begin..begin + u64::from(place.bytes)).contains(&(bit / 8))
+        };
+        let case = format!("bit {bit} of byte {}", bit / 8);
+        let lost = check_damaged(&rig, &disk, &places, &hit, &case);
+        let expect = places.values().filter(|place| hit(place)).count() as u64;
+        assert_eq!(lost, expect, "{case}");
+        missing += lost;
+        hits += expect;
+    }
+    assert!(missing == hits && hits > 1_000, "{missing}");
+}
+
+#[test]
+fn bytes_of_an_entry_of_copies_cost_the_copies_that_have_them() {
+    let (rig, name, range) = retired(20);
+    let places = places(&rig);
+    let lies_there = |place: &RecordPlace| {
+        FileName::Segment(place.segment) == name && range.contains(&place.offset.into())
+    };
+    let copies = places.values().filter(|place| lies_there(place));
+    let first = u64::from(copies.clone().map(|place| place.offset).min().unwrap());
+    let records_end = copies.map(|place| place.offset + place.bytes).max().unwrap();
+    let bytes = rig.disk.contents(name).unwrap();
+    let length = |at: u64| u32::from_le_bytes(bytes[at as usize..][..4].try_into().unwrap());
+    let is_head = |at: &u64| {
+        let end = at + u64::from(length(*at));
+        let kind = bytes[*at as usize + 8..][..4] == [1, 1, 0, 0];
+        kind && range.contains(&end) && length(end - 4) == length(*at)
+    };
+    let heads: Vec<u64> = range.clone().filter(is_head).collect();
+    assert!(!heads.is_empty(), "entries of copies are found");
+    let in_head = |at: u64| heads.iter().any(|head| at + 3 > *head && at < head + 28);
+    let mut missing = 0;
+    // Rows of 30 bytes lie before the records, behind header and number.
+    for at in (first - 200..u64::from(records_end)).step_by(23) {
+        let disk = rig.disk.fork();
+        let mut bytes = disk.contents(name).unwrap();
+        bytes[at as usize..at as usize + 3].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        disk.put(name, bytes);
+        let lost = check_damaged(&rig, &disk, &places, &lies_there, &format!("bytes at {at}"));
+        // Without its header or their number, all that an entry has.
+        assert!(lost <= 2 || in_head(at), "{lost} lost at {at}");
+        missing += lost;
+    }
+    assert!(missing > 50, "{missing}");
 }

@@ -235,4 +235,13 @@ async fn damage_and_bad_backups_are_told_and_nothing_is_touched() {
     assert_eq!(fs::read(&index).unwrap(), b"nothing");
     done(&run(&yard, &["repair", "--apply", "-o", "json"], &[&data]));
     assert!(fs::read(&index).unwrap() == whole, "the same bytes");
+    // A segment that does not come back: what it held is lost, and everything else served.
+    fs::rename(&segment, &elsewhere).unwrap();
+    let words = ["repair", "--apply", "--accept-loss", "-o", "json"];
+    done(&run(&yard, &words, &[&data]));
+    assert_eq!(fs::metadata(&segment).unwrap().len(), SEGMENT_BYTES, "an empty one is there");
+    let server = start(yard.clone(), Some(data)).await;
+    let left = numbers(&server).await;
+    let gone = (0..6_000).filter(|number| !left.contains(number)).count();
+    assert!(gone > 0 && left.len() > gone, "{gone} of {} are lost", left.len() + gone);
 }

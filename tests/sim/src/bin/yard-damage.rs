@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         logs: 8,
         flips: 14_000,
         cut_every: 8,
+        erases: true,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         plant: None,
     };
@@ -34,11 +35,12 @@ fn main() -> ExitCode {
     // A panic of what is under test is a finding like any other.
     std::panic::set_hook(Box::new(|_| {}));
     let report = campaign.run();
-    let tried = report.flips.tried + report.cuts.tried;
+    let tried = report.flips.tried + report.cuts.tried + report.erasures.tried;
     let seconds = report.took.as_secs_f64();
     println!("{} logs, {tried} cases in {seconds:.1} s", campaign.logs);
     row("R5 the last 64 KiB of the log cut off", report.cuts);
     row("R6 flipped bits in all files", report.flips);
+    row("R6 the last groups erased", report.erasures);
     for finding in &report.findings {
         println!("  {finding}");
     }

@@ -5,12 +5,19 @@ use bytes::Bytes;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Located, Lost, ReadError, Repair, Store};
-use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
+use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::request::Reply;
+use yard_wire::requests::AckPlace;
+use yard_wire::{ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence, ShardId, TopicId};
 
 use super::survey::{Name, Survey};
+use crate::message::{Letter, encode};
 use crate::planted::{self, Plant};
 use crate::powercut::bench::Bench;
 use crate::powercut::script::SEGMENT_BYTES;
+
+/// A producer that the log does not know.
+const NEW_PRODUCER: u64 = 1 << 40;
 
 /// Records that were read, and those that the log says are lost.
 #[derive(Debug, Default)]
@@ -47,6 +54,54 @@ pub(super) fn list(
         listing = slide(listing, survey);
     }
     Ok(listing)
+}
+
+/// What is sent to each queue after a damage is delivered.
+///
+/// # Errors
+/// When one is refused, or stored and not delivered.
+pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), String> {
+    let now = survey.now.plus_ms(1_000);
+    let opened = Bench::open(disk, SEGMENT_BYTES, now);
+    let (mut bench, _) = opened.map_err(|error| format!("refused to start: {error}"))?;
+    bench.settle();
+    let mut stored = Vec::new();
+    for (number, (topic, queue)) in (0..).zip(survey.queues.keys().copied()) {
+        let letter = Letter {
+            topic,
+            queue,
+            producer: NEW_PRODUCER,
+            seq: number,
+            order_group: None,
+            body_bytes: 100,
+            born: now,
+        };
+        let (shard, sequence) = (ShardId(0), Sequence(number));
+        let producer = ProducerId(NEW_PRODUCER);
+        let header = BatchHeader { producer, shard, sequence, ..BatchHeader::default() };
+        let batch = batch::encode(&header, 1, &encode(&letter).0);
+        let batch = Batch::parse(batch).map_err(|error| error.to_string())?;
+        let asked = bench.produce(&batch, AckPlace::Synced, sequence);
+        bench.settle();
+        match bench.reply(asked) {
+            Some(Ok(Reply::Produce(produced))) => {
+                stored.push((topic, queue, produced.placed[0].first));
+            }
+            other => return Err(format!("new to {topic}.{queue}: {other:?}")),
+        }
+    }
+    for name in &survey.topics {
+        bench.subscribe(name);
+    }
+    bench.settle();
+    let is_given = |(topic, queue, offset): &(TopicId, QueueIndex, QueueOffset)| {
+        let mut given = bench.given.iter();
+        given.any(|it| (it.topic, it.queue, it.offset) == (*topic, *queue, *offset))
+    };
+    match stored.iter().find(|place| !is_given(place)) {
+        Some((topic, queue, at)) => Err(format!("new and not delivered: {topic}.{queue} at {at}")),
+        None => Ok(()),
+    }
 }
 
 /// What a repair says is lost.

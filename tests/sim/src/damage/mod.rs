@@ -1,8 +1,10 @@
-//! Damage: recorded logs whose files are flipped bit by bit or cut short, opened again.
+//! Damage: recorded logs whose files are flipped bit by bit, cut short or erased from a group on,
+//! opened again.
 //!
 //! ```text
 //!   script ──► files, whole ──┬─ one bit flipped ──┐
-//!                             └─ the end cut off ──┴─► shard opened ──► every record listed
+//!                             ├─ the end cut off ──┤
+//!                             └─ groups erased ────┴─► shard opened ──► every record listed
 //!                                                       │
 //!                 exactly the records hit are missing, each reported, no byte is wrong
 //! ```
@@ -29,6 +31,8 @@ const CUT_BYTES: u64 = 64 << 10;
 const FINDINGS_MAX: usize = 10;
 /// One flip in so many falls behind what a file says, where it holds zeros.
 const BEHIND_ONE_IN: u64 = 20;
+/// Logs whose last groups are erased to show a planted bug: a checkpoint has seen few of each.
+const ERASED_LOGS: u64 = 8;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ pub struct Campaign {
     pub flips: u64,
     /// Of the last bytes of each log, one in so many is where it is cut. 0: it is not cut.
     pub cut_every: u64,
+    /// Whether the last groups of each log are erased, from each on that a checkpoint has seen.
+    pub erases: bool,
     /// Threads.
     pub jobs: usize,
     /// The bug that is planted, if any.
@@ -80,6 +86,8 @@ pub struct Report {
     pub flips: Cases,
     /// The end cut off.
     pub cuts: Cases,
+    /// The last groups erased.
+    pub erasures: Cases,
     /// What was wrong, for the first few.
     pub findings: Vec<String>,
     /// How long it took.
@@ -90,12 +98,13 @@ impl Report {
     /// Cases with a finding.
     #[must_use]
     pub fn found(&self) -> u64 {
-        self.flips.found + self.cuts.found
+        self.flips.found + self.cuts.found + self.erasures.found
     }
 
     fn add(&mut self, other: Self) {
         self.flips.add(other.flips);
         self.cuts.add(other.cuts);
+        self.erasures.add(other.erasures);
         self.findings.extend(other.findings);
         self.findings.truncate(FINDINGS_MAX);
     }
@@ -106,6 +115,7 @@ impl Report {
 enum Damage {
     Flip { name: FileName, bit: u64 },
     Cut { name: FileName, length: u64 },
+    Erase { name: FileName, from: u64 },
 }
 
 impl Campaign {
@@ -136,6 +146,7 @@ impl Campaign {
             match damage {
                 Damage::Flip { .. } => report.flips.add(cases),
                 Damage::Cut { .. } => report.cuts.add(cases),
+                Damage::Erase { .. } => report.erasures.add(cases),
             }
             if self.plant.is_some() && cases.found > 0 {
                 break;
@@ -151,7 +162,7 @@ impl Campaign {
             || guarded(|| clean.judge(survey, damage, &mut Cases::default())).is_ok()
     }
 
-    /// Every bit of the last two records, bits anywhere, every end.
+    /// Every bit of the last two records, bits anywhere, every end, every group that is erased.
     fn damages(&self, survey: &Survey, number: u64) -> impl Iterator<Item = Damage> {
         let mut random = Random::new(number ^ 0x6461_6d61_6765);
         let used: Vec<(FileName, u64, u64)> = survey.used_bytes();
@@ -177,9 +188,11 @@ impl Campaign {
             .filter(|cut| self.cut_every > 0 && cut.is_multiple_of(self.cut_every));
         let lengths: Vec<u64> = lengths.map(|cut| end - cut).collect();
         let cuts = lengths.into_iter().map(move |length| Damage::Cut { name, length });
+        let erased = if self.erases { survey.seen_groups() } else { Vec::new() };
+        let erased = erased.into_iter().map(|(name, from)| Damage::Erase { name, from });
         let random_first = self.plant.is_some();
         let (first, second) = if random_first { (Vec::new(), last) } else { (last, Vec::new()) };
-        first.into_iter().chain(anywhere).chain(second).chain(cuts)
+        first.into_iter().chain(anywhere).chain(second).chain(cuts).chain(erased)
     }
 
     fn judge(&self, survey: &Survey, damage: Damage, cases: &mut Cases) -> Result<(), String> {
@@ -198,12 +211,22 @@ impl Campaign {
                 }
                 survey.cut_at(name, length)
             }
+            Damage::Erase { name, from } => {
+                if let Some(file) = files.0.get_mut(&name) {
+                    file[from as usize..].fill(0);
+                }
+                planted::alter_erased(self.plant, &mut files.0);
+                survey.erased_from(name, from)
+            }
         };
         let disk = files.disk();
         if matches!(damage, Damage::Cut { .. }) {
             planted::alter_cut(self.plant, &disk);
         }
         let found = listing::list(&disk, survey, self.plant, damage_name(damage))?;
+        if matches!(damage, Damage::Erase { .. }) {
+            listing::deliver_new(&disk, survey)?;
+        }
         cases.hit = u64::from(allowed.count() > 0);
         compare(survey, &allowed, &found, cases)
     }
@@ -211,7 +234,7 @@ impl Campaign {
 
 fn damage_name(damage: Damage) -> FileName {
     match damage {
-        Damage::Flip { name, .. } | Damage::Cut { name, .. } => name,
+        Damage::Flip { name, .. } | Damage::Cut { name, .. } | Damage::Erase { name, .. } => name,
     }
 }
 
@@ -240,7 +263,7 @@ fn compare(
                     cases.missing += 1;
                     let reported = found.reported.contains(&name);
                     cases.reported += u64::from(reported);
-                    if !reported && allowed.is_proven {
+                    if !reported && allowed.is_proven(&name) {
                         return Err(format!("{topic}.{queue} at {offset} is lost, unreported"));
                     }
                 }
@@ -261,10 +284,15 @@ fn compare(
 #[must_use]
 pub fn catch(plant: Plant) -> Option<(u64, String)> {
     let bound = plant.cases_max();
-    let cuts = plant == Plant::TailCutTooFar;
-    let (flips, cut_every) = if cuts { (0, CUT_BYTES / bound) } else { (bound, 0) };
-    let campaign = Campaign { logs: 1, flips, cut_every, jobs: 1, plant: Some(plant) };
+    let erases = plant == Plant::EndsForgotten;
+    let (flips, cut_every) = match plant {
+        Plant::EndsForgotten => (0, 0),
+        Plant::TailCutTooFar => (0, CUT_BYTES / bound),
+        _ => (bound, 0),
+    };
+    let logs = if erases { ERASED_LOGS } else { 1 };
+    let campaign = Campaign { logs, flips, cut_every, erases, jobs: 1, plant: Some(plant) };
     let report = campaign.run();
-    let tried = report.flips.tried + report.cuts.tried;
+    let tried = report.flips.tried + report.cuts.tried + report.erasures.tried;
     report.findings.first().map(|finding| (tried, finding.clone()))
 }

@@ -1,5 +1,5 @@
 //! A whole log: its files, every record in them and where it lies, and so what a damage hits.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -10,6 +10,8 @@ use crate::planted;
 use crate::powercut::bench::{Bench, places};
 use crate::powercut::image::{Files, Image};
 use crate::powercut::script::{self, SEGMENT_BYTES};
+
+const SEGMENT_HEADER_BYTES: u64 = 512;
 
 /// A record by topic, queue and offset.
 pub(super) type Name = (TopicId, QueueIndex, u64);
@@ -27,13 +29,14 @@ pub(super) struct Survey {
     pub(super) files: Files,
     pub(super) queues: BTreeMap<(TopicId, QueueIndex), Vec<Kept>>,
     pub(super) now: yard_wire::Timestamp,
+    /// Names of the topics.
+    pub(super) topics: Vec<String>,
 }
 
 /// What may be missing.
 pub(super) struct Allowed {
-    names: BTreeSet<Name>,
-    /// Something else shows that it was durable, so that it must be reported.
-    pub(super) is_proven: bool,
+    /// Whether something else shows that it was durable, so that it must be reported.
+    names: BTreeMap<Name, bool>,
 }
 
 impl Allowed {
@@ -42,7 +45,11 @@ impl Allowed {
     }
 
     pub(super) fn may_miss(&self, name: &Name) -> bool {
-        self.names.contains(name)
+        self.names.contains_key(name)
+    }
+
+    pub(super) fn is_proven(&self, name: &Name) -> bool {
+        self.names.get(name).copied().unwrap_or(true)
     }
 }
 
@@ -75,7 +82,8 @@ impl Survey {
             }
         }
         assert!(!queues.is_empty(), "a script stores something");
-        Self { files, queues, now }
+        let topics = recording.topics.into_iter().map(|topic| topic.name).collect();
+        Self { files, queues, now, topics }
     }
 
     fn all(&self) -> impl Iterator<Item = (Name, &Kept)> {
@@ -126,8 +134,8 @@ impl Survey {
     pub(super) fn hit_by(&self, name: FileName, byte: u64) -> Allowed {
         let hit =
             |kept: &Kept| FileName::Segment(kept.segment) == name && kept.bytes.contains(&byte);
-        let names = self.all().filter(|(_, kept)| hit(kept)).map(|(name, _)| name).collect();
-        Allowed { names, is_proven: true }
+        let names = self.all().filter(|(_, kept)| hit(kept)).map(|(name, _)| (name, true));
+        Allowed { names: names.collect() }
     }
 
     /// What cutting a segment to this length may cost: the records of groups that do not fit it.
@@ -139,7 +147,37 @@ impl Survey {
         let hit = |kept: &Kept| {
             FileName::Segment(kept.segment) == name && kept.bytes.end > whole.unwrap_or(0)
         };
-        let names = self.all().filter(|(_, kept)| hit(kept)).map(|(name, _)| name).collect();
-        Allowed { names, is_proven: false }
+        let names = self.all().filter(|(_, kept)| hit(kept)).map(|(name, _)| (name, false));
+        Allowed { names: names.collect() }
+    }
+
+    /// Where the groups begin that the checkpoint has seen of its segment, if that is the last.
+    pub(super) fn seen_groups(&self) -> Vec<(FileName, u64)> {
+        let (name, _) = self.end();
+        let (segment, end) = self.checkpoint_at();
+        let bytes = self.files.0.get(&name).map_or(&[][..], Vec::as_slice);
+        if FileName::Segment(segment) != name {
+            return Vec::new();
+        }
+        let ends = planted::group_ends(bytes).into_iter().map(|end| end.next_multiple_of(64));
+        let begins = std::iter::once(SEGMENT_HEADER_BYTES).chain(ends.map(|end| end as u64));
+        begins.take_while(|begin| *begin < end).map(|begin| (name, begin)).collect()
+    }
+
+    /// Segment and byte after the last group that the checkpoint has seen.
+    fn checkpoint_at(&self) -> (u32, u64) {
+        let Some(saved) = self.files.0.get(&FileName::Checkpoint) else { return (0, 0) };
+        let segment = saved[12..16].try_into().map_or(0, u32::from_le_bytes);
+        (segment, saved[16..24].try_into().map_or(0, u64::from_le_bytes))
+    }
+
+    /// What erasing a segment from a group on may cost: of what the checkpoint has seen, each must
+    /// be reported.
+    pub(super) fn erased_from(&self, name: FileName, from: u64) -> Allowed {
+        let (segment, end) = self.checkpoint_at();
+        assert_eq!(FileName::Segment(segment), name, "that segment is erased");
+        let is_hit = |kept: &Kept| kept.segment == segment && kept.bytes.end > from;
+        let hit = self.all().filter(|(_, kept)| is_hit(kept));
+        Allowed { names: hit.map(|(name, kept)| (name, kept.bytes.end <= end)).collect() }
     }
 }

@@ -17,6 +17,8 @@ const BODY_CRC_AT: usize = 76;
 const CHECKPOINT_HEADER_BYTES: usize = 80;
 const FLOORS_AT: usize = 64;
 const FLOOR_BYTES: usize = 22;
+const ENDS_AT: usize = 72;
+const END_BYTES: usize = 14;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
@@ -171,19 +173,38 @@ pub(super) fn remove_newest(disk: &LyingDisk) {
     }
 }
 
+/// Where the ends of queues and the state begin in a checkpoint.
+fn checkpoint_parts(bytes: &[u8]) -> (usize, usize) {
+    let ends_at = CHECKPOINT_HEADER_BYTES + u32_at(bytes, FLOORS_AT) as usize * FLOOR_BYTES;
+    (ends_at, ends_at + u32_at(bytes, ENDS_AT) as usize * END_BYTES)
+}
+
 /// A checkpoint with the state of the one before, and the place of this one.
 pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Bytes {
-    let state_at = CHECKPOINT_HEADER_BYTES + u32_at(bytes, FLOORS_AT) as usize * FLOOR_BYTES;
+    let (_, state_at) = checkpoint_parts(bytes);
     let state = bytes[state_at..].to_vec();
     let Some(old) = before.replace(state) else { return bytes.clone() };
     let mut out = bytes[..state_at].to_vec();
     out.extend_from_slice(&old);
     put(&mut out, 48, &(old.len() as u64).to_le_bytes());
-    let body_crc = crc32c::crc32c(&out[CHECKPOINT_HEADER_BYTES..]);
-    put(&mut out, 68, &body_crc.to_le_bytes());
-    let crc = crc32c::crc32c(&out[..76]);
-    put(&mut out, 76, &crc.to_le_bytes());
+    seal_checkpoint(&mut out);
     Bytes::from(out)
+}
+
+/// A checkpoint that does not say where queues end.
+pub(super) fn forget_ends(bytes: &mut Vec<u8>) {
+    let (ends_at, state_at) = checkpoint_parts(bytes);
+    bytes.drain(ends_at..state_at);
+    put(bytes, ENDS_AT, &[0; 4]);
+    seal_checkpoint(bytes);
+}
+
+/// Gives a checkpoint the checksums that fit it.
+fn seal_checkpoint(bytes: &mut [u8]) {
+    let body_crc = crc32c::crc32c(&bytes[CHECKPOINT_HEADER_BYTES..]);
+    put(bytes, 68, &body_crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..76]);
+    put(bytes, 76, &crc.to_le_bytes());
 }
 
 /// A damaged body gets the checksum that fits it, and the header of its record too.

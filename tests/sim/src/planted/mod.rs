@@ -102,6 +102,7 @@ plants! {
     IndexCrcIgnored "index-crc-ignored" Damage 1_000
     OffsetsSlide "offsets-slide" Damage 1_000
     TailCutTooFar "tail-cut-too-far" Damage 1_000
+    EndsForgotten "ends-forgotten" Damage 100
 }
 
 /// One group in so many is written by half.
@@ -364,6 +365,15 @@ pub(crate) fn alter_damaged(
 pub(crate) fn alter_cut(plant: Option<Plant>, disk: &LyingDisk) {
     if plant == Some(Plant::TailCutTooFar) {
         image::drop_last_group(disk);
+    }
+}
+
+/// Changes files of a log whose last groups were erased.
+pub(crate) fn alter_erased(plant: Option<Plant>, files: &mut BTreeMap<FileName, Vec<u8>>) {
+    if plant == Some(Plant::EndsForgotten)
+        && let Some(saved) = files.get_mut(&FileName::Checkpoint)
+    {
+        image::forget_ends(saved);
     }
 }
 
