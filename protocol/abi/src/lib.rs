@@ -25,11 +25,12 @@ extern crate std;
 pub mod frame;
 pub mod manifest;
 pub mod message;
+pub mod record;
 pub mod verdict;
 pub mod wit;
 
 pub use frame::{Delivery, Frame, FrameBuilder, Room};
-pub use message::{Malformed, Message};
+pub use message::{Malformed, Message, PropertyName};
 
 /// The integers of this ABI, little endian, where `bytes` is known to hold them.
 mod le {

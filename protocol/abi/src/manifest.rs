@@ -18,6 +18,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::frame::Delivery;
+use crate::record::Parts;
+
 /// Name of the custom section.
 pub const SECTION: &str = "switchyard:manifest";
 /// Bytes of the JSON.
@@ -245,7 +248,8 @@ pub struct TestVector {
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
     /// The verdict: `deliver` or `skip`; the dedupe key; `delay-ms 10000`, `to-topic NAME`,
-    /// `dead-letter REASON` or `drop`; a fate; `pass`, `replace` or `reject REASON`.
+    /// `dead-letter REASON` or `drop`; a fate; `pass`, `replace` or `reject REASON`. And
+    /// `refused SENTENCE` where the plugin refuses its expression or its settings.
     pub expect: String,
 }
 
@@ -277,6 +281,23 @@ pub struct TestMessage {
     /// Deliveries before.
     #[serde(default)]
     pub attempts: u32,
+}
+
+impl TestMessage {
+    /// The record as it would be stored, and what the broker adds to it.
+    #[must_use]
+    pub fn record(&self) -> (Vec<u8>, Delivery) {
+        let pair = |(name, value): (&String, &String)| (name.clone(), value.clone());
+        let parts = Parts {
+            born_ms: self.born_ms,
+            tag: self.tag.clone(),
+            properties: self.properties.iter().map(pair).collect(),
+            body: self.body.clone().into_bytes(),
+            ..Parts::default()
+        };
+        let Self { offset, stored_ms, queue, attempts, .. } = *self;
+        (parts.record(), Delivery { offset, stored_ms, queue, attempts })
+    }
 }
 
 impl Manifest {

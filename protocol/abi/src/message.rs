@@ -197,7 +197,24 @@ impl<'a> Message<'a> {
     #[inline]
     #[must_use]
     pub fn property(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.properties().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.find(&PropertyName::new(name))
+    }
+
+    /// The value of its first property of this name, which was prepared before.
+    #[inline]
+    #[must_use]
+    pub fn find<N: AsRef<[u8]>>(&self, name: &PropertyName<N>) -> Option<&'a [u8]> {
+        let wanted = name.name.as_ref();
+        let mut rest = self.properties;
+        while let Some((head, after)) = rest.split_first_chunk::<PROPERTY_HEADER_BYTES>() {
+            let name_bytes = usize::from(u16_at(head, 0));
+            let end = name_bytes + usize::from(u16_at(head, 2));
+            if name_bytes == wanted.len() && name.is_at_front(after) {
+                return after.get(name_bytes..end);
+            }
+            rest = after.get(end..)?;
+        }
+        None
     }
 
     /// Its body, or as much of it as the plugin asked for.
@@ -219,6 +236,46 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn body_is_cut(&self) -> bool {
         u32_at(self.head, at::FLAGS) & FLAG_BODY_CUT != 0
+    }
+}
+
+/// The name of a property that is looked for again and again. Comparing words instead of bytes
+/// is what makes looking cheap: most names differ in their first eight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PropertyName<N> {
+    name: N,
+    word: u64,
+    mask: u64,
+}
+
+impl<N: AsRef<[u8]>> PropertyName<N> {
+    /// Prepares a name.
+    #[inline]
+    #[must_use]
+    pub fn new(name: N) -> Self {
+        let mut word = [0; 8];
+        let mut mask = [0; 8];
+        for (index, byte) in name.as_ref().iter().take(8).enumerate() {
+            word[index] = *byte;
+            mask[index] = u8::MAX;
+        }
+        Self { name, word: u64::from_le_bytes(word), mask: u64::from_le_bytes(mask) }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &N {
+        &self.name
+    }
+
+    #[inline]
+    fn is_at_front(&self, bytes: &[u8]) -> bool {
+        let name = self.name.as_ref();
+        match bytes.first_chunk::<8>() {
+            Some(word) if u64::from_le_bytes(*word) & self.mask != self.word => false,
+            Some(_) if name.len() <= 8 => true,
+            _ => bytes.starts_with(name),
+        }
     }
 }
 

@@ -1,10 +1,8 @@
 //! The examples of `ABI.md` are what the code makes. `UPDATE_EXPECT=1` writes them anew.
 
-mod common;
-
 use std::fmt::Write;
 
-use common::{Parts, record};
+use yard_abi::record::Parts;
 use yard_abi::verdict::{Answer, AnswersBuilder, BitmapBuilder, KeysBuilder, Patch, put_counts};
 use yard_abi::{Delivery, FrameBuilder, Room, wit};
 
@@ -12,14 +10,15 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ABI.md");
 
 fn frame() -> Vec<u8> {
     let order = |tag: &str, region: &str, body: &str| {
-        record(&Parts {
+        Parts {
             born_ms: 1_700_000_000_000,
             topic: 7,
             id: *b"0123456789abcdef",
             tag: tag.to_owned(),
             properties: vec![("region".to_owned(), region.to_owned())],
             body: body.into(),
-        })
+        }
+        .record()
     };
     let mut builder = FrameBuilder::new(4);
     let stored_ms = 1_700_000_000_005;
