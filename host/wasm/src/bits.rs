@@ -61,7 +61,11 @@ impl Bits {
 
     /// Adds the messages of `other`, which were counted from message `from` on.
     pub(crate) fn add_from(&mut self, other: &Self, from: usize) {
-        other.iter().for_each(|index| self.add(from + index));
+        if from == 0 {
+            *self = self.zip(*other, |one, two| one | two);
+        } else {
+            other.iter().for_each(|index| self.add(from + index));
+        }
     }
 
     /// Messages in the set.
@@ -84,8 +88,14 @@ impl Bits {
 
     /// The messages in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        let bits = *self;
-        (0..FRAME_MESSAGES_MAX).filter(move |index| bits.has(*index))
+        let words = self.0.into_iter().enumerate();
+        words.flat_map(|(index, mut word)| {
+            std::iter::from_fn(move || {
+                let lowest = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(index * 64 + lowest)
+            })
+        })
     }
 
     fn zip(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {

@@ -84,7 +84,7 @@ impl Limits {
         message_fuel: 20_000,
         call_ms_max: 2,
         open_fuel: 50_000_000,
-        open_ms_max: 100,
+        open_ms_max: 10,
         log_line_bytes_max: 1 << 10,
         log_lines_per_s_max: 100,
         kv_keys_max: 10_000,

@@ -400,11 +400,12 @@ impl Worker {
         ask: &Ask<'_>,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Option<Shadowed> {
-        let chosen = progress.chosen.as_ref()?;
-        let (shadow, sample) = chosen.rollout.shadow.as_ref()?;
-        if !sample.takes(self.batches) || batch.count == 0 {
+        let rollout = Arc::clone(&progress.chosen.as_ref()?.rollout);
+        let (shadow, sample) = rollout.shadow.as_ref()?;
+        let rests = shadow.wait_until_ms(ask.tenant, ask.now_ms) > 0;
+        if rests || !sample.takes(self.batches) || batch.count == 0 {
             return None;
         }
         let mut usage = Usage::default();
@@ -413,6 +414,11 @@ impl Worker {
         });
         self.bill(ask.tenant, usage.fuel);
         let verdicts = verdicts.map_err(Failed::into_fault);
+        let went = if verdicts.is_ok() { Went::Well } else { Went::Failed };
+        let fault = verdicts.as_ref().err();
+        // As with a canary, there is the version in use besides.
+        let event = Self::record(ask, shadow, &rollout, Role::Canary, went, fault);
+        progress.events.extend(event);
         Some(Shadowed { version: shadow.version(), verdicts, usage })
     }
 }

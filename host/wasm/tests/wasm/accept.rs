@@ -181,6 +181,25 @@ fn another_major_version_is_refused() {
 }
 
 #[test]
+fn another_minor_version_is_served() {
+    let text = yard_abi::wit::TEXT.replace("plugin@1.0.0;", "plugin@1.3.0;");
+    let log = r#"(import "switchyard:plugin/log@1.0.0" "write"
+        (func $log (param i32 i32 i32)))"#;
+    let verdict = format!(
+        "(call $log (i32.const 1) (i32.const 3000) (i32.const 2)) {}",
+        GOOD.verdict.replace("(local $tag i32)", "")
+    );
+    let verdict = format!("(local $tag i32) {verdict}");
+    let wat = Filter { imports: log, verdict: &verdict, ..GOOD }.wat().replace("@1.0.0", "@1.3.0");
+    let module = crate::support::typed_by(&text, Point::Filter, &wat);
+    let json = manifest(Point::Filter, &[Capability::Log]);
+    let wasm = with_section(module, SECTION, json.as_bytes());
+    let mut host = crate::support::Host::of(&wasm);
+    assert_eq!(host.judge(&["a", "b"]).1.delivered().count(), 1);
+    assert_eq!(host.worker.take_lines().values().next().map(|it| it.lines.len()), Some(2));
+}
+
+#[test]
 fn limits_of_the_manifest_are_within_the_tenants() {
     let json = manifest(Point::Filter, &[])
         .replace(r#""capabilities""#, r#""limits": {"memory_bytes": 8388608}, "capabilities""#);

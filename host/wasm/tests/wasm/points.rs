@@ -9,7 +9,7 @@ use yard_wasm::{
 
 use crate::support::{GOOD, Host, frame, manifest, plugin, typed, with_section};
 
-pub fn attempt() -> Attempt {
+pub(crate) fn attempt() -> Attempt {
     Attempt {
         count: 3,
         max: 16,
@@ -154,7 +154,7 @@ fn an_interceptor_passes_and_rejects() {
 
 /// A retry plugin without its manifest: the delay is the time and its count of failures, which
 /// the host keeps for a second.
-pub fn retry_module() -> (Vec<u8>, [Capability; 2]) {
+pub(crate) fn retry_module() -> (Vec<u8>, [Capability; 2]) {
     let imports = r#"(import "switchyard:plugin/kv@1.0.0" "incr"
         (func $incr (param i32 i32 i64 i64) (result i64)))
         (import "switchyard:plugin/clock@1.0.0" "now-ms" (func $now (result i64)))"#;

@@ -104,6 +104,9 @@ fn a_shadow_is_asked_and_decides_nothing() {
     let (turn, judging, _) = host.judge(&["x", "a"]);
     assert_eq!((turn, judging.poison().len()), (Turn::Done, 1));
     assert!(judging.shadowed().is_some_and(|it| it.verdicts.is_err()), "its trap is its own");
+    assert!(host.judge(&["a"]).1.shadowed().is_none(), "a shadow that failed rests");
+    host.now_ms += 10;
+    assert!(host.judge(&["a"]).1.shadowed().is_some());
 }
 
 #[test]

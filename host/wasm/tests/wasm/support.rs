@@ -18,22 +18,22 @@ use yard_wasm::{
 use yard_wire::record::RecordParts;
 use yard_wire::{MessageId, QueueIndex, TenantId, Timestamp, TopicId};
 
-pub const TRAFFIC: Traffic<'static> = Traffic::Queue { topic: 1, queue: 0 };
-pub const ALL: [Capability; 4] = Capability::ALL;
+pub(crate) const TRAFFIC: Traffic<'static> = Traffic::Queue { topic: 1, queue: 0 };
+pub(crate) const ALL: [Capability; 4] = Capability::ALL;
 
 /// The one engine of the process.
-pub static ENGINE: LazyLock<Engine> =
+pub(crate) static ENGINE: LazyLock<Engine> =
     LazyLock::new(|| Engine::new(Metering::Both).expect("an engine for the tests"));
 
-pub fn compiler() -> Compiler {
+pub(crate) fn compiler() -> Compiler {
     Compiler::new(PathBuf::from(env!("CARGO_BIN_EXE_yard-wasm-compile")), Vec::<OsString>::new())
 }
 
 /// A folder that goes with the test.
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("yard-wasm-{}-{number}", std::process::id());
@@ -48,13 +48,13 @@ impl Drop for Folder {
 }
 
 /// A cache that all tests share, so that a module is compiled once.
-pub static CACHE: LazyLock<Cache> = LazyLock::new(|| {
+pub(crate) static CACHE: LazyLock<Cache> = LazyLock::new(|| {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("plugins");
     Cache::open(&folder).expect("a folder for the tests")
 });
 
 /// Appends a custom section.
-pub fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
     let mut content = leb(name.len());
     content.extend_from_slice(name.as_bytes());
     content.extend_from_slice(data);
@@ -64,7 +64,7 @@ pub fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
     wasm
 }
 
-pub fn leb(mut value: usize) -> Vec<u8> {
+pub(crate) fn leb(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (value & 0x7f) as u8;
@@ -77,7 +77,7 @@ pub fn leb(mut value: usize) -> Vec<u8> {
     }
 }
 
-pub fn manifest(point: Point, capabilities: &[Capability]) -> String {
+pub(crate) fn manifest(point: Point, capabilities: &[Capability]) -> String {
     let names: Vec<String> = capabilities.iter().map(|it| format!("\"{}\"", it.name())).collect();
     format!(
         r#"{{"name": "test", "version": "1.0.0", "points": ["{}"], "capabilities": [{}]}}"#,
@@ -87,40 +87,45 @@ pub fn manifest(point: Point, capabilities: &[Capability]) -> String {
 }
 
 /// A core module with types, and no manifest yet.
-pub fn typed(point: Point, wat: &str) -> Vec<u8> {
+pub(crate) fn typed(point: Point, wat: &str) -> Vec<u8> {
+    typed_by(wit::TEXT, point, wat)
+}
+
+/// The same by another text of the interface.
+pub(crate) fn typed_by(text: &str, point: Point, wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", wit::TEXT).unwrap();
+    let package = resolve.push_str("plugin.wit", text).unwrap();
     let world = resolve.select_world(&[package], Some(point.world())).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     module
 }
 
 /// A plugin for a point, with its manifest.
-pub fn plugin(point: Point, capabilities: &[Capability], wat: &str) -> Vec<u8> {
+pub(crate) fn plugin(point: Point, capabilities: &[Capability], wat: &str) -> Vec<u8> {
     let json = manifest(point, capabilities);
     with_section(typed(point, wat), SECTION, json.as_bytes())
 }
 
 /// The parts of a filter in text, each of which a test may replace.
-pub struct Filter<'a> {
-    pub imports: &'a str,
+pub(crate) struct Filter<'a> {
+    pub(crate) imports: &'a str,
     /// Memory and other definitions.
-    pub memory: &'a str,
+    pub(crate) memory: &'a str,
     /// Body of `$verdict(m) -> i32`: 1 delivers the message at `m`.
-    pub verdict: &'a str,
+    pub(crate) verdict: &'a str,
     /// Body of `$evaluate(self, frame, bytes, count) -> i32`, where the result is.
-    pub evaluate: &'a str,
+    pub(crate) evaluate: &'a str,
     /// Body of `$compile(expression, bytes, config, length) -> i32`.
-    pub compile: &'a str,
+    pub(crate) compile: &'a str,
     /// Body of `$realloc(old, old bytes, align, bytes) -> i32`.
-    pub realloc: &'a str,
-    pub needs: &'a str,
-    pub extra: &'a str,
+    pub(crate) realloc: &'a str,
+    pub(crate) needs: &'a str,
+    pub(crate) extra: &'a str,
 }
 
 /// Delivers messages whose tag begins with `a`; traps at `x`.
-pub const GOOD: Filter<'static> = Filter {
+pub(crate) const GOOD: Filter<'static> = Filter {
     imports: "",
     memory: r#"(memory (export "memory") 4)"#,
     verdict: r#"
@@ -169,7 +174,7 @@ pub const GOOD: Filter<'static> = Filter {
 };
 
 impl Filter<'_> {
-    pub fn wat(&self) -> String {
+    pub(crate) fn wat(&self) -> String {
         let Filter { imports, memory, verdict, evaluate, compile, realloc, needs, extra } = self;
         let name = "switchyard:plugin/filter@1.0.0";
         format!(
@@ -197,29 +202,29 @@ impl Filter<'_> {
         )
     }
 
-    pub fn build(&self, capabilities: &[Capability]) -> Vec<u8> {
+    pub(crate) fn build(&self, capabilities: &[Capability]) -> Vec<u8> {
         plugin(Point::Filter, capabilities, &self.wat())
     }
 }
 
-pub fn accepted(wasm: &[u8], limits: &Limits) -> Result<Accepted, AcceptError> {
+pub(crate) fn accepted(wasm: &[u8], limits: &Limits) -> Result<Accepted, AcceptError> {
     let upload = Upload { bytes: wasm, hash: None, signature: None };
     let grants: BTreeSet<Capability> = ALL.into_iter().collect();
     let terms = Terms { limits, grants: &grants, trusted: &[], signed: Signed::Optional };
     accept(&upload, &terms)
 }
 
-pub fn prepared(wasm: &[u8], limits: &Limits) -> Result<Compiled, LoadError> {
+pub(crate) fn prepared(wasm: &[u8], limits: &Limits) -> Result<Compiled, LoadError> {
     let accepted = accepted(wasm, limits).unwrap_or_else(|error| panic!("{error}"));
     Compiled::prepare(&ENGINE, &CACHE, &compiler(), &accepted, wasm).map(|(compiled, _)| compiled)
 }
 
-pub fn compiled(wasm: &[u8]) -> Compiled {
+pub(crate) fn compiled(wasm: &[u8]) -> Compiled {
     prepared(wasm, &Limits::DEFAULT).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A frame of messages with these tags and empty bodies.
-pub fn frame(tags: &[&str]) -> FrameBuilder {
+pub(crate) fn frame(tags: &[&str]) -> FrameBuilder {
     let mut builder = FrameBuilder::new(0);
     for (index, tag) in tags.iter().enumerate() {
         let mut record = Vec::new();
@@ -240,19 +245,19 @@ pub fn frame(tags: &[&str]) -> FrameBuilder {
 }
 
 /// A worker with plugin 1 rolled out.
-pub struct Host {
-    pub directory: Arc<Directory>,
-    pub worker: Worker,
-    pub binding: Arc<Binding>,
+pub(crate) struct Host {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) worker: Worker,
+    pub(crate) binding: Arc<Binding>,
     /// One of its own, so that tests share no state.
-    pub tenant: TenantId,
-    pub now_ms: u64,
+    pub(crate) tenant: TenantId,
+    pub(crate) now_ms: u64,
 }
 
-pub const PLUGIN: PluginId = PluginId(1);
+pub(crate) const PLUGIN: PluginId = PluginId(1);
 
 impl Host {
-    pub fn new(rollout: Rollout) -> Self {
+    pub(crate) fn new(rollout: Rollout) -> Self {
         let directory = Arc::new(Directory::default());
         directory.publish(|table| drop(table.plugins.insert(PLUGIN, Arc::new(rollout))));
         let worker = Worker::new(&ENGINE, &directory);
@@ -262,24 +267,24 @@ impl Host {
         Self { directory, worker, binding, tenant, now_ms: 1_000_000 }
     }
 
-    pub fn of(wasm: &[u8]) -> Self {
+    pub(crate) fn of(wasm: &[u8]) -> Self {
         Self::new(Rollout { active: Some(installed(1, wasm)), ..Rollout::default() })
     }
 
-    pub fn publish(&self, rollout: Rollout) {
+    pub(crate) fn publish(&self, rollout: Rollout) {
         self.directory.publish(|table| drop(table.plugins.insert(PLUGIN, Arc::new(rollout))));
     }
 
-    pub fn limit(&self, limits: Limits) {
+    pub(crate) fn limit(&self, limits: Limits) {
         self.directory.publish(|table| drop(table.limits.insert(self.tenant, limits)));
     }
 
-    pub fn ask(&self) -> Ask<'static> {
+    pub(crate) fn ask(&self) -> Ask<'static> {
         Ask { tenant: self.tenant, plugin: PLUGIN, traffic: TRAFFIC, now_ms: self.now_ms }
     }
 
     /// Takes a batch through, turn by turn; returns how it ended and after how many turns.
-    pub fn judge(&mut self, tags: &[&str]) -> (Turn, Judging, usize) {
+    pub(crate) fn judge(&mut self, tags: &[&str]) -> (Turn, Judging, usize) {
         let frame = frame(tags);
         let batch = Batch::new(&frame);
         let mut judging = Judging::default();
@@ -296,6 +301,6 @@ impl Host {
     }
 }
 
-pub fn installed(version: u32, wasm: &[u8]) -> Arc<Installed> {
+pub(crate) fn installed(version: u32, wasm: &[u8]) -> Arc<Installed> {
     Installed::new(PLUGIN, version, compiled(wasm))
 }
