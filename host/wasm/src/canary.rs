@@ -295,7 +295,7 @@ mod tests {
         let share = |per_mille| Share::new(per_mille).unwrap();
         assert_eq!(Unit::of(8, share(250)), Unit::Queue);
         assert_eq!(Unit::of(7, share(250)), Unit::OrderGroup);
-        assert_eq!(Unit::of(16, share(900)), Unit::OrderGroup);
+        assert_eq!(Unit::of(16, share(950)), Unit::OrderGroup);
         assert_eq!(Unit::of(1, Share::ALL), Unit::Queue);
         assert_eq!(Share::new(1_001), None);
     }

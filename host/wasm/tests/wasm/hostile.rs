@@ -218,7 +218,7 @@ fn the_text_of_a_panic_reaches_the_author() {
 fn floods_of_the_host_end() {
     let log = Filter {
         imports: LOG,
-        verdict: "(loop $l (call $log (i32.const 1) (i32.const 0) (i32.const 200000)) (br $l))
+        verdict: "(loop $l (call $log (i32.const 1) (i32.const 131072) (i32.const 120000)) (br $l))
             (i32.const 0)",
         ..GOOD
     };

@@ -276,7 +276,9 @@ impl Host {
     }
 
     pub(crate) fn limit(&self, limits: Limits) {
-        self.directory.publish(|table| drop(table.limits.insert(self.tenant, limits)));
+        self.directory.publish(|table| {
+            table.limits.insert(self.tenant, limits);
+        });
     }
 
     pub(crate) fn ask(&self) -> Ask<'static> {
