@@ -15,6 +15,9 @@ use crate::guest::{Binding, Failed, Instance, Usage};
 use crate::lifecycle::VersionNumber;
 use crate::table::{Choice, Installed, Role, Rollout, Went};
 
+/// What a call about a part of a batch ends in; its answer is where the caller put it.
+type Called = Result<(), Failed>;
+
 /// Faults of one turn: what a batch that hurts costs others is so many times a call's limit.
 const TURN_FAULTS_MAX: usize = 2;
 
@@ -298,7 +301,7 @@ impl Worker {
         binding: Option<&Arc<Binding>>,
         batch: &Batch<'_>,
         progress: &mut Progress,
-        mut call: impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Result<(), Failed>,
+        mut call: impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Called,
     ) -> Turn {
         if progress.chosen.is_none() {
             self.refresh();
@@ -345,7 +348,7 @@ impl Worker {
         binding: Option<&Arc<Binding>>,
         batch: &Batch<'_>,
         progress: &mut Progress,
-        call: &mut impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Result<(), Failed>,
+        call: &mut impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Called,
     ) -> Turn {
         let mut part = std::mem::take(&mut self.part);
         let mut faults = 0;

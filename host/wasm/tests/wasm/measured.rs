@@ -10,8 +10,10 @@ use crate::support::{CACHE, GOOD, accepted, compiler};
 fn records(count: usize) -> Vec<Vec<u8>> {
     let record = |index: usize| {
         let mut record = Vec::new();
-        let tag = if index % 2 == 0 { "a" } else { "b" };
-        RecordParts { tag, body: b"body", ..RecordParts::default() }.encode(&mut record).unwrap();
+        let tag = if index.is_multiple_of(2) { "a" } else { "b" };
+        RecordParts { tag, body: b"body", ..RecordParts::default() }
+            .encode(&mut record)
+            .expect("a small record");
         record
     };
     (0..count).map(record).collect()
@@ -22,7 +24,7 @@ fn run(
     subject: &Subject<'_>,
     native: &mut [Native<'_>],
 ) -> Result<Vec<BenchRow>, BenchError> {
-    let accepted = accepted(wasm, &Limits::DEFAULT).unwrap();
+    let accepted = accepted(wasm, &Limits::DEFAULT).expect("a good plugin");
     let binding = Binding::new(String::new(), Vec::new());
     bench((&accepted, wasm), (&CACHE, &compiler()), &binding, subject, native, 3)
 }

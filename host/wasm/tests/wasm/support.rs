@@ -95,9 +95,11 @@ pub(crate) fn typed(point: Point, wat: &str) -> Vec<u8> {
 pub(crate) fn typed_by(text: &str, point: Point, wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", text).unwrap();
-    let world = resolve.select_world(&[package], Some(point.world())).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    let package = resolve.push_str("plugin.wit", text).expect("the WIT is good");
+    let world =
+        resolve.select_world(&[package], Some(point.world())).expect("each point has its world");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the module is of that world");
     module
 }
 
@@ -237,7 +239,7 @@ pub(crate) fn frame(tags: &[&str]) -> FrameBuilder {
             properties: &[("region", "eu")],
             body: b"body",
         };
-        parts.encode(&mut record).unwrap();
+        parts.encode(&mut record).expect("a small record");
         let delivery = Delivery { offset: index as u64, ..Delivery::default() };
         assert_eq!(builder.push(&record, delivery), Ok(Room::Taken));
     }
