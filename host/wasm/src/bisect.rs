@@ -14,7 +14,9 @@ pub(crate) const POISON_IN_A_ROW_MAX: usize = 8;
 /// The search in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bisect {
-    /// What was not judged yet, the next part last.
+    /// What to ask next; empty when there is nothing left.
+    next: Range<usize>,
+    /// What else was not judged yet, the next part last.
     pending: Vec<Range<usize>>,
     count: usize,
     any_passed: bool,
@@ -36,8 +38,7 @@ pub(crate) enum Found {
 impl Bisect {
     /// A batch of so many messages, after so many in a row that were poison.
     pub(crate) fn new(count: usize, poisoned_in_a_row: usize) -> Self {
-        let whole = 0..count;
-        Self { pending: Vec::from([whole]), count, any_passed: false, poisoned_in_a_row }
+        Self { next: 0..count, pending: Vec::new(), count, any_passed: false, poisoned_in_a_row }
     }
 
     /// Messages of the batch.
@@ -52,23 +53,24 @@ impl Bisect {
 
     /// What to ask next; `None` when every message is judged or found to be poison.
     pub(crate) fn next(&self) -> Option<Range<usize>> {
-        self.pending.last().filter(|it| !it.is_empty()).cloned()
+        (!self.next.is_empty()).then(|| self.next.clone())
     }
 
     /// What was asked was answered.
     pub(crate) fn passed(&mut self) {
-        let range = self.pending.pop();
-        assert!(range.is_some(), "only what was asked is answered");
+        let range = self.take();
+        assert!(!range.is_empty(), "only what was asked is answered");
         self.any_passed = true;
     }
 
     /// What was asked ended in a fault.
     pub(crate) fn failed(&mut self) -> Found {
-        let range = self.pending.pop().expect("only what was asked ends in a fault");
+        let range = self.take();
+        assert!(!range.is_empty(), "only what was asked ends in a fault");
         if range.len() == 1 {
             self.poisoned_in_a_row += 1;
             // A small batch says it when nothing of it passed.
-            let all = self.pending.is_empty() && self.count > 1;
+            let all = self.next.is_empty() && self.count > 1;
             let too_many = self.poisoned_in_a_row > POISON_IN_A_ROW_MAX;
             if !self.any_passed && (all || too_many) {
                 return Found::Hopeless;
@@ -76,9 +78,18 @@ impl Bisect {
             return Found::Poison(range.start);
         }
         let middle = range.start + range.len() / 2;
+        if !self.next.is_empty() {
+            self.pending.push(self.next.clone());
+        }
         self.pending.push(middle..range.end);
-        self.pending.push(range.start..middle);
+        self.next = range.start..middle;
         Found::Suspects
+    }
+
+    /// Takes what was asked away; what comes after it is next.
+    fn take(&mut self) -> Range<usize> {
+        let after = self.pending.pop().unwrap_or(0..0);
+        std::mem::replace(&mut self.next, after)
     }
 }
 

@@ -198,13 +198,18 @@ impl Worker {
             binding: binding.cloned(),
         };
         self.uses += 1;
-        if !self.slots.contains_key(&key) {
-            let instance = self.instantiate(ask, installed, usage)?;
-            self.slots.insert(key.clone(), Slot { instance, used: self.uses });
-        }
-        let slot = self.slots.get_mut(&key).expect("the slot was filled above");
-        slot.used = self.uses;
-        let result = call(&mut slot.instance, usage);
+        let used = self.uses;
+        let result = match self.slots.get_mut(&key) {
+            Some(slot) => {
+                slot.used = used;
+                call(&mut slot.instance, usage)
+            }
+            None => {
+                let instance = self.instantiate(ask, installed, usage)?;
+                let slot = self.slots.entry(key.clone()).insert_entry(Slot { instance, used });
+                call(&mut slot.into_mut().instance, usage)
+            }
+        };
         // A refusal is an answer; after anything else the guest may be in any state.
         let is_broken = result.as_ref().is_err_and(|it| it.fault().kind != FaultKind::Refused);
         if is_broken {

@@ -2,6 +2,7 @@
 mod accept;
 mod compile;
 mod engine;
+mod figures;
 mod hostile;
 mod measured;
 mod points;
