@@ -19,7 +19,7 @@ manifest! {
     config: [
         { name: "steps", says: "delays, or exponential FIRST MOST FACTOR; RocketMQ 16 if not set" },
         { name: "errors", says: "REASON: STEPS; REASON: STEPS, for reasons that begin so" },
-        { name: "jitter", kind: "integer", says: "percent that delays may be longer; 0 if not set" },
+        { name: "jitter", kind: "integer", says: "percent that delays may be longer; 0 if unset" },
     ],
     tests: "tests/vectors.json",
 }

@@ -8,6 +8,7 @@
 //! Cargo knows what is stale, and a component is made anew when its module is younger; so a second
 //! run has nothing to do.
 
+mod c;
 mod toolchain;
 
 use std::fs;
@@ -56,6 +57,12 @@ pub(crate) fn build(workspace: &Workspace) -> Result<(), Failed> {
         let module = build.join(TARGET).join(PROFILE).join(format!("{}.wasm", plugin.module));
         let place = if plugin.is_example { folder.join("examples") } else { folder.clone() };
         encode(&module, &place.join(format!("{}.wasm", plugin.package)))?;
+    }
+    for source in c::folders(&workspace.root) {
+        if let Some(module) = c::module(workspace, &source, &build.join("c"))? {
+            let name = module.file_name().expect("a module is a file");
+            encode(&module, &folder.join("examples").join(name))?;
+        }
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ impl Toolchain {
             let noted = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&asked, ""));
             noted.map_err(|error| Failed(format!("{}: {error}.", asked.display())))?;
         }
-        let linker = own.and_then(|own| linker(&own));
+        let linker = own_linker(workspace);
         if let Some(found) = Self::system(linker.clone()) {
             return Ok(found);
         }
@@ -108,6 +108,11 @@ impl Toolchain {
         cargo.env(FLAGS_VARIABLE, FLAGS).env_remove("RUSTFLAGS");
         cargo
     }
+}
+
+/// The linker of the workspace's own toolchain.
+pub(crate) fn own_linker(workspace: &Workspace) -> Option<PathBuf> {
+    linker(&sysroot(&mut workspace.rustc())?)
 }
 
 fn path_with_system_first() -> OsString {
