@@ -4,6 +4,7 @@
 //! what decides. Source of the rules: RocketMQ's tag expressions.
 #![deny(missing_docs)]
 
+use switchyard_plugin::abi::message::is_same;
 use switchyard_plugin::prelude::*;
 
 manifest! {
@@ -47,7 +48,7 @@ impl Filter for TagFilter {
         let tag = message.packed().tag();
         // A few are compared faster than they are searched.
         if tags.len() <= 8 {
-            return tags.iter().any(|wanted| **wanted == *tag);
+            return tags.iter().any(|wanted| is_same(wanted, tag));
         }
         tags.binary_search_by(|wanted| (**wanted).cmp(tag)).is_ok()
     }

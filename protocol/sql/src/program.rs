@@ -11,6 +11,8 @@
 //! AND and OR over tests, and there NULL may be taken for "no": only TRUE accepts, and AND and OR
 //! never make TRUE out of NULL where they would not out of FALSE.
 
+use yard_abi::message::is_same;
+
 use crate::ast::{Compare, Expr, Literal};
 use crate::number::Number;
 use crate::row::{Row, Value};
@@ -111,7 +113,7 @@ impl Test {
             }
             Test::Text { name, operator, with } => match row.get(*name) {
                 Value::Open(text) if operator.is_equality() => {
-                    Some((text == &**with) == (*operator == Compare::Equal))
+                    Some(is_same(text, with) == (*operator == Compare::Equal))
                 }
                 value => Some(operator.holds(compare(value, Value::Text(with))?)),
             },
