@@ -217,15 +217,15 @@ impl<'a> Message<'a> {
     #[inline]
     #[must_use]
     pub fn find<N: AsRef<[u8]>>(&self, name: &PropertyName<N>) -> Option<&'a [u8]> {
-        let wanted = name.name.as_ref();
+        let wanted = name.name.as_ref().len();
         let mut rest = self.part(self.tag_end, self.body_at);
         while let Some((head, after)) = rest.split_first_chunk::<PROPERTY_HEADER_BYTES>() {
-            let name_bytes = usize::from(u16_at(head, 0));
-            let end = name_bytes + usize::from(u16_at(head, 2));
-            if name_bytes == wanted.len() && name.is_at_front(after) {
-                return after.get(name_bytes..end);
+            let lengths = u32_at(head, 0) as usize;
+            let (name_bytes, value_bytes) = (lengths & 0xFFFF, lengths >> 16 & 0xFFFF);
+            if name_bytes == wanted && name.is_at_front(after) {
+                return after.get(name_bytes..name_bytes + value_bytes);
             }
-            rest = after.get(end..)?;
+            rest = after.get(name_bytes + value_bytes..)?;
         }
         None
     }

@@ -127,7 +127,7 @@ impl Predicate {
     pub fn parse(text: &str, dialect: Dialect) -> Result<Self, ParseError> {
         let parse::Parsed { expr, names } = parse::parse(text, dialect)?;
         let judge = match dialect {
-            Dialect::Sql => Judge::Sql(Program::new(expr)),
+            Dialect::Sql => Judge::Sql(Program::new(expr, &names)),
             Dialect::RocketMq => Judge::RocketMq(expr),
         };
         let asks_keys = names.iter().any(|name| name.origin == Origin::Keys);
