@@ -60,6 +60,14 @@ impl Dedupe for WindowDedupe {
         Ok(Self { fields, policy })
     }
 
+    fn needs(&self) -> Needs {
+        let properties = self.fields.iter().filter_map(|field| match field {
+            Field::Property(name) => Some(name.clone()),
+            Field::Id | Field::Tag => None,
+        });
+        Needs { properties: properties.collect(), ..Needs::default() }
+    }
+
     fn policy(&self) -> Policy {
         self.policy
     }
@@ -145,6 +153,8 @@ mod tests {
         let policy = open(&all).expect("settings").policy();
         assert_eq!((policy.ttl_ms, policy.keyspace), (90_000, 7));
         assert_eq!(policy.on_duplicate, OnDuplicate::Mark);
+        let fields = open(&[("fields", "a,@tag,b")]).expect("fields");
+        assert_eq!(fields.needs().properties, ["a", "b"]);
         for (name, value, why) in [
             ("fields", "a,,b", "empty name"),
             ("fields", "@body", "expected @id or @tag"),
