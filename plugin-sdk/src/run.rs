@@ -4,7 +4,9 @@
 //! tests and in measurements.
 
 use yard_abi::Frame;
-use yard_abi::verdict::{self, AnswersBuilder, BitmapBuilder, KeysBuilder, REASON_BYTES_MAX};
+use yard_abi::verdict::{
+    self, AnswersBuilder, BitmapBuilder, KeysBuilder, PATCH_BYTES_MAX, REASON_BYTES_MAX,
+};
 
 use crate::{Answer, Dedupe, Filter, Interceptor, Message};
 
@@ -54,7 +56,9 @@ pub fn interceptor<I: Interceptor>(interceptor: &I, frame: &[u8], count: u32) ->
             Answer::Replace(patch) => verdict::Answer::Replace(patch.packed()),
             Answer::Reject(reason) => verdict::Answer::Reject(shortened(reason)),
         };
-        answers.push(&packed).expect("a patch is as large as a message may be");
+        if answers.push(&packed).is_err() {
+            panic!("a patch is larger than a message may be: {PATCH_BYTES_MAX} bytes at most");
+        }
     }
     answers.into_bytes()
 }

@@ -106,6 +106,25 @@ fn a_function_changes_messages() {
     );
 }
 
+/// An interceptor that makes too much of a message.
+struct Inflate;
+
+impl Interceptor for Inflate {
+    fn open(_: &Config) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn apply(&self, _: &Message<'_>) -> Answer {
+        Answer::Replace(Patch::default().body(vec![0; 2 << 20]))
+    }
+}
+
+#[test]
+#[should_panic(expected = "a patch is larger than a message may be")]
+fn a_patch_that_is_too_large_is_a_trap_with_a_text() {
+    let _ = run::interceptor(&Inflate, &frame(&[order(1)]), 1);
+}
+
 #[test]
 #[should_panic(expected = "the host counts what it gives")]
 fn a_count_that_is_not_the_frames_is_a_trap() {

@@ -3,6 +3,7 @@
 //! ```text
 //!   frame     = "SYF" version, count, message*               (frame.rs)     host  -> guest
 //!   message   = a stored record, possibly with less of its body             (message.rs)
+//!   record    = what a test has instead of the log          (record.rs)
 //!   verdicts  = bitmap | key list | answer list              (verdict.rs)   guest -> host
 //!   manifest  = JSON in a custom section of the wasm         (manifest.rs)  guest -> host, once
 //! ```

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use yard_abi::frame::{BODY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, HEADER_BYTES};
+use yard_abi::message::is_same;
 use yard_abi::record::Parts;
 use yard_abi::{Delivery, Frame, FrameBuilder, Malformed, Message, Room};
 
@@ -72,6 +73,23 @@ proptest! {
             for (message, (parts, delivery)) in frame.messages().zip(&batch) {
                 check(&message.expect("whole"), parts, *delivery, body_bytes as usize);
             }
+        }
+    }
+
+    #[test]
+    fn texts_are_the_same_when_all_their_bytes_are(
+        text in prop::collection::vec(any::<u8>(), 0..24),
+        change in any::<(prop::sample::Index, u8)>(),
+    ) {
+        prop_assert!(is_same(&text, &text.clone()));
+        let mut other = text.clone();
+        other.push(change.1);
+        prop_assert!(!is_same(&text, &other));
+        if !text.is_empty() {
+            let mut other = text.clone();
+            let at = change.0.index(text.len());
+            other[at] = change.1;
+            prop_assert_eq!(is_same(&text, &other), text == other);
         }
     }
 

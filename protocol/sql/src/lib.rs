@@ -34,7 +34,7 @@ use std::str::FromStr;
 
 use yard_abi::Message;
 
-use ast::{Expr, Name};
+use ast::{Expr, Name, Origin};
 use program::Program;
 use row::Row;
 
@@ -107,6 +107,8 @@ impl std::error::Error for ParseError {}
 #[derive(Clone, Debug)]
 pub struct Predicate {
     names: Vec<Name>,
+    /// Whether it asks for the keys, of which there may be several.
+    asks_keys: bool,
     judge: Judge,
 }
 
@@ -125,10 +127,11 @@ impl Predicate {
     pub fn parse(text: &str, dialect: Dialect) -> Result<Self, ParseError> {
         let parse::Parsed { expr, names } = parse::parse(text, dialect)?;
         let judge = match dialect {
-            Dialect::Sql => Judge::Sql(Program::new(expr)),
+            Dialect::Sql => Judge::Sql(Program::new(expr, &names)),
             Dialect::RocketMq => Judge::RocketMq(expr),
         };
-        Ok(Self { names, judge })
+        let asks_keys = names.iter().any(|name| name.origin == Origin::Keys);
+        Ok(Self { names, asks_keys, judge })
     }
 
     /// The names that it asks messages for, each once.
@@ -138,12 +141,20 @@ impl Predicate {
 
     /// Whether it is TRUE of a message.
     #[must_use]
+    #[inline]
     pub fn matches(&self, message: &Message<'_>) -> bool {
-        let keys = row::joined_keys(&self.names, message);
-        let row = Row { message, names: &self.names, keys: keys.as_deref() };
+        if self.asks_keys {
+            let keys = row::joined_keys(message);
+            return self.judge(&Row { message, names: &self.names, keys: keys.as_deref() });
+        }
+        self.judge(&Row { message, names: &self.names, keys: None })
+    }
+
+    #[inline]
+    fn judge(&self, row: &Row<'_>) -> bool {
         match &self.judge {
-            Judge::Sql(program) => program.accepts(&row),
-            Judge::RocketMq(expr) => rocketmq::accepts(expr, &row),
+            Judge::Sql(program) => program.accepts(row),
+            Judge::RocketMq(expr) => rocketmq::accepts(expr, row),
         }
     }
 }

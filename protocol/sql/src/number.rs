@@ -30,15 +30,18 @@ impl Number {
             rest => (false, rest),
         };
         let (mut value, mut count, mut point) = (0i64, 0, None);
-        for (index, byte) in digits.iter().enumerate() {
-            match byte {
-                b'0'..=b'9' if count < INT_DIGITS => {
-                    value = value * 10 + i64::from(byte - b'0');
-                    count += 1;
-                }
-                b'.' if point.is_none() => point = Some(index),
-                _ => return parse_slowly(text),
+        let mut rest = digits;
+        while let [byte, after @ ..] = rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit < 10 && count < INT_DIGITS {
+                value = value * 10 + i64::from(digit);
+                count += 1;
+            } else if *byte == b'.' && point.is_none() {
+                point = Some(count);
+            } else {
+                return parse_slowly(text);
             }
+            rest = after;
         }
         if count == 0 {
             return None;
@@ -48,7 +51,7 @@ impl Number {
             None => Some(Number::Int(value)),
             // Both are exact, so their quotient is rounded once, as it should be.
             Some(at) if count <= EXACT_DIGITS => {
-                Some(Number::Float(signed(value as f64 / POWERS[digits.len() - 1 - at], negative)))
+                Some(Number::Float(signed(value as f64 / POWERS[count - at], negative)))
             }
             Some(_) => parse_slowly(text),
         }

@@ -11,10 +11,15 @@
 //! AND and OR over tests, and there NULL may be taken for "no": only TRUE accepts, and AND and OR
 //! never make TRUE out of NULL where they would not out of FALSE.
 
-use crate::ast::{Compare, Expr, Literal};
+use std::cmp::Ordering;
+
+use yard_abi::PropertyName;
+use yard_abi::message::is_same;
+
+use crate::ast::{Compare, Expr, List, Literal, Name, Origin, Search};
 use crate::number::Number;
 use crate::row::{Row, Value};
-use crate::truth::{compare, truth};
+use crate::truth::{is_in, truth};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -35,44 +40,68 @@ struct Step {
 const ACCEPT: usize = usize::MAX;
 const REJECT: usize = usize::MAX - 1;
 
-/// One thing to look at. The first two are what most expressions consist of.
+/// One thing to look at. Most expressions consist of tests of one property; they find it without
+/// asking what kind of thing it is.
 #[derive(Clone, Debug)]
 enum Test {
-    Number { name: usize, operator: Compare, with: Number },
-    Text { name: usize, operator: Compare, with: Box<[u8]> },
+    Property(PropertyName<Box<[u8]>>, Ask),
+    IsNull(PropertyName<Box<[u8]>>, bool),
     Other(Expr),
 }
 
+/// What is asked of the text of a property.
+#[derive(Clone, Debug)]
+enum Ask {
+    /// Whether it is this text; for `true`.
+    Same(Box<[u8]>, bool),
+    Order(Orders, Box<[u8]>),
+    Number(Orders, Number),
+    Between(Number, Number, bool),
+    In(List, bool),
+    Search(Search, bool),
+}
+
+/// A set of orders, one bit each from less to greater: a comparison is a shift then.
+#[derive(Clone, Copy, Debug)]
+struct Orders(u8);
+
+impl Orders {
+    fn new(operator: Compare) -> Self {
+        let all = [Ordering::Less, Ordering::Equal, Ordering::Greater];
+        let bits = all.iter().enumerate().map(|(bit, it)| u8::from(operator.holds(*it)) << bit);
+        Self(bits.sum())
+    }
+
+    #[inline]
+    fn has(self, ordering: Ordering) -> bool {
+        self.0 >> (ordering as i8 + 1) & 1 == 1
+    }
+}
+
 impl Program {
-    pub(crate) fn new(expr: Expr) -> Self {
+    pub(crate) fn new(expr: Expr, names: &[Name]) -> Self {
         let mut program = Self { steps: Vec::new(), first: REJECT };
-        program.first = program.add(expr, true, ACCEPT, REJECT);
+        program.first = program.add(expr, names, true, (ACCEPT, REJECT));
         program
     }
 
     /// Adds the steps of an expression, the last first, and gives the one to begin with.
-    fn add(&mut self, expr: Expr, wants: bool, yes: usize, no: usize) -> usize {
-        match expr {
-            Expr::Not(inner) => self.add(*inner, !wants, yes, no),
-            Expr::And(list) => self.chain(list, wants, wants, yes, no),
-            Expr::Or(list) => self.chain(list, wants, !wants, yes, no),
+    fn add(&mut self, expr: Expr, names: &[Name], wants: bool, ways: (usize, usize)) -> usize {
+        // The children of a chain must all come out, or one of them.
+        let (list, all) = match expr {
+            Expr::Not(inner) => return self.add(*inner, names, !wants, ways),
+            Expr::And(list) => (list, wants),
+            Expr::Or(list) => (list, !wants),
             expr => {
-                self.steps.push(Step { test: Test::new(expr), wants, yes, no });
-                self.steps.len() - 1
+                let (yes, no) = ways;
+                self.steps.push(Step { test: Test::new(expr, names), wants, yes, no });
+                return self.steps.len() - 1;
             }
-        }
-    }
-
-    /// A chain of which all must come out, or one.
-    fn chain(&mut self, list: Vec<Expr>, wants: bool, all: bool, yes: usize, no: usize) -> usize {
-        let mut next = if all { yes } else { no };
-        for expr in list.into_iter().rev() {
-            next = match all {
-                true => self.add(expr, wants, next, no),
-                false => self.add(expr, wants, yes, next),
-            };
-        }
-        next
+        };
+        let (yes, no) = ways;
+        list.into_iter().rev().fold(if all { yes } else { no }, |next, expr| {
+            self.add(expr, names, wants, if all { (next, no) } else { (yes, next) })
+        })
     }
 
     pub(crate) fn accepts(&self, row: &Row<'_>) -> bool {
@@ -85,37 +114,74 @@ impl Program {
 }
 
 impl Test {
-    fn new(expr: Expr) -> Self {
-        if let Expr::Compare(left, operator, right) = &expr
-            && let (Expr::Property(name), Expr::Literal(with)) = (&**left, &**right)
-        {
-            let (name, operator) = (*name, *operator);
-            match with {
-                Literal::Number(with) => return Test::Number { name, operator, with: *with },
-                Literal::Text(with) => return Test::Text { name, operator, with: with.clone() },
-                Literal::Null | Literal::Bool(_) => {}
+    fn new(expr: Expr, names: &[Name]) -> Self {
+        let property = |expr: &Expr| match expr {
+            Expr::Property(name) if names[*name].origin == Origin::Property => {
+                Some(names[*name].property.clone())
             }
+            _ => None,
+        };
+        let test = match &expr {
+            Expr::Compare(left, operator, right) => {
+                property(left).zip(Ask::compare(*operator, right))
+            }
+            Expr::Between { value, low, high, not } => match (&**low, &**high) {
+                (Expr::Literal(Literal::Number(low)), Expr::Literal(Literal::Number(high))) => {
+                    property(value).zip(Some(Ask::Between(*low, *high, *not)))
+                }
+                _ => None,
+            },
+            Expr::In { value, list, not } => property(value).zip(Some(Ask::In(list.clone(), *not))),
+            Expr::Search { value, search, not } => {
+                property(value).zip(Some(Ask::Search(search.clone(), *not)))
+            }
+            Expr::IsNull { value, not } => match property(value) {
+                Some(property) => return Test::IsNull(property, *not),
+                None => None,
+            },
+            _ => None,
+        };
+        match test {
+            Some((property, ask)) => Test::Property(property, ask),
+            None => Test::Other(expr),
         }
-        Test::Other(expr)
     }
 
     #[inline]
     fn judge(&self, row: &Row<'_>) -> Option<bool> {
         match self {
-            Test::Number { name, operator, with } => {
-                let number = match row.get(*name) {
-                    Value::Open(text) => Number::parse(text)?,
-                    value => return Some(operator.holds(compare(value, Value::Number(*with))?)),
-                };
-                Some(operator.holds(number.compare(*with)))
-            }
-            Test::Text { name, operator, with } => match row.get(*name) {
-                Value::Open(text) if operator.is_equality() => {
-                    Some((text == &**with) == (*operator == Compare::Equal))
-                }
-                value => Some(operator.holds(compare(value, Value::Text(with))?)),
-            },
+            Test::Property(property, ask) => ask.judge(row.message.find(property)?),
+            Test::IsNull(property, not) => Some(row.message.find(property).is_none() != *not),
             Test::Other(expr) => truth(expr, row),
         }
+    }
+}
+
+impl Ask {
+    fn compare(operator: Compare, with: &Expr) -> Option<Self> {
+        let orders = Orders::new(operator);
+        match with {
+            Expr::Literal(Literal::Number(with)) => Some(Ask::Number(orders, *with)),
+            Expr::Literal(Literal::Text(with)) if operator.is_equality() => {
+                Some(Ask::Same(with.clone(), operator == Compare::Equal))
+            }
+            Expr::Literal(Literal::Text(with)) => Some(Ask::Order(orders, with.clone())),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn judge(&self, text: &[u8]) -> Option<bool> {
+        Some(match self {
+            Ask::Same(with, equal) => is_same(text, with) == *equal,
+            Ask::Order(orders, with) => orders.has(text.cmp(with)),
+            Ask::Number(orders, with) => orders.has(Number::parse(text)?.compare(*with)),
+            Ask::Between(low, high, not) => {
+                let number = Number::parse(text)?;
+                (number.compare(*low).is_ge() && number.compare(*high).is_le()) != *not
+            }
+            Ask::In(list, not) => is_in(Value::Open(text), list)? != *not,
+            Ask::Search(search, not) => search.finds(text) != *not,
+        })
     }
 }

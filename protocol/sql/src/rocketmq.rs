@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use crate::ast::{Compare, Expr, Items, Search};
 use crate::number::Number;
 use crate::row::{Row, Value};
-use crate::truth::constant;
+use crate::truth::{constant, has_text};
 
 /// A text was not what it was compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,7 @@ fn truth(expr: &Expr, row: &Row<'_>) -> Truth {
             chain(judged, *not)
         }
         Expr::In { value: it, list, not } => Ok(match (value(it, row)?, &list.items) {
-            (Value::Open(text), Items::Texts(items)) => {
-                let found = items.binary_search_by(|item| (**item).cmp(text)).is_ok();
-                Some(found != *not)
-            }
+            (Value::Open(text), Items::Texts(items)) => Some(has_text(items, text) != *not),
             _ => None,
         }),
         Expr::Search { value: it, search, not } => Ok(Some(finds(value(it, row)?, search, *not))),

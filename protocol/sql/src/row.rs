@@ -46,11 +46,8 @@ fn whole(value: u64) -> Value<'static> {
     Value::Number(Number::Int(value.try_into().unwrap_or(i64::MAX)))
 }
 
-/// The keys of a message with a space between them, where one of the names asks for them.
-pub(crate) fn joined_keys<'m>(names: &[Name], message: &Message<'m>) -> Option<Cow<'m, [u8]>> {
-    if !names.iter().any(|name| name.origin == Origin::Keys) {
-        return None;
-    }
+/// The keys of a message with a space between them.
+pub(crate) fn joined_keys<'m>(message: &Message<'m>) -> Option<Cow<'m, [u8]>> {
     let mut keys = message.properties().filter(|(name, _)| *name == KEY.as_bytes());
     let mut joined = Cow::Borrowed(keys.next()?.1);
     for (_, key) in keys {

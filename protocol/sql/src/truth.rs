@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use yard_abi::message::is_same;
+
 use crate::ast::{Compare, Expr, Items, List, Literal};
 use crate::number::Number;
 use crate::row::{Row, Value};
@@ -100,7 +102,7 @@ fn boolean(value: Value<'_>) -> Option<bool> {
 }
 
 /// None where one is NULL, or not what the other is.
-pub(crate) fn compare(a: Value<'_>, b: Value<'_>) -> Option<Ordering> {
+fn compare(a: Value<'_>, b: Value<'_>) -> Option<Ordering> {
     match (a, b) {
         (Value::Null, _) | (_, Value::Null) => None,
         (Value::Number(_), _) | (_, Value::Number(_)) => Some(number(a)?.compare(number(b)?)),
@@ -115,17 +117,24 @@ pub(crate) fn compare(a: Value<'_>, b: Value<'_>) -> Option<Ordering> {
 }
 
 /// TRUE when one item equals, NULL when none does and one is NULL.
-fn is_in(value: Value<'_>, list: &List) -> Option<bool> {
+pub(crate) fn is_in(value: Value<'_>, list: &List) -> Option<bool> {
     let found = match (&list.items, value) {
         (_, Value::Null) => return None,
         (Items::Numbers(items), _) => {
             let number = number(value)?;
             items.binary_search_by(|item| item.compare(number)).is_ok()
         }
-        (Items::Texts(items), Value::Text(text) | Value::Open(text)) => {
-            items.binary_search_by(|item| (**item).cmp(text)).is_ok()
-        }
+        (Items::Texts(items), Value::Text(text) | Value::Open(text)) => has_text(items, text),
         (Items::Texts(_), Value::Bool(_) | Value::Number(_)) => false,
     };
     if found || !list.null { Some(found) } else { None }
+}
+
+/// A few are compared faster than they are searched.
+pub(crate) fn has_text(items: &[Box<[u8]>], text: &[u8]) -> bool {
+    const FEW: usize = 8;
+    if items.len() <= FEW {
+        return items.iter().any(|item| is_same(item, text));
+    }
+    items.binary_search_by(|item| (**item).cmp(text)).is_ok()
 }
