@@ -74,6 +74,14 @@ impl Pending {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Nothing more will come.
+    fn give_up(&self, error: &Error) {
+        for (_, waiter) in self.with(std::mem::take) {
+            // Whoever asked may have stopped waiting.
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
     /// Takes in what came; replies that nobody waits for any more are dropped.
     fn arrived(&self, delivery: Delivery) {
         delivery.ack_later();
@@ -191,6 +199,7 @@ impl Exchange {
         let Some(inbox) = self.inbox.lock().await.take() else {
             return;
         };
+        inbox.pending.give_up(&Error::closed("client"));
         let name = inbox.topic.clone();
         drop(inbox);
         let removed = tokio::time::timeout(REMOVAL, client.admin().call(TopicRm { name })).await;
@@ -231,9 +240,7 @@ async fn open_inbox(client: &Client) -> Result<Inbox, Error> {
                 _ = &mut closed => break Error::closed("client"),
             }
         };
-        for (_, waiter) in arrivals.with(std::mem::take) {
-            let _ = waiter.send(Err(error.clone()));
-        }
+        arrivals.give_up(&error);
     });
     Ok(Inbox { topic, pending, open })
 }
@@ -280,10 +287,12 @@ impl Client {
     ) -> Result<Response, Error> {
         let deadline = Instant::now() + timeout;
         let late = |_| Error::timed_out("a request", timeout);
-        let exchange = self.exchange();
+        let client = self.clone();
+        // On its own, so that whoever stops waiting leaves no inbox behind that nobody knows of.
+        let opening = tokio::spawn(async move { client.exchange().inbox(&client).await });
         let preparing = async {
-            let inbox = exchange.inbox(self).await?;
-            Ok::<_, Error>((inbox, exchange.producer(self, topic).await?))
+            let inbox = opening.await.unwrap_or_else(|_| Err(Error::closed("client")))?;
+            Ok::<_, Error>((inbox, self.exchange().producer(self, topic).await?))
         };
         let (inbox, producer) =
             tokio::time::timeout_at(deadline, preparing).await.map_err(late)??;

@@ -20,8 +20,9 @@ async fn fill(client: &Client) -> Timestamp {
         if number == EACH / 2 - 1 {
             // So that what follows is stored in a later millisecond.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            let fetched = client.fetch("orders", QueueIndex(0), QueueOffset(4), 1).await.unwrap();
-            middle = fetched.records[0].stored.plus_ms(10);
+            let last = QueueIndex(QUEUES - 1);
+            let fetched = client.fetch("orders", last, QueueOffset(4), 1).await.unwrap();
+            middle = fetched.records[0].stored.plus_ms(1);
         }
     }
     middle
