@@ -190,6 +190,12 @@ impl Broker {
             Request::Settle(request) => {
                 self.settle(origin, &request, effects).map_err(Refusal::from)
             }
+            Request::Extend(request) => {
+                self.extend(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::MoveGroup(request) => {
+                self.move_group(origin, tenant, request, effects).map_err(Refusal::from)
+            }
             Request::Fetch(request) => {
                 self.fetch(origin, tenant, request, effects).map_err(Refusal::from)
             }
@@ -293,6 +299,7 @@ impl Broker {
                     }
                 }
             }
+            Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Meta { changes } => {
                 for change in changes {
                     self.apply_meta(change);

@@ -218,7 +218,8 @@ fn deliver_some(live: &mut Live, state: &mut GroupQueue, now: Timestamp) -> Opti
         frame_bytes: DELIVER_BYTES_MAX,
     };
     let until = now.plus_ms(member.lease_ms.into());
-    let items = flight.lease(&state.progress, Holder { subscription, until }, budget);
+    let holder = Holder { subscription, since: now, until };
+    let items = flight.lease(&state.progress, holder, budget);
     if items.is_empty() {
         return None;
     }

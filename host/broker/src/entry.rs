@@ -43,6 +43,13 @@ pub enum Entry {
         /// What happened.
         progress: Progress,
     },
+    /// A group goes on from other offsets.
+    Move {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// Where to.
+        moved: Moved,
+    },
     /// The metadata changed; all changes at once or none.
     Meta {
         /// The changes, in order.
@@ -73,6 +80,21 @@ yard_wire::message! {
         pub floors: Vec<(QueueIndex, QueueOffset)>,
     }
 
+    /// Where a group goes on.
+    ///
+    /// ```text
+    /// offset size field
+    ///      0    4 group
+    ///      4    4 count
+    ///      8    . floors    (u16 queue, u64 offset)*: below all is settled, above nothing is
+    /// ```
+    pub struct Moved {
+        /// The group.
+        pub group: GroupId,
+        /// Where it goes on in these queues.
+        pub floors: Vec<(QueueIndex, QueueOffset)>,
+    }
+
     /// What became of messages of a group.
     ///
     /// ```text
@@ -96,7 +118,7 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned
+///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned, 8 expired
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 /// ```
@@ -119,6 +141,8 @@ pub enum Outcome {
     Acked,
     /// Hopeless: they are not delivered again, and stay listed.
     Rejected,
+    /// They had expired before anybody handled them.
+    Expired,
     /// The log does not hold them any more.
     Trimmed,
     /// They come again: after a nack, the end of a lease, or of the subscription.
@@ -139,6 +163,7 @@ impl Wire for Step {
             Outcome::Acked => out.push(0),
             Outcome::Rejected => out.push(1),
             Outcome::Trimmed => out.push(2),
+            Outcome::Expired => out.push(8),
             Outcome::Returned { attempts, due } => {
                 out.push(3);
                 attempts.put(out);
@@ -154,6 +179,7 @@ impl Wire for Step {
             0 => Outcome::Acked,
             1 => Outcome::Rejected,
             2 => Outcome::Trimmed,
+            8 => Outcome::Expired,
             3 => Outcome::Returned { attempts: u32::take(input)?, due: Timestamp::take(input)? },
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
@@ -219,6 +245,8 @@ impl Entry {
     pub const PROGRESS: u16 = 3;
     /// Kind of a change of the metadata in the log.
     pub const META: u16 = 4;
+    /// Kind of a group that goes on from other offsets in the log.
+    pub const MOVE: u16 = 20;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -227,6 +255,7 @@ impl Entry {
             Self::Batch { .. } => Self::BATCH,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
+            Self::Move { .. } => Self::MOVE,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -237,7 +266,8 @@ impl Entry {
         match self {
             Self::Batch { tenant, .. }
             | Self::Group { tenant, .. }
-            | Self::Progress { tenant, .. } => *tenant,
+            | Self::Progress { tenant, .. }
+            | Self::Move { tenant, .. } => *tenant,
             Self::Meta { .. } => TenantId(0),
         }
     }
@@ -251,6 +281,10 @@ impl Entry {
             Self::Progress { progress, .. } => {
                 assert!(!progress.steps.is_empty(), "an entry says something");
                 progress.to_bytes()
+            }
+            Self::Move { moved, .. } => {
+                assert!(!moved.floors.is_empty(), "an entry says something");
+                moved.to_bytes()
             }
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
@@ -271,6 +305,7 @@ impl Entry {
             Self::PROGRESS => {
                 Ok(Self::Progress { tenant, progress: Progress::from_bytes(payload)? })
             }
+            Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }

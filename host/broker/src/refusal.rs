@@ -66,7 +66,14 @@ pub(crate) enum SubscribeError {
     LimitReached(LimitReached),
 }
 
-/// Why nothing was settled, credited or ended.
+/// Why a group was not moved: most of it stands against subscribing as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MoveError {
+    Subscribing(SubscribeError),
+    BeyondEnd { queue: QueueIndex, offset: QueueOffset, end: QueueOffset },
+}
+
+/// Why nothing was settled, credited, extended or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberError {
     NotHere(NotHere),
@@ -199,6 +206,24 @@ impl From<SubscribeError> for Refusal {
                 Self::new(Code::UnsupportedExpression, detail)
             }
             SubscribeError::LimitReached(fact) => fact.into(),
+        }
+    }
+}
+
+impl From<NotHere> for SubscribeError {
+    fn from(fact: NotHere) -> Self {
+        Self::NotHere(fact)
+    }
+}
+
+impl From<MoveError> for Refusal {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Subscribing(error) => error.into(),
+            MoveError::BeyondEnd { queue, offset, end } => {
+                let detail = format!("offset {offset} of queue {queue}, which ends at {end}");
+                Self::new(Code::SeekBeyondEnd, detail)
+            }
         }
     }
 }

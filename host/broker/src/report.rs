@@ -114,6 +114,7 @@ impl Broker {
             in_flight: counts.in_flight,
             waiting: counts.waiting,
             rejected: counts.rejected,
+            expired: counts.expired,
         }
     }
 
@@ -129,6 +130,7 @@ impl Broker {
             in_flight: 0,
             waiting: progress.returned().len() as u64,
             rejected: progress.rejected_count(),
+            expired: progress.expired_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
@@ -157,4 +159,5 @@ struct QueueCounts {
     in_flight: u64,
     waiting: u64,
     rejected: u64,
+    expired: u64,
 }

@@ -139,6 +139,7 @@ fn outcome_of(range: &SettleRange, hold: Hold, now: Timestamp) -> Outcome {
     match range.verdict {
         Verdict::Ack => Outcome::Acked,
         Verdict::Reject => Outcome::Rejected,
+        Verdict::Expire => Outcome::Expired,
         Verdict::Nack => {
             let delay_ms = range.delay_ms.unwrap_or(RETRY_DELAY_MS_DEFAULT);
             // 0 would say that the lease was taken away already.

@@ -111,7 +111,11 @@ impl Broker {
     }
 
     /// Whether a tenant may have one more group, with so many queues.
-    fn check_new_group(&self, tenant: TenantId, queues: usize) -> Result<(), SubscribeError> {
+    pub(crate) fn check_new_group(
+        &self,
+        tenant: TenantId,
+        queues: usize,
+    ) -> Result<(), SubscribeError> {
         assert!(queues >= 1, "a group is where its topic is");
         if self.groups.count_of(tenant) >= GROUPS_MAX {
             let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
@@ -125,7 +129,7 @@ impl Broker {
         Ok(())
     }
 
-    fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
+    pub(crate) fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
         let here = self.config.shard;
         let queues: Vec<QueueIndex> = queues_on(topic, here).collect();
         if queues.is_empty() { Err(SubscribeError::NotHere(NotHere { here })) } else { Ok(queues) }
@@ -298,7 +302,7 @@ impl Broker {
     }
 
     /// Ends a subscription; what it holds is ready for others at once.
-    fn end_member(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_member(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
         let group_id = self.forget_subscription(id);
         let group = self.groups.get_mut(group_id).expect("a member's group exists");
         let live = group.live.as_mut().expect("a group with a member is live");

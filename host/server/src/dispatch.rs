@@ -7,7 +7,9 @@ use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::operation::{Arguments, Operation};
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{AckPlace, Call, Called, Hello, SettleRange, Start, Wanted, Welcome};
+use yard_wire::requests::{
+    AckPlace, Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome,
+};
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
 use crate::deliver::Lanes;
@@ -116,6 +118,8 @@ fn cost_bytes(request: &Request) -> usize {
             Wanted::Id(_) => 0,
             Wanted::Key { topic, key, .. } => topic.len() + key.len(),
         },
+        Request::Extend(extend) => extend.ranges.len() * size_of::<HeldRange>(),
+        Request::MoveGroup(request) => request.to.len() * 16,
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
         Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
         Request::Subscribe(subscribe) => match &subscribe.start {
@@ -155,9 +159,11 @@ impl Dispatch {
         let shard = match &request {
             Request::Call(call) => return self.call(&session, origin, call),
             Request::Credit(credit) => credit.shard,
+            Request::Extend(extend) => extend.shard,
             Request::Fetch(fetch) => fetch.shard,
             Request::Find(find) => find.shard,
             Request::FindRoute(_) => METADATA,
+            Request::MoveGroup(request) => request.shard,
             Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,

@@ -26,6 +26,8 @@ pub enum Program {
     Explain,
     /// Read from an offset.
     Fetch,
+    /// Let a group go on from elsewhere.
+    GroupSeek,
     /// Copy the logs of a data folder.
     LogBackup,
     /// Show what lies in a log.
@@ -40,6 +42,10 @@ pub enum Program {
     MsgShow,
     /// Send lines.
     Pub,
+    /// Answer requests.
+    Reply,
+    /// Send a message and wait for the reply.
+    Request,
     /// Run a broker.
     Serve,
     /// Receive.
@@ -154,6 +160,39 @@ const COMPOSED: &[Verb] = &[
                 "Data streams to spread the work over; without, 1 and more as packets are lost.",
             ),
             arg("timeout", "DURATION", Default("2m"), "How long each message is tried again."),
+            arg("compress", "lz4|zstd", Optional, "Pack bodies of 4 KiB and more, if that helps."),
+            arg("priority", "NUMBER", Optional, "0 to 9: chooses among the topic's queues."),
+            arg("expires", "DURATION", Optional, "Nobody wants the messages after this any more."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Request),
+        words: &["request"],
+        help: "Send a message and wait for the reply to it.",
+        example: "yard request quotes how-much --timeout 2s",
+        right: Right::Produce,
+        risk: Risk::Adds,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to send to."),
+            arg("message", "TEXT", Required, "Body of the message."),
+            arg("key", "TEXT", Optional, "Key of the message."),
+            arg("tag", "TEXT", Optional, "Tag of the message."),
+            arg("timeout", "DURATION", Default("5s"), "How long the reply is waited for."),
+            arg("raw", "", Switch, "Print the body of the reply only."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Reply),
+        words: &["reply"],
+        help: "Answer requests, each with its own body or with the same text.",
+        example: "yard reply quotes --message 42",
+        right: Right::Consume,
+        risk: Risk::Changes,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic that the requests are sent to."),
+            arg("group", "GROUP", Default("replies"), "Group that shares the requests."),
+            arg("message", "TEXT", Optional, "Body of each reply; without, that of the request."),
+            arg("count", "NUMBER", Optional, "End after this many replies."),
         ],
     },
     Verb {
@@ -166,6 +205,7 @@ const COMPOSED: &[Verb] = &[
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to receive from."),
             arg("group", "GROUP", Optional, "Group to receive for; without, one of its own."),
+            arg("broadcast", "MEMBER", Optional, "Get every message, as this member of the group."),
             arg(
                 "from",
                 "WHERE",
@@ -199,6 +239,28 @@ const COMPOSED: &[Verb] = &[
             arg("time", "TIME|AGE", Optional, "Begin at what was stored then; not with --from."),
             arg("count", "NUMBER", Default("10"), "Messages at most."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::GroupSeek),
+        words: &["group", "seek"],
+        help: "Let a group go on from elsewhere; it is created if it does not exist.",
+        example: "yard group seek billing orders --to 2h --plan",
+        right: Right::Manage,
+        risk: Risk::Changes,
+        fields: &[
+            arg("group", "GROUP", Required, "Name of the group."),
+            arg("topic", "TOPIC", Required, "Name of the topic."),
+            arg(
+                "to",
+                "WHERE",
+                Optional,
+                "earliest, latest, an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg("like", "GROUP", Optional, "Where another group is."),
+            arg("skip", "NUMBER", Optional, "So many messages further on in each queue."),
+            arg("queue", "NUMBER", Optional, "In this queue only."),
+            arg("plan", "", Switch, "Show what would change, and change nothing."),
         ],
     },
     Verb {

@@ -101,6 +101,12 @@ codes! {
     LimitReached = 213, Never;
     /// No message of this tenant is what was looked for, in all that was looked at.
     NoSuchMessage = 214, Never;
+    /// A property has a name that is reserved for the system.
+    ReservedProperty = 225, Never;
+    /// A tag is blank, or has a bar or a control character in it.
+    BadTag = 226, Never;
+    /// A group cannot go on from an offset beyond the end of a queue.
+    SeekBeyondEnd = 227, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -139,6 +145,12 @@ codes! {
     LeaseLost = 601, Never;
     /// The connection has no such subscription.
     UnknownSubscription = 602, Never;
+    /// The delivery was settled before.
+    AlreadySettled = 607, Never;
+    /// The message has been held for as long as any message may be.
+    HeldTooLong = 608, Never;
+    /// The group was moved to other offsets; subscribe again.
+    GroupMoved = 609, SamePlace;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;
@@ -155,6 +167,16 @@ codes! {
     Untrusted = 805, Never;
     /// A load was to be offered at a rate that this client could not keep.
     RateNotOffered = 806, Never;
+    /// The body is packed in a way that this client does not know, or it is broken.
+    BadEncoding = 811, Never;
+    /// The body would become larger than allowed when it is unpacked.
+    UnpackedTooLarge = 812, Never;
+    /// The producer's buffer is full; the message was not taken.
+    BufferFull = 813, SamePlace;
+    /// No assignment strategy has this name, or it lacks what it needs.
+    UnknownStrategy = 814, Never;
+    /// Whoever took the request answered that it failed.
+    RequestFailed = 815, Never;
 }
 
 impl Code {

@@ -30,6 +30,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod operation;
+pub mod property;
 pub mod record;
 pub mod request;
 pub mod requests;

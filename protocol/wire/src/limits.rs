@@ -64,6 +64,12 @@ pub const LEASE_MS_MAX: u32 = 12 * 60 * 60 * 1_000;
 pub const LEASE_MS_DEFAULT: u32 = 30_000;
 /// When a `nack` names no delay, the message comes back after this, in milliseconds.
 pub const RETRY_DELAY_MS_DEFAULT: u32 = 10_000;
+/// Bytes that a packed body may become: as many as a body that was never packed may have.
+pub const UNPACKED_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// How many times as large as it is a packed body may become.
+pub const UNPACK_RATIO_MAX: usize = 1_024;
+/// Highest priority of a message; 0 is the lowest. Source: RocketMQ's RIP-80.
+pub const PRIORITY_MAX: u8 = 9;
 /// Topics in one route request.
 pub const ROUTE_TOPICS_MAX: usize = 1_000;
 /// Bytes of the text of a filter expression.

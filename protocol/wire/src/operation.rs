@@ -452,6 +452,8 @@ report! {
         pub waiting: u64,
         /// Messages that were rejected.
         pub rejected: u64,
+        /// Messages that had expired before anybody handled them.
+        pub expired: u64,
     }
 
     /// A member of a group.

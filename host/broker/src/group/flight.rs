@@ -77,13 +77,14 @@ pub(crate) struct Budget {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     pub(crate) subscription: SubscriptionId,
+    pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
 }
 
 impl Holder {
     fn hold(self, attempt: u32) -> Hold {
-        let Self { subscription, until } = self;
-        Hold { subscription, until, attempt }
+        let Self { subscription, since, until } = self;
+        Hold { subscription, since, until, attempt }
     }
 }
 
@@ -364,7 +365,9 @@ impl Flight {
     pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId, u32)) {
         let (from, to) = (step.from, step.to);
         match step.outcome {
-            Outcome::Acked | Outcome::Rejected => self.forget(from, to, &mut ended),
+            Outcome::Acked | Outcome::Rejected | Outcome::Expired => {
+                self.forget(from, to, &mut ended);
+            }
             Outcome::Trimmed => {
                 self.forget(from, to, &mut ended);
                 self.retry_at = None;

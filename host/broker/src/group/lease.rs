@@ -1,7 +1,7 @@
 //! Leases: which subscription holds which messages, until when.
 //!
 //! ```text
-//!   runs   41..297  subscription, until, attempt, places        what one delivery leased
+//!   runs   41..297  subscription, since, until, attempt, places      what one delivery leased
 //!          300..301 …
 //!   ends   until ─ how many leases still end then ─ the ranges that were delivered with it
 //! ```
@@ -20,6 +20,8 @@ const RUN_MAX: usize = DELIVER_RECORDS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) subscription: SubscriptionId,
+    /// When they were delivered.
+    pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
     /// 1 for the first delivery to the group.
     pub(crate) attempt: u32,
@@ -180,6 +182,22 @@ impl Leases {
         });
     }
 
+    /// Moves the end of the leases of `from..to` that have this hold.
+    pub(crate) fn extend(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        hold: Hold,
+        until: Timestamp,
+    ) {
+        assert!(hold.until < until, "a lease is extended, not cut short");
+        let mut moved = Vec::new();
+        self.take(from, to, |it| *it == hold, |at, _, places| moved.push((at, places)));
+        for (at, places) in moved {
+            self.insert_run(at, Hold { until, ..hold }, places.into_iter());
+        }
+    }
+
     /// Takes out the leases that ended at `now` or before, by their ends.
     pub(crate) fn take_ended(&mut self, now: Timestamp) -> Vec<(QueueOffset, Lease)> {
         let mut ended = Vec::new();
@@ -285,8 +303,25 @@ mod tests {
                 let (subscription, attempt) = (SubscriptionId(random.below(2)), 1);
                 let attempt = attempt + random.below(2) as u32;
                 let until = Timestamp(1 + random.below(4));
-                let hold = Hold { subscription, until, attempt };
-                match random.below(8) {
+                let hold = Hold { subscription, since: Timestamp(0), until, attempt };
+                match random.below(9) {
+                    8 => {
+                        let longer = Timestamp(until.0 + 1 + random.below(3));
+                        let wanted = |at: QueueOffset, it: &Lease| {
+                            (from..to).contains(&at) && it.hold.until < longer
+                        };
+                        let held: Vec<_> = leases.ranges(from, to).collect();
+                        for (from, to, hold) in held {
+                            if hold.until < longer {
+                                leases.extend(from, to, hold, longer);
+                            }
+                        }
+                        for (at, lease) in &mut plain {
+                            if wanted(*at, lease) {
+                                lease.hold.until = longer;
+                            }
+                        }
+                    }
                     0 => {
                         let ended = leases.take_ended(Timestamp(1)).into_iter().collect::<Plain>();
                         let expect = taken_from(&mut plain, |_, it| it.hold.until.0 <= 1);

@@ -43,6 +43,7 @@ pub(crate) struct Progress {
     returned: BTreeMap<QueueOffset, Returned>,
     rejected: RangeSet,
     rejected_count: u64,
+    expired_count: u64,
 }
 
 impl Progress {
@@ -67,6 +68,16 @@ impl Progress {
 
     pub(crate) fn rejected_count(&self) -> u64 {
         self.rejected_count
+    }
+
+    pub(crate) fn expired_count(&self) -> u64 {
+        self.expired_count
+    }
+
+    /// Begins anew: all below is settled, nothing above is. What was counted stays counted.
+    pub(crate) fn move_to(&mut self, floor: QueueOffset) {
+        let (rejected_count, expired_count) = (self.rejected_count, self.expired_count);
+        *self = Self { rejected_count, expired_count, ..Self::starting_at(floor) };
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -111,6 +122,7 @@ impl Progress {
                     let _ = self.rejected.take_first();
                 }
             }
+            Outcome::Expired => self.expired_count += self.settle(step.from, step.to),
             Outcome::Returned { attempts, due } => {
                 self.give_back(step.from, step.to, Returned { attempts, due });
             }
@@ -194,7 +206,7 @@ pub(crate) fn push_run(
 }
 
 /// `u64` settled_below, ranges settled, returned messages as steps of queue 0, ranges rejected,
-/// `u64` how many were rejected.
+/// `u64` how many were rejected, `u64` how many had expired.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
@@ -202,6 +214,7 @@ impl Wire for Progress {
         self.returned_runs().put(out);
         self.rejected.put(out);
         self.rejected_count.put(out);
+        self.expired_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -222,6 +235,7 @@ impl Wire for Progress {
             let value = progress.rejected_count;
             return Err(Malformed::Field { what: "count of rejected messages", value });
         }
+        progress.expired_count = u64::take(input)?;
         Ok(progress)
     }
 }

@@ -1,10 +1,12 @@
 //! Tests of the whole broker: a log that is a list, and a script that talks to both.
 mod bounds;
 mod consuming;
+mod extending;
 mod finding;
 mod metadata;
 mod producing;
 mod random;
+mod relocating;
 mod retention;
 mod scale;
 mod script;

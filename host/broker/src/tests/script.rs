@@ -7,11 +7,12 @@
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
 //! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
-//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=]` | consumer C settles |
+//! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=]` | consumer C settles |
+//! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
 //! | `at MS` | time goes on to this instant |
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
-//! | `info GROUP`, `ls`, `route NAME…` | questions |
+//! | `info GROUP`, `counts GROUP`, `ls`, `route NAME…` | questions |
 //! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | searches |
 //! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what a search found comes back |
 //! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
@@ -20,13 +21,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    GroupInfo, GroupLs, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded, TopicCreate,
-    TopicRm, TopicRow, TopicSet,
+    GroupInfo, GroupLs, GroupQueueRow, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded,
+    TopicCreate, TopicRm, TopicRow, TopicSet,
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, Call, Covered, Credit, Fetch, Find, FindCursor, FindRoute, Seek, Settle, SettleRange,
-    Start, Subscribe, Unsubscribe, Verdict, Wanted,
+    AckNodes, Call, Covered, Credit, Extend, Fetch, Find, FindCursor, FindRoute, HeldRange,
+    MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict, Wanted,
 };
 use yard_wire::units::CountLimit;
 use yard_wire::{
@@ -96,8 +97,11 @@ impl Script {
         match plain[0] {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
-            "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
+            "extend" => self.extend(&plain[1..]),
+            "move" => self.move_group(&plain[1..]),
+            "ack" | "nack" | "reject" | "expire" => self.settle(plain[0], &plain[1..], &named),
+            "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
+            | "fetch" => {
                 self.ask(&plain);
             }
             "id" | "find" | "seek" => self.look(&plain),
@@ -186,6 +190,33 @@ impl Script {
         self.world.request(session, self.tenant, request);
     }
 
+    fn extend(&mut self, words: &[&str]) {
+        let (session, subscription) = self.consumers[words[0]];
+        let (from, to) = words[2].split_once("..").unwrap();
+        let held = HeldRange {
+            queue: QueueIndex(words[1].parse().unwrap()),
+            from: QueueOffset(from.parse().unwrap()),
+            to: QueueOffset(to.parse().unwrap()),
+        };
+        let (lease_ms, shard) = (words[3].parse().unwrap(), self.world.config.shard);
+        let request = Extend { shard, subscription, lease_ms, ranges: vec![held] };
+        self.world.request(session, self.tenant, Request::Extend(request));
+    }
+
+    fn move_group(&mut self, words: &[&str]) {
+        let to = words[2..].chunks(2).map(|words| {
+            (QueueIndex(words[0].parse().unwrap()), QueueOffset(words[1].parse().unwrap()))
+        });
+        let request = MoveGroup {
+            shard: self.world.config.shard,
+            group: words[0].to_owned(),
+            topic: words[1].to_owned(),
+            to: to.collect(),
+        };
+        self.world.request(0, self.tenant, Request::MoveGroup(request));
+        self.world.advance(self.world.now);
+    }
+
     fn member(&mut self, words: &[&str]) {
         let (session, subscription) = self.consumers[words[1]];
         let shard = self.world.config.shard;
@@ -256,6 +287,12 @@ impl Script {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
                     self.note(&report_text(&report));
                 }
+            }
+            "counts" => {
+                let queues = self.call(&GroupInfo { name: text(1) }).unwrap().queues;
+                let sum = |of: fn(&GroupQueueRow) -> u64| queues.iter().map(of).sum::<u64>();
+                let (rejected, expired) = (sum(|row| row.rejected), sum(|row| row.expired));
+                self.note(&format!("rejected={rejected} expired={expired}"));
             }
             "ls" => {
                 for row in self.call(&GroupLs {}).unwrap() {
@@ -456,6 +493,23 @@ impl Script {
                 let places = messages.map(|m| format!(" {}/{}/{}", m.topic, m.queue, m.offset));
                 let next = found.next.map_or(String::new(), |at| format!(", next {}", at.offset));
                 format!("found:{}{next}", places.collect::<String>())
+            }
+            Reply::Extend(extended) => {
+                let text = |name: &str, ranges: &[HeldRange]| {
+                    let ranges = ranges.iter().map(|r| format!(" {name} {}..{}", r.from, r.to));
+                    ranges.collect::<String>()
+                };
+                let (spent, lost) = (text("spent", &extended.spent), text("lost", &extended.lost));
+                format!("extended {} to {}{spent}{lost}", extended.done, extended.until)
+            }
+            Reply::MoveGroup(moved) => {
+                let queues = moved.queues.iter().map(|queue| {
+                    format!(
+                        " {}: {} to {} of {}",
+                        queue.queue, queue.before, queue.after, queue.end
+                    )
+                });
+                format!("moved{}; {} ended", queues.collect::<String>(), moved.ended)
             }
             Reply::Credit(_) => "credited".to_owned(),
             Reply::Unsubscribe(_) => "unsubscribed".to_owned(),

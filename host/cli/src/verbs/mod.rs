@@ -2,6 +2,7 @@
 mod bench;
 mod contexts;
 mod dev;
+mod exchange;
 mod explain;
 mod fetch;
 mod find;
@@ -9,6 +10,7 @@ mod log;
 mod operation;
 mod peek;
 mod publish;
+mod seek;
 mod serve;
 mod subscribe;
 mod tenant;
@@ -146,6 +148,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
         Runs::Program(Program::Explain) => explain::run(format, &written),
         Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
+        Runs::Program(Program::GroupSeek) => block_on(seek::run(&session, &written)),
         Runs::Program(Program::LogBackup) => log::backup(format, &written),
         Runs::Program(Program::LogDump) => log::dump(format, &written),
         Runs::Program(Program::LogRepair) => log::repair(format, &written),
@@ -153,6 +156,8 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::LogVerify) => log::verify(format, &written),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
+        Runs::Program(Program::Reply) => block_on(exchange::reply(&session, &written)),
+        Runs::Program(Program::Request) => block_on(exchange::request(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
         Runs::Program(Program::TopicFind) => block_on(find::by_key(&session, &written)),

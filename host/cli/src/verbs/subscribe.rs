@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_client::wire::operation::{GroupInfo, GroupReport, TopicInfo};
 use yard_client::wire::{QueueIndex, QueueOffset};
-use yard_client::{Client, Consumer, Delivery, Start};
+use yard_client::{Broadcast, Client, Consumer, Delivery, Start};
 
 use super::Session;
 use crate::args::Written;
@@ -34,6 +34,9 @@ const GRACE: Duration = Duration::from_millis(500);
 struct Plan {
     topic: String,
     group: String,
+    /// Name of the group at the broker.
+    reads_as: String,
+    broadcast: Option<Broadcast>,
     start: Start,
     until_end: bool,
     printer: Printer,
@@ -51,9 +54,13 @@ impl Plan {
         let (lease_min, lease_max) = (bound(LEASE_MS_MIN), bound(LEASE_MS_MAX));
         let lease =
             written.read("lease", |text| text::read_duration(text, lease_min, lease_max))?;
+        let group = written.text("group").map_or_else(own_group, str::to_owned);
+        let member = written.text("broadcast");
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
-            group: written.text("group").map_or_else(own_group, str::to_owned),
+            reads_as: member.map_or(group.clone(), |member| format!("{group}.{member}")),
+            group,
+            broadcast: member.map(Broadcast::to),
             start: start.unwrap_or(Start::Latest),
             until_end: written.switch("until_end"),
             printer: Printer::new(Style::new(session.format, written.switch("raw"))?),
@@ -105,6 +112,10 @@ async fn subscribe(client: &Client, plan: &Plan) -> Result<(Consumer, Option<End
         .start(plan.start.clone())
         .lease(plan.lease)
         .credit(credit, CREDIT_BYTES);
+    let consumer = match &plan.broadcast {
+        Some(broadcast) => consumer.broadcast(broadcast.clone()),
+        None => consumer,
+    };
     Ok((consumer.build().await?, end))
 }
 
@@ -137,7 +148,7 @@ async fn receive(
         match (first, &end) {
             (Some(first), _) => print_batch(plan, consumer, first, out)?,
             (None, Some(end)) => {
-                match interrupts.unless(end.is_settled(client, &plan.group)).await {
+                match interrupts.unless(end.is_settled(client, &plan.reads_as)).await {
                     None => return Ok(Ended::Interrupted),
                     Some(Ok(true)) => break,
                     Some(Ok(false)) => looked = Instant::now(),
@@ -244,6 +255,7 @@ mod tests {
             in_flight: 0,
             waiting: 0,
             rejected: 0,
+            expired: 0,
         };
         let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
             let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();

@@ -126,6 +126,7 @@ fn requests() -> Vec<Request> {
         range(0, 10, Verdict::Ack, None),
         range(10, 11, Verdict::Nack, Some(5_000)),
         range(12, 13, Verdict::Reject, None),
+        range(13, 14, Verdict::Expire, None),
     ];
     let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
@@ -164,9 +165,20 @@ fn requests() -> Vec<Request> {
         find(Wanted::Id(MessageId::new(STORED, 7)), None),
         find(by_key, Some(FindCursor { segment: 4, offset: 8_192 })),
         Request::Seek(Seek { shard, topic: "orders".into(), queue: QUEUE, time: STORED }),
+        Request::Extend(Extend { shard, subscription, lease_ms: 30_000, ranges: vec![held(3, 9)] }),
+        Request::MoveGroup(MoveGroup {
+            shard,
+            group: "billing".into(),
+            topic: "orders".into(),
+            to: vec![(QUEUE, QueueOffset(8))],
+        }),
     ];
     requests.extend(calls());
     requests
+}
+
+fn held(from: u64, to: u64) -> HeldRange {
+    HeldRange { queue: QUEUE, from: QueueOffset(from), to: QueueOffset(to) }
 }
 
 fn replies() -> Vec<Reply> {
@@ -242,6 +254,21 @@ fn replies() -> Vec<Reply> {
             first: QueueOffset(0),
             end: QueueOffset(50),
             offset: QueueOffset(41),
+        }),
+        Reply::Extend(Extended {
+            done: 5,
+            until: STORED,
+            spent: vec![held(3, 4)],
+            lost: vec![held(5, 6), held(8, 9)],
+        }),
+        Reply::MoveGroup(GroupMoved {
+            queues: vec![MovedQueue {
+                queue: QUEUE,
+                before: QueueOffset(8),
+                after: QueueOffset(2),
+                end: QueueOffset(9),
+            }],
+            ended: 2,
         }),
     ]
 }

@@ -46,7 +46,7 @@ async fn a_rejected_message_is_counted_and_does_not_come_back() {
     let mut orders = consumer(&client, "orders", "g").await;
     let first = next(&mut orders).await;
     first.reject().await.unwrap();
-    refused(first.ack().await, Code::LeaseLost);
+    refused(first.ack().await, Code::AlreadySettled);
     take(&mut orders, 2).await;
     let report = settled(&client, "g").await;
     assert_eq!(report.queues[0].rejected, 1);

@@ -2,7 +2,8 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, topics, tenants, restart, bad_input      server in this process
+//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!                                                  server in this process
 //!   backup, finding, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
@@ -20,10 +21,13 @@ mod delivery;
 mod disk_full;
 mod finding;
 mod flights;
+mod holding;
 mod local;
 mod lossy;
 mod restart;
 mod retention;
+mod seeking;
+mod sending;
 mod slow_consumer;
 mod slow_peer;
 mod tenants;

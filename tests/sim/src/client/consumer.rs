@@ -433,7 +433,7 @@ impl Consumer {
 
 fn verdict(verdict: Verdict) -> SettleVerdict {
     match verdict {
-        Verdict::Ack => SettleVerdict::Ack,
+        Verdict::Ack | Verdict::Expire => SettleVerdict::Ack,
         Verdict::Nack => SettleVerdict::Nack,
         Verdict::Reject => SettleVerdict::Reject,
     }

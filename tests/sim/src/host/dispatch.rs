@@ -110,6 +110,8 @@ fn shard_of(request: &Request) -> ShardId {
         Request::Credit(body) => body.shard,
         Request::Unsubscribe(body) => body.shard,
         Request::Settle(body) => body.shard,
+        Request::Extend(body) => body.shard,
+        Request::MoveGroup(body) => body.shard,
         Request::Fetch(body) => body.shard,
         Request::Find(body) => body.shard,
         Request::Seek(body) => body.shard,

@@ -4,6 +4,7 @@
 //! that are picked are read. A number or a truth value is its JSON text, as it is in the line.
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -81,6 +82,8 @@ pub(crate) struct Picks {
     pub(crate) order: Option<Pick>,
     pub(crate) properties: Properties,
     pub(crate) queue: Option<u16>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) expires: Option<Duration>,
 }
 
 impl Picks {
@@ -119,10 +122,16 @@ impl Picks {
                 }
             }
         }
-        Ok(match self.queue {
-            Some(queue) => message.queue(queue),
-            None => message,
-        })
+        if let Some(queue) = self.queue {
+            message = message.queue(queue);
+        }
+        if let Some(priority) = self.priority {
+            message = message.priority(priority);
+        }
+        if let Some(expires) = self.expires {
+            message = message.expires_after(expires);
+        }
+        Ok(message)
     }
 }
 
