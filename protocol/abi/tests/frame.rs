@@ -156,7 +156,7 @@ fn a_frame_that_lost_its_end_is_refused() {
     for end in 0..bytes.len() {
         assert!(reads(&bytes[..end]).is_err(), "cut at {end}");
     }
-    let longer = [bytes, &[0]].concat();
+    let longer = [bytes.as_slice(), &[0]].concat();
     assert_eq!(reads(&longer), Err(Malformed::Trailing));
 }
 
@@ -185,7 +185,7 @@ fn a_frame_is_bounded() {
     assert_eq!(builder.push(&large, Delivery::default()), Ok(Room::Taken));
     let before = builder.bytes().to_vec();
     assert_eq!(builder.push(&small, Delivery::default()), Ok(Room::Full));
-    assert_eq!(builder.bytes(), before);
+    assert_eq!(builder.bytes(), &before);
 
     let huge = Parts { body: vec![1; BODY_BYTES_MAX + 1], ..Parts::default() }.record();
     builder.clear();
@@ -206,5 +206,5 @@ fn what_is_no_record_leaves_the_frame_as_it_is() {
     assert_eq!(builder.push(&good[..79], Delivery::default()), Err(Malformed::Short));
     let longer = [good.as_slice(), &[0]].concat();
     assert_eq!(builder.push(&longer, Delivery::default()), Err(Malformed::Trailing));
-    assert_eq!((builder.bytes(), builder.count()), (before.as_slice(), 1));
+    assert_eq!((builder.bytes(), builder.count()), (&before, 1));
 }
