@@ -120,9 +120,10 @@ impl FrameBuilder {
         self.count
     }
 
-    /// The frame. It is one as soon as it has a message.
+    /// The frame. It is one as soon as it has a message. It is a vector because that is what the
+    /// functions take that hosts generate from the WIT.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &Vec<u8> {
         &self.bytes
     }
 }
