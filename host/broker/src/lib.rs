@@ -34,9 +34,12 @@ mod event;
 mod fetch;
 mod find;
 mod group;
+mod judged;
 mod meta;
 mod meta_table;
 mod operate;
+mod plugin_table;
+mod plugins;
 mod produce;
 mod producer;
 mod refusal;
@@ -52,8 +55,13 @@ mod tests;
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
-pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use meta::{MetaChange, Tenant, Topic, TopicLimits};
+pub use judged::{Asking, Range, Rounds};
+pub use meta::{
+    MetaChange, Plugin, PluginFile, PluginVersion, Tenant, Topic, TopicLimits, Trial, TrialKind,
+    TrustedKey,
+};
+pub use plugins::Pushed;
 pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

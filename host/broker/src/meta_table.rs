@@ -1,10 +1,11 @@
-//! Tenants and topics. A name is resolved inside a tenant, so a foreign one is as good as none.
+//! Tenants, topics and plugins. A name is resolved inside a tenant, so a foreign one is as good as none.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 use crate::meta::{MetaChange, Tenant, Topic};
+use crate::plugin_table::PluginTable;
 
 /// The tenant that always exists.
 pub(crate) const DEFAULT_TENANT: TenantId = TenantId(0);
@@ -18,6 +19,7 @@ pub(crate) struct MetaTable {
     tenant_names: BTreeMap<String, TenantId>,
     /// Queues of the topics of each tenant.
     queue_counts: BTreeMap<TenantId, usize>,
+    pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
@@ -31,6 +33,7 @@ impl MetaTable {
             topic_names: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
             queue_counts: BTreeMap::new(),
+            plugins: PluginTable::default(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
@@ -39,6 +42,7 @@ impl MetaTable {
             tenant: DEFAULT_TENANT,
             name: "default".to_owned(),
             auto_create_topics: false,
+            require_signed: false,
             created: Timestamp(0),
         }));
         assert_eq!(table.next_tenant, 1, "the default tenant has the first number");
@@ -120,6 +124,17 @@ impl MetaTable {
                     self.unlist(&removed);
                 }
             }
+            MetaChange::PluginFile(file) => self.plugins.put_file(file),
+            MetaChange::PluginPut(plugin) => {
+                self.version = self.version.max(plugin.version);
+                self.plugins.put(plugin);
+            }
+            MetaChange::PluginRemoved { tenant, name, version } => {
+                self.version = self.version.max(*version);
+                self.plugins.remove(*tenant, name, *version);
+            }
+            MetaChange::KeyPut(key) => self.plugins.trust(key),
+            MetaChange::KeyRemoved { tenant, key } => self.plugins.distrust(*tenant, key),
         }
     }
 
@@ -167,11 +182,13 @@ impl MetaTable {
     /// Everything, as changes.
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
-        tenants.chain(self.topics.values().cloned().map(MetaChange::TopicPut)).collect()
+        let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
+        tenants.chain(topics).chain(self.plugins.changes()).collect()
     }
 
     pub(crate) fn check(&self) {
         assert!(self.tenants.contains_key(&DEFAULT_TENANT), "the default tenant exists");
+        self.plugins.check();
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
         let named: usize = self.topic_names.values().map(BTreeMap::len).sum();
         assert_eq!(named, self.topics.len(), "every topic is listed by name");
@@ -229,7 +246,12 @@ impl Wire for MetaTable {
                     table.topic_named(topic.tenant, &topic.name).is_none()
                         && table.topic(topic.topic).is_none()
                 }
-                MetaChange::TopicRemoved { .. } => false,
+                MetaChange::PluginFile(_) | MetaChange::PluginPut(_) | MetaChange::KeyPut(_) => {
+                    true
+                }
+                MetaChange::TopicRemoved { .. }
+                | MetaChange::PluginRemoved { .. }
+                | MetaChange::KeyRemoved { .. } => false,
             };
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });

@@ -122,6 +122,12 @@ const COMPOSED: &[Verb] = &[
             arg("shards", "NUMBER", Optional, "Commit logs, 1 to 64; fixed by the first start."),
             arg("segment_bytes", "SIZE", Optional, "Size of a log segment, for example 64MiB."),
             arg("dev", "", Switch, "Make authority and certificates under the data folder."),
+            arg(
+                "plugins_require_signed",
+                "",
+                Switch,
+                "Take plugins only when they are signed by a key that their tenant trusts.",
+            ),
         ],
     },
     Verb {
@@ -172,6 +178,13 @@ const COMPOSED: &[Verb] = &[
                 Default("latest"),
                 "Start of a new group: earliest, latest, \
                 an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg("filter", "TEXT", Optional, "Receive only messages that this expression wants."),
+            arg(
+                "dialect",
+                "DIALECT",
+                Default("sql"),
+                "Language of the filter: tag, sql, sql-rocketmq, or plugin for NAME(ARGUMENTS).",
             ),
             arg("until_end", "", Switch, "End when the group has settled what is there now."),
             arg("raw", "", Switch, "Print bodies only, a line each."),

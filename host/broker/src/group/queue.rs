@@ -43,6 +43,7 @@ pub(crate) struct Progress {
     returned: BTreeMap<QueueOffset, Returned>,
     rejected: RangeSet,
     rejected_count: u64,
+    filtered_count: u64,
 }
 
 impl Progress {
@@ -67,6 +68,11 @@ impl Progress {
 
     pub(crate) fn rejected_count(&self) -> u64 {
         self.rejected_count
+    }
+
+    /// Messages that the group did not want.
+    pub(crate) fn filtered_count(&self) -> u64 {
+        self.filtered_count
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -104,6 +110,7 @@ impl Progress {
             Outcome::Acked | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
+            Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
             Outcome::Rejected => {
                 self.rejected_count += self.settle(step.from, step.to);
                 self.rejected.insert(step.from, step.to);
@@ -194,7 +201,7 @@ pub(crate) fn push_run(
 }
 
 /// `u64` settled_below, ranges settled, returned messages as steps of queue 0, ranges rejected,
-/// `u64` how many were rejected.
+/// `u64` how many were rejected, `u64` how many were filtered.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
@@ -202,6 +209,7 @@ impl Wire for Progress {
         self.returned_runs().put(out);
         self.rejected.put(out);
         self.rejected_count.put(out);
+        self.filtered_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -222,6 +230,7 @@ impl Wire for Progress {
             let value = progress.rejected_count;
             return Err(Malformed::Field { what: "count of rejected messages", value });
         }
+        progress.filtered_count = u64::take(input)?;
         Ok(progress)
     }
 }

@@ -2,6 +2,7 @@
 mod bounds;
 mod consuming;
 mod finding;
+mod judging;
 mod metadata;
 mod producing;
 mod random;

@@ -8,6 +8,7 @@ mod find;
 mod log;
 mod operation;
 mod peek;
+mod plugin;
 mod publish;
 mod serve;
 mod subscribe;
@@ -138,6 +139,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     }
     log_to_stderr(verb.runs, verbose);
     match verb.runs {
+        Runs::Operation(Operation::PluginPush) => block_on(plugin::push(&session, &written)),
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
         Runs::Program(Program::Bench) => bench::run(&session, &written),

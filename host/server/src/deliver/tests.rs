@@ -54,7 +54,7 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
     };
     let (shard, subscription, queue) = (ShardId(0), SubscriptionId(4), QueueIndex(2));
     let items = (0..).zip(&places).map(item).collect();
-    (bytes, places, Job { shard, subscription, queue, items })
+    (bytes, places, Job { shard, subscription, queue, items, topic: TopicId(7), asking: None })
 }
 
 fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
@@ -76,6 +76,18 @@ fn delivered(frame: &[Bytes; 2]) -> Vec<(u64, Bytes)> {
     deliver.messages.into_iter().map(|message| (message.offset.0, message.record)).collect()
 }
 
+/// The frames of what was read.
+fn frames(job: &Job, portions: Vec<Portion>) -> Vec<[Bytes; 2]> {
+    let frame = |portion: Portion| delivery(job, portion.items.len(), portion.messages);
+    portions.into_iter().map(frame).collect()
+}
+
+/// The frame of a job that is in memory.
+fn from_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+    let messages = delivery_in_memory(log, &turns(), job)?;
+    Some(delivery(job, job.items.len(), messages))
+}
+
 #[test]
 fn a_frame_is_the_same_from_memory_and_from_the_disk() {
     let (bytes, places, job) = segment();
@@ -89,23 +101,23 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
         assert_eq!(found, expect);
     };
     let cold = log(&bytes, 0..0);
-    assert!(delivery_in_memory(&cold, &turns(), &job).is_none(), "nothing was read yet");
-    let ReadJob { frames, damaged, .. } = read_what_can_be(&cold, &job);
+    assert!(from_memory(&cold, &job).is_none(), "nothing was read yet");
+    let ReadJob { portions, damaged, .. } = read_what_can_be(&cold, &job);
     assert!(damaged.is_empty());
-    check(&frames[0]);
-    check(&delivery_in_memory(&cold, &turns(), &job).expect("it was read just now"));
+    check(&frames(&job, portions)[0]);
+    check(&from_memory(&cold, &job).expect("it was read just now"));
 
     let tail = log(&bytes, 0..u64::MAX);
     tail.cache.put_group(0, 0, Bytes::from(bytes.clone()));
-    let first = delivery_in_memory(&tail, &turns(), &job).expect("it was appended");
+    let first = from_memory(&tail, &job).expect("it was appended");
     check(&first);
     // Another group gets the same bytes, and what it is sent again gets new ones.
     let mut other = Job { subscription: SubscriptionId(5), ..job };
-    let second = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
+    let second = from_memory(&tail, &other).expect("it was appended");
     assert_eq!(second[1].as_ptr(), first[1].as_ptr());
     assert_ne!(second[0], first[0]);
     other.items[0].attempt = 2;
-    let third = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
+    let third = from_memory(&tail, &other).expect("it was appended");
     let third = Deliver::from_bytes(Bytes::from(third.concat()).slice(HEADER_BYTES..)).unwrap();
     assert_eq!((third.subscription, third.messages[0].attempt), (SubscriptionId(5), 2));
 }
@@ -115,7 +127,8 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
     let (bytes, places, job) = segment();
     let begin = u64::from(places[20].offset);
     let log = log(&bytes, begin..begin + 10);
-    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
+    let frames = frames(&job, portions);
     assert!(lost.is_empty());
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
@@ -135,7 +148,8 @@ fn a_record_that_is_damaged_is_never_given_out_and_holds_up_nothing() {
     let (mut bytes, places, job) = segment();
     bytes[places[20].offset as usize + 200] ^= 1;
     let log = log(&bytes, 0..0);
-    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
+    let frames = frames(&job, portions);
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
     assert_eq!((found, lost), (expect, vec![QueueOffset(120)]));
