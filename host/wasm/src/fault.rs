@@ -68,7 +68,7 @@ impl Fault {
     /// A fault; a text that is too long is cut.
     #[must_use]
     pub fn new(kind: FaultKind, text: &str) -> Self {
-        Self { kind, text: cut(text, FAULT_TEXT_BYTES_MAX).to_owned() }
+        Self { kind, text: shown(text, FAULT_TEXT_BYTES_MAX) }
     }
 }
 
@@ -85,6 +85,11 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
+/// A guest's text as people may see it: cut, on one line, and without what a terminal obeys.
+pub(crate) fn shown(text: &str, bytes: usize) -> String {
+    cut(text, bytes).replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +99,7 @@ mod tests {
         assert_eq!(cut("aöb", 2), "a");
         assert_eq!(cut("aöb", 3), "aö");
         assert_eq!(cut("aöb", 9), "aöb");
+        assert_eq!(shown("a\n\u{1b}[31mb", 99), "a  [31mb");
         let fault = Fault::new(FaultKind::Trapped, &"ö".repeat(10_000));
         assert_eq!(fault.text.len(), FAULT_TEXT_BYTES_MAX);
     }

@@ -20,6 +20,7 @@
 #![deny(missing_docs)]
 
 mod accept;
+pub mod bench;
 mod bindings;
 mod bisect;
 mod bits;

@@ -222,6 +222,12 @@ impl FuelBucket {
         Self { per_s, level: Self::size(per_s), filled_ms: now_ms }
     }
 
+    /// From now on it fills so fast; what was burnt stays burnt.
+    pub fn set_per_s(&mut self, per_s: u64) {
+        self.per_s = per_s.clamp(1, Limits::MAX.fuel_per_s);
+        self.level = self.level.min(Self::size(self.per_s));
+    }
+
     /// Milliseconds until the tenant may run; 0 means now.
     pub fn wait_ms(&mut self, now_ms: u64) -> u64 {
         let passed_ms = now_ms.saturating_sub(self.filled_ms).min(60_000);

@@ -3,18 +3,20 @@ use std::sync::Arc;
 
 use yard_abi::manifest::{Point, TestVector};
 use yard_abi::verdict::{self, Answer};
-use yard_abi::{Delivery, FrameBuilder, Room};
-use yard_wire::record::RecordParts;
-use yard_wire::{MessageId, QueueIndex, TenantId, Timestamp, TopicId};
+use yard_abi::{FrameBuilder, Room};
+use yard_wire::TenantId;
 
 use crate::bindings::{Attempt, Fate, Half, Next};
 use crate::canary::Traffic;
 use crate::compiled::Compiled;
 use crate::engine::Engine;
+use crate::fault::{Fault, FaultKind};
 use crate::guest::{Binding, Usage};
 use crate::limits::Limits;
 use crate::table::{Directory, Installed, PluginId, Rollout};
-use crate::worker::{Ask, Asked, Batch, Intercepting, Judging, Keying, Turn, Worker};
+use crate::worker::{
+    Ask, Asked, Batch, ColdError, Hold, Intercepting, Judging, Keying, Turn, Worker,
+};
 
 /// The plugin of a self-test: none that is installed has this number.
 const PLUGIN: PluginId = PluginId(u32::MAX);
@@ -152,41 +154,34 @@ fn try_batch(
     }
 }
 
-fn is_done(turn: &Turn, fault: Option<&crate::fault::Fault>) -> Result<(), String> {
+fn is_done(turn: &Turn, fault: Option<&Fault>) -> Result<(), String> {
     match (turn, fault) {
         (Turn::Done, None) => Ok(()),
-        (Turn::Done, Some(fault)) => Err(fault.to_string()),
+        (Turn::Done, Some(fault)) | (Turn::Held { hold: Hold::Plugin(Some(fault)), .. }, _) => {
+            Err(failed(fault))
+        }
         (turn, _) => Err(format!("{turn:?}")),
     }
 }
 
 fn answer<T>(asked: Asked<T>, usage: &mut Usage) -> Result<T, String> {
     usage.add(&asked.usage);
-    asked.answer.map_err(|error| error.to_string())
+    asked.answer.map_err(|error| match error {
+        ColdError::Fault(fault) => failed(&fault),
+        error => error.to_string(),
+    })
+}
+
+/// A refusal is something that a manifest may expect; other faults are not.
+fn failed(fault: &Fault) -> String {
+    match fault.kind {
+        FaultKind::Refused => format!("refused {}", fault.text),
+        _ => fault.to_string(),
+    }
 }
 
 fn frame(vector: &TestVector) -> Result<FrameBuilder, String> {
-    let message = &vector.message;
-    let properties = message.properties.iter().map(|(name, value)| (&**name, &**value));
-    let properties: Vec<(&str, &str)> = properties.collect();
-    let queue = u16::try_from(message.queue).map_err(|error| format!("the queue: {error}"))?;
-    let parts = RecordParts {
-        topic: TopicId(0),
-        queue: QueueIndex(queue),
-        id: MessageId([0; 16]),
-        born: Timestamp(message.born_ms),
-        tag: &message.tag,
-        properties: &properties,
-        body: message.body.as_bytes(),
-    };
-    let mut record = Vec::new();
-    parts.encode(&mut record).map_err(|refusal| format!("the message: {refusal:?}"))?;
-    let delivery = Delivery {
-        offset: message.offset,
-        stored_ms: message.stored_ms,
-        queue: message.queue,
-        attempts: message.attempts,
-    };
+    let (record, delivery) = vector.message.record();
     let mut builder = FrameBuilder::new(BODY_BYTES);
     match builder.push(&record, delivery) {
         Ok(Room::Taken) => Ok(builder),

@@ -33,6 +33,12 @@ pub use cold::{Asked, ColdError};
 /// How long nobody has a place for an instance before it is tried again.
 const NO_ROOM_MS: u64 = 10;
 
+/// A worker is made where the threads are, and moved to its own.
+const _: fn() = || {
+    fn is_sent<T: Send>() {}
+    is_sent::<Worker>();
+};
+
 /// Who asks which plugin, when, and about what.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -147,8 +153,9 @@ impl Worker {
         let old = self.slots.keys().filter(|key| !self.table.has(key.plugin, key.version));
         let old: Vec<SlotKey> = old.cloned().collect();
         old.iter().for_each(|key| self.drop_slot(key));
-        // Limits may be others; a bucket begins full again.
-        self.buckets.clear();
+        for (tenant, bucket) in &mut self.buckets {
+            bucket.set_per_s(self.table.limits(*tenant).bounded().fuel_per_s);
+        }
     }
 
     /// Milliseconds that the tenant has to wait for its share of this thread.

@@ -1,5 +1,5 @@
 //! Lines that plugins write for their authors.
-use crate::fault::cut;
+use crate::fault::shown;
 use crate::limits::{LOG_LINES_KEPT_MAX, Limits};
 
 /// How important a line is.
@@ -87,9 +87,8 @@ impl Log {
     }
 
     pub(crate) fn write(&mut self, level: Level, line: &str) {
-        let text = cut(line, self.line_bytes_max);
         if level == Level::Error {
-            self.last_error = Some(text.to_owned());
+            self.last_error = Some(shown(line, self.line_bytes_max));
         }
         let is_kept =
             self.in_second < self.lines_per_s_max && self.written.lines.len() < LOG_LINES_KEPT_MAX;
@@ -98,7 +97,8 @@ impl Log {
             return;
         }
         self.in_second += 1;
-        self.written.lines.push(LogLine { at_ms: self.now_ms, level, text: text.to_owned() });
+        let text = shown(line, self.line_bytes_max);
+        self.written.lines.push(LogLine { at_ms: self.now_ms, level, text });
     }
 
     /// What the guest said last, if that was an error.

@@ -300,6 +300,9 @@ impl Worker {
         progress: &mut Progress,
         mut call: impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Result<(), Failed>,
     ) -> Turn {
+        if progress.chosen.is_none() {
+            self.refresh();
+        }
         let wait_ms = self.over_budget_ms(ask);
         if wait_ms > 0 {
             return Turn::Held { until_ms: ask.now_ms + wait_ms, hold: Hold::Budget };
@@ -320,7 +323,6 @@ impl Worker {
 
     /// Chooses the version for a batch; `Some` where there is none for now.
     fn begin(&mut self, ask: &Ask<'_>, batch: &Batch<'_>, progress: &mut Progress) -> Option<Turn> {
-        self.refresh();
         self.batches += 1;
         let (rollout, choice) = self.choose(ask);
         let (installed, role) = match choice {

@@ -28,6 +28,10 @@ fn check(name: &str, filter: &Filter<'_>, capabilities: &[Capability], kinds: &[
     };
     assert!(kinds.contains(&fault.kind), "{name}: {fault}, not {kinds:?}");
     assert!(judging.poison().is_empty(), "{name}: no message is to blame");
+    // For who looks: `cargo test -p yard-wasm hostile -- --nocapture`. The time of the longest
+    // turn is what others wait for.
+    let spent_us = judging.usage().spent_ns / 1_000 / turns as u64;
+    println!("{name}: {}, {turns} turns of {spent_us} us each", fault.kind.name());
     assert!(turns <= 4, "{name}: {turns} turns");
     let limits = Limits::DEFAULT;
     let most = (limits.fuel(3) + limits.open_fuel) * 2 * turns as u64;

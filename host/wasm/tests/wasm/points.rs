@@ -1,13 +1,13 @@
 //! The points besides filters: dedupe keys, interceptors, retry, transaction check.
 use std::sync::Arc;
 
-use yard_abi::manifest::{Capability, Point};
+use yard_abi::manifest::{Capability, Point, SECTION};
 use yard_abi::verdict::{self, Answer};
 use yard_wasm::{
     Action, Attempt, Batch, Binding, ColdError, Fate, Half, Intercepting, Keying, Next, Turn,
 };
 
-use crate::support::{GOOD, Host, frame, plugin};
+use crate::support::{GOOD, Host, frame, manifest, plugin, typed, with_section};
 
 pub fn attempt() -> Attempt {
     Attempt {
@@ -152,8 +152,9 @@ fn an_interceptor_passes_and_rejects() {
     assert_eq!(answers, [Answer::Pass, Answer::Reject("no"), Answer::Reject("no")]);
 }
 
-/// A retry plugin: the delay is its count of failures, kept by the host.
-fn retry() -> Vec<u8> {
+/// A retry plugin without its manifest: the delay is the time and its count of failures, which
+/// the host keeps for a second.
+pub fn retry_module() -> (Vec<u8>, [Capability; 2]) {
     let imports = r#"(import "switchyard:plugin/kv@1.0.0" "incr"
         (func $incr (param i32 i32 i64 i64) (result i64)))
         (import "switchyard:plugin/clock@1.0.0" "now-ms" (func $now (result i64)))"#;
@@ -165,8 +166,14 @@ fn retry() -> Vec<u8> {
                 (call $incr (i32.const 3000) (i32.const 4) (i64.const 1) (i64.const 1000))))
             (global.set $top (i32.const 4096))
             (i32.const 64))"#;
-    let capabilities = [Capability::Kv, Capability::Clock];
-    plugin(Point::Retry, &capabilities, &module(Point::Retry, imports, functions))
+    let wat = module(Point::Retry, imports, functions);
+    (typed(Point::Retry, &wat), [Capability::Kv, Capability::Clock])
+}
+
+fn retry() -> Vec<u8> {
+    let (module, capabilities) = retry_module();
+    let json = manifest(Point::Retry, &capabilities);
+    with_section(module, SECTION, json.as_bytes())
 }
 
 #[test]
