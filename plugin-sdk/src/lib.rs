@@ -37,6 +37,7 @@ mod retry;
 mod txn;
 
 pub mod clock;
+pub mod duration;
 pub mod kv;
 pub mod log;
 pub mod metrics;
