@@ -1,4 +1,5 @@
-//! The metadata: tenants, topics, plugins. The metadata shard owns it; the others receive its changes.
+//! The metadata: tenants, topics, plugins. The metadata shard owns it; the others receive its
+//! changes.
 use bytes::Bytes;
 use yard_wire::plugin::Digest;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};

@@ -1,4 +1,5 @@
-//! Tenants, topics and plugins. A name is resolved inside a tenant, so a foreign one is as good as none.
+//! Tenants, topics and plugins. A name is resolved inside a tenant, so a foreign one is as good as
+//! none.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

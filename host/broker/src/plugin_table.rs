@@ -55,7 +55,8 @@ impl PluginTable {
     }
 
     pub(crate) fn put_file(&mut self, file: &PluginFile) {
-        self.files.entry(file.hash).or_insert_with(|| file.bytes.clone());
+        // Copied: it may be a part of a large piece of the log, which is not to stay for it.
+        self.files.entry(file.hash).or_insert_with(|| Bytes::copy_from_slice(&file.bytes));
     }
 
     pub(crate) fn put(&mut self, plugin: &Plugin) {

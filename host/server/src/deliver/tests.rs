@@ -180,3 +180,51 @@ fn a_fetch_that_meets_an_error_fails_and_others_do_not() {
     let frame = fetch(5, 1).unwrap();
     assert_eq!(Fetched::from_bytes(frame.slice(HEADER_BYTES..)).unwrap().records.len(), 1);
 }
+
+#[test]
+fn what_is_wanted_of_a_portion_is_what_is_sent() {
+    use crate::policy::Verdict as Judged;
+    let (bytes, _, job) = segment();
+    let log = log(&bytes, 0..0);
+    let check = |verdicts: &dyn Fn(usize) -> Judged, expect: &[u64]| {
+        let portion = read_job(&log, &job.items).unwrap();
+        let whole = portion.messages.as_ptr();
+        let verdicts: Vec<Judged> = (0..COUNT as usize).map(verdicts).collect();
+        let Some(kept) = wanted::keep(portion, &verdicts) else {
+            assert!(expect.is_empty());
+            return;
+        };
+        let is_copy = kept.messages.as_ptr() != whole;
+        assert_eq!(is_copy, expect.len() < COUNT as usize, "what is whole is not copied");
+        let records: Vec<Bytes> =
+            records_of(&kept.items, &kept.messages).map(Bytes::copy_from_slice).collect();
+        let found = delivered(&delivery(&job, kept.items.len(), kept.messages.clone()));
+        let offsets: Vec<u64> = found.iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, expect);
+        assert!(found.iter().map(|(_, record)| record).eq(&records), "each record is its own");
+    };
+    let all: Vec<u64> = (100..100 + COUNT).collect();
+    let thirds: Vec<u64> = all.iter().copied().filter(|n| n % 3 == 0).collect();
+    check(&|_| Judged::Wanted, &all);
+    check(&|_| Judged::Unwanted, &[]);
+    check(&|n| if n % 3 == 2 { Judged::Wanted } else { Judged::Poison }, &thirds);
+}
+
+#[test]
+fn a_portion_is_parted_between_messages() {
+    let (bytes, _, job) = segment();
+    let log = log(&bytes, 0..0);
+    for count in [0, 1, 17, COUNT as usize] {
+        let (first, rest) = wanted::part(read_job(&log, &job.items).unwrap(), count);
+        let of = |portion: Option<Portion>| {
+            let portion = portion?;
+            Some(delivered(&delivery(&job, portion.items.len(), portion.messages)))
+        };
+        let offsets = |portion: Option<Vec<(u64, Bytes)>>| {
+            portion.into_iter().flatten().map(|(offset, _)| offset).collect::<Vec<u64>>()
+        };
+        let middle = 100 + count as u64;
+        assert_eq!(offsets(of(first)), (100..middle).collect::<Vec<_>>());
+        assert_eq!(offsets(of(rest)), (middle..100 + COUNT).collect::<Vec<_>>());
+    }
+}

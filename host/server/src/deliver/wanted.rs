@@ -135,7 +135,7 @@ fn split(
 }
 
 /// The first messages of a portion, and the others.
-fn part(portion: Portion, count: usize) -> (Option<Portion>, Option<Portion>) {
+pub(super) fn part(portion: Portion, count: usize) -> (Option<Portion>, Option<Portion>) {
     if count == portion.items.len() {
         return (Some(portion), None);
     }
@@ -150,7 +150,7 @@ fn part(portion: Portion, count: usize) -> (Option<Portion>, Option<Portion>) {
 }
 
 /// The wanted part of a portion, if there is one. Where all of it is, nothing is copied.
-fn keep(portion: Portion, verdicts: &[Verdict]) -> Option<Portion> {
+pub(super) fn keep(portion: Portion, verdicts: &[Verdict]) -> Option<Portion> {
     if verdicts.iter().all(|verdict| *verdict == Verdict::Wanted) {
         return Some(portion);
     }

@@ -296,9 +296,20 @@ impl Loader {
         self.tools.journal.begin_trial(&whose);
         tracing::info!(tenant = whose.0.0, plugin = %whose.1, %text, "plugin changed");
         self.tools.journal.say(&whose, crate::time::now(), plugin.active, text);
+        let kept: BTreeSet<u32> = plugin.versions.iter().map(|version| version.number).collect();
+        self.installed.retain(|(of, version), _| *of != id || kept.contains(version));
         self.note(|names| {
             names.metas.insert(whose, plugin);
         });
+        self.forget_files();
+    }
+
+    /// Keeps the files of versions that there are.
+    fn forget_files(&mut self) {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = names.metas.values().flat_map(|plugin| &plugin.versions);
+        let known: BTreeSet<Digest> = versions.map(|version| version.hash).collect();
+        self.files.retain(|hash, _| known.contains(hash));
     }
 
     fn remove(&mut self, whose: Whose) {
@@ -313,6 +324,7 @@ impl Loader {
             names.ids.remove(&whose);
             names.names.remove(&id);
         });
+        self.forget_files();
     }
 
     fn load(&mut self, id: PluginId, whose: &Whose, plugin: &Plugin, number: u32) {

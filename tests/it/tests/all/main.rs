@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, finding, slow_consumer, disk_full, retention, crash, flights
+//!   backup, finding, policies, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -22,6 +22,7 @@ mod finding;
 mod flights;
 mod local;
 mod lossy;
+mod policies;
 mod restart;
 mod retention;
 mod slow_consumer;

@@ -1,4 +1,13 @@
-//! `yard plugin push`: a file that the broker checks, signed here if it is to be.
+//! What of `yard plugin` is more than one call: pushing a file, and what an author does without a
+//! broker.
+//!
+//! ```text
+//!   new ──► cargo test ──► build ──► test ──► replay over what a topic holds ──► push
+//! ```
+mod local;
+mod new;
+mod run;
+
 use std::fs;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,6 +21,9 @@ use super::Session;
 use crate::args::Written;
 use crate::failure::Failure;
 use crate::output;
+
+pub(crate) use new::{build, new};
+pub(crate) use run::{replay, test};
 
 pub(crate) async fn push(session: &Session, written: &Written) -> Result<(), Failure> {
     let wasm = read(written.required("wasm")?)?;
