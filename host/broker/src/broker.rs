@@ -149,6 +149,9 @@ impl Broker {
             Event::Request { origin, tenant, request } => {
                 self.request(origin, tenant, request, effects);
             }
+            Event::PluginPushed { origin, tenant, pushed } => {
+                self.plugin_pushed(origin, tenant, *pushed, effects);
+            }
             Event::SessionClosed(session) => self.session_closed(session, effects),
             Event::Committed(tails) => self.committed(&tails),
             Event::Located { ticket, places } => self.located(ticket, &places),
@@ -157,6 +160,8 @@ impl Broker {
             Event::Unreadable { session, subscription, queue, offset } => {
                 self.unreadable((session, subscription), queue, offset, effects);
             }
+            Event::Judged(judged) => self.judged(&judged, effects),
+            Event::Held(held) => self.hold_back(&held),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
@@ -332,7 +337,12 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
-            MetaChange::TenantPut(_) => return self.meta.apply(change.clone()),
+            MetaChange::TenantPut(_)
+            | MetaChange::PluginFile(_)
+            | MetaChange::PluginPut(_)
+            | MetaChange::PluginRemoved { .. }
+            | MetaChange::KeyPut(_)
+            | MetaChange::KeyRemoved { .. } => return self.meta.apply(change.clone()),
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };

@@ -17,6 +17,7 @@ use crate::event::{QueueTail, SessionId, Ticket};
 use crate::group::flight::{Budget, Flight, Holder};
 use crate::group::member::Live;
 use crate::group::queue::GroupQueue;
+use crate::judged::asking;
 
 impl Broker {
     /// Messages became visible.
@@ -114,7 +115,15 @@ impl Broker {
             let state = group.queues.get_mut(&queue).expect("an available queue exists");
             touched.push(queue);
             if let Some((session, subscription, items)) = deliver_some(live, state, now) {
-                effects.push(Effect::Deliver { session, subscription, topic, queue, items });
+                let asking = asking(live, subscription, queue);
+                effects.push(Effect::Deliver {
+                    session,
+                    subscription,
+                    topic,
+                    queue,
+                    items,
+                    asking,
+                });
                 continue;
             }
             live.exhausted(queue);

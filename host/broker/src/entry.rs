@@ -1,10 +1,11 @@
 //! What the broker writes to the log: one closed enum, each variant with its bytes.
 use bytes::Bytes;
 use yard_wire::batch::Batch;
+use yard_wire::plugin::Digest;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,7 +119,7 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned, 8 expired
+///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned, 5 filtered, 8 expired
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 /// ```
@@ -145,6 +146,8 @@ pub enum Outcome {
     Expired,
     /// The log does not hold them any more.
     Trimmed,
+    /// The group does not want them: they were never delivered to it.
+    Filtered,
     /// They come again: after a nack, the end of a lease, or of the subscription.
     Returned {
         /// How often they were delivered so far.
@@ -164,6 +167,7 @@ impl Wire for Step {
             Outcome::Rejected => out.push(1),
             Outcome::Trimmed => out.push(2),
             Outcome::Expired => out.push(8),
+            Outcome::Filtered => out.push(5),
             Outcome::Returned { attempts, due } => {
                 out.push(3);
                 attempts.put(out);
@@ -181,6 +185,7 @@ impl Wire for Step {
             2 => Outcome::Trimmed,
             8 => Outcome::Expired,
             3 => Outcome::Returned { attempts: u32::take(input)?, due: Timestamp::take(input)? },
+            5 => Outcome::Filtered,
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -211,7 +216,8 @@ impl MetaChange {
     }
 }
 
-/// One byte, 0 tenant put, 1 topic put, 2 topic removed; then the fields.
+/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 4 plugin file, 5 plugin put, 6 plugin
+/// removed, 7 key put, 8 key removed; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -222,6 +228,29 @@ impl Wire for MetaChange {
                 topic.put(out);
                 version.put(out);
             }
+            Self::PluginFile(file) => {
+                out.push(4);
+                file.put(out);
+            }
+            Self::PluginPut(plugin) => {
+                out.push(5);
+                plugin.put(out);
+            }
+            Self::PluginRemoved { tenant, name, version } => {
+                out.push(6);
+                tenant.put(out);
+                name.put(out);
+                version.put(out);
+            }
+            Self::KeyPut(key) => {
+                out.push(7);
+                key.put(out);
+            }
+            Self::KeyRemoved { tenant, key } => {
+                out.push(8);
+                tenant.put(out);
+                key.put(out);
+            }
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -231,6 +260,15 @@ impl Wire for MetaChange {
             2 => {
                 Ok(Self::TopicRemoved { topic: TopicId::take(input)?, version: u64::take(input)? })
             }
+            4 => Ok(Self::PluginFile(PluginFile::take(input)?)),
+            5 => Ok(Self::PluginPut(Plugin::take(input)?)),
+            6 => Ok(Self::PluginRemoved {
+                tenant: TenantId::take(input)?,
+                name: String::take(input)?,
+                version: u64::take(input)?,
+            }),
+            7 => Ok(Self::KeyPut(TrustedKey::take(input)?)),
+            8 => Ok(Self::KeyRemoved { tenant: TenantId::take(input)?, key: Digest::take(input)? }),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }

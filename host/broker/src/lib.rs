@@ -35,10 +35,13 @@ mod extend;
 mod fetch;
 mod find;
 mod group;
+mod judged;
 mod meta;
 mod meta_table;
 mod operate;
 mod paged;
+mod plugin_table;
+mod plugins;
 mod produce;
 mod producer;
 mod refusal;
@@ -55,8 +58,13 @@ mod tests;
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
-pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use meta::{MetaChange, Settings, Tenant, Topic, TopicLimits, TopicSettings};
+pub use judged::{Asking, Range, Rounds};
+pub use meta::{
+    MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic, TopicLimits,
+    TopicSettings, Trial, TrialKind, TrustedKey,
+};
+pub use plugins::Pushed;
 pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

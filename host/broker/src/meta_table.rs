@@ -1,4 +1,5 @@
-//! Tenants and topics. A name is resolved inside a tenant, so a foreign one is as good as none.
+//! Tenants, topics and plugins. A name is resolved inside a tenant, so a foreign one is as good as
+//! none.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wi
 
 use crate::meta::{MetaChange, Tenant, Topic};
 use crate::paged::Paged;
+use crate::plugin_table::PluginTable;
 
 /// The tenant that always exists.
 pub(crate) const DEFAULT_TENANT: TenantId = TenantId(0);
@@ -32,6 +34,7 @@ pub(crate) struct MetaTable {
     tenant_names: BTreeMap<String, TenantId>,
     /// Topics of each tenant that has any, and their queues.
     counts: BTreeMap<TenantId, Counts>,
+    pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
@@ -47,6 +50,7 @@ impl MetaTable {
             places: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
             counts: BTreeMap::new(),
+            plugins: PluginTable::default(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
@@ -55,6 +59,7 @@ impl MetaTable {
             tenant: DEFAULT_TENANT,
             name: "default".to_owned(),
             auto_create_topics: false,
+            require_signed: false,
             created: Timestamp(0),
         }));
         assert_eq!(table.next_tenant, 1, "the default tenant has the first number");
@@ -147,6 +152,17 @@ impl MetaTable {
                     self.forget_places(&removed.shards);
                 }
             }
+            MetaChange::PluginFile(file) => self.plugins.put_file(&file),
+            MetaChange::PluginPut(plugin) => {
+                self.version = self.version.max(plugin.version);
+                self.plugins.put(&plugin);
+            }
+            MetaChange::PluginRemoved { tenant, name, version } => {
+                self.version = self.version.max(version);
+                self.plugins.remove(tenant, &name, version);
+            }
+            MetaChange::KeyPut(key) => self.plugins.trust(&key),
+            MetaChange::KeyRemoved { tenant, key } => self.plugins.distrust(tenant, &key),
         }
     }
 
@@ -217,11 +233,13 @@ impl MetaTable {
     /// Everything, as changes.
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
-        tenants.chain(self.topics.values().cloned().map(MetaChange::TopicPut)).collect()
+        let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
+        tenants.chain(topics).chain(self.plugins.changes()).collect()
     }
 
     pub(crate) fn check(&self) {
         assert!(self.tenants.contains_key(&DEFAULT_TENANT), "the default tenant exists");
+        self.plugins.check();
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
         assert_eq!(self.topic_names.len(), self.topics.len(), "every topic is listed by name");
         let mut counted: BTreeMap<TenantId, Counts> = BTreeMap::new();
@@ -290,7 +308,12 @@ impl MetaTable {
                     table.topic_named(topic.tenant, &topic.name).is_none()
                         && table.topic(topic.topic).is_none()
                 }
-                MetaChange::TopicRemoved { .. } => false,
+                MetaChange::PluginFile(_) | MetaChange::PluginPut(_) | MetaChange::KeyPut(_) => {
+                    true
+                }
+                MetaChange::TopicRemoved { .. }
+                | MetaChange::PluginRemoved { .. }
+                | MetaChange::KeyRemoved { .. } => false,
             };
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });

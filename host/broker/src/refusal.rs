@@ -62,7 +62,8 @@ pub(crate) enum SubscribeError {
     NotHere(NotHere),
     BadName(Refusal),
     BadArgument(BadArgument),
-    Expression { dialect: String },
+    Expression(Refusal),
+    OtherExpression { theirs: String, ours: String },
     LimitReached(LimitReached),
 }
 
@@ -113,6 +114,11 @@ pub(crate) enum OperateError {
     NoGroup(String),
     NoTenant(String),
     TenantExists(String),
+    NoPlugin(String),
+    PluginState {
+        name: String,
+        why: &'static str,
+    },
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -201,9 +207,15 @@ impl From<SubscribeError> for Refusal {
             SubscribeError::NotHere(fact) => fact.into(),
             SubscribeError::BadName(refusal) => refusal,
             SubscribeError::BadArgument(fact) => fact.into(),
-            SubscribeError::Expression { dialect } => {
-                let detail = format!("the dialect {} is not known here", quoted(&dialect));
-                Self::new(Code::UnsupportedExpression, detail)
+            SubscribeError::Expression(refusal) => refusal,
+            SubscribeError::OtherExpression { theirs, ours } => {
+                let wants = |text: &str| match text {
+                    "" => "every message".to_owned(),
+                    text => format!("{:?}", text.chars().take(512).collect::<String>()),
+                };
+                let (theirs, ours) = (wants(&theirs), wants(&ours));
+                let detail = format!("the group's members want {theirs}, this one {ours}");
+                Self::new(Code::OtherExpression, detail)
             }
             SubscribeError::LimitReached(fact) => fact.into(),
         }
@@ -284,6 +296,12 @@ impl From<OperateError> for Refusal {
             }
             OperateError::TenantExists(name) => {
                 Self::new(Code::TenantExists, format!("tenant {} exists", quoted(&name)))
+            }
+            OperateError::NoPlugin(name) => {
+                Self::new(Code::UnknownPlugin, format!("no plugin {}", quoted(&name)))
+            }
+            OperateError::PluginState { name, why } => {
+                Self::new(Code::PluginState, format!("plugin {}: {why}", quoted(&name)))
             }
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";

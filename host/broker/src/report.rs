@@ -115,6 +115,7 @@ impl Broker {
             waiting: counts.waiting,
             rejected: counts.rejected,
             expired: counts.expired,
+            filtered: counts.filtered,
         }
     }
 
@@ -131,6 +132,7 @@ impl Broker {
             waiting: progress.returned().len() as u64,
             rejected: progress.rejected_count(),
             expired: progress.expired_count(),
+            filtered: progress.filtered_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
@@ -140,14 +142,17 @@ impl Broker {
     }
 
     fn member_rows(&self, group: &Group, topic: &Topic) -> impl Iterator<Item = MemberRow> {
+        let filter = group.live.as_ref().and_then(|live| live.filter.as_deref());
+        let filter = crate::judged::shown(filter);
         let members = group.live.iter().flat_map(|live| live.members.values());
-        members.map(|member| MemberRow {
+        members.map(move |member| MemberRow {
             member: member.name.clone(),
             topic: topic.name.to_string(),
             shard: self.config.shard,
             session: member.session.0,
             in_flight: member.leased.into(),
             credit: member.messages.into(),
+            filter: filter.clone(),
         })
     }
 }
@@ -160,4 +165,5 @@ struct QueueCounts {
     waiting: u64,
     rejected: u64,
     expired: u64,
+    filtered: u64,
 }

@@ -6,9 +6,10 @@ use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, GroupReport, GroupRow, Operation, TenantAdded, TopicReport,
 };
+use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
 use yard_wire::requests::Called;
-use yard_wire::{Code, Refusal, Wire};
+use yard_wire::{Code, Refusal, TenantId, Wire};
 
 use crate::dispatch::BROKER;
 use crate::hub::Hub;
@@ -19,6 +20,7 @@ use crate::os;
 pub(crate) struct FanOut {
     /// Who asked.
     pub origin: Origin,
+    tenant: TenantId,
     arguments: Arguments,
     missing: usize,
     answers: Vec<Result<Reply, Refusal>>,
@@ -27,9 +29,14 @@ pub(crate) struct FanOut {
 impl FanOut {
     /// Waits for `shards` answers.
     #[must_use]
-    pub(crate) fn new(origin: Origin, arguments: Arguments, shards: usize) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        tenant: TenantId,
+        arguments: Arguments,
+        shards: usize,
+    ) -> Self {
         assert!(shards > 0, "somebody answers");
-        Self { origin, arguments, missing: shards, answers: Vec::new() }
+        Self { origin, tenant, arguments, missing: shards, answers: Vec::new() }
     }
 
     /// Takes one answer; the client's when it was the last.
@@ -78,9 +85,30 @@ impl FanOut {
                 authority.certificate_pem().clone_into(&mut added.authority);
                 added.to_bytes()
             }
+            Arguments::PluginInfo(_) => {
+                let mut report = PluginReport::from_bytes(result).map_err(|e| internal(&e))?;
+                hub.policies.complete(self.tenant, &mut report);
+                report.to_bytes()
+            }
+            Arguments::PluginLs(_) => {
+                let mut rows = Vec::<PluginRow>::from_bytes(result).map_err(|e| internal(&e))?;
+                rows.iter_mut().for_each(|row| hub.policies.complete_row(self.tenant, row));
+                rows.to_bytes()
+            }
             Arguments::ClientLs(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::PluginCanary(_)
+            | Arguments::PluginDisable(_)
+            | Arguments::PluginDistrust(_)
+            | Arguments::PluginKeys(_)
+            | Arguments::PluginLogs(_)
+            | Arguments::PluginPromote(_)
+            | Arguments::PluginPush(_)
+            | Arguments::PluginRm(_)
+            | Arguments::PluginRollback(_)
+            | Arguments::PluginShadow(_)
+            | Arguments::PluginTrust(_)
             | Arguments::TenantLs(_)
             | Arguments::TenantSet(_)
             | Arguments::TopicCreate(_)
@@ -120,6 +148,19 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::GroupLs
         | Operation::TopicInfo => true,
         Operation::ClientLs
+        | Operation::PluginCanary
+        | Operation::PluginDisable
+        | Operation::PluginDistrust
+        | Operation::PluginInfo
+        | Operation::PluginKeys
+        | Operation::PluginLogs
+        | Operation::PluginLs
+        | Operation::PluginPromote
+        | Operation::PluginPush
+        | Operation::PluginRm
+        | Operation::PluginRollback
+        | Operation::PluginShadow
+        | Operation::PluginTrust
         | Operation::TenantAdd
         | Operation::TenantLs
         | Operation::TenantSet
@@ -216,7 +257,7 @@ mod tests {
 
     fn run(arguments: Arguments, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
         let origin = Origin { session: SessionId(1), stream: 0, correlation: Correlation(1) };
-        let mut fan_out = FanOut::new(origin, arguments, answers.len());
+        let mut fan_out = FanOut::new(origin, TenantId(0), arguments, answers.len());
         let mut merged = None;
         for answer in answers {
             assert!(merged.is_none());

@@ -39,8 +39,9 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
-            Output::Deliver { session, subscription, topic: _, queue, items } => {
-                let job = Job { shard: self.shard, subscription, queue, items };
+            Output::Deliver { session, subscription, topic, queue, items, asking } => {
+                let shard = self.shard;
+                let job = Job { shard, subscription, queue, items, topic, asking };
                 deliver::deliver(&self.hub, session, job);
             }
             Output::Fetch { origin, from, first, end, bytes_max, plan } => {

@@ -46,9 +46,10 @@ impl Shard {
                     Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
                 }
             }
-            Effect::Deliver { session, subscription, topic, queue, items } => {
+            Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
-                outputs.push(Output::Deliver { session, subscription, topic, queue, items });
+                let output = Output::Deliver { session, subscription, topic, queue, items, asking };
+                outputs.push(output);
             }
             Effect::Fetch { origin, topic, queue, from, first, end, records_max, bytes_max } => {
                 let left = u32::try_from(end.0.saturating_sub(from.0)).unwrap_or(u32::MAX);

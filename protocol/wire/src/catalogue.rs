@@ -40,6 +40,14 @@ pub enum Program {
     LogVerify,
     /// Show a message by its id.
     MsgShow,
+    /// Build a plugin.
+    PluginBuild,
+    /// Begin a plugin.
+    PluginNew,
+    /// Try a filter on what a topic holds.
+    PluginReplay,
+    /// Try a plugin's examples.
+    PluginTest,
     /// Send lines.
     Pub,
     /// Answer requests.
@@ -128,6 +136,12 @@ const COMPOSED: &[Verb] = &[
             arg("shards", "NUMBER", Optional, "Commit logs, 1 to 64; fixed by the first start."),
             arg("segment_bytes", "SIZE", Optional, "Size of a log segment, for example 64MiB."),
             arg("dev", "", Switch, "Make authority and certificates under the data folder."),
+            arg(
+                "plugins_require_signed",
+                "",
+                Switch,
+                "Take plugins only when they are signed by a key that their tenant trusts.",
+            ),
         ],
     },
     Verb {
@@ -212,6 +226,13 @@ const COMPOSED: &[Verb] = &[
                 Default("latest"),
                 "Start of a new group: earliest, latest, \
                 an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg("filter", "TEXT", Optional, "Receive only messages that this expression wants."),
+            arg(
+                "dialect",
+                "DIALECT",
+                Default("sql"),
+                "Language of the filter: tag, sql, sql-rocketmq, or plugin for NAME(ARGUMENTS).",
             ),
             arg("until_end", "", Switch, "End when the group has settled what is there now."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
@@ -315,6 +336,51 @@ const COMPOSED: &[Verb] = &[
         right: Right::Manage,
         risk: Risk::Adds,
         fields: BENCH,
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginNew),
+        words: &["plugin", "new"],
+        help: "Begin a plugin: a project that builds, tests and can be pushed.",
+        example: "yard plugin new big-orders",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg("name", "NAME", Required, "Name of the plugin, and of its new folder."),
+            arg("sdk", "DIR", Optional, "Folder of the SDK; that of this program unless given."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginBuild),
+        words: &["plugin", "build"],
+        help: "Build the plugin of a folder.",
+        example: "yard plugin build --dir big-orders",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[arg("dir", "DIR", Default("."), "Folder of the project.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginTest),
+        words: &["plugin", "test"],
+        help: "Check a plugin as a push does, and try its examples, without a broker.",
+        example: "yard plugin test big-orders.wasm",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[arg("wasm", "FILE", Required, "The plugin.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginReplay),
+        words: &["plugin", "replay"],
+        help: "Show what a filter would have decided about messages that a topic holds.",
+        example: "yard plugin replay big-orders.wasm orders --since 24h",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("wasm", "FILE", Required, "The plugin."),
+            arg("topic", "TOPIC", Required, "Topic to read."),
+            arg("since", "TIME|AGE", Optional, "Messages stored then or later; all without."),
+            arg("filter", "TEXT", Optional, "The expression that the plugin is given."),
+            arg("dialect", "DIALECT", Optional, "The setting `dialect`, where the plugin has one."),
+        ],
     },
     Verb {
         runs: Runs::Program(Program::ContextLs),

@@ -74,6 +74,19 @@ pub const PRIORITY_MAX: u8 = 9;
 pub const ROUTE_TOPICS_MAX: usize = 1_000;
 /// Bytes of the text of a filter expression.
 pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a plugin's WebAssembly. Source: what a plugin written in a compiled language needs, ten
+/// times and more; it fits one request.
+pub const PLUGIN_BYTES_MAX: usize = 4 << 20;
+/// Bytes of all plugins of one tenant, every version of each.
+pub const PLUGIN_TENANT_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of all plugins of a broker: they are part of the state that is saved with the metadata.
+pub const PLUGIN_TOTAL_BYTES_MAX: u64 = 256 << 20;
+/// Plugins of one tenant.
+pub const PLUGINS_MAX: usize = 1_000;
+/// Versions that are kept of a plugin.
+pub const PLUGIN_VERSIONS_MAX: usize = 32;
+/// Keys that a tenant trusts.
+pub const PLUGIN_KEYS_MAX: usize = 32;
 /// A peer that is silent for this long is dead, in milliseconds.
 pub const IDLE_MS_DEFAULT: u32 = 30_000;
 
@@ -96,4 +109,7 @@ const _: () = {
     // A property's length and a tag's length are written in 16 bits.
     assert!(PROPERTIES_BYTES_MAX <= 1 << 16 && TAG_BYTES_MAX < 1 << 16);
     assert!(DELIVER_BYTES_MAX <= CREDIT_BYTES_MAX as usize);
+    // A plugin with its signature and name is one request.
+    assert!(PLUGIN_BYTES_MAX + 4_096 <= FRAME_BYTES_MAX);
+    assert!(PLUGIN_BYTES_MAX as u64 <= PLUGIN_TENANT_BYTES_MAX);
 };

@@ -237,12 +237,21 @@ impl Leases {
         taken
     }
 
+    /// Takes out the leases of one subscription in `from..to`, in order.
+    pub(crate) fn take_held(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        subscription: SubscriptionId,
+    ) -> Vec<(QueueOffset, Lease)> {
+        let mut taken = Vec::new();
+        self.take_each(from, to, |hold| hold.subscription == subscription, &mut taken);
+        taken
+    }
+
     /// Takes out the leases of one subscription, in order.
     pub(crate) fn take_of(&mut self, subscription: SubscriptionId) -> Vec<(QueueOffset, Lease)> {
-        let mut taken = Vec::new();
-        let all = (QueueOffset(0), QueueOffset(u64::MAX));
-        self.take_each(all.0, all.1, |hold| hold.subscription == subscription, &mut taken);
-        taken
+        self.take_held(QueueOffset(0), QueueOffset(u64::MAX), subscription)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueOffset, Lease)> {

@@ -44,6 +44,7 @@ pub(crate) struct Progress {
     rejected: RangeSet,
     rejected_count: u64,
     expired_count: u64,
+    filtered_count: u64,
 }
 
 impl Progress {
@@ -74,10 +75,16 @@ impl Progress {
         self.expired_count
     }
 
+    /// Messages that the group did not want.
+    pub(crate) fn filtered_count(&self) -> u64 {
+        self.filtered_count
+    }
+
     /// Begins anew: all below is settled, nothing above is. What was counted stays counted.
     pub(crate) fn move_to(&mut self, floor: QueueOffset) {
-        let (rejected_count, expired_count) = (self.rejected_count, self.expired_count);
-        *self = Self { rejected_count, expired_count, ..Self::starting_at(floor) };
+        let Self { rejected_count, expired_count, filtered_count, .. } = *self;
+        let begun = Self::starting_at(floor);
+        *self = Self { rejected_count, expired_count, filtered_count, ..begun };
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -115,6 +122,7 @@ impl Progress {
             Outcome::Acked | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
+            Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
             Outcome::Rejected => {
                 self.rejected_count += self.settle(step.from, step.to);
                 self.rejected.insert(step.from, step.to);
@@ -206,7 +214,7 @@ pub(crate) fn push_run(
 }
 
 /// `u64` settled_below, ranges settled, returned messages as steps of queue 0, ranges rejected,
-/// `u64` how many were rejected, `u64` how many had expired.
+/// `u64` how many were rejected, `u64` how many had expired, `u64` how many were filtered.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
@@ -215,6 +223,7 @@ impl Wire for Progress {
         self.rejected.put(out);
         self.rejected_count.put(out);
         self.expired_count.put(out);
+        self.filtered_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -236,6 +245,7 @@ impl Wire for Progress {
             return Err(Malformed::Field { what: "count of rejected messages", value });
         }
         progress.expired_count = u64::take(input)?;
+        progress.filtered_count = u64::take(input)?;
         Ok(progress)
     }
 }

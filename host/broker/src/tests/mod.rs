@@ -3,6 +3,7 @@ mod bounds;
 mod consuming;
 mod extending;
 mod finding;
+mod judging;
 mod metadata;
 mod producing;
 mod random;

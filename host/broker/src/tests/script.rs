@@ -5,7 +5,9 @@
 //! | `topic NAME QUEUES` | the topic is created |
 //! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
-//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
+//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=]` | C subscribes, on its
+//! own connection |
+//! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=]` | consumer C settles |
 //! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
@@ -26,8 +28,9 @@ use yard_wire::operation::{
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, Call, Covered, Credit, Extend, Fetch, Find, FindCursor, FindRoute, HeldRange,
-    MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict, Wanted,
+    AckNodes, Call, Covered, Credit, Expression, Extend, Fetch, Find, FindCursor, FindRoute,
+    HeldRange, MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
+    Wanted,
 };
 use yard_wire::units::CountLimit;
 use yard_wire::{
@@ -35,8 +38,8 @@ use yard_wire::{
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
-use super::world::{Delivery, Out, World, config};
-use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Hit, SessionId};
+use super::world::{Delivery, Out, RECORD_BYTES, World, config};
+use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Held, Hit, Judged, Range, SessionId};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -106,6 +109,7 @@ impl Script {
             }
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
+            "skip" | "hold" => self.judge(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -156,13 +160,17 @@ impl Script {
         let subscription = self.world.broker.next_subscription;
         self.names.insert(subscription, (*name).to_owned());
         self.consumers.insert((*name).to_owned(), (session, subscription));
+        let expression = ["tag", "plugin"].into_iter().find_map(|dialect| {
+            let text = (*named.get(dialect)?).to_owned();
+            Some(Expression { dialect: dialect.to_owned(), text })
+        });
         let request = Subscribe {
             shard: self.world.config.shard,
             group: (*group).to_owned(),
             topic: (*topic).to_owned(),
             member: (*name).to_owned(),
             start,
-            expression: None,
+            expression,
             lease_ms: number("lease", 30_000),
             messages: number("credit", 100),
             bytes: number("bytes", 1 << 20),
@@ -215,6 +223,23 @@ impl Script {
         };
         self.world.request(0, self.tenant, Request::MoveGroup(request));
         self.world.advance(self.world.now);
+    }
+
+    fn judge(&mut self, words: &[&str]) {
+        let (session, subscription) = self.consumers[words[1]];
+        let (session, queue) = (SessionId(session), QueueIndex(words[2].parse().unwrap()));
+        let offset = |text: &str| QueueOffset(text.parse().unwrap());
+        let ranges = words[3..].iter().filter_map(|word| word.split_once(".."));
+        let ranges: Vec<Range> = ranges.map(|(from, to)| (offset(from), offset(to))).collect();
+        let messages: u64 = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
+        let bytes = messages * u64::from(RECORD_BYTES);
+        let event = if words[0] == "skip" {
+            Event::Judged(Judged { session, subscription, queue, skipped: ranges, bytes })
+        } else {
+            let wait_ms = words[words.len() - 1].parse().unwrap();
+            Event::Held(Held { session, subscription, queue, ranges, bytes, wait_ms })
+        };
+        self.world.handle(event);
     }
 
     fn member(&mut self, words: &[&str]) {
@@ -434,8 +459,10 @@ impl Script {
                 "UnknownSubscription".to_owned()
             }
             Out::Reply(_, Err(refusal)) => format!("{}: {}", refusal.code.name(), refusal.detail),
-            Out::Deliver(_, Delivery { subscription, queue, items, .. }) => {
-                format!("{} gets {queue}: {}", self.names[&subscription], items_text(&items))
+            Out::Deliver(_, Delivery { subscription, queue, items, asking, .. }) => {
+                let round = asking.map_or(String::new(), |it| format!(" in round {}", it.round));
+                let name = &self.names[&subscription];
+                format!("{name} gets {queue}: {}{round}", items_text(&items))
             }
             Out::Ended(_, subscription, code) => {
                 format!("{} ended: {}", self.names[&subscription], code.name())
@@ -452,6 +479,7 @@ impl Script {
                     format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
+                other => format!("tell: {other:?}"),
             },
         }
     }
@@ -529,14 +557,15 @@ fn topic_text(row: &TopicRow) -> String {
 fn report_text(report: &GroupReport) -> String {
     let queues = report.queues.iter().map(|row| {
         format!(
-            "{}: {}..{} lag={} held={} waiting={} rejected={}",
+            "{}: {}..{} lag={} held={} waiting={} rejected={}{}",
             row.queue,
             row.settled_below,
             row.end,
             row.lag,
             row.in_flight,
             row.waiting,
-            row.rejected
+            row.rejected,
+            filtered(row.filtered)
         )
     });
     let members = report
@@ -544,6 +573,10 @@ fn report_text(report: &GroupReport) -> String {
         .iter()
         .map(|row| format!("; {} held={} credit={}", row.member, row.in_flight, row.credit));
     queues.collect::<Vec<_>>().join(", ") + &members.collect::<String>()
+}
+
+fn filtered(count: u64) -> String {
+    if count == 0 { String::new() } else { format!(" filtered={count}") }
 }
 
 /// `0..3` for first deliveries, `5x2` or `5..7x2` for later ones.

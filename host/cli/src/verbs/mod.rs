@@ -9,6 +9,7 @@ mod find;
 mod log;
 mod operation;
 mod peek;
+mod plugin;
 mod publish;
 mod seek;
 mod serve;
@@ -140,6 +141,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     }
     log_to_stderr(verb.runs, verbose);
     match verb.runs {
+        Runs::Operation(Operation::PluginPush) => block_on(plugin::push(&session, &written)),
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
         Runs::Program(Program::Bench) => bench::run(&session, &written),
@@ -155,6 +157,10 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::LogRestore) => log::restore(format, &written),
         Runs::Program(Program::LogVerify) => log::verify(format, &written),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
+        Runs::Program(Program::PluginBuild) => plugin::build(&session, &written),
+        Runs::Program(Program::PluginNew) => plugin::new(&session, &written),
+        Runs::Program(Program::PluginReplay) => block_on(plugin::replay(&session, &written)),
+        Runs::Program(Program::PluginTest) => plugin::test(&session, &written),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
         Runs::Program(Program::Reply) => block_on(exchange::reply(&session, &written)),
         Runs::Program(Program::Request) => block_on(exchange::request(&session, &written)),

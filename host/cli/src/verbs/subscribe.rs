@@ -44,6 +44,8 @@ struct Plan {
     left: u64,
     lease: Duration,
     streams: Option<u16>,
+    /// Dialect and text.
+    filter: Option<(String, String)>,
 }
 
 impl Plan {
@@ -67,6 +69,10 @@ impl Plan {
             left: written.number("count", 1, u64::MAX)?.unwrap_or(u64::MAX),
             lease: lease.unwrap_or(lease_min),
             streams: super::streams(written)?,
+            filter: match written.text("filter") {
+                Some(text) => Some((written.required("dialect")?.to_owned(), text.to_owned())),
+                None => None,
+            },
         })
     }
 }
@@ -112,6 +118,10 @@ async fn subscribe(client: &Client, plan: &Plan) -> Result<(Consumer, Option<End
         .start(plan.start.clone())
         .lease(plan.lease)
         .credit(credit, CREDIT_BYTES);
+    let consumer = match &plan.filter {
+        Some((dialect, text)) => consumer.expression(dialect, text),
+        None => consumer,
+    };
     let consumer = match &plan.broadcast {
         Some(broadcast) => consumer.broadcast(broadcast.clone()),
         None => consumer,
@@ -256,6 +266,7 @@ mod tests {
             waiting: 0,
             rejected: 0,
             expired: 0,
+            filtered: 0,
         };
         let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
             let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();

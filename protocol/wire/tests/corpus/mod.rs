@@ -2,7 +2,8 @@
 use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
-use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
+use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
+use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
 use yard_wire::record::{KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
@@ -81,6 +82,14 @@ fn produce(records: &[Vec<u8>]) -> Request {
     Request::Produce(request)
 }
 
+const KEY_TEXT: &str = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+
+fn push() -> PluginPush {
+    let wasm = Blob(Bytes::from_static(b"\0asm\x0d\0\x01\0"));
+    let sign = Some(Blob(Bytes::from(vec![7; SIGNATURE_BYTES])));
+    PluginPush { wasm, sign, inactive: true }
+}
+
 /// A call of each operation, with arguments of the kinds that it takes.
 fn calls() -> impl Iterator<Item = Request> {
     Operation::ALL.iter().map(|operation| {
@@ -91,11 +100,16 @@ fn calls() -> impl Iterator<Item = Request> {
                 "DURATION|none" => "12h",
                 "SIZE|none" => "12MiB",
                 "true|false" => "true",
+                "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
             (field.presence != Presence::Switch).then(|| text.to_owned())
         };
-        let args = operation.encode_args(&written).unwrap();
+        let args = match operation {
+            // Its file is not written as a text.
+            Operation::PluginPush => push().to_bytes(),
+            operation => operation.encode_args(&written).unwrap(),
+        };
         Request::Call(Call { operation: *operation as u16, args })
     })
 }

@@ -134,7 +134,7 @@ async fn a_filter_that_the_broker_does_not_know_is_refused() {
     let broker = Broker::start().await;
     let client = broker.client().await;
     create(&client, "orders", 1).await;
-    let builder = client.consumer("orders", "g").expression("sql", "a > 1");
+    let builder = client.consumer("orders", "g").expression("xpath", "a > 1");
     refused(builder.build().await, Code::UnsupportedExpression);
     refused(client.consumer("orders", "a/b").build().await, Code::BadName);
     refused(client.consumer("other", "g").build().await, Code::UnknownTopic);

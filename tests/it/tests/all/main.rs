@@ -4,7 +4,7 @@
 //! ```text
 //!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
 //!                                                  server in this process
-//!   backup, finding, slow_consumer, disk_full, retention, crash, flights
+//!   backup, finding, policies, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -24,6 +24,7 @@ mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod policies;
 mod restart;
 mod retention;
 mod seeking;

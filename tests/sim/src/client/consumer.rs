@@ -12,6 +12,7 @@ use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, Subscriptio
 use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
+use crate::host::{expression, is_wanted};
 use crate::message;
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
@@ -101,7 +102,7 @@ impl Consumer {
             topic: base.routes[self.plan.topic as usize].name.clone(),
             member: self.member.to_string(),
             start: Start::Earliest,
-            expression: None,
+            expression: self.plan.is_picky.then(|| expression(self.plan.group)),
             lease_ms: self.plan.lease_ms,
             messages: self.plan.credit,
             bytes: self.plan.credit_bytes,
@@ -274,6 +275,9 @@ impl Consumer {
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             match message::decode(&message.record) {
+                Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
+                    base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
+                }
                 Ok(found) => deliveries.push(Delivery {
                     offset: message.offset.0,
                     producer: found.producer,
