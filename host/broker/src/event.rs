@@ -7,6 +7,7 @@ use yard_wire::{
     Timestamp, TopicId,
 };
 
+use crate::entry::Progress;
 use crate::find::{Asked, Findings};
 use crate::judged::Range;
 use crate::meta::MetaChange;
@@ -155,6 +156,13 @@ pub enum Event {
     Judged(Judged),
     /// It could not be asked.
     Held(Held),
+    /// The log had no room for what was settled.
+    NotRecorded {
+        /// What was not recorded.
+        progress: Progress,
+        /// When there may be room, in milliseconds from now.
+        wait_ms: u32,
+    },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.

@@ -10,7 +10,7 @@
 //! A queue that waits is begun again in the order of its offsets. What was leased with it and not
 //! asked about yet comes back as well: its turn is an old one, and who asks holds that too, so that
 //! no message overtakes another.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use yard_wire::expression::Filter;
@@ -19,7 +19,7 @@ use yard_wire::{QueueIndex, QueueOffset, SubscriptionId};
 
 use crate::broker::Broker;
 use crate::effect::Effect;
-use crate::entry::{GroupId, Outcome, Step};
+use crate::entry::{GroupId, Outcome, Progress, Step};
 use crate::event::{Held, Judged, SessionId};
 use crate::group::member::Live;
 use crate::refusal::SubscribeError;
@@ -106,6 +106,34 @@ impl Broker {
             live.leases_ended(subscription, taken);
         }
         self.list_due(id, queue);
+        self.to_pump.insert(id);
+    }
+}
+
+impl Broker {
+    /// The log had no room for what was settled. Messages that the group does not want are nobody's
+    /// then: they go back as if they had not been delivered, and are asked about again. Whoever
+    /// settled others was refused, and has them still.
+    pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
+        let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
+        let id = progress.group;
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(live) = group.live.as_mut() else { return };
+        let filtered = progress.steps.iter().filter(|step| step.outcome == Outcome::Filtered);
+        let mut queues = BTreeSet::new();
+        for step in filtered {
+            let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
+            let Some(flight) = flight else { continue };
+            let held: Vec<_> = flight.leases.ranges(step.from, step.to).collect();
+            for (from, to, hold) in held {
+                let taken = flight.hold_back(from, to, hold.subscription, until);
+                live.leases_ended(hold.subscription, taken);
+            }
+            queues.insert(step.queue);
+        }
+        for queue in queues {
+            self.list_due(id, queue);
+        }
         self.to_pump.insert(id);
     }
 }

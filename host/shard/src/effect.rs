@@ -32,7 +32,15 @@ impl Shard {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
         match effect {
-            Effect::Append { entry, then } => self.append(&entry, then, outputs),
+            Effect::Append { entry, then } => {
+                let is_recorded = self.append(&entry, then, outputs);
+                if let Entry::Progress { progress, .. } = entry
+                    && !is_recorded
+                {
+                    let wait_ms = SPACE_RETRY_MS as u32;
+                    events.push(Event::NotRecorded { progress, wait_ms });
+                }
+            }
             Effect::Reply { origin, result } => outputs.push(Output::Reply { origin, result }),
             Effect::ReplyAfter { origin, place, reply } => {
                 let waiter = Waiter::Reply { origin, reply };
@@ -84,7 +92,8 @@ impl Shard {
         }
     }
 
-    fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) {
+    /// Appends an entry; whether there was room for it.
+    fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
             other => {
@@ -103,7 +112,10 @@ impl Shard {
         };
         let appended = match appended {
             Ok(appended) => appended,
-            Err(error) => return refuse(&error, then, outputs),
+            Err(error) => {
+                refuse(&error, then, outputs);
+                return false;
+            }
         };
         assert!(self.appended.is_none_or(|last| last <= appended.group), "groups go upwards");
         self.appended = Some(appended.group);
@@ -116,6 +128,7 @@ impl Shard {
             assert!(!answers || !placed.is_empty(), "a batch is answered once");
             self.follow(then, group, placed, outputs);
         }
+        true
     }
 
     fn follow(

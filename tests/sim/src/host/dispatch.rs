@@ -1,5 +1,6 @@
 //! What arrives from clients becomes inputs of the shards.
 use yard_broker::{Event, Origin, SessionId};
+use yard_checker::{Crash, CrashKind, Event as Recorded};
 use yard_shard::Input;
 use yard_wire::batch::Batch;
 use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
@@ -8,6 +9,7 @@ use yard_wire::requests::{Produce, Settle, Settled};
 use yard_wire::{Correlation, ShardId, TenantId};
 
 use super::Host;
+use super::life::cannot_record;
 use crate::base::Base;
 use crate::network::{ToBroker, ToClient};
 use crate::planted::{self, Plant};
@@ -97,6 +99,12 @@ impl Host {
         base.trace.mix(&[base.now, session.0]);
         if base.has(Plant::CloseNotTold) {
             return;
+        }
+        if self.slots.iter().any(cannot_record) {
+            // The attempts of what a group's last member gives back are then not counted, as over
+            // a death of the process.
+            let (at, kind) = (base.now, CrashKind::Process);
+            base.history.push(Recorded::Crash(Crash { at, kind }));
         }
         for shard in 0..self.slots.len() {
             self.give(base, shard, Input::Event(Event::SessionClosed(session)));
