@@ -4,6 +4,7 @@ mod consuming;
 mod finding;
 mod judging;
 mod metadata;
+mod plugins;
 mod producing;
 mod random;
 mod retention;
