@@ -66,6 +66,7 @@ const IGNORANCE: &[Ignorance] = &[
     Ignorance { folder: "protocol/client", crates: &[], folders: &["host/*"] },
     Ignorance { folder: "plugin-sdk", crates: &[], folders: &["host/*"] },
     Ignorance { folder: "plugins/*", crates: &[], folders: &["host/*"] },
+    Ignorance { folder: "host/console", crates: &[], folders: &["host/*"] },
     // Of the host it knows the process that it starts; all else it asks as a client.
     Ignorance {
         folder: "host/cli",

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, finding, slow_consumer, disk_full, retention, crash, flights
+//!   backup, console, finding, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -15,6 +15,7 @@ mod backup;
 mod bad_input;
 mod basics;
 mod bench;
+mod console;
 mod crash;
 mod delivery;
 mod disk_full;
