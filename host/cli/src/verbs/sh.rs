@@ -84,10 +84,15 @@ async fn start(session: &Session, written: &Written, input: Input) -> Result<(),
         console.set_args(Head::of(text).and_then(|head| head.read(words)).map_err(wrong)?);
     }
     let stop = console.stop();
-    let mut interrupts = Interrupts::catch()?;
+    // A terminal's Ctrl-C ends what runs and not the console; SIGTERM ends either.
+    let mut interrupts = if is_interactive { None } else { Some(Interrupts::catch()?) };
     let listening = tokio::spawn(async move {
         loop {
-            interrupts.next().await;
+            match &mut interrupts {
+                Some(interrupts) => interrupts.next().await,
+                None if tokio::signal::ctrl_c().await.is_err() => return,
+                None => {}
+            }
             stop.stop();
         }
     });

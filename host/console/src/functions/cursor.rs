@@ -298,7 +298,8 @@ fn add_output(book: &mut Book) {
             let (session, mut reading) = (rows.session().clone(), rows.open()?);
             while let Some(row) = reading.next()? {
                 let page = row.read_lock::<Message>().map(|message| message.page());
-                let page = page.map_or_else(|| display::table(&session, &[row.clone()]), Ok)?;
+                let page =
+                    page.map_or_else(|| display::table(&session, std::slice::from_ref(&row)), Ok)?;
                 session.print(&format!("{page}\n"))?;
             }
             let covered = reading.covered();

@@ -20,6 +20,7 @@ pub(crate) fn add(book: &mut Book, session: &Arc<Session>) {
     book.engine.register_type_with_name::<Plan>("plan");
     book.engine.register_type_with_name::<Report>("report");
     add_plans(book, session);
+    add_plan_properties(book);
     add_reports(book, session);
     add_journal(book, session);
 }
@@ -63,6 +64,11 @@ fn add_plans(book: &mut Book, session: &Arc<Session>) {
         ),
         |plan: &mut Plan| plan.clone(),
     );
+    book.engine.register_fn("+", |a: Plan, b: Plan| a.and(&b));
+    book.engine.register_fn("to_string", |plan: &mut Plan| plan.text());
+}
+
+fn add_plan_properties(book: &mut Book) {
     book.add(
         property(
             Kind::Plan,
@@ -103,8 +109,6 @@ fn add_plans(book: &mut Book, session: &Arc<Session>) {
         ),
         |plan: &mut Plan| plan.needed() as i64,
     );
-    book.engine.register_fn("+", |a: Plan, b: Plan| a.and(&b));
-    book.engine.register_fn("to_string", |plan: &mut Plan| plan.text());
 }
 
 fn add_reports(book: &mut Book, session: &Arc<Session>) {

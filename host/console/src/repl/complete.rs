@@ -225,10 +225,10 @@ fn place_of(text: &str) -> Place {
     if let Some(receiver) = before.strip_suffix('.') {
         return Place::Member { from, receiver: chain(receiver) };
     }
-    if before.ends_with('{') || before.ends_with(',') {
-        if let Some(function) = function_of_map(before) {
-            return Place::Option { from, function };
-        }
+    if before.ends_with(['{', ','])
+        && let Some(function) = function_of_map(before)
+    {
+        return Place::Option { from, function };
     }
     Place::Start { from }
 }

@@ -51,11 +51,7 @@ impl Console {
             let prompt = Prompt::new(&place, self.session.safety().dry);
             let read = editor.read_line(&prompt);
             match read.map_err(|error| terminal(&error.to_string()))? {
-                Signal::Success(line) => {
-                    if self.line(&line) == Flow::Quit {
-                        return Ok(());
-                    }
-                }
+                Signal::Success(line) if self.line(&line) == Flow::Quit => return Ok(()),
                 Signal::CtrlD => return Ok(()),
                 // What was typed is dropped; anything else is for programs that we are not.
                 _ => {}
