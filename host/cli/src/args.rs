@@ -28,6 +28,7 @@ pub(crate) struct Parsed {
 pub(crate) struct Written {
     texts: BTreeMap<&'static str, String>,
     defaults: BTreeSet<&'static str>,
+    rest: Vec<String>,
 }
 
 impl Written {
@@ -70,6 +71,11 @@ impl Written {
                 _ => format!("takes a number from {min} to {max}, not {text:?}"),
             })
         })
+    }
+
+    /// Every word that followed the others, where the verb takes such.
+    pub(crate) fn rest(&self) -> &[String] {
+        &self.rest
     }
 
     /// Fills in an argument that people do not write.
@@ -182,11 +188,20 @@ fn field_arg(field: &Field) -> Arg {
     let arg = Arg::new(field.name).help(field.help.trim_end_matches('.'));
     match field.presence {
         Presence::Required => arg.required(true).value_name(field.name.to_ascii_uppercase()),
+        // A name of one letter is a short flag.
+        Presence::Optional if name.len() == 1 => {
+            arg.short(name.chars().next()).value_name(field.kind)
+        }
         Presence::Optional => arg.long(name).value_name(field.kind),
         Presence::Default("") => arg.long(name).value_name(field.kind),
         Presence::Default(text) => arg.long(name).value_name(field.kind).default_value(text),
         Presence::Switch => arg.long(name).action(ArgAction::SetTrue),
         Presence::Hidden => arg.long(name).hide(true),
+        Presence::Rest => arg
+            .value_name(field.kind)
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true),
     }
 }
 
@@ -213,6 +228,10 @@ pub(crate) fn parsed(matches: &ArgMatches) -> Parsed {
                 }
             }
             Presence::Hidden => {}
+            Presence::Rest => {
+                let words = of_verb.get_many::<String>(field.name).into_iter().flatten();
+                written.rest = words.cloned().collect();
+            }
         }
     }
     let format = of_verb.get_one::<String>("output").expect("it has a default");

@@ -171,7 +171,8 @@ impl Contexts {
         entries.filter_map(name).collect()
     }
 
-    fn current(&self) -> Option<String> {
+    /// The name of the context that is used when none is given.
+    pub(crate) fn current(&self) -> Option<String> {
         let text = fs::read_to_string(self.home.join("current")).ok()?;
         Some(text.trim().to_owned())
     }

@@ -65,6 +65,11 @@ impl Failure {
         Self { code: Some(code), ..self }
     }
 
+    /// Its code, where it has one, and its sentence.
+    pub(crate) fn parts(self) -> (Option<Code>, String) {
+        (self.code, self.sentence)
+    }
+
     /// Says it on stderr, unless there is nothing to say.
     pub(crate) fn report(&self, format: Format) {
         if self.exit == Exit::OutputClosed {

@@ -22,7 +22,6 @@ mod context;
 mod failure;
 mod message;
 mod output;
-mod page;
 mod terminal;
 mod text;
 mod verbs;

@@ -1,17 +1,14 @@
 //! One received message, as a line for people, as JSON, or as its body alone.
 use std::io::{self, Write};
 
-use bytes::Bytes;
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use yard_client::Delivery;
-use yard_client::compress::plain_body;
-use yard_client::wire::record::{KEY, ORDER, Record};
-use yard_client::wire::{QueueIndex, QueueOffset, Timestamp};
+pub(crate) use yard_console::show::Received;
 
 use crate::args::bad_argument;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::text;
+
+/// How to see all of a body that a page cuts.
+pub(crate) const WHOLE: &str = "--raw prints all of it";
 
 /// How messages are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl Printer {
             Style::Json => out.write_all(if is_first { b"[\n" } else { b",\n" })?,
             Style::Line { .. } | Style::Ndjson | Style::Raw => {}
         }
-        message.write(self.style, out)
+        write_one(message, self.style, out)
     }
 
     /// There is no other message.
@@ -74,128 +71,38 @@ impl Printer {
     }
 }
 
-/// A message with its place.
-pub(crate) struct Received<'m> {
-    pub(crate) topic: &'m str,
-    pub(crate) queue: QueueIndex,
-    pub(crate) offset: QueueOffset,
-    pub(crate) stored: Timestamp,
-    /// 1 for the first delivery; `None` where it was read without a group.
-    pub(crate) attempt: Option<u32>,
-    pub(crate) record: &'m Record,
-}
-
-impl<'m> Received<'m> {
-    pub(crate) fn of(topic: &'m str, delivery: &'m Delivery) -> Self {
-        Self {
-            topic,
-            queue: delivery.queue(),
-            offset: delivery.offset(),
-            stored: delivery.stored(),
-            attempt: Some(delivery.attempt()),
-            record: delivery.record(),
+/// Writes a message, and a line feed unless it is one of an array.
+fn write_one(message: &Received, style: Style, out: &mut impl Write) -> io::Result<()> {
+    match style {
+        Style::Raw => out.write_all(&message.body().0)?,
+        Style::Json | Style::Ndjson => {
+            serde_json::to_writer(&mut *out, message).map_err(io::Error::from)?;
+        }
+        Style::Line { columns } => {
+            let line = message.line();
+            let cut = columns.and_then(|columns| line.char_indices().nth(columns));
+            out.write_all(cut.map_or(&line[..], |(at, _)| &line[..at]).as_bytes())?;
         }
     }
-
-    /// The body as it was sent; as it is stored, and why, where it cannot be unpacked.
-    pub(crate) fn body(&self) -> (Bytes, Option<yard_client::Error>) {
-        match plain_body(self.record) {
-            Ok(body) => (body, None),
-            Err(error) => (self.record.body(), Some(error)),
-        }
-    }
-
-    /// Writes the message, and a line feed unless it is one of an array.
-    fn write(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
-        match style {
-            Style::Raw => out.write_all(&self.body().0)?,
-            Style::Json | Style::Ndjson => {
-                serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
-            }
-            Style::Line { columns } => {
-                let line = self.line();
-                let cut = columns.and_then(|columns| line.char_indices().nth(columns));
-                out.write_all(cut.map_or(&line[..], |(at, _)| &line[..at]).as_bytes())?;
-            }
-        }
-        match style {
-            Style::Json => Ok(()),
-            Style::Line { .. } | Style::Ndjson | Style::Raw => out.write_all(b"\n"),
-        }
-    }
-
-    fn line(&self) -> String {
-        let or_dash = |text: &str| match text {
-            "" => "-".to_owned(),
-            text => text::visible(text).into_owned(),
-        };
-        let (body, problem) = self.body();
-        let problem = problem.map_or(String::new(), |error| format!("[{}] ", error.code));
-        format!(
-            "{:>3} {:>8} {} {:<6} {:<8} {problem}{}",
-            self.queue.0,
-            self.offset.0,
-            text::instant(self.stored),
-            or_dash(self.record.tag()),
-            or_dash(self.record.keys().next().unwrap_or("")),
-            text::visible(&String::from_utf8_lossy(&body)),
-        )
-    }
-}
-
-impl Serialize for Received<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let record = self.record;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("topic", self.topic)?;
-        map.serialize_entry("queue", &self.queue.0)?;
-        map.serialize_entry("offset", &self.offset.0)?;
-        map.serialize_entry("id", &record.id().to_string())?;
-        map.serialize_entry("born_ms", &record.born().0)?;
-        map.serialize_entry("stored_ms", &self.stored.0)?;
-        if let Some(attempt) = self.attempt {
-            map.serialize_entry("attempt", &attempt)?;
-        }
-        let tag = Some(record.tag()).filter(|tag| !tag.is_empty());
-        map.serialize_entry("tag", &tag)?;
-        map.serialize_entry("keys", &record.keys().collect::<Vec<_>>())?;
-        map.serialize_entry("order", &record.order_group())?;
-        map.serialize_entry("properties", &Properties(record))?;
-        let (body, problem) = self.body();
-        if let Some(error) = problem {
-            map.serialize_entry("body_error", &error.to_string())?;
-        }
-        match str::from_utf8(&body) {
-            Ok(text) => map.serialize_entry("body", text)?,
-            Err(_) => map.serialize_entry("body_base64", &text::base64(&body))?,
-        }
-        map.end()
-    }
-}
-
-/// The application's own properties; keys and order group have fields of their own.
-pub(crate) fn own_properties(record: &Record) -> impl Iterator<Item = (&str, &str)> {
-    record.properties().filter(|(name, _)| *name != KEY && *name != ORDER)
-}
-
-struct Properties<'m>(&'m Record);
-
-impl Serialize for Properties<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(own_properties(self.0))
+    match style {
+        Style::Json => Ok(()),
+        Style::Line { .. } | Style::Ndjson | Style::Raw => out.write_all(b"\n"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yard_client::wire::record::RecordParts;
-    use yard_client::wire::{MessageId, TopicId};
+    use yard_client::Record;
+    use yard_client::wire::record::{KEY, ORDER, RecordParts};
+    use yard_client::wire::{MessageId, QueueIndex, QueueOffset, Timestamp, TopicId};
 
     #[track_caller]
     fn check(tag: &str, body: &[u8], style: Style, expected: &[u8]) {
         let mut out = Vec::new();
-        with_message(tag, body, |message| message.write(style, &mut out).expect("a vector"));
+        with_message(tag, body, |message| {
+            write_one(message, style, &mut out).expect("a vector");
+        });
         assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 

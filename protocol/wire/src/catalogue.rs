@@ -54,8 +54,12 @@ pub enum Program {
     Reply,
     /// Send a message and wait for the reply.
     Request,
+    /// Run a script against a broker.
+    Run,
     /// Run a broker.
     Serve,
+    /// Run scripts line by line.
+    Sh,
     /// Receive.
     Sub,
     /// Find messages by a key.
@@ -105,7 +109,7 @@ const fn arg(
     Field { name, help, kind, presence }
 }
 
-use Presence::{Default, Optional, Required, Switch};
+use Presence::{Default, Optional, Required, Rest, Switch};
 
 const COMPOSED: &[Verb] = &[
     Verb {
@@ -326,6 +330,38 @@ const COMPOSED: &[Verb] = &[
             arg("offset", "OFFSET", Optional, "Offset of the message; this or --time."),
             arg("time", "TIME|AGE", Optional, "The first stored then or later; this or --offset."),
             arg("raw", "", Switch, "Print the body only."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Sh),
+        words: &["sh"],
+        help: "Open the console: scripts against a broker, line by line.",
+        example: "yard sh -c topics()",
+        right: Right::Connect,
+        risk: Risk::Removes,
+        fields: &[
+            arg(
+                "c",
+                "SCRIPT",
+                Optional,
+                "Run this script and end; without, stdin where it is piped.",
+            ),
+            arg("dry", "", Switch, "Show what plans would do, and do nothing."),
+            arg("i_mean_it", "", Switch, "Let a plan remove more than one thing."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Run),
+        words: &["run"],
+        help: "Run a script of the console; what follows FILE are the script's own arguments.",
+        example: "yard run widen.rhai --topic orders --queues 32",
+        right: Right::Connect,
+        risk: Risk::Removes,
+        fields: &[
+            arg("file", "FILE", Required, "The script. It says in its head what it takes."),
+            arg("dry", "", Switch, "Show what plans would do, and do nothing."),
+            arg("i_mean_it", "", Switch, "Let a plan remove more than one thing."),
+            arg("args", "ARGS", Rest, "Arguments of the script, for example --topic orders."),
         ],
     },
     Verb {

@@ -213,6 +213,23 @@ codes! {
     UnknownStrategy = 814, Never;
     /// Whoever took the request answered that it failed.
     RequestFailed = 815, Never;
+
+    /// The text of a script is not of the language.
+    ScriptMalformed = 901, Never;
+    /// A script stopped at something that it does itself.
+    ScriptFailed = 902, Never;
+    /// A script met a limit of the console.
+    ScriptLimit = 903, Never;
+    /// The run was interrupted.
+    Interrupted = 904, Never;
+    /// What a plan would change is not as it was when the plan was made; nothing was done to it.
+    PlanOutdated = 905, Never;
+    /// A change was accepted, but reading back does not show it.
+    NotVerified = 906, Never;
+    /// The journal of the console cannot be written; nothing was changed.
+    JournalUnwritable = 907, Never;
+    /// A plan was not applied: it was not confirmed.
+    NotConfirmed = 908, Never;
 }
 
 impl Code {

@@ -43,6 +43,8 @@ pub enum Presence {
     Switch,
     /// The program fills it in; people never write it.
     Hidden,
+    /// Every word that follows, whatever it looks like; none is fine. Only programs have it.
+    Rest,
 }
 
 /// One argument of a verb.
@@ -197,7 +199,7 @@ macro_rules! operations {
                 let text = |field: &Field| written(field.name).or(match field.presence {
                     Presence::Default(text) => Some(text.to_owned()),
                     Presence::Required | Presence::Optional
-                    | Presence::Switch | Presence::Hidden => None,
+                    | Presence::Switch | Presence::Hidden | Presence::Rest => None,
                 });
                 let mut fields = self.fields().iter();
                 match self { $( Self::$name => Ok($name { $( $field: {

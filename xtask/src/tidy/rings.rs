@@ -69,6 +69,7 @@ const IGNORANCE: &[Ignorance] = &[
     Ignorance { folder: "protocol/sql", crates: SHELL, folders: &["host/*"] },
     Ignorance { folder: "plugin-sdk", crates: &[], folders: &["host/*"] },
     Ignorance { folder: "plugins/*", crates: &[], folders: &["host/*"] },
+    Ignorance { folder: "host/console", crates: &[], folders: &["host/*"] },
     // Of the host it knows the process that it starts, and the plugin host, in which authors try
     // their plugins; all else it asks as a client.
     Ignorance {

@@ -4,13 +4,14 @@ use std::io::{self, BufWriter, Write};
 use serde_json::json;
 use yard_client::wire::{Code, MessageId, Timestamp};
 use yard_client::{Client, Covered, FoundMessage, Record, SearchCursor, SearchResult, Wanted};
+use yard_console::show::page;
 
 use super::Session;
 use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
-use crate::message::{Printer, Received, Style};
+use crate::message::{Printer, Received, Style, WHOLE};
 use crate::terminal::Interrupts;
-use crate::{page, text};
+use crate::text;
 
 /// Messages asked for at once.
 const BATCH_MAX: u64 = 100;
@@ -88,21 +89,7 @@ struct Ended {
 impl Ended {
     /// What was looked at, and how to go on.
     fn text(&self) -> String {
-        let Covered { segments, from, to, unreadable_bytes } = self.covered;
-        let mut out = match segments {
-            0 => "nothing of that time is stored".to_owned(),
-            _ => {
-                let plural = if segments == 1 { "" } else { "s" };
-                let (from, to) = (text::instant(from), text::instant(to));
-                format!("looked at {segments} segment{plural}, {from}..{to}")
-            }
-        };
-        if unreadable_bytes > 0 {
-            out.push_str(&format!(
-                "; {} of it cannot be read, see the broker's log",
-                text::bytes(unreadable_bytes)
-            ));
-        }
+        let mut out = text::covered(&self.covered);
         if let Some(next) = &self.next {
             out.push_str(&format!("; go on with --after {next}"));
         }
@@ -200,7 +187,7 @@ impl<'p> Shown<'p> {
             if !is_first {
                 self.out.write_all(b"\n")?;
             }
-            page::write(&received, &mut self.out)?;
+            self.out.write_all(page::text_of(&received, WHOLE).as_bytes())?;
         } else {
             self.printer.print(&received, &mut self.out)?;
         }

@@ -13,6 +13,7 @@ mod plugin;
 mod publish;
 mod seek;
 mod serve;
+mod sh;
 mod subscribe;
 mod tenant;
 
@@ -39,6 +40,7 @@ use crate::output::Format;
 use crate::text;
 
 /// What holds for a whole run of the program.
+#[derive(Clone)]
 pub(crate) struct Session {
     /// When the process began.
     pub(crate) started: Instant,
@@ -54,6 +56,13 @@ impl Session {
         let mut context = Contexts::of_user()?.load(given.as_deref())?;
         context.controller = self.given_controller.unwrap_or(context.controller);
         Ok(context)
+    }
+
+    /// The name of that context for people; of a file its path.
+    pub(crate) fn context_name(&self) -> String {
+        let given = self.given_context.clone().or_else(context::of_environment);
+        let current = || Contexts::of_user().ok().and_then(|contexts| contexts.current());
+        given.or_else(current).unwrap_or_default()
     }
 
     /// Whether the command line names a context.
@@ -164,7 +173,9 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
         Runs::Program(Program::Reply) => block_on(exchange::reply(&session, &written)),
         Runs::Program(Program::Request) => block_on(exchange::request(&session, &written)),
+        Runs::Program(Program::Run) => block_on(sh::run(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
+        Runs::Program(Program::Sh) => block_on(sh::sh(&session, &written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
         Runs::Program(Program::TopicFind) => block_on(find::by_key(&session, &written)),
         Runs::Program(Program::TopicPeek) => block_on(peek::run(&session, &written)),

@@ -3,12 +3,13 @@ use std::io::{self, Write};
 
 use yard_client::wire::{Code, QueueIndex, QueueOffset, Timestamp};
 use yard_client::{Client, FetchedRecord, Record};
+use yard_console::show::page;
 
 use super::Session;
 use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
-use crate::message::{Printer, Received, Style};
-use crate::{page, text};
+use crate::message::{Printer, Received, Style, WHOLE};
+use crate::text;
 
 /// Which message is meant.
 enum Which {
@@ -97,7 +98,7 @@ fn show(plan: &Plan, peeked: Peeked) -> Result<(), Failure> {
     };
     let mut out = io::stdout().lock();
     if let Style::Line { .. } = plan.style {
-        page::write(&received, &mut out)?;
+        out.write_all(page::text_of(&received, WHOLE).as_bytes())?;
         out.flush()?;
     } else {
         // One message is one object, not a list of one.

@@ -4,7 +4,7 @@
 //! ```text
 //!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
 //!                                                  server in this process
-//!   backup, finding, policies, slow_consumer, disk_full, retention, crash, flights
+//!   backup, console, finding, policies, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -16,6 +16,7 @@ mod backup;
 mod bad_input;
 mod basics;
 mod bench;
+mod console;
 mod crash;
 mod delivery;
 mod disk_full;

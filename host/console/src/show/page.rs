@@ -1,21 +1,16 @@
 //! One message on a page: everything that it says about itself, and the beginning of its body.
 use std::fmt::Write as _;
-use std::io::{self, Write};
 
-use crate::message::{Received, own_properties};
-use crate::text;
+use super::message::{Received, own_properties};
+use super::text;
 
 /// Characters of a body that a page shows.
 const BODY_CHARS_MAX: usize = 2_000;
 /// Columns of the names.
 const NAME_COLUMNS: usize = 12;
 
-/// Writes a message for people.
-pub(crate) fn write(message: &Received, out: &mut impl Write) -> io::Result<()> {
-    out.write_all(text_of(message).as_bytes())
-}
-
-fn text_of(message: &Received) -> String {
+/// A message for people; `whole` says how to see all of a body that is cut.
+pub fn text_of(message: &Received, whole: &str) -> String {
     let record = message.record;
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -43,12 +38,12 @@ fn text_of(message: &Received) -> String {
         line("body", &format!("as it is stored: {error}"));
     }
     line("body", &format!("{} bytes", body.len()));
-    out.push_str(&preview(&body));
+    out.push_str(&preview(&body, whole));
     out
 }
 
 /// The beginning of a body, its lines indented and nothing in it that a terminal would obey.
-fn preview(body: &[u8]) -> String {
+fn preview(body: &[u8], whole: &str) -> String {
     // No character has more than four bytes, so what is cut off here would not be shown.
     let shown = &body[..body.len().min(4 * BODY_CHARS_MAX)];
     let text = String::from_utf8_lossy(shown);
@@ -58,7 +53,7 @@ fn preview(body: &[u8]) -> String {
         writeln!(out, "  {line}").expect("a string can be written to");
     }
     if cut < text.len() || shown.len() < body.len() {
-        out.push_str("  … --raw prints all of it\n");
+        writeln!(out, "  … {whole}").expect("a string can be written to");
     }
     out
 }
@@ -66,8 +61,11 @@ fn preview(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yard_client::wire::record::{KEY, ORDER, Record, RecordParts};
+    use yard_client::Record;
+    use yard_client::wire::record::{KEY, ORDER, RecordParts};
     use yard_client::wire::{MessageId, QueueIndex, QueueOffset, Timestamp, TopicId};
+
+    const WHOLE: &str = "--raw prints all of it";
 
     #[track_caller]
     fn check(tag: &str, properties: &[(&str, &str)], body: &[u8], expected: &str) {
@@ -91,7 +89,7 @@ mod tests {
             attempt: None,
             record: &record,
         };
-        assert_eq!(text_of(&received), expected);
+        assert_eq!(text_of(&received, WHOLE), expected);
     }
 
     const HEAD: &str = "topic       orders\nqueue       3\noffset      17\n\
@@ -116,11 +114,11 @@ mod tests {
     #[test]
     fn a_long_body_is_cut_and_says_so() {
         let short = "ü".repeat(BODY_CHARS_MAX);
-        assert_eq!(preview(short.as_bytes()), format!("  {short}\n"));
+        assert_eq!(preview(short.as_bytes(), WHOLE), format!("  {short}\n"));
         let long = "ü".repeat(BODY_CHARS_MAX + 1);
-        assert_eq!(preview(long.as_bytes()), format!("  {short}\n  … --raw prints all of it\n"));
+        assert_eq!(preview(long.as_bytes(), WHOLE), format!("  {short}\n  … {WHOLE}\n"));
         let four = "😀".repeat(BODY_CHARS_MAX + 1);
-        assert!(preview(four.as_bytes()).ends_with("--raw prints all of it\n"));
-        assert_eq!(preview(&[0xff, 0xfe]), "  \u{fffd}\u{fffd}\n");
+        assert!(preview(four.as_bytes(), WHOLE).ends_with("--raw prints all of it\n"));
+        assert_eq!(preview(&[0xff, 0xfe], WHOLE), "  \u{fffd}\u{fffd}\n");
     }
 }
