@@ -48,9 +48,8 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::local(format!("{file} cannot be read: {error}")))?;
     let words = written.rest();
-    if let [word] = words
-        && matches!(&word[..], "--help" | "-h")
-    {
+    // No argument of a script stands alone, and --help is that of `yard run`.
+    if words == ["help"] {
         let help = Head::of(&text).map_err(wrong)?.help(file);
         return Ok(io::stdout().lock().write_all(help.as_bytes())?);
     }

@@ -65,7 +65,7 @@ fn add_plans(book: &mut Book, session: &Arc<Session>) {
         |plan: &mut Plan| plan.clone(),
     );
     book.engine.register_fn("+", |a: Plan, b: Plan| a.and(&b));
-    book.engine.register_fn("to_string", |plan: &mut Plan| plan.text());
+    book.engine.register_fn("to_string", |plan: &mut Plan| plan.text().trim_end().to_owned());
 }
 
 fn add_plan_properties(book: &mut Book) {
@@ -136,7 +136,8 @@ fn add_reports(book: &mut Book, session: &Arc<Session>) {
         ),
         move |report: &mut Report| undo(&shared, &report.undo, &report.run),
     );
-    book.engine.register_fn("to_string", |report: &mut Report| report.text());
+    let text = |report: &mut Report| report.text().trim_end().to_owned();
+    book.engine.register_fn("to_string", text);
 }
 
 /// The plan that takes a run back, in its order.

@@ -331,7 +331,7 @@ async fn files_take_arguments_and_save_rows() {
     let (code, _, error) = run("run count.rhai");
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("--topic is missing: what is counted"), "{error}");
-    let (code, out, _) = run("run count.rhai --help");
+    let (code, out, _) = run("run count.rhai help");
     assert_eq!(code, Some(0));
     assert!(out.contains("--tag") && out.contains("[default: pay]"), "{out}");
     world.client.close().await;
