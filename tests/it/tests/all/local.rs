@@ -128,22 +128,36 @@ pub(crate) fn numbered(count: usize) -> Vec<Message> {
     (0..count).map(|n| Message::new(format!("{n:06}").into_bytes())).collect()
 }
 
-/// The bodies of a queue.
-pub(crate) async fn fetch_queue(client: &Client, topic: &str, queue: u16) -> Vec<String> {
-    let (mut from, mut bodies) = (QueueOffset(0), Vec::new());
+/// What a queue holds: offsets and bodies, in order. Where the log has lost some, none stand.
+pub(crate) async fn fetch_held(
+    client: &Client,
+    topic: &str,
+    queue: u16,
+) -> Vec<(QueueOffset, String)> {
+    let (mut from, mut held) = (QueueOffset(0), Vec::new());
     loop {
         let fetched = client.fetch(topic, QueueIndex(queue), from, 1_000).await.unwrap();
         for found in &fetched.records {
-            assert_eq!(found.offset, from, "offsets have no gap");
-            from = QueueOffset(from.0 + 1);
+            assert!(found.offset >= from, "offsets ascend");
+            from = QueueOffset(found.offset.0 + 1);
             let record = Record::parse(found.record.clone()).unwrap();
-            bodies.push(String::from_utf8_lossy(&record.body()).into_owned());
+            held.push((found.offset, String::from_utf8_lossy(&record.body()).into_owned()));
         }
         if fetched.records.is_empty() {
             assert_eq!(from, fetched.end, "fetching reaches the end");
-            return bodies;
+            return held;
         }
     }
+}
+
+/// The bodies of a queue that has lost nothing.
+pub(crate) async fn fetch_queue(client: &Client, topic: &str, queue: u16) -> Vec<String> {
+    let held = fetch_held(client, topic, queue).await.into_iter();
+    let body_at = |(expected, (offset, body)): (u64, (QueueOffset, String))| {
+        assert_eq!(offset.0, expected, "offsets have no gap");
+        body
+    };
+    (0..).zip(held).map(body_at).collect()
 }
 
 /// The bodies of all queues of a topic, sorted.
