@@ -9,12 +9,19 @@ pub(crate) const PREFETCH_MAX: u32 = 256;
 pub(crate) const UNSETTLED_MAX: usize = 262_144;
 /// Ranges of rejected messages that are listed for a group in one queue; the oldest go first.
 pub(crate) const REJECTED_RANGES_MAX: usize = 10_000;
+/// Bytes of error texts that are kept for the messages of a group in one queue that came back, a
+/// text counted for each message that has it; of those beyond, the text is not kept. Without texts
+/// a message that came back takes some 80 bytes.
+pub(crate) const ERRORS_BYTES_MAX: usize = 16 << 20;
 /// Steps in one entry of a group's progress.
 pub(crate) const STEPS_MAX: usize = 65_536;
 /// Queues of groups that one tick looks after; the rest is looked after a millisecond later.
 pub(crate) const TICK_QUEUES_MAX: usize = 4_096;
 /// When the index could not be read, it is asked again after this, in milliseconds.
 pub(crate) const LOCATE_RETRY_MS: u64 = 1_000;
+/// Where the disk has no room for what a message's last attempt came to, it is delivered again
+/// after this, in milliseconds.
+pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
 /// Tenants of an installation.
 pub(crate) const TENANTS_MAX: usize = 10_000;
 /// Queues of one tenant's topics, added up.
@@ -41,12 +48,13 @@ pub(crate) fn check_is_due(size: u64, events: u64) -> bool {
 }
 
 /// Bytes of one encoded step.
-const STEP_BYTES_MAX: usize = 31;
+const STEP_BYTES_MAX: usize = 43;
 
 const _: () = {
     // A settle request makes at most one step for each message, so it is one entry, all or none.
     assert!(STEPS_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
-    assert!(STEPS_MAX * STEP_BYTES_MAX + 64 <= limits::BATCH_BYTES_MAX);
+    let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
+    assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     // A tenant has as many topics as it may when nobody says how many queues.

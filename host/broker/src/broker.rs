@@ -1,5 +1,6 @@
 //! The broker: its state, the way in, and what the log makes of it.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
@@ -19,6 +20,7 @@ use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
+use crate::retry::mix;
 use crate::subscribe::Joining;
 
 /// The shard whose log holds the metadata.
@@ -221,7 +223,8 @@ impl Broker {
     pub(crate) fn append_steps(&self, id: GroupId, steps: &[Step], effects: &mut Vec<Effect>) {
         let tenant = self.groups.get(id).expect("the caller has the group").tenant;
         for steps in steps.chunks(STEPS_MAX) {
-            let progress = Progress { group: id, steps: steps.to_vec() };
+            let (steps, errors) = (steps.to_vec(), Vec::new());
+            let progress = Progress { group: id, steps, errors };
             effects.push(Effect::Append {
                 entry: Entry::Progress { tenant, progress },
                 then: Vec::new(),
@@ -261,7 +264,9 @@ impl Broker {
                 let Some(group) = self.groups.get_mut(progress.group) else {
                     return;
                 };
-                group.apply(&progress.steps);
+                let errors: Vec<Arc<str>> =
+                    progress.errors.iter().map(|text| Arc::from(text.as_str())).collect();
+                group.apply(&progress.steps, &errors);
                 if group.live.is_some() {
                     self.to_pump.insert(progress.group);
                     for step in &progress.steps {
@@ -301,7 +306,7 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
-            MetaChange::TenantPut(_) => return self.meta.apply(change),
+            MetaChange::TenantPut(_) | MetaChange::GroupPut(_) => return self.meta.apply(change),
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
@@ -471,12 +476,8 @@ impl Broker {
 }
 
 /// Where subscriptions are numbered from. Runs begin at different places, so that a number of an
-/// earlier run that a client still holds is unknown and never somebody's. Source: the finalizer of
-/// splitmix64.
+/// earlier run that a client still holds is unknown and never somebody's.
 fn first_subscription(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // The upper half is random, the lower is for counting; the sign bit stays clear.
-    ((mixed ^ (mixed >> 31)) >> 1) & !0xffff_ffff | 1
+    (mix(seed) >> 1) & !0xffff_ffff | 1
 }

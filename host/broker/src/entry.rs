@@ -1,10 +1,11 @@
 //! What the broker writes to the log: one closed enum, each variant with its bytes.
 use bytes::Bytes;
 use yard_wire::batch::Batch;
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,12 +81,16 @@ yard_wire::message! {
     ///      0    4 group
     ///      4    4 count
     ///      8    . steps     (see Step)*
+    ///      .    4 count
+    ///      .    . errors    texts
     /// ```
     pub struct Progress {
         /// The group.
         pub group: GroupId,
         /// What happened, in order; the ranges do not overlap.
         pub steps: Vec<Step>,
+        /// What consumers said about messages that came back; steps name them by number.
+        pub errors: Vec<String>,
     }
 }
 
@@ -99,6 +104,8 @@ yard_wire::message! {
 ///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
+///     31    8 delivered  of 3 only: when they were delivered last
+///     39    4 error      of 3 only: number of the text, from 1; 0: none
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -127,7 +134,38 @@ pub enum Outcome {
         attempts: u32,
         /// Not before this instant; 0: at once.
         due: Timestamp,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// What the consumer said: the number of a text of the entry, from 1; 0: nothing.
+        error: u32,
     },
+}
+
+impl Step {
+    /// What became of one message.
+    pub(crate) fn of_one(queue: QueueIndex, from: QueueOffset, outcome: Outcome) -> Self {
+        Self { queue, from, to: QueueOffset(from.0 + 1), outcome }
+    }
+}
+
+impl Progress {
+    /// Whether every text is within its bounds, and there where it is named.
+    fn check_errors(&self) -> Result<(), Malformed> {
+        let max = ERROR_TEXT_BYTES_MAX as u64;
+        if let Some(long) = self.errors.iter().find(|text| text.len() as u64 > max) {
+            return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
+        }
+        let named = |step: &Step| match step.outcome {
+            Outcome::Returned { error, .. } => error,
+            Outcome::Acked | Outcome::Rejected | Outcome::Trimmed => 0,
+        };
+        match self.steps.iter().map(named).find(|error| *error as usize > self.errors.len()) {
+            Some(error) => {
+                Err(Malformed::Field { what: "number of an error text", value: error.into() })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Wire for Step {
@@ -139,10 +177,12 @@ impl Wire for Step {
             Outcome::Acked => out.push(0),
             Outcome::Rejected => out.push(1),
             Outcome::Trimmed => out.push(2),
-            Outcome::Returned { attempts, due } => {
+            Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
                 due.put(out);
+                delivered.put(out);
+                error.put(out);
             }
         }
     }
@@ -154,7 +194,12 @@ impl Wire for Step {
             0 => Outcome::Acked,
             1 => Outcome::Rejected,
             2 => Outcome::Trimmed,
-            3 => Outcome::Returned { attempts: u32::take(input)?, due: Timestamp::take(input)? },
+            3 => Outcome::Returned {
+                attempts: u32::take(input)?,
+                due: Timestamp::take(input)?,
+                delivered: Timestamp::take(input)?,
+                error: u32::take(input)?,
+            },
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -171,7 +216,7 @@ impl Wire for Step {
     }
 }
 
-/// One byte, 0 tenant put, 1 topic put, 2 topic removed; then the fields.
+/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -188,6 +233,10 @@ impl Wire for MetaChange {
                 topic.put(out);
                 version.put(out);
             }
+            Self::GroupPut(settings) => {
+                out.push(3);
+                settings.put(out);
+            }
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -197,6 +246,7 @@ impl Wire for MetaChange {
             2 => {
                 Ok(Self::TopicRemoved { topic: TopicId::take(input)?, version: u64::take(input)? })
             }
+            3 => Ok(Self::GroupPut(GroupSettings::take(input)?)),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }
@@ -261,7 +311,9 @@ impl Entry {
             Self::BATCH => Ok(Self::Batch { tenant, batch: Batch::parse(payload)? }),
             Self::GROUP => Ok(Self::Group { tenant, created: GroupCreated::from_bytes(payload)? }),
             Self::PROGRESS => {
-                Ok(Self::Progress { tenant, progress: Progress::from_bytes(payload)? })
+                let progress = Progress::from_bytes(payload)?;
+                progress.check_errors()?;
+                Ok(Self::Progress { tenant, progress })
             }
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),

@@ -1,8 +1,8 @@
-//! The operations of the catalogue that concern topics and tenants.
-use yard_wire::limits::{QUEUES_MAX, TOPICS_MAX};
+//! The operations of the catalogue that concern topics, tenants and the settings of groups.
+use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, TOPICS_MAX};
 use yard_wire::operation::{
-    Arguments, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow, TenantSet, TopicCreate,
-    TopicReport, TopicRow, TopicSet,
+    Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
+    TenantSet, TopicCreate, TopicReport, TopicRow, TopicSet,
 };
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
@@ -111,6 +111,7 @@ impl Broker {
             Arguments::GroupInfo(arguments) => {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
+            Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
@@ -232,6 +233,30 @@ impl Broker {
         let version = self.meta.next_version();
         let change = MetaChange::TopicRemoved { topic: topic.topic, version };
         Ok(Outcome::Change(change, called(&topic_row(topic))))
+    }
+
+    fn group_set(&self, tenant: TenantId, arguments: GroupSet) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let GroupSet { name, retry, attempts } = arguments;
+        yard_wire::name::check(&name).map_err(OperateError::BadName)?;
+        let old = self.meta.group(tenant, &name);
+        let is_new = self.meta.group_set(tenant, &name).is_none();
+        if is_new && self.meta.group_count_of(tenant) >= GROUPS_MAX {
+            let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
+            return Err(OperateError::LimitReached(fact));
+        }
+        let mut settings = old.clone().into_owned();
+        if let Some(retry) = retry {
+            retry.check().map_err(OperateError::BadRetryPolicy)?;
+            settings.retry = retry;
+        }
+        settings.attempts = attempts.unwrap_or(settings.attempts);
+        let (retry, attempts) = (settings.retry.clone(), settings.attempts);
+        let reply = called(&GroupSettingsRow { name, retry, attempts });
+        if settings == *old {
+            return Ok(Outcome::Unchanged(reply));
+        }
+        Ok(Outcome::Change(MetaChange::GroupPut(settings), reply))
     }
 
     fn tenant_add(&self, arguments: TenantAdd) -> Result<Outcome, OperateError> {

@@ -69,6 +69,11 @@ pub(crate) enum MemberError {
     NotHere(NotHere),
     NoSubscription(SubscriptionId),
     BadArgument(BadArgument),
+    /// An error text, or all of a request, has so many bytes.
+    LongError {
+        bytes: usize,
+        max: usize,
+    },
 }
 
 /// Why nothing was read.
@@ -87,6 +92,7 @@ pub(crate) enum OperateError {
     NotHere(NotHere),
     BadName(Refusal),
     BadArgument(BadArgument),
+    BadRetryPolicy(Refusal),
     LimitReached(LimitReached),
     TopicExists {
         name: String,
@@ -192,6 +198,10 @@ impl From<MemberError> for Refusal {
                 Self::new(Code::UnknownSubscription, format!("no subscription {id}"))
             }
             MemberError::BadArgument(fact) => fact.into(),
+            MemberError::LongError { bytes, max } => {
+                let detail = format!("an error text of {bytes} bytes, the limit is {max}");
+                Self::new(Code::ErrorTextTooLarge, detail)
+            }
         }
     }
 }
@@ -215,7 +225,7 @@ impl From<OperateError> for Refusal {
         match error {
             OperateError::NoTopic(fact) => fact.into(),
             OperateError::NotHere(fact) => fact.into(),
-            OperateError::BadName(refusal) => refusal,
+            OperateError::BadName(refusal) | OperateError::BadRetryPolicy(refusal) => refusal,
             OperateError::BadArgument(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),
             OperateError::TopicExists { name, queues } => {

@@ -113,7 +113,7 @@ impl Service for Dispatch {
 fn cost_bytes(request: &Request) -> usize {
     match request {
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
-        Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
+        Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
             Start::Earliest | Start::Latest => 0,
             Start::Offsets(offsets) => offsets.len() * 16,
@@ -125,6 +125,10 @@ fn cost_bytes(request: &Request) -> usize {
         | Request::Produce(_)
         | Request::Unsubscribe(_) => 0,
     }
+}
+
+fn range_bytes(range: &SettleRange) -> usize {
+    size_of::<SettleRange>() + range.error.as_ref().map_or(0, String::len)
 }
 
 impl Dispatch {

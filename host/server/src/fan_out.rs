@@ -81,6 +81,7 @@ impl FanOut {
             Arguments::ClientLs(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::GroupSet(_)
             | Arguments::TenantLs(_)
             | Arguments::TenantSet(_)
             | Arguments::TopicCreate(_)
@@ -120,6 +121,7 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::GroupLs
         | Operation::TopicInfo => true,
         Operation::ClientLs
+        | Operation::GroupSet
         | Operation::TenantAdd
         | Operation::TenantLs
         | Operation::TenantSet
@@ -208,6 +210,7 @@ mod tests {
     use yard_broker::SessionId;
     use yard_wire::Correlation;
     use yard_wire::operation::{GroupInfo, GroupLs};
+    use yard_wire::retry::{Attempts, RetryPolicy};
 
     fn row(name: &str, lag: u64) -> GroupRow {
         let (name, topic) = (name.to_owned(), "t".to_owned());
@@ -243,8 +246,9 @@ mod tests {
     #[test]
     fn a_group_is_unknown_only_where_no_shard_knows_it() {
         let unknown = || Err(Refusal::from(Code::UnknownGroup));
-        let report =
-            GroupReport { name: "g".into(), lag: 3, queues: Vec::new(), members: Vec::new() };
+        let (retry, attempts) = (RetryPolicy::Levels, Attempts(17));
+        let (queues, members) = (Vec::new(), Vec::new());
+        let report = GroupReport { name: "g".into(), retry, attempts, lag: 3, queues, members };
         let ask = || Arguments::GroupInfo(GroupInfo { name: "g".into() });
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();

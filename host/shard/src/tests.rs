@@ -288,6 +288,7 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
         to: QueueOffset(150),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     let settled = bench.answer(Request::Settle(settle));

@@ -99,6 +99,8 @@ codes! {
     BadArgument = 212, Never;
     /// A limit of the tenant is reached.
     LimitReached = 213, Never;
+    /// A retry policy is not one that is known, or a part of it is outside its bounds.
+    BadRetryPolicy = 220, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -133,6 +135,8 @@ codes! {
     LeaseLost = 601, Never;
     /// The connection has no such subscription.
     UnknownSubscription = 602, Never;
+    /// The error text of a nack or reject is longer than allowed; nothing was settled.
+    ErrorTextTooLarge = 603, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

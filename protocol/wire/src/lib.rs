@@ -33,6 +33,8 @@ pub mod operation;
 pub mod record;
 pub mod request;
 pub mod requests;
+pub mod retry;
+pub mod units;
 
 pub use code::{Code, Refusal};
 pub use codec::{Malformed, Wire};

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
 use crate::request::Right;
+use crate::retry::{Attempts, RetryPolicy};
 use crate::value::{ToValue, Value};
 use crate::{Code, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId};
 
@@ -68,7 +69,7 @@ pub trait Arg: Sized {
     fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal>;
 }
 
-fn bad(name: &str, kind: &str, text: Option<&str>) -> Refusal {
+pub(crate) fn bad(name: &str, kind: &str, text: Option<&str>) -> Refusal {
     let name = name.replace('_', "-");
     let detail = match text {
         Some(text) => format!("{name} takes {kind}, not {text:?}"),
@@ -294,6 +295,16 @@ operations! {
         /// Name of the group.
         name: String = Required,
     } -> GroupReport;
+    /// Change what becomes of messages that fail in a group, in all its topics.
+    GroupSet = 12, ["group", "set"], Manage, Changes,
+    "yard group set billing --retry 10s,1m,10m --attempts 5", {
+        /// Name of the group; it need not consume anything yet.
+        name: String = Required,
+        /// When a message that failed comes again: RocketMQ's 16 levels, growing delays, a list.
+        retry: Option<RetryPolicy> = Optional,
+        /// Deliveries of a message, the first included; what fails then counts as rejected.
+        attempts: Option<Attempts> = Optional,
+    } -> GroupSettingsRow;
     /// Add a tenant and make a certificate for it.
     TenantAdd = 20, ["tenant", "add"], Operate, Adds, "yard tenant add acme", {
         /// Name of the tenant: 1 to 127 of a-z A-Z 0-9 . _ -
@@ -380,10 +391,24 @@ report! {
         pub rejected: u64,
     }
 
+    /// The settings of a group.
+    pub struct GroupSettingsRow {
+        /// Name of the group.
+        pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub attempts: Attempts,
+    }
+
     /// A group in detail.
     pub struct GroupReport {
         /// Name of the group.
         pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub attempts: Attempts,
         /// Committed messages that are not settled, over all its queues.
         pub lag: u64,
         /// Its progress, queue by queue.

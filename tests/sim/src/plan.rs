@@ -3,6 +3,7 @@
 use yard_checker::CrashKind;
 use yard_store::disk::lying;
 use yard_wire::requests::AckPlace;
+use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 
 use crate::agenda::{MS, Micros, SECOND};
 use crate::network::Weather;
@@ -28,6 +29,12 @@ pub struct Plan {
     pub producers: Vec<ProducerPlan>,
     /// The consumers.
     pub consumers: Vec<ConsumerPlan>,
+    /// Groups: numbered from 0.
+    pub groups: u64,
+    /// When what failed in a group comes again.
+    pub retry: RetryPolicy,
+    /// How often it is delivered at most.
+    pub attempts: Attempts,
     /// Clients that read by plain fetch.
     pub readers: usize,
     /// How the network behaves.
@@ -176,6 +183,9 @@ impl Plan {
             segment_bytes: SEGMENT_BYTES << random.below(3),
             producers,
             consumers: draw_consumers(random, groups, topics),
+            groups,
+            retry: draw_retry(random),
+            attempts: Attempts(0),
             readers: usize::from(random.percent(30)),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
@@ -303,4 +313,22 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
         }
     }
     consumers
+}
+
+fn draw_retry(random: &mut Random) -> RetryPolicy {
+    let first_ms = random.range(1, 200) as u32;
+    match random.below(3) {
+        0 => RetryPolicy::List(vec![first_ms]),
+        1 => RetryPolicy::List(vec![1, first_ms, 10 * first_ms]),
+        _ => {
+            let jitter_percent = random.pick(&[0, 50]);
+            let max_ms = 10 * first_ms;
+            RetryPolicy::Exponential(Exponential {
+                first_ms,
+                factor_parts: 300,
+                max_ms,
+                jitter_percent,
+            })
+        }
+    }
 }

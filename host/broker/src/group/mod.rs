@@ -10,8 +10,10 @@ pub(crate) mod lease;
 pub(crate) mod member;
 pub(crate) mod queue;
 pub(crate) mod range_set;
+pub(crate) mod returned;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
@@ -33,10 +35,10 @@ pub(crate) struct Group {
 
 impl Group {
     /// Takes in what the log says; the leases that end by it no longer count.
-    pub(crate) fn apply(&mut self, steps: &[Step]) {
+    pub(crate) fn apply(&mut self, steps: &[Step], errors: &[Arc<str>]) {
         for step in steps {
             let queue = self.queues.entry(step.queue).or_default();
-            queue.progress.apply(step);
+            queue.progress.apply(step, errors);
             let Some(flight) = &mut queue.flight else {
                 continue;
             };

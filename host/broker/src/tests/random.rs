@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::batch::BatchHeader;
 use yard_wire::limits::DELIVER_RECORDS_MAX;
-use yard_wire::operation::{Operate, TopicCreate, TopicRm, TopicSet};
+use yard_wire::operation::{GroupSet, Operate, TopicCreate, TopicRm, TopicSet};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Credit, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
 };
+use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 use yard_wire::{
     Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, SubscriptionId, TenantId,
     Timestamp, TopicId,
@@ -76,7 +77,22 @@ impl Run {
         };
         run.create_topic();
         run.create_topic();
+        run.set_policy("group0", RetryPolicy::List(vec![1, 500]), 0);
+        run.set_policy("group1", RetryPolicy::List(vec![100, 900, 2_000]), 5);
         run
+    }
+
+    fn set_policy(&mut self, name: &str, retry: RetryPolicy, attempts: u32) {
+        let (retry, attempts) = (Some(retry), Some(Attempts(attempts)));
+        self.call(&GroupSet { name: name.to_owned(), retry, attempts });
+    }
+
+    fn change_policy(&mut self) {
+        let name = format!("group{}", self.random.below(2));
+        let first_ms = 1 + self.random.below(1_000) as u32;
+        let growing = Exponential { first_ms, max_ms: 2_000, ..Exponential::default() };
+        let attempts = self.random.below(7) as u32;
+        self.set_policy(&name, RetryPolicy::Exponential(growing), attempts);
     }
 
     fn step(&mut self) {
@@ -97,6 +113,7 @@ impl Run {
             96 => self.world.full = self.model.disk_may_be_full && self.random.chance(30),
             97 => self.change_topic(),
             98 => self.restart(),
+            99 if self.random.chance(50) => self.change_policy(),
             _ => self.create_topic(),
         }
         self.observe();
@@ -285,6 +302,7 @@ impl Run {
                 to: QueueOffset(to),
                 verdict,
                 delay_ms: self.random.chance(80).then(|| self.random.below(3_000) as u32),
+                error: self.random.chance(50).then(|| format!("e{}", self.random.below(3))),
             });
         }
         self.send_settle(subscription, &consumer, ranges);
@@ -426,6 +444,7 @@ impl Run {
                     to: QueueOffset(offset + 1),
                     verdict: Verdict::Ack,
                     delay_ms: None,
+                    error: None,
                 });
                 let ranges: Vec<SettleRange> = ranges.take(4_096).collect();
                 if !ranges.is_empty() {

@@ -7,7 +7,9 @@
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
 //! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
-//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=]` | consumer C settles |
+//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
+//! | `history GROUP TOPIC Q` | what is kept of messages that came back |
 //! | `at MS` | time goes on to this instant |
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
@@ -17,14 +19,15 @@ use std::collections::BTreeMap;
 
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    GroupInfo, GroupLs, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded, TopicCreate,
-    TopicRm, TopicRow, TopicSet,
+    Arg, GroupInfo, GroupLs, GroupReport, GroupRow, GroupSet, Operate, TenantAdd, TenantAdded,
+    TopicCreate, TopicRm, TopicRow, TopicSet,
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Credit, Fetch, FindRoute, Settle, SettleRange, Start, Subscribe, Unsubscribe,
     Verdict,
 };
+use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::{
     Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId,
     TenantId, Timestamp, TopicId, Wire,
@@ -93,9 +96,9 @@ impl Script {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
             "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
-                self.ask(&plain);
-            }
+            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch"
+            | "policy" => self.ask(&plain),
+            "history" => self.tell_history(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -172,6 +175,7 @@ impl Script {
                 to: QueueOffset(to.parse().unwrap()),
                 verdict: Verdict::parse(verdict).unwrap(),
                 delay_ms: named.get("delay").map(|delay| delay.parse().unwrap()),
+                error: named.get("error").map(|error| (*error).to_owned()),
             }
         });
         let ranges = ranges.collect();
@@ -244,6 +248,15 @@ impl Script {
                 }
             }
             "as" => self.tenant = self.tenants[words[1]],
+            "policy" => {
+                let read = |at: usize| Some(words[at]);
+                let retry = RetryPolicy::parse("retry", read(2)).unwrap();
+                let attempts = Attempts::parse("attempts", read(3)).unwrap();
+                let (retry, attempts) = (Some(retry), Some(attempts));
+                if let Some(row) = self.call(&GroupSet { name: text(1), retry, attempts }) {
+                    self.note(&format!("group {} {} {:?}", row.name, row.retry, row.attempts));
+                }
+            }
             "info" => {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
                     self.note(&report_text(&report));
@@ -276,6 +289,23 @@ impl Script {
                 self.world.request(0, self.tenant, Request::Fetch(request));
             }
         }
+    }
+
+    /// What the broker keeps of messages that came back.
+    fn tell_history(&mut self, words: &[&str]) {
+        let topic = self.topics[words[2]];
+        let id = self.world.broker.groups.find(self.tenant, words[1], topic).unwrap();
+        let queue = QueueIndex(words[3].parse().unwrap());
+        let progress = &self.world.broker.groups.get(id).unwrap().queues[&queue].progress;
+        let lines: Vec<String> = progress
+            .returned()
+            .from(QueueOffset(0))
+            .map(|(offset, it)| {
+                let error = it.error.as_deref().unwrap_or("-");
+                format!("{offset}: {} times, {}..{}, {error}", it.attempts, it.first, it.last)
+            })
+            .collect();
+        lines.iter().for_each(|line| self.note(line));
     }
 
     /// Something for people, passed through the outputs as a refusal that nobody sends.
@@ -336,6 +366,7 @@ impl Script {
                     format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
+                crate::MetaChange::GroupPut(settings) => format!("tell: group {}", settings.name),
             },
         }
     }

@@ -86,7 +86,8 @@ fn calls() -> impl Iterator<Item = Request> {
         let written = |name: &str| {
             let field = operation.fields().iter().find(|field| field.name == name)?;
             let text = match field.kind {
-                "NUMBER" => "12",
+                "NUMBER" | "NUMBER|unlimited" => "12",
+                "levels|exponential|DELAYS" => "1s,1m",
                 "true|false" => "true",
                 _ => "some-text",
             };
@@ -118,6 +119,7 @@ fn requests() -> Vec<Request> {
         to: QueueOffset(to),
         verdict,
         delay_ms,
+        error: (verdict != Verdict::Ack).then(|| "no such account".to_owned()),
     };
     let ranges = vec![
         range(0, 10, Verdict::Ack, None),

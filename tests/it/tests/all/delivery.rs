@@ -38,6 +38,29 @@ async fn a_nack_brings_a_message_back_after_its_delay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_fails_is_tried_so_often_as_the_group_says() {
+    let broker = Broker::with_shards(2).await;
+    let client = broker.client().await;
+    create(&client, "orders", 4).await;
+    set_retry(&client, "g", &[20, 60], 3).await;
+    send_all(&client, "orders", numbered(4)).await;
+    let mut orders = consumer(&client, "orders", "g").await;
+    let mut failed = std::collections::BTreeMap::new();
+    for _ in 0..12 {
+        let delivery = next(&mut orders).await;
+        let attempt = failed.entry(text(&delivery)).or_insert(0);
+        *attempt += 1;
+        assert_eq!(delivery.attempt(), *attempt);
+        delivery.nack_because(None, "no such account").await.unwrap();
+    }
+    assert!(failed.len() == 4 && failed.values().all(|attempts| *attempts == 3), "{failed:?}");
+    let report = settled(&client, "g").await;
+    assert_eq!(report.queues.iter().map(|row| row.rejected).sum::<u64>(), 4);
+    assert_eq!((report.retry.to_string(), report.attempts.0), ("20ms,60ms".to_owned(), 3));
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_message_is_counted_and_does_not_come_back() {
     let broker = Broker::start().await;
     let client = broker.client().await;
@@ -64,6 +87,7 @@ async fn a_lease_that_ends_brings_the_message_to_another_member() {
     let client = broker.client().await;
     create(&client, "orders", 1).await;
     send_all(&client, "orders", vec!["a".into()]).await;
+    set_retry(&client, "g", &[300], 0).await;
     let lease = Duration::from_secs(1);
     let began = Instant::now();
     let builder = client.consumer("orders", "g").start(Start::Earliest).lease(lease);
@@ -75,7 +99,8 @@ async fn a_lease_that_ends_brings_the_message_to_another_member() {
         again = next(&mut other) => again,
         again = next(&mut holder) => again,
     };
-    assert!(began.elapsed() + CLOCK_STEP >= lease, "the lease was cut short");
+    let delay = Duration::from_millis(300);
+    assert!(began.elapsed() + CLOCK_STEP >= lease + delay, "it came back early");
     assert_eq!((text(&again), again.attempt()), ("a".to_owned(), 2));
     again.ack().await.unwrap();
     refused(held.ack().await, Code::LeaseLost);

@@ -183,8 +183,11 @@ impl Consumer {
                 }
                 _ => {
                     let delay = self.random.range(1, 800) as u32;
-                    let delay_ms = (verdict == Verdict::Nack).then_some(delay);
-                    ranges.push(SettleRange { queue: held.queue, from, to, verdict, delay_ms });
+                    // By its own delay, or by the group's policy.
+                    let own = verdict == Verdict::Nack && self.random.percent(50);
+                    let delay_ms = own.then_some(delay);
+                    let (queue, error) = (held.queue, self.error_of(verdict));
+                    ranges.push(SettleRange { queue, from, to, verdict, delay_ms, error });
                 }
             }
         }
@@ -198,6 +201,12 @@ impl Consumer {
             let (invoked, to) = (base.now, (first.shard, first.subscription));
             self.settling.insert(correlation, Settling { invoked, to, ranges });
         }
+    }
+
+    /// What it says about a message that it does not want, sometimes.
+    fn error_of(&mut self, verdict: Verdict) -> Option<String> {
+        let says = verdict != Verdict::Ack && self.random.percent(50);
+        says.then(|| format!("failure {}", self.random.below(5)))
     }
 
     fn give_credit(&mut self, base: &mut Base, due: &[Held]) {

@@ -1,10 +1,11 @@
 //! The client that creates the topics before everything else, and reads all queues after it.
 use yard_checker::{Event, Scan, Stored};
-use yard_wire::operation::{Operation, TopicCreate};
+use yard_wire::operation::{GroupSet, Operation, TopicCreate};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute};
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
+use super::consumer::group_name;
 use super::{Link, reader};
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
@@ -57,6 +58,14 @@ impl Steward {
             let create = TopicCreate { name, queues, note: String::new() };
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
+        }
+        let group = u64::from(self.created - base.plan.topics);
+        if group < base.plan.groups {
+            let name = group_name(group);
+            let (retry, attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
+            let set = GroupSet { name, retry, attempts };
+            let operation = Operation::GroupSet as u16;
+            return Request::Call(Call { operation, args: set.to_bytes() });
         }
         Request::FindRoute(FindRoute { topics: (0..base.plan.topics).map(name).collect() })
     }

@@ -197,6 +197,7 @@ pub(crate) fn ack_of_delivery(base: &Base, session: SessionId, deliver: &Deliver
         to: QueueOffset(message.offset.0 + 1),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     });
     let request = Request::Settle(Settle {
         shard: deliver.shard,
