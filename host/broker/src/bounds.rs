@@ -7,8 +7,14 @@ pub(crate) const PREFETCH_MAX: u32 = 256;
 /// this many, no new ones are delivered until some are settled. So a consumer that sends
 /// everything back does not make the broker remember a whole backlog.
 pub(crate) const UNSETTLED_MAX: usize = 262_144;
-/// Ranges of rejected messages that are listed for a group in one queue; the oldest go first.
-pub(crate) const REJECTED_RANGES_MAX: usize = 10_000;
+/// Messages that become dead letters by one entry.
+pub(crate) const BURIAL_MAX: u32 = 256;
+/// When a message could not become a dead letter, it is tried again after this, in milliseconds:
+/// its topic is not there yet, the index could not be read, the disk is full.
+pub(crate) const BURIAL_RETRY_MS: u64 = 1_000;
+/// Topics of one tenant up to which the system makes its own: it finds room where the tenant
+/// has used all of its.
+pub(crate) const SYSTEM_TOPICS_MAX: usize = limits::TOPICS_MAX + limits::GROUPS_MAX;
 /// Bytes of error texts that are kept for the messages of a group in one queue that came back, a
 /// text counted for each message that has it; of those beyond, the text is not kept. Without texts
 /// a message that came back takes some 80 bytes.
@@ -55,6 +61,7 @@ const _: () = {
     assert!(STEPS_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
     assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
+    assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     // A tenant has as many topics as it may when nobody says how many queues.

@@ -12,6 +12,7 @@ use yard_wire::{
 };
 
 use crate::bounds::STEPS_MAX;
+use crate::burial::Burials;
 use crate::effect::Effect;
 use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
@@ -77,6 +78,8 @@ pub struct Broker {
     pub(crate) joining: Option<Joining>,
     /// Groups that may have something to deliver.
     pub(crate) to_pump: BTreeSet<GroupId>,
+    /// What becomes dead letters.
+    pub(crate) burials: Burials,
     /// Groups that are behind what their queues still hold, which the log does not say yet.
     pub(crate) to_trim: BTreeSet<GroupId>,
     /// Subscriptions that the broker ended and nobody was told of, with their topics.
@@ -113,6 +116,7 @@ impl Broker {
             dues: BTreeSet::new(),
             joining: None,
             to_pump: BTreeSet::new(),
+            burials: Burials::default(),
             to_trim: BTreeSet::new(),
             ended: Vec::new(),
             next_subscription: SubscriptionId(first_subscription(config.seed)),
@@ -143,10 +147,11 @@ impl Broker {
             }
             Event::SessionClosed(session) => self.session_closed(session, effects),
             Event::Committed(tails) => self.committed(&tails),
-            Event::Located { ticket, places } => self.located(ticket, &places),
+            Event::Located { ticket, places } => self.located(ticket, &places, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => self.tick(effects),
+            Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
         }
         self.finish(effects);
@@ -198,6 +203,7 @@ impl Broker {
         for id in std::mem::take(&mut self.to_pump) {
             self.pump(id, effects);
         }
+        self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
         let next = [due, self.wake_wanted].into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
@@ -273,6 +279,11 @@ impl Broker {
                         self.list_due(progress.group, step.queue);
                     }
                 }
+                for step in &progress.steps {
+                    if let Outcome::Doomed { .. } | Outcome::Dead | Outcome::Trimmed = step.outcome {
+                        self.list_burial(progress.group, step.queue);
+                    }
+                }
             }
             Entry::Meta { changes } => {
                 for change in changes {
@@ -310,6 +321,9 @@ impl Broker {
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
+        if let MetaChange::TopicPut(topic) = change {
+            self.topic_is_there(&topic.name);
+        }
         let before = self.queue_count_here(topic);
         self.meta.apply(change);
         let after = self.queue_count_here(topic);
@@ -322,6 +336,7 @@ impl Broker {
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
             self.to_trim.remove(&id);
+            self.forget_burials(id);
             let removed = self.groups.remove(id);
             assert!(removed.is_some(), "a listed group exists");
         }
@@ -435,6 +450,7 @@ impl Broker {
                 self.to_trim.insert(id);
             }
         }
+        self.list_burials();
         self.check();
     }
 

@@ -21,6 +21,7 @@ impl Broker {
         self.check_counts();
         self.check_subscriptions();
         self.check_flights();
+        self.burials.check();
     }
 
     fn check_counts(&self) {

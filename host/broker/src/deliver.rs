@@ -12,7 +12,7 @@ use yard_wire::{QueueIndex, QueueOffset, Timestamp};
 use crate::bounds::{DEAD_RETRY_MS, TICK_QUEUES_MAX};
 use crate::broker::Broker;
 use crate::effect::Effect;
-use crate::entry::{GroupId, Outcome, Step};
+use crate::entry::{Doom, GroupId, Outcome, Step};
 use crate::event::{QueueTail, Ticket};
 use crate::group::flight::{Budget, Holder};
 use crate::group::lease::Hold;
@@ -40,7 +40,15 @@ impl Broker {
     }
 
     /// The index answered.
-    pub(crate) fn located(&mut self, ticket: Ticket, places: &[RecordPlace]) {
+    pub(crate) fn located(
+        &mut self,
+        ticket: Ticket,
+        places: &[RecordPlace],
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.located_doomed(ticket, places, effects) {
+            return;
+        }
         // A group whose members left meanwhile does not wait for it any more.
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
             return;
@@ -63,6 +71,9 @@ impl Broker {
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) {
+        if self.lost_doomed(ticket, until, effects) {
+            return;
+        }
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
             return;
         };
@@ -172,7 +183,7 @@ impl Broker {
         let flight = state.flight.as_mut().expect("a queue with something due delivers");
         let settings = self.meta.group(group.tenant, &group.name);
         let rules = Rules { settings: &settings, now, seed: self.config.seed };
-        let first_step = steps.len();
+        let (first_step, mut dies) = (steps.len(), false);
         for (offset, lease) in flight.tick(now) {
             let Hold { subscription, since: delivered, attempt, .. } = lease.hold;
             live.leases_ended(subscription, 1);
@@ -182,7 +193,12 @@ impl Broker {
                     let attempts = attempt;
                     (due, Outcome::Returned { attempts, due, delivered, error: 0 })
                 }
-                Next::Dead => (now.plus_ms(DEAD_RETRY_MS), Outcome::Rejected),
+                Next::Dead => {
+                    let (attempts, reason) = (attempt, Doom::LeaseEnded);
+                    dies = true;
+                    let outcome = Outcome::Doomed { attempts, delivered, reason, error: 0 };
+                    (now.plus_ms(DEAD_RETRY_MS), outcome)
+                }
             };
             flight.come_again(offset, &lease, due);
             push_step(steps, first_step, Step::of_one(queue, offset, outcome));
@@ -190,6 +206,10 @@ impl Broker {
         live.make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);
+        if dies {
+            // What is doomed is buried when the step was applied.
+            self.wake(now);
+        }
     }
 }
 

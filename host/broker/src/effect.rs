@@ -2,7 +2,8 @@
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp,
+    TopicId,
 };
 
 use crate::entry::Entry;
@@ -83,6 +84,13 @@ pub enum Effect {
         records_max: u32,
         /// Bytes at most, already bounded.
         bytes_max: u32,
+    },
+    /// Ask the metadata shard for a topic of the system, by `Event::EnsureTopic`.
+    EnsureTopic {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
     },
     /// Tell a consumer that the broker ended its subscription.
     Ended {

@@ -1,4 +1,6 @@
 //! What the broker writes to the log: one closed enum, each variant with its bytes.
+use std::fmt;
+
 use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
@@ -101,11 +103,15 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned
+///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
 ///     39    4 error      of 3 only: number of the text, from 1; 0: none
+///     19    4 attempts   of 4 only, as of 3
+///     23    8 delivered
+///     31    1 reason     (see Doom)
+///     32    4 error
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -124,8 +130,9 @@ pub struct Step {
 pub enum Outcome {
     /// Done: they are not delivered to the group again.
     Acked,
-    /// Hopeless: they are not delivered again, and stay listed.
-    Rejected,
+    /// They are dead letters now: the same entry of the log releases them into the group's topic
+    /// of these.
+    Dead,
     /// The log does not hold them any more.
     Trimmed,
     /// They come again: after a nack, the end of a lease, or of the subscription.
@@ -139,6 +146,57 @@ pub enum Outcome {
         /// What the consumer said: the number of a text of the entry, from 1; 0: nothing.
         error: u32,
     },
+    /// They are not delivered again, and become dead letters.
+    Doomed {
+        /// How often they were delivered.
+        attempts: u32,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// Why.
+        reason: Doom,
+        /// As of those that come again.
+        error: u32,
+    },
+}
+
+/// Why a message becomes a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// A consumer rejected it.
+    Rejected,
+    /// It failed at its last attempt.
+    Failed,
+    /// The lease of its last attempt ended.
+    LeaseEnded,
+}
+
+impl fmt::Display for Doom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::LeaseEnded => "lease-ended",
+        })
+    }
+}
+
+/// One byte: 1 rejected, 2 failed, 3 lease ended.
+impl Wire for Doom {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Rejected => 1,
+            Self::Failed => 2,
+            Self::LeaseEnded => 3,
+        });
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        match u8::take(input)? {
+            1 => Ok(Self::Rejected),
+            2 => Ok(Self::Failed),
+            3 => Ok(Self::LeaseEnded),
+            other => Err(Malformed::Field { what: "reason of a dead letter", value: other.into() }),
+        }
+    }
 }
 
 impl Step {
@@ -156,8 +214,8 @@ impl Progress {
             return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
         }
         let named = |step: &Step| match step.outcome {
-            Outcome::Returned { error, .. } => error,
-            Outcome::Acked | Outcome::Rejected | Outcome::Trimmed => 0,
+            Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
+            Outcome::Acked | Outcome::Dead | Outcome::Trimmed => 0,
         };
         match self.steps.iter().map(named).find(|error| *error as usize > self.errors.len()) {
             Some(error) => {
@@ -175,13 +233,20 @@ impl Wire for Step {
         self.to.put(out);
         match self.outcome {
             Outcome::Acked => out.push(0),
-            Outcome::Rejected => out.push(1),
+            Outcome::Dead => out.push(1),
             Outcome::Trimmed => out.push(2),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
                 due.put(out);
                 delivered.put(out);
+                error.put(out);
+            }
+            Outcome::Doomed { attempts, delivered, reason, error } => {
+                out.push(4);
+                attempts.put(out);
+                delivered.put(out);
+                reason.put(out);
                 error.put(out);
             }
         }
@@ -192,12 +257,18 @@ impl Wire for Step {
         let to = QueueOffset::take(input)?;
         let outcome = match u8::take(input)? {
             0 => Outcome::Acked,
-            1 => Outcome::Rejected,
+            1 => Outcome::Dead,
             2 => Outcome::Trimmed,
             3 => Outcome::Returned {
                 attempts: u32::take(input)?,
                 due: Timestamp::take(input)?,
                 delivered: Timestamp::take(input)?,
+                error: u32::take(input)?,
+            },
+            4 => Outcome::Doomed {
+                attempts: u32::take(input)?,
+                delivered: Timestamp::take(input)?,
+                reason: Doom::take(input)?,
                 error: u32::take(input)?,
             },
             other => {
@@ -209,7 +280,8 @@ impl Wire for Step {
         }
         // Each of these messages costs memory; more than this are never under way.
         let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
-        if matches!(outcome, Outcome::Returned { .. }) && span > max {
+        let is_kept = matches!(outcome, Outcome::Returned { .. } | Outcome::Doomed { .. });
+        if is_kept && span > max {
             return Err(Malformed::Length { what: "messages of a step", found: span, max });
         }
         Ok(Self { queue, from, to, outcome })

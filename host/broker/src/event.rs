@@ -88,6 +88,14 @@ pub enum Event {
     },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),
+    /// A shard wants a topic of the system. Sent to the metadata shard only; nobody waits for an
+    /// answer but for the change of the metadata.
+    EnsureTopic {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).

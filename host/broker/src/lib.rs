@@ -25,6 +25,7 @@
 
 mod bounds;
 mod broker;
+mod burial;
 mod check;
 mod deliver;
 mod effect;
@@ -49,7 +50,7 @@ mod tests;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
-pub use entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
+pub use entry::{Doom, Entry, GroupCreated, GroupId, Outcome, Progress, Step};
 pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 pub use meta::{GroupSettings, MetaChange, Tenant, Topic};
 pub use yard_wire::Malformed;

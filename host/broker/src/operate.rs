@@ -1,5 +1,6 @@
 //! The operations of the catalogue that concern topics, tenants and the settings of groups.
 use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, TOPICS_MAX};
+use yard_wire::name::is_system;
 use yard_wire::operation::{
     Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
     TenantSet, TopicCreate, TopicReport, TopicRow, TopicSet,
@@ -17,7 +18,7 @@ use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta::{MetaChange, Tenant, Topic};
 use crate::meta_table::{place_queues, queues_on};
-use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
+use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
 
 /// What an operation comes to.
 pub(crate) enum Outcome {
@@ -126,6 +127,15 @@ impl Broker {
         topic.ok_or_else(|| OperateError::NoTopic(NoTopic::Named(name.to_owned())))
     }
 
+    /// A topic that applications may change.
+    fn own_topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
+        let topic = self.topic_named(tenant, name)?;
+        if is_system(&topic.name) {
+            return Err(OperateError::SystemTopic(SystemTopic(topic.name.clone())));
+        }
+        Ok(topic)
+    }
+
     fn topic_create(
         &self,
         tenant: TenantId,
@@ -178,7 +188,7 @@ impl Broker {
 
     fn topic_set(&self, tenant: TenantId, arguments: TopicSet) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.topic_named(tenant, &arguments.name)?;
+        let old = self.own_topic_named(tenant, &arguments.name)?;
         let mut topic = old.clone();
         if let Some(queues) = arguments.queues {
             check_queues(queues)?;
@@ -229,7 +239,7 @@ impl Broker {
 
     fn topic_rm(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let topic = self.topic_named(tenant, name)?;
+        let topic = self.own_topic_named(tenant, name)?;
         let version = self.meta.next_version();
         let change = MetaChange::TopicRemoved { topic: topic.topic, version };
         Ok(Outcome::Change(change, called(&topic_row(topic))))

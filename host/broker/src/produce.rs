@@ -1,6 +1,7 @@
 //! Storing a batch: everything is checked before anything is stored.
 use yard_wire::batch::Batch;
 use yard_wire::limits::LANES_MAX;
+use yard_wire::name::is_system;
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, Produced};
 use yard_wire::{QueueIndex, Sequence, ShardId, TenantId, TopicId};
@@ -11,7 +12,7 @@ use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta_table::shard_of;
 use crate::producer::Numbering;
-use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError};
+use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError, SystemTopic};
 
 impl Broker {
     pub(crate) fn produce(
@@ -83,6 +84,9 @@ impl Broker {
             .meta
             .topic_of(tenant, topic)
             .ok_or(ProduceError::NoTopic(NoTopic::Numbered(topic)))?;
+        if is_system(&topic.name) {
+            return Err(ProduceError::SystemTopic(SystemTopic(topic.name.clone())));
+        }
         let queues = topic.shards.len();
         let shard =
             shard_of(topic, queue).ok_or(ProduceError::NoQueue(NoQueue { queue, queues }))?;

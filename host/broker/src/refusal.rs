@@ -30,6 +30,10 @@ pub(crate) struct NotHere {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadArgument(pub(crate) String);
 
+/// The topic is the system's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SystemTopic(pub(crate) String);
+
 /// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitReached {
@@ -45,6 +49,7 @@ pub(crate) enum ProduceError {
     NoQueue(NoQueue),
     NotHere(NotHere),
     BadLane(BadArgument),
+    SystemTopic(SystemTopic),
     Record(Refusal),
     Fenced { known: Epoch },
     Stale { expected: Sequence },
@@ -93,6 +98,7 @@ pub(crate) enum OperateError {
     BadName(Refusal),
     BadArgument(BadArgument),
     BadRetryPolicy(Refusal),
+    SystemTopic(SystemTopic),
     LimitReached(LimitReached),
     TopicExists {
         name: String,
@@ -141,6 +147,12 @@ impl From<BadArgument> for Refusal {
     }
 }
 
+impl From<SystemTopic> for Refusal {
+    fn from(fact: SystemTopic) -> Self {
+        Self::new(Code::SystemTopic, format!("the topic {} is the system's", quoted(&fact.0)))
+    }
+}
+
 impl From<LimitReached> for Refusal {
     fn from(fact: LimitReached) -> Self {
         Self::new(Code::LimitReached, format!("{}: the limit is {}", fact.what, fact.max))
@@ -158,6 +170,7 @@ impl From<ProduceError> for Refusal {
             ProduceError::NoQueue(fact) => fact.into(),
             ProduceError::NotHere(fact) => fact.into(),
             ProduceError::BadLane(fact) => fact.into(),
+            ProduceError::SystemTopic(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,
             ProduceError::Fenced { known } => {
                 let detail = format!("epoch {known} of this producer is newer");
@@ -227,6 +240,7 @@ impl From<OperateError> for Refusal {
             OperateError::NotHere(fact) => fact.into(),
             OperateError::BadName(refusal) | OperateError::BadRetryPolicy(refusal) => refusal,
             OperateError::BadArgument(fact) => fact.into(),
+            OperateError::SystemTopic(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),
             OperateError::TopicExists { name, queues } => {
                 let detail = format!("topic {} has {queues} queues", quoted(&name));

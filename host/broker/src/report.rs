@@ -138,11 +138,12 @@ impl Broker {
             lag: progress.lag(ends.first, ends.end),
             in_flight: 0,
             waiting: progress.returned().len() as u64,
-            rejected: progress.rejected_count(),
+            rejected: progress.dead_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
-            counts.waiting = flight.waiting_count() as u64;
+            let doomed = progress.returned().doomed_count();
+            counts.waiting = (flight.waiting_count() + doomed) as u64;
         }
         counts
     }

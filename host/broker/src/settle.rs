@@ -10,7 +10,7 @@ use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
-use crate::entry::{Entry, Outcome, Progress, Step};
+use crate::entry::{Doom, Entry, Outcome, Progress, Step};
 use crate::event::Origin;
 use crate::group::Group;
 use crate::group::lease::Hold;
@@ -63,8 +63,8 @@ impl Broker {
             if let Outcome::Returned { due, .. } = step.outcome {
                 wakes_at = Some(wakes_at.map_or(due, |at: Timestamp| at.min(due)));
             }
-            // New messages had to wait for this.
-            if group.is_full(step.queue) {
+            // New messages had to wait for this, or it is to be buried.
+            if group.is_full(step.queue) || matches!(step.outcome, Outcome::Doomed { .. }) {
                 wakes_at = Some(now);
             }
         }
@@ -165,7 +165,7 @@ impl<'a> Settling<'a> {
         let Hold { attempt, since: delivered, .. } = hold;
         match range.verdict {
             Verdict::Ack => Outcome::Acked,
-            Verdict::Reject => Outcome::Rejected,
+            Verdict::Reject => self.doomed(range, hold, Doom::Rejected),
             Verdict::Nack => {
                 let failed = Failed { queue: range.queue, offset, attempt };
                 match self.rules.after(failed, range.delay_ms) {
@@ -173,10 +173,16 @@ impl<'a> Settling<'a> {
                         let error = self.number_of(range.error.as_ref());
                         Outcome::Returned { attempts: attempt, due, delivered, error }
                     }
-                    Next::Dead => Outcome::Rejected,
+                    Next::Dead => self.doomed(range, hold, Doom::Failed),
                 }
             }
         }
+    }
+
+    fn doomed(&mut self, range: &SettleRange, hold: Hold, reason: Doom) -> Outcome {
+        let Hold { attempt: attempts, since: delivered, .. } = hold;
+        let error = self.number_of(range.error.as_ref());
+        Outcome::Doomed { attempts, delivered, reason, error }
     }
 
     /// The number of an error text among those of the entry: the last is asked for again and again.

@@ -18,7 +18,7 @@ use crate::inbox::{Hurry, Inbox};
 /// Name and version, as the hello tells them.
 pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
 /// The shard that owns topics and tenants.
-const METADATA: ShardId = ShardId(0);
+pub(crate) const METADATA: ShardId = ShardId(0);
 
 /// The broker behind the transport.
 pub(crate) struct Dispatch {

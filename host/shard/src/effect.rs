@@ -57,6 +57,9 @@ impl Shard {
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
+            Effect::EnsureTopic { tenant, name } => {
+                outputs.push(Output::EnsureTopic { tenant, name });
+            }
             Effect::WakeAt(at) => self.broker_wakes_at = Some(at),
         }
     }

@@ -10,6 +10,7 @@ use yard_wire::requests::{
     AckNodes, AckPlace, Call, Fetch, FindRoute, Produced, Settle, SettleRange, Start, Subscribe,
     Verdict,
 };
+use yard_wire::retry::RETRY_LEVELS_MS;
 use yard_wire::{
     Code, Correlation, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -81,6 +82,7 @@ impl Bench {
                     let count = Refusal::new(Code::Closed, records.len().to_string());
                     self.replies.push((origin.correlation.0, Err(count)));
                 }
+                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -331,4 +333,94 @@ fn fetch_reads_across_sealed_and_active_segments() {
         from += count;
     }
     assert_eq!(from, 300);
+}
+
+fn settle_first(bench: &mut Bench, subscription: SubscriptionId, verdict: Verdict) {
+    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+    let error = Some("no such account".to_owned());
+    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error };
+    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+    let settled = bench.answer(Request::Settle(settle));
+    assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 1), "{settled:?}");
+}
+
+fn dead_letters(bench: &mut Bench) -> u64 {
+    let report: TopicReport = bench.call(&TopicInfo { name: "$dead.g".into() });
+    report.messages
+}
+
+#[test]
+fn sixteen_retries_take_their_time_across_restarts_and_the_seventeenth_delivery_is_the_last() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    bench.produce(topic, 0, AckPlace::Synced);
+    bench.perform();
+    let mut subscription = bench.subscribe();
+    let began = bench.now;
+    for (attempt, delay_ms) in (1..).zip(RETRY_LEVELS_MS) {
+        assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), attempt)));
+        let due = bench.now.plus_ms(delay_ms.into());
+        settle_first(&mut bench, subscription, Verdict::Nack);
+        if attempt % 5 == 0 {
+            bench.restart(Crash::Power);
+            subscription = bench.subscribe();
+        }
+        let before = bench.delivered.len();
+        bench.later(due.0 - bench.now.0 - 1);
+        assert_eq!(bench.delivered.len(), before, "early at attempt {attempt}");
+        bench.later(1);
+        assert_eq!(bench.delivered.len(), before + 1, "late at attempt {attempt}");
+    }
+    assert_eq!(bench.now.0 - began.0, (4 * 3_600 + 45 * 60 + 40) * 1_000);
+    assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), 17)));
+    let before = bench.delivered.len();
+    settle_first(&mut bench, subscription, Verdict::Nack);
+    for _ in 0..48 {
+        bench.later(3_600_000);
+    }
+    assert_eq!(bench.delivered.len(), before, "the seventeenth delivery was the last");
+    assert_eq!(dead_letters(&mut bench), 1);
+}
+
+#[test]
+fn there_is_one_dead_letter_wherever_power_is_lost() {
+    // Each run performs one I/O more before power is lost.
+    for performed in 0..12 {
+        let mut bench = Bench::new();
+        let topic = bench.topic().id;
+        bench.produce(topic, 0, AckPlace::Synced);
+        bench.perform();
+        let subscription = bench.subscribe();
+        let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+        let (verdict, delay_ms, error) = (Verdict::Reject, None, None);
+        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+        let asked = bench.request(Request::Settle(settle));
+        for _ in 0..performed {
+            if bench.held.is_empty() {
+                bench.now = bench.now.plus_ms(20);
+                bench.step(Vec::new());
+            }
+            if !bench.held.is_empty() {
+                bench.perform_one();
+            }
+        }
+        let confirmed = matches!(bench.reply(asked), Some(Ok(_)));
+        bench.restart(Crash::Power);
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        let again = bench.subscribe();
+        if !bench.delivered.is_empty() {
+            assert!(!confirmed, "what was rejected was delivered again");
+            settle_first(&mut bench, again, Verdict::Reject);
+        }
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}");
+        bench.restart(Crash::Power);
+        bench.later(5_000);
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}, restarted");
+    }
 }

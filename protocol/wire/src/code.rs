@@ -101,6 +101,8 @@ codes! {
     LimitReached = 213, Never;
     /// A retry policy is not one that is known, or a part of it is outside its bounds.
     BadRetryPolicy = 220, Never;
+    /// The topic is the system's: applications read it, and neither send to it nor change it.
+    SystemTopic = 221, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;

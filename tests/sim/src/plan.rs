@@ -185,7 +185,7 @@ impl Plan {
             consumers: draw_consumers(random, groups, topics),
             groups,
             retry: draw_retry(random),
-            attempts: Attempts(0),
+            attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             readers: usize::from(random.percent(30)),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),

@@ -52,6 +52,8 @@ pub(crate) struct Flight {
     unplaced: BTreeMap<QueueOffset, u32>,
     /// Messages to deliver again later.
     waiting: BTreeMap<QueueOffset, Waiting>,
+    /// Messages that become dead letters: they take part in the bound of what is unsettled.
+    pub(crate) doomed: usize,
     /// The same messages by the instant when they are due.
     dues: BTreeSet<(Timestamp, QueueOffset)>,
     /// First message that was not looked at yet for its first delivery.
@@ -99,9 +101,11 @@ impl Flight {
         let mut flight = Self {
             cursor: progress.settled_below().max(first),
             passed_over_below: progress.touched_end(),
+            doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
-        for (offset, returned) in progress.returned().from(flight.cursor) {
+        let returned = progress.returned().from(flight.cursor);
+        for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
             let again = Again { attempts: returned.attempts, place: None };
             flight.put_back(offset, again, returned.due, now);
         }
@@ -137,7 +141,7 @@ impl Flight {
     }
 
     fn unsettled(&self) -> usize {
-        self.leases.len() + self.waiting_count()
+        self.leases.len() + self.waiting_count() + self.doomed
     }
 
     /// Whether new messages must wait until some are settled.
@@ -346,7 +350,9 @@ impl Flight {
     pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId, u32)) {
         let (from, to) = (step.from, step.to);
         match step.outcome {
-            Outcome::Acked | Outcome::Rejected => self.forget(from, to, &mut ended),
+            Outcome::Acked | Outcome::Dead | Outcome::Doomed { .. } => {
+                self.forget(from, to, &mut ended);
+            }
             Outcome::Trimmed => {
                 self.forget(from, to, &mut ended);
                 self.retry_at = None;
@@ -411,6 +417,7 @@ impl Flight {
 
     pub(crate) fn check(&self, progress: &Progress, first: QueueOffset, end: QueueOffset) {
         self.leases.check();
+        assert_eq!(self.doomed, progress.returned().doomed_count(), "what is doomed is counted");
         assert_eq!(self.waiting.len(), self.dues.len(), "what waits has an instant");
         for (due, offset) in &self.dues {
             let waiting = self.waiting.get(offset).map(|waiting| waiting.due);
@@ -434,7 +441,9 @@ impl Flight {
                 offset = to;
                 continue;
             }
-            assert_eq!(self.places_of(offset), 1, "below the cursor all is settled or under way");
+            let doomed = progress.returned().get(offset).is_some_and(|it| it.doom.is_some());
+            let places = self.places_of(offset) + usize::from(doomed);
+            assert_eq!(places, 1, "below the cursor all is settled, doomed or under way");
             offset.0 += 1;
         }
         let prefetched = self.cursor.0 + self.prefetched.len() as u64;

@@ -43,6 +43,7 @@ impl Group {
                 continue;
             };
             let was_full = flight.is_full();
+            flight.doomed = queue.progress.returned().doomed_count();
             let live = self.live.as_mut().expect("only a group with members has flights");
             flight.apply(step, |subscription, count| live.leases_ended(subscription, count));
             if was_full || step.outcome == Outcome::Trimmed {

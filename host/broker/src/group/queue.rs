@@ -10,9 +10,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::{Malformed, QueueOffset, Wire};
+use yard_wire::{Malformed, QueueOffset, Timestamp, Wire};
 
-use crate::bounds::REJECTED_RANGES_MAX;
 use crate::entry::{Outcome, Step};
 use crate::group::flight::Flight;
 use crate::group::range_set::RangeSet;
@@ -33,8 +32,7 @@ pub(crate) struct Progress {
     settled_below: QueueOffset,
     settled: RangeSet,
     returned: ReturnedSet,
-    rejected: RangeSet,
-    rejected_count: u64,
+    dead_count: u64,
 }
 
 impl Progress {
@@ -57,8 +55,9 @@ impl Progress {
         &self.returned
     }
 
-    pub(crate) fn rejected_count(&self) -> u64 {
-        self.rejected_count
+    /// Messages that became dead letters.
+    pub(crate) fn dead_count(&self) -> u64 {
+        self.dead_count
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -95,17 +94,17 @@ impl Progress {
             Outcome::Acked | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
-            Outcome::Rejected => {
-                self.rejected_count += self.settle(step.from, step.to);
-                self.rejected.insert(step.from, step.to);
-                while self.rejected.ranges() > REJECTED_RANGES_MAX {
-                    let _ = self.rejected.take_first();
-                }
-            }
+            Outcome::Dead => self.dead_count += self.settle(step.from, step.to),
             Outcome::Returned { attempts, due, delivered, error } => {
                 let error = error_named(errors, error).expect("an entry has the texts it names");
-                let (first, last) = (delivered, delivered);
-                let returned = Returned { attempts, due, first, last, error };
+                let (first, last, doom) = (delivered, delivered, None);
+                let returned = Returned { attempts, due, first, last, error, doom };
+                self.give_back(step.from, step.to, &returned);
+            }
+            Outcome::Doomed { attempts, delivered, reason, error } => {
+                let error = error_named(errors, error).expect("an entry has the texts it names");
+                let (first, last, doom) = (delivered, delivered, Some(reason));
+                let returned = Returned { attempts, due: Timestamp(0), first, last, error, doom };
                 self.give_back(step.from, step.to, &returned);
             }
         }
@@ -144,9 +143,6 @@ impl Progress {
 
     pub(crate) fn check(&self) {
         self.settled.check();
-        self.rejected.check();
-        assert!(self.rejected.ranges() <= REJECTED_RANGES_MAX, "the list of rejected is bounded");
-        assert!(self.rejected.offsets() <= self.rejected_count, "what is listed was counted");
         if let Some((from, _)) = self.settled.iter().next() {
             assert!(from > self.settled_below, "what touches the floor belongs to it");
         }
@@ -168,15 +164,14 @@ pub(crate) fn push_step(steps: &mut Vec<Step>, first: usize, step: Step) {
     }
 }
 
-/// `u64` settled_below, ranges settled, returned messages (returned.rs), ranges rejected, `u64` how
-/// many were rejected.
+/// `u64` settled_below, ranges settled, returned messages (returned.rs), `u64` how many became dead
+/// letters.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
         self.settled.put(out);
         self.returned.put(out);
-        self.rejected.put(out);
-        self.rejected_count.put(out);
+        self.dead_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -192,12 +187,7 @@ impl Wire for Progress {
         if let Some(settled) = settled {
             return Err(Malformed::Field { what: "returned message", value: settled.0 });
         }
-        progress.rejected = RangeSet::take(input)?;
-        progress.rejected_count = u64::take(input)?;
-        if progress.rejected_count < progress.rejected.offsets() {
-            let value = progress.rejected_count;
-            return Err(Malformed::Field { what: "count of rejected messages", value });
-        }
+        progress.dead_count = u64::take(input)?;
         Ok(progress)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Bounded: as many as [`crate::bounds::UNSETTLED_MAX`], 80 bytes each, and their error texts by
 //! [`crate::bounds::ERRORS_BYTES_MAX`].
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::{Malformed, QueueOffset, Timestamp, Wire};
 
 use crate::bounds::{ERRORS_BYTES_MAX, UNSETTLED_MAX};
+use crate::entry::Doom;
 
 /// What is known of a message that was delivered and came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) struct Returned {
     pub(crate) last: Timestamp,
     /// What a consumer said last. Messages that were settled together share it.
     pub(crate) error: Option<Arc<str>>,
+    /// It does not come again: it becomes a dead letter.
+    pub(crate) doom: Option<Doom>,
 }
 
 impl Returned {
@@ -36,6 +39,8 @@ impl Returned {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReturnedSet {
     messages: BTreeMap<QueueOffset, Returned>,
+    /// Those that become dead letters.
+    doomed: BTreeSet<QueueOffset>,
     /// Bytes of their error texts.
     error_bytes: usize,
 }
@@ -43,6 +48,22 @@ pub(crate) struct ReturnedSet {
 impl ReturnedSet {
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    pub(crate) fn get(&self, offset: QueueOffset) -> Option<&Returned> {
+        self.messages.get(&offset)
+    }
+
+    pub(crate) fn doomed_count(&self) -> usize {
+        self.doomed.len()
+    }
+
+    /// The first messages that become dead letters, of those that follow each other; at most `max`.
+    pub(crate) fn first_doomed(&self, max: u32) -> Option<(QueueOffset, u32)> {
+        let first = *self.doomed.first()?;
+        let next = (first.0..).map(QueueOffset).zip(&self.doomed);
+        let count = next.take(max as usize).take_while(|(next, at)| next == *at).count();
+        Some((first, count as u32))
     }
 
     pub(crate) fn contains(&self, offset: QueueOffset) -> bool {
@@ -67,11 +88,15 @@ impl ReturnedSet {
             returned.first = known.first;
             returned.last = returned.last.max(known.first);
             returned.error = returned.error.or(known.error);
+            returned.doom = returned.doom.or(known.doom);
         }
         if self.error_bytes + returned.error_bytes() > ERRORS_BYTES_MAX {
             returned.error = None;
         }
         self.error_bytes += returned.error_bytes();
+        if returned.doom.is_some() {
+            self.doomed.insert(offset);
+        }
         self.messages.insert(offset, returned);
     }
 
@@ -81,6 +106,7 @@ impl ReturnedSet {
             let offset = *offset;
             self.error_bytes -= returned.error_bytes();
             self.messages.remove(&offset);
+            self.doomed.remove(&offset);
         }
     }
 
@@ -88,6 +114,8 @@ impl ReturnedSet {
         let bytes: usize = self.messages.values().map(Returned::error_bytes).sum();
         assert_eq!(bytes, self.error_bytes, "error texts are counted");
         assert!(bytes <= ERRORS_BYTES_MAX, "error texts are bounded");
+        let doomed = self.messages.iter().filter(|(_, returned)| returned.doom.is_some());
+        assert!(doomed.map(|(offset, _)| offset).eq(&self.doomed), "what is doomed is listed");
         for returned in self.messages.values() {
             assert!(returned.attempts >= 1, "what came back was delivered");
             assert!(returned.first <= returned.last, "the first delivery is the first");
@@ -96,7 +124,8 @@ impl ReturnedSet {
 }
 
 /// `u32` count and texts, then `u32` count and runs of messages alike: `u64` from, `u64` to, `u32`
-/// attempts, `u64` due, `u64` first, `u64` last, `u32` number of the text from 1 or 0.
+/// attempts, `u64` due, `u64` first, `u64` last, `u32` number of the text from 1 or 0, optional
+/// reason of a dead letter.
 impl Wire for ReturnedSet {
     fn put(&self, out: &mut Vec<u8>) {
         let mut texts: Vec<String> = Vec::new();
@@ -126,6 +155,7 @@ impl Wire for ReturnedSet {
             returned.first.put(out);
             returned.last.put(out);
             error.put(out);
+            returned.doom.put(out);
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -139,6 +169,7 @@ impl Wire for ReturnedSet {
                 first: Timestamp::take(input)?,
                 last: Timestamp::take(input)?,
                 error: error_named(&texts, u32::take(input)?)?,
+                doom: Option::take(input)?,
             };
             let is_next = set.end() <= from && from < to && to.0 - from.0 <= UNSETTLED_MAX as u64;
             if !is_next || returned.attempts == 0 || returned.first > returned.last {

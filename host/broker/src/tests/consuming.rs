@@ -267,9 +267,11 @@ fn rejects_are_settled_and_counted() {
         > a subscribed: 0 0..10
         reject a 0 1..3
         ack a 0 0..1
+        at 1000
         sync
         > settled 2
         > settled 1
+        > tell: topic $dead.g [0]
         info g
         > 0: 3..10 lag=7 held=1 waiting=0 rejected=2; a held=1 credit=0
         ls
@@ -524,8 +526,10 @@ fn the_sixteen_retries_take_their_time_and_the_seventeenth_delivery_is_the_last(
     }
     assert_eq!(at - 1_000, (4 * 3_600 + 45 * 60 + 40) * 1_000);
     script += "nack a 0 0..1
+        at 17141000
         sync
         > settled 1
+        > tell: topic $dead.g [0]
         info g
         > 0: 1..1 lag=0 held=0 waiting=0 rejected=1; a held=0 credit=83
         at 99999999999";
@@ -554,6 +558,8 @@ fn attempts_are_used_up_by_failures_and_never_by_the_end_of_a_subscription() {
         sync
         > settled 3
         at 1010
+        sync
+        > tell: topic $dead.g [0]
         info g
         > 0: 1..10 lag=9 held=0 waiting=2 rejected=1; c held=0 credit=0
         credit c 2

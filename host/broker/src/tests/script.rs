@@ -86,7 +86,7 @@ impl Script {
         }
     }
 
-    fn run(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (plain, named): (Vec<&str>, Vec<&str>) =
             words.into_iter().partition(|word| !word.contains('='));
@@ -359,6 +359,7 @@ impl Script {
                 format!("{} ended: {}", self.names[&subscription], code.name())
             }
             Out::Fetch(_, queue, from, count) => format!("fetch {queue} from {from}, {count}"),
+            Out::Ensure(name) => format!("wants topic {name}"),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

@@ -23,6 +23,7 @@ pub(crate) enum Out {
     Ended(SessionId, SubscriptionId, Code),
     Fetch(TopicId, QueueIndex, QueueOffset, u32),
     Broadcast(MetaChange),
+    Ensure(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +139,7 @@ impl World {
             Effect::Ended { session, subscription, why } => {
                 self.outs.push(Out::Ended(session, subscription, why.code));
             }
+            Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }

@@ -1,7 +1,9 @@
 //! What becomes of a delivered message: nack, reject, leases, members that go away.
 use std::time::{Duration, Instant};
 
-use yard_client::{Code, Start};
+use yard_client::wire::record::Record;
+use yard_client::wire::{QueueIndex, QueueOffset};
+use yard_client::{Code, Message, Start};
 use yard_it::wait::until;
 
 use super::local::*;
@@ -57,6 +59,25 @@ async fn a_message_that_fails_is_tried_so_often_as_the_group_says() {
     let report = settled(&client, "g").await;
     assert_eq!(report.queues.iter().map(|row| row.rejected).sum::<u64>(), 4);
     assert_eq!((report.retry.to_string(), report.attempts.0), ("20ms,60ms".to_owned(), 3));
+    let mut bodies = Vec::new();
+    for queue in 0..client.route("$dead.g").await.unwrap().shards.len() {
+        let queue = QueueIndex(queue as u16);
+        let fetched = client.fetch("$dead.g", queue, QueueOffset(0), 100).await.unwrap();
+        for found in fetched.records {
+            let record = Record::parse(found.record).unwrap();
+            let said = |name: &str| record.property(name).unwrap_or("-").to_owned();
+            assert_eq!([said("$dead.group"), said("$dead.topic")], ["g", "orders"]);
+            assert_eq!([said("$dead.reason"), said("$dead.attempts")], ["failed", "3"]);
+            assert_eq!(said("$dead.error"), "no such account");
+            let time = |name: &str| said(name).parse::<u64>().unwrap();
+            assert!(time("$dead.first_ms") + 80 <= time("$dead.last_ms"), "two delays lie between");
+            bodies.push(String::from_utf8(record.body().to_vec()).unwrap());
+        }
+    }
+    bodies.sort_unstable();
+    assert_eq!(bodies, failed.into_keys().collect::<Vec<_>>(), "each once");
+    let refused_send = client.producer("$dead.g").build().await.unwrap();
+    refused(refused_send.send(Message::new("mine")).await, Code::SystemTopic);
     client.close().await;
 }
 
