@@ -99,6 +99,8 @@ codes! {
     BadArgument = 212, Never;
     /// A limit of the tenant is reached.
     LimitReached = 213, Never;
+    /// A message is to be delivered later than allowed.
+    DelayTooLong = 215, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;

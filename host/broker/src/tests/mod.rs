@@ -1,6 +1,7 @@
 //! Tests of the whole broker: a log that is a list, and a script that talks to both.
 mod bounds;
 mod consuming;
+mod delayed;
 mod metadata;
 mod producing;
 mod random;
