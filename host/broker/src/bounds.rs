@@ -43,6 +43,18 @@ pub(crate) const RESULT_BYTES_MAX: usize = 4 << 20;
 /// Places of earlier batches that a shard remembers for duplicates, over all producers. About
 /// 100 MiB.
 pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
+/// Delayed messages that wait in one shard: at most 200 bytes of memory each.
+pub(crate) const DELAYED_MAX: u64 = 4_000_000;
+/// Those of one tenant.
+pub(crate) const DELAYED_OF_TENANT_MAX: u64 = 2_000_000;
+/// Delayed messages that one tick releases; the rest is released a millisecond later.
+pub(crate) const TICK_RELEASES_MAX: usize = 4_000;
+/// What could not be released, on a full disk, is tried again after this, in milliseconds.
+pub(crate) const RELEASE_RETRY_MS: u64 = 1_000;
+/// Delayed messages that one list looks at: some milliseconds, in which nobody else is served.
+pub(crate) const DELAY_SCAN_MAX: usize = 65_536;
+/// Rows of one list of delayed messages.
+pub(crate) const DELAY_ROWS_MAX: u32 = 1_000;
 /// In debug builds the whole state is checked after every event while it is at most this large,
 pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
 /// and after every so many events when it is larger.
@@ -68,4 +80,7 @@ const _: () = {
     assert!(TOPIC_QUEUES_MAX >= limits::TOPICS_MAX * limits::QUEUES_DEFAULT as usize);
     // A group of the largest topic can be looked at.
     assert!(REPORT_QUEUES_MAX >= limits::QUEUES_MAX as usize);
+    // An id (32 digits), a place (48) and a name of a topic fit thrice.
+    assert!(DELAY_ROWS_MAX as usize * 1_024 <= RESULT_BYTES_MAX);
+    assert!(DELAYED_OF_TENANT_MAX < DELAYED_MAX, "one tenant does not fill a shard");
 };

@@ -14,7 +14,7 @@ use yard_wire::{
 use crate::bounds::STEPS_MAX;
 use crate::burial::Burials;
 use crate::effect::Effect;
-use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::entry::{Cancelled, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
@@ -23,6 +23,7 @@ use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::retry::mix;
 use crate::subscribe::Joining;
+use crate::timers::{At, Timers};
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -55,6 +56,8 @@ pub struct Stats {
     pub leased: u64,
     /// Producers whose numbering is remembered.
     pub producers: u64,
+    /// Delayed messages that wait.
+    pub delayed: u64,
 }
 
 /// The decisions of one shard.
@@ -66,6 +69,7 @@ pub struct Broker {
     pub(crate) meta: MetaTable,
     pub(crate) producers: Producers,
     pub(crate) groups: Groups,
+    pub(crate) timers: Timers,
     // Volatile: lost with the process.
     pub(crate) ends: BTreeMap<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -109,6 +113,7 @@ impl Broker {
             meta: MetaTable::new(),
             producers: Producers::new(),
             groups: Groups::default(),
+            timers: Timers::default(),
             ends: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -150,7 +155,11 @@ impl Broker {
             Event::Located { ticket, places } => self.located(ticket, &places, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Metadata(change) => self.learn(&change, effects),
-            Event::Tick => self.tick(effects),
+            Event::Tick => {
+                self.tick(effects);
+                self.release_due(effects);
+            }
+            Event::Parked(targets) => self.timers.lie(&targets),
             Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
         }
@@ -205,7 +214,8 @@ impl Broker {
         }
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
-        let next = [due, self.wake_wanted].into_iter().flatten().min();
+        let wakes = [due, self.wake_wanted, self.timers.next_due()];
+        let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
             effects.push(Effect::WakeAt(next));
@@ -254,6 +264,8 @@ impl Broker {
         match entry {
             Entry::Batch { tenant, batch } => {
                 self.apply_batch(*tenant, batch.header(), batch.count(), applied);
+                batch.parked().for_each(|(_, record)| self.timers.arrive(*tenant, &record));
+                self.timers.lie(&applied.parked);
             }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
@@ -266,24 +278,19 @@ impl Broker {
                     self.join(joining);
                 }
             }
-            Entry::Progress { progress, .. } => {
-                let Some(group) = self.groups.get_mut(progress.group) else {
-                    return;
-                };
-                let errors: Vec<Arc<str>> =
-                    progress.errors.iter().map(|text| Arc::from(text.as_str())).collect();
-                group.apply(&progress.steps, &errors);
-                if group.live.is_some() {
-                    self.to_pump.insert(progress.group);
-                    for step in &progress.steps {
-                        self.list_due(progress.group, step.queue);
-                    }
+            Entry::Progress { progress, .. } => self.apply_progress(progress),
+            Entry::Release { items, settle, dues, .. } => {
+                // What became visible is told by the log, as of a batch.
+                for (item, due) in items.iter().zip(dues) {
+                    self.timers.remove((*due, item.target().into()));
                 }
-                for step in &progress.steps {
-                    if let Outcome::Doomed { .. } | Outcome::Dead | Outcome::Trimmed = step.outcome {
-                        self.list_burial(progress.group, step.queue);
-                    }
+                if let Some(progress) = settle {
+                    self.apply_progress(progress);
                 }
+            }
+            Entry::Cancel { cancelled: Cancelled { due, segment, offset }, .. } => {
+                let (segment, offset) = (*segment, *offset);
+                self.timers.remove((*due, At { segment, offset }));
             }
             Entry::Meta { changes } => {
                 for change in changes {
@@ -296,8 +303,28 @@ impl Broker {
         }
     }
 
-    /// As [`Broker::apply`] for a batch, of which the header and the number of records are enough:
-    /// see [`yard_wire::batch::parse_header`].
+    fn apply_progress(&mut self, progress: &Progress) {
+        let Some(group) = self.groups.get_mut(progress.group) else {
+            return;
+        };
+        let errors: Vec<Arc<str>> =
+            progress.errors.iter().map(|text| Arc::from(text.as_str())).collect();
+        group.apply(&progress.steps, &errors);
+        if group.live.is_some() {
+            self.to_pump.insert(progress.group);
+            for step in &progress.steps {
+                self.list_due(progress.group, step.queue);
+            }
+        }
+        for step in &progress.steps {
+            if let Outcome::Doomed { .. } | Outcome::Dead | Outcome::Trimmed = step.outcome {
+                self.list_burial(progress.group, step.queue);
+            }
+        }
+    }
+
+    /// As [`Broker::apply`] for a batch without parked records, of which the header and the number
+    /// of records are enough: see [`yard_wire::batch::parse_header`].
     pub fn apply_batch(
         &mut self,
         tenant: TenantId,
@@ -332,6 +359,7 @@ impl Broker {
 
     /// Drops what is known about a topic that was removed, its groups' progress included.
     fn drop_topic(&mut self, topic: TopicId) {
+        self.timers.drop_topic(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
@@ -366,13 +394,16 @@ impl Broker {
     fn learn(&mut self, change: &MetaChange, effects: &mut Vec<Effect>) {
         assert!(self.config.shard != METADATA_SHARD, "the metadata shard tells, it is not told");
         self.apply_meta(change);
+        // What was due may have waited for its topic.
+        self.timers.ask_again();
         let MetaChange::TopicRemoved { topic, version } = change else {
             return;
         };
         self.end_members_of(*topic);
         // Topics may have been removed while this shard was down, or its disk full.
-        let gone: Vec<TopicId> =
-            self.groups.topics().filter(|topic| self.meta.topic(*topic).is_none()).collect();
+        let known = self.groups.topics().chain(self.timers.topics());
+        let gone: BTreeSet<TopicId> =
+            known.filter(|topic| self.meta.topic(*topic).is_none()).collect();
         for topic in gone {
             let changes = vec![MetaChange::TopicRemoved { topic, version: *version }];
             effects.push(Effect::Append { entry: Entry::Meta { changes }, then: Vec::new() });
@@ -487,6 +518,7 @@ impl Broker {
             subscriptions: self.subscriptions.len() as u64,
             leased: leased.map(|member| u64::from(member.leased)).sum(),
             producers: self.producers.len() as u64,
+            delayed: self.timers.len() as u64,
         }
     }
 }

@@ -170,12 +170,7 @@ impl Broker {
 
     /// In the metadata shard: creates a topic of the system unless it is there, with one queue in
     /// each shard. Where that cannot be recorded, it is asked for again.
-    pub(crate) fn ensure_topic(
-        &mut self,
-        tenant: TenantId,
-        name: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn ensure_topic(&mut self, tenant: TenantId, name: &str, effects: &mut Vec<Effect>) {
         assert!(self.config.shard == METADATA_SHARD, "topics are made in one place");
         assert!(is_system(name), "only topics of the system are made unasked");
         let room = self.meta.topic_count_of(tenant) < SYSTEM_TOPICS_MAX;

@@ -2,8 +2,7 @@
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp,
-    TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
 };
 
 use crate::entry::Entry;

@@ -4,6 +4,7 @@ use std::fmt;
 use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
+use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
@@ -45,6 +46,25 @@ pub enum Entry {
         tenant: TenantId,
         /// What happened.
         progress: Progress,
+    },
+    /// Stored messages became visible in queues, and what led to it is settled by the same.
+    Release {
+        /// Whose messages they are.
+        tenant: TenantId,
+        /// Which, and where; 1 to [`yard_wire::limits::RELEASES_MAX`].
+        items: Vec<Release>,
+        /// What became of messages of a group by this: never recorded without the releases, nor
+        /// they without it.
+        settle: Option<Progress>,
+        /// Of delayed messages: when each was due; else none.
+        dues: Vec<Timestamp>,
+    },
+    /// A delayed message was taken back before it was due.
+    Cancel {
+        /// Whose message it was.
+        tenant: TenantId,
+        /// Which.
+        cancelled: Cancelled,
     },
     /// The metadata changed; all changes at once or none.
     Meta {
@@ -93,6 +113,18 @@ yard_wire::message! {
         pub steps: Vec<Step>,
         /// What consumers said about messages that came back; steps name them by number.
         pub errors: Vec<String>,
+    }
+}
+
+yard_wire::message! {
+    /// A delayed message that is not delivered.
+    pub struct Cancelled {
+        /// When it was due.
+        pub due: Timestamp,
+        /// Number of the log's segment that holds its record.
+        pub segment: u32,
+        /// Byte offset of the record in the segment's file.
+        pub offset: u32,
     }
 }
 
@@ -333,6 +365,10 @@ impl Entry {
     pub const PROGRESS: u16 = 3;
     /// Kind of a change of the metadata in the log.
     pub const META: u16 = 4;
+    /// Kind of a cancelled message in the log.
+    pub const CANCEL: u16 = 5;
+    /// Kind of releases in the log.
+    pub const RELEASE: u16 = 0x104;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -341,6 +377,8 @@ impl Entry {
             Self::Batch { .. } => Self::BATCH,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
+            Self::Release { .. } => Self::RELEASE,
+            Self::Cancel { .. } => Self::CANCEL,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -351,7 +389,9 @@ impl Entry {
         match self {
             Self::Batch { tenant, .. }
             | Self::Group { tenant, .. }
-            | Self::Progress { tenant, .. } => *tenant,
+            | Self::Progress { tenant, .. }
+            | Self::Release { tenant, .. }
+            | Self::Cancel { tenant, .. } => *tenant,
             Self::Meta { .. } => TenantId(0),
         }
     }
@@ -366,6 +406,15 @@ impl Entry {
                 assert!(!progress.steps.is_empty(), "an entry says something");
                 progress.to_bytes()
             }
+            Self::Release { items, settle, dues, .. } => {
+                assert!(dues.is_empty() || dues.len() == items.len(), "each was due at a time");
+                let mut out = Vec::new();
+                release::put_all(items, &mut out);
+                settle.put(&mut out);
+                dues.put(&mut out);
+                out.into()
+            }
+            Self::Cancel { cancelled, .. } => cancelled.to_bytes(),
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
                 changes.to_bytes()
@@ -387,9 +436,23 @@ impl Entry {
                 progress.check_errors()?;
                 Ok(Self::Progress { tenant, progress })
             }
+            Self::RELEASE => Self::take_releases(tenant, payload),
+            Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
+    }
+
+    /// The releases of the log, then what the broker added: Option of a progress, list of u64.
+    fn take_releases(tenant: TenantId, mut payload: Bytes) -> Result<Self, Malformed> {
+        let items = release::take_all(&mut payload)?;
+        let settle = <Option<Progress> as Wire>::take(&mut payload)?;
+        let dues = Vec::<Timestamp>::from_bytes(payload)?;
+        if !dues.is_empty() && dues.len() != items.len() {
+            let (found, max) = (dues.len() as u64, items.len() as u64);
+            return Err(Malformed::Length { what: "instants of releases", found, max });
+        }
+        Ok(Self::Release { tenant, items, settle, dues })
     }
 }
 

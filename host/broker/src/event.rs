@@ -1,5 +1,6 @@
 //! What can happen to the broker: one closed enum.
 use yard_wire::batch::Batch;
+use yard_wire::release::Target;
 use yard_wire::request::Request;
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{
@@ -96,6 +97,9 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// The groups of parked records were closed: where the next of them lie, in the order in which
+    /// they were appended.
+    Parked(Vec<Target>),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).
@@ -105,8 +109,11 @@ pub enum Event {
 /// What the log says about an entry when it is applied, live or at recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// For a batch: queue by queue, in order of first use, where its records went.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went.
     pub placed: Vec<yard_wire::requests::Placed>,
+    /// For a batch at recovery: where those of its records lie, in order, that are parked. Live,
+    /// `Event::Parked` tells it.
+    pub parked: Vec<Target>,
     /// When it was stored.
     pub stored: Timestamp,
 }

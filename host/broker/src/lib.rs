@@ -8,6 +8,7 @@
 //!   Broker ─┬─ meta        tenants, topics; names are resolved inside a tenant   (meta_table.rs)
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
+//!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
 //!
@@ -27,6 +28,7 @@ mod bounds;
 mod broker;
 mod burial;
 mod check;
+mod delay;
 mod deliver;
 mod effect;
 mod entry;
@@ -47,10 +49,11 @@ mod snapshot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
-pub use entry::{Doom, Entry, GroupCreated, GroupId, Outcome, Progress, Step};
+pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Outcome, Progress, Step};
 pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 pub use meta::{GroupSettings, MetaChange, Tenant, Topic};
 pub use yard_wire::Malformed;

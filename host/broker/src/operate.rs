@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Unchanged(Reply),
     /// A change, and the result once it is durable.
     Change(MetaChange, Reply),
+    /// An entry of this shard, and the result once it is durable.
+    Record(Entry, Reply),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -74,6 +76,10 @@ impl Broker {
         match self.operate(tenant, arguments).map_err(Refusal::from)? {
             Outcome::Now(reply) => effects.push(Effect::Reply { origin, result: Ok(reply) }),
             Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
+            Outcome::Record(entry, reply) => {
+                let then = vec![Then::Reply { origin, reply }];
+                effects.push(Effect::Append { entry, then });
+            }
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
                     // The subscriptions end when the entry was applied; then they are told.
@@ -113,6 +119,8 @@ impl Broker {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
             Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
+            Arguments::DelayLs(arguments) => self.delay_ls(tenant, &arguments),
+            Arguments::DelayCancel(arguments) => self.delay_cancel(tenant, &arguments),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)

@@ -40,7 +40,6 @@ impl Broker {
                 then: vec![Then::Produced { origin, place, nodes }],
             },
             Ok(Some(placed)) => {
-                assert!(!placed.is_empty(), "a stored batch went somewhere");
                 let shard = self.config.shard;
                 let produced = Produced { shard, place, nodes, duplicate: true, placed };
                 Effect::ReplyAfter { origin, place, reply: Reply::Produce(produced) }
@@ -65,12 +64,13 @@ impl Broker {
         let lane = batch.header().lane;
         if lane.0 >= LANES_MAX {
             let detail = format!("lane {lane}; there are {LANES_MAX}");
-            return Err(ProduceError::BadLane(BadArgument(detail)));
+            return Err(ProduceError::BadArgument(BadArgument(detail)));
         }
         assert!(!batch.runs().is_empty(), "a batch has records");
         for run in batch.runs() {
             self.check_queue(tenant, (run.topic, run.queue), here)?;
         }
+        self.check_parked(tenant, batch)?;
         batch.check_limits().map_err(ProduceError::Record)
     }
 

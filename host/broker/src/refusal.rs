@@ -1,8 +1,10 @@
 //! What can stand against a request: facts, one enum for each request made of them, and the one
 //! place that gives them codes and words.
+use yard_wire::limits::DELAY_MS_MAX;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
-    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TopicId,
+    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, Timestamp,
+    TopicId,
 };
 
 /// The tenant has no such topic. Says what the caller said, nothing else: whether another tenant
@@ -48,7 +50,9 @@ pub(crate) enum ProduceError {
     NoTopic(NoTopic),
     NoQueue(NoQueue),
     NotHere(NotHere),
-    BadLane(BadArgument),
+    BadArgument(BadArgument),
+    LimitReached(LimitReached),
+    TooFar { due: Timestamp, now: Timestamp },
     SystemTopic(SystemTopic),
     Record(Refusal),
     Fenced { known: Epoch },
@@ -107,6 +111,8 @@ pub(crate) enum OperateError {
     NoGroup(String),
     NoTenant(String),
     TenantExists(String),
+    /// The message was sent just now, and where it lies is not known yet.
+    Arriving,
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -169,7 +175,12 @@ impl From<ProduceError> for Refusal {
             ProduceError::NoTopic(fact) => fact.into(),
             ProduceError::NoQueue(fact) => fact.into(),
             ProduceError::NotHere(fact) => fact.into(),
-            ProduceError::BadLane(fact) => fact.into(),
+            ProduceError::BadArgument(fact) => fact.into(),
+            ProduceError::LimitReached(fact) => fact.into(),
+            ProduceError::TooFar { due, now } => {
+                let detail = format!("due at {due}, it is {now}: at most {DELAY_MS_MAX} ms away");
+                Self::new(Code::DelayTooLong, detail)
+            }
             ProduceError::SystemTopic(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,
             ProduceError::Fenced { known } => {
@@ -254,6 +265,9 @@ impl From<OperateError> for Refusal {
             }
             OperateError::TenantExists(name) => {
                 Self::new(Code::TenantExists, format!("tenant {} exists", quoted(&name)))
+            }
+            OperateError::Arriving => {
+                Self::after(Code::Busy, 10, "the message is being stored; ask again")
             }
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";

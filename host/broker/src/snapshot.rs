@@ -8,6 +8,7 @@
 //!      7    . metadata   (meta_table.rs)
 //!      .    . producers  (producer.rs)
 //!      .    . groups     (group/mod.rs)
+//!      .    . timers     (timers.rs)
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
@@ -17,6 +18,7 @@ use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
 use crate::group::Groups;
 use crate::meta_table::MetaTable;
 use crate::producer::Producers;
+use crate::timers::Timers;
 
 const MAGIC: [u8; 4] = *b"YBS1";
 
@@ -31,6 +33,7 @@ pub(crate) fn write(broker: &Broker) -> Bytes {
     }
     broker.producers.put(&mut out);
     broker.groups.put(&mut out);
+    broker.timers.put(&mut out);
     assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
     Bytes::from(out)
 }
@@ -50,6 +53,7 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     }
     broker.producers = Producers::take(&mut input)?;
     broker.groups = Groups::take(&mut input)?;
+    broker.timers = Timers::take(&mut input)?;
     let topics: Vec<TopicId> = broker.groups.topics().collect();
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));

@@ -1,6 +1,6 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
-use yard_store::{AppendError, Appended, Located};
+use yard_store::{AppendError, Appended, Located, Reserve};
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckPlace, Fetched, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId};
@@ -67,6 +67,10 @@ impl Shard {
     fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
+            Entry::Release { tenant, settle, .. } => {
+                let reserve = if settle.is_some() { Reserve::Use } else { Reserve::Keep };
+                self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
+            }
             other => {
                 let payload = other.encode_payload();
                 self.store.append(self.now, other.kind(), other.tenant(), &payload)
@@ -79,12 +83,12 @@ impl Shard {
         assert!(self.appended.is_none_or(|last| last <= appended.group), "groups go upwards");
         self.appended = Some(appended.group);
         let Appended { group, placed, stored } = appended;
-        let mut applied = Applied { placed, stored };
+        let mut applied = Applied { placed, parked: Vec::new(), stored };
         self.broker.apply(entry, &applied);
+        assert!(then.len() <= 1 || !matches!(entry, Entry::Batch { .. }), "one answer a batch");
         for then in then {
             let answers = matches!(then, Then::Produced { .. });
             let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
-            assert!(!answers || !placed.is_empty(), "a batch is answered once");
             self.follow(then, group, placed, outputs);
         }
     }

@@ -116,13 +116,14 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
 }
 
 fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
-    let applied = Applied { placed: entry.placed, stored: entry.stored };
-    if entry.kind == Entry::BATCH {
-        let (header, count) = yard_wire::batch::parse_header(&entry.payload)?;
-        broker.apply_batch(entry.tenant, &header, count, &applied);
+    let Recovered { kind, tenant, payload, placed, parked, stored, group: _ } = entry;
+    let applied = Applied { placed, parked, stored };
+    // Of most batches the header is enough.
+    if kind == Entry::BATCH && applied.parked.is_empty() {
+        let (header, count) = yard_wire::batch::parse_header(&payload)?;
+        broker.apply_batch(tenant, &header, count, &applied);
     } else {
-        let entry = Entry::decode(entry.kind, entry.tenant, entry.payload)?;
-        assert!(!matches!(entry, Entry::Batch { .. }), "batches are handled above");
+        let entry = Entry::decode(kind, tenant, payload)?;
         broker.apply(&entry, &applied);
     }
     Ok(())

@@ -4,7 +4,7 @@ use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{Io, IoDone};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
-use yard_wire::record::RecordParts;
+use yard_wire::record::{DUE, Flags, RecordParts};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Fetch, FindRoute, Produced, Settle, SettleRange, Start, Subscribe,
@@ -153,9 +153,20 @@ impl Bench {
     }
 
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {
-        let mut records = Vec::new();
         let body = vec![7; 1_000];
         let parts = RecordParts { topic, body: &body, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, place)
+    }
+
+    fn produce_delayed(&mut self, topic: TopicId, sequence: u64, due: Timestamp) -> u64 {
+        let due = due.to_string();
+        let (flags, properties) = (Flags::DELAYED, &[(DUE, &due[..])]);
+        let parts = RecordParts { topic, flags, properties, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, AckPlace::Synced)
+    }
+
+    fn produce_record(&mut self, parts: &RecordParts, sequence: u64, place: AckPlace) -> u64 {
+        let mut records = Vec::new();
         parts.encode(&mut records).unwrap();
         let header = BatchHeader {
             producer: ProducerId(5),
@@ -272,6 +283,39 @@ fn a_failed_sync_fences_the_log_until_it_is_opened_again() {
     bench.restart(Crash::Power);
     assert!(bench.messages() >= 1);
     assert_eq!(bench.produced(before).placed[0].first, QueueOffset(0));
+}
+
+#[test]
+fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let due = bench.now.plus_ms(5_000);
+    let delayed = bench.produce_delayed(topic, 0, due);
+    assert!(bench.reply(delayed).is_none(), "it is acknowledged where any other is");
+    bench.perform();
+    assert!(bench.produced(delayed).placed.is_empty(), "it has no place yet");
+    bench.restart(Crash::Power);
+    let left = due.0 - bench.now.0;
+    bench.later(left - 1);
+    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (0, Some(0)));
+    // Released, and the power goes before that is durable.
+    bench.now = due;
+    bench.step(Vec::new());
+    assert!(!bench.held.is_empty(), "the release is on its way to the disk");
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (1, None));
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!(bench.messages(), 1, "once");
+    bench.subscribe();
+    assert_eq!(bench.delivered, [(QueueOffset(0), 1)]);
+    let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(0), 1);
+    let yard_store::Located::Places(places) = located else { panic!("{located:?}") };
+    let read = yard_store::read::records(&bench.disk, &places).unwrap();
+    let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
+    assert_eq!((record.due(), record.flags()), (Some(due), Flags::DELAYED));
+    assert!(places[0].released && places[0].stored >= due, "never early");
 }
 
 #[test]

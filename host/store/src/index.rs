@@ -131,6 +131,8 @@ pub(crate) struct QueueIndexes {
     queues: Vec<Queue>,
     /// Time of the first group of each segment.
     stored_bases: BTreeMap<u32, Timestamp>,
+    /// The lowest segment that releases in a segment refer to, of those that have any.
+    refers_from: BTreeMap<u32, u32>,
     last: Option<Slot>,
     walk: u64,
     /// Records in spans that hold nothing.
@@ -231,6 +233,23 @@ impl QueueIndexes {
         self.stored_bases.get(&segment).copied()
     }
 
+    /// A release in a segment refers to one before, or to the same.
+    pub(crate) fn refer(&mut self, segment: u32, to: u32) {
+        assert!(to <= segment, "targets lie before their releases");
+        let lowest = self.refers_from.entry(segment).or_insert(to);
+        *lowest = to.min(*lowest);
+    }
+
+    /// The lowest segment that releases in this segment refer to.
+    pub(crate) fn refers_from(&self, segment: u32) -> Option<u32> {
+        self.refers_from.get(&segment).copied()
+    }
+
+    /// The lowest segment that releases in this segment and later ones refer to.
+    pub(crate) fn referred_from(&self, segment: u32) -> Option<u32> {
+        self.refers_from.range(segment..).map(|(_, lowest)| *lowest).min()
+    }
+
     /// Adds the next assigned records of the queue that are not yet indexed.
     pub(crate) fn add(
         &mut self,
@@ -327,7 +346,13 @@ impl QueueIndexes {
             }
             before = Some(line);
         }
+        if header.refers_from.is_some_and(|to| to > header.segment) {
+            return Err(Misfit);
+        }
         self.begin_segment(header.segment, header.stored_base);
+        if let Some(to) = header.refers_from {
+            self.refer(header.segment, to);
+        }
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
             let queue = &mut self.queues[slot.0 as usize];
@@ -374,12 +399,7 @@ impl QueueIndexes {
             }
             Held::Memory(entries) => {
                 let (base, wanted) = (base(), entries.from((from.0 - span.first) as usize));
-                let place = |entry: &IndexEntry| RecordPlace {
-                    segment: span.segment,
-                    offset: entry.offset,
-                    bytes: entry.bytes,
-                    stored: base.plus_ms(entry.stored_delta_ms.into()),
-                };
+                let place = |entry: &IndexEntry| entry.place(span.segment, base);
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
             Held::Nowhere { why, .. } => {

@@ -55,7 +55,7 @@ async fn enqueueing_and_awaiting() {
     for receipt in receipts {
         let sent = receipt.await.unwrap();
         let next = &mut offsets[usize::from(sent.queue.0)];
-        assert_eq!(sent.offset, QueueOffset(*next));
+        assert_eq!(sent.offset, Some(QueueOffset(*next)));
         *next += 1;
     }
     let awaited = allocated(&region);
@@ -71,7 +71,7 @@ fn batches() {
     let round = |lane: &mut LaneCore, first: u64| {
         for _ in 0..500 {
             let (topic, queue) = (TopicId(1), QueueIndex(3));
-            let fields = LaneRecord { topic, queue, bytes: record.len() };
+            let fields = LaneRecord { topic, queue, bytes: record.len(), parked: false };
             lane.push(fields, 0, |out: &mut BytesMut| out.extend_from_slice(&record));
         }
         let sent = lane.next_to_send(0).expect("the window is empty");

@@ -125,6 +125,7 @@ const COMPOSED: &[Verb] = &[
             arg("order", "TEXT|.FIELD", Optional, "Order group, or the field it is in."),
             arg("props", "all|a,b", Optional, "Fields that become properties; null is left out."),
             arg("queue", "NUMBER", Optional, "Send to this queue only."),
+            arg("delay", "DELAY", Optional, "Deliver later: 30s, level:3, 2026-12-24T18:00:00Z."),
             arg(
                 "ack",
                 "LEVEL",

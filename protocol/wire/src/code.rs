@@ -99,6 +99,8 @@ codes! {
     BadArgument = 212, Never;
     /// A limit of the tenant is reached.
     LimitReached = 213, Never;
+    /// A message is to be delivered later than allowed.
+    DelayTooLong = 215, Never;
     /// A retry policy is not one that is known, or a part of it is outside its bounds.
     BadRetryPolicy = 220, Never;
     /// The topic is the system's: applications read it, and neither send to it nor change it.

@@ -14,6 +14,12 @@ pub const NAME_BYTES_MAX: usize = 127;
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Records of one batch.
 pub const BATCH_RECORDS_MAX: usize = 16_384;
+/// Releases of one entry of the log.
+pub const RELEASES_MAX: usize = 1_000;
+/// Bytes of the notes that one release adds to a record, names, values and lengths included.
+pub const NOTES_BYTES_MAX: usize = 4 << 10;
+/// How far away the delivery of a message may be, in milliseconds: 400 days.
+pub const DELAY_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
 /// Bytes of one batch, header included.
 pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 /// Bytes of one frame, header included, once a connection has said hello.

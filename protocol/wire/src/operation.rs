@@ -7,7 +7,9 @@ use crate::codec::{Malformed, Wire};
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::value::{ToValue, Value};
-use crate::{Code, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId};
+use crate::{
+    Code, MessageId, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId,
+};
 
 impl ToValue for Timestamp {
     fn to_value(&self) -> Value {
@@ -96,6 +98,13 @@ macro_rules! number_arg {
     )* };
 }
 number_arg!(u16, u32, u64);
+
+impl Arg for MessageId {
+    const KIND: &'static str = "ID";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        text.and_then(MessageId::parse).ok_or_else(|| bad(name, Self::KIND, text))
+    }
+}
 
 impl Arg for bool {
     const KIND: &'static str = "true|false";
@@ -295,8 +304,23 @@ operations! {
         /// Name of the group.
         name: String = Required,
     } -> GroupReport;
+    /// List delayed messages that wait, by when they are due.
+    DelayLs = 12, ["delay", "ls"], Read, Reads, "yard delay ls --topic orders", {
+        /// Of this topic only.
+        topic: Option<String> = Optional,
+        /// How many rows, 1 to 1000.
+        limit: u32 = Default("100"),
+        /// Go on behind this: the `next` of a list, or the `place` of a row.
+        after: Option<String> = Optional,
+    } -> DelayReport;
+    /// Take a delayed message back; says whether it was still waiting.
+    DelayCancel = 13, ["delay", "cancel"], Manage, Removes,
+    "yard delay cancel 0197f3a2b4c5d6e7f8091a2b3c4d5e6f", {
+        /// Id of the message, as its send result says.
+        id: MessageId = Required,
+    } -> DelayCancelled;
     /// Change what becomes of messages that fail in a group, in all its topics.
-    GroupSet = 12, ["group", "set"], Manage, Changes,
+    GroupSet = 16, ["group", "set"], Manage, Changes,
     "yard group set billing --retry 10s,1m,10m --attempts 5", {
         /// Name of the group; it need not consume anything yet.
         name: String = Required,
@@ -453,6 +477,45 @@ report! {
         pub in_flight: u64,
         /// Messages that it may still be sent.
         pub credit: u64,
+    }
+
+    /// Delayed messages that wait.
+    pub struct DelayReport {
+        /// How many wait: of the topic, else of the tenant.
+        pub waiting: u64,
+        /// Some of them, by when they are due.
+        pub rows: Vec<DelayRow>,
+        /// Where a list goes on that this one did not come to the end of; else empty.
+        pub next: String,
+    }
+
+    /// A delayed message that waits.
+    pub struct DelayRow {
+        /// When it is due.
+        pub due_ms: Timestamp,
+        /// Name of its topic.
+        pub topic: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its id.
+        pub id: String,
+        /// Bytes of its record.
+        pub bytes: u32,
+        /// Its place in the list.
+        pub place: String,
+    }
+
+    /// What came of taking a delayed message back.
+    pub struct DelayCancelled {
+        /// Its id.
+        pub id: String,
+        /// It waited, and will not be delivered. Else it was delivered, taken back before, or no
+        /// such message was ever stored.
+        pub cancelled: bool,
+        /// Name of its topic, where it waited.
+        pub topic: String,
+        /// When it was due, where it waited.
+        pub due_ms: Timestamp,
     }
 
     /// A tenant in a list.

@@ -7,7 +7,7 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
-use yard_wire::record::{ORDER, Record, RecordParts};
+use yard_wire::record::{DUE, Flags, ORDER, Record, RecordParts};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId};
 
 use crate::base::Found;
@@ -33,6 +33,8 @@ pub(crate) struct Letter {
     pub body_bytes: u64,
     /// When it is sent.
     pub born: Timestamp,
+    /// When it is to be delivered, if not at once, by the broker's clock.
+    pub due: Option<Timestamp>,
 }
 
 /// The record of a message, and the hash of its body.
@@ -47,12 +49,16 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     }
     body.truncate(letter.body_bytes.max(BODY_BYTES_MIN) as usize);
     let order = letter.order_group.map(|group| group.to_string());
-    let properties: Vec<(&str, &str)> = order.iter().map(|group| (ORDER, &group[..])).collect();
+    let due = letter.due.map(|due| due.to_string());
+    let order = order.iter().map(|group| (ORDER, &group[..]));
+    let properties: Vec<(&str, &str)> =
+        order.chain(due.iter().map(|due| (DUE, &due[..]))).collect();
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
+        flags: if due.is_some() { Flags::DELAYED } else { Flags::NONE },
         tag: "",
         properties: &properties,
         body: &body,

@@ -66,6 +66,8 @@ pub struct ProducerPlan {
     pub body_bytes: u64,
     /// Order groups that it uses; 0: none.
     pub order_groups: u64,
+    /// How many of a hundred messages it delays.
+    pub delayed: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -198,6 +200,11 @@ impl Plan {
             heal_at,
         };
         plan.draw_faults(random);
+        // A clock that is set forwards makes messages due: that is early for nobody but the checker.
+        let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
+        if plan.faults.iter().any(is_ahead) {
+            plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
+        }
         plan
     }
 
@@ -280,6 +287,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 pause: span / bursts,
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
+                delayed: random.pick(&[0, 0, 10, 40]),
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),

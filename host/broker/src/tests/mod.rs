@@ -2,6 +2,7 @@
 mod bounds;
 mod consuming;
 mod dead_letters;
+mod delayed;
 mod metadata;
 mod producing;
 mod random;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::RecordParts;
+use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Placed, Produced};
 use yard_wire::{
@@ -54,6 +55,10 @@ pub(crate) struct World {
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
     pub(crate) outs: Vec<Out>,
+    /// Parked records so far.
+    log_end: u32,
+    /// Those of the group that is gathered.
+    unplaced: Vec<Target>,
     /// Everything that the broker wanted, for comparing runs.
     pub(crate) journal: Vec<String>,
     pub(crate) largest_delivery: usize,
@@ -83,6 +88,8 @@ impl World {
             full: false,
             wakes_at: None,
             outs: Vec::new(),
+            log_end: 0,
+            unplaced: Vec::new(),
             journal: Vec::new(),
             largest_delivery: 0,
             is_large: false,
@@ -166,6 +173,7 @@ impl World {
             offset: offset as u32,
             bytes: RECORD_BYTES,
             stored: Timestamp(1),
+            released: false,
         });
         Event::Located { ticket, places: places.collect() }
     }
@@ -185,28 +193,48 @@ impl World {
     }
 
     fn append(&mut self, entry: Entry, then: Vec<Then>) {
-        let mut placed: Vec<Placed> = Vec::new();
-        if let Entry::Batch { batch, .. } = &entry {
-            for record in batch.records() {
-                let (topic, queue) = (record.topic(), record.queue());
-                let next = self.stored.entry((topic, queue)).or_default();
-                let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
-                match known {
-                    Some(known) => known.count += 1,
-                    None => {
-                        placed.push(Placed { topic, queue, first: QueueOffset(*next), count: 1 });
-                    }
-                }
-                *next += 1;
+        let queues: Vec<(TopicId, QueueIndex)> = match &entry {
+            Entry::Batch { batch, .. } => {
+                let stored = batch.records().filter(|record| !record.flags().is_parked());
+                stored.map(|record| (record.topic(), record.queue())).collect()
             }
+            Entry::Release { items, .. } => {
+                items.iter().map(|item| (item.topic(), item.queue())).collect()
+            }
+            Entry::Group { .. }
+            | Entry::Progress { .. }
+            | Entry::Cancel { .. }
+            | Entry::Meta { .. } => Vec::new(),
+        };
+        let mut placed: Vec<Placed> = Vec::new();
+        for (topic, queue) in queues {
+            let next = self.stored.entry((topic, queue)).or_default();
+            let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
+            match known {
+                Some(known) => known.count += 1,
+                None => placed.push(Placed { topic, queue, first: QueueOffset(*next), count: 1 }),
+            }
+            *next += 1;
         }
-        let applied = Applied { placed: placed.clone(), stored: self.now };
+        let mut applied =
+            Applied { placed: placed.clone(), stored: self.now, ..Applied::default() };
         let payload = entry.encode_payload();
         let decoded = Entry::decode(entry.kind(), entry.tenant(), payload);
         assert_eq!(decoded.as_ref(), Ok(&entry), "an entry is read as it was written");
         self.broker.apply(&entry, &applied);
         if !self.is_large {
             self.broker.check();
+        }
+        if let Entry::Batch { batch, .. } = &entry {
+            // At recovery it is known at once where they lie.
+            for (_, record) in batch.parked() {
+                self.log_end += 1;
+                let (segment, offset) = (self.log_end / 4, self.log_end % 4);
+                let bytes = record.bytes().len() as u32;
+                let target = Target { segment, offset, bytes, released: false };
+                applied.parked.push(target);
+                self.unplaced.push(target);
+            }
         }
         self.log.push((entry, applied));
         for then in then {
@@ -223,8 +251,17 @@ impl World {
         }
     }
 
+    /// Closes the group that is gathered.
+    pub(crate) fn close(&mut self) {
+        let parked = std::mem::take(&mut self.unplaced);
+        if !parked.is_empty() {
+            self.handle(Event::Parked(parked));
+        }
+    }
+
     /// Makes everything durable.
     pub(crate) fn sync(&mut self) {
+        self.close();
         self.synced = self.log.len();
         self.outs.append(&mut self.waiting);
         let tails: Vec<QueueTail> = self
@@ -287,6 +324,7 @@ impl World {
         self.stored.clone_from(&self.committed);
         self.waiting.clear();
         self.asked.clear();
+        self.unplaced.clear();
         self.wakes_at = None;
         self.broker = self.replayed();
         let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {

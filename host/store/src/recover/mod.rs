@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, TenantId, Timestamp};
 
@@ -32,9 +33,11 @@ pub struct Recovered {
     pub tenant: TenantId,
     /// As it was appended.
     pub payload: Bytes,
-    /// For a batch: queue by queue, in order of first use, where its records went; the same as
-    /// when it was appended.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went;
+    /// the same as when it was appended.
     pub placed: Vec<Placed>,
+    /// For a batch: where those of its records lie, in order, that are parked.
+    pub parked: Vec<Target>,
     /// When it was stored.
     pub stored: Timestamp,
 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use yard_wire::codec::Malformed;
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos};
 
@@ -18,7 +19,7 @@ use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
-use crate::format::entry::{self, BATCH, Entry};
+use crate::format::entry::{self, Entry};
 use crate::format::group;
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
@@ -252,49 +253,65 @@ impl Opening<'_> {
             let malformed = |why| OpenError::Entry { segment, offset: at, why };
             let entry = entry::take_entry(&mut rest).map_err(malformed)?;
             entries += 1;
-            let mut placed = Vec::new();
-            if entry.kind == BATCH {
-                placed =
-                    self.place_batch(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
+            let (mut placed, mut parked) = Default::default();
+            if entry::has_placements(entry.kind) {
+                (placed, parked) =
+                    self.place_entry(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
             }
             if wanted {
                 let Entry { kind, tenant, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
-                let recovered = Recovered { group, kind, tenant, payload, placed, stored };
+                let recovered = Recovered { group, kind, tenant, payload, placed, parked, stored };
                 (self.on_entry)(recovered).map_err(malformed)?;
             }
         }
         Ok(entries)
     }
 
-    /// Puts the records of the batch in the entry at `at` into the index, at the offsets that the
-    /// log says they have.
-    fn place_batch(
+    /// Puts the records of the entry at `at` into the index, at the offsets that the log says they
+    /// have; returns where they went, and where those lie that have none.
+    fn place_entry(
         &mut self,
         segment: u32,
         at: u64,
         stored_delta_ms: u32,
         entry: &Entry,
-    ) -> Result<Vec<Placed>, Malformed> {
+    ) -> Result<(Vec<Placed>, Vec<Target>), Malformed> {
         let payload_at = at as u32 + entry.payload_at() as u32;
-        let mut entries = Vec::new();
+        let (mut entries, mut parked) = (Vec::new(), Vec::new());
+        let mut refers_from: Option<u32> = None;
         entry.each_record(|record| {
             let (offset, bytes) = (payload_at + record.offset, record.bytes);
-            entries.push(IndexEntry { offset, bytes, stored_delta_ms });
+            let released = record.refers_to.is_some();
+            match record.queue_offset {
+                Some(_) => {
+                    entries.push(IndexEntry::new(bytes, released, offset, stored_delta_ms));
+                }
+                None => parked.push(Target { segment, offset, bytes, released }),
+            }
+            refers_from = [refers_from, record.refers_to].into_iter().flatten().min();
         })?;
+        if let Some(to) = refers_from {
+            let value = to.into();
+            if to > segment {
+                return Err(Malformed::Field { what: "segment of a release", value });
+            }
+            self.index.refer(segment, to);
+        }
         let mut entries = entries.into_iter();
         let mut placing = Placing::begin(&mut self.index);
         for run in entry.placements.iter() {
+            let Some(first) = run.first else { continue };
             let slot = self.index.slot(run.topic, run.queue);
-            let value = run.first.0;
+            let value = first.0;
             self.index
-                .skip_to(slot, segment, run.first)
+                .skip_to(slot, segment, first)
                 .map_err(|Misfit| Malformed::Field { what: "offset of a placement", value })?;
             placing.place(&mut self.index, run.topic, run.queue, run.count);
             self.index.add(slot, segment, entries.by_ref().take(run.count as usize));
         }
         assert!(entries.next().is_none(), "every record is of a run");
-        Ok(placing.placed)
+        Ok((placing.placed, parked))
     }
 
     /// A checkpoint is written after its group was synced: the log cannot end before.

@@ -8,11 +8,13 @@
 //! ```
 use std::collections::{BTreeMap, VecDeque};
 
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use crate::config::{GATHER_BYTES_MAX, StoreConfig};
 use crate::format::checkpoint::Checkpoint;
+use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
@@ -25,6 +27,7 @@ mod done;
 mod save;
 
 pub(crate) use append::Placing;
+pub use append::Reserve;
 pub(crate) use close::sidecar_header;
 
 /// What was appended, and where.
@@ -32,7 +35,8 @@ pub(crate) use close::sidecar_header;
 pub struct Appended {
     /// The group that it is in: durable when this group is.
     pub group: GroupNumber,
-    /// For a batch: queue by queue, in order of first use, where its records went.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went;
+    /// not those that are parked.
     pub placed: Vec<Placed>,
     /// When it is stored, the same for all of a group.
     pub stored: Timestamp,
@@ -79,11 +83,14 @@ pub struct StoreStats {
     pub state: LogState,
 }
 
-/// A record of a gathered batch.
+/// A record of a gathered batch, or a release.
 struct GatheredRecord {
     /// Byte offset in the group.
     offset: u32,
+    /// Bytes of the record as its readers get it.
     bytes: u32,
+    /// Of a release: the segment that it refers to.
+    refers_to: Option<u32>,
 }
 
 /// A group that is not closed yet.
@@ -95,7 +102,9 @@ struct Gather {
     bytes: Vec<u8>,
     begin: usize,
     records: Vec<GatheredRecord>,
-    /// Their queues: so many of each.
+    /// Records without a queue offset.
+    parked: Vec<GatheredRecord>,
+    /// The queues of the others: so many of each.
     runs: Vec<(Slot, u32)>,
 }
 
@@ -104,6 +113,11 @@ impl Gather {
         let before = self.begin + group::HEADER_BYTES;
         assert!(self.bytes.len() >= before, "room for the header comes first");
         self.bytes.len() - before
+    }
+
+    /// Byte offset in the group of what follows the header of the next entry.
+    fn payload_offset(&self) -> u32 {
+        (self.bytes.len() - self.begin + entry::HEADER_BYTES) as u32
     }
 
     fn total_bytes(&self) -> u64 {
@@ -213,6 +227,8 @@ pub struct Store {
     /// Bytes of a group, lately, with room for a little more.
     typical_bytes: usize,
     index: QueueIndexes,
+    /// Parked records of closed groups that nobody has asked for yet.
+    parked: Vec<Target>,
     sealing: BTreeMap<u32, Sealing>,
     saving: Saving,
 }
@@ -259,6 +275,7 @@ impl Store {
             gathers: VecDeque::new(),
             typical_bytes: 0,
             index,
+            parked: Vec::new(),
             sealing: unsaved,
             saving: Saving { waiting, writing, sealed, last, state_bytes },
         };
@@ -322,7 +339,7 @@ impl Store {
             Next::Ready(_) => budget,
             Next::Preparing(_) | Next::Failed(_) => {
                 let taken = self.gathered_total() + self.config.reserve_bytes;
-                let frame = (group::FRAME_BYTES + crate::format::entry::HEADER_BYTES) as u64;
+                let frame = (group::FRAME_BYTES + entry::HEADER_BYTES) as u64;
                 let room = self.active.room().saturating_sub(taken + frame);
                 budget.min(room as usize)
             }
@@ -359,6 +376,13 @@ impl Store {
         &self,
     ) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset, QueueOffset)> + '_ {
         self.index.iter()
+    }
+
+    /// The lowest segment that releases in `segment` and later ones refer to: it and those after
+    /// it hold what readers of these releases need.
+    #[must_use]
+    pub fn referred_from(&self, segment: u32) -> Option<u32> {
+        self.index.referred_from(segment)
     }
 
     /// When the newest group was stored: no later one is stored earlier.

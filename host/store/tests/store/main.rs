@@ -7,4 +7,5 @@ mod failure;
 mod locate;
 mod model;
 mod real;
+mod released;
 mod support;

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
-use yard_wire::record::{KEY, ORDER, RecordParts};
+use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
 use yard_wire::{
@@ -53,6 +53,7 @@ fn record(tag: &str, properties: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         queue: QUEUE,
         id: MessageId::new(STORED, 0x1234_5678_9abc),
         born: STORED,
+        flags: Flags::NONE,
         tag,
         properties,
         body,

@@ -13,12 +13,15 @@ use yard_wire::{Refusal, ShardId, Timestamp, TopicId};
 use super::Link;
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Phase, queue_name};
+use crate::host::WALL_MS;
 use crate::message::{self, BODY_BYTES_MIN, Letter};
 use crate::network::ToClient;
 use crate::plan::ProducerPlan;
 use crate::planted::Plant;
 use crate::random::Random;
 
+/// A delayed message is due after this, at most, in milliseconds.
+const DELAY_MS_MAX: u64 = 3_000;
 /// Bytes of a batch: the smallest segments hold a few.
 const BATCH_BYTES_MAX: usize = 24 << 10;
 
@@ -31,6 +34,7 @@ struct Written {
     number: u64,
     topic: TopicId,
     queue: QueueIndex,
+    parked: bool,
     bytes: Bytes,
 }
 
@@ -140,6 +144,9 @@ impl Producer {
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
         let number = self.sent.len() as u64;
+        let is_delayed = base.phase == Phase::Storm && self.random.percent(self.plan.delayed);
+        let delay_ms = self.random.range(1, DELAY_MS_MAX);
+        let due = is_delayed.then(|| base.now / MS + delay_ms);
         let letter = Letter {
             topic: route.topic,
             queue: QueueIndex(queue as u16),
@@ -148,6 +155,7 @@ impl Producer {
             order_group,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
+            due: due.map(|due| Timestamp(WALL_MS + due)),
         };
         let (bytes, hash) = message::encode(&letter);
         self.sent.push(Sent {
@@ -158,13 +166,14 @@ impl Producer {
             seq: letter.seq,
             order_group,
             hash,
-            due: None,
+            due: due.map(|due| due * MS),
             invoked: base.now,
             completed: None,
             outcome: Outcome::Unknown,
             level: level(self.plan.place),
         });
-        let written = Written { number, topic: letter.topic, queue: letter.queue, bytes };
+        let (topic, queue, parked) = (letter.topic, letter.queue, due.is_some());
+        let written = Written { number, topic, queue, parked, bytes };
         if base.has(Plant::ClientRenumbers) {
             self.unanswered.insert(number, (name, written.clone()));
         }
@@ -181,8 +190,9 @@ impl Producer {
             }
             NumberedLane { core, numbers: Vec::new() }
         });
-        let Written { number, topic, queue, bytes } = written;
-        let record = LaneRecord { topic: *topic, queue: *queue, bytes: bytes.len() };
+        let Written { number, topic, queue, parked, bytes } = written;
+        let (topic, queue, parked) = (*topic, *queue, *parked);
+        let record = LaneRecord { topic, queue, bytes: bytes.len(), parked };
         let pushed = lane.core.push(record, base.now / MS, |out| out.extend_from_slice(bytes));
         assert_eq!(pushed.ticket, lane.numbers.len() as u64, "tickets follow each other");
         lane.numbers.push(*number);
@@ -224,14 +234,14 @@ impl Producer {
         &mut self,
         base: &mut Base,
         number: u64,
-        result: Result<(QueueOffset, AckPlace), Refusal>,
+        result: Result<(Option<QueueOffset>, AckPlace), Refusal>,
     ) {
         let sent = &mut self.sent[number as usize];
         self.unanswered.remove(&number);
         sent.completed = Some(base.now);
         match result {
             Ok((offset, got)) => {
-                sent.outcome = Outcome::Ok { offset: Some(offset.0) };
+                sent.outcome = Outcome::Ok { offset: offset.map(|offset| offset.0) };
                 if got != self.plan.place {
                     let wanted = self.plan.place;
                     base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));

@@ -62,6 +62,7 @@ impl Plan {
             key: written.read("key", Pick::read)?,
             order: written.read("order", Pick::read)?,
             properties: written.read("props", Properties::read)?.unwrap_or_default(),
+            delay: written.read("delay", text::read_delay)?,
             queue: queue.map(|queue| u16::try_from(queue).expect("checked against the most")),
         };
         Ok(Self {
