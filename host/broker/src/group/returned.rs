@@ -169,7 +169,7 @@ impl Wire for ReturnedSet {
                 first: Timestamp::take(input)?,
                 last: Timestamp::take(input)?,
                 error: error_named(&texts, u32::take(input)?)?,
-                doom: Option::take(input)?,
+                doom: <Option<Doom> as Wire>::take(input)?,
             };
             let is_next = set.end() <= from && from < to && to.0 - from.0 <= UNSETTLED_MAX as u64;
             if !is_next || returned.attempts == 0 || returned.first > returned.last {

@@ -310,8 +310,8 @@ fn releases_and_what_they_settle_are_one_entry() {
     let target = Target { segment: 0, offset: 512, bytes: 90, released: false };
     let items = vec![Release::new(target, (TOPIC, QueueIndex(0)), Notes::default())];
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
-    let step = Step { queue, from, to, outcome: Outcome::Rejected };
-    let settle = Some(Progress { group: GroupId(3), steps: vec![step] });
+    let step = Step { queue, from, to, outcome: Outcome::Dead };
+    let settle = Some(Progress { group: GroupId(3), steps: vec![step], errors: Vec::new() });
     let entry = Entry::Release { tenant: TENANT, items, settle, dues: Vec::new() };
     let bytes = entry.encode_payload();
     assert_eq!(Entry::decode(Entry::RELEASE, TENANT, bytes.clone()), Ok(entry));
