@@ -1,10 +1,12 @@
-//! Tenants and topics. A name is resolved inside a tenant, so a foreign one is as good as none.
+//! Tenants, topics, settings of groups. A name is resolved inside a tenant, so a foreign one is as
+//! good as none.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
 
 /// The tenant that always exists.
 pub(crate) const DEFAULT_TENANT: TenantId = TenantId(0);
@@ -16,6 +18,8 @@ pub(crate) struct MetaTable {
     topics: BTreeMap<TopicId, Topic>,
     topic_names: BTreeMap<TenantId, BTreeMap<String, TopicId>>,
     tenant_names: BTreeMap<String, TenantId>,
+    /// Settings of groups that somebody has set.
+    groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
     /// Queues of the topics of each tenant.
     queue_counts: BTreeMap<TenantId, usize>,
     next_tenant: u32,
@@ -30,6 +34,7 @@ impl MetaTable {
             topics: BTreeMap::new(),
             topic_names: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
+            groups: BTreeMap::new(),
             queue_counts: BTreeMap::new(),
             next_tenant: 0,
             next_topic: 1,
@@ -96,6 +101,24 @@ impl MetaTable {
         self.tenants.values()
     }
 
+    /// The settings of a group that somebody has set.
+    pub(crate) fn group_set(&self, tenant: TenantId, name: &str) -> Option<&GroupSettings> {
+        self.groups.get(&tenant)?.get(name)
+    }
+
+    /// The settings of a group.
+    pub(crate) fn group(&self, tenant: TenantId, name: &str) -> Cow<'_, GroupSettings> {
+        match self.group_set(tenant, name) {
+            Some(settings) => Cow::Borrowed(settings),
+            None => Cow::Owned(GroupSettings::default_for(tenant, name)),
+        }
+    }
+
+    /// Groups of a tenant with settings.
+    pub(crate) fn group_count_of(&self, tenant: TenantId) -> usize {
+        self.groups.get(&tenant).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn next_tenant(&self) -> TenantId {
         TenantId(self.next_tenant)
     }
@@ -119,6 +142,10 @@ impl MetaTable {
                 if let Some(removed) = self.topics.remove(topic) {
                     self.unlist(&removed);
                 }
+            }
+            MetaChange::GroupPut(settings) => {
+                let groups = self.groups.entry(settings.tenant).or_default();
+                groups.insert(settings.name.clone(), settings.clone());
             }
         }
     }
@@ -167,7 +194,9 @@ impl MetaTable {
     /// Everything, as changes.
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
-        tenants.chain(self.topics.values().cloned().map(MetaChange::TopicPut)).collect()
+        let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
+        let groups = self.groups.values().flat_map(BTreeMap::values);
+        tenants.chain(topics).chain(groups.cloned().map(MetaChange::GroupPut)).collect()
     }
 
     pub(crate) fn check(&self) {
@@ -182,6 +211,10 @@ impl MetaTable {
             assert!(topic.version <= self.version, "a topic is not newer than the metadata");
             let found = self.topic_named(topic.tenant, &topic.name);
             assert_eq!(found.map(|found| found.topic), Some(*id), "a topic is found by its name");
+        }
+        for (name, settings) in self.groups.values().flatten() {
+            assert_eq!(*name, settings.name, "settings are found by the group's name");
+            assert!(settings.retry.check().is_ok(), "a retry policy was checked");
         }
     }
 }
@@ -230,6 +263,10 @@ impl Wire for MetaTable {
                         && table.topic(topic.topic).is_none()
                 }
                 MetaChange::TopicRemoved { .. } => false,
+                MetaChange::GroupPut(settings) => {
+                    table.group_set(settings.tenant, &settings.name).is_none()
+                        && settings.retry.check().is_ok()
+                }
             };
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });

@@ -2,15 +2,16 @@
 use std::io;
 
 use bytes::Bytes;
-use yard_wire::RecordPlace;
 use yard_wire::codec::Malformed;
+use yard_wire::{RecordPlace, Timestamp};
 
 use super::RecordView;
 use crate::disk::Disk;
-use crate::format::entry;
+use crate::format::entry::{self, BATCH, Entry, EntryRecord};
 use crate::format::group::{self, GroupHeader};
 use crate::format::retire::{MOVED, Moved, decode_moved};
 use crate::format::segment::SegmentHeader;
+use crate::read;
 use crate::recover::scan::SegmentReader;
 
 /// A group in memory, as it lies at this byte offset of its segment.
@@ -34,6 +35,7 @@ pub(crate) struct WalkedGroup {
 
 /// Goes over a part of a segment that begins and ends between groups.
 pub(crate) struct Walk<'a> {
+    disk: &'a dyn Disk,
     reader: SegmentReader<'a>,
     segment: u32,
     kept: &'a [KeptGroup],
@@ -51,7 +53,8 @@ impl<'a> Walk<'a> {
     ) -> Self {
         assert!(kept.is_sorted_by_key(|(offset, _)| *offset), "kept groups come in order");
         assert!(u64::from(end) <= header.capacity, "the walk stays in the segment");
-        Self { reader: SegmentReader::new(disk, header), segment: header.segment, kept, at, end }
+        let (reader, segment) = (SegmentReader::new(disk, header), header.segment);
+        Self { disk, reader, segment, kept, at, end }
     }
 
     /// Goes on at `place`, if a group begins there.
@@ -96,7 +99,8 @@ impl<'a> Walk<'a> {
         Ok(Some(WalkedGroup { header, from: at, to, payload }))
     }
 
-    /// Gives every record of a group to `each`, in order.
+    /// Gives every record of a group that has its place in a queue to `each`, in order; of a
+    /// release, what its readers get.
     ///
     /// # Errors
     /// [`Malformed`] when the rest of the group is not what the log is made of.
@@ -109,33 +113,41 @@ impl<'a> Walk<'a> {
         while !rest.is_empty() {
             let before = group.payload.len() - rest.len();
             let entry = entry::take_entry(&mut rest)?;
+            let payload_at = group::HEADER_BYTES + before + entry.payload_at();
+            let payload_at = group.from + payload_at as u32;
             if entry.kind == MOVED {
-                let payload_at = (group::HEADER_BYTES + before + entry.payload_at()) as u32;
-                self.each_copy(&entry.payload, group.from + payload_at, &mut each)?;
-                continue;
+                self.each_copy(&entry.payload, payload_at, &mut each)?;
+            } else if entry::has_placements(entry.kind) {
+                self.each_placed(&entry, payload_at, group.header.stored, &mut each)?;
             }
-            if entry.kind != entry::BATCH {
-                continue;
-            }
-            let batch_at = group.from + (group::HEADER_BYTES + before + entry.payload_at()) as u32;
-            entry.each_record(|record| {
-                let begin = record.offset as usize;
-                let place = RecordPlace {
-                    segment: self.segment,
-                    offset: batch_at + record.offset,
-                    bytes: record.bytes,
-                    stored: group.header.stored,
-                };
-                each(&RecordView {
-                    topic: record.topic,
-                    queue: record.queue,
-                    offset: record.queue_offset,
-                    place,
-                    bytes: &entry.payload[begin..begin + record.bytes as usize],
-                });
-            })?;
         }
         Ok(())
+    }
+
+    /// The records of a batch or of releases whose payload begins at this byte of the segment.
+    fn each_placed(
+        &self,
+        entry: &Entry,
+        payload_at: u32,
+        stored: Timestamp,
+        each: &mut impl FnMut(&RecordView<'_>),
+    ) -> Result<(), Malformed> {
+        entry.each_record(|record| {
+            let EntryRecord { topic, queue, queue_offset, bytes, refers_to, .. } = record;
+            let Some(offset) = queue_offset else { return };
+            let (segment, released) = (self.segment, refers_to.is_some());
+            let at = payload_at + record.offset;
+            let place = RecordPlace { segment, offset: at, bytes, stored, released };
+            if entry.kind == BATCH {
+                let begin = record.offset as usize;
+                let bytes = &entry.payload[begin..begin + bytes as usize];
+                return each(&RecordView { topic, queue, offset, place, bytes });
+            }
+            // One whose record cannot be read has neither id nor keys; its place says why.
+            if let Ok(given) = read::records(self.disk, &[place]) {
+                each(&RecordView { topic, queue, offset, place, bytes: &given[0] });
+            }
+        })
     }
 
     /// The copies of an entry whose payload begins at this byte of the segment.
@@ -147,8 +159,8 @@ impl<'a> Walk<'a> {
     ) -> Result<(), Malformed> {
         for moved in decode_moved(payload)? {
             let Moved { topic, queue, offset, stored, at, bytes } = moved;
-            let place =
-                RecordPlace { segment: self.segment, offset: payload_at + at, bytes, stored };
+            let (segment, released) = (self.segment, false);
+            let place = RecordPlace { segment, offset: payload_at + at, bytes, stored, released };
             let end = (at + bytes) as usize;
             assert!(end <= payload.len(), "copies lie in their entry");
             let bytes = &payload[at as usize..end];

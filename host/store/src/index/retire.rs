@@ -233,7 +233,7 @@ impl QueueIndexes {
     ) {
         let slot = self.slot(topic, queue);
         let queue = &mut self.queues[slot.0 as usize];
-        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
+        let entry = |stored_delta_ms| IndexEntry::new(bytes, false, at, stored_delta_ms);
         let joined = queue.copies.last_mut().filter(|last| {
             let goes_on = last.segment == segment && last.end() == offset.0;
             goes_on && matches!(last.held, Held::Memory(_))
@@ -334,6 +334,7 @@ impl QueueIndexes {
             }
         }
         self.stored_bases = self.stored_bases.split_off(&until);
+        self.refers_from = self.refers_from.split_off(&until);
         trimmed
     }
 

@@ -9,7 +9,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use yard_wire::batch::parse_header;
 use yard_wire::record::Record;
-use yard_wire::{GroupNumber, LogPos, QueueOffset, RecordPlace, TenantId, Timestamp};
+use yard_wire::release::Release;
+use yard_wire::{
+    GroupNumber, LogPos, QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId,
+};
 
 use super::kinds::{Kind, kind_of};
 use super::queues::Queues;
@@ -17,11 +20,12 @@ use super::survey::Surveyed;
 use super::{Counts, Damage, Link, Span};
 use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
-use crate::format::entry::{self, Entry};
+use crate::format::entry::{self, Entry, EntryRecord};
 use crate::format::group::{self, GroupHeader};
 use crate::format::retire::{Moved, decode_moved, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
+use crate::read;
 use crate::recover::scan::{SegmentReader, ValidGroup};
 
 const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -44,7 +48,7 @@ pub enum Line<'a> {
         /// Its chain hash.
         chain: u64,
     },
-    /// An entry; the messages of a batch follow.
+    /// An entry; the messages of a batch follow, or releases.
     Entry {
         /// Where it begins in the log.
         position: LogPos,
@@ -61,10 +65,19 @@ pub enum Line<'a> {
     Record {
         /// Where it begins in the log.
         position: LogPos,
-        /// Its offset in its queue.
-        offset: QueueOffset,
+        /// Its offset in its queue; `None`: it waits for its release.
+        offset: Option<QueueOffset>,
         /// The message.
         record: Record,
+    },
+    /// A stored message becomes visible.
+    Release {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// Its offset in its queue.
+        offset: QueueOffset,
+        /// What lies there.
+        release: &'a Release,
     },
     /// A place that is not what was written.
     Damage {
@@ -114,6 +127,10 @@ pub(super) struct Walk<'a> {
     pub(super) queues: Queues,
     /// The parts of the key index that are there, made again meanwhile.
     pub(super) keys: Vec<KeyBuilder>,
+    /// All that they are made of could be read.
+    pub(super) keys_are_known: bool,
+    /// The lowest segment that releases refer to.
+    pub(super) refers_from: Option<u32>,
     stored_base: Timestamp,
     /// The next group follows a damaged one.
     is_broken: bool,
@@ -142,6 +159,8 @@ impl<'a> Walk<'a> {
             retired: 0,
             queues: Queues::default(),
             keys: Vec::new(),
+            keys_are_known: true,
+            refers_from: None,
             stored_base: Timestamp(0),
             is_broken: false,
         }
@@ -345,6 +364,9 @@ impl<'a> Walk<'a> {
         self.show(Line::Entry { position, bytes, kind, tenant, payload });
         match kind_of(kind) {
             Kind::Batch => self.take_batch(at + entry.payload_at() as u64, entry, stored_delta_ms),
+            Kind::Releases => {
+                self.take_releases(at + entry.payload_at() as u64, entry, stored_delta_ms);
+            }
             Kind::Copies => self.take_copies(at + entry.payload_at() as u64, payload),
             Kind::Retired => self.retired = self.retired.max(retired_below(payload)),
             Kind::Other => {}
@@ -363,7 +385,8 @@ impl<'a> Walk<'a> {
             let record = &payload[begin..begin + bytes as usize];
             let record_at = at + u64::from(moved.at);
             let segment = self.segment.segment();
-            let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
+            let (at_in, released) = (record_at as u32, false);
+            let place = RecordPlace { segment, offset: at_in, bytes, stored, released };
             self.queues.add_copy((topic, queue, offset), &place);
             self.counts.records += 1;
             if Record::check(record).is_err() {
@@ -377,9 +400,66 @@ impl<'a> Walk<'a> {
             if self.visit.is_some() {
                 let record = Record::parse(payload.slice(begin..begin + bytes as usize));
                 let record = record.expect("it was checked just now");
-                self.show(Line::Record { position: self.position(record_at), offset, record });
+                let (position, offset) = (self.position(record_at), Some(offset));
+                self.show(Line::Record { position, offset, record });
             }
         }
+    }
+
+    /// Takes the releases of an entry whose payload begins at `at`.
+    fn take_releases(&mut self, at: u64, entry: &Entry, stored_delta_ms: u32) {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let mut given = 0_u64;
+        let walked = entry.each_record(|found| {
+            let EntryRecord { topic, queue, bytes, refers_to, .. } = found;
+            let offset = found.queue_offset.expect("a release gives a place");
+            let release_at = at + u64::from(found.offset);
+            given += 1;
+            if let Some(gap) = self.queues.seek(topic, queue, offset) {
+                self.gap(release_at, gap);
+            }
+            let place = self.place(release_at, bytes, stored_delta_ms, true);
+            self.queues.add(IndexEntry::new(bytes, true, place.offset, stored_delta_ms));
+            self.refers_from = [self.refers_from, refers_to].into_iter().flatten().min();
+            self.take_release(entry, (topic, queue, offset), found.offset as usize, &place);
+        });
+        if walked.is_err() {
+            self.lose_rest(at, entry, given, "the rest of an entry of releases");
+        }
+    }
+
+    /// Takes one release: what its readers get belongs to the key index.
+    fn take_release(
+        &mut self,
+        entry: &Entry,
+        (topic, queue, offset): (TopicId, QueueIndex, QueueOffset),
+        begin: usize,
+        place: &RecordPlace,
+    ) {
+        if !self.keys.is_empty() {
+            match read::records(self.disk, std::slice::from_ref(place)) {
+                Ok(record) => {
+                    let (bytes, place) = (&record[0][..], *place);
+                    let view = RecordView { topic, queue, offset, place, bytes };
+                    self.keys.iter_mut().for_each(|part| part.take(&view));
+                }
+                // Another segment is damaged, of which its own walk tells.
+                Err(_) => self.keys_are_known = false,
+            }
+        }
+        if self.visit.is_some() {
+            let release = Release::take(&mut entry.payload.slice(begin..));
+            let release = &release.expect("it was read just now");
+            let position = self.position(place.offset.into());
+            self.show(Line::Release { position, offset, release });
+        }
+    }
+
+    fn place(&self, at: u64, bytes: u32, stored_delta_ms: u32, released: bool) -> RecordPlace {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let stored = self.stored_base.plus_ms(stored_delta_ms.into());
+        let (segment, offset) = (self.segment.segment(), at as u32);
+        RecordPlace { segment, offset, bytes, stored, released }
     }
 
     /// Takes the messages of a batch that begins at `at`.
@@ -394,50 +474,51 @@ impl<'a> Walk<'a> {
             let (topic, queue, offset) = (found.topic, found.queue, found.queue_offset);
             let record_at = at + u64::from(found.offset);
             given += 1;
-            if let Some(gap) = self.queues.seek(topic, queue, offset) {
+            if let Some(gap) = offset.and_then(|offset| self.queues.seek(topic, queue, offset)) {
                 self.gap(record_at, gap);
             }
             let begin = found.offset as usize;
             let bytes = &batch[begin..begin + found.bytes as usize];
             if Record::check(bytes).is_err() {
-                self.queues.skip(1);
-                let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
-                self.note(record_at, found.bytes.into(), "a message", vec![lost]);
+                let lost = offset.map(|from| {
+                    self.queues.skip(1);
+                    Span { topic, queue, from, to: QueueOffset(from.0 + 1) }
+                });
+                let lost = lost.into_iter().collect();
+                self.note(record_at, found.bytes.into(), "a message", lost);
                 return;
             }
-            let (offset_in, bytes) = (record_at as u32, found.bytes);
-            self.queues.add(IndexEntry { offset: offset_in, bytes, stored_delta_ms });
             self.counts.records += 1;
-            let stored = self.stored_base.plus_ms(stored_delta_ms.into());
-            let segment = self.segment.segment();
-            let place = RecordPlace { segment, offset: offset_in, bytes: found.bytes, stored };
-            for part in &mut self.keys {
-                let bytes = &batch[begin..begin + found.bytes as usize];
-                part.take(&RecordView { topic, queue, offset, place, bytes });
+            if let Some(offset) = offset {
+                let place = self.place(record_at, found.bytes, stored_delta_ms, false);
+                let entry = IndexEntry::new(found.bytes, false, place.offset, stored_delta_ms);
+                self.queues.add(entry);
+                let view = RecordView { topic, queue, offset, place, bytes };
+                self.keys.iter_mut().for_each(|part| part.take(&view));
             }
             if self.visit.is_some() {
-                let record = Record::parse(batch.slice(begin..begin + bytes as usize));
+                let record = Record::parse(batch.slice(begin..begin + bytes.len()));
                 let record = record.expect("it was checked just now");
                 self.show(Line::Record { position: self.position(record_at), offset, record });
             }
         });
         if walked.is_err() {
-            self.lose_rest(at, entry, given);
+            self.lose_rest(at, entry, given, "the rest of a batch");
         }
     }
 
-    /// The messages of a batch after the first `given` cannot be told from each other.
-    fn lose_rest(&mut self, at: u64, entry: &Entry, given: u64) {
+    /// The messages of an entry after the first `given` cannot be told from each other.
+    fn lose_rest(&mut self, at: u64, entry: &Entry, given: u64, what: &'static str) {
         let mut left = given;
         let mut lost = Vec::new();
         for run in entry.placements.iter() {
             let count = u64::from(run.count);
             let here = left.min(count);
             left -= here;
-            if here < count {
+            if here < count
+                && let Some((from, to)) = run.offset(here).zip(run.offset(count))
+            {
                 let (topic, queue) = (run.topic, run.queue);
-                let from = QueueOffset(run.first.0 + here);
-                let to = QueueOffset(run.first.0 + count);
                 // What lies before was told already.
                 let _ = self.queues.seek(topic, queue, from);
                 self.queues.skip(count - here);
@@ -445,7 +526,7 @@ impl<'a> Walk<'a> {
             }
         }
         assert_eq!(left, 0, "only those that the placements name were given");
-        self.note(at, entry.payload.len() as u64, "the rest of a batch", lost);
+        self.note(at, entry.payload.len() as u64, what, lost);
     }
 
     /// Messages that should lie before `at` do not: what was damaged there held them.
