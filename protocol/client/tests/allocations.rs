@@ -87,7 +87,10 @@ fn batches() {
         drop(sent.produce);
         lane.on_reply(sent.attempt, Ok(produced), 0);
         let done = lane.next_completion().expect("answered").result.expect("stored");
-        assert_eq!((done.offsets[0].unwrap().0, done.offsets[499].unwrap().0), (first, first + 499));
+        assert_eq!(
+            (done.offsets[0].unwrap().0, done.offsets[499].unwrap().0),
+            (first, first + 499)
+        );
     };
     (0..4).for_each(|number| round(&mut lane, number * 500));
     let region = Region::new(ALLOCATOR);

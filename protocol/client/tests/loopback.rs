@@ -55,8 +55,11 @@ async fn a_search_goes_over_all_shards_and_finds_each_message_once() {
         let message = Message::new("x").queue(n % 4).key("also").key(key);
         sent.push((key, within(producer.send(message)).await.unwrap()));
     }
-    let expected: BTreeSet<_> =
-        sent.iter().filter(|(key, _)| *key == "k").map(|(_, s)| (s.queue, s.offset.unwrap())).collect();
+    let expected: BTreeSet<_> = sent
+        .iter()
+        .filter(|(key, _)| *key == "k")
+        .map(|(_, s)| (s.queue, s.offset.unwrap()))
+        .collect();
     let (from, to) = (Timestamp(0), Timestamp(u64::MAX));
     let by_key = Wanted::Key { topic: "orders".into(), key: "k".into(), from, to };
     for count in [1, 2, 3, 5, 100] {
@@ -78,7 +81,9 @@ async fn a_search_goes_over_all_shards_and_finds_each_message_once() {
     let one = within(client.find(Wanted::Id(third.id), None, 1_000)).await.unwrap();
     let asked: BTreeSet<ShardId> = fake.state().finds.iter().map(|find| find.shard).collect();
     assert_eq!(asked.len(), 3, "an id may be anywhere");
-    assert!(one.messages.iter().all(|m| (m.queue, m.offset) == (third.queue, third.offset.unwrap())));
+    assert!(
+        one.messages.iter().all(|m| (m.queue, m.offset) == (third.queue, third.offset.unwrap()))
+    );
     let unknown =
         client.find(Wanted::Key { topic: "nothing".into(), key: "k".into(), from, to }, None, 1);
     assert_eq!(within(unknown).await.unwrap_err().code, Code::UnknownTopic);

@@ -359,15 +359,15 @@ operations! {
         from: u64 = Default("0"),
     } -> Vec<DlqRange>;
     /// Say of dead letters that they were dealt with, by their places.
-    DlqDone = 19, ["dlq", "done"], Manage, Removes, "yard dlq done billing --from 3 --to 5", {
+    DlqDone = 19, ["dlq", "done"], Manage, Removes, "yard dlq done billing 3 5", {
         /// Name of the group.
         group: String = Required,
-        /// The queue of the group's dead-letter topic.
-        queue: u16 = Default("0"),
         /// Offset of the first.
-        from: u64 = Default("0"),
+        from: u64 = Required,
         /// Offset after the last.
         to: u64 = Required,
+        /// The queue of the group's dead-letter topic.
+        queue: u16 = Default("0"),
     } -> DlqCounts;
     /// Add a tenant and make a certificate for it.
     TenantAdd = 20, ["tenant", "add"], Operate, Adds, "yard tenant add acme", {

@@ -418,6 +418,7 @@ impl<'a> Walk<'a> {
             if let Some(gap) = self.queues.seek(topic, queue, offset) {
                 self.gap(release_at, gap);
             }
+            self.counts.records += 1;
             let place = self.place(release_at, bytes, stored_delta_ms, true);
             self.queues.add(IndexEntry::new(bytes, true, place.offset, stored_delta_ms));
             self.refers_from = [self.refers_from, refers_to].into_iter().flatten().min();
@@ -488,13 +489,15 @@ impl<'a> Walk<'a> {
                 self.note(record_at, found.bytes.into(), "a message", lost);
                 return;
             }
-            self.counts.records += 1;
             if let Some(offset) = offset {
+                self.counts.records += 1;
                 let place = self.place(record_at, found.bytes, stored_delta_ms, false);
                 let entry = IndexEntry::new(found.bytes, false, place.offset, stored_delta_ms);
                 self.queues.add(entry);
                 let view = RecordView { topic, queue, offset, place, bytes };
                 self.keys.iter_mut().for_each(|part| part.take(&view));
+            } else {
+                self.counts.parked += 1;
             }
             if self.visit.is_some() {
                 let record = Record::parse(batch.slice(begin..begin + bytes.len()));

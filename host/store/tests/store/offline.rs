@@ -292,8 +292,7 @@ fn a_dump_shows_everything_in_order_and_stops_when_told() {
         let flow = offline::dump(&rig.disk, segment, &mut |line| {
             let position = match line {
                 Line::Group { position, .. } | Line::Entry { position, .. } => position,
-                Line::Record { position, offset: Some(_), .. }
-                | Line::Release { position, .. } => {
+                Line::Record { position, offset: Some(_), .. } | Line::Release { position, .. } => {
                     records += 1;
                     position
                 }

@@ -456,15 +456,8 @@ fn goes_on(disk: LyingDisk) {
     let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
     let (store, io) = (opened.store, opened.io);
     let (model, now) = (crate::support::Model::default(), Timestamp(1_000_000));
-    let mut rig = Rig {
-        disk,
-        store,
-        io,
-        model,
-        now,
-        repairs: Vec::new(),
-        gathered: VecDeque::new(),
-    };
+    let mut rig =
+        Rig { disk, store, io, model, now, repairs: Vec::new(), gathered: VecDeque::new() };
     rig.append_batch(&batch_of(&mut Random(1), &[(9, 9, 4_000)])).unwrap();
     rig.flush();
     rig.disk.crash(1, Crash::Power);

@@ -91,7 +91,8 @@ fn each(completion: Completion) -> Vec<(u64, Result<u64, Refusal>)> {
     if let Ok(placed) = &result {
         assert_eq!(placed.offsets.len() as u64, tickets.end - tickets.start);
     }
-    let result = |at: usize| result.as_ref().map(|p| p.offsets[at].unwrap().0).map_err(Refusal::clone);
+    let result =
+        |at: usize| result.as_ref().map(|p| p.offsets[at].unwrap().0).map_err(Refusal::clone);
     tickets.enumerate().map(|(at, ticket)| (ticket, result(at))).collect()
 }
 

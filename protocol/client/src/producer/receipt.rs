@@ -166,9 +166,7 @@ mod tests {
     fn poll(receipt: &mut Receipt, bell: &Arc<Bell>) -> Poll<Result<u64, Code>> {
         let waker = Waker::from(bell.clone());
         let found = Pin::new(receipt).poll(&mut Context::from_waker(&waker));
-        found.map(|result| {
-            result.map(|sent| sent.offset.unwrap().0).map_err(|error| error.code)
-        })
+        found.map(|result| result.map(|sent| sent.offset.unwrap().0).map_err(|error| error.code))
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn calls() -> impl Iterator<Item = Request> {
                 "SIZE|none" => "12MiB",
                 "levels|exponential|DELAYS" => "1s,1m",
                 "true|false" => "true",
+                "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
                 _ => "some-text",
             };
             (field.presence != Presence::Switch).then(|| text.to_owned())

@@ -198,6 +198,9 @@ async fn what_cannot_be_found_says_why() {
         "E0214 NoSuchMessage]: no message of queue 0 was stored at 2999-01-01T00:00:00.000Z or \
          later; it holds 0..1",
     );
-    assert_eq!(client.seek("orders", sent.queue, Timestamp(0)).await.unwrap().offset, sent.offset.unwrap());
+    assert_eq!(
+        client.seek("orders", sent.queue, Timestamp(0)).await.unwrap().offset,
+        sent.offset.unwrap()
+    );
     client.close().await;
 }
