@@ -8,6 +8,7 @@
 //!   Broker ─┬─ meta        tenants, topics; names are resolved inside a tenant   (meta_table.rs)
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
+//!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -26,8 +27,11 @@
 
 mod bounds;
 mod broker;
+mod burial;
 mod check;
+mod delay;
 mod deliver;
+mod dlq;
 mod effect;
 mod entry;
 mod event;
@@ -43,18 +47,20 @@ mod producer;
 mod refusal;
 mod report;
 mod retention;
+mod retry;
 mod route;
 mod settle;
 mod snapshot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
-pub use entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
+pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Outcome, Progress, Step};
 pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use meta::{MetaChange, Settings, Tenant, Topic, TopicLimits, TopicSettings};
+pub use meta::{GroupSettings, MetaChange, Settings, Tenant, Topic, TopicLimits, TopicSettings};
 pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

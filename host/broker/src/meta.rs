@@ -1,8 +1,10 @@
-//! The metadata: tenants and topics. The metadata shard owns it; the others receive its changes.
+//! The metadata: tenants, topics, settings of groups. The metadata shard owns it; the others
+//! receive its changes.
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
 
@@ -60,6 +62,26 @@ yard_wire::message! {
         /// Version of the metadata in which it last changed.
         pub version: u64,
     }
+
+    /// What becomes of messages that fail in a group, in all topics that it consumes.
+    pub struct GroupSettings {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Name of the group.
+        pub name: String,
+        /// When a message comes again.
+        pub retry: RetryPolicy,
+        /// How often it is delivered at most.
+        pub attempts: Attempts,
+    }
+}
+
+impl GroupSettings {
+    /// Those of a group for which nobody has set anything.
+    pub(crate) fn default_for(tenant: TenantId, name: &str) -> Self {
+        let (retry, attempts) = (RetryPolicy::default(), Attempts::default());
+        Self { tenant, name: name.to_owned(), retry, attempts }
+    }
 }
 
 /// The settings of a topic. Most topics have none, which then take no room.
@@ -114,6 +136,8 @@ pub enum MetaChange {
         /// Version of the metadata from which on it is gone.
         version: u64,
     },
+    /// The settings of a group were changed.
+    GroupPut(GroupSettings),
 }
 
 impl TopicLimits {

@@ -1,11 +1,13 @@
-//! Tenants and topics. A name is resolved inside a tenant, so a foreign one is as good as none.
+//! Tenants, topics, settings of groups. A name is resolved inside a tenant, so a foreign one is as
+//! good as none.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
 use crate::paged::Paged;
 
 /// The tenant that always exists.
@@ -32,6 +34,8 @@ pub(crate) struct MetaTable {
     tenant_names: BTreeMap<String, TenantId>,
     /// Topics of each tenant that has any, and their queues.
     counts: BTreeMap<TenantId, Counts>,
+    /// Settings of groups that somebody has set.
+    groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
@@ -47,6 +51,7 @@ impl MetaTable {
             places: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
             counts: BTreeMap::new(),
+            groups: BTreeMap::new(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
@@ -122,6 +127,24 @@ impl MetaTable {
         self.tenants.values()
     }
 
+    /// The settings of a group that somebody has set.
+    pub(crate) fn group_set(&self, tenant: TenantId, name: &str) -> Option<&GroupSettings> {
+        self.groups.get(&tenant)?.get(name)
+    }
+
+    /// The settings of a group.
+    pub(crate) fn group(&self, tenant: TenantId, name: &str) -> Cow<'_, GroupSettings> {
+        match self.group_set(tenant, name) {
+            Some(settings) => Cow::Borrowed(settings),
+            None => Cow::Owned(GroupSettings::default_for(tenant, name)),
+        }
+    }
+
+    /// Groups of a tenant with settings.
+    pub(crate) fn group_count_of(&self, tenant: TenantId) -> usize {
+        self.groups.get(&tenant).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn next_tenant(&self) -> TenantId {
         TenantId(self.next_tenant)
     }
@@ -146,6 +169,10 @@ impl MetaTable {
                     self.unlist(&removed);
                     self.forget_places(&removed.shards);
                 }
+            }
+            MetaChange::GroupPut(settings) => {
+                let groups = self.groups.entry(settings.tenant).or_default();
+                groups.insert(settings.name.clone(), settings);
             }
         }
     }
@@ -217,7 +244,9 @@ impl MetaTable {
     /// Everything, as changes.
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
-        tenants.chain(self.topics.values().cloned().map(MetaChange::TopicPut)).collect()
+        let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
+        let groups = self.groups.values().flat_map(BTreeMap::values);
+        tenants.chain(topics).chain(groups.cloned().map(MetaChange::GroupPut)).collect()
     }
 
     pub(crate) fn check(&self) {
@@ -238,6 +267,10 @@ impl MetaTable {
         }
         assert_eq!(places, self.places, "topics share their lists of places");
         assert_eq!(counted, self.counts, "topics and queues are counted");
+        for (name, settings) in self.groups.values().flatten() {
+            assert_eq!(*name, settings.name, "settings are found by the group's name");
+            assert!(settings.retry.check().is_ok(), "a retry policy was checked");
+        }
     }
 }
 
@@ -291,6 +324,10 @@ impl MetaTable {
                         && table.topic(topic.topic).is_none()
                 }
                 MetaChange::TopicRemoved { .. } => false,
+                MetaChange::GroupPut(settings) => {
+                    table.group_set(settings.tenant, &settings.name).is_none()
+                        && settings.retry.check().is_ok()
+                }
             };
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });

@@ -175,7 +175,7 @@ impl Serialize for Properties<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yard_client::wire::record::RecordParts;
+    use yard_client::wire::record::{Flags, RecordParts};
     use yard_client::wire::{MessageId, TopicId};
 
     #[track_caller]
@@ -191,6 +191,7 @@ mod tests {
             queue: QueueIndex(3),
             id: MessageId::new(Timestamp(1), 2),
             born: Timestamp(1),
+            flags: Flags::NONE,
             tag,
             properties: &[(KEY, "k"), (ORDER, "o"), ("a", "b")],
             body,

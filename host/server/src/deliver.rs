@@ -47,6 +47,8 @@ const COPIED_HERE_MAX: usize = 2 * limits::DELIVER_BYTES_MAX;
 /// The stream of requests that the server makes in a session's name: there is none of this
 /// number, so their answers go nowhere.
 const NO_STREAM: u16 = u16::MAX;
+/// The last error of a message that the disk did not give.
+const UNREADABLE: &str = "the broker could not read the record";
 
 /// Messages of one queue on their way to a subscription.
 #[derive(Debug)]
@@ -246,7 +248,8 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
                 } else {
                     let to = QueueOffset(item.offset.0 + 1);
                     let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
-                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
+                    let error = Some(UNREADABLE.to_owned());
+                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
                     let settle = Settle { shard, subscription, ranges };
                     read.damaged.push((shard, Request::Settle(settle)));
                 }

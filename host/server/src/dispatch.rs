@@ -18,7 +18,7 @@ use crate::inbox::{Hurry, Inbox};
 /// Name and version, as the hello tells them.
 pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
 /// The shard that owns topics and tenants.
-const METADATA: ShardId = ShardId(0);
+pub(crate) const METADATA: ShardId = ShardId(0);
 
 /// The broker behind the transport.
 pub(crate) struct Dispatch {
@@ -117,7 +117,7 @@ fn cost_bytes(request: &Request) -> usize {
             Wanted::Key { topic, key, .. } => topic.len() + key.len(),
         },
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
-        Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
+        Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
             Start::Earliest | Start::Latest => 0,
             Start::Offsets(offsets) => offsets.len() * 16,
@@ -130,6 +130,10 @@ fn cost_bytes(request: &Request) -> usize {
         | Request::Seek(_)
         | Request::Unsubscribe(_) => 0,
     }
+}
+
+fn range_bytes(range: &SettleRange) -> usize {
+    size_of::<SettleRange>() + range.error.as_ref().map_or(0, String::len)
 }
 
 impl Dispatch {

@@ -47,14 +47,18 @@ impl Clock {
 type Floors = BTreeMap<(TopicId, QueueIndex), QueueOffset>;
 
 /// How many of the oldest segments go: the most for which so little is kept, given for each the
-/// bytes that are kept and those of its file.
-fn worth_it(segments: &[(u64, u64)], (copied, of): (u64, u64)) -> usize {
+/// bytes that are kept and those of its file, and which may go together.
+fn worth_it(
+    segments: &[(u64, u64)],
+    (copied, of): (u64, u64),
+    may_go: impl Fn(usize) -> bool,
+) -> usize {
     assert!(copied < of, "something is freed");
     let (mut kept, mut all, mut count) = (0, 0, 0);
     for (at, (kept_here, bytes)) in segments.iter().enumerate() {
         kept += kept_here;
         all += bytes;
-        if kept * of <= all * copied {
+        if kept * of <= all * copied && may_go(at + 1) {
             count = at + 1;
         }
     }
@@ -99,9 +103,17 @@ impl Shard {
             |topic, queue| floors.get(&(topic, queue)).copied().unwrap_or(QueueOffset(0));
         let segments = self.store.kept_of_oldest(SEGMENTS_MAX, &keep_from);
         let is_low = self.broker.disk_level() == DiskLevel::Low;
-        let count = worth_it(&segments, if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL });
+        let first = self.store.first_segment();
+        // What waits for its release, and what releases refer to, stays where it is.
+        let waiting = self.broker.parked_from();
+        let may_go = |count: usize| {
+            let until = first + count as u32;
+            waiting.is_none_or(|from| until <= from) && !self.store.is_referred_below(until)
+        };
+        let share = if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL };
+        let count = worth_it(&segments, share, may_go);
         if count > 0 {
-            let until = self.store.first_segment() + count as u32;
+            let until = first + count as u32;
             self.store.retire(until, &keep_from, ios);
         }
     }
@@ -167,7 +179,7 @@ mod tests {
     fn segments_go_when_little_is_copied_for_them() {
         let check = |kept: &[u64], share, expected| {
             let segments: Vec<(u64, u64)> = kept.iter().map(|kept| (*kept, 100)).collect();
-            assert_eq!(worth_it(&segments, share), expected, "{kept:?}");
+            assert_eq!(worth_it(&segments, share, |_| true), expected, "{kept:?}");
         };
         check(&[], KEPT_SHARE, 0);
         check(&[0], KEPT_SHARE, 1);

@@ -4,12 +4,13 @@ use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{Disk, FileName, Io, IoDone, Lost, Repair};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
-use yard_wire::record::{KEY, RecordParts};
+use yard_wire::record::{DUE, Flags, KEY, RecordParts};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Fetch, Find, FindCursor, FindRoute, Found, Produced, Seek, Settle,
     SettleRange, Sought, Start, Subscribe, Verdict, Wanted,
 };
+use yard_wire::retry::RETRY_LEVELS_MS;
 use yard_wire::{
     Code, Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -106,6 +107,7 @@ impl Bench {
                     let reply = crate::sought(first, end, offset);
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
+                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -176,12 +178,23 @@ impl Bench {
     }
 
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {
-        let mut records = Vec::new();
         let body = vec![7; 1_000];
         let key = format!("key-{}", sequence % 10);
         let properties = &[(KEY, &key[..])];
         let id = id_of(sequence);
         let parts = RecordParts { topic, id, properties, body: &body, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, place)
+    }
+
+    fn produce_delayed(&mut self, topic: TopicId, sequence: u64, due: Timestamp) -> u64 {
+        let due = due.to_string();
+        let (flags, properties) = (Flags::DELAYED, &[(DUE, &due[..])]);
+        let parts = RecordParts { topic, flags, properties, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, AckPlace::Synced)
+    }
+
+    fn produce_record(&mut self, parts: &RecordParts, sequence: u64, place: AckPlace) -> u64 {
+        let mut records = Vec::new();
         parts.encode(&mut records).unwrap();
         let header = BatchHeader {
             producer: ProducerId(5),
@@ -336,6 +349,39 @@ fn a_failed_sync_fences_the_log_until_it_is_opened_again() {
 }
 
 #[test]
+fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let due = bench.now.plus_ms(5_000);
+    let delayed = bench.produce_delayed(topic, 0, due);
+    assert!(bench.reply(delayed).is_none(), "it is acknowledged where any other is");
+    bench.perform();
+    assert!(bench.produced(delayed).placed.is_empty(), "it has no place yet");
+    bench.restart(Crash::Power);
+    let left = due.0 - bench.now.0;
+    bench.later(left - 1);
+    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (0, Some(0)));
+    // Released, and the power goes before that is durable.
+    bench.now = due;
+    bench.step(Vec::new());
+    assert!(!bench.held.is_empty(), "the release is on its way to the disk");
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (1, None));
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!(bench.messages(), 1, "once");
+    bench.subscribe();
+    assert_eq!(bench.delivered, [(QueueOffset(0), 1)]);
+    let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(0), 1);
+    let yard_store::Located::Places(places) = located else { panic!("{located:?}") };
+    let read = yard_store::read::records(&bench.disk, &places).unwrap();
+    let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
+    assert_eq!((record.due(), record.flags()), (Some(due), Flags::DELAYED));
+    assert!(places[0].released && places[0].stored >= due, "never early");
+}
+
+#[test]
 fn what_was_settled_and_numbered_survives_power_cuts() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
@@ -351,6 +397,7 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
         to: QueueOffset(150),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     let settled = bench.answer(Request::Settle(settle));
@@ -389,7 +436,8 @@ fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_sett
         bench.perform();
     }
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
-    let range = SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None };
+    let verdict = Verdict::Ack;
+    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error: None };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     bench.answer(Request::Settle(settle)).unwrap();
     bench.later(1_000);
@@ -454,6 +502,7 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
                 to: QueueOffset(sequence - 9),
                 verdict: Verdict::Ack,
                 delay_ms: None,
+                error: None,
             };
             let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
             let settled = bench.answer(Request::Settle(settle));
@@ -587,4 +636,94 @@ fn a_time_is_sought_exactly_in_every_segment() {
     let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(1));
     let seek = Seek { shard, topic, queue, time: EVER };
     assert_eq!(bench.answer(Request::Seek(seek)).unwrap_err().code, Code::QueueOutOfRange);
+}
+
+fn settle_first(bench: &mut Bench, subscription: SubscriptionId, verdict: Verdict) {
+    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+    let error = Some("no such account".to_owned());
+    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error };
+    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+    let settled = bench.answer(Request::Settle(settle));
+    assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 1), "{settled:?}");
+}
+
+fn dead_letters(bench: &mut Bench) -> u64 {
+    let report: TopicReport = bench.call(&TopicInfo { name: "$dead.g".into() });
+    report.messages
+}
+
+#[test]
+fn sixteen_retries_take_their_time_across_restarts_and_the_seventeenth_delivery_is_the_last() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    bench.produce(topic, 0, AckPlace::Synced);
+    bench.perform();
+    let mut subscription = bench.subscribe();
+    let began = bench.now;
+    for (attempt, delay_ms) in (1..).zip(RETRY_LEVELS_MS) {
+        assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), attempt)));
+        let due = bench.now.plus_ms(delay_ms.into());
+        settle_first(&mut bench, subscription, Verdict::Nack);
+        if attempt % 5 == 0 {
+            bench.restart(Crash::Power);
+            subscription = bench.subscribe();
+        }
+        let before = bench.delivered.len();
+        bench.later(due.0 - bench.now.0 - 1);
+        assert_eq!(bench.delivered.len(), before, "early at attempt {attempt}");
+        bench.later(1);
+        assert_eq!(bench.delivered.len(), before + 1, "late at attempt {attempt}");
+    }
+    assert_eq!(bench.now.0 - began.0, (4 * 3_600 + 45 * 60 + 40) * 1_000);
+    assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), 17)));
+    let before = bench.delivered.len();
+    settle_first(&mut bench, subscription, Verdict::Nack);
+    for _ in 0..48 {
+        bench.later(3_600_000);
+    }
+    assert_eq!(bench.delivered.len(), before, "the seventeenth delivery was the last");
+    assert_eq!(dead_letters(&mut bench), 1);
+}
+
+#[test]
+fn there_is_one_dead_letter_wherever_power_is_lost() {
+    // Each run performs one I/O more before power is lost.
+    for performed in 0..12 {
+        let mut bench = Bench::new();
+        let topic = bench.topic().id;
+        bench.produce(topic, 0, AckPlace::Synced);
+        bench.perform();
+        let subscription = bench.subscribe();
+        let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+        let (verdict, delay_ms, error) = (Verdict::Reject, None, None);
+        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+        let asked = bench.request(Request::Settle(settle));
+        for _ in 0..performed {
+            if bench.held.is_empty() {
+                bench.now = bench.now.plus_ms(20);
+                bench.step(Vec::new());
+            }
+            if !bench.held.is_empty() {
+                bench.perform_one();
+            }
+        }
+        let confirmed = matches!(bench.reply(asked), Some(Ok(_)));
+        bench.restart(Crash::Power);
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        let again = bench.subscribe();
+        if !bench.delivered.is_empty() {
+            assert!(!confirmed, "what was rejected was delivered again");
+            settle_first(&mut bench, again, Verdict::Reject);
+        }
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}");
+        bench.restart(Crash::Power);
+        bench.later(5_000);
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}, restarted");
+    }
 }

@@ -212,6 +212,8 @@ pub(crate) struct QueueIndexes {
     stored_bases: BTreeMap<u32, Timestamp>,
     /// Queues with spans of segments that have no sidecar yet; some more than once.
     unsaved: BTreeMap<u32, Vec<Slot>>,
+    /// The lowest segment that releases in a segment refer to, of those that have any.
+    refers_from: BTreeMap<u32, u32>,
     last: Option<Slot>,
     walk: u32,
     /// The first segments are gone: a queue may begin at any offset.
@@ -353,6 +355,23 @@ impl QueueIndexes {
         self.stored_bases.get(&segment).copied()
     }
 
+    /// A release in a segment refers to one before, or to the same.
+    pub(crate) fn refer(&mut self, segment: u32, to: u32) {
+        assert!(to <= segment, "targets lie before their releases");
+        let lowest = self.refers_from.entry(segment).or_insert(to);
+        *lowest = to.min(*lowest);
+    }
+
+    /// The lowest segment that releases in this segment refer to.
+    pub(crate) fn refers_from(&self, segment: u32) -> Option<u32> {
+        self.refers_from.get(&segment).copied()
+    }
+
+    /// The lowest segment that releases in this segment and later ones refer to.
+    pub(crate) fn referred_from(&self, segment: u32) -> Option<u32> {
+        self.refers_from.range(segment..).map(|(_, lowest)| *lowest).min()
+    }
+
     /// Adds the next assigned records of the queue that are not yet indexed.
     pub(crate) fn add(
         &mut self,
@@ -480,7 +499,13 @@ impl QueueIndexes {
             }
             before = Some(line);
         }
+        if header.refers_from.is_some_and(|to| to > header.segment) {
+            return Err(Misfit);
+        }
         self.begin_segment(header.segment, header.stored_base);
+        if let Some(to) = header.refers_from {
+            self.refer(header.segment, to);
+        }
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
             if line.kind != LineKind::Copies {
@@ -538,12 +563,7 @@ impl QueueIndexes {
             }
             Held::Memory(entries) => {
                 let wanted = entries.from((from.0 - span.first) as usize);
-                let place = |entry: &IndexEntry| RecordPlace {
-                    segment: span.segment,
-                    offset: entry.offset,
-                    bytes: entry.bytes,
-                    stored: span.base.plus_ms(entry.stored_delta_ms.into()),
-                };
+                let place = |entry: &IndexEntry| entry.place(span.segment, span.base);
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
             Held::Nowhere { why, .. } => {
@@ -662,8 +682,8 @@ impl DerivedIndex for QueueIndexes {
         let delta = u32::try_from(place.stored.0 - base.0).expect("the segment was rolled in time");
         self.skip_to(slot, place.segment, record.offset).expect("offsets go forward");
         self.assign(slot, 1);
-        let (offset, bytes) = (place.offset, place.bytes);
-        self.add(slot, place.segment, [IndexEntry { offset, bytes, stored_delta_ms: delta }]);
+        let entry = IndexEntry::new(place.bytes, place.released, place.offset, delta);
+        self.add(slot, place.segment, [entry]);
     }
 
     fn durable_to(&self) -> LogPlace {

@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::ReadError;
 use crate::format::retire::KeptRecord;
 use crate::format::sidecar::IndexRead;
-use crate::read::{self, read_record};
+use crate::read;
 
 /// Consecutive records of a queue to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,8 @@ pub(crate) fn read(disk: &dyn Disk, reads: &[KeptRead]) -> Result<KeptFound, Rea
 
 /// `None` for a record that is damaged; its neighbours are not.
 fn read_checked(disk: &dyn Disk, place: &RecordPlace) -> Result<Option<Bytes>, ReadError> {
-    match read_record(disk, place) {
-        Ok(record) => Ok(Some(record)),
+    match read::records(disk, std::slice::from_ref(place)) {
+        Ok(mut records) => Ok(records.pop()),
         Err(ReadError::Damaged { .. }) => Ok(None),
         Err(error) => Err(error),
     }

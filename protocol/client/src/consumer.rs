@@ -114,9 +114,9 @@ impl Consumer {
     }
 
     /// Handles messages with up to `concurrency` (at least 1) handlers at a time, until the
-    /// client is closed. Good: the message is acked. Bad: it is nacked, and comes back after the
-    /// group's delay. A handler may settle its message itself instead. Messages of one queue are
-    /// handled in order where `concurrency` is 1.
+    /// client is closed. Good: the message is acked. Bad: it is nacked with the failure as its
+    /// error, and comes back by the group's retry policy. A handler may settle its message itself
+    /// instead. Messages of one queue are handled in order where `concurrency` is 1.
     ///
     /// # Errors
     /// What ended the subscription, after the handlers that were running.
@@ -148,7 +148,7 @@ impl Consumer {
                         Ok(()) => settler.ack_later(),
                         Err(failure) => {
                             tracing::debug!(%failure, "a message was not handled");
-                            settler.nack_later();
+                            settler.nack_later(&failure.to_string());
                         }
                     }
                 }

@@ -47,7 +47,7 @@ pub use consumer::{Consumer, ConsumerBuilder, Delivery, Start};
 pub use context::Context;
 pub use error::Error;
 pub use find::{SearchCursor, SearchResult};
-pub use message::Message;
+pub use message::{DELAY_LEVELS, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
 pub use tls::TlsOptions;
 pub use yard_wire::record::Record;

@@ -38,8 +38,8 @@ pub struct SendResult {
     pub topic: Arc<str>,
     /// Its queue.
     pub queue: QueueIndex,
-    /// Its place in the queue.
-    pub offset: QueueOffset,
+    /// Its place in the queue; `None` of a delayed message, which gets one when it is due.
+    pub offset: Option<QueueOffset>,
     /// Where its bytes are on the broker that answered.
     pub place: AckPlace,
     /// On how many nodes they are.
@@ -211,9 +211,13 @@ impl Shared {
     }
 
     /// Puts a message into its lane if there is room.
-    fn enqueue(self: &Arc<Self>, message: Message) -> Result<Result<Receipt, Error>, Box<Waiting>> {
+    fn enqueue(
+        self: &Arc<Self>,
+        mut message: Message,
+    ) -> Result<Result<Receipt, Error>, Box<Waiting>> {
         let now_ms = self.client.now_ms();
         let born = self.client.wall_clock(now_ms);
+        message.fix_due(born);
         let (topic, queue, id, cost) = {
             let placed = self.with_routing(|routing| {
                 spread::follow(self, routing, now_ms);

@@ -101,6 +101,12 @@ codes! {
     LimitReached = 213, Never;
     /// No message of this tenant is what was looked for, in all that was looked at.
     NoSuchMessage = 214, Never;
+    /// A message is to be delivered later than allowed.
+    DelayTooLong = 215, Never;
+    /// A retry policy is not one that is known, or a part of it is outside its bounds.
+    BadRetryPolicy = 220, Never;
+    /// The topic is the system's: applications read it, and neither send to it nor change it.
+    SystemTopic = 221, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -139,6 +145,8 @@ codes! {
     LeaseLost = 601, Never;
     /// The connection has no such subscription.
     UnknownSubscription = 602, Never;
+    /// The error text of a nack or reject is longer than allowed; nothing was settled.
+    ErrorTextTooLarge = 603, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

@@ -1,7 +1,7 @@
 //! Leases: which subscription holds which messages, until when.
 //!
 //! ```text
-//!   runs   41..297  subscription, until, attempt, places        what one delivery leased
+//!   runs   41..297  subscription, since, until, attempt, places      what one delivery leased
 //!          300..301 …
 //!   ends   until ─ how many leases still end then ─ the ranges that were delivered with it
 //! ```
@@ -20,6 +20,8 @@ const RUN_MAX: usize = DELIVER_RECORDS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) subscription: SubscriptionId,
+    /// When they were delivered.
+    pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
     /// 1 for the first delivery to the group.
     pub(crate) attempt: u32,
@@ -265,7 +267,7 @@ mod tests {
 
     fn place(offset: u64) -> RecordPlace {
         let (offset, stored) = (offset as u32 * 100, Timestamp(offset));
-        RecordPlace { segment: 1, offset, bytes: 100, stored }
+        RecordPlace { segment: 1, offset, bytes: 100, stored, released: false }
     }
 
     type Plain = BTreeMap<QueueOffset, Lease>;
@@ -285,7 +287,7 @@ mod tests {
                 let (subscription, attempt) = (SubscriptionId(random.below(2)), 1);
                 let attempt = attempt + random.below(2) as u32;
                 let until = Timestamp(1 + random.below(4));
-                let hold = Hold { subscription, until, attempt };
+                let hold = Hold { subscription, since: Timestamp(0), until, attempt };
                 match random.below(8) {
                     0 => {
                         let ended = leases.take_ended(Timestamp(1)).into_iter().collect::<Plain>();

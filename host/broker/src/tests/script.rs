@@ -7,7 +7,9 @@
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
 //! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
-//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=]` | consumer C settles |
+//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
+//! | `history GROUP TOPIC Q` | what is kept of messages that came back |
 //! | `at MS` | time goes on to this instant |
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
@@ -20,14 +22,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    GroupInfo, GroupLs, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded, TopicCreate,
-    TopicRm, TopicRow, TopicSet,
+    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupReport, GroupRow,
+    GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Covered, Credit, Fetch, Find, FindCursor, FindRoute, Seek, Settle, SettleRange,
     Start, Subscribe, Unsubscribe, Verdict, Wanted,
 };
+use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::CountLimit;
 use yard_wire::{
     Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
@@ -87,7 +90,7 @@ impl Script {
         }
     }
 
-    fn run(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (plain, named): (Vec<&str>, Vec<&str>) =
             words.into_iter().partition(|word| !word.contains('='));
@@ -97,11 +100,12 @@ impl Script {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
             "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch" => {
-                self.ask(&plain);
-            }
+            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch"
+            | "policy" => self.ask(&plain),
+            "dlq" => self.deal_with(&plain[1..]),
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
+            "history" => self.tell_history(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -178,6 +182,7 @@ impl Script {
                 to: QueueOffset(to.parse().unwrap()),
                 verdict: Verdict::parse(verdict).unwrap(),
                 delay_ms: named.get("delay").map(|delay| delay.parse().unwrap()),
+                error: named.get("error").map(|error| (*error).to_owned()),
             }
         });
         let ranges = ranges.collect();
@@ -252,6 +257,15 @@ impl Script {
                 }
             }
             "as" => self.tenant = self.tenants[words[1]],
+            "policy" => {
+                let read = |at: usize| Some(words[at]);
+                let retry = RetryPolicy::parse("retry", read(2)).unwrap();
+                let attempts = Attempts::parse("attempts", read(3)).unwrap();
+                let (retry, max_attempts) = (Some(retry), Some(attempts));
+                if let Some(row) = self.call(&GroupSet { name: text(1), retry, max_attempts }) {
+                    self.note(&format!("group {} {} {:?}", row.name, row.retry, row.max_attempts));
+                }
+            }
             "info" => {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
                     self.note(&report_text(&report));
@@ -332,6 +346,48 @@ impl Script {
         self.world.handle(Event::Found { asked, findings });
     }
 
+    /// Dead letters: `ls`, `waiting GROUP FROM`, `done GROUP FROM TO`.
+    fn deal_with(&mut self, words: &[&str]) {
+        let number = |at: usize| words[at].parse().unwrap();
+        let group = || words[1].to_owned();
+        match words[0] {
+            "ls" => {
+                for row in self.call(&DlqLs {}).unwrap() {
+                    self.note(&format!("{} waiting={} done={}", row.group, row.waiting, row.done));
+                }
+            }
+            "waiting" => {
+                let wanted = DlqWaiting { group: group(), queue: 0, from: number(2) };
+                for row in self.call(&wanted).unwrap_or_default() {
+                    self.note(&format!("{}: {}..{}", row.queue, row.from, row.to));
+                }
+            }
+            _ => {
+                let done = DlqDone { group: group(), queue: 0, from: number(2), to: number(3) };
+                if let Some(DlqCounts { done, skipped, left }) = self.call(&done) {
+                    self.note(&format!("done={done} skipped={skipped} left={left}"));
+                }
+            }
+        }
+    }
+
+    /// What the broker keeps of messages that came back.
+    fn tell_history(&mut self, words: &[&str]) {
+        let topic = self.topics[words[2]];
+        let id = self.world.broker.groups.find(self.tenant, words[1], topic).unwrap();
+        let queue = QueueIndex(words[3].parse().unwrap());
+        let progress = &self.world.broker.groups.get(id).unwrap().queues[&queue].progress;
+        let lines: Vec<String> = progress
+            .returned()
+            .from(QueueOffset(0))
+            .map(|(offset, it)| {
+                let error = it.error.as_deref().unwrap_or("-");
+                format!("{offset}: {} times, {}..{}, {error}", it.attempts, it.first, it.last)
+            })
+            .collect();
+        lines.iter().for_each(|line| self.note(line));
+    }
+
     /// Something for people, passed through the outputs as a refusal that nobody sends.
     fn note(&mut self, text: &str) {
         let refusal = Refusal::new(yard_wire::Code::BadReply, text);
@@ -408,6 +464,7 @@ impl Script {
                 format!("tenant {tenant} looks: {search:?}, {count}")
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
+            Out::Ensure(name) => format!("wants topic {name}"),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {
@@ -415,6 +472,7 @@ impl Script {
                     format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
+                crate::MetaChange::GroupPut(settings) => format!("tell: group {}", settings.name),
             },
         }
     }

@@ -239,7 +239,7 @@ impl QueueIndexes {
     ) {
         let slot = self.slot(topic, queue);
         let queue = &mut self.queues[slot.0 as usize];
-        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
+        let entry = |stored_delta_ms| IndexEntry::new(bytes, false, at, stored_delta_ms);
         let joined = queue.copies_mut().last_mut().filter(|last| {
             let goes_on = last.segment == segment && last.end() == offset.0;
             goes_on && matches!(last.held, Held::Memory(_))
@@ -358,6 +358,7 @@ impl QueueIndexes {
         }
         self.stored_bases = self.stored_bases.split_off(&until);
         self.unsaved = self.unsaved.split_off(&until);
+        self.refers_from = self.refers_from.split_off(&until);
         trimmed
     }
 

@@ -1,5 +1,6 @@
 //! Closing a group: it gets its place, its chain and its checksums, and goes to the disk.
 use bytes::Bytes;
+use yard_wire::release::Target;
 use yard_wire::{GroupNumber, Timestamp};
 
 use super::{
@@ -126,10 +127,9 @@ impl Store {
         let mut records = gather.records.iter();
         for (slot, count) in &gather.runs {
             let run = records.by_ref().take(*count as usize);
-            let entry = |record: &GatheredRecord| IndexEntry {
-                offset: offset + record.offset,
-                bytes: record.bytes,
-                stored_delta_ms,
+            let entry = |record: &GatheredRecord| {
+                let GatheredRecord { offset: at, bytes, refers_to } = *record;
+                IndexEntry::new(bytes, refers_to.is_some(), offset + at, stored_delta_ms)
             };
             self.index.add(*slot, segment, run.map(entry));
             if self.index.note(*slot, 0).is_none() {
@@ -137,6 +137,15 @@ impl Store {
             }
         }
         assert!(records.next().is_none(), "every record is of a run");
+        for to in gather.records.iter().filter_map(|record| record.refers_to) {
+            self.index.refer(segment, to);
+        }
+        self.parked.extend(gather.parked.iter().map(|record| Target {
+            segment,
+            offset: offset + record.offset,
+            bytes: record.bytes,
+            released: false,
+        }));
         touched
     }
 }
@@ -158,5 +167,6 @@ pub(crate) fn sidecar_header(
         last_stored: cursor.stored,
         stored_base: index.stored_base(header.segment).expect("a segment with groups has begun"),
         end: active.tail,
+        refers_from: index.refers_from(header.segment),
     }
 }

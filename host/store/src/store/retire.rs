@@ -94,6 +94,26 @@ impl Store {
         self.retiring.is_some()
     }
 
+    /// The first segment that will be there as long as what is appended now.
+    pub(super) fn stays_from(&self) -> u32 {
+        let going = |retiring: &Retiring| match retiring.stage {
+            RetireStage::Recorded(..) => Some(retiring.until),
+            RetireStage::Reading(_)
+            | RetireStage::Copied(_)
+            | RetireStage::WantsState
+            | RetireStage::Removable { .. } => None,
+        };
+        self.retiring.as_ref().and_then(going).unwrap_or(self.begins)
+    }
+
+    /// Releases in `until` and later segments, or gathered, refer to segments before.
+    #[must_use]
+    pub fn is_referred_below(&self, until: u32) -> bool {
+        let releases = self.gathers.iter().flat_map(|gather| &gather.records);
+        let gathered = releases.filter_map(|record| record.refers_to).min();
+        [self.index.referred_from(until), gathered].into_iter().flatten().any(|to| to < until)
+    }
+
     /// Begins to retire the segments below `until`. Of each queue the records from its floor on
     /// are kept. What cannot be done comes to nothing: the log stays as it is, and it may be asked
     /// again.
@@ -247,6 +267,11 @@ impl Store {
     fn record(&mut self, snapshot: Option<u32>) {
         let retiring = self.retiring.as_ref().expect("it is under way");
         assert!(retiring.left.is_empty(), "what is kept was copied");
+        // What was released meanwhile holds what it refers to.
+        if self.is_referred_below(retiring.until) {
+            self.retiring = None;
+            return;
+        }
         let pieces = encode_retired(retiring.until, &retiring.floors, self.own_payload_max());
         let mut recorded = None;
         for piece in pieces.iter().chain(&pieces) {

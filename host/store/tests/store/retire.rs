@@ -1,6 +1,6 @@
 //! Segments go whole: what is kept of them stays readable, at its offset and with its time, and
 //! whatever moment the power goes, the log is the one before or the one after.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
@@ -167,6 +167,7 @@ fn allow(rig: &mut Rig, until: u32) -> Firsts {
         model: rig.model.clone(),
         now: rig.now,
         repairs: Vec::new(),
+        gathered: VecDeque::new(),
     };
     let opened = reopen(&other.disk).unwrap().1;
     (other.store, other.io) = (opened.store, opened.io);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, finding, slow_consumer, disk_full, retention, crash, flights
+//!   backup, dead_letters, finding, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -16,6 +16,7 @@ mod bad_input;
 mod basics;
 mod bench;
 mod crash;
+mod dead_letters;
 mod delivery;
 mod disk_full;
 mod finding;

@@ -9,6 +9,7 @@ use yard_wire::{Correlation, ShardId, TenantId};
 
 use super::Host;
 use crate::base::Base;
+use crate::client::CALL_STREAM;
 use crate::network::{ToBroker, ToClient};
 use crate::planted::{self, Plant};
 
@@ -39,7 +40,7 @@ impl Host {
             Request::Produce(produce) => self.produce(base, origin, produce),
             other => {
                 let origin = self.answer_too_early(base, origin, &other);
-                let shard = usize::from(shard_of(&other).0);
+                let shard = usize::from(shard_of(&other, stream).0);
                 let tenant = TenantId(0);
                 let event = Event::Request { origin, tenant, request: other };
                 self.take_request(base, shard, event, REQUEST_BYTES);
@@ -104,8 +105,10 @@ impl Host {
     }
 }
 
-fn shard_of(request: &Request) -> ShardId {
+/// Some calls the server gives to every shard; a client of the simulator knows which one it means.
+fn shard_of(request: &Request, stream: u16) -> ShardId {
     match request {
+        Request::Call(_) if stream >= CALL_STREAM => ShardId(stream - CALL_STREAM),
         Request::Subscribe(body) => body.shard,
         Request::Credit(body) => body.shard,
         Request::Unsubscribe(body) => body.shard,

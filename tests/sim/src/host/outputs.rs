@@ -96,6 +96,9 @@ impl Host {
                     self.give(base, other, Input::Event(Event::Metadata(change.clone())));
                 }
             }
+            Output::EnsureTopic { tenant, name } => {
+                self.give(base, 0, Input::Event(Event::EnsureTopic { tenant, name }));
+            }
             Output::WakeAt(at) => self.want_wake(base, shard, at),
         }
     }

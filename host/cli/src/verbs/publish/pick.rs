@@ -9,6 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use yard_client::Message;
 
+use crate::text::Delay;
+
 /// Where one text of a message comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
@@ -81,6 +83,7 @@ pub(crate) struct Picks {
     pub(crate) order: Option<Pick>,
     pub(crate) properties: Properties,
     pub(crate) queue: Option<u16>,
+    pub(crate) delay: Option<Delay>,
 }
 
 impl Picks {
@@ -119,8 +122,12 @@ impl Picks {
                 }
             }
         }
-        Ok(match self.queue {
-            Some(queue) => message.queue(queue),
+        if let Some(queue) = self.queue {
+            message = message.queue(queue);
+        }
+        Ok(match self.delay {
+            Some(Delay::After(delay)) => message.deliver_after(delay),
+            Some(Delay::At(instant)) => message.deliver_at(instant),
             None => message,
         })
     }
