@@ -85,6 +85,7 @@ impl Shard {
         let Opened { store, io, repairs } = opened;
         let (tails, firsts) = ends(&store);
         broker.recovered(tails, firsts);
+        broker.forget_parked_below(store.first_segment());
         broker.check();
         let shard = Self {
             shard: config.shard,
@@ -121,7 +122,11 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
 }
 
 fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
-    let Recovered { kind, tenant, payload, placed, parked, stored, group: _ } = entry;
+    let Recovered { kind, tenant, payload, placed, parked, carried, stored, group: _ } = entry;
+    if !carried.is_empty() {
+        carried.into_iter().for_each(|it| broker.apply_carried(it.token.0, it.target));
+        return Ok(());
+    }
     let applied = Applied { placed, stored };
     // Of a batch the header is enough, and those of its records that wait.
     if kind == Entry::BATCH {
