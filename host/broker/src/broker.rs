@@ -304,10 +304,11 @@ impl Broker {
                 }
             }
             Entry::Progress { progress, .. } => self.apply_progress(progress),
-            Entry::Release { items, settle, dues, .. } => {
+            Entry::Release { settle, dues, .. } => {
                 // What became visible is told by the log, as of a batch.
-                for (item, due) in items.iter().zip(dues) {
-                    self.timers.remove((*due, item.target().into()));
+                for Cancelled { due, segment, offset } in dues {
+                    let (segment, offset) = (*segment, *offset);
+                    self.timers.remove((*due, At { segment, offset }));
                 }
                 if let Some(progress) = settle {
                     self.apply_progress(progress);

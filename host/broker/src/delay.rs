@@ -1,4 +1,6 @@
 //! What happens to delayed messages: release when they are due, cancelling, listing.
+use std::collections::BTreeMap;
+
 use yard_wire::limits::{DELAY_MS_MAX, RELEASES_MAX};
 use yard_wire::operation::{DelayCancel, DelayCancelled, DelayLs, DelayReport, DelayRow};
 use yard_wire::record::Flags;
@@ -73,14 +75,17 @@ impl Broker {
             |one: &(Key, Delayed), other: &(Key, Delayed)| one.1.tenant == other.1.tenant;
         for due in due.chunk_by(of_tenant).flat_map(|of_one| of_one.chunks(RELEASES_MAX)) {
             let tenant = due[0].1.tenant;
-            let release = |((_, at), delayed): &(Key, Delayed)| {
-                let (At { segment, offset }, bytes) = (*at, delayed.bytes);
+            let release = |(_, delayed): &(Key, Delayed)| {
+                let (At { segment, offset }, bytes) = (delayed.lies, delayed.bytes);
                 let target = Target { segment, offset, bytes, released: false };
                 Release::new(target, (delayed.topic, delayed.queue), Notes::default())
             };
             let items = due.iter().map(release).collect();
-            let dues: Vec<Timestamp> = due.iter().map(|((due, _), _)| *due).collect();
-            assert!(dues.iter().all(|due| *due <= self.now), "nothing is released early");
+            let named = |((due, At { segment, offset }), _): &(Key, Delayed)| {
+                assert!(*due <= self.now, "nothing is released early");
+                Cancelled { due: *due, segment: *segment, offset: *offset }
+            };
+            let dues: Vec<Cancelled> = due.iter().map(named).collect();
             let entry = Entry::Release { tenant, items, settle: None, dues };
             effects.push(Effect::Append { entry, then: Vec::new() });
         }
@@ -179,12 +184,51 @@ impl Broker {
         Ok(Outcome::Now(called(&DelayReport { waiting, rows, next })))
     }
 
-    /// The lowest segment of the log that holds a delayed message that waits: it and those after
-    /// it are needed.
+    /// How many delayed messages wait in each segment of the log, and their bytes.
     #[must_use]
-    pub fn parked_from(&self) -> Option<u32> {
-        self.timers.first_segment()
+    pub fn parked_bytes(&self) -> &BTreeMap<u32, (u64, u64)> {
+        self.timers.segments()
     }
+
+    /// The delayed messages that wait in segments below this one: what each is called here, and
+    /// where it lies. It costs a look at all that wait.
+    #[must_use]
+    pub fn parked_below(&self, until: u32) -> Vec<([u8; 16], Target)> {
+        let named = |((due, at), delayed): (Key, Delayed)| {
+            let At { segment, offset } = delayed.lies;
+            let target = Target { segment, offset, bytes: delayed.bytes, released: false };
+            (token(due, at), target)
+        };
+        self.timers.below(until).into_iter().map(named).collect()
+    }
+
+    /// A delayed message lies elsewhere from now on; `None`: it is damaged, and lost.
+    pub fn apply_carried(&mut self, token: [u8; 16], target: Option<Target>) {
+        self.timers.carry(key(token), target);
+    }
+
+    /// The log begins with this segment: what the damage of a copy has left behind in those before
+    /// is lost. At the end of a recovery.
+    pub fn forget_parked_below(&mut self, begins: u32) {
+        for (key, _) in self.timers.below(begins) {
+            self.timers.carry(key, None);
+        }
+    }
+}
+
+/// What a delayed message is called towards the log: when it is due and where it was stored.
+fn token(due: Timestamp, at: At) -> [u8; 16] {
+    let mut token = [0; 16];
+    token[..8].copy_from_slice(&due.0.to_le_bytes());
+    token[8..12].copy_from_slice(&at.segment.to_le_bytes());
+    token[12..].copy_from_slice(&at.offset.to_le_bytes());
+    token
+}
+
+fn key(token: [u8; 16]) -> Key {
+    let number = u128::from_le_bytes(token);
+    let (due, segment, offset) = (number as u64, (number >> 64) as u32, (number >> 96) as u32);
+    (Timestamp(due), At { segment, offset })
 }
 
 impl Cursor {

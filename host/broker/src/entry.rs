@@ -56,8 +56,8 @@ pub enum Entry {
         /// What became of messages of a group by this: never recorded without the releases, nor
         /// they without it.
         settle: Option<Progress>,
-        /// Of delayed messages: when each was due; else none.
-        dues: Vec<Timestamp>,
+        /// Of delayed messages: which each was; else none.
+        dues: Vec<Cancelled>,
     },
     /// A delayed message was taken back before it was due.
     Cancel {
@@ -117,7 +117,7 @@ yard_wire::message! {
 }
 
 yard_wire::message! {
-    /// A delayed message that is not delivered.
+    /// Which delayed message: one that waits no more.
     pub struct Cancelled {
         /// When it was due.
         pub due: Timestamp,
@@ -451,11 +451,12 @@ impl Entry {
         }
     }
 
-    /// The releases of the log, then what the broker added: Option of a progress, list of u64.
+    /// The releases of the log, then what the broker added: Option of a progress, list of
+    /// which delayed messages they were.
     fn take_releases(tenant: TenantId, mut payload: Bytes) -> Result<Self, Malformed> {
         let items = release::take_all(&mut payload)?;
         let settle = <Option<Progress> as Wire>::take(&mut payload)?;
-        let dues = Vec::<Timestamp>::from_bytes(payload)?;
+        let dues = Vec::<Cancelled>::from_bytes(payload)?;
         if !dues.is_empty() && dues.len() != items.len() {
             let (found, max) = (dues.len() as u64, items.len() as u64);
             return Err(Malformed::Length { what: "instants of releases", found, max });

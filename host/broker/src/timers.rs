@@ -18,7 +18,8 @@ use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, 
 
 use crate::bounds::RELEASE_RETRY_MS;
 
-/// Where a record lies: by it, records of one due instant come in the order of the log.
+/// Where a record was stored: it is named by it, and records of one due instant come in the order
+/// of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
     pub(crate) segment: u32,
@@ -47,6 +48,8 @@ pub(crate) struct Delayed {
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueIndex,
     pub(crate) bytes: u32,
+    /// Where it lies by now: it may have been carried on from where it was stored.
+    pub(crate) lies: At,
 }
 
 /// What is known of an id.
@@ -69,8 +72,8 @@ pub(crate) struct Timers {
     /// How many of each, arriving ones included.
     tenants: BTreeMap<TenantId, u64>,
     topics: BTreeMap<TopicId, u64>,
-    /// How many wait in each segment of the log.
-    segments: BTreeMap<u32, u64>,
+    /// How many wait in each segment of the log, and their bytes.
+    segments: BTreeMap<u32, (u64, u64)>,
     /// The last one whose release was asked for, and when to ask again for what is still there.
     asked: Option<(Key, Timestamp)>,
 }
@@ -95,7 +98,8 @@ impl Timers {
         let bytes = record.bytes().len() as u32;
         count(&mut self.tenants, tenant);
         count(&mut self.topics, topic);
-        let delayed = Delayed { id: record.id(), tenant, topic, queue, bytes };
+        let (id, lies) = (record.id(), At::FIRST);
+        let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
         self.arriving.push_back(Some((due, delayed)));
     }
 
@@ -105,15 +109,60 @@ impl Timers {
             let arrived = self.arriving.pop_front().expect("what lies somewhere arrived");
             let Some((due, delayed)) = arrived else { continue };
             assert_eq!(delayed.bytes, target.bytes, "they come in the order of the log");
-            self.insert((due, At::from(*target)), delayed);
+            let lies = At::from(*target);
+            self.insert((due, lies), Delayed { lies, ..delayed });
         }
     }
 
     fn insert(&mut self, key: Key, delayed: Delayed) {
-        count(&mut self.segments, key.1.segment);
+        self.hold(&delayed);
         let is_new = self.by_id.insert((delayed.id, key.0, key.1));
         let before = self.waiting.insert(key, delayed);
         assert!(is_new && before.is_none(), "a place has one record");
+    }
+
+    /// Counts where it lies.
+    fn hold(&mut self, delayed: &Delayed) {
+        let held = self.segments.entry(delayed.lies.segment).or_default();
+        *held = (held.0 + 1, held.1 + u64::from(delayed.bytes));
+    }
+
+    fn let_go(&mut self, delayed: &Delayed) {
+        let segment = delayed.lies.segment;
+        let held = self.segments.get_mut(&segment).expect("what waits is in a segment");
+        *held = (held.0 - 1, held.1 - u64::from(delayed.bytes));
+        if held.0 == 0 {
+            self.segments.remove(&segment);
+        }
+    }
+
+    /// One lies elsewhere from now on, or nowhere any more.
+    pub(crate) fn carry(&mut self, key: Key, target: Option<Target>) {
+        let Some(target) = target else {
+            let _ = self.remove(key);
+            return;
+        };
+        // It may have been released or cancelled meanwhile.
+        let Some(mut delayed) = self.waiting.get(&key).copied() else { return };
+        assert_eq!(delayed.bytes, target.bytes, "it is carried on as it is");
+        self.let_go(&delayed);
+        delayed.lies = target.into();
+        self.hold(&delayed);
+        self.waiting.insert(key, delayed);
+    }
+
+    /// Those that lie in segments below this one.
+    pub(crate) fn below(&self, until: u32) -> Vec<(Key, Delayed)> {
+        if self.segments.range(..until).next().is_none() {
+            return Vec::new();
+        }
+        let below = self.waiting.iter().filter(|(_, it)| it.lies.segment < until);
+        below.map(|(key, it)| (*key, *it)).collect()
+    }
+
+    /// How many wait in each segment, and their bytes.
+    pub(crate) fn segments(&self) -> &BTreeMap<u32, (u64, u64)> {
+        &self.segments
     }
 
     /// One was released or cancelled. `None` where it did not wait: its topic was removed.
@@ -123,7 +172,7 @@ impl Timers {
         assert!(was_listed, "what waits is listed by id");
         discount(&mut self.tenants, delayed.tenant);
         discount(&mut self.topics, delayed.topic);
-        discount(&mut self.segments, key.1.segment);
+        self.let_go(&delayed);
         if self.asked.is_some_and(|(last, _)| last == key) {
             self.asked = None;
         }
@@ -198,11 +247,6 @@ impl Timers {
         self.topics.keys().copied()
     }
 
-    /// The lowest segment of the log that holds one that waits.
-    pub(crate) fn first_segment(&self) -> Option<u32> {
-        self.segments.first_key_value().map(|(segment, _)| *segment)
-    }
-
     /// A topic was removed, and what waited for it with it.
     pub(crate) fn drop_topic(&mut self, topic: TopicId) {
         if self.count_in(topic) == 0 {
@@ -226,7 +270,7 @@ impl Timers {
         assert_eq!(self.waiting.len(), self.by_id.len(), "what waits is listed by id");
         assert_eq!(self.tenants.values().sum::<u64>(), self.len() as u64, "each is counted");
         assert_eq!(self.topics.values().sum::<u64>(), self.len() as u64, "each is counted");
-        let held: u64 = self.segments.values().sum();
+        let held: u64 = self.segments.values().map(|(count, _)| count).sum();
         assert_eq!(held, self.waiting.len() as u64, "each is in a segment");
         for ((due, at), delayed) in &self.waiting {
             assert!(self.by_id.contains(&(delayed.id, *due, *at)), "what waits is listed by id");
@@ -238,7 +282,8 @@ impl Timers {
 /// offset size field
 ///      0    4 count
 ///      4    . (u64 due_ms, u32 segment, u32 offset, u32 bytes, u32 tenant, u32 topic, u16 queue,
-///              16 id)*, by due instant and place
+///              16 id, u32 segment and u32 offset where it lies by now)*, by due instant and
+///              the place where it was stored
 /// ```
 impl Wire for Timers {
     fn put(&self, out: &mut Vec<u8>) {
@@ -253,6 +298,8 @@ impl Wire for Timers {
             delayed.topic.put(out);
             delayed.queue.put(out);
             delayed.id.put(out);
+            delayed.lies.segment.put(out);
+            delayed.lies.offset.put(out);
         }
     }
 
@@ -264,7 +311,9 @@ impl Wire for Timers {
             let at = At { segment: u32::take(input)?, offset: u32::take(input)? };
             let (bytes, tenant) = (u32::take(input)?, TenantId::take(input)?);
             let (topic, queue) = (TopicId::take(input)?, QueueIndex::take(input)?);
-            let delayed = Delayed { id: MessageId::take(input)?, tenant, topic, queue, bytes };
+            let id = MessageId::take(input)?;
+            let lies = At { segment: u32::take(input)?, offset: u32::take(input)? };
+            let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
             if last.is_some_and(|last| last >= (due, at)) {
                 return Err(Malformed::Field { what: "order of what waits", value: due.0 });
             }

@@ -38,7 +38,7 @@ pub use retention::{REMOVE_AFTER_MS, RETENTION_MS};
 
 use yard_broker::{Broker, Effect, Event, QueueTail};
 use yard_store::config::GATHER_BYTES_MAX;
-use yard_store::{IoDone, LogState, Store};
+use yard_store::{Carried, IoDone, LogState, Store};
 use yard_wire::{GroupNumber, ShardId, Timestamp};
 
 use waiting::Waiting;
@@ -221,6 +221,9 @@ impl Shard {
             let parked = self.store.take_parked();
             if !parked.is_empty() {
                 self.handle(Event::Parked(parked), outputs);
+            }
+            for Carried { token, target } in self.store.take_carried() {
+                self.broker.apply_carried(token.0, target);
             }
         } else if self.wants_idle_group() && self.idle_group_at.is_none() {
             self.idle_group_at = Some(self.now.plus_ms(IDLE_GROUP_MS));

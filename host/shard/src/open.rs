@@ -87,6 +87,7 @@ impl Shard {
         let ahead: Vec<_> = ahead.map(|tail| (tail.topic, tail.queue, tail.end)).collect();
         opened.prove_ends(&ahead);
         let Opened { store, io, repairs } = opened;
+        broker.forget_parked_below(store.first_segment());
         broker.check();
         let shard = Self {
             shard: config.shard,
@@ -123,7 +124,11 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
 }
 
 fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
-    let Recovered { kind, tenant, payload, placed, parked, stored, group: _ } = entry;
+    let Recovered { kind, tenant, payload, placed, parked, carried, stored, group: _ } = entry;
+    if !carried.is_empty() {
+        carried.into_iter().for_each(|it| broker.apply_carried(it.token.0, it.target));
+        return Ok(());
+    }
     let applied = Applied { placed, stored };
     // Of a batch the header is enough, and those of its records that wait.
     if kind == Entry::BATCH {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use yard_broker::{DiskLevel, Event, Part, QueueParts};
-use yard_store::DoneReport;
+use yard_store::{DoneReport, Token, Waiting};
 use yard_wire::operation::TopicReport;
 use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
 
@@ -47,18 +47,14 @@ impl Clock {
 type Floors = BTreeMap<(TopicId, QueueIndex), QueueOffset>;
 
 /// How many of the oldest segments go: the most for which so little is kept, given for each the
-/// bytes that are kept and those of its file, and which may go together.
-fn worth_it(
-    segments: &[(u64, u64)],
-    (copied, of): (u64, u64),
-    may_go: impl Fn(usize) -> bool,
-) -> usize {
+/// bytes that are kept and those of its file.
+fn worth_it(segments: &[(u64, u64)], (copied, of): (u64, u64)) -> usize {
     assert!(copied < of, "something is freed");
     let (mut kept, mut all, mut count) = (0, 0, 0);
     for (at, (kept_here, bytes)) in segments.iter().enumerate() {
         kept += kept_here;
         all += bytes;
-        if kept * of <= all * copied && may_go(at + 1) {
+        if kept * of <= all * copied {
             count = at + 1;
         }
     }
@@ -104,17 +100,18 @@ impl Shard {
         let segments = self.store.kept_of_oldest(SEGMENTS_MAX, &keep_from);
         let is_low = self.broker.disk_level() == DiskLevel::Low;
         let first = self.store.first_segment();
-        // What waits for its release, and what releases refer to, stays where it is.
-        let waiting = self.broker.parked_from();
-        let may_go = |count: usize| {
-            let until = first + count as u32;
-            waiting.is_none_or(|from| until <= from) && !self.store.is_referred_below(until)
+        let waiting = self.broker.parked_bytes();
+        let with_waiting = |(segment, (kept, bytes)): (u32, &(u64, u64))| {
+            (kept + waiting.get(&segment).map_or(0, |(_, bytes)| *bytes), *bytes)
         };
+        let segments: Vec<(u64, u64)> = (first..).zip(&segments).map(with_waiting).collect();
         let share = if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL };
-        let count = worth_it(&segments, share, may_go);
+        let count = worth_it(&segments, share);
         if count > 0 {
             let until = first + count as u32;
-            self.store.retire(until, &keep_from, ios);
+            let waiting = self.broker.parked_below(until).into_iter();
+            let waiting = waiting.map(|(token, target)| Waiting { token: Token(token), target });
+            self.store.retire(until, &keep_from, waiting.collect(), ios);
         }
     }
 
@@ -179,7 +176,7 @@ mod tests {
     fn segments_go_when_little_is_copied_for_them() {
         let check = |kept: &[u64], share, expected| {
             let segments: Vec<(u64, u64)> = kept.iter().map(|kept| (*kept, 100)).collect();
-            assert_eq!(worth_it(&segments, share, |_| true), expected, "{kept:?}");
+            assert_eq!(worth_it(&segments, share), expected, "{kept:?}");
         };
         check(&[], KEPT_SHARE, 0);
         check(&[0], KEPT_SHARE, 1);

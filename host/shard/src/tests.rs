@@ -11,6 +11,7 @@ use yard_wire::requests::{
     SettleRange, Sought, Start, Subscribe, Verdict, Wanted,
 };
 use yard_wire::retry::RETRY_LEVELS_MS;
+use yard_wire::units::SizeLimit;
 use yard_wire::{
     Code, Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -360,14 +361,14 @@ fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
     bench.restart(Crash::Power);
     let left = due.0 - bench.now.0;
     bench.later(left - 1);
-    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (0, Some(0)));
+    assert_eq!((bench.messages(), parked(&bench)), (0, vec![0]));
     // Released, and the power goes before that is durable.
     bench.now = due;
     bench.step(Vec::new());
     assert!(!bench.held.is_empty(), "the release is on its way to the disk");
     bench.restart(Crash::Power);
     bench.later(1);
-    assert_eq!((bench.messages(), bench.shard.broker().parked_from()), (1, None));
+    assert_eq!((bench.messages(), parked(&bench)), (1, vec![]));
     bench.restart(Crash::Power);
     bench.later(1);
     assert_eq!(bench.messages(), 1, "once");
@@ -379,6 +380,65 @@ fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
     let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
     assert_eq!((record.due(), record.flags()), (Some(due), Flags::DELAYED));
     assert!(places[0].released && places[0].stored >= due, "never early");
+}
+
+#[test]
+fn a_delayed_message_outlives_its_segment_and_the_one_of_its_release() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let name = "short".to_owned();
+    let retain_bytes = SizeLimit(1);
+    let short = TopicCreate { name, queues: 1, retain_bytes, ..TopicCreate::default() };
+    let short = bench.call(&short).id;
+    let due = bench.now.plus_ms(3_600_000);
+    bench.produce_delayed(topic, 0, due);
+    bench.produce_delayed(topic, 1, bench.now.plus_ms(20));
+    bench.perform();
+    let mut sequence = 2;
+    let mut fill = |bench: &mut Bench, until: u32| {
+        let mut turns = 0;
+        while bench.shard.store().first_segment() < until {
+            for _ in 0..20 {
+                bench.produce(short, sequence, AckPlace::Synced);
+                bench.perform();
+                sequence += 1;
+            }
+            bench.later(5_000);
+            turns += 1;
+            assert!(turns < 1_000, "segments go");
+        }
+    };
+    fill(&mut bench, 4);
+    // Its body was in the first segment, its release in one of those after.
+    assert_eq!(bench.messages(), 1, "the short one was released");
+    let waits_in = parked(&bench);
+    assert!(waits_in.len() == 1 && waits_in[0] >= 4, "{waits_in:?}");
+    for crash in [Crash::Power, Crash::Process] {
+        bench.restart(crash);
+        assert_eq!(parked(&bench), waits_in);
+    }
+    fill(&mut bench, 9);
+    assert!(parked(&bench)[0] >= 9, "it is carried on again");
+    let left = due.0 - bench.now.0;
+    bench.later(left - 1);
+    assert_eq!(bench.messages(), 1, "never early");
+    bench.later(1);
+    bench.later(1);
+    assert_eq!((bench.messages(), parked(&bench)), (2, vec![]));
+    fill(&mut bench, 14);
+    bench.restart(Crash::Power);
+    for offset in 0..2 {
+        let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(offset), 1);
+        let places = match located {
+            yard_store::Located::Places(places) => places,
+            yard_store::Located::Read(read) => yard_store::read::index(&bench.disk, &read).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let read = yard_store::read::records(&bench.disk, &places).unwrap();
+        let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
+        assert_eq!((record.flags(), record.topic()), (Flags::DELAYED, topic));
+        assert_eq!(record.due() == Some(due), offset == 1);
+    }
 }
 
 #[test]
@@ -636,6 +696,11 @@ fn a_time_is_sought_exactly_in_every_segment() {
     let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(1));
     let seek = Seek { shard, topic, queue, time: EVER };
     assert_eq!(bench.answer(Request::Seek(seek)).unwrap_err().code, Code::QueueOutOfRange);
+}
+
+/// The segments in which delayed messages wait.
+fn parked(bench: &Bench) -> Vec<u32> {
+    bench.shard.broker().parked_bytes().keys().copied().collect()
 }
 
 fn settle_first(bench: &mut Bench, subscription: SubscriptionId, verdict: Verdict) {

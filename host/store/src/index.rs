@@ -17,7 +17,7 @@
 //!   │ removed ··│ in copies, newest │ spans: as they were appended │
 //!   └────── retired segments ───────┘
 //! ```
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
@@ -214,6 +214,8 @@ pub(crate) struct QueueIndexes {
     unsaved: BTreeMap<u32, Vec<Slot>>,
     /// The lowest segment that releases in a segment refer to, of those that have any.
     refers_from: BTreeMap<u32, u32>,
+    /// Sealed segments of whose releases there are copies, so that they refer to nothing any more.
+    copied: BTreeSet<u32>,
     last: Option<Slot>,
     walk: u32,
     /// The first segments are gone: a queue may begin at any offset.
@@ -367,9 +369,27 @@ impl QueueIndexes {
         self.refers_from.get(&segment).copied()
     }
 
-    /// The lowest segment that releases in this segment and later ones refer to.
-    pub(crate) fn referred_from(&self, segment: u32) -> Option<u32> {
-        self.refers_from.range(segment..).map(|(_, lowest)| *lowest).min()
+    /// The segments from `until` on with releases that refer to segments before, and of which
+    /// there are no copies.
+    pub(crate) fn referring_below(&self, until: u32) -> impl Iterator<Item = u32> + '_ {
+        let later = self.refers_from.range(until..).map(|(segment, _)| *segment);
+        later.filter(move |segment| {
+            !self.copied.contains(segment) && self.reaches_to(*segment) < until
+        })
+    }
+
+    /// The lowest segment that a release in this one may come to, over others between.
+    fn reaches_to(&self, segment: u32) -> u32 {
+        let mut lowest = segment;
+        loop {
+            let between = self.refers_from.range(lowest..=segment);
+            let open = between.filter(|(of, _)| !self.copied.contains(of));
+            let reached = open.map(|(_, to)| *to).min().unwrap_or(lowest);
+            if reached >= lowest {
+                return lowest;
+            }
+            lowest = reached;
+        }
     }
 
     /// Adds the next assigned records of the queue that are not yet indexed.
@@ -548,7 +568,7 @@ impl QueueIndexes {
         if from.0 >= queue.committed || count == 0 {
             return Located::End;
         }
-        let (span, limit) = match queue.span_of(from.0) {
+        let (span, limit) = match queue.holder_of(from.0) {
             Ok(found) => found,
             Err(until) => {
                 let until = QueueOffset(until.min(queue.committed));

@@ -59,6 +59,6 @@ pub use format::retire::KeptRecord;
 pub use format::sidecar::{IndexFile, IndexRead};
 pub use index::{GapCause, Located, Part};
 pub use io::{Io, IoDone};
-pub use kept::{KeptAt, KeptFound, KeptRead};
+pub use kept::{Carried, KeptAt, KeptFound, KeptRead, Token, Waiting};
 pub use recover::{Lost, Opened, Parked, Recovered, Repair};
 pub use store::{Appended, DoneReport, LogState, Reserve, Store, StoreStats};

@@ -37,6 +37,15 @@ use crate::codec::Malformed;
 use crate::limits;
 use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
 
+mod flags;
+mod properties;
+
+pub use flags::Flags;
+use properties::split_property;
+pub(crate) use properties::{
+    PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
+};
+
 /// Bytes of the fixed part of a record of version 1.
 pub const HEADER_BYTES: usize = 80;
 /// The version that this code writes.
@@ -51,40 +60,8 @@ pub const DUE: &str = "$due";
 
 const FLAGS_AT: usize = 34;
 const HEADER_CRC_AT: usize = 72;
-pub(crate) const PROPERTY_HEADER_BYTES: usize = 4;
 
 const _: () = assert!(HEADER_CRC_AT + 8 == HEADER_BYTES);
-
-/// Why a record is not delivered as soon as it is stored: bits, none for most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Flags(u32);
-
-impl Flags {
-    /// It goes to its queue at once.
-    pub const NONE: Self = Self(0);
-    /// It goes to its queue at the instant that its property [`DUE`] names.
-    pub const DELAYED: Self = Self(1);
-    /// Its transaction is open.
-    pub const PREPARED: Self = Self(2);
-
-    /// The bits as the record has them; `None` when there are others.
-    #[must_use]
-    pub fn from_bits(bits: u32) -> Option<Self> {
-        (bits & !(Self::DELAYED.0 | Self::PREPARED.0) == 0).then_some(Self(bits))
-    }
-
-    /// Whether all bits of `other` are set.
-    #[must_use]
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether the record waits for a release.
-    #[must_use]
-    pub fn is_parked(self) -> bool {
-        self != Self::NONE
-    }
-}
 
 /// Everything that a producer says about one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -304,12 +281,6 @@ impl<'p, P: Iterator<Item = (&'p str, &'p str)> + Clone> SealedRecord<'_, P> {
         put(self.head.body);
         assert_eq!(left, 0, "the announced length is the written one");
     }
-}
-
-pub(crate) fn property_header(name: &str, value: &str) -> [u8; PROPERTY_HEADER_BYTES] {
-    let [a, b] = (name.len() as u16).to_le_bytes();
-    let [c, d] = (value.len() as u16).to_le_bytes();
-    [a, b, c, d]
 }
 
 fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<(), Refusal> {
@@ -707,43 +678,9 @@ fn limits_of(record: &[u8], body_at: usize) -> Result<(), Refusal> {
     check_sizes(record.len() - body_at, tag, count, body_at - HEADER_BYTES - tag)
 }
 
-fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
-    let short = |wanted: usize| Malformed::Short { wanted: wanted as u64, left: rest.len() as u64 };
-    if rest.len() < PROPERTY_HEADER_BYTES {
-        return Err(short(PROPERTY_HEADER_BYTES));
-    }
-    let name_end = PROPERTY_HEADER_BYTES + usize::from(u16_at(rest, 0));
-    let end = name_end + usize::from(u16_at(rest, 2));
-    if rest.len() < end {
-        return Err(short(end));
-    }
-    let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed::Utf8);
-    Ok((text(&rest[PROPERTY_HEADER_BYTES..name_end])?, text(&rest[name_end..end])?, &rest[end..]))
-}
-
 fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malformed> {
     str::from_utf8(&bytes[..tag]).map_err(|_| Malformed::Utf8)?;
     check_properties(&bytes[tag..], count)
-}
-
-/// Whether `rest` are so many properties and nothing else.
-/// Properties that were checked, in order.
-pub(crate) fn split_properties(mut rest: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (name, value, after) = split_property(rest).ok()?;
-        rest = after;
-        Some((name, value))
-    })
-}
-
-pub(crate) fn check_properties(mut rest: &[u8], count: usize) -> Result<(), Malformed> {
-    for _ in 0..count {
-        (_, _, rest) = split_property(rest)?;
-    }
-    if rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing { left: rest.len() as u64 }) }
 }
 
 #[cfg(test)]

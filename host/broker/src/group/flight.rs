@@ -40,6 +40,8 @@ pub(crate) struct Asked {
     pub(crate) ticket: Ticket,
     from: QueueOffset,
     count: u32,
+    /// The first segment that there was then.
+    begins: u32,
 }
 
 /// A group's deliveries in one queue.
@@ -130,7 +132,7 @@ impl Flight {
     }
 
     fn make_ready(&mut self, offset: QueueOffset, again: Again) {
-        let place = again.place.filter(|place| place.segment >= self.retired_below);
+        let place = again.place.filter(|place| !self.may_be_gone(place));
         let absent = match place {
             Some(place) => self.ready.insert(offset, (again.attempts, place)).is_none(),
             None => self.unplaced.insert(offset, again.attempts).is_none(),
@@ -188,13 +190,14 @@ impl Flight {
     pub(crate) fn ask(&mut self, ticket: Ticket, from: QueueOffset, count: u32) {
         assert!(self.asked.is_none(), "one question at a time");
         assert!(count >= 1, "a question asks for something");
-        self.asked = Some(Asked { ticket, from, count });
+        self.asked = Some(Asked { ticket, from, count, begins: self.retired_below });
     }
 
     /// Segments below this number are gone. Whether places were forgotten that are asked for anew.
     pub(crate) fn retired(&mut self, below: u32) -> bool {
         self.retired_below = self.retired_below.max(below);
-        let is_gone = |place: &RecordPlace| place.segment < below;
+        // What a release refers to may be gone, and a copy be elsewhere.
+        let is_gone = |place: &RecordPlace| place.segment < below || place.released;
         let gone = |(offset, (attempts, place)): (&QueueOffset, &(u32, RecordPlace))| {
             is_gone(place).then_some((*offset, *attempts))
         };
@@ -213,6 +216,11 @@ impl Flight {
         prefetched || !again.is_empty()
     }
 
+    /// A place that was known before segments went may not be one any more.
+    fn may_be_gone(&self, place: &RecordPlace) -> bool {
+        place.segment < self.retired_below || (place.released && self.retired_below > 0)
+    }
+
     /// Takes in what the index says; nothing means that it could not be read.
     pub(crate) fn answered(&mut self, places: &[RecordPlace], now: Timestamp) {
         let asked = self.asked.take().expect("an answer follows a question");
@@ -221,7 +229,7 @@ impl Flight {
             return;
         }
         let places = &places[..places.len().min(asked.count as usize)];
-        if places.iter().any(|place| place.segment < self.retired_below) {
+        if asked.begins < self.retired_below && places.iter().any(|it| self.may_be_gone(it)) {
             // It was asked before they went.
             self.retry_at = Some(now);
             return;

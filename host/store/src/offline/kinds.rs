@@ -1,7 +1,7 @@
 //! The kinds of entries that are the store's own: one row each. All others belong to who appends
 //! them, and are walked over.
 use crate::format::entry::{BATCH, RELEASE};
-use crate::format::retire::{MOVED, RETIRED, SNAPSHOT};
+use crate::format::retire::{CARRIED, MOVED, RETIRED, SNAPSHOT};
 
 /// How an entry says where its messages went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Releases,
     /// Copies of messages that outlive their segments, each with its place.
     Copies,
+    /// Copies of messages that wait for their release.
+    Carried,
     /// No messages, but which segments are gone.
     Retired,
     /// No messages.
@@ -27,6 +29,7 @@ struct Row {
 const ROWS: &[Row] = &[
     Row { kind: BATCH, name: "batch", means: Kind::Batch },
     Row { kind: MOVED, name: "moved", means: Kind::Copies },
+    Row { kind: CARRIED, name: "carried", means: Kind::Carried },
     Row { kind: SNAPSHOT, name: "snapshot", means: Kind::Other },
     Row { kind: RELEASE, name: "release", means: Kind::Releases },
     Row { kind: RETIRED, name: "retired", means: Kind::Retired },

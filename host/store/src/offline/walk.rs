@@ -22,7 +22,7 @@ use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
 use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::{Moved, retired_below};
+use crate::format::retire::{Moved, decode_carried, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
 use crate::read;
@@ -402,6 +402,7 @@ impl<'a> Walk<'a> {
                 self.take_releases(at + entry.payload_at() as u64, entry, stored_delta_ms);
             }
             Kind::Copies => self.take_copies(at + entry.payload_at() as u64, payload),
+            Kind::Carried => self.take_carried(at + entry.payload_at() as u64, payload),
             Kind::Retired => self.retired = self.retired.max(retired_below(payload)),
             Kind::Other => {}
         }
@@ -449,6 +450,28 @@ impl<'a> Walk<'a> {
             let position = self.position(at);
             let record = Record::parse(record.clone()).expect("it was checked just now");
             self.show(Line::Record { position, offset, record });
+        }
+    }
+
+    /// Takes the parked records of an entry whose payload begins at `at`.
+    fn take_carried(&mut self, at: u64, payload: &Bytes) {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let Ok(carried) = decode_carried(payload) else {
+            return self.note(at, payload.len() as u64, "an entry of waiting messages", Vec::new());
+        };
+        for (_, begin, bytes) in carried.into_iter().filter(|(_, _, bytes)| *bytes > 0) {
+            let record = payload.slice(begin as usize..(begin + bytes) as usize);
+            let record_at = at + u64::from(begin);
+            match Record::parse(record) {
+                Ok(record) => {
+                    self.counts.parked += 1;
+                    let (position, offset) = (self.position(record_at), None);
+                    self.show(Line::Record { position, offset, record });
+                }
+                Err(_) => {
+                    self.note(record_at, bytes.into(), "a waiting message", Vec::new());
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::format::segment::{self, SegmentHeader};
 use crate::format::{HeadError, entry};
 use crate::index::QueueIndexes;
 use crate::io::Io;
+use crate::kept::Carried;
 use crate::store::{Cursor, Store};
 
 mod chunk;
@@ -43,6 +44,9 @@ pub struct Recovered {
     pub placed: Vec<Placed>,
     /// For a batch: those of its records, in order, that are parked.
     pub parked: Vec<Parked>,
+    /// Where parked records lie from now on, of an entry of the store's own that says so: it has
+    /// nothing else.
+    pub carried: Vec<Carried>,
     /// When it was stored.
     pub stored: Timestamp,
 }

@@ -24,11 +24,14 @@ use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group;
-use crate::format::retire::{MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_moved};
+use crate::format::retire::{
+    CARRIED, MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_carried, decode_moved,
+};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
 use crate::index::{Misfit, QueueIndexes, Slot};
 use crate::io::remove_segment;
+use crate::kept::Carried;
 use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment, sidecar_header};
 
 pub(super) const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -97,6 +100,21 @@ impl PlacedRecords {
         let begin = offset as usize;
         Parked { target, record: self.payload.slice(begin..begin + bytes as usize) }
     }
+}
+
+/// Where the parked records of the entry at `at` lie, if it is one of those that were carried on.
+pub(super) fn carried_in(segment: u32, at: u64, entry: &Entry) -> Result<Vec<Carried>, Malformed> {
+    if entry.kind != CARRIED {
+        return Ok(Vec::new());
+    }
+    let payload_at = at as u32 + entry.payload_at() as u32;
+    let rows = decode_carried(&entry.payload)?.into_iter();
+    let carried = rows.map(|(token, at, bytes)| {
+        let offset = payload_at + at;
+        let target = Target { segment, offset, bytes, released: false };
+        Carried { token, target: (bytes > 0).then_some(target) }
+    });
+    Ok(carried.collect())
 }
 
 pub(super) struct Opening<'a> {
@@ -363,10 +381,12 @@ impl Opening<'_> {
                     self.place_entry(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
             }
             let is_own = self.take_own(segment, at, &entry).map_err(malformed)?;
-            if wanted && !is_own {
+            let carried = carried_in(segment, at, &entry).map_err(malformed)?;
+            if wanted && (!is_own || !carried.is_empty()) {
                 let Entry { kind, tenant, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
-                let recovered = Recovered { group, kind, tenant, payload, placed, parked, stored };
+                let recovered =
+                    Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
                 (self.on_entry)(recovered).map_err(malformed)?;
             }
         }
@@ -397,7 +417,7 @@ impl Opening<'_> {
                     self.begins = self.begins.max(until);
                 }
             }
-            SNAPSHOT => {}
+            SNAPSHOT | CARRIED => {}
             _ => return Ok(false),
         }
         Ok(true)

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::{GroupNumber, QueueOffset, TenantId, Timestamp};
 
-use super::open::{FIRST_GROUP_AT, Lying, Opening, PlacedRecords, Placements};
+use super::open::{FIRST_GROUP_AT, Lying, Opening, PlacedRecords, Placements, carried_in};
 use super::salvage::{self, Copied, Piece};
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error, first_header};
 use super::{Lost, Recovered, Repair, sidecars};
@@ -20,10 +20,11 @@ use crate::disk::FileName;
 use crate::error::{Corrupt, OpenError};
 use crate::format::entry::{self, BATCH, Entry, FOOTER_BYTES, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::MOVED;
+use crate::format::retire::{CARRIED, MOVED};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::Line;
 use crate::format::{VERSION, u64_at};
+use crate::kept::Carried;
 use crate::store::Cursor;
 
 /// Something that was durable behind the damage.
@@ -312,6 +313,12 @@ impl Opening<'_> {
                 }
                 match entry.kind {
                     BATCH => self.take_entry(&place, stored_delta_ms, at, entry),
+                    CARRIED => {
+                        let entry_at = place.payload_at + at as u64;
+                        let carried = carried_in(segment, entry_at, &entry).unwrap_or_default();
+                        self.hand_out_carried(header, stored, &entry, carried)?;
+                        None
+                    }
                     _ => self.take_other(&place, stored_delta_ms, at, entry),
                 }
             }
@@ -323,11 +330,31 @@ impl Opening<'_> {
         let wanted = self.checkpoint.is_none_or(|saved| header.group > saved.group);
         if let Some((tenant, kind, payload, (placed, parked))) = left.filter(|_| wanted) {
             let group = header.group;
-            let entry = Recovered { group, kind, tenant, payload, placed, parked, stored };
+            let carried = Vec::new();
+            let entry = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
             let malformed = |why| OpenError::Entry { segment, offset, why };
             (self.on_entry)(entry).map_err(malformed)?;
         }
         Ok(())
+    }
+
+    fn hand_out_carried(
+        &mut self,
+        header: &GroupHeader,
+        stored: Timestamp,
+        entry: &Entry,
+        carried: Vec<Carried>,
+    ) -> Result<(), OpenError> {
+        assert_eq!(entry.kind, CARRIED, "others carry nothing on");
+        if self.checkpoint.is_some_and(|saved| header.group <= saved.group) {
+            return Ok(());
+        }
+        let (group, kind, tenant) = (header.group, entry.kind, entry.tenant);
+        let (payload, placed, parked) = (entry.payload.clone(), Vec::new(), Vec::new());
+        let recovered = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
+        let (segment, offset) = (0, 0);
+        let malformed = |why| OpenError::Entry { segment, offset, why };
+        (self.on_entry)(recovered).map_err(malformed)
     }
 
     /// Takes an entry that holds and is no batch; what to hand out of it. Copies and retirements are

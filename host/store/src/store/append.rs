@@ -11,6 +11,7 @@ use crate::error::{AppendError, Fenced, Leaving, NoSpace, TooLarge};
 use crate::format::entry::{self, BATCH, PlacedRun, RELEASE};
 use crate::format::group;
 use crate::index::{QueueIndexes, Slot};
+use crate::kept::Carried;
 
 /// What may use the reserve of a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +95,11 @@ impl Store {
 
     /// What is released stays at least as long as its release.
     fn check_referable(&self, releases: &[Release]) -> Result<(), Leaving> {
-        let stays_from = self.stays_from();
-        match releases.iter().map(|it| it.target().segment).find(|it| *it < stays_from) {
-            Some(segment) => Err(Leaving { segment }),
+        let (stays_from, is_closing) = self.stays_from();
+        // Over a release it may come to what goes.
+        let leaves = |it: &Target| it.segment < stays_from || (is_closing && it.released);
+        match releases.iter().map(Release::target).find(leaves) {
+            Some(Target { segment, .. }) => Err(Leaving { segment }),
             None => Ok(()),
         }
     }
@@ -131,6 +134,12 @@ impl Store {
     /// order in which they were appended.
     pub fn take_parked(&mut self) -> Vec<Target> {
         std::mem::take(&mut self.parked)
+    }
+
+    /// Where parked records lie from now on that were carried on in the groups that were closed
+    /// since the last call.
+    pub fn take_carried(&mut self) -> Vec<Carried> {
+        std::mem::take(&mut self.carried)
     }
 
     /// Appends an entry of another kind. Its bytes are given back as they are.
@@ -227,6 +236,7 @@ impl Store {
             parked: Vec::new(),
             runs: Vec::new(),
             copies: Vec::new(),
+            carried: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::format::sidecar::{IndexEntry, SidecarHeader};
 use crate::format::{group, segment};
 use crate::index::Slot;
 use crate::io::Io;
+use crate::kept::Carried;
 
 impl Store {
     /// Closes the oldest gathered group and emits its write. Does nothing while another group is
@@ -145,6 +146,11 @@ impl Store {
             offset: offset + record.offset,
             bytes: record.bytes,
             released: false,
+        }));
+        self.carried.extend(gather.carried.iter().map(|(token, at, bytes)| {
+            let (at, bytes) = (offset + at, *bytes);
+            let target = Target { segment, offset: at, bytes, released: false };
+            Carried { token: *token, target: (bytes > 0).then_some(target) }
         }));
         touched
     }

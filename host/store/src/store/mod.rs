@@ -23,6 +23,7 @@ use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueEnd, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
+use crate::kept::{Carried, Token};
 
 mod append;
 mod close;
@@ -119,6 +120,8 @@ struct Gather {
     runs: Vec<(Slot, u32)>,
     /// Copies of records, with their byte offset in the group.
     copies: Vec<Moved>,
+    /// Copies of parked records: byte offset in the group, and bytes.
+    carried: Vec<(Token, u32, u32)>,
 }
 
 impl Gather {
@@ -248,6 +251,8 @@ pub struct Store {
     index: QueueIndexes,
     /// Parked records of closed groups that nobody has asked for yet.
     parked: Vec<Target>,
+    /// The same for those that were carried on.
+    carried: Vec<Carried>,
     sealing: BTreeMap<u32, Sealing>,
     keys: KeyIndex,
     saving: Saving,
@@ -305,6 +310,7 @@ impl Store {
             typical_bytes: 0,
             index,
             parked: Vec::new(),
+            carried: Vec::new(),
             sealing: unsaved,
             keys,
             saving: Saving { waiting, writing, sealed, last, state_bytes },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, LyingDisk};
 use yard_store::{
-    Appended, BATCH, Checkpoint, DoneReport, Io, Located, OpenError, Parked, RELEASE, Recovered,
-    Repair, Reserve, Store, StoreConfig, io, read,
+    Appended, BATCH, Carried, Checkpoint, DoneReport, Io, Located, OpenError, Opened, Parked,
+    RELEASE, Recovered, Repair, Reserve, Store, StoreConfig, io, read,
 };
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::{Flags, Record, RecordParts};
@@ -85,7 +85,7 @@ pub(crate) struct Model {
     pub(crate) written: Option<GroupNumber>,
     pub(crate) synced: Option<GroupNumber>,
     /// Parked records of groups that are closed, by where they lie.
-    stored_at: BTreeMap<(u32, u32), Bytes>,
+    pub(crate) stored_at: BTreeMap<(u32, u32), Bytes>,
 }
 
 impl Model {
@@ -97,6 +97,7 @@ impl Model {
             payload: Bytes::copy_from_slice(payload),
             placed: appended.placed,
             parked: Vec::new(),
+            carried: Vec::new(),
             stored: appended.stored,
         });
     }
@@ -157,6 +158,8 @@ pub(crate) struct Reopened {
     pub(crate) io: Vec<Io>,
     pub(crate) entries: Vec<Recovered>,
     pub(crate) repairs: Vec<Repair>,
+    /// Where parked records lie that were carried on.
+    pub(crate) carried: Vec<Carried>,
 }
 
 pub(crate) fn open_with(
@@ -164,12 +167,17 @@ pub(crate) fn open_with(
     config: StoreConfig,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Reopened, OpenError> {
-    let mut entries = Vec::new();
+    let (mut entries, mut carried) = (Vec::new(), Vec::new());
     let opened = Store::open(disk, config, checkpoint, &mut |entry| {
-        entries.push(entry);
+        if entry.carried.is_empty() {
+            entries.push(entry);
+        } else {
+            carried.extend(entry.carried);
+        }
         Ok(())
     })?;
-    Ok(Reopened { store: opened.store, io: opened.io, entries, repairs: opened.repairs })
+    let Opened { store, io, repairs } = opened;
+    Ok(Reopened { store, io, entries, repairs, carried })
 }
 
 pub(crate) fn open_all(disk: &LyingDisk) -> Result<Reopened, OpenError> {

@@ -268,7 +268,7 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),
         Io::WriteKeys { runs } => runs.iter().flat_map(|run| run.bytes().clone()).collect(),
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
-        Io::ReadKept { reads } => Bytes::from(format!("{reads:?}")),
+        Io::ReadKept { reads, waiting } => Bytes::from(format!("{reads:?} {waiting:?}")),
         Io::RemoveSegment { segment } => Bytes::copy_from_slice(&segment.to_le_bytes()),
     }
 }

@@ -98,11 +98,6 @@ plants! {
     BodiesShifted "bodies-shifted" Sim 100
     FetchSkips "fetch-skips" Sim 100
     SealedIndexShifted "sealed-index-shifted" Sim 500
-    ReleasedEarly "released-early" Sim 500
-    DeadLetterForgotten "dead-letter-forgotten" Sim 100
-    AttemptsUnlimited "attempts-unlimited" Sim 100
-    CancelMadeUp "cancel-made-up" Sim 500
-    IdRenewed "id-renewed" Sim 100
     FlushAfterSync "flush-after-sync" Powercut 10_000
     RenameBeforeSync "rename-before-sync" Powercut 10_000
     DamageTruncates "damage-truncates" Damage 100
@@ -112,6 +107,11 @@ plants! {
     OffsetsSlide "offsets-slide" Damage 1_000
     TailCutTooFar "tail-cut-too-far" Damage 1_000
     EndsForgotten "ends-forgotten" Damage 100
+    ReleasedEarly "released-early" Sim 500
+    DeadLetterForgotten "dead-letter-forgotten" Sim 100
+    AttemptsUnlimited "attempts-unlimited" Sim 100
+    CancelMadeUp "cancel-made-up" Sim 500
+    IdRenewed "id-renewed" Sim 100
 }
 
 /// One group in so many is written by half.
