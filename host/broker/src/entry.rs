@@ -332,6 +332,12 @@ impl MetaChange {
         out.push(1);
         topic.put(out);
     }
+
+    /// As the change that has put it.
+    pub(crate) fn put_group(settings: &GroupSettings, out: &mut Vec<u8>) {
+        out.push(3);
+        settings.put(out);
+    }
 }
 
 /// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put; then the fields.
@@ -345,10 +351,7 @@ impl Wire for MetaChange {
                 topic.put(out);
                 version.put(out);
             }
-            Self::GroupPut(settings) => {
-                out.push(3);
-                settings.put(out);
-            }
+            Self::GroupPut(settings) => Self::put_group(settings, out),
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {

@@ -300,9 +300,12 @@ impl MetaTable {
         self.next_tenant.put(out);
         self.next_topic.put(out);
         self.version.put(out);
-        ((self.tenants.len() + self.topics.len()) as u32).put(out);
+        let groups: usize = self.groups.values().map(BTreeMap::len).sum();
+        ((self.tenants.len() + self.topics.len() + groups) as u32).put(out);
         self.tenants.values().for_each(|tenant| MetaChange::put_tenant(tenant, out));
         self.topics.values().for_each(|topic| MetaChange::put_topic(topic, out));
+        let groups = self.groups.values().flat_map(BTreeMap::values);
+        groups.for_each(|settings| MetaChange::put_group(settings, out));
     }
 
     /// Reads a table whose hashes are to have this seed.

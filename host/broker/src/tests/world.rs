@@ -346,7 +346,7 @@ impl World {
         assert_eq!(restored.snapshot(), live, "restored");
     }
 
-    /// The process ends and begins again; what was not synced is lost.
+    /// The process ends and begins again, from a snapshot; what was not synced is lost.
     pub(crate) fn restart(&mut self) {
         self.log.truncate(self.synced);
         let _ = self.parked.split_off(&self.synced);
@@ -355,7 +355,8 @@ impl World {
         self.asked.clear();
         self.unplaced.clear();
         self.wakes_at = None;
-        self.broker = self.replayed();
+        let snapshot = self.replayed().snapshot();
+        self.broker = Broker::restore(self.config, snapshot).unwrap();
         let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {
             topic: *topic,
             queue: *queue,
