@@ -7,6 +7,7 @@
 mod campaign;
 mod measure;
 mod needs;
+mod plugins;
 mod run;
 mod tasks;
 mod tidy;
@@ -38,6 +39,12 @@ const COMMANDS: &[Command] = &[
         run: tasks::test,
     },
     Command { name: "ci", arguments: "", says: "exactly what CI runs (= test)", run: tasks::test },
+    Command {
+        name: "plugins",
+        arguments: "",
+        says: "build plugins and examples to target/plugins/*.wasm; other builds embed them",
+        run: plugins::command,
+    },
     Command {
         name: "tidy",
         arguments: "[--report]",

@@ -8,14 +8,14 @@ use std::process::Command;
 use crate::run::{self, Failed};
 
 /// One thing that must be there before the first build.
-struct Need {
-    name: &'static str,
+pub(crate) struct Need {
+    pub(crate) name: &'static str,
     /// Succeeds when it is there.
-    probe: &'static [&'static str],
+    pub(crate) probe: &'static [&'static str],
     /// Debian packages that bring it.
-    debian: &'static [&'static str],
+    pub(crate) debian: &'static [&'static str],
     /// What to tell somebody for whom we cannot install it.
-    sentence: &'static str,
+    pub(crate) sentence: &'static str,
 }
 
 const NEEDS: &[Need] = &[Need {
@@ -30,14 +30,18 @@ const NEEDS: &[Need] = &[Need {
 /// Makes the machine ready: installs what is missing where we may, else says how.
 pub(crate) fn set_up() -> Result<(), Failed> {
     for need in NEEDS {
-        let found = run::succeeds_quietly(&mut command(need.probe));
-        match way(found, is_root(), Path::new("/usr/bin/apt-get").exists()) {
-            Way::There => {}
-            Way::Install => install(need)?,
-            Way::Tell => return Err(Failed(need.sentence.to_owned())),
-        }
+        meet(need, run::succeeds_quietly(&mut command(need.probe)))?;
     }
     Ok(())
+}
+
+/// Meets one need, unless it is found to be met.
+pub(crate) fn meet(need: &Need, found: bool) -> Result<(), Failed> {
+    match way(found, is_root(), Path::new("/usr/bin/apt-get").exists()) {
+        Way::There => Ok(()),
+        Way::Install => install(need),
+        Way::Tell => Err(Failed(need.sentence.to_owned())),
+    }
 }
 
 /// How one need is met.

@@ -52,6 +52,13 @@ impl Workspace {
         command
     }
 
+    /// The compiler that cargo uses here, still to be run.
+    pub(crate) fn rustc(&self) -> Command {
+        let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        command.current_dir(&self.root);
+        command
+    }
+
     /// Whether this cargo subcommand is installed: rustfmt and clippy are optional components.
     pub(crate) fn has_component(&self, subcommand: &str) -> bool {
         succeeds_quietly(&mut self.cargo([subcommand, "--version"]))

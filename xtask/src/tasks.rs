@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::run::{self, Failed, Outcome, Workspace, step};
-use crate::{campaign, needs, tidy};
+use crate::{campaign, needs, plugins, tidy};
 
 /// What `test` asks of the simulator: enough seeds to notice a broken invariant, few enough for
 /// every push. The simulator knows how many that is.
@@ -16,7 +16,7 @@ const QUICK: &str = "--quick";
 
 /// Everything that must hold before a change is taken, in the order of what fails fastest.
 pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
-    step("set-up", || needs::set_up().map(|()| Outcome::Done))?;
+    step("set-up", || set_up(workspace).map(|()| Outcome::Done))?;
     step("format", || {
         if !workspace.has_component("fmt") {
             return Ok(Outcome::Skipped("rustfmt is missing: `rustup component add rustfmt`"));
@@ -50,7 +50,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
 /// A broker for development. Replaces this process, so that Ctrl-C and the exit code are the
 /// broker's own.
 pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
-    needs::set_up()?;
+    set_up(workspace)?;
     build_yard(workspace)?;
     let metadata = workspace.metadata()?;
     // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
@@ -79,10 +79,16 @@ pub(crate) fn scale(workspace: &Workspace, arguments: &[String]) -> Result<(), F
 
 /// All tests, rewriting the files that they compare with.
 pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
-    needs::set_up()?;
+    set_up(workspace)?;
     run::run(workspace.cargo(["test", "--workspace"]).env("UPDATE_EXPECT", "1"))?;
     println!("Expectations are rewritten: read `git diff` before you keep them.");
     Ok(())
+}
+
+/// What the broker and its tests are built from: a ready machine, and the plugins as wasm.
+fn set_up(workspace: &Workspace) -> Result<(), Failed> {
+    needs::set_up()?;
+    plugins::build(workspace)
 }
 
 fn build_yard(workspace: &Workspace) -> Result<(), Failed> {

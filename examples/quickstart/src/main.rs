@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         client.consumer("quickstart", "readers").start(Start::Earliest).build().await?;
     for _ in 1..=3 {
         let delivery = consumer.recv().await?;
-        println!("received  {} {}", delivery.id(), String::from_utf8_lossy(&delivery.body()));
+        println!("received  {} {}", delivery.id(), String::from_utf8_lossy(&delivery.body()?));
         delivery.ack().await?;
     }
     client.close().await;

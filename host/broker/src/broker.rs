@@ -162,6 +162,9 @@ impl Broker {
             Event::Request { origin, tenant, request } => {
                 self.request(origin, tenant, request, effects);
             }
+            Event::PluginPushed { origin, tenant, pushed } => {
+                self.plugin_pushed(origin, tenant, *pushed, effects);
+            }
             Event::SessionClosed(session) => self.session_closed(session, effects),
             Event::Committed(tails) => self.committed(&tails),
             Event::Located { ticket, places } => self.located(ticket, &places, effects),
@@ -170,6 +173,9 @@ impl Broker {
             Event::Unreadable { session, subscription, queue, offset } => {
                 self.unreadable((session, subscription), queue, offset, effects);
             }
+            Event::Judged(judged) => self.judged(&judged, effects),
+            Event::Held(held) => self.hold_back(&held),
+            Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {
                 self.tick(effects);
@@ -207,6 +213,12 @@ impl Broker {
             }
             Request::Settle(request) => {
                 self.settle(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::Extend(request) => {
+                self.extend(origin, &request, effects).map_err(Refusal::from)
+            }
+            Request::MoveGroup(request) => {
+                self.move_group(origin, tenant, request, effects).map_err(Refusal::from)
             }
             Request::Fetch(request) => {
                 self.fetch(origin, tenant, request, effects).map_err(Refusal::from)
@@ -318,6 +330,7 @@ impl Broker {
                 let (segment, offset) = (*segment, *offset);
                 self.timers.remove((*due, At { segment, offset }));
             }
+            Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Meta { changes } => {
                 for change in changes {
                     self.apply_meta(change);
@@ -377,9 +390,13 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
-            MetaChange::TenantPut(_) | MetaChange::GroupPut(_) => {
-                return self.meta.apply(change.clone());
-            }
+            MetaChange::TenantPut(_)
+            | MetaChange::GroupPut(_)
+            | MetaChange::PluginFile(_)
+            | MetaChange::PluginPut(_)
+            | MetaChange::PluginRemoved { .. }
+            | MetaChange::KeyPut(_)
+            | MetaChange::KeyRemoved { .. } => return self.meta.apply(change.clone()),
             MetaChange::TopicPut(topic) => topic.topic,
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };

@@ -18,6 +18,7 @@ use crate::group::flight::{Budget, Holder};
 use crate::group::lease::Hold;
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, push_step};
+use crate::judged::asking;
 use crate::retry::{Failed, Next, Rules};
 
 impl Broker {
@@ -127,7 +128,15 @@ impl Broker {
             let state = group.queues.get_mut(&queue).expect("an available queue exists");
             touched.push(queue);
             if let Some((session, subscription, items)) = deliver_some(live, state, now) {
-                effects.push(Effect::Deliver { session, subscription, topic, queue, items });
+                let asking = asking(live, subscription, queue);
+                effects.push(Effect::Deliver {
+                    session,
+                    subscription,
+                    topic,
+                    queue,
+                    items,
+                    asking,
+                });
                 continue;
             }
             live.exhausted(queue);

@@ -9,6 +9,7 @@ use yard_wire::{
 use crate::entry::Entry;
 use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
+use crate::judged::Asking;
 use crate::meta::MetaChange;
 
 /// Something that must be done. The shard does the effects of one `handle` in order, and all of
@@ -66,6 +67,9 @@ pub enum Effect {
         /// What to deliver, at most `DELIVER_RECORDS_MAX` and, unless it is a single one,
         /// `DELIVER_BYTES_MAX`.
         items: Vec<DeliverItem>,
+        /// Who is asked first which of them are wanted; answered by `Event::Judged` where some are
+        /// not, by `Event::Held` where nobody could say. None: all are.
+        asking: Option<Asking>,
     },
     /// Read records for a fetch request and answer it. Topic and queue are checked.
     Fetch {

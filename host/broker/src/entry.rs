@@ -4,11 +4,12 @@ use std::fmt;
 use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
+use yard_wire::plugin::Digest;
 use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +67,13 @@ pub enum Entry {
         /// Which.
         cancelled: Cancelled,
     },
+    /// A group goes on from other offsets.
+    Move {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// Where to.
+        moved: Moved,
+    },
     /// The metadata changed; all changes at once or none.
     Meta {
         /// The changes, in order.
@@ -93,6 +101,21 @@ yard_wire::message! {
         /// Its name.
         pub name: String,
         /// Where it begins in the queues of this shard; in those not named at 0.
+        pub floors: Vec<(QueueIndex, QueueOffset)>,
+    }
+
+    /// Where a group goes on.
+    ///
+    /// ```text
+    /// offset size field
+    ///      0    4 group
+    ///      4    4 count
+    ///      8    . floors    (u16 queue, u64 offset)*: below all is settled, above nothing is
+    /// ```
+    pub struct Moved {
+        /// The group.
+        pub group: GroupId,
+        /// Where it goes on in these queues.
         pub floors: Vec<(QueueIndex, QueueOffset)>,
     }
 
@@ -135,7 +158,7 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed
+///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
@@ -165,8 +188,12 @@ pub enum Outcome {
     /// They are dead letters now: the same entry of the log releases them into the group's topic
     /// of these.
     Dead,
+    /// They had expired before anybody handled them.
+    Expired,
     /// The log does not hold them any more.
     Trimmed,
+    /// The group does not want them: they were never delivered to it.
+    Filtered,
     /// They come again: after a nack, the end of a lease, or of the subscription.
     Returned {
         /// How often they were delivered so far.
@@ -247,7 +274,11 @@ impl Progress {
         }
         let named = |step: &Step| match step.outcome {
             Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
-            Outcome::Acked | Outcome::Dead | Outcome::Trimmed => 0,
+            Outcome::Acked
+            | Outcome::Dead
+            | Outcome::Expired
+            | Outcome::Filtered
+            | Outcome::Trimmed => 0,
         };
         match self.steps.iter().map(named).find(|error| *error as usize > self.errors.len()) {
             Some(error) => {
@@ -267,6 +298,8 @@ impl Wire for Step {
             Outcome::Acked => out.push(0),
             Outcome::Dead => out.push(1),
             Outcome::Trimmed => out.push(2),
+            Outcome::Filtered => out.push(5),
+            Outcome::Expired => out.push(8),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
@@ -303,6 +336,8 @@ impl Wire for Step {
                 reason: Doom::take(input)?,
                 error: u32::take(input)?,
             },
+            5 => Outcome::Filtered,
+            8 => Outcome::Expired,
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -332,15 +367,10 @@ impl MetaChange {
         out.push(1);
         topic.put(out);
     }
-
-    /// As the change that has put it.
-    pub(crate) fn put_group(settings: &GroupSettings, out: &mut Vec<u8>) {
-        out.push(3);
-        settings.put(out);
-    }
 }
 
-/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put; then the fields.
+/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put, 4 plugin file, 5 plugin put,
+/// 6 plugin removed, 7 key put, 8 key removed; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -351,7 +381,33 @@ impl Wire for MetaChange {
                 topic.put(out);
                 version.put(out);
             }
-            Self::GroupPut(settings) => Self::put_group(settings, out),
+            Self::GroupPut(settings) => {
+                out.push(3);
+                settings.put(out);
+            }
+            Self::PluginFile(file) => {
+                out.push(4);
+                file.put(out);
+            }
+            Self::PluginPut(plugin) => {
+                out.push(5);
+                plugin.put(out);
+            }
+            Self::PluginRemoved { tenant, name, version } => {
+                out.push(6);
+                tenant.put(out);
+                name.put(out);
+                version.put(out);
+            }
+            Self::KeyPut(key) => {
+                out.push(7);
+                key.put(out);
+            }
+            Self::KeyRemoved { tenant, key } => {
+                out.push(8);
+                tenant.put(out);
+                key.put(out);
+            }
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -362,6 +418,15 @@ impl Wire for MetaChange {
                 Ok(Self::TopicRemoved { topic: TopicId::take(input)?, version: u64::take(input)? })
             }
             3 => Ok(Self::GroupPut(GroupSettings::take(input)?)),
+            4 => Ok(Self::PluginFile(PluginFile::take(input)?)),
+            5 => Ok(Self::PluginPut(Plugin::take(input)?)),
+            6 => Ok(Self::PluginRemoved {
+                tenant: TenantId::take(input)?,
+                name: String::take(input)?,
+                version: u64::take(input)?,
+            }),
+            7 => Ok(Self::KeyPut(TrustedKey::take(input)?)),
+            8 => Ok(Self::KeyRemoved { tenant: TenantId::take(input)?, key: Digest::take(input)? }),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }
@@ -380,6 +445,8 @@ impl Entry {
     pub const CANCEL: u16 = 5;
     /// Kind of releases in the log.
     pub const RELEASE: u16 = 0x104;
+    /// Kind of a group that goes on from other offsets in the log.
+    pub const MOVE: u16 = 20;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -390,6 +457,7 @@ impl Entry {
             Self::Progress { .. } => Self::PROGRESS,
             Self::Release { .. } => Self::RELEASE,
             Self::Cancel { .. } => Self::CANCEL,
+            Self::Move { .. } => Self::MOVE,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -402,7 +470,8 @@ impl Entry {
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
-            | Self::Cancel { tenant, .. } => *tenant,
+            | Self::Cancel { tenant, .. }
+            | Self::Move { tenant, .. } => *tenant,
             Self::Meta { .. } => TenantId(0),
         }
     }
@@ -426,6 +495,10 @@ impl Entry {
                 out.into()
             }
             Self::Cancel { cancelled, .. } => cancelled.to_bytes(),
+            Self::Move { moved, .. } => {
+                assert!(!moved.floors.is_empty(), "an entry says something");
+                moved.to_bytes()
+            }
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
                 changes.to_bytes()
@@ -449,6 +522,7 @@ impl Entry {
             }
             Self::RELEASE => Self::take_releases(tenant, payload),
             Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
+            Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }

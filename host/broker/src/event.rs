@@ -8,8 +8,11 @@ use yard_wire::{
     Timestamp, TopicId,
 };
 
+use crate::entry::Progress;
 use crate::find::{Asked, Findings};
+use crate::judged::Range;
 use crate::meta::MetaChange;
+use crate::plugins::Pushed;
 use crate::retention::DiskLevel;
 
 /// A connection, by a number that the transport never uses again.
@@ -42,6 +45,38 @@ pub struct QueueTail {
     pub end: QueueOffset,
 }
 
+/// What a policy said about messages on their way to a subscription. Those that it wants were sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The connection.
+    pub session: SessionId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// Messages that it does not want.
+    pub skipped: Vec<Range>,
+    /// Bytes of credit that they took.
+    pub bytes: u64,
+}
+
+/// Messages on their way to a subscription about which no policy could be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The connection.
+    pub session: SessionId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// The messages.
+    pub ranges: Vec<Range>,
+    /// Bytes of credit that they took.
+    pub bytes: u64,
+    /// How long the queue waits, in milliseconds.
+    pub wait_ms: u32,
+}
+
 /// Something that happened. Time is an argument of `handle`, not part of it.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -68,6 +103,15 @@ pub enum Event {
         tenant: TenantId,
         /// The request.
         request: Request,
+    },
+    /// A plugin was pushed, and checked. Sent to the metadata shard only.
+    PluginPushed {
+        /// The request.
+        origin: Origin,
+        /// The tenant of the connection.
+        tenant: TenantId,
+        /// The plugin.
+        pushed: Box<Pushed>,
     },
     /// A connection is gone, whatever the reason.
     SessionClosed(SessionId),
@@ -108,6 +152,17 @@ pub enum Event {
         queue: QueueIndex,
         /// The message.
         offset: QueueOffset,
+    },
+    /// A policy has decided about messages of a delivery.
+    Judged(Judged),
+    /// It could not be asked.
+    Held(Held),
+    /// The log had no room for what was settled.
+    NotRecorded {
+        /// What was not recorded.
+        progress: Progress,
+        /// When there may be room, in milliseconds from now.
+        wait_ms: u32,
     },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),

@@ -35,16 +35,21 @@ mod dlq;
 mod effect;
 mod entry;
 mod event;
+mod extend;
 mod fetch;
 mod find;
 mod group;
+mod judged;
 mod meta;
 mod meta_table;
 mod operate;
 mod paged;
+mod plugin_table;
+mod plugins;
 mod produce;
 mod producer;
 mod refusal;
+mod relocate;
 mod report;
 mod retention;
 mod retry;
@@ -58,9 +63,14 @@ mod timers;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
-pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Outcome, Progress, Step};
-pub use event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
+pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use meta::{GroupSettings, MetaChange, Settings, Tenant, Topic, TopicLimits, TopicSettings};
+pub use judged::{Asking, Range, Rounds};
+pub use meta::{
+    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic,
+    TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
+};
+pub use plugins::Pushed;
 pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

@@ -1,9 +1,10 @@
-//! The metadata: tenants, topics, settings of groups. The metadata shard owns it; the others
-//! receive its changes.
+//! The metadata: tenants, topics, settings of groups, plugins. The metadata shard owns it; the
+//! others receive its changes.
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::plugin::Digest;
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
@@ -39,6 +40,8 @@ yard_wire::message! {
         pub name: String,
         /// Whether its topics are created on first use.
         pub auto_create_topics: bool,
+        /// Whether its plugins must be signed by a key that it trusts.
+        pub require_signed: bool,
         /// When it was added.
         pub created: Timestamp,
     }
@@ -81,6 +84,94 @@ impl GroupSettings {
     pub(crate) fn default_for(tenant: TenantId, name: &str) -> Self {
         let (retry, attempts) = (RetryPolicy::default(), Attempts::default());
         Self { tenant, name: name.to_owned(), retry, attempts }
+    }
+}
+
+yard_wire::word! {
+    /// How a version of a plugin is tried.
+    pub enum TrialKind {
+        /// It decides for a share of the queues.
+        Canary = 0 "canary",
+        /// It decides beside the active one, without effect.
+        Shadow = 1 "shadow",
+    }
+}
+
+yard_wire::message! {
+    /// A plugin: the versions of one name, and which of them decides.
+    pub struct Plugin {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Its name, unique in the tenant.
+        pub name: String,
+        /// Its versions, oldest first.
+        pub versions: Vec<PluginVersion>,
+        /// Number of the version that decides; 0: none was made active.
+        pub active: u32,
+        /// Number of the version that was active before; 0: none.
+        pub previous: u32,
+        /// Nothing of it runs.
+        pub disabled: bool,
+        /// The version on trial.
+        pub trial: Option<Trial>,
+        /// Number of the next version.
+        pub next: u32,
+        /// When it last changed.
+        pub changed: Timestamp,
+        /// Version of the metadata in which it last changed.
+        pub version: u64,
+    }
+
+    /// A version of a plugin.
+    pub struct PluginVersion {
+        /// Its number: 1, 2, 3 and so on, never used again.
+        pub number: u32,
+        /// SHA-256 of its file.
+        pub hash: Digest,
+        /// Bytes of its file.
+        pub bytes: u32,
+        /// What its author calls it.
+        pub label: String,
+        /// Its points, joined by commas.
+        pub points: String,
+        /// The key that signed it; none: nobody did.
+        pub signer: Digest,
+        /// When it was pushed.
+        pub pushed: Timestamp,
+    }
+
+    /// A version on trial.
+    #[derive(Copy)]
+    pub struct Trial {
+        /// Its number.
+        pub version: u32,
+        /// How it is tried.
+        pub kind: TrialKind,
+        /// Share of the queues, or of the batches, in percent.
+        pub share: u16,
+        /// A canary becomes active at this instant; 0: when somebody says so.
+        pub until: Timestamp,
+    }
+
+    /// A plugin's file. It comes right before the plugin that has it, in one entry of the log; a
+    /// file that no plugin has is forgotten when any plugin changes.
+    pub struct PluginFile {
+        /// SHA-256 of its bytes.
+        pub hash: Digest,
+        /// Its bytes.
+        pub bytes: Bytes,
+    }
+
+    /// A key that a tenant trusts.
+    pub struct TrustedKey {
+        /// The tenant.
+        pub tenant: TenantId,
+        /// The public key.
+        pub key: Digest,
+        /// A remark for people.
+        pub note: String,
+        /// When it was added.
+        pub added: Timestamp,
     }
 }
 
@@ -138,11 +229,46 @@ pub enum MetaChange {
     },
     /// The settings of a group were changed.
     GroupPut(GroupSettings),
+    /// A plugin's file.
+    PluginFile(PluginFile),
+    /// A plugin was added or changed.
+    PluginPut(Plugin),
+    /// A plugin was removed.
+    PluginRemoved {
+        /// Whose it was.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+        /// Version of the metadata from which on it is gone.
+        version: u64,
+    },
+    /// A key is trusted.
+    KeyPut(TrustedKey),
+    /// A key is trusted no longer.
+    KeyRemoved {
+        /// Whose it was.
+        tenant: TenantId,
+        /// The public key.
+        key: Digest,
+    },
 }
 
 impl TopicLimits {
     /// Whether messages go by age or size.
     pub(crate) fn expire(&self) -> bool {
         self.retain.get().is_some() || self.retain_bytes.get().is_some()
+    }
+}
+
+impl Plugin {
+    /// The version with a number.
+    #[must_use]
+    pub fn version(&self, number: u32) -> Option<&PluginVersion> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// Bytes of its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.versions.iter().map(|version| u64::from(version.bytes)).sum()
     }
 }

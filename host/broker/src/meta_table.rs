@@ -1,5 +1,5 @@
-//! Tenants, topics, settings of groups. A name is resolved inside a tenant, so a foreign one is as
-//! good as none.
+//! Tenants, topics, settings of groups, plugins. A name is resolved inside a tenant, so a foreign
+//! one is as good as none.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wi
 
 use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
 use crate::paged::Paged;
+use crate::plugin_table::PluginTable;
 
 /// The tenant that always exists.
 pub(crate) const DEFAULT_TENANT: TenantId = TenantId(0);
@@ -36,6 +37,7 @@ pub(crate) struct MetaTable {
     counts: BTreeMap<TenantId, Counts>,
     /// Settings of groups that somebody has set.
     groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
+    pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
     version: u64,
@@ -52,6 +54,7 @@ impl MetaTable {
             tenant_names: BTreeMap::new(),
             counts: BTreeMap::new(),
             groups: BTreeMap::new(),
+            plugins: PluginTable::default(),
             next_tenant: 0,
             next_topic: 1,
             version: 0,
@@ -60,6 +63,7 @@ impl MetaTable {
             tenant: DEFAULT_TENANT,
             name: "default".to_owned(),
             auto_create_topics: false,
+            require_signed: false,
             created: Timestamp(0),
         }));
         assert_eq!(table.next_tenant, 1, "the default tenant has the first number");
@@ -174,6 +178,17 @@ impl MetaTable {
                 let groups = self.groups.entry(settings.tenant).or_default();
                 groups.insert(settings.name.clone(), settings);
             }
+            MetaChange::PluginFile(file) => self.plugins.put_file(&file),
+            MetaChange::PluginPut(plugin) => {
+                self.version = self.version.max(plugin.version);
+                self.plugins.put(&plugin);
+            }
+            MetaChange::PluginRemoved { tenant, name, version } => {
+                self.version = self.version.max(version);
+                self.plugins.remove(tenant, &name, version);
+            }
+            MetaChange::KeyPut(key) => self.plugins.trust(&key),
+            MetaChange::KeyRemoved { tenant, key } => self.plugins.distrust(tenant, &key),
         }
     }
 
@@ -245,12 +260,18 @@ impl MetaTable {
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
         let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
+        tenants.chain(topics).chain(self.others()).collect()
+    }
+
+    /// What there is beside tenants and topics, as changes.
+    fn others(&self) -> impl Iterator<Item = MetaChange> {
         let groups = self.groups.values().flat_map(BTreeMap::values);
-        tenants.chain(topics).chain(groups.cloned().map(MetaChange::GroupPut)).collect()
+        groups.cloned().map(MetaChange::GroupPut).chain(self.plugins.changes())
     }
 
     pub(crate) fn check(&self) {
         assert!(self.tenants.contains_key(&DEFAULT_TENANT), "the default tenant exists");
+        self.plugins.check();
         assert_eq!(self.tenant_names.len(), self.tenants.len(), "a name is one tenant's");
         assert_eq!(self.topic_names.len(), self.topics.len(), "every topic is listed by name");
         let mut counted: BTreeMap<TenantId, Counts> = BTreeMap::new();
@@ -300,12 +321,11 @@ impl MetaTable {
         self.next_tenant.put(out);
         self.next_topic.put(out);
         self.version.put(out);
-        let groups: usize = self.groups.values().map(BTreeMap::len).sum();
-        ((self.tenants.len() + self.topics.len() + groups) as u32).put(out);
+        let others: Vec<MetaChange> = self.others().collect();
+        ((self.tenants.len() + self.topics.len() + others.len()) as u32).put(out);
         self.tenants.values().for_each(|tenant| MetaChange::put_tenant(tenant, out));
         self.topics.values().for_each(|topic| MetaChange::put_topic(topic, out));
-        let groups = self.groups.values().flat_map(BTreeMap::values);
-        groups.for_each(|settings| MetaChange::put_group(settings, out));
+        others.iter().for_each(|other| other.put(out));
     }
 
     /// Reads a table whose hashes are to have this seed.
@@ -326,11 +346,16 @@ impl MetaTable {
                     table.topic_named(topic.tenant, &topic.name).is_none()
                         && table.topic(topic.topic).is_none()
                 }
-                MetaChange::TopicRemoved { .. } => false,
                 MetaChange::GroupPut(settings) => {
                     table.group_set(settings.tenant, &settings.name).is_none()
                         && settings.retry.check().is_ok()
                 }
+                MetaChange::PluginFile(_) | MetaChange::PluginPut(_) | MetaChange::KeyPut(_) => {
+                    true
+                }
+                MetaChange::TopicRemoved { .. }
+                | MetaChange::PluginRemoved { .. }
+                | MetaChange::KeyRemoved { .. } => false,
             };
             if !fits {
                 return Err(Malformed::Field { what: "metadata of a snapshot", value: 0 });

@@ -134,7 +134,21 @@ impl Broker {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
             }
             Arguments::TenantSet(arguments) => self.tenant_set(arguments),
-            Arguments::ClientLs(_) | Arguments::BrokerInfo(_) => Err(OperateError::NotOurs),
+            Arguments::PluginLs(_) => self.plugin_ls(tenant),
+            Arguments::PluginInfo(arguments) => self.plugin_info(tenant, &arguments.name),
+            Arguments::PluginPromote(arguments) => self.plugin_promote(tenant, &arguments),
+            Arguments::PluginRollback(arguments) => self.plugin_rollback(tenant, &arguments.name),
+            Arguments::PluginDisable(arguments) => self.plugin_disable(tenant, &arguments.name),
+            Arguments::PluginRm(arguments) => self.plugin_rm(tenant, &arguments),
+            Arguments::PluginShadow(arguments) => self.plugin_shadow(tenant, &arguments),
+            Arguments::PluginCanary(arguments) => self.plugin_canary(tenant, &arguments),
+            Arguments::PluginTrust(arguments) => self.plugin_trust(tenant, &arguments),
+            Arguments::PluginDistrust(arguments) => self.plugin_distrust(tenant, &arguments),
+            Arguments::PluginKeys(_) => self.plugin_keys(tenant),
+            Arguments::BrokerInfo(_)
+            | Arguments::ClientLs(_)
+            | Arguments::PluginLogs(_)
+            | Arguments::PluginPush(_) => Err(OperateError::NotOurs),
         }
     }
 
@@ -321,8 +335,9 @@ impl Broker {
             return Err(OperateError::LimitReached(fact));
         }
         let id = self.meta.next_tenant();
+        let (require_signed, created) = (false, self.now);
         let tenant =
-            Tenant { tenant: id, name: name.clone(), auto_create_topics, created: self.now };
+            Tenant { tenant: id, name: name.clone(), auto_create_topics, require_signed, created };
         // The server makes the certificate when it passes the answer on.
         let (certificate, authority) = (String::new(), String::new());
         let added = TenantAdded { name, id, auto_create_topics, certificate, authority };
@@ -337,6 +352,7 @@ impl Broker {
         if let Some(auto_create_topics) = arguments.auto_create_topics {
             tenant.auto_create_topics = auto_create_topics;
         }
+        tenant.require_signed = arguments.require_signed.unwrap_or(tenant.require_signed);
         assert_eq!(tenant.tenant, old.tenant, "a tenant keeps its number");
         let reply = called(&tenant_row(&tenant));
         if tenant == *old {
@@ -354,7 +370,7 @@ fn check_queues(queues: u16) -> Result<(), OperateError> {
     Err(OperateError::BadArgument(BadArgument(detail)))
 }
 
-fn check_note(note: &str) -> Result<(), OperateError> {
+pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
     if note.len() <= NOTE_BYTES_MAX {
         return Ok(());
     }
@@ -383,6 +399,7 @@ fn tenant_row(tenant: &Tenant) -> TenantRow {
         name: tenant.name.clone(),
         id: tenant.tenant,
         auto_create_topics: tenant.auto_create_topics,
+        require_signed: tenant.require_signed,
         created_ms: tenant.created,
     }
 }

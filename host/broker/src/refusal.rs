@@ -72,11 +72,19 @@ pub(crate) enum SubscribeError {
     NotHere(NotHere),
     BadName(Refusal),
     BadArgument(BadArgument),
-    Expression { dialect: String },
+    Expression(Refusal),
+    OtherExpression { theirs: String, ours: String },
     LimitReached(LimitReached),
 }
 
-/// Why nothing was settled, credited or ended.
+/// Why a group was not moved: most of it stands against subscribing as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MoveError {
+    Subscribing(SubscribeError),
+    BeyondEnd { queue: QueueIndex, offset: QueueOffset, end: QueueOffset },
+}
+
+/// Why nothing was settled, credited, extended or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberError {
     NotHere(NotHere),
@@ -125,6 +133,11 @@ pub(crate) enum OperateError {
     TenantExists(String),
     /// The message was sent just now, and where it lies is not known yet.
     Arriving,
+    NoPlugin(String),
+    PluginState {
+        name: String,
+        why: &'static str,
+    },
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -225,11 +238,35 @@ impl From<SubscribeError> for Refusal {
             SubscribeError::NotHere(fact) => fact.into(),
             SubscribeError::BadName(refusal) => refusal,
             SubscribeError::BadArgument(fact) => fact.into(),
-            SubscribeError::Expression { dialect } => {
-                let detail = format!("the dialect {} is not known here", quoted(&dialect));
-                Self::new(Code::UnsupportedExpression, detail)
+            SubscribeError::Expression(refusal) => refusal,
+            SubscribeError::OtherExpression { theirs, ours } => {
+                let wants = |text: &str| match text {
+                    "" => "every message".to_owned(),
+                    text => format!("{:?}", text.chars().take(512).collect::<String>()),
+                };
+                let (theirs, ours) = (wants(&theirs), wants(&ours));
+                let detail = format!("the group's members want {theirs}, this one {ours}");
+                Self::new(Code::OtherExpression, detail)
             }
             SubscribeError::LimitReached(fact) => fact.into(),
+        }
+    }
+}
+
+impl From<NotHere> for SubscribeError {
+    fn from(fact: NotHere) -> Self {
+        Self::NotHere(fact)
+    }
+}
+
+impl From<MoveError> for Refusal {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Subscribing(error) => error.into(),
+            MoveError::BeyondEnd { queue, offset, end } => {
+                let detail = format!("offset {offset} of queue {queue}, which ends at {end}");
+                Self::new(Code::SeekBeyondEnd, detail)
+            }
         }
     }
 }
@@ -298,6 +335,12 @@ impl From<OperateError> for Refusal {
             }
             OperateError::Arriving => {
                 Self::after(Code::Busy, 10, "the message is being stored; ask again")
+            }
+            OperateError::NoPlugin(name) => {
+                Self::new(Code::UnknownPlugin, format!("no plugin {}", quoted(&name)))
+            }
+            OperateError::PluginState { name, why } => {
+                Self::new(Code::PluginState, format!("plugin {}: {why}", quoted(&name)))
             }
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";

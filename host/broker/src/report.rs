@@ -124,6 +124,8 @@ impl Broker {
             in_flight: counts.in_flight,
             waiting: counts.waiting,
             rejected: counts.rejected,
+            expired: counts.expired,
+            filtered: counts.filtered,
         }
     }
 
@@ -139,6 +141,8 @@ impl Broker {
             in_flight: 0,
             waiting: progress.returned().len() as u64,
             rejected: progress.dead_count(),
+            expired: progress.expired_count(),
+            filtered: progress.filtered_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
@@ -149,14 +153,17 @@ impl Broker {
     }
 
     fn member_rows(&self, group: &Group, topic: &Topic) -> impl Iterator<Item = MemberRow> {
+        let filter = group.live.as_ref().and_then(|live| live.filter.as_deref());
+        let filter = crate::judged::shown(filter);
         let members = group.live.iter().flat_map(|live| live.members.values());
-        members.map(|member| MemberRow {
+        members.map(move |member| MemberRow {
             member: member.name.clone(),
             topic: topic.name.to_string(),
             shard: self.config.shard,
             session: member.session.0,
             in_flight: member.leased.into(),
             credit: member.messages.into(),
+            filter: filter.clone(),
         })
     }
 }
@@ -168,4 +175,6 @@ struct QueueCounts {
     in_flight: u64,
     waiting: u64,
     rejected: u64,
+    expired: u64,
+    filtered: u64,
 }

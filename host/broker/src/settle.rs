@@ -165,6 +165,7 @@ impl<'a> Settling<'a> {
         let Hold { attempt, since: delivered, .. } = hold;
         match range.verdict {
             Verdict::Ack => Outcome::Acked,
+            Verdict::Expire => Outcome::Expired,
             Verdict::Reject => self.doomed(range, hold, Doom::Rejected),
             Verdict::Nack => {
                 let failed = Failed { queue: range.queue, offset, attempt };

@@ -1,10 +1,14 @@
 //! Beginning and ending subscriptions, and their credit.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use yard_wire::limits::{
     GROUPS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, NAME_BYTES_MAX, QUEUES_MAX, SUBSCRIPTIONS_MAX,
 };
 use yard_wire::request::Reply;
 use yard_wire::requests::{
-    Credit, Credited, QueueStart, Start, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
+    Credit, Credited, Expression, QueueStart, Start, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed,
 };
 use yard_wire::{QueueIndex, QueueOffset, ShardId, SubscriptionId, TenantId, TopicId};
 
@@ -16,14 +20,12 @@ use crate::event::{Origin, SessionId};
 use crate::group::Ends;
 use crate::group::flight::Flight;
 use crate::group::member::{Live, Member};
+use crate::judged;
 use crate::meta::Topic;
 use crate::meta_table::queues_on;
 use crate::refusal::{
     BadArgument, LimitReached, MemberError, NoQueue, NoTopic, NotHere, SubscribeError,
 };
-
-/// The dialect that wants every message.
-const DIALECT_ALL: &str = "all";
 
 /// A member that waits for its group to be created.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct Joining {
     pub(crate) group: GroupId,
     subscription: SubscriptionId,
     member: Member,
+    filter: Option<Expression>,
 }
 
 impl Broker {
@@ -49,8 +52,10 @@ impl Broker {
         let topic_id = topic.topic;
         let mut floors = self.resolve_start(topic, &queues, &request.start)?;
         let known = self.groups.find(tenant, &request.group, topic_id);
-        if known.is_none() {
-            self.check_new_group(tenant, queues.len())?;
+        let filter = judged::read(request.expression.as_ref())?;
+        match known {
+            Some(group) => self.check_same(group, filter.as_ref())?,
+            None => self.check_new_group(tenant, queues.len())?,
         }
         let subscription = self.next_subscription;
         self.next_subscription.0 += 1;
@@ -59,7 +64,7 @@ impl Broker {
         if let Some(group) = known {
             let queues = self.queue_starts(group, &queues);
             let reply = Reply::Subscribe(Subscribed { subscription, queues });
-            self.join(Joining { group, subscription, member });
+            self.join(Joining { group, subscription, member, filter });
             Self::reply_durable(origin, reply, effects);
             return Ok(());
         }
@@ -76,7 +81,7 @@ impl Broker {
             entry: Entry::Group { tenant, created },
             then: vec![Then::Reply { origin, reply }],
         });
-        self.joining = Some(Joining { group, subscription, member });
+        self.joining = Some(Joining { group, subscription, member, filter });
         // The group exists when the entry was applied; then there is something to deliver.
         self.wake(self.now);
         Ok(())
@@ -94,12 +99,6 @@ impl Broker {
             let detail = format!("lease of {lease_ms} ms: {LEASE_MS_MIN} to {LEASE_MS_MAX}");
             return Err(SubscribeError::BadArgument(BadArgument(detail)));
         }
-        if let Some(expression) = &request.expression
-            && expression.dialect != DIALECT_ALL
-        {
-            let dialect = expression.dialect.clone();
-            return Err(SubscribeError::Expression { dialect });
-        }
         let held = self.sessions.get(&origin.session).map_or(0, |held| held.len());
         assert!(held <= SUBSCRIPTIONS_MAX, "subscriptions of a session are bounded");
         if held == SUBSCRIPTIONS_MAX {
@@ -111,7 +110,11 @@ impl Broker {
     }
 
     /// Whether a tenant may have one more group, with so many queues.
-    fn check_new_group(&self, tenant: TenantId, queues: usize) -> Result<(), SubscribeError> {
+    pub(crate) fn check_new_group(
+        &self,
+        tenant: TenantId,
+        queues: usize,
+    ) -> Result<(), SubscribeError> {
         assert!(queues >= 1, "a group is where its topic is");
         if self.groups.count_of(tenant) >= GROUPS_MAX {
             let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
@@ -125,7 +128,7 @@ impl Broker {
         Ok(())
     }
 
-    fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
+    pub(crate) fn queues_here(&self, topic: &Topic) -> Result<Vec<QueueIndex>, SubscribeError> {
         let here = self.config.shard;
         let queues: Vec<QueueIndex> = queues_on(topic, here).collect();
         if queues.is_empty() { Err(SubscribeError::NotHere(NotHere { here })) } else { Ok(queues) }
@@ -169,7 +172,7 @@ impl Broker {
                         return Err(SubscribeError::NoQueue(fact));
                     }
                 }
-                let wanted: std::collections::BTreeMap<_, _> = offsets.iter().copied().collect();
+                let wanted: BTreeMap<_, _> = offsets.iter().copied().collect();
                 let floor = |queue: &QueueIndex| {
                     let ends = ends(queue);
                     let wanted = wanted.get(queue).copied().unwrap_or(ends.first);
@@ -192,14 +195,18 @@ impl Broker {
 
     /// Makes somebody a member of a group that exists.
     pub(crate) fn join(&mut self, joining: Joining) {
-        let Joining { group: id, subscription, member } = joining;
+        let Joining { group: id, subscription, member, filter } = joining;
         let session = member.session;
         self.sessions.entry(session).or_default().insert(subscription);
         let old = self.subscriptions.insert(subscription, (session, id));
         assert!(old.is_none(), "the number of a subscription is new");
         let group = self.groups.get_mut(id).expect("the group exists");
         let was_live = group.live.is_some();
-        group.live.get_or_insert_with(Box::<Live>::default).join(subscription, member);
+        let live = group.live.get_or_insert_with(Box::<Live>::default);
+        if !was_live {
+            live.filter = filter.map(Arc::new);
+        }
+        live.join(subscription, member);
         let topic = group.topic;
         if !was_live {
             self.groups.set_live(id, true);
@@ -298,7 +305,7 @@ impl Broker {
     }
 
     /// Ends a subscription; what it holds is ready for others at once.
-    fn end_member(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_member(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
         let group_id = self.forget_subscription(id);
         let group = self.groups.get_mut(group_id).expect("a member's group exists");
         let live = group.live.as_mut().expect("a group with a member is live");
@@ -357,6 +364,7 @@ fn member_of(session: SessionId, request: Subscribe) -> Member {
         messages: 0,
         bytes: 0,
         leased: 0,
+        rounds: BTreeMap::new(),
     };
     member.add_credit(request.messages, request.bytes);
     assert!(member.lease_ms >= LEASE_MS_MIN, "the request was checked");

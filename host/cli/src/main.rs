@@ -31,11 +31,17 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use yard_server::COMPILE_ARGUMENT;
+
 use crate::failure::Failure;
 use crate::output::Format;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == COMPILE_ARGUMENT) {
+        return yard_server::compile_child(arguments);
+    }
     let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return misused(&error),

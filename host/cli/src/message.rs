@@ -1,8 +1,10 @@
 //! One received message, as a line for people, as JSON, or as its body alone.
 use std::io::{self, Write};
 
+use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use yard_client::Delivery;
+use yard_client::compress::plain_body;
 use yard_client::wire::record::{KEY, ORDER, Record};
 use yard_client::wire::{QueueIndex, QueueOffset, Timestamp};
 
@@ -95,10 +97,18 @@ impl<'m> Received<'m> {
         }
     }
 
+    /// The body as it was sent; as it is stored, and why, where it cannot be unpacked.
+    pub(crate) fn body(&self) -> (Bytes, Option<yard_client::Error>) {
+        match plain_body(self.record) {
+            Ok(body) => (body, None),
+            Err(error) => (self.record.body(), Some(error)),
+        }
+    }
+
     /// Writes the message, and a line feed unless it is one of an array.
     fn write(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
         match style {
-            Style::Raw => out.write_all(&self.record.body())?,
+            Style::Raw => out.write_all(&self.body().0)?,
             Style::Json | Style::Ndjson => {
                 serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
             }
@@ -119,9 +129,10 @@ impl<'m> Received<'m> {
             "" => "-".to_owned(),
             text => text::visible(text).into_owned(),
         };
-        let body = self.record.body();
+        let (body, problem) = self.body();
+        let problem = problem.map_or(String::new(), |error| format!("[{}] ", error.code));
         format!(
-            "{:>3} {:>8} {} {:<6} {:<8} {}",
+            "{:>3} {:>8} {} {:<6} {:<8} {problem}{}",
             self.queue.0,
             self.offset.0,
             text::instant(self.stored),
@@ -150,7 +161,10 @@ impl Serialize for Received<'_> {
         map.serialize_entry("keys", &record.keys().collect::<Vec<_>>())?;
         map.serialize_entry("order", &record.order_group())?;
         map.serialize_entry("properties", &Properties(record))?;
-        let body = record.body();
+        let (body, problem) = self.body();
+        if let Some(error) = problem {
+            map.serialize_entry("body_error", &error.to_string())?;
+        }
         match str::from_utf8(&body) {
             Ok(text) => map.serialize_entry("body", text)?,
             Err(_) => map.serialize_entry("body_base64", &text::base64(&body))?,

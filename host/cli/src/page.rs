@@ -38,7 +38,10 @@ fn text_of(message: &Received) -> String {
     for (name, value) in own_properties(record) {
         line("property", &format!("{name} = {value}"));
     }
-    let body = record.body();
+    let (body, problem) = message.body();
+    if let Some(error) = problem {
+        line("body", &format!("as it is stored: {error}"));
+    }
     line("body", &format!("{} bytes", body.len()));
     out.push_str(&preview(&body));
     out

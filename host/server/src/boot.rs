@@ -12,6 +12,7 @@ use yard_store::disk::real::RealDisk;
 use yard_store::{Disk, Repair};
 use yard_transport::tls::{ServerIdentity, TlsError};
 use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptions};
+use yard_wasm::Compiler;
 use yard_wire::ShardId;
 
 use crate::Running;
@@ -22,6 +23,7 @@ use crate::folder::{Connection, Folder};
 use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
 use crate::outputs::ShardOutputs;
+use crate::policy::{self, Policies, PolicyError, PolicyOptions};
 use crate::rest;
 use crate::threads::ShardThreads;
 use crate::watermark;
@@ -87,6 +89,9 @@ pub enum StartError {
     /// The system does not say which address is listened on.
     #[error("no address: {0}")]
     Address(std::io::Error),
+    /// Plugins cannot be run.
+    #[error(transparent)]
+    Policies(#[from] PolicyError),
     /// The system gave no thread.
     #[error("no thread: {0}")]
     Thread(std::io::Error),
@@ -111,9 +116,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         dev: settings.dev,
         lanes_max: settings.lanes,
         authority: keys.authority,
+        policies: Arc::new(start_policies(&folder, &settings)?),
     };
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
     tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
+    tokio::spawn(policy::watch_trials(Arc::downgrade(&hub)));
     tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
     tokio::spawn(rest::run(Arc::downgrade(&hub)));
     let shards = start_shards(opened, &hub, &metadata)?;
@@ -148,6 +155,20 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     tracing::info!(%local, shards = shards.len(), "broker started");
     Ok(Running { transport, hub, shards, connection, local, folder })
+}
+
+/// The argument by which this program is told to compile a plugin and nothing else.
+pub const COMPILE_ARGUMENT: &str = "--compile-plugin";
+
+fn start_policies(folder: &Folder, settings: &Settings) -> Result<Policies, StartError> {
+    let program = std::env::current_exe().map_err(PolicyError::System)?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Policies::start(PolicyOptions {
+        folder: &folder.plugins(),
+        compiler: Compiler::new(program, vec![COMPILE_ARGUMENT.into()]),
+        workers: settings.plugin_workers.map_or(processors, usize::from),
+        require_signed: settings.plugins_require_signed,
+    })?)
 }
 
 fn listen(

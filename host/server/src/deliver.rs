@@ -3,35 +3,41 @@
 //!
 //! ```text
 //!   Output::Deliver ──► lane of the session (bounded) ─┬─ all in memory ──────────────┬─► stream
-//!                                                      └─ read on a blocking thread ──┘
+//!                                                      └─ read on a blocking thread ──┘ ▲
+//!                                         what a policy does not want is left out there ─┘
 //! ```
 //!
 //! Deliveries of one stream keep their order. What waits here are places, not bytes: at most one
 //! frame of a lane is in memory, so a consumer that stops reading costs little, and its credit
 //! bounds how many places wait. A frame is made by copying each record once, out of the bytes that
 //! all readers share, so that what waits for a consumer keeps nothing else in memory.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Event, Origin, Rounds, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
 use yard_wire::frame::{self, Class, HEADER_BYTES};
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Request};
 use yard_wire::requests::{
     Credit, Deliver, Delivered, Fetched, FetchedRecord, Settle, SettleRange, Verdict,
 };
 use yard_wire::{
     Code, Correlation, QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId,
-    limits,
+    TopicId, limits,
 };
 
-use crate::bodies::Portion;
+use crate::bodies;
 use crate::hub::{Hub, Log, Session, lock};
 use crate::routes::Routes;
+
+mod wanted;
+
+pub(crate) use wanted::records_of;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +49,12 @@ const LANE_JOBS_MAX: usize = limits::CREDIT_MESSAGES_MAX as usize;
 const SESSION_MESSAGES_MAX: usize = 16 * limits::CREDIT_MESSAGES_MAX as usize;
 /// Bytes that are copied on a thread of the network: some tens of microseconds.
 const COPIED_HERE_MAX: usize = 2 * limits::DELIVER_BYTES_MAX;
+
+/// A message at which a plugin fails comes again after so long, in milliseconds; each time after
+/// twice as long.
+const POISON_MS_MIN: u32 = 100;
+/// And after no longer than this.
+const POISON_MS_MAX: u32 = 300_000;
 
 /// The stream of requests that the server makes in a session's name: there is none of this
 /// number, so their answers go nowhere.
@@ -61,6 +73,10 @@ pub(crate) struct Job {
     pub queue: QueueIndex,
     /// The messages.
     pub items: Vec<DeliverItem>,
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// Who is asked which of them are wanted.
+    pub asking: Option<Asking>,
 }
 
 /// The lanes of one session: a task for each stream that deliveries go to.
@@ -71,6 +87,8 @@ pub(crate) struct Lanes {
     routes: Mutex<Routes>,
     /// Messages that wait in all lanes.
     waiting: AtomicUsize,
+    /// Which queues were held, by shard.
+    rounds: Mutex<BTreeMap<ShardId, Rounds>>,
 }
 
 impl Lanes {
@@ -82,6 +100,9 @@ impl Lanes {
     /// A subscription has ended.
     pub(crate) fn ended(&self, shard: ShardId, subscription: SubscriptionId) {
         lock(&self.routes).ended(shard, subscription);
+        if let Some(rounds) = lock(&self.rounds).get_mut(&shard) {
+            rounds.ended(subscription);
+        }
     }
 
     /// Ends the tasks once they have nothing more to do.
@@ -95,12 +116,12 @@ pub(crate) fn deliver(hub: &Arc<Hub>, session: SessionId, job: Job) {
     let Some(session) = hub.session(session.0) else {
         return;
     };
-    let Some(last) = job.items.last().map(|item| item.offset) else {
+    if job.items.is_empty() {
         return;
-    };
+    }
     // Data stream n is stream n + 1; a delivery waits for a client that has none open yet.
     let key = (job.shard, job.subscription, job.queue);
-    let stream = 1 + lock(&session.lanes.routes).lane(key, last, session.handle.lanes_open());
+    let stream = 1 + lock(&session.lanes.routes).lane(key, session.handle.lanes_open());
     let mut senders = lock(&session.lanes.senders);
     let sender = senders.entry(stream).or_insert_with(|| {
         let (to, from) = mpsc::channel(LANE_JOBS_MAX);
@@ -124,9 +145,15 @@ async fn run_lane(
     while let Some(job) = jobs.recv().await {
         let messages = job.items.len();
         let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
-        let Some(read) = read(&hub, &session, job).await else { return };
-        let ReadJob { frames, damaged, lost } = read;
-        for frame in frames {
+        let job = Arc::new(job);
+        let Some(read) = read(&hub, &session, &job).await else { return };
+        let ReadJob { portions, damaged, lost } = read;
+        let Some(wanted) = wanted::of(&hub, &session, &job, portions).await else { return };
+        let last = wanted.last().map(Portion::last);
+        // Before they are sent: their consumer may settle them at once.
+        lock(&session.lanes.routes).sent((shard, subscription, queue), last);
+        for portion in wanted {
+            let frame = delivery(&job, portion.items.len(), portion.messages);
             if session.handle.deliver_frame(stream, frame).await.is_err() {
                 return;
             }
@@ -145,11 +172,24 @@ async fn run_lane(
     }
 }
 
-/// What came of a job.
+/// Messages that were read, as a delivery has them.
+struct Portion {
+    /// Which they are; at least one.
+    items: Vec<DeliverItem>,
+    /// Encoded one after another; they may be shared with other groups.
+    messages: Bytes,
+}
+
+impl Portion {
+    fn last(&self) -> QueueOffset {
+        self.items.last().expect("a portion has messages").offset
+    }
+}
+
+/// What came of reading a job.
 #[derive(Default)]
 struct ReadJob {
-    /// Each in two parts: the messages may be shared with other groups.
-    frames: Vec<[Bytes; 2]>,
+    portions: Vec<Portion>,
     /// Requests in the consumer's name: messages that cannot be read come back later, and their
     /// credit at once.
     damaged: Vec<(ShardId, Request)>,
@@ -158,12 +198,14 @@ struct ReadJob {
 }
 
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
-async fn read(hub: &Arc<Hub>, session: &Session, job: Job) -> Option<ReadJob> {
+async fn read(hub: &Arc<Hub>, session: &Session, job: &Arc<Job>) -> Option<ReadJob> {
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
-    if let Some(frame) = delivery_in_memory(log, &session.reads, &job) {
-        return Some(ReadJob { frames: vec![frame], ..ReadJob::default() });
+    if let Some(messages) = delivery_in_memory(log, &session.reads, job) {
+        let portions = vec![Portion { items: job.items.clone(), messages }];
+        return Some(ReadJob { portions, ..ReadJob::default() });
     }
     let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let job = Arc::clone(job);
     let read = on_a_thread(turn, log.clone(), move |log| {
         let places = places_of(&job.items);
         (read_what_can_be(log, &job), places)
@@ -212,10 +254,10 @@ fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
 
-fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<[Bytes; 2]> {
-    let portion = Portion::of(&job.items);
+fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<Bytes> {
+    let portion = bodies::Portion::of(&job.items);
     if let Some(messages) = portion.and_then(|portion| log.bodies.get(&portion)) {
-        return Some(delivery(job, job.items.len(), messages));
+        return Some(messages);
     }
     let places = places_of(&job.items);
     let found = log.cache.find(&places)?;
@@ -225,21 +267,21 @@ fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<[B
     if let Some(portion) = portion.filter(|_| found.is_tail()) {
         log.bodies.put(portion, messages.clone());
     }
-    Some(delivery(job, job.items.len(), messages))
+    Some(messages)
 }
 
 /// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
 /// back the messages that it is about and no others.
 fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
-    match read_job(log, job, &job.items) {
-        Ok(frame) => return ReadJob { frames: vec![frame], ..ReadJob::default() },
+    match read_job(log, &job.items) {
+        Ok(portion) => return ReadJob { portions: vec![portion], ..ReadJob::default() },
         Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
     }
     let mut read = ReadJob::default();
     let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
     for item in &job.items {
-        match read_job(log, job, std::slice::from_ref(item)) {
-            Ok(frame) => read.frames.push(frame),
+        match read_job(log, std::slice::from_ref(item)) {
+            Ok(portion) => read.portions.push(portion),
             Err(error) => {
                 if let ReadError::Damaged { .. } = error {
                     let offset = item.offset;
@@ -262,10 +304,10 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     read
 }
 
-fn read_job(log: &Log, job: &Job, items: &[DeliverItem]) -> Result<[Bytes; 2], ReadError> {
+fn read_job(log: &Log, items: &[DeliverItem]) -> Result<Portion, ReadError> {
     let places = places_of(items);
     let messages = encoded(items, |each| log.cache.read(log.disk.as_ref(), &places, each))?;
-    Ok(delivery(job, items.len(), messages))
+    Ok(Portion { items: items.to_vec(), messages })
 }
 
 /// The messages as a delivery has them; `fill` gives each record, in order.
@@ -293,6 +335,23 @@ fn delivery(job: &Job, count: usize, messages: Bytes) -> [Bytes; 2] {
         Deliver::put_head((job.shard, job.subscription, job.queue), count as u32, out);
     });
     [head.into(), messages]
+}
+
+/// A plugin fails at this message, whoever asks. It comes again, later and later, until it is a
+/// dead letter, and those behind it go on.
+fn poisoned(hub: &Hub, session: &Session, job: &Job, item: &DeliverItem, text: &str) {
+    let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+    let offset = item.offset;
+    tracing::warn!(shard = shard.0, %queue, %offset, text, "a plugin fails at a message");
+    let (from, to) = (offset, QueueOffset(offset.0 + 1));
+    let delay_ms = Some((POISON_MS_MIN << item.attempt.min(16)).min(POISON_MS_MAX));
+    let error = Some(text.chars().take(ERROR_TEXT_BYTES_MAX / char::MAX.len_utf8()).collect());
+    let verdict = Verdict::Nack;
+    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
+    let settle = Settle { shard, subscription, ranges };
+    return_damaged(hub, session, shard, Request::Settle(settle));
+    let credit = Credit { shard, subscription, messages: 1, bytes: item.place.bytes };
+    return_damaged(hub, session, shard, Request::Credit(credit));
 }
 
 fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {

@@ -5,9 +5,12 @@ use std::time::Instant;
 use yard_broker::{Event, Origin, SessionId};
 use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
-use yard_wire::operation::{Arguments, Operation};
+use yard_wire::expression::{Filter, PluginFilter};
+use yard_wire::operation::{Arguments, Operation, PluginPush};
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{AckPlace, Call, Called, Hello, SettleRange, Start, Wanted, Welcome};
+use yard_wire::requests::{
+    AckPlace, Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome,
+};
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
 use crate::deliver::Lanes;
@@ -116,6 +119,8 @@ fn cost_bytes(request: &Request) -> usize {
             Wanted::Id(_) => 0,
             Wanted::Key { topic, key, .. } => topic.len() + key.len(),
         },
+        Request::Extend(extend) => extend.ranges.len() * size_of::<HeldRange>(),
+        Request::MoveGroup(request) => request.to.len() * 16,
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
         Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
@@ -159,9 +164,11 @@ impl Dispatch {
         let shard = match &request {
             Request::Call(call) => return self.call(&session, origin, call),
             Request::Credit(credit) => credit.shard,
+            Request::Extend(extend) => extend.shard,
             Request::Fetch(fetch) => fetch.shard,
             Request::Find(find) => find.shard,
             Request::FindRoute(_) => METADATA,
+            Request::MoveGroup(request) => request.shard,
             Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,
@@ -181,8 +188,39 @@ impl Dispatch {
             inbox.put_after(tenant, Input::Event(event));
             return Ok(());
         }
+        if let Request::Subscribe(subscribe) = &request
+            && let Filter::Plugin(filter) = Filter::read(subscribe.expression.as_ref())?
+        {
+            self.subscribe_when_read(session, origin, filter, request);
+            return Ok(());
+        }
         let bytes = cost_bytes(&request);
         self.offer(&session, shard, bytes, Event::Request { origin, tenant, request })
+    }
+
+    /// Lets a plugin read the expression before its subscription begins: what it says of it is the
+    /// answer.
+    fn subscribe_when_read(
+        &self,
+        session: Arc<Session>,
+        origin: Origin,
+        filter: PluginFilter,
+        request: Request,
+    ) {
+        let hub = Arc::clone(&self.hub);
+        let too = Self { hub: Arc::clone(&hub) };
+        self.hub.runtime.spawn(async move {
+            let tenant = session.tenant;
+            let read = hub.policies.check(tenant, filter).await;
+            let Request::Subscribe(subscribe) = &request else {
+                unreachable!("only a subscription has an expression");
+            };
+            let (shard, bytes) = (subscribe.shard, cost_bytes(&request));
+            let event = Event::Request { origin, tenant, request };
+            if let Err(refusal) = read.and_then(|()| too.offer(&session, shard, bytes, event)) {
+                hub.reply(origin, Err(refusal));
+            }
+        });
     }
 
     fn offer(
@@ -213,13 +251,22 @@ impl Dispatch {
             self.hub.reply(origin, Ok(Reply::Call(Called { result })));
             return Ok(());
         }
+        let arguments = match arguments {
+            Arguments::PluginLogs(of) => {
+                let result = self.hub.policies.log_of(session.tenant, &of.name).to_bytes();
+                self.hub.reply(origin, Ok(Reply::Call(Called { result })));
+                return Ok(());
+            }
+            Arguments::PluginPush(push) => return self.push(session, origin, push),
+            other => other,
+        };
         if let Arguments::TenantAdd(add) = &arguments {
             // Before anything is stored: a tenant without its certificate would be of no use.
             fan_out::check_certificate_request(&self.hub, &add.request)?;
         }
         let everywhere = fan_out::asks_every_shard(operation);
         let shards = if everywhere { self.hub.inboxes.len() } else { 1 };
-        let asked = self.hub.start_fan_out(FanOut::new(origin, arguments, shards));
+        let asked = self.hub.start_fan_out(FanOut::new(origin, session.tenant, arguments, shards));
         for shard in (0..shards).map(|n| ShardId(n as u16)) {
             let request = Request::Call(call.clone());
             let event = Event::Request { origin: asked, tenant: session.tenant, request };
@@ -227,6 +274,24 @@ impl Dispatch {
                 self.hub.answer_fan_out(asked.correlation.0, Err(refusal));
             }
         }
+        Ok(())
+    }
+
+    /// Finds out whether a plugin may run, and gives it to the metadata if it may.
+    fn push(&self, session: &Session, origin: Origin, push: PluginPush) -> Result<(), Refusal> {
+        let (hub, tenant) = (Arc::clone(&self.hub), session.tenant);
+        self.inbox(METADATA)?;
+        self.hub.runtime.spawn(async move {
+            let offered = hub.policies.admit(tenant, push).await.and_then(|pushed| {
+                let bytes = pushed.file.len();
+                let event = Event::PluginPushed { origin, tenant, pushed: Box::new(pushed) };
+                let inbox = hub.inbox(METADATA).ok_or(Code::Internal)?;
+                inbox.offer(tenant, bytes, Hurry::Urgent, Input::Event(event))
+            });
+            if let Err(refusal) = offered {
+                hub.reply(origin, Err(refusal));
+            }
+        });
         Ok(())
     }
 }

@@ -7,9 +7,10 @@ use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
     GroupRow, Operation, TenantAdded, TopicReport,
 };
+use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
 use yard_wire::requests::Called;
-use yard_wire::{Code, Refusal, Wire};
+use yard_wire::{Code, Refusal, TenantId, Wire};
 
 use crate::dispatch::BROKER;
 use crate::hub::Hub;
@@ -20,6 +21,7 @@ use crate::os;
 pub(crate) struct FanOut {
     /// Who asked.
     pub origin: Origin,
+    tenant: TenantId,
     arguments: Arguments,
     missing: usize,
     answers: Vec<Result<Reply, Refusal>>,
@@ -28,9 +30,14 @@ pub(crate) struct FanOut {
 impl FanOut {
     /// Waits for `shards` answers.
     #[must_use]
-    pub(crate) fn new(origin: Origin, arguments: Arguments, shards: usize) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        tenant: TenantId,
+        arguments: Arguments,
+        shards: usize,
+    ) -> Self {
         assert!(shards > 0, "somebody answers");
-        Self { origin, arguments, missing: shards, answers: Vec::new() }
+        Self { origin, tenant, arguments, missing: shards, answers: Vec::new() }
     }
 
     /// Takes one answer; the client's when it was the last.
@@ -89,6 +96,16 @@ impl FanOut {
                 }
                 report.to_bytes()
             }
+            Arguments::PluginInfo(_) => {
+                let mut report = PluginReport::from_bytes(result).map_err(|e| internal(&e))?;
+                hub.policies.complete(self.tenant, &mut report);
+                report.to_bytes()
+            }
+            Arguments::PluginLs(_) => {
+                let mut rows = Vec::<PluginRow>::from_bytes(result).map_err(|e| internal(&e))?;
+                rows.iter_mut().for_each(|row| hub.policies.complete_row(self.tenant, row));
+                rows.to_bytes()
+            }
             Arguments::ClientLs(_)
             | Arguments::DelayCancel(_)
             | Arguments::DlqDone(_)
@@ -97,6 +114,17 @@ impl FanOut {
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
             | Arguments::GroupSet(_)
+            | Arguments::PluginCanary(_)
+            | Arguments::PluginDisable(_)
+            | Arguments::PluginDistrust(_)
+            | Arguments::PluginKeys(_)
+            | Arguments::PluginLogs(_)
+            | Arguments::PluginPromote(_)
+            | Arguments::PluginPush(_)
+            | Arguments::PluginRm(_)
+            | Arguments::PluginRollback(_)
+            | Arguments::PluginShadow(_)
+            | Arguments::PluginTrust(_)
             | Arguments::TenantLs(_)
             | Arguments::TenantSet(_)
             | Arguments::TopicCreate(_)
@@ -142,6 +170,19 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::TopicInfo => true,
         Operation::ClientLs
         | Operation::GroupSet
+        | Operation::PluginCanary
+        | Operation::PluginDisable
+        | Operation::PluginDistrust
+        | Operation::PluginInfo
+        | Operation::PluginKeys
+        | Operation::PluginLogs
+        | Operation::PluginLs
+        | Operation::PluginPromote
+        | Operation::PluginPush
+        | Operation::PluginRm
+        | Operation::PluginRollback
+        | Operation::PluginShadow
+        | Operation::PluginTrust
         | Operation::TenantAdd
         | Operation::TenantLs
         | Operation::TenantSet
@@ -283,7 +324,7 @@ mod tests {
 
     fn run(arguments: Arguments, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
         let origin = Origin { session: SessionId(1), stream: 0, correlation: Correlation(1) };
-        let mut fan_out = FanOut::new(origin, arguments, answers.len());
+        let mut fan_out = FanOut::new(origin, TenantId(0), arguments, answers.len());
         let mut merged = None;
         for answer in answers {
             assert!(merged.is_none());

@@ -157,6 +157,11 @@ impl Folder {
         Ok(path)
     }
 
+    /// Where compiled plugins are kept: they can be made again at any time.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.path.join("plugins")
+    }
+
     /// The secret behind stateless resets, made at the first start. One that cannot be read is
     /// replaced: it costs the clients of the process before a few seconds, no more.
     ///

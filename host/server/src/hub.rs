@@ -21,6 +21,7 @@ use crate::deliver::Lanes;
 use crate::fairness::Fairness;
 use crate::fan_out::FanOut;
 use crate::inbox::Inbox;
+use crate::policy::Policies;
 
 /// Bytes that the connections of one tenant may have sent ahead together, while they are many.
 const TENANT_WINDOW_BYTES: u32 = 4 << 20;
@@ -112,6 +113,8 @@ pub(crate) struct Hub {
     pub started: Timestamp,
     /// How fast each tenant may send.
     pub fairness: Arc<Fairness>,
+    /// What plugins decide.
+    pub policies: Arc<Policies>,
     advertised: OnceLock<Vec<String>>,
     sessions: RwLock<BTreeMap<u64, Arc<Session>>>,
     /// Sessions of each tenant.
@@ -135,6 +138,8 @@ pub(crate) struct HubParts {
     pub lanes_max: u16,
     /// See [`Hub::authority`].
     pub authority: Option<Authority>,
+    /// See [`Hub::policies`].
+    pub policies: Arc<Policies>,
 }
 
 /// A lock whose holders do not panic; were one to, what it guards is still whole.
@@ -164,6 +169,7 @@ impl Hub {
             authority: parts.authority,
             started: crate::time::now(),
             fairness: Arc::default(),
+            policies: parts.policies,
             sessions: RwLock::default(),
             session_counts: Mutex::default(),
             reads: Mutex::default(),
@@ -252,6 +258,7 @@ impl Hub {
     }
 
     fn mirror(&self, change: &MetaChange) {
+        self.policies.learn(change);
         if let MetaChange::TenantPut(tenant) = change {
             let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
             tenants.insert(tenant.name.clone(), tenant.tenant);

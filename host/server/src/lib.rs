@@ -31,6 +31,7 @@ mod inbox;
 pub mod offline;
 pub mod os;
 mod outputs;
+mod policy;
 mod rest;
 mod routes;
 mod threads;
@@ -43,8 +44,10 @@ use std::sync::Arc;
 use yard_transport::Transport;
 use yard_wire::{Code, Refusal};
 
-pub use boot::{StartError, start};
+pub use boot::{COMPILE_ARGUMENT, StartError, start};
 pub use folder::Connection;
+pub use policy::PolicyError;
+pub use yard_wasm::compile_child;
 
 use hub::Hub;
 use threads::ShardThreads;
@@ -96,6 +99,10 @@ async fn stop_shards(hub: &Hub, shards: Vec<ShardThreads>) {
     });
     if joined.await.is_err() {
         tracing::error!("a shard did not end");
+    }
+    let policies = Arc::clone(&hub.policies);
+    if tokio::task::spawn_blocking(move || policies.close()).await.is_err() {
+        tracing::error!("the policies did not end");
     }
     // Who still reads holds the files, and with them the lock of the folder.
     for log in &hub.logs {

@@ -45,8 +45,9 @@ impl Outputs for ShardOutputs {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
             }
-            Output::Deliver { session, subscription, topic: _, queue, items } => {
-                let job = Job { shard: self.shard, subscription, queue, items };
+            Output::Deliver { session, subscription, topic, queue, items, asking } => {
+                let shard = self.shard;
+                let job = Job { shard, subscription, queue, items, topic, asking };
                 deliver::deliver(&self.hub, session, job);
             }
             Output::Fetch { origin, from, first, end, bytes_max, plan } => {

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A stream keeps its order, two do not. So a queue changes its stream only when its consumer has
-//! settled the last message that was delivered: it has that one, and with it all before it. The
-//! rule is a value; what it remembers is what is under way, so credit bounds it.
+//! settled the last message that was sent: it has that one, and with it all before it. What a
+//! policy leaves out is not sent. The rule is a value; what it remembers is what is under way, so
+//! credit bounds it.
 use std::collections::BTreeMap;
 
 use yard_wire::requests::SettleRange;
@@ -20,17 +21,43 @@ pub(crate) type Key = (ShardId, SubscriptionId, QueueIndex);
 /// Where deliveries went that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    /// The lane, and the last message.
-    under_way: BTreeMap<Key, (u16, QueueOffset)>,
+    under_way: BTreeMap<Key, Route>,
+}
+
+#[derive(Debug)]
+struct Route {
+    lane: u16,
+    /// Deliveries that wait to be sent.
+    waiting: u32,
+    /// The last message that was sent and not settled.
+    last: Option<QueueOffset>,
+}
+
+impl Route {
+    fn is_over(&self) -> bool {
+        self.waiting == 0 && self.last.is_none()
+    }
 }
 
 impl Routes {
-    /// The lane of a delivery that ends with `last`, with so many lanes open.
-    pub(crate) fn lane(&mut self, key: Key, last: QueueOffset, lanes_open: u16) -> u16 {
+    /// The lane of a delivery, with so many lanes open.
+    pub(crate) fn lane(&mut self, key: Key, lanes_open: u16) -> u16 {
         let lane = key.2.0 % lanes_open.max(1);
-        let route = self.under_way.entry(key).or_insert((lane, last));
-        route.1 = last;
-        route.0
+        let route = self.under_way.entry(key).or_insert(Route { lane, waiting: 0, last: None });
+        route.waiting += 1;
+        route.lane
+    }
+
+    /// What is sent of a delivery ends with `last`; nothing of it may be.
+    pub(crate) fn sent(&mut self, key: Key, last: Option<QueueOffset>) {
+        // The subscription may have ended meanwhile.
+        let Some(route) = self.under_way.get_mut(&key) else { return };
+        assert!(route.waiting > 0, "what is sent has waited");
+        route.waiting -= 1;
+        route.last = last.or(route.last);
+        if route.is_over() {
+            self.under_way.remove(&key);
+        }
     }
 
     /// A consumer has settled these, so it has them.
@@ -41,8 +68,9 @@ impl Routes {
     ) {
         for range in ranges {
             let key = (shard, subscription, range.queue);
-            let last = self.under_way.get(&key).map(|(_, last)| *last);
-            if last.is_some_and(|last| (range.from..range.to).contains(&last)) {
+            let Some(route) = self.under_way.get_mut(&key) else { continue };
+            route.last = route.last.filter(|last| !(range.from..range.to).contains(last));
+            if route.is_over() {
                 self.under_way.remove(&key);
             }
         }
@@ -76,12 +104,21 @@ mod tests {
     #[test]
     fn a_queue_moves_when_its_last_message_is_settled() {
         let mut routes = Routes::default();
-        assert_eq!(routes.lane(key(5), QueueOffset(0), 1), 0);
-        assert_eq!(routes.lane(key(5), QueueOffset(1), 8), 0, "the first one is under way");
+        let send = |routes: &mut Routes, last: Option<u64>, lanes_open: u16| {
+            let lane = routes.lane(key(5), lanes_open);
+            routes.sent(key(5), last.map(QueueOffset));
+            lane
+        };
+        assert_eq!(send(&mut routes, Some(0), 1), 0);
+        assert_eq!(send(&mut routes, Some(1), 8), 0, "the first one is under way");
         routes.settled((SHARD, SUBSCRIPTION), &[range(5, 0, 1), range(6, 0, 9)]);
-        assert_eq!(routes.lane(key(5), QueueOffset(2), 8), 0, "the second one is");
+        assert_eq!(send(&mut routes, Some(2), 8), 0, "the second one is");
+        assert_eq!(routes.lane(key(5), 8), 0, "nothing of this one is wanted");
         routes.settled((SHARD, SUBSCRIPTION), &[range(5, 1, 3)]);
-        assert_eq!(routes.lane(key(5), QueueOffset(3), 8), 5);
+        assert_eq!(routes.lane(key(5), 8), 0, "which is not known yet");
+        routes.sent(key(5), None);
+        routes.sent(key(5), None);
+        assert_eq!(send(&mut routes, Some(7), 8), 5);
         routes.ended(SHARD, SUBSCRIPTION);
         assert!(routes.under_way.is_empty(), "what is remembered is what is under way");
     }
@@ -111,7 +148,13 @@ mod tests {
                 match below(10) {
                     0 => open = (open * 2).min(8),
                     1..4 => {
-                        let lane = routes.lane(key(queue as u16), QueueOffset(next[at]), open);
+                        let lane = routes.lane(key(queue as u16), open);
+                        let is_wanted = below(4) > 0;
+                        let last = is_wanted.then_some(QueueOffset(next[at]));
+                        routes.sent(key(queue as u16), last);
+                        if !is_wanted {
+                            continue;
+                        }
                         moved += u32::from(lane != lanes[at]);
                         lanes[at] = lane;
                         streams[usize::from(lane)].push_back((at, next[at]));

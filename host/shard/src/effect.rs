@@ -32,7 +32,15 @@ impl Shard {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
         match effect {
-            Effect::Append { entry, then } => self.append(&entry, then, outputs),
+            Effect::Append { entry, then } => {
+                let is_recorded = self.append(&entry, then, outputs);
+                if let Entry::Progress { progress, .. } = entry
+                    && !is_recorded
+                {
+                    let wait_ms = SPACE_RETRY_MS as u32;
+                    events.push(Event::NotRecorded { progress, wait_ms });
+                }
+            }
             Effect::Reply { origin, result } => outputs.push(Output::Reply { origin, result }),
             Effect::ReplyAfter { origin, place, reply } => {
                 let waiter = Waiter::Reply { origin, reply };
@@ -46,9 +54,10 @@ impl Shard {
                     Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
                 }
             }
-            Effect::Deliver { session, subscription, topic, queue, items } => {
+            Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
-                outputs.push(Output::Deliver { session, subscription, topic, queue, items });
+                let output = Output::Deliver { session, subscription, topic, queue, items, asking };
+                outputs.push(output);
             }
             Effect::Fetch { origin, topic, queue, from, first, end, records_max, bytes_max } => {
                 let left = u32::try_from(end.0.saturating_sub(from.0)).unwrap_or(u32::MAX);
@@ -86,7 +95,8 @@ impl Shard {
         }
     }
 
-    fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) {
+    /// Appends an entry; whether there was room for it.
+    fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
             Entry::Release { tenant, settle, .. } => {
@@ -109,7 +119,10 @@ impl Shard {
         };
         let appended = match appended {
             Ok(appended) => appended,
-            Err(error) => return refuse(&error, then, outputs),
+            Err(error) => {
+                refuse(&error, then, outputs);
+                return false;
+            }
         };
         assert!(self.appended.is_none_or(|last| last <= appended.group), "groups go upwards");
         self.appended = Some(appended.group);
@@ -122,6 +135,7 @@ impl Shard {
             let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
             self.follow(then, group, placed, outputs);
         }
+        true
     }
 
     fn follow(

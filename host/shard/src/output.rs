@@ -1,5 +1,5 @@
 //! What a shard wants done: one closed enum.
-use yard_broker::{Asked, DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Origin, SessionId, Ticket};
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
 use yard_wire::{
@@ -49,6 +49,9 @@ pub enum Output {
         queue: QueueIndex,
         /// The messages.
         items: Vec<DeliverItem>,
+        /// Who is asked first which of them are wanted; answered by `Event::Judged` and
+        /// `Event::Held`. None: all are.
+        asking: Option<Asking>,
     },
     /// Read records and answer a fetch request with them.
     Fetch {

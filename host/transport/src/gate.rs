@@ -130,6 +130,9 @@ fn cost_bytes(request: &Incoming) -> u32 {
                 // A lost range has 18 bytes in the answer.
                 SMALL_ANSWER_BYTES + 18 * settle.ranges.len() as u32
             }
+            Request::Extend(extend) => SMALL_ANSWER_BYTES + 18 * extend.ranges.len() as u32,
+            // Of each queue the answer says more than the request.
+            Request::MoveGroup(request) => SMALL_ANSWER_BYTES + 26 * request.to.len() as u32,
             Request::Hello(_)
             | Request::Seek(_)
             | Request::Subscribe(_)

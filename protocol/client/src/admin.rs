@@ -19,6 +19,10 @@ impl Admin {
         Self { client }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Runs an operation with its arguments as a type, for example
     /// [`yard_wire::operation::TopicCreate`].
     ///

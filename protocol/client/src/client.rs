@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -11,10 +11,13 @@ use yard_wire::requests::{Fetch, Fetched, FindRoute, Route, TopicRoute};
 use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp, limits};
 
 use crate::backoff::Backoff;
+use crate::clock::{self, BrokerClock};
 use crate::connection::{AskError, Connection};
+use crate::exchange::Exchange;
 use crate::link::Streams;
 use crate::random::Random;
 use crate::topology::Topology;
+use crate::trace::Propagation;
 use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 mod builder;
@@ -47,8 +50,7 @@ impl Wall {
     }
 
     fn look() -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        since.as_millis() as u64
+        clock::wall().0
     }
 }
 
@@ -69,6 +71,8 @@ pub(crate) enum Resend {
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// Not a part of the inner one: what is in here holds that.
+    exchange: Arc<Exchange>,
 }
 
 /// A token that keeps [`Client::close`] waiting.
@@ -82,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) streams: Arc<Streams>,
     pub(crate) request_timeout: Duration,
     pub(crate) delivery_timeout: Duration,
+    pub(crate) clock: Arc<BrokerClock>,
+    pub(crate) propagation: Propagation,
     endpoints: Vec<quinn::Endpoint>,
     closing: watch::Sender<bool>,
     alive: Mutex<Option<Alive>>,
@@ -106,6 +112,10 @@ impl Client {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
+    }
+
+    pub(crate) fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// A producer for a topic; see [`ProducerBuilder`].
@@ -176,6 +186,7 @@ impl Client {
     /// request timeout; what is left then is lost, and reported as [`Code::Closed`] to whoever
     /// waits for it.
     pub async fn close(&self) {
+        self.exchange.close(self).await;
         self.inner.closing.send_replace(true);
         drop(self.inner.with_alive(Option::take));
         let mut all_ended = self.inner.all_ended.lock().await;

@@ -16,7 +16,7 @@ use yard_wire::frame::{Preamble, Role};
 use yard_wire::limits::LANES_MAX;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Hello, Welcome};
-use yard_wire::{Code, Correlation};
+use yard_wire::{Code, Correlation, Timestamp};
 
 use crate::Error;
 use crate::link::PathReport;
@@ -50,14 +50,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, says hello and opens up to `streams` data streams, at least one.
+    /// Connects, says hello and opens up to `streams` data streams, at least one. The broker's
+    /// clock comes with it.
     pub(crate) async fn open(
         endpoint: &quinn::Endpoint,
         config: quinn::ClientConfig,
         (address, server_name): (SocketAddr, &str),
         hello: Hello,
         (streams, timeout): (u16, Duration),
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<(Arc<Self>, Timestamp), Error> {
         let connecting = endpoint.connect_with(config, address, server_name).map_err(|e| {
             Error::new(Code::BadArgument, format!("no connection to {address}: {e}"))
         })?;
@@ -78,7 +79,7 @@ impl Connection {
         connection.data = (0..lanes_max).map(|_| OnceLock::new()).collect();
         connection.spread(streams.max(1)).await?;
         tracing::debug!(%address, session = welcome.session, "connected");
-        Ok(Arc::new(connection))
+        Ok((Arc::new(connection), welcome.now))
     }
 
     /// Opens data streams until there are `streams`, or as many as the broker allows. To be called

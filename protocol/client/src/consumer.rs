@@ -9,12 +9,15 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 use yard_wire::{QueueIndex, QueueOffset, Timestamp};
 
 use crate::Error;
+use crate::trace::Propagation;
 
 mod builder;
 mod delivery;
+mod keeping;
 mod settlements;
 mod start;
 mod subscriber;
@@ -22,8 +25,8 @@ mod subscription;
 
 use delivery::Batch;
 
-pub use builder::ConsumerBuilder;
-pub use delivery::Delivery;
+pub use builder::{Broadcast, ConsumerBuilder};
+pub use delivery::{Delivery, Kept};
 
 /// Where a group begins that has never consumed the topic. A group that has, goes on where it
 /// was, and this is ignored.
@@ -47,8 +50,13 @@ pub enum Start {
 struct Shared {
     /// Becomes true when the consumer is to end.
     stop: watch::Sender<bool>,
+    /// True while nothing is to be received.
+    pause: watch::Sender<bool>,
     /// Why the consumer ended, where it was not asked to.
     error: Mutex<Option<Error>>,
+    propagation: Propagation,
+    /// What a handler fails on does not come again.
+    drops_failed: bool,
 }
 
 impl Shared {
@@ -56,6 +64,19 @@ impl Shared {
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(error);
         self.stop.send_replace(true);
+    }
+
+    /// The span in which a message is handled.
+    fn span_of(&self, delivery: &Delivery) -> tracing::Span {
+        let span = tracing::debug_span!(
+            "yard.handle",
+            id = %delivery.id(),
+            queue = %delivery.queue(),
+            offset = %delivery.offset(),
+            attempt = delivery.attempt(),
+        );
+        self.propagation.continue_from(&span, delivery.trace());
+        span
     }
 }
 
@@ -107,6 +128,25 @@ impl Consumer {
         Ok(messages)
     }
 
+    /// Receives nothing until [`Consumer::resume`]: the subscriptions end. What was settled is sent
+    /// first; what was received and not settled is delivered to others at once, and what the
+    /// application still has of it cannot be settled any more. Handlers that run should be through
+    /// before.
+    pub fn pause(&self) {
+        self.shared.pause.send_replace(true);
+    }
+
+    /// Receives again, from where the group is by then.
+    pub fn resume(&self) {
+        self.shared.pause.send_replace(false);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.shared.pause.borrow()
+    }
+
     /// Why the stream has ended, where neither the consumer nor the client was closed.
     #[must_use]
     pub fn error(&self) -> Option<Error> {
@@ -117,6 +157,10 @@ impl Consumer {
     /// client is closed. Good: the message is acked. Bad: it is nacked with the failure as its
     /// error, and comes back by the group's retry policy. A handler may settle its message itself
     /// instead. Messages of one queue are handled in order where `concurrency` is 1.
+    ///
+    /// While a handler runs, the lease of its message is extended again and again, up to 12 hours
+    /// after the message was delivered; and it runs in a span that continues the message's trace,
+    /// where the client has a [`crate::TracePropagator`].
     ///
     /// # Errors
     /// What ended the subscription, after the handlers that were running.
@@ -138,8 +182,14 @@ impl Consumer {
                 next = self.next(), if may_take => match next {
                     Some(delivery) => {
                         let settler = delivery.settler();
-                        let handling = handler(delivery);
-                        running.push(async move { (settler, handling.await) });
+                        let kept = settler.keep();
+                        let span = self.shared.span_of(&delivery);
+                        let handling = span.in_scope(|| handler(delivery)).instrument(span);
+                        running.push(async move {
+                            let result = handling.await;
+                            drop(kept);
+                            (settler, result)
+                        });
                     }
                     None => has_ended = true,
                 },
@@ -148,7 +198,11 @@ impl Consumer {
                         Ok(()) => settler.ack_later(),
                         Err(failure) => {
                             tracing::debug!(%failure, "a message was not handled");
-                            settler.nack_later(&failure.to_string());
+                            if self.shared.drops_failed {
+                                settler.ack_later();
+                            } else {
+                                settler.nack_later(&failure.to_string());
+                            }
                         }
                     }
                 }

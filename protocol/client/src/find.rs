@@ -6,12 +6,12 @@ use std::str::FromStr;
 use futures_util::StreamExt;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Covered, Find, FindCursor, Found, FoundMessage, Seek, Sought, Wanted};
-use yard_wire::{Code, QueueIndex, ShardId, Timestamp, limits};
+use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp, limits};
 
 use crate::client::{Inner, Resend, unexpected};
 use crate::{Client, Error};
 
-/// Shards that are asked at the same time.
+/// Shards or queues that are asked at the same time.
 const SEARCHES_MAX: usize = 16;
 
 /// Where a search over all shards goes on: at a place of each shard that is not finished. Its
@@ -161,6 +161,28 @@ impl Inner {
             Reply::Find(found) => Ok(found),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The offset of each queue at a time, in the order of the queues.
+    pub(crate) async fn seek_all(
+        &self,
+        topic: &str,
+        queues: usize,
+        time: Timestamp,
+    ) -> Result<Vec<(QueueIndex, QueueOffset)>, Error> {
+        let queues = (0..queues).map(|queue| QueueIndex(queue as u16));
+        let mut searches = futures_util::stream::iter(queues)
+            .map(|queue| async move {
+                let sought = self.seek(topic, queue, time).await?;
+                Ok::<_, Error>((queue, sought.offset))
+            })
+            .buffer_unordered(SEARCHES_MAX);
+        let mut offsets = Vec::new();
+        while let Some(found) = searches.next().await {
+            offsets.push(found?);
+        }
+        offsets.sort_unstable();
+        Ok(offsets)
     }
 
     pub(crate) async fn seek(

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   Client ──► Producer ──► a lane per (shard, lane) ──► LaneCore         numbering, resending
+//!     │          └ compress, Health (which shards are well)
 //!     │                          │
 //!     ├─────► Consumer ──► subscription task per shard ──► Settlements    coalesced ranges
 //!     │                          │
@@ -25,31 +26,43 @@
 #![deny(missing_docs)]
 
 mod admin;
+pub mod assign;
 mod backoff;
 mod client;
+mod clock;
+pub mod compress;
 mod connection;
 mod consumer;
 mod context;
 mod error;
+mod exchange;
 mod find;
+mod group;
+pub mod health;
 pub mod lane;
+pub mod ledger;
 mod link;
 mod message;
 mod producer;
 mod random;
 mod tls;
 mod topology;
+mod trace;
 pub mod transport;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
-pub use consumer::{Consumer, ConsumerBuilder, Delivery, Start};
+pub use compress::Compression;
+pub use consumer::{Broadcast, Consumer, ConsumerBuilder, Delivery, Kept, Start};
 pub use context::Context;
 pub use error::Error;
+pub use exchange::Response;
 pub use find::{SearchCursor, SearchResult};
-pub use message::{DELAY_LEVELS, Message};
+pub use group::{QueueMove, QueueSought, SeekPlan, SeekReport, SeekTo};
+pub use message::{DELAY_LEVELS, Message, priority_queues};
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
 pub use tls::TlsOptions;
+pub use trace::{TraceContext, TracePropagator};
 pub use yard_wire::record::Record;
 pub use yard_wire::requests::{
     AckNodes, AckPlace as Ack, Covered, Fetched, FetchedRecord, FoundMessage, Sought, TopicRoute,

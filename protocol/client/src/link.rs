@@ -14,6 +14,7 @@ use yard_wire::requests::{FindRoute, Hello};
 
 use crate::Error;
 use crate::backoff::Backoff;
+use crate::clock::{self, BrokerClock};
 use crate::connection::Connection;
 
 /// The first attempt to connect to an address takes this long at most; each later one twice as
@@ -65,6 +66,7 @@ pub(crate) struct Dialer {
     pub(crate) server_name: Option<String>,
     pub(crate) hello: Hello,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) clock: Arc<BrokerClock>,
 }
 
 impl Dialer {
@@ -99,7 +101,10 @@ impl Dialer {
                 (self.streams.wanted(), timeout),
             );
             match tokio::time::timeout(timeout, opening).await {
-                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Ok((connection, broker_now))) => {
+                    self.clock.heard(broker_now, clock::wall());
+                    return Ok(connection);
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => {
                     last = unusable(format!("no answer within {} ms", timeout.as_millis()));

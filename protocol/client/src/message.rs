@@ -1,12 +1,18 @@
 //! A message before it is sent.
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
+use yard_wire::limits::PRIORITY_MAX;
+use yard_wire::property::{
+    CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
+};
 use yard_wire::record::{DUE, Flags, KEY, ORDER, RecordHead};
 use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
 
-use crate::Error;
+use crate::compress::Compression;
+use crate::{Error, TraceContext};
 
 /// A message to send: a body, and what helps to find, filter, order and route it.
 ///
@@ -21,6 +27,10 @@ pub struct Message {
     properties: Vec<(String, String)>,
     queue: Option<u16>,
     due: Option<Due>,
+    priority: Option<u8>,
+    expires: Option<Expiry>,
+    /// Properties of the system that are known when they are set.
+    system: Vec<(&'static str, String)>,
 }
 
 /// How long messages of RocketMQ's delay levels wait, level 1 first. Source: RocketMQ's default
@@ -62,6 +72,38 @@ enum Due {
     At(String),
 }
 
+/// From when on nobody wants a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    /// So many milliseconds after it was given to the producer.
+    After(u64),
+    At(Timestamp),
+}
+
+/// The queues of a topic that messages of a priority go to: the queues are split into ten bands, or
+/// as many as there are queues, and the highest priority has the last of them.
+///
+/// ```text
+///   16 queues   0   1 2   3   4 5   6 7   8   9 10   11   12 13   14 15
+///   priority    0   1     2   3     4     5   6      7    8       9
+/// ```
+///
+/// Consumers that shall be busy with the highest priorities only read those queues.
+///
+/// # Panics
+/// When there are no queues, or for a priority above 9.
+#[must_use]
+pub fn priority_queues(priority: u8, queues: u16) -> Range<u16> {
+    assert!(queues > 0, "a topic has at least one queue");
+    assert!(priority <= PRIORITY_MAX, "priorities are checked before");
+    let levels = u32::from(PRIORITY_MAX) + 1;
+    let (queues, priority) = (u32::from(queues), u32::from(priority));
+    let bands = queues.min(levels);
+    let band = priority * bands / levels;
+    let (from, to) = (band * queues / bands, (band + 1) * queues / bands);
+    from as u16..to as u16
+}
+
 impl Message {
     /// A message with this body, possibly empty.
     #[must_use]
@@ -98,8 +140,8 @@ impl Message {
         self
     }
 
-    /// Adds a property. Names that begin with `$` are the broker's own and are refused with
-    /// [`Code::BadArgument`] when the message is sent.
+    /// Adds a property. Names that begin with `$` are the system's own and are refused with
+    /// [`Code::ReservedProperty`] when the message is sent.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
@@ -142,27 +184,133 @@ impl Message {
         }
     }
 
+    /// Sets the priority, 0 to 9: the message goes to one of the queues of its band, see
+    /// [`priority_queues`], by its key or in turns. A queue that is named goes before that. With an
+    /// order group or above 9 the message is refused with [`Code::BadArgument`] when it is sent:
+    /// what has an order cannot overtake.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Nobody wants the message any more when so much time has passed since it was given to the
+    /// producer, by the broker's clock: consumers that would get it later pass it over, and the
+    /// broker counts it as expired.
+    #[must_use]
+    pub fn expires_after(mut self, time: Duration) -> Self {
+        let ms = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.expires = Some(Expiry::After(ms));
+        self
+    }
+
+    /// Nobody wants the message any more from this instant on; as [`Message::expires_after`].
+    #[must_use]
+    pub fn expires_at(mut self, instant: SystemTime) -> Self {
+        let since = instant.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ms = u64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.expires = Some(Expiry::At(Timestamp(ms)));
+        self
+    }
+
+    /// As [`Message::expires_after`], unless that was said already.
+    pub(crate) fn or_expires_after(self, time: Duration) -> Self {
+        if self.expires.is_some() { self } else { self.expires_after(time) }
+    }
+
+    /// The message belongs to this trace. Without, it is that of the span in which it is sent,
+    /// where the client has a [`crate::TracePropagator`].
+    #[must_use]
+    pub fn trace(self, context: TraceContext) -> Self {
+        self.system(TRACE_PARENT, context.to_string())
+    }
+
+    /// Whether it says which trace it belongs to.
+    pub(crate) fn has_trace(&self) -> bool {
+        let own = self.properties.iter().map(|(name, _)| name.as_str());
+        self.system.iter().map(|(name, _)| *name).chain(own).any(|name| name == TRACE_PARENT)
+    }
+
+    /// A reply is wanted in the queue of this inbox.
+    pub(crate) fn wants_reply(self, inbox: &str, correlation: MessageId) -> Self {
+        self.system(REPLY_TO, format!("{inbox} 0")).system(CORRELATION, correlation.to_string())
+    }
+
+    /// It is the reply to a request.
+    pub(crate) fn answers(self, correlation: &str) -> Self {
+        self.system(CORRELATION, correlation.to_owned())
+    }
+
+    /// The request failed.
+    pub(crate) fn failed(self) -> Self {
+        self.system(FAILED, "true".to_owned())
+    }
+
+    fn system(mut self, name: &'static str, value: String) -> Self {
+        self.system.push((name, value));
+        self
+    }
+
+    /// Whether it names its queue.
+    pub(crate) fn names_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Refuses what breaks the rules, and fixes what is known only now: by the broker's clock it is
+    /// `now`, and the body is packed if that is wanted and makes it smaller.
+    pub(crate) fn prepare(
+        &mut self,
+        now: Timestamp,
+        compression: Option<&Compression>,
+    ) -> Result<(), Error> {
+        self.check_words()?;
+        if let Some(priority) = self.priority {
+            self.system.push((PRIORITY, priority.to_string()));
+        }
+        if let Some(expires) = self.expires {
+            let at = match expires {
+                Expiry::After(ms) => now.plus_ms(ms),
+                Expiry::At(at) => at,
+            };
+            self.system.push((EXPIRES, at.to_string()));
+        }
+        if let Some((packed, encoding)) = compression.and_then(|it| it.pack(&self.body)) {
+            self.body = packed;
+            self.system.push((ENCODING, encoding));
+        }
+        Ok(())
+    }
+
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Which of `queues` queues the message goes to; `turn` decides where nothing else does.
-    pub(crate) fn choose_queue(&self, queues: usize, turn: u64) -> Result<QueueIndex, Error> {
+    /// Which of `queues` queues the message goes to; `pick` chooses one of a range where nothing
+    /// else does.
+    pub(crate) fn choose_queue(
+        &self,
+        queues: u16,
+        pick: impl FnOnce(Range<u16>) -> u16,
+    ) -> Result<QueueIndex, Error> {
         assert!(queues > 0, "a topic has at least one queue");
-        let by_hash = |text: &str| xxh3_64(text.as_bytes()) % queues as u64;
+        let range = self.priority.map_or(0..queues, |priority| priority_queues(priority, queues));
+        let by_hash = |text: &str| {
+            let place = xxh3_64(text.as_bytes()) % u64::from(range.end - range.start);
+            range.start + place as u16
+        };
         let chosen = match (self.queue, &self.order_group, self.keys.first()) {
-            (Some(queue), _, _) if usize::from(queue) < queues => u64::from(queue),
+            (Some(queue), _, _) if queue < queues => queue,
             (Some(queue), _, _) => {
                 let detail = format!("queue {queue} of a topic that has {queues}");
                 return Err(Error::new(Code::QueueOutOfRange, detail));
             }
             (None, Some(order_group), _) => by_hash(order_group),
             (None, None, Some(key)) => by_hash(key),
-            (None, None, None) => turn % queues as u64,
+            (None, None, None) => pick(range),
         };
-        Ok(QueueIndex(chosen as u16))
+        Ok(QueueIndex(chosen))
     }
 
     /// What the record of the message says, but for its properties.
@@ -176,26 +324,43 @@ impl Message {
         RecordHead { topic, queue, id, born, flags, tag: &self.tag, body: &self.body }
     }
 
-    /// The properties of the record: keys, order group, when it is due, then the message's own.
+    /// The properties of the record: keys, order group, when it is due, what else is the system's,
+    /// then the message's own.
     pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let keys = self.keys.iter().map(|key| (KEY, key.as_str()));
         let order = self.order_group.iter().map(|group| (ORDER, group.as_str()));
+        let system = self.system.iter().map(|(name, value)| (*name, value.as_str()));
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let due = self.due.iter().map(|due| match due {
             Due::At(due_ms) => (DUE, due_ms.as_str()),
             Due::After(_) => unreachable!("a message that is sent knows when it is due"),
         });
-        keys.chain(order).chain(due).chain(own)
+        keys.chain(order).chain(due).chain(system).chain(own)
     }
 
-    /// Refuses names that are not the application's to use.
-    pub(crate) fn check_names(&self) -> Result<(), Error> {
-        match self.properties.iter().find(|(name, _)| name.starts_with('$')) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let detail = format!("the property {name:?}: names that begin with $ are reserved");
-                Err(Error::new(Code::BadArgument, detail))
+    /// Refuses names that are not the application's to use, tags that nobody could ask for, and
+    /// priorities that there are not.
+    fn check_words(&self) -> Result<(), Error> {
+        if let Some((name, _)) = self.properties.iter().find(|(name, _)| name.starts_with('$')) {
+            let detail = format!("the property {name:?}: names that begin with $ are reserved");
+            return Err(Error::new(Code::ReservedProperty, detail));
+        }
+        let tag = &self.tag;
+        let is_blank = !tag.is_empty() && tag.trim().is_empty();
+        if is_blank || tag.contains(|c: char| c == '|' || c.is_control()) {
+            let detail =
+                format!("the tag {tag:?} is blank, or has a | or a control character in it");
+            return Err(Error::new(Code::BadTag, detail));
+        }
+        let bad = |detail: String| Err(Error::new(Code::BadArgument, detail));
+        match self.priority {
+            Some(priority) if priority > PRIORITY_MAX => {
+                bad(format!("priority {priority}; 0 to {PRIORITY_MAX} may be"))
             }
+            Some(_) if self.order_group.is_some() => {
+                bad("a message with an order group has no priority: it could not overtake".into())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -212,7 +377,8 @@ mod tests {
     use yard_wire::record::Record;
 
     fn encode(message: &Message, id: MessageId) -> Result<Vec<u8>, Error> {
-        message.check_names()?;
+        let mut message = message.clone();
+        message.prepare(Timestamp(1_000), None)?;
         let head = message.head((TopicId(4), QueueIndex(3)), id, Timestamp(1));
         let sized = head.check(message.properties())?;
         let mut out = Vec::new();
@@ -224,7 +390,10 @@ mod tests {
     #[test]
     fn queues_are_chosen_by_name_then_order_group_then_key_then_turn() {
         let check = |message: Message, turn: u64, expect: Option<u16>| {
-            let found = message.choose_queue(8, turn).ok().map(|q| q.0);
+            let pick = |range: Range<u16>| {
+                range.start + (turn % u64::from(range.end - range.start)) as u16
+            };
+            let found = message.choose_queue(8, pick).ok().map(|q| q.0);
             assert_eq!(found, expect, "{message:?}");
         };
         let hash = |text: &str| (xxh3_64(text.as_bytes()) % 8) as u16;
@@ -268,8 +437,55 @@ mod tests {
         let check = |message: Message, code: Code| {
             assert_eq!(encode(&message, MessageId::default()).unwrap_err().code, code);
         };
-        check(Message::new("").property("$key", "k"), Code::BadArgument);
+        check(Message::new("").property("$key", "k"), Code::ReservedProperty);
+        for tag in ["a|b", "|", " ", "a\nb", "\u{7f}"] {
+            check(Message::new("").tag(tag), Code::BadTag);
+        }
+        check(Message::new("").priority(10), Code::BadArgument);
+        check(Message::new("").priority(1).order_group("o"), Code::BadArgument);
         check(Message::new(vec![0; (4 << 20) + 1]), Code::BodyTooLarge);
         check(Message::new("").tag("t".repeat(256)), Code::PropertiesTooLarge);
+    }
+
+    #[test]
+    fn priorities_have_bands_that_leave_out_no_queue() {
+        for queues in [1u16, 2, 7, 8, 9, 10, 11, 16, 64, 1_000, 1_024] {
+            let mut covered = 0;
+            for priority in 0..=9 {
+                let band = priority_queues(priority, queues);
+                assert!(band.start < band.end && band.end <= queues, "{queues}: {band:?}");
+                assert!(band.start <= covered, "{queues}: a queue below {band:?} has none");
+                covered = covered.max(band.end);
+            }
+            assert_eq!(covered, queues);
+            assert_eq!(priority_queues(0, queues).start, 0);
+        }
+        let bands: Vec<Range<u16>> =
+            (0..=9).map(|priority| priority_queues(priority, 16)).collect();
+        assert_eq!((bands[0].clone(), bands[9].clone()), (0..1, 14..16));
+        assert!(bands.windows(2).all(|two| two[0].end == two[1].start), "{bands:?}");
+        let of = |message: Message| message.choose_queue(16, |range| range.start).unwrap().0;
+        assert_eq!(of(Message::new("x").priority(9)), 14);
+        assert!((14..16).contains(&of(Message::new("x").priority(9).key("k"))));
+        assert_eq!(of(Message::new("x").priority(9).queue(3)), 3);
+    }
+
+    #[test]
+    fn what_the_system_knows_travels_as_properties() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let message = Message::new("body")
+            .priority(4)
+            .expires_after(Duration::from_micros(1_500))
+            .trace(TraceContext::parse(trace).unwrap());
+        assert!(message.has_trace() && !Message::new("").has_trace());
+        let bytes = encode(&message, MessageId::default()).unwrap();
+        let record = Record::parse(bytes.into()).unwrap();
+        assert_eq!(record.property(PRIORITY), Some("4"));
+        assert_eq!(record.property(EXPIRES), Some("1002"), "rounded up, never early");
+        assert_eq!(record.property(TRACE_PARENT), Some(trace));
+        let at = Message::new("").expires_at(SystemTime::UNIX_EPOCH + Duration::from_millis(7));
+        let at = at.or_expires_after(Duration::from_secs(1));
+        let record = Record::parse(encode(&at, MessageId::default()).unwrap().into()).unwrap();
+        assert_eq!(record.property(EXPIRES), Some("7"));
     }
 }

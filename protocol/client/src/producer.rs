@@ -1,9 +1,12 @@
 //! Sending.
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tracing::Instrument;
 use yard_wire::batch::BatchHeader;
 use yard_wire::requests::{AckNodes, AckPlace, TopicRoute};
 use yard_wire::{
@@ -12,6 +15,8 @@ use yard_wire::{
 };
 
 use crate::client::{Inner, ROUTE_FRESH};
+use crate::compress::Compression;
+use crate::health::Health;
 use crate::lane::LaneOptions;
 use crate::random::{OwnRandom, Random};
 use crate::{Error, Message};
@@ -63,13 +68,29 @@ struct Shared {
     client: Arc<Inner>,
     topic: Arc<str>,
     options: LaneOptions,
+    compression: Option<Compression>,
+    selector: Option<Selector>,
     producer: ProducerId,
     /// Bytes of records that may wait for an answer.
     budget: Arc<Semaphore>,
     budget_bytes: usize,
     routing: Mutex<Routing>,
     route_is_old: Arc<Notify>,
+    /// Of the shards: which are well.
+    health: Arc<Mutex<Health>>,
     runtime: tokio::runtime::Handle,
+}
+
+/// Chooses the queue of a message that names none: which message, and how many queues there are.
+#[derive(Clone)]
+struct Selector(Arc<Select>);
+
+type Select = dyn Fn(&Message, u16) -> u16 + Send + Sync;
+
+impl fmt::Debug for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Selector")
+    }
 }
 
 #[derive(Debug)]
@@ -83,6 +104,8 @@ struct Routing {
     lanes: BTreeMap<(ShardId, Lane), Arc<LaneSender>>,
     /// The lane of each queue of the route, as soon as it was needed.
     by_queue: Vec<Option<Arc<LaneSender>>>,
+    /// The queues lie in more than one shard, so there is something to choose.
+    has_ways: bool,
     spread: spread::State,
 }
 
@@ -91,13 +114,19 @@ impl Routing {
         let by_queue = vec![None; route.shards.len()];
         let (turn, random) = (random.next_u64() >> 1, random.split());
         let (lanes, spread) = (BTreeMap::new(), spread::State::new(streams));
-        Self { is_closed: false, route, turn, random, lanes, by_queue, spread }
+        let has_ways = has_ways(&route);
+        Self { is_closed: false, route, turn, random, lanes, by_queue, has_ways, spread }
     }
 
     fn follow(&mut self, route: Arc<TopicRoute>) {
         self.by_queue = vec![None; route.shards.len()];
+        self.has_ways = has_ways(&route);
         self.route = route;
     }
+}
+
+fn has_ways(route: &TopicRoute) -> bool {
+    route.shards.windows(2).any(|two| two[0] != two[1])
 }
 
 /// A message for which there is no room yet.
@@ -132,7 +161,32 @@ impl Producer {
     /// # Errors
     /// As [`Producer::enqueue`] and [`Receipt`].
     pub async fn send(&self, message: Message) -> Result<SendResult, Error> {
-        self.enqueue(message).await?.await
+        let span = tracing::debug_span!("yard.send", topic = self.topic());
+        async {
+            let sent = self.enqueue(message).await?.await?;
+            tracing::debug!(id = %sent.id, queue = %sent.queue, offset = ?sent.offset, "stored");
+            Ok(sent)
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Sends a message one way: the call neither waits for room nor for an answer, and what becomes
+    /// of the message is not told. It is numbered and sent again like any other, within
+    /// [`ProducerBuilder::delivery_timeout`], so it is stored once at most, and in its order.
+    /// Returns its id.
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`]; [`Code::BufferFull`] when [`ProducerBuilder::buffer_bytes`] wait
+    /// for answers: the message was not taken.
+    pub fn send_one_way(&self, message: Message) -> Result<MessageId, Error> {
+        match self.shared.enqueue(message) {
+            Ok(receipt) => receipt.map(|receipt| receipt.id()),
+            Err(_no_room) => {
+                let detail = format!("{} bytes wait for answers", self.shared.budget_bytes);
+                Err(Error::new(Code::BufferFull, detail))
+            }
+        }
     }
 
     /// Puts a message into its lane and gives a [`Receipt`], to be awaited at leisure:
@@ -143,8 +197,9 @@ impl Producer {
     ///   room first; then order is that in which the futures are polled.
     ///
     /// # Errors
-    /// [`Code::BodyTooLarge`], [`Code::PropertiesTooLarge`], [`Code::BadArgument`] for a property
-    /// that begins with `$`, [`Code::QueueOutOfRange`], [`Code::Closed`].
+    /// [`Code::BodyTooLarge`], [`Code::PropertiesTooLarge`], [`Code::ReservedProperty`] for a
+    /// property that begins with `$`, [`Code::BadTag`], [`Code::BadArgument`] for a priority that
+    /// cannot be, [`Code::QueueOutOfRange`], [`Code::Closed`].
     ///
     /// The receipt's: what the broker refuses with for good, for example
     /// [`Code::AckUnavailable`] or [`Code::Forbidden`]; [`Code::TimedOut`] when the delivery
@@ -218,16 +273,19 @@ impl Shared {
         let now_ms = self.client.now_ms();
         let born = self.client.wall_clock(now_ms);
         message.fix_due(born);
+        if let Err(error) = self.prepare(&mut message, born) {
+            return Ok(Err(error));
+        }
         let (topic, queue, id, cost) = {
             let placed = self.with_routing(|routing| {
                 spread::follow(self, routing, now_ms);
                 routing.turn += 1;
-                let queues = routing.route.shards.len();
-                let queue = message.choose_queue(queues, routing.turn).inspect_err(|_| {
+                let queues = routing.route.shards.len() as u16;
+                let pick = |range| self.pick(routing, range, now_ms);
+                let queue = message.choose_queue(queues, pick).inspect_err(|_| {
                     // The topic may have grown.
                     self.route_is_old.notify_one();
                 })?;
-                message.check_names()?;
                 let id = MessageId::new(born, routing.random.next_u128());
                 let head = message.head((routing.route.topic, queue), id, born);
                 let sized = head.check(message.properties())?;
@@ -250,6 +308,37 @@ impl Shared {
         };
         let shared = self.clone();
         Err(Box::new(Waiting { message, shared, cost, topic, queue, id, born }))
+    }
+
+    /// What there is to do with a message before its queue is known.
+    fn prepare(&self, message: &mut Message, born: Timestamp) -> Result<(), Error> {
+        if let Some(Selector(select)) = &self.selector
+            && !message.names_queue()
+        {
+            let queues = self.with_routing(|routing| routing.route.shards.len() as u16);
+            let queue = select(message, queues);
+            *message = std::mem::take(message).queue(queue);
+        }
+        if let Some(context) = self.client.propagation.current()
+            && !message.has_trace()
+        {
+            *message = std::mem::take(message).trace(context);
+        }
+        message.prepare(self.client.clock.at(born), self.compression.as_ref())
+    }
+
+    /// One of these queues for a message that may go to any: in turns, but not to shards that are
+    /// slow or fail while others are well.
+    fn pick(&self, routing: &Routing, range: Range<u16>, now_ms: u64) -> u16 {
+        assert!(!range.is_empty(), "there is a queue to choose");
+        let turn = routing.turn;
+        let count = u64::from(range.end - range.start);
+        if !routing.has_ways {
+            return range.start + (turn % count) as u16;
+        }
+        let ways = &routing.route.shards[usize::from(range.start)..usize::from(range.end)];
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        range.start + health.choose(ways, turn, now_ms) as u16
     }
 
     fn lane(&self, routing: &mut Routing, queue: QueueIndex) -> Result<Arc<LaneSender>, Error> {
@@ -289,7 +378,7 @@ impl Shared {
             BatchHeader { producer, epoch, lane, shard, sequence },
             self.options,
             (self.budget.clone(), self.budget_bytes),
-            self.route_is_old.clone(),
+            (self.route_is_old.clone(), self.health.clone()),
         ));
         self.runtime.spawn(lane_task::run(Ending { lane: made.clone(), _alive: alive }));
         Ok(made)

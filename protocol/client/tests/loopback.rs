@@ -336,7 +336,7 @@ async fn messages_are_received_acked_in_ranges_and_credit_comes_back() {
         assert_eq!((delivery.tag(), delivery.property("a")), ("t", Some("b")));
         assert_eq!((delivery.attempt(), delivery.stored()), (1, Timestamp(5)));
         delivery.ack_later();
-        assert_eq!(delivery.ack().await.unwrap_err().code, Code::LeaseLost, "settled once");
+        assert_eq!(delivery.ack().await.unwrap_err().code, Code::AlreadySettled);
     }
     within(consumer.close()).await.unwrap();
     let state = fake.state();
@@ -529,4 +529,99 @@ async fn a_change_is_sent_once_and_a_question_again() {
     check(Operation::TopicRm, 1, Some(Code::Disconnected)).await;
     check(Operation::TopicLs, 2, None).await;
     check(Operation::BrokerInfo, 2, None).await;
+}
+
+/// Waits for something that the broker has seen.
+async fn seen<T>(fake: &Fake, mut look: impl FnMut(&fake::State) -> Option<T>) -> T {
+    within(async {
+        loop {
+            if let Some(found) = look(&fake.state()) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+}
+
+/// How often the lease of an offset was extended.
+fn extended(state: &fake::State, offset: u64) -> usize {
+    let ranges = state.extends.iter().flat_map(|extend| &extend.ranges);
+    ranges.filter(|range| (range.from.0..range.to.0).contains(&offset)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_extended_for_as_long_as_somebody_works() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = within(client.producer("orders").build()).await.unwrap();
+    for text in ["first", "second", "third"] {
+        within(producer.send(text.into())).await.unwrap();
+    }
+    let builder = client.consumer("orders", "g").start(Start::Earliest);
+    let builder = builder.lease(Duration::from_secs(1));
+    let mut consumer = within(builder.build()).await.unwrap();
+    let first = within(consumer.recv()).await.unwrap();
+    let second = within(consumer.recv()).await.unwrap();
+    let kept = first.keep();
+    seen(&fake, |state| (extended(state, 0) >= 2).then_some(())).await;
+    drop(kept);
+    // Whatever was on its way is there when the second one is extended twice.
+    let kept = second.keep();
+    seen(&fake, |state| (extended(state, 1) >= 1).then_some(())).await;
+    let before = extended(&fake.state(), 0);
+    seen(&fake, |state| (extended(state, 1) >= 3).then_some(())).await;
+    assert_eq!(extended(&fake.state(), 0), before, "nobody works on it any more");
+    drop(kept);
+    // The handler ends when its lease was extended, which nobody asked for.
+    let handled = within(async {
+        let handle = |delivery: yard_client::Delivery| {
+            let fake = fake.clone();
+            async move {
+                assert_eq!(delivery.offset(), QueueOffset(2));
+                seen(&fake, |state| (extended(state, 2) >= 1).then_some(())).await;
+                Ok::<(), String>(())
+            }
+        };
+        tokio::select! {
+            ended = consumer.run(1, handle) => panic!("it ended: {ended:?}"),
+            () = seen(&fake, |state| {
+                let ranges = state.settles.iter().flat_map(|settle| &settle.ranges);
+                ranges.into_iter().any(|range| range.to == QueueOffset(3)).then_some(())
+            }) => {}
+        }
+    });
+    handled.await;
+    assert!(fake.state().extends.iter().all(|extend| extend.lease_ms == 1_000));
+    within(client.close()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_settled_as_such_and_handed_to_nobody() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let producer = within(client.producer("orders").build()).await.unwrap();
+    for text in ["gone", "there", "gone, too"] {
+        let message = Message::from(text);
+        let message = match text {
+            "there" => message.expires_after(Duration::from_secs(3_600)),
+            _ => message.expires_at(std::time::SystemTime::UNIX_EPOCH),
+        };
+        within(producer.send(message)).await.unwrap();
+    }
+    let mut consumer =
+        within(client.consumer("orders", "g").start(Start::Earliest).build()).await.unwrap();
+    let delivery = within(consumer.recv()).await.unwrap();
+    assert_eq!(delivery.body().unwrap(), "there");
+    within(delivery.ack()).await.unwrap();
+    within(producer.send("last".into())).await.unwrap();
+    assert_eq!(within(consumer.recv()).await.unwrap().body().unwrap(), "last");
+    let expired = seen(&fake, |state| {
+        let ranges = state.settles.iter().flat_map(|settle| &settle.ranges);
+        let expired = ranges.filter(|range| range.verdict == Verdict::Expire);
+        let offsets: Vec<u64> = expired.flat_map(|range| range.from.0..range.to.0).collect();
+        (offsets.len() >= 2).then_some(offsets)
+    });
+    assert_eq!(expired.await, [0, 2]);
+    within(client.close()).await;
 }

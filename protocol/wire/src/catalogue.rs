@@ -32,6 +32,8 @@ pub enum Program {
     Explain,
     /// Read from an offset.
     Fetch,
+    /// Let a group go on from elsewhere.
+    GroupSeek,
     /// Copy the logs of a data folder.
     LogBackup,
     /// Show what lies in a log.
@@ -44,8 +46,20 @@ pub enum Program {
     LogVerify,
     /// Show a message by its id.
     MsgShow,
+    /// Build a plugin.
+    PluginBuild,
+    /// Begin a plugin.
+    PluginNew,
+    /// Try a filter on what a topic holds.
+    PluginReplay,
+    /// Try a plugin's examples.
+    PluginTest,
     /// Send lines.
     Pub,
+    /// Answer requests.
+    Reply,
+    /// Send a message and wait for the reply.
+    Request,
     /// Run a broker.
     Serve,
     /// Receive.
@@ -141,6 +155,12 @@ const COMPOSED: &[Verb] = &[
             arg("shards", "NUMBER", Optional, "Commit logs, 1 to 64; fixed by the first start."),
             arg("segment_bytes", "SIZE", Optional, "Size of a log segment, for example 64MiB."),
             arg("dev", "", Switch, "Make authority and certificates under the data folder."),
+            arg(
+                "plugins_require_signed",
+                "",
+                Switch,
+                "Take plugins only when they are signed by a key that their tenant trusts.",
+            ),
         ],
     },
     Verb {
@@ -180,6 +200,39 @@ const COMPOSED: &[Verb] = &[
                 "Data streams to spread the work over; without, 1 and more as packets are lost.",
             ),
             arg("timeout", "DURATION", Default("2m"), "How long each message is tried again."),
+            arg("compress", "lz4|zstd", Optional, "Pack bodies of 4 KiB and more, if that helps."),
+            arg("priority", "NUMBER", Optional, "0 to 9: chooses among the topic's queues."),
+            arg("expires", "DURATION", Optional, "Nobody wants the messages after this any more."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Request),
+        words: &["request"],
+        help: "Send a message and wait for the reply to it.",
+        example: "yard request quotes how-much --timeout 2s",
+        right: Right::Produce,
+        risk: Risk::Adds,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic to send to."),
+            arg("message", "TEXT", Required, "Body of the message."),
+            arg("key", "TEXT", Optional, "Key of the message."),
+            arg("tag", "TEXT", Optional, "Tag of the message."),
+            arg("timeout", "DURATION", Default("5s"), "How long the reply is waited for."),
+            arg("raw", "", Switch, "Print the body of the reply only."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::Reply),
+        words: &["reply"],
+        help: "Answer requests, each with its own body or with the same text.",
+        example: "yard reply quotes --message 42",
+        right: Right::Consume,
+        risk: Risk::Changes,
+        fields: &[
+            arg("topic", "TOPIC", Required, "Topic that the requests are sent to."),
+            arg("group", "GROUP", Default("replies"), "Group that shares the requests."),
+            arg("message", "TEXT", Optional, "Body of each reply; without, that of the request."),
+            arg("count", "NUMBER", Optional, "End after this many replies."),
         ],
     },
     Verb {
@@ -192,12 +245,20 @@ const COMPOSED: &[Verb] = &[
         fields: &[
             arg("topic", "TOPIC", Required, "Topic to receive from."),
             arg("group", "GROUP", Optional, "Group to receive for; without, one of its own."),
+            arg("broadcast", "MEMBER", Optional, "Get every message, as this member of the group."),
             arg(
                 "from",
                 "WHERE",
                 Default("latest"),
                 "Start of a new group: earliest, latest, \
                 an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg("filter", "TEXT", Optional, "Receive only messages that this expression wants."),
+            arg(
+                "dialect",
+                "DIALECT",
+                Default("sql"),
+                "Language of the filter: tag, sql, sql-rocketmq, or plugin for NAME(ARGUMENTS).",
             ),
             arg("until_end", "", Switch, "End when the group has settled what is there now."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
@@ -225,6 +286,28 @@ const COMPOSED: &[Verb] = &[
             arg("time", "TIME|AGE", Optional, "Begin at what was stored then; not with --from."),
             arg("count", "NUMBER", Default("10"), "Messages at most."),
             arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::GroupSeek),
+        words: &["group", "seek"],
+        help: "Let a group go on from elsewhere; it is created if it does not exist.",
+        example: "yard group seek billing orders --to 2h --plan",
+        right: Right::Manage,
+        risk: Risk::Changes,
+        fields: &[
+            arg("group", "GROUP", Required, "Name of the group."),
+            arg("topic", "TOPIC", Required, "Name of the topic."),
+            arg(
+                "to",
+                "WHERE",
+                Optional,
+                "earliest, latest, an offset, a time (2013-01-01T10:00:00Z), or an age (15m).",
+            ),
+            arg("like", "GROUP", Optional, "Where another group is."),
+            arg("skip", "NUMBER", Optional, "So many messages further on in each queue."),
+            arg("queue", "NUMBER", Optional, "In this queue only."),
+            arg("plan", "", Switch, "Show what would change, and change nothing."),
         ],
     },
     Verb {
@@ -334,6 +417,51 @@ const COMPOSED: &[Verb] = &[
         right: Right::Manage,
         risk: Risk::Adds,
         fields: BENCH,
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginNew),
+        words: &["plugin", "new"],
+        help: "Begin a plugin: a project that builds, tests and can be pushed.",
+        example: "yard plugin new big-orders",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[
+            arg("name", "NAME", Required, "Name of the plugin, and of its new folder."),
+            arg("sdk", "DIR", Optional, "Folder of the SDK; that of this program unless given."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginBuild),
+        words: &["plugin", "build"],
+        help: "Build the plugin of a folder.",
+        example: "yard plugin build --dir big-orders",
+        right: Right::Connect,
+        risk: Risk::Adds,
+        fields: &[arg("dir", "DIR", Default("."), "Folder of the project.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginTest),
+        words: &["plugin", "test"],
+        help: "Check a plugin as a push does, and try its examples, without a broker.",
+        example: "yard plugin test big-orders.wasm",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[arg("wasm", "FILE", Required, "The plugin.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginReplay),
+        words: &["plugin", "replay"],
+        help: "Show what a filter would have decided about messages that a topic holds.",
+        example: "yard plugin replay big-orders.wasm orders --since 24h",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("wasm", "FILE", Required, "The plugin."),
+            arg("topic", "TOPIC", Required, "Topic to read."),
+            arg("since", "TIME|AGE", Optional, "Messages stored then or later; all without."),
+            arg("filter", "TEXT", Optional, "The expression that the plugin is given."),
+            arg("dialect", "DIALECT", Optional, "The setting `dialect`, where the plugin has one."),
+        ],
     },
     Verb {
         runs: Runs::Program(Program::ContextLs),

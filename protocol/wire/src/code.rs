@@ -107,6 +107,12 @@ codes! {
     BadRetryPolicy = 220, Never;
     /// The topic is the system's: applications read it, and neither send to it nor change it.
     SystemTopic = 221, Never;
+    /// A property has a name that is reserved for the system.
+    ReservedProperty = 225, Never;
+    /// A tag is blank, or has a bar or a control character in it.
+    BadTag = 226, Never;
+    /// A group cannot go on from an offset beyond the end of a queue.
+    SeekBeyondEnd = 227, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -147,9 +153,51 @@ codes! {
     UnknownSubscription = 602, Never;
     /// The error text of a nack or reject is longer than allowed; nothing was settled.
     ErrorTextTooLarge = 603, Never;
+    /// The delivery was settled before.
+    AlreadySettled = 607, Never;
+    /// The message has been held for as long as any message may be.
+    HeldTooLong = 608, Never;
+    /// The group was moved to other offsets; subscribe again.
+    GroupMoved = 609, SamePlace;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;
+    /// No plugin of this name, or no such version of it, exists for this tenant.
+    UnknownPlugin = 702, Never;
+    /// The plugin does not run now: it was disabled, is being loaded, or fails too often.
+    PluginNotRunning = 703, SamePlace;
+    /// The file is not WebAssembly.
+    NotWasm = 704, Never;
+    /// The file is a core module that does not say which world it is made for.
+    NoComponentType = 705, Never;
+    /// The plugin imports what the host does not have.
+    PluginImports = 706, Never;
+    /// The plugin exports no point that the host knows, or not the one that is asked for.
+    PluginExports = 707, Never;
+    /// The plugin's manifest is missing, malformed, or not that of the file.
+    PluginManifest = 708, Never;
+    /// The plugin's manifest asks for what it may not have.
+    PluginCapability = 709, Never;
+    /// The plugin is not signed by a key that the tenant trusts.
+    PluginSignature = 710, Never;
+    /// The plugin is larger than allowed, in its file, compiled or in what it declares.
+    PluginTooLarge = 711, Never;
+    /// The plugin could not be compiled within its limits.
+    PluginCompile = 712, Never;
+    /// The plugin did not decide as the examples in its manifest say.
+    PluginSelfTest = 713, Never;
+    /// The filter expression cannot be read.
+    BadExpression = 714, Never;
+    /// Members of the group want other messages of this topic.
+    OtherExpression = 715, Never;
+    /// The plugin is made for an interface that this broker does not have.
+    PluginAbi = 716, Never;
+    /// This broker was built without its own plugins.
+    BuiltWithoutPlugins = 717, Never;
+    /// The plugin failed while it was asked; it may be asked again.
+    PluginFailed = 718, SamePlace;
+    /// The version of the plugin is in use, or nothing is there that could be.
+    PluginState = 719, Never;
 
     /// The client has no connection to a broker at the moment.
     Disconnected = 801, SamePlace;
@@ -163,6 +211,16 @@ codes! {
     Untrusted = 805, Never;
     /// A load was to be offered at a rate that this client could not keep.
     RateNotOffered = 806, Never;
+    /// The body is packed in a way that this client does not know, or it is broken.
+    BadEncoding = 811, Never;
+    /// The body would become larger than allowed when it is unpacked.
+    UnpackedTooLarge = 812, Never;
+    /// The producer's buffer is full; the message was not taken.
+    BufferFull = 813, SamePlace;
+    /// No assignment strategy has this name, or it lacks what it needs.
+    UnknownStrategy = 814, Never;
+    /// Whoever took the request answered that it failed.
+    RequestFailed = 815, Never;
 }
 
 impl Code {

@@ -79,10 +79,29 @@ pub const RETRY_DELAY_MS_MAX: u32 = 30 * 24 * 60 * 60 * 1_000;
 pub const ERROR_TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of all error texts of a settle request.
 pub const SETTLE_ERRORS_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a packed body may become: as many as a body that was never packed may have.
+pub const UNPACKED_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// How many times as large as it is a packed body may become.
+pub const UNPACK_RATIO_MAX: usize = 1_024;
+/// Highest priority of a message; 0 is the lowest. Source: RocketMQ's RIP-80.
+pub const PRIORITY_MAX: u8 = 9;
 /// Topics in one route request.
 pub const ROUTE_TOPICS_MAX: usize = 1_000;
 /// Bytes of the text of a filter expression.
 pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a plugin's WebAssembly. Source: what a plugin written in a compiled language needs, ten
+/// times and more; it fits one request.
+pub const PLUGIN_BYTES_MAX: usize = 4 << 20;
+/// Bytes of all plugins of one tenant, every version of each.
+pub const PLUGIN_TENANT_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of all plugins of a broker: they are part of the state that is saved with the metadata.
+pub const PLUGIN_TOTAL_BYTES_MAX: u64 = 256 << 20;
+/// Plugins of one tenant.
+pub const PLUGINS_MAX: usize = 1_000;
+/// Versions that are kept of a plugin.
+pub const PLUGIN_VERSIONS_MAX: usize = 32;
+/// Keys that a tenant trusts.
+pub const PLUGIN_KEYS_MAX: usize = 32;
 /// A peer that is silent for this long is dead, in milliseconds.
 pub const IDLE_MS_DEFAULT: u32 = 30_000;
 
@@ -107,4 +126,7 @@ const _: () = {
     assert!(DELIVER_BYTES_MAX <= CREDIT_BYTES_MAX as usize);
     assert!(ERROR_TEXT_BYTES_MAX <= SETTLE_ERRORS_BYTES_MAX);
     assert!(ERROR_TEXT_BYTES_MAX <= PROPERTIES_BYTES_MAX / 2 && ERROR_TEXT_BYTES_MAX < 1 << 16);
+    // A plugin with its signature and name is one request.
+    assert!(PLUGIN_BYTES_MAX + 4_096 <= FRAME_BYTES_MAX);
+    assert!(PLUGIN_BYTES_MAX as u64 <= PLUGIN_TENANT_BYTES_MAX);
 };

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
+use crate::plugin::{Blob, Digest, PluginKeyRow, PluginLogRow, PluginReport, PluginRow};
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
@@ -387,11 +388,102 @@ operations! {
         name: String = Required,
         /// Create topics of this tenant on first use.
         auto_create_topics: Option<bool> = Optional,
+        /// Take plugins of this tenant only when they are signed by a key that it trusts.
+        require_signed: Option<bool> = Optional,
     } -> TenantRow;
     /// List the connections: all of them for an operator, else the tenant's own.
     ClientLs = 30, ["client", "ls"], Read, Reads, "yard client ls", {} -> Vec<ClientRow>;
     /// Show the broker and the state of its logs.
     BrokerInfo = 40, ["broker", "info"], Operate, Reads, "yard broker info", {} -> BrokerReport;
+    /// Check a plugin, compile it and make it the active version of its name.
+    PluginPush = 60, ["plugin", "push"], Manage, Adds,
+    "yard plugin push big-orders.wasm --sign author.pem", {
+        /// The plugin: a component, or a core module that says which world it is made for.
+        wasm: Blob = Required,
+        /// Sign with this private key: Ed25519, PKCS#8, PEM.
+        sign: Option<Blob> = Optional,
+        /// Keep it, and let the version that is active go on.
+        inactive: bool = Switch,
+    } -> PluginRow;
+    /// List the plugins.
+    PluginLs = 61, ["plugin", "ls"], Read, Reads, "yard plugin ls", {} -> Vec<PluginRow>;
+    /// Show a plugin, its versions, and what they did.
+    PluginInfo = 62, ["plugin", "info"], Read, Reads, "yard plugin info big-orders", {
+        /// Name of the plugin.
+        name: String = Required,
+    } -> PluginReport;
+    /// Show what a plugin logged, and what happened to it.
+    PluginLogs = 63, ["plugin", "logs"], Read, Reads, "yard plugin logs big-orders", {
+        /// Name of the plugin.
+        name: String = Required,
+    } -> Vec<PluginLogRow>;
+    /// Make a version the active one: the one on trial, else the newest.
+    PluginPromote = 64, ["plugin", "promote"], Manage, Changes,
+    "yard plugin promote big-orders --version 3", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version.
+        version: Option<u32> = Optional,
+    } -> PluginRow;
+    /// End a trial, or go back to the version that was active before.
+    PluginRollback = 65, ["plugin", "rollback"], Manage, Changes,
+    "yard plugin rollback big-orders", {
+        /// Name of the plugin.
+        name: String = Required,
+    } -> PluginRow;
+    /// Let no version of a plugin run; what it would decide waits.
+    PluginDisable = 66, ["plugin", "disable"], Manage, Changes,
+    "yard plugin disable big-orders", {
+        /// Name of the plugin.
+        name: String = Required,
+    } -> PluginRow;
+    /// Remove a version that is not in use, or a plugin that is disabled.
+    PluginRm = 67, ["plugin", "rm"], Manage, Removes,
+    "yard plugin rm big-orders --version 2", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the plugin with all of them.
+        version: Option<u32> = Optional,
+    } -> PluginRow;
+    /// Let a version decide beside the active one, without effect, and count where they differ.
+    PluginShadow = 68, ["plugin", "shadow"], Manage, Changes,
+    "yard plugin shadow big-orders --share 10", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the newest.
+        version: Option<u32> = Optional,
+        /// Share of the batches that both decide about, in percent.
+        share: u16 = Default("100"),
+    } -> PluginRow;
+    /// Let a version decide for a share of the queues, and make it active when it proved itself.
+    PluginCanary = 69, ["plugin", "canary"], Manage, Changes,
+    "yard plugin canary big-orders --share 10 --bake 10m", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the newest.
+        version: Option<u32> = Optional,
+        /// Share of the queues, in percent.
+        share: u16 = Default("10"),
+        /// It is made active after this long, unless it was ended by then.
+        bake: AgeLimit = Default("none"),
+    } -> PluginRow;
+    /// Trust a key: what it signed may be pushed where signatures are required.
+    PluginTrust = 70, ["plugin", "trust"], Manage, Adds,
+    "yard plugin trust 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29", {
+        /// The public key: 32 bytes of Ed25519.
+        key: Digest = Required,
+        /// A remark for people.
+        note: String = Default(""),
+    } -> Vec<PluginKeyRow>;
+    /// Trust a key no longer; what it signed stays.
+    PluginDistrust = 71, ["plugin", "distrust"], Manage, Removes,
+    "yard plugin distrust 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29", {
+        /// The public key.
+        key: Digest = Required,
+    } -> Vec<PluginKeyRow>;
+    /// List the keys that are trusted.
+    PluginKeys = 72, ["plugin", "keys"], Read, Reads, "yard plugin keys",
+    {} -> Vec<PluginKeyRow>;
 }
 
 report! {
@@ -523,6 +615,10 @@ report! {
         pub waiting: u64,
         /// Messages that were rejected.
         pub rejected: u64,
+        /// Messages that had expired before anybody handled them.
+        pub expired: u64,
+        /// Messages that the group's expression did not want: settled, never delivered.
+        pub filtered: u64,
     }
 
     /// A member of a group.
@@ -539,6 +635,8 @@ report! {
         pub in_flight: u64,
         /// Messages that it may still be sent.
         pub credit: u64,
+        /// Which messages it wants: dialect and expression; nothing: all.
+        pub filter: String,
     }
 
     /// Delayed messages that wait.
@@ -620,6 +718,8 @@ report! {
         pub id: TenantId,
         /// Whether its topics are created on first use.
         pub auto_create_topics: bool,
+        /// Whether its plugins must be signed by a key that it trusts.
+        pub require_signed: bool,
         /// When it was added.
         pub created_ms: Timestamp,
     }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::codec::{Malformed, Wire};
 use crate::frame::Role;
 use crate::requests::{
-    Call, Called, Credit, Credited, Deliver, Ended, Fetch, Fetched, Find, FindRoute, Found, Hello,
-    Produce, Produced, Route, Seek, Settle, Settled, Sought, Subscribe, Subscribed, Unsubscribe,
-    Unsubscribed, Welcome,
+    Call, Called, Credit, Credited, Deliver, Ended, Extend, Extended, Fetch, Fetched, Find,
+    FindRoute, Found, GroupMoved, Hello, MoveGroup, Produce, Produced, Route, Seek, Settle,
+    Settled, Sought, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Welcome,
 };
 
 /// What a replay of a request's bytes by somebody who recorded them could do.
@@ -156,6 +156,8 @@ requests! {
     Credit = 5, Control, Refused, Consume => Credited;
     /// End a subscription.
     Unsubscribe = 6, Control, Refused, Consume => Unsubscribed;
+    /// Let a group go on from other offsets.
+    MoveGroup = 12, Control, Refused, Manage => GroupMoved;
     /// Store a batch of messages.
     Produce = 16, Data, NeedsDedupe, Produce => Produced;
     /// Settle delivered messages.
@@ -166,6 +168,8 @@ requests! {
     Find = 19, Data, Harmless, Read => Found;
     /// Find the offset at which a queue was at a time.
     Seek = 20, Data, Harmless, Read => Sought;
+    /// Hold delivered messages for longer.
+    Extend = 26, Data, Refused, Consume => Extended;
 }
 
 /// Something that the broker sends unasked.

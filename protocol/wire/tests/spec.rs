@@ -89,6 +89,7 @@ fn bounds() -> String {
         ("Bytes of a name", limits::NAME_BYTES_MAX as u64),
         ("Bytes of any other text", limits::TEXT_BYTES_MAX as u64),
         ("Bytes of a filter expression", limits::EXPRESSION_BYTES_MAX as u64),
+        ("Bytes of a plugin", limits::PLUGIN_BYTES_MAX as u64),
         ("Lanes of a connection", limits::LANES_MAX.into()),
         ("Batches in flight of a lane", limits::LANE_BATCHES_IN_FLIGHT_MAX as u64),
         ("Subscriptions of a connection in a shard", limits::SUBSCRIPTIONS_MAX as u64),

@@ -21,6 +21,7 @@ pub mod crash;
 mod failed;
 pub mod faults;
 pub mod flights;
+pub mod guests;
 pub mod lossy;
 pub mod neighbour;
 pub mod program;

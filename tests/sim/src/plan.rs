@@ -103,6 +103,8 @@ pub struct ConsumerPlan {
     pub late_percent: u64,
     /// Once in so many deliveries it dies without a word. 0: never.
     pub dies_one_in: u64,
+    /// Its group does not want every message of the topic.
+    pub is_picky: bool,
 }
 
 /// Something that goes wrong.
@@ -212,7 +214,17 @@ impl Plan {
         if random.percent(40) {
             plan.draw_retention(random);
         }
+        plan.draw_filters();
         plan
+    }
+
+    /// Groups that do not want every message. What else is drawn does not depend on it.
+    fn draw_filters(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5049_434b_592e_2e2e);
+        let picky = [random.percent(35), random.percent(35)];
+        for consumer in &mut self.consumers {
+            consumer.is_picky = picky[usize::from(consumer.group > 0)];
+        }
     }
 
     /// Segments go during the run: they are small and the messages are not. A topic that keeps
@@ -335,6 +347,7 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
                     // Who may hold a message for an hour must not forget it.
                     late_percent: if lossy && !long { random.pick(&[0, 2, 8]) } else { 0 },
                     dies_one_in: if lossy { random.pick(&[0, 15, 60]) } else { 0 },
+                    is_picky: false,
                 });
             }
         }

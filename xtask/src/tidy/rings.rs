@@ -7,7 +7,8 @@
 //! ring 3  door       host/gateway
 //! ring 2  assembly   host/shard  host/wasm  host/transport  host/console  host/dashboard
 //!                    plugins/*
-//! ring 1  engines    host/store  host/broker  host/replica  protocol/client  plugin-sdk
+//! ring 1  engines    host/store  host/broker  host/replica  protocol/client  protocol/sql
+//!                    plugin-sdk
 //! ring 0  words      protocol/wire  protocol/abi  protocol/quic
 //! ```
 
@@ -23,6 +24,7 @@ const RINGS: &[(&str, usize)] = &[
     ("host/store", 1),
     ("host/broker", 1),
     ("host/replica", 1),
+    ("protocol/sql", 1),
     ("plugin-sdk", 1),
     ("host/shard", 2),
     ("host/transport", 2),
@@ -64,6 +66,7 @@ const IGNORANCE: &[Ignorance] = &[
         folders: &["host/store", "host/broker", "host/shard"],
     },
     Ignorance { folder: "protocol/client", crates: &[], folders: &["host/*"] },
+    Ignorance { folder: "protocol/sql", crates: SHELL, folders: &["host/*"] },
     Ignorance { folder: "plugin-sdk", crates: &[], folders: &["host/*"] },
     Ignorance { folder: "plugins/*", crates: &[], folders: &["host/*"] },
     // Of the host it knows the process that it starts; all else it asks as a client.

@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     pub(crate) asked: Option<Asked>,
     /// The index could not be read: not before this instant again.
     retry_at: Option<Timestamp>,
+    /// Nobody could say which messages are wanted: nothing is delivered before this instant.
+    held_until: Option<Timestamp>,
     /// Segments below this number are gone, and no place in them is used.
     retired_below: u32,
     /// The instant under which the broker's due index has this queue.
@@ -157,11 +159,14 @@ impl Flight {
     /// When something happens here without anybody's doing.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let due = self.dues.first().map(|(due, _)| *due);
-        [self.leases.first_end(), due, self.retry_at].into_iter().flatten().min()
+        [self.leases.first_end(), due, self.retry_at, self.held_until].into_iter().flatten().min()
     }
 
     /// How many messages can be delivered right now, as far as it is known.
     pub(crate) fn deliverable(&self) -> usize {
+        if self.held_until.is_some() {
+            return 0;
+        }
         let new = if self.is_full() { 0 } else { self.prefetched.len() };
         self.ready.len() + new
     }
@@ -366,6 +371,7 @@ impl Flight {
             self.make_ready(offset, waiting.again);
         }
         self.retry_at = self.retry_at.filter(|at| *at > now);
+        self.held_until = self.held_until.filter(|at| *at > now);
         ended
     }
 
@@ -383,12 +389,35 @@ impl Flight {
         self.make_wait(offset, again_of(lease), due);
     }
 
+    /// Takes what a subscription holds of a range, as if it had not been delivered, and delivers
+    /// nothing for a while; returns how many messages it took.
+    pub(crate) fn hold_back(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        holder: SubscriptionId,
+        until: Timestamp,
+    ) -> u32 {
+        self.held_until = self.held_until.max(Some(until));
+        let taken = self.leases.take_held(from, to, holder);
+        for (offset, Lease { hold, place }) in &taken {
+            assert!(hold.attempt >= 1, "what is leased was delivered");
+            let (attempts, place) = (hold.attempt - 1, Some(*place));
+            self.make_ready(*offset, Again { attempts, place });
+        }
+        u32::try_from(taken.len()).expect("leases are bounded")
+    }
+
     /// Takes in what the log says about this queue; whose leases ended by it, and how many, is
     /// given to `ended`.
     pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId, u32)) {
         let (from, to) = (step.from, step.to);
         match step.outcome {
-            Outcome::Acked | Outcome::Dead | Outcome::Doomed { .. } => {
+            Outcome::Acked
+            | Outcome::Dead
+            | Outcome::Doomed { .. }
+            | Outcome::Expired
+            | Outcome::Filtered => {
                 self.forget(from, to, &mut ended);
             }
             Outcome::Trimmed => {

@@ -182,6 +182,22 @@ impl Leases {
         });
     }
 
+    /// Moves the end of the leases of `from..to` that have this hold.
+    pub(crate) fn extend(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        hold: Hold,
+        until: Timestamp,
+    ) {
+        assert!(hold.until < until, "a lease is extended, not cut short");
+        let mut moved = Vec::new();
+        self.take(from, to, |it| *it == hold, |at, _, places| moved.push((at, places)));
+        for (at, places) in moved {
+            self.insert_run(at, Hold { until, ..hold }, places.into_iter());
+        }
+    }
+
     /// Takes out the leases that ended at `now` or before, by their ends.
     pub(crate) fn take_ended(&mut self, now: Timestamp) -> Vec<(QueueOffset, Lease)> {
         let mut ended = Vec::new();
@@ -221,12 +237,21 @@ impl Leases {
         taken
     }
 
+    /// Takes out the leases of one subscription in `from..to`, in order.
+    pub(crate) fn take_held(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        subscription: SubscriptionId,
+    ) -> Vec<(QueueOffset, Lease)> {
+        let mut taken = Vec::new();
+        self.take_each(from, to, |hold| hold.subscription == subscription, &mut taken);
+        taken
+    }
+
     /// Takes out the leases of one subscription, in order.
     pub(crate) fn take_of(&mut self, subscription: SubscriptionId) -> Vec<(QueueOffset, Lease)> {
-        let mut taken = Vec::new();
-        let all = (QueueOffset(0), QueueOffset(u64::MAX));
-        self.take_each(all.0, all.1, |hold| hold.subscription == subscription, &mut taken);
-        taken
+        self.take_held(QueueOffset(0), QueueOffset(u64::MAX), subscription)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueOffset, Lease)> {
@@ -288,7 +313,24 @@ mod tests {
                 let attempt = attempt + random.below(2) as u32;
                 let until = Timestamp(1 + random.below(4));
                 let hold = Hold { subscription, since: Timestamp(0), until, attempt };
-                match random.below(8) {
+                match random.below(9) {
+                    8 => {
+                        let longer = Timestamp(until.0 + 1 + random.below(3));
+                        let wanted = |at: QueueOffset, it: &Lease| {
+                            (from..to).contains(&at) && it.hold.until < longer
+                        };
+                        let held: Vec<_> = leases.ranges(from, to).collect();
+                        for (from, to, hold) in held {
+                            if hold.until < longer {
+                                leases.extend(from, to, hold, longer);
+                            }
+                        }
+                        for (at, lease) in &mut plain {
+                            if wanted(*at, lease) {
+                                lease.hold.until = longer;
+                            }
+                        }
+                    }
                     0 => {
                         let ended = leases.take_ended(Timestamp(1)).into_iter().collect::<Plain>();
                         let expect = taken_from(&mut plain, |_, it| it.hold.until.0 <= 1);

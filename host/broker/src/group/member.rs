@@ -1,7 +1,9 @@
 //! The subscriptions of a group and whose turn it is.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use yard_wire::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX};
+use yard_wire::requests::Expression;
 use yard_wire::{QueueIndex, SubscriptionId};
 
 use crate::event::SessionId;
@@ -19,6 +21,8 @@ pub(crate) struct Member {
     pub(crate) bytes: u32,
     /// Messages that it holds a lease of.
     pub(crate) leased: u32,
+    /// How often messages of a queue were held back from it.
+    pub(crate) rounds: BTreeMap<QueueIndex, u32>,
 }
 
 impl Member {
@@ -43,6 +47,8 @@ impl Member {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     pub(crate) members: BTreeMap<SubscriptionId, Member>,
+    /// Which messages they want; none: all.
+    pub(crate) filter: Option<Arc<Expression>>,
     /// Members with credit, in the order of their turns; each once.
     turns: VecDeque<SubscriptionId>,
     /// Queues that may have something to deliver or to ask the index for.
@@ -80,6 +86,17 @@ impl Live {
         let member = self.members.get_mut(&id).expect("a lease is a member's");
         assert!(member.leased >= count, "a lease that ends was counted");
         member.leased -= count;
+    }
+
+    /// Messages of a queue are held back from a member once more.
+    pub(crate) fn next_round(&mut self, id: SubscriptionId, queue: QueueIndex) {
+        let member = self.members.get_mut(&id).expect("the caller looked it up");
+        *member.rounds.entry(queue).or_default() += 1;
+    }
+
+    /// How often messages of a queue were held back from a member.
+    pub(crate) fn round(&self, id: SubscriptionId, queue: QueueIndex) -> u32 {
+        self.members.get(&id).and_then(|member| member.rounds.get(&queue)).copied().unwrap_or(0)
     }
 
     /// How many members have credit.

@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     settled: RangeSet,
     returned: ReturnedSet,
     dead_count: u64,
+    expired_count: u64,
+    filtered_count: u64,
 }
 
 impl Progress {
@@ -58,6 +60,34 @@ impl Progress {
     /// Messages that became dead letters.
     pub(crate) fn dead_count(&self) -> u64 {
         self.dead_count
+    }
+
+    pub(crate) fn expired_count(&self) -> u64 {
+        self.expired_count
+    }
+
+    /// Messages that the group did not want.
+    pub(crate) fn filtered_count(&self) -> u64 {
+        self.filtered_count
+    }
+
+    /// Begins anew: all below is settled, nothing above is. What was counted stays counted, and
+    /// what becomes a dead letter is not settled until it is one.
+    pub(crate) fn move_to(&mut self, floor: QueueOffset) {
+        let Self { dead_count, expired_count, filtered_count, .. } = *self;
+        let mut returned = std::mem::take(&mut self.returned);
+        returned.keep_doomed();
+        let below = returned.from(QueueOffset(0)).map(|(offset, _)| offset);
+        let below: Vec<QueueOffset> = below.take_while(|offset| *offset < floor).collect();
+        let begun = Self::starting_at(below.first().copied().unwrap_or(floor));
+        *self = Self { returned, dead_count, expired_count, filtered_count, ..begun };
+        let mut at = self.settled_below;
+        for doomed in below {
+            self.settle(at, doomed);
+            at = QueueOffset(doomed.0 + 1);
+        }
+        self.settle(at, floor);
+        assert!(self.settled_end_of(floor).is_none_or(|end| end == floor), "it goes on there");
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -94,6 +124,8 @@ impl Progress {
             Outcome::Acked | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
+            Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
+            Outcome::Expired => self.expired_count += self.settle(step.from, step.to),
             Outcome::Dead => self.dead_count += self.settle(step.from, step.to),
             Outcome::Returned { attempts, due, delivered, error } => {
                 let error = error_named(errors, error).expect("an entry has the texts it names");
@@ -165,13 +197,15 @@ pub(crate) fn push_step(steps: &mut Vec<Step>, first: usize, step: Step) {
 }
 
 /// `u64` settled_below, ranges settled, returned messages (returned.rs), `u64` how many became dead
-/// letters.
+/// letters, `u64` how many had expired, `u64` how many were filtered.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
         self.settled.put(out);
         self.returned.put(out);
         self.dead_count.put(out);
+        self.expired_count.put(out);
+        self.filtered_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -188,6 +222,8 @@ impl Wire for Progress {
             return Err(Malformed::Field { what: "returned message", value: settled.0 });
         }
         progress.dead_count = u64::take(input)?;
+        progress.expired_count = u64::take(input)?;
+        progress.filtered_count = u64::take(input)?;
         Ok(progress)
     }
 }

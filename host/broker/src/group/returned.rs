@@ -100,6 +100,13 @@ impl ReturnedSet {
         self.messages.insert(offset, returned);
     }
 
+    /// Forgets all but those that become dead letters.
+    pub(crate) fn keep_doomed(&mut self) {
+        self.messages.retain(|_, returned| returned.doom.is_some());
+        self.error_bytes = self.messages.values().map(Returned::error_bytes).sum();
+        assert_eq!(self.messages.len(), self.doomed.len(), "what is doomed is listed");
+    }
+
     /// Forgets the messages of a range.
     pub(crate) fn forget(&mut self, from: QueueOffset, to: QueueOffset) {
         while let Some((offset, returned)) = self.messages.range(from..to).next() {

@@ -98,6 +98,7 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         Entry::Group { created, .. } => Some(created.floors.len()),
         Entry::Batch { .. }
         | Entry::Progress { .. }
+        | Entry::Move { .. }
         | Entry::Release { .. }
         | Entry::Cancel { .. }
         | Entry::Meta { .. } => None,

@@ -163,6 +163,37 @@ fn dead_letters_are_dealt_with_once() {
     );
 }
 
+#[test]
+fn what_is_doomed_becomes_a_dead_letter_though_its_group_was_moved() {
+    check_orders(
+        "slow
+        reject a 0 1..3
+        sync
+        > settled 2
+        at 1000
+        sync
+        > tell: topic $dead.g [0]
+        move g orders 0 6
+        > a ended: GroupMoved
+        sync
+        > moved 0: 0 to 6 of 10; 1 ended
+        info g
+        > 0: 1..10 lag=6 held=0 waiting=2 rejected=0
+        restart
+        answer
+        at 3000
+        answer
+        sync
+        info g
+        > 0: 6..10 lag=4 held=0 waiting=0 rejected=2
+        move g orders 0 0
+        sync
+        > moved 0: 6 to 0 of 10; 0 ended
+        info g
+        > 0: 0..10 lag=10 held=0 waiting=0 rejected=2",
+    );
+}
+
 /// Dead letters in the log, and messages that were to become one.
 fn counts(world: &World) -> (u64, u64) {
     let (mut dead, mut doomed) = (0, 0);

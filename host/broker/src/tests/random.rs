@@ -384,7 +384,7 @@ impl Run {
         for out in self.world.take_outs() {
             match out {
                 Out::Deliver(at, delivery) => {
-                    let Delivery { session, subscription: by, topic, queue, items } = delivery;
+                    let Delivery { session, subscription: by, topic, queue, items, .. } = delivery;
                     assert!(items.len() <= DELIVER_RECORDS_MAX);
                     let end = self.world.broker.ends_of(topic, queue).end;
                     for item in items {

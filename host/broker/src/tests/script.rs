@@ -5,15 +5,18 @@
 //! | `topic NAME QUEUES` | the topic is created |
 //! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
-//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=]` | C subscribes, on its own connection |
+//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=]` | C subscribes, on its
+//! own connection |
+//! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
-//! | `ack C Q FROM..TO`, `reject …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
 //! | `history GROUP TOPIC Q` | what is kept of messages that came back |
+//! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
 //! | `at MS` | time goes on to this instant |
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
 //! | `slow`, `answer`, `unreadable` | the index answers late, now, or cannot be read |
-//! | `info GROUP`, `ls`, `route NAME…` | questions |
+//! | `info GROUP`, `counts GROUP`, `ls`, `route NAME…` | questions |
 //! | `id`, `find TOPIC KEY FROM TO`, `seek TOPIC/QUEUE TIME` | searches |
 //! | `hits TOPIC/QUEUE/OFFSET… [count=] [bytes=]` | what a search found comes back |
 //! | `set TOPIC QUEUES`, `rm TOPIC`, `fetch TOPIC/QUEUE FROM` | operations, reading |
@@ -22,13 +25,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupReport, GroupRow,
-    GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
+    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupQueueRow, GroupReport,
+    GroupRow, GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, Call, Covered, Credit, Fetch, Find, FindCursor, FindRoute, Seek, Settle, SettleRange,
-    Start, Subscribe, Unsubscribe, Verdict, Wanted,
+    AckNodes, Call, Covered, Credit, Expression, Extend, Fetch, Find, FindCursor, FindRoute,
+    HeldRange, MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
+    Wanted,
 };
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::CountLimit;
@@ -37,8 +41,8 @@ use yard_wire::{
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
-use super::world::{Delivery, Out, World, config};
-use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Hit, SessionId};
+use super::world::{Delivery, Out, RECORD_BYTES, World, config};
+use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Held, Hit, Judged, Range, SessionId};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -99,13 +103,18 @@ impl Script {
         match plain[0] {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
-            "ack" | "nack" | "reject" => self.settle(plain[0], &plain[1..], &named),
-            "topic" | "tenant" | "as" | "info" | "ls" | "route" | "set" | "rm" | "fetch"
-            | "policy" => self.ask(&plain),
+            "extend" => self.extend(&plain[1..]),
+            "move" => self.move_group(&plain[1..]),
+            "ack" | "nack" | "reject" | "expire" => self.settle(plain[0], &plain[1..], &named),
+            "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
+            | "fetch" | "policy" => {
+                self.ask(&plain);
+            }
             "dlq" => self.deal_with(&plain[1..]),
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
             "history" => self.tell_history(&plain),
+            "skip" | "hold" => self.judge(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -156,13 +165,17 @@ impl Script {
         let subscription = self.world.broker.next_subscription;
         self.names.insert(subscription, (*name).to_owned());
         self.consumers.insert((*name).to_owned(), (session, subscription));
+        let expression = ["tag", "plugin"].into_iter().find_map(|dialect| {
+            let text = (*named.get(dialect)?).to_owned();
+            Some(Expression { dialect: dialect.to_owned(), text })
+        });
         let request = Subscribe {
             shard: self.world.config.shard,
             group: (*group).to_owned(),
             topic: (*topic).to_owned(),
             member: (*name).to_owned(),
             start,
-            expression: None,
+            expression,
             lease_ms: number("lease", 30_000),
             messages: number("credit", 100),
             bytes: number("bytes", 1 << 20),
@@ -189,6 +202,50 @@ impl Script {
         let shard = self.world.config.shard;
         let request = Request::Settle(Settle { shard, subscription, ranges });
         self.world.request(session, self.tenant, request);
+    }
+
+    fn extend(&mut self, words: &[&str]) {
+        let (session, subscription) = self.consumers[words[0]];
+        let (from, to) = words[2].split_once("..").unwrap();
+        let held = HeldRange {
+            queue: QueueIndex(words[1].parse().unwrap()),
+            from: QueueOffset(from.parse().unwrap()),
+            to: QueueOffset(to.parse().unwrap()),
+        };
+        let (lease_ms, shard) = (words[3].parse().unwrap(), self.world.config.shard);
+        let request = Extend { shard, subscription, lease_ms, ranges: vec![held] };
+        self.world.request(session, self.tenant, Request::Extend(request));
+    }
+
+    fn move_group(&mut self, words: &[&str]) {
+        let to = words[2..].chunks(2).map(|words| {
+            (QueueIndex(words[0].parse().unwrap()), QueueOffset(words[1].parse().unwrap()))
+        });
+        let request = MoveGroup {
+            shard: self.world.config.shard,
+            group: words[0].to_owned(),
+            topic: words[1].to_owned(),
+            to: to.collect(),
+        };
+        self.world.request(0, self.tenant, Request::MoveGroup(request));
+        self.world.advance(self.world.now);
+    }
+
+    fn judge(&mut self, words: &[&str]) {
+        let (session, subscription) = self.consumers[words[1]];
+        let (session, queue) = (SessionId(session), QueueIndex(words[2].parse().unwrap()));
+        let offset = |text: &str| QueueOffset(text.parse().unwrap());
+        let ranges = words[3..].iter().filter_map(|word| word.split_once(".."));
+        let ranges: Vec<Range> = ranges.map(|(from, to)| (offset(from), offset(to))).collect();
+        let messages: u64 = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
+        let bytes = messages * u64::from(RECORD_BYTES);
+        let event = if words[0] == "skip" {
+            Event::Judged(Judged { session, subscription, queue, skipped: ranges, bytes })
+        } else {
+            let wait_ms = words[words.len() - 1].parse().unwrap();
+            Event::Held(Held { session, subscription, queue, ranges, bytes, wait_ms })
+        };
+        self.world.handle(event);
     }
 
     fn member(&mut self, words: &[&str]) {
@@ -270,6 +327,12 @@ impl Script {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
                     self.note(&report_text(&report));
                 }
+            }
+            "counts" => {
+                let queues = self.call(&GroupInfo { name: text(1) }).unwrap().queues;
+                let sum = |of: fn(&GroupQueueRow) -> u64| queues.iter().map(of).sum::<u64>();
+                let (rejected, expired) = (sum(|row| row.rejected), sum(|row| row.expired));
+                self.note(&format!("rejected={rejected} expired={expired}"));
             }
             "ls" => {
                 for row in self.call(&GroupLs {}).unwrap() {
@@ -453,8 +516,10 @@ impl Script {
                 "UnknownSubscription".to_owned()
             }
             Out::Reply(_, Err(refusal)) => format!("{}: {}", refusal.code.name(), refusal.detail),
-            Out::Deliver(_, Delivery { subscription, queue, items, .. }) => {
-                format!("{} gets {queue}: {}", self.names[&subscription], items_text(&items))
+            Out::Deliver(_, Delivery { subscription, queue, items, asking, .. }) => {
+                let round = asking.map_or(String::new(), |it| format!(" in round {}", it.round));
+                let name = &self.names[&subscription];
+                format!("{name} gets {queue}: {}{round}", items_text(&items))
             }
             Out::Ended(_, subscription, code) => {
                 format!("{} ended: {}", self.names[&subscription], code.name())
@@ -473,6 +538,7 @@ impl Script {
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
                 crate::MetaChange::GroupPut(settings) => format!("tell: group {}", settings.name),
+                other => format!("tell: {other:?}"),
             },
         }
     }
@@ -515,6 +581,23 @@ impl Script {
                 let next = found.next.map_or(String::new(), |at| format!(", next {}", at.offset));
                 format!("found:{}{next}", places.collect::<String>())
             }
+            Reply::Extend(extended) => {
+                let text = |name: &str, ranges: &[HeldRange]| {
+                    let ranges = ranges.iter().map(|r| format!(" {name} {}..{}", r.from, r.to));
+                    ranges.collect::<String>()
+                };
+                let (spent, lost) = (text("spent", &extended.spent), text("lost", &extended.lost));
+                format!("extended {} to {}{spent}{lost}", extended.done, extended.until)
+            }
+            Reply::MoveGroup(moved) => {
+                let queues = moved.queues.iter().map(|queue| {
+                    format!(
+                        " {}: {} to {} of {}",
+                        queue.queue, queue.before, queue.after, queue.end
+                    )
+                });
+                format!("moved{}; {} ended", queues.collect::<String>(), moved.ended)
+            }
             Reply::Credit(_) => "credited".to_owned(),
             Reply::Unsubscribe(_) => "unsubscribed".to_owned(),
             other => format!("{other:?}"),
@@ -533,14 +616,15 @@ fn topic_text(row: &TopicRow) -> String {
 fn report_text(report: &GroupReport) -> String {
     let queues = report.queues.iter().map(|row| {
         format!(
-            "{}: {}..{} lag={} held={} waiting={} rejected={}",
+            "{}: {}..{} lag={} held={} waiting={} rejected={}{}",
             row.queue,
             row.settled_below,
             row.end,
             row.lag,
             row.in_flight,
             row.waiting,
-            row.rejected
+            row.rejected,
+            filtered(row.filtered)
         )
     });
     let members = report
@@ -548,6 +632,10 @@ fn report_text(report: &GroupReport) -> String {
         .iter()
         .map(|row| format!("; {} held={} credit={}", row.member, row.in_flight, row.credit));
     queues.collect::<Vec<_>>().join(", ") + &members.collect::<String>()
+}
+
+fn filtered(count: u64) -> String {
+    if count == 0 { String::new() } else { format!(" filtered={count}") }
 }
 
 /// `0..3` for first deliveries, `5x2` or `5..7x2` for later ones.

@@ -36,6 +36,7 @@ pub(crate) struct Delivery {
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueIndex,
     pub(crate) items: Vec<DeliverItem>,
+    pub(crate) asking: Option<Asking>,
 }
 
 pub(crate) struct World {
@@ -143,11 +144,11 @@ impl World {
                     events.push(self.located(ticket, (topic, queue), from, count));
                 }
             }
-            Effect::Deliver { session, subscription, topic, queue, items } => {
+            Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 let is_there = |item: &crate::DeliverItem| item.place.segment >= self.begins;
                 assert!(items.iter().all(is_there), "what is delivered can be read");
                 self.largest_delivery = self.largest_delivery.max(items.len());
-                let delivery = Delivery { session, subscription, topic, queue, items };
+                let delivery = Delivery { session, subscription, topic, queue, items, asking };
                 self.outs.push(Out::Deliver(self.now, delivery));
             }
             Effect::Fetch { topic, queue, from, records_max, .. } => {
@@ -224,6 +225,7 @@ impl World {
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
+            | Entry::Move { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();

@@ -3,13 +3,16 @@ mod bench;
 mod contexts;
 mod dev;
 mod dlq;
+mod exchange;
 mod explain;
 mod fetch;
 mod find;
 mod log;
 mod operation;
 mod peek;
+mod plugin;
 mod publish;
+mod seek;
 mod serve;
 mod subscribe;
 mod tenant;
@@ -139,6 +142,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     }
     log_to_stderr(verb.runs, verbose);
     match verb.runs {
+        Runs::Operation(Operation::PluginPush) => block_on(plugin::push(&session, &written)),
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
         Runs::Program(Program::Bench) => bench::run(&session, &written),
@@ -147,6 +151,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Dev) => block_on(dev::run(&session, &written)),
         Runs::Program(Program::Explain) => explain::run(format, &written),
         Runs::Program(Program::Fetch) => block_on(fetch::run(&session, &written)),
+        Runs::Program(Program::GroupSeek) => block_on(seek::run(&session, &written)),
         Runs::Program(Program::LogBackup) => log::backup(format, &written),
         Runs::Program(Program::LogDump) => log::dump(format, &written),
         Runs::Program(Program::LogRepair) => log::repair(format, &written),
@@ -156,7 +161,13 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::DlqPeek) => block_on(dlq::peek(&session, &written)),
         Runs::Program(Program::DlqResend) => block_on(dlq::resend(&session, &written)),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
+        Runs::Program(Program::PluginBuild) => plugin::build(&session, &written),
+        Runs::Program(Program::PluginNew) => plugin::new(&session, &written),
+        Runs::Program(Program::PluginReplay) => block_on(plugin::replay(&session, &written)),
+        Runs::Program(Program::PluginTest) => plugin::test(&session, &written),
         Runs::Program(Program::Pub) => block_on(publish::run(&session, &written)),
+        Runs::Program(Program::Reply) => block_on(exchange::reply(&session, &written)),
+        Runs::Program(Program::Request) => block_on(exchange::request(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
         Runs::Program(Program::TopicFind) => block_on(find::by_key(&session, &written)),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_client::wire::operation::{GroupInfo, GroupReport, TopicInfo};
 use yard_client::wire::{QueueIndex, QueueOffset};
-use yard_client::{Client, Consumer, Delivery, Start};
+use yard_client::{Broadcast, Client, Consumer, Delivery, Start};
 
 use super::Session;
 use crate::args::Written;
@@ -34,6 +34,9 @@ const GRACE: Duration = Duration::from_millis(500);
 struct Plan {
     topic: String,
     group: String,
+    /// Name of the group at the broker.
+    reads_as: String,
+    broadcast: Option<Broadcast>,
     start: Start,
     until_end: bool,
     printer: Printer,
@@ -41,6 +44,8 @@ struct Plan {
     left: u64,
     lease: Duration,
     streams: Option<u16>,
+    /// Dialect and text.
+    filter: Option<(String, String)>,
 }
 
 impl Plan {
@@ -51,15 +56,23 @@ impl Plan {
         let (lease_min, lease_max) = (bound(LEASE_MS_MIN), bound(LEASE_MS_MAX));
         let lease =
             written.read("lease", |text| text::read_duration(text, lease_min, lease_max))?;
+        let group = written.text("group").map_or_else(own_group, str::to_owned);
+        let member = written.text("broadcast");
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
-            group: written.text("group").map_or_else(own_group, str::to_owned),
+            reads_as: member.map_or(group.clone(), |member| format!("{group}.{member}")),
+            group,
+            broadcast: member.map(Broadcast::to),
             start: start.unwrap_or(Start::Latest),
             until_end: written.switch("until_end"),
             printer: Printer::new(Style::new(session.format, written.switch("raw"))?),
             left: written.number("count", 1, u64::MAX)?.unwrap_or(u64::MAX),
             lease: lease.unwrap_or(lease_min),
             streams: super::streams(written)?,
+            filter: match written.text("filter") {
+                Some(text) => Some((written.required("dialect")?.to_owned(), text.to_owned())),
+                None => None,
+            },
         })
     }
 }
@@ -105,6 +118,14 @@ async fn subscribe(client: &Client, plan: &Plan) -> Result<(Consumer, Option<End
         .start(plan.start.clone())
         .lease(plan.lease)
         .credit(credit, CREDIT_BYTES);
+    let consumer = match &plan.filter {
+        Some((dialect, text)) => consumer.expression(dialect, text),
+        None => consumer,
+    };
+    let consumer = match &plan.broadcast {
+        Some(broadcast) => consumer.broadcast(broadcast.clone()),
+        None => consumer,
+    };
     Ok((consumer.build().await?, end))
 }
 
@@ -137,7 +158,7 @@ async fn receive(
         match (first, &end) {
             (Some(first), _) => print_batch(plan, consumer, first, out)?,
             (None, Some(end)) => {
-                match interrupts.unless(end.is_settled(client, &plan.group)).await {
+                match interrupts.unless(end.is_settled(client, &plan.reads_as)).await {
                     None => return Ok(Ended::Interrupted),
                     Some(Ok(true)) => break,
                     Some(Ok(false)) => looked = Instant::now(),
@@ -245,6 +266,8 @@ mod tests {
             in_flight: 0,
             waiting: 0,
             rejected: 0,
+            expired: 0,
+            filtered: 0,
         };
         let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
             let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();

@@ -150,6 +150,10 @@ settings! {
     receive_window_bytes: u32 = Some("8MiB"), dev None, "SIZE", read::window, Restart;
     /// What is sent to a client ahead of its confirmation, 64KiB to 1GiB.
     send_window_bytes: u32 = Some("8MiB"), dev None, "SIZE", read::window, Restart;
+    /// Threads that run plugins, 1 to 64; as many as processors unless set.
+    plugin_workers: Option<u16> = None, dev None, "NUMBER", read::optional_workers, Restart;
+    /// Plugins of all tenants must be signed by a key that their tenant trusts.
+    plugins_require_signed: bool = Some("false"), dev None, "true|false", read::switch, Restart;
     /// Buffers of the UDP socket, each direction; smaller ones lose packets in bursts. The log
     /// says when the system gives less. 0 to 1GiB.
     socket_buffer_bytes: u32 = Some("4MiB"), dev None, "SIZE", read::socket_buffer, Restart;

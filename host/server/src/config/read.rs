@@ -95,6 +95,13 @@ pub(super) fn optional_hour(text: Option<&str>) -> Result<Option<u8>, String> {
     within.map(Some).ok_or_else(|| format!("it takes an hour from 0 to 23, not {text:?}"))
 }
 
+/// Most threads that run plugins.
+const WORKERS_MAX: u16 = 64;
+
+pub(super) fn optional_workers(text: Option<&str>) -> Result<Option<u16>, String> {
+    text.map(|text| count(Some(text), WORKERS_MAX)).transpose()
+}
+
 pub(super) fn shards(text: Option<&str>) -> Result<u16, String> {
     count(text, limits::SHARDS_MAX)
 }

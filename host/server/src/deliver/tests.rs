@@ -60,7 +60,7 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
     };
     let (shard, subscription, queue) = (ShardId(0), SubscriptionId(4), QueueIndex(2));
     let items = (0..).zip(&places).map(item).collect();
-    (bytes, places, Job { shard, subscription, queue, items })
+    (bytes, places, Job { shard, subscription, queue, items, topic: TopicId(7), asking: None })
 }
 
 fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
@@ -82,6 +82,18 @@ fn delivered(frame: &[Bytes; 2]) -> Vec<(u64, Bytes)> {
     deliver.messages.into_iter().map(|message| (message.offset.0, message.record)).collect()
 }
 
+/// The frames of what was read.
+fn frames(job: &Job, portions: Vec<Portion>) -> Vec<[Bytes; 2]> {
+    let frame = |portion: Portion| delivery(job, portion.items.len(), portion.messages);
+    portions.into_iter().map(frame).collect()
+}
+
+/// The frame of a job that is in memory.
+fn from_memory(log: &Log, job: &Job) -> Option<[Bytes; 2]> {
+    let messages = delivery_in_memory(log, &turns(), job)?;
+    Some(delivery(job, job.items.len(), messages))
+}
+
 #[test]
 fn a_frame_is_the_same_from_memory_and_from_the_disk() {
     let (bytes, places, job) = segment();
@@ -95,23 +107,23 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
         assert_eq!(found, expect);
     };
     let cold = log(&bytes, 0..0);
-    assert!(delivery_in_memory(&cold, &turns(), &job).is_none(), "nothing was read yet");
-    let ReadJob { frames, damaged, .. } = read_what_can_be(&cold, &job);
+    assert!(from_memory(&cold, &job).is_none(), "nothing was read yet");
+    let ReadJob { portions, damaged, .. } = read_what_can_be(&cold, &job);
     assert!(damaged.is_empty());
-    check(&frames[0]);
-    check(&delivery_in_memory(&cold, &turns(), &job).expect("it was read just now"));
+    check(&frames(&job, portions)[0]);
+    check(&from_memory(&cold, &job).expect("it was read just now"));
 
     let tail = log(&bytes, 0..u64::MAX);
     tail.cache.put_group(0, 0, Bytes::from(bytes.clone()));
-    let first = delivery_in_memory(&tail, &turns(), &job).expect("it was appended");
+    let first = from_memory(&tail, &job).expect("it was appended");
     check(&first);
     // Another group gets the same bytes, and what it is sent again gets new ones.
     let mut other = Job { subscription: SubscriptionId(5), ..job };
-    let second = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
+    let second = from_memory(&tail, &other).expect("it was appended");
     assert_eq!(second[1].as_ptr(), first[1].as_ptr());
     assert_ne!(second[0], first[0]);
     other.items[0].attempt = 2;
-    let third = delivery_in_memory(&tail, &turns(), &other).expect("it was appended");
+    let third = from_memory(&tail, &other).expect("it was appended");
     let third = Deliver::from_bytes(Bytes::from(third.concat()).slice(HEADER_BYTES..)).unwrap();
     assert_eq!((third.subscription, third.messages[0].attempt), (SubscriptionId(5), 2));
 }
@@ -121,7 +133,8 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
     let (bytes, places, job) = segment();
     let begin = u64::from(places[20].offset);
     let log = log(&bytes, begin..begin + 10);
-    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
+    let frames = frames(&job, portions);
     assert!(lost.is_empty());
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
@@ -141,7 +154,8 @@ fn a_record_that_is_damaged_is_never_given_out_and_holds_up_nothing() {
     let (mut bytes, places, job) = segment();
     bytes[places[20].offset as usize + 200] ^= 1;
     let log = log(&bytes, 0..0);
-    let ReadJob { frames, damaged, lost } = read_what_can_be(&log, &job);
+    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
+    let frames = frames(&job, portions);
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
     assert_eq!((found, lost), (expect, vec![QueueOffset(120)]));
@@ -171,4 +185,52 @@ fn a_fetch_that_meets_an_error_fails_and_others_do_not() {
     // Not even one fits, and one is read.
     let frame = fetch(5, 1).unwrap();
     assert_eq!(Fetched::from_bytes(frame.slice(HEADER_BYTES..)).unwrap().records.len(), 1);
+}
+
+#[test]
+fn what_is_wanted_of_a_portion_is_what_is_sent() {
+    use crate::policy::Verdict as Judged;
+    let (bytes, _, job) = segment();
+    let log = log(&bytes, 0..0);
+    let check = |verdicts: &dyn Fn(usize) -> Judged, expect: &[u64]| {
+        let portion = read_job(&log, &job.items).unwrap();
+        let whole = portion.messages.as_ptr();
+        let verdicts: Vec<Judged> = (0..COUNT as usize).map(verdicts).collect();
+        let Some(kept) = wanted::keep(portion, &verdicts) else {
+            assert!(expect.is_empty());
+            return;
+        };
+        let is_copy = kept.messages.as_ptr() != whole;
+        assert_eq!(is_copy, expect.len() < COUNT as usize, "what is whole is not copied");
+        let records: Vec<Bytes> =
+            records_of(&kept.items, &kept.messages).map(Bytes::copy_from_slice).collect();
+        let found = delivered(&delivery(&job, kept.items.len(), kept.messages.clone()));
+        let offsets: Vec<u64> = found.iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, expect);
+        assert!(found.iter().map(|(_, record)| record).eq(&records), "each record is its own");
+    };
+    let all: Vec<u64> = (100..100 + COUNT).collect();
+    let thirds: Vec<u64> = all.iter().copied().filter(|n| n % 3 == 0).collect();
+    check(&|_| Judged::Wanted, &all);
+    check(&|_| Judged::Unwanted, &[]);
+    check(&|n| if n % 3 == 2 { Judged::Wanted } else { Judged::Poison }, &thirds);
+}
+
+#[test]
+fn a_portion_is_parted_between_messages() {
+    let (bytes, _, job) = segment();
+    let log = log(&bytes, 0..0);
+    for count in [0, 1, 17, COUNT as usize] {
+        let (first, rest) = wanted::part(read_job(&log, &job.items).unwrap(), count);
+        let of = |portion: Option<Portion>| {
+            let portion = portion?;
+            Some(delivered(&delivery(&job, portion.items.len(), portion.messages)))
+        };
+        let offsets = |portion: Option<Vec<(u64, Bytes)>>| {
+            portion.into_iter().flatten().map(|(offset, _)| offset).collect::<Vec<u64>>()
+        };
+        let middle = 100 + count as u64;
+        assert_eq!(offsets(of(first)), (100..middle).collect::<Vec<_>>());
+        assert_eq!(offsets(of(rest)), (middle..100 + COUNT).collect::<Vec<_>>());
+    }
 }

@@ -157,6 +157,7 @@ fn name_of(kind: u16) -> String {
     let name = kind_name(kind).or(match kind {
         Entry::GROUP => Some("consumer group"),
         Entry::PROGRESS => Some("progress"),
+        Entry::MOVE => Some("moved group"),
         Entry::META => Some("metadata"),
         Entry::CANCEL => Some("cancel"),
         _ => None,

@@ -16,8 +16,8 @@ use yard_transport::{
 use yard_wire::frame::{ALPN, Class, Frame, FrameDecoder, Preamble, Role, encode_with};
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
-    Called, Covered, Credited, Deliver, Delivered, Fetched, FetchedRecord, FindRoute, Found, Hello,
-    Produced, Route, Settled, Sought, Subscribed, Unsubscribed, Welcome,
+    Called, Covered, Credited, Deliver, Delivered, Extended, Fetched, FetchedRecord, FindRoute,
+    Found, GroupMoved, Hello, Produced, Route, Settled, Sought, Subscribed, Unsubscribed, Welcome,
 };
 use yard_wire::{
     Code, Correlation, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
@@ -175,6 +175,11 @@ impl Service for Shared {
                     let end = QueueOffset(0);
                     Reply::Seek(Sought { first: end, end, offset: end })
                 }
+                Request::Extend(_) => {
+                    let (done, until) = (0, Timestamp(0));
+                    Reply::Extend(Extended { done, until, spent: vec![], lost: vec![] })
+                }
+                Request::MoveGroup(_) => Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 }),
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),
             },
         };

@@ -14,12 +14,15 @@ use yard_wire::requests::{FindRoute, Hello, Route};
 
 use super::{Client, Inner, Wall, unexpected};
 use crate::backoff::Backoff;
+use crate::clock::BrokerClock;
 use crate::connection::{AskError, Connection};
+use crate::exchange::Exchange;
 use crate::link::{Dialer, Streams};
 use crate::random::Random;
 use crate::tls;
 use crate::topology::Topology;
-use crate::{Context, Error, TlsOptions};
+use crate::trace::Propagation;
+use crate::{Context, Error, TlsOptions, TracePropagator};
 
 /// One address gets this long to answer the first time.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -36,6 +39,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     request_timeout: Duration,
     delivery_timeout: Duration,
+    propagation: Propagation,
 }
 
 impl Default for ClientBuilder {
@@ -49,6 +53,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(120),
+            propagation: Propagation::default(),
         }
     }
 }
@@ -142,6 +147,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Who knows which trace a span belongs to: messages then carry that of the span in which they
+    /// are sent, and are handled in spans that continue theirs.
+    #[must_use]
+    pub fn propagate(mut self, propagator: Arc<dyn TracePropagator>) -> Self {
+        self.propagation = Propagation::by(propagator);
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         let bad = |detail: String| Err(Error::new(Code::BadArgument, detail));
         if self.bootstrap.is_empty() {
@@ -181,6 +194,7 @@ impl ClientBuilder {
         let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
         let endpoints: Vec<_> = [Some(first), second.ok()].into_iter().flatten().collect();
         let streams = Arc::new(self.streams.map_or_else(Streams::adapted, Streams::fixed));
+        let clock = Arc::new(BrokerClock::default());
         let dialer = Arc::new(Dialer {
             endpoints: endpoints.clone(),
             config,
@@ -191,6 +205,7 @@ impl ClientBuilder {
                 features: 0,
             },
             streams: streams.clone(),
+            clock: clock.clone(),
         });
         let (address, connection, route) = self.first(&dialer, random.next_u64()).await?;
         let (alive, all_ended) = mpsc::channel(1);
@@ -201,6 +216,8 @@ impl ClientBuilder {
             streams,
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
+            clock,
+            propagation: self.propagation,
             endpoints,
             closing: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
@@ -213,7 +230,7 @@ impl ClientBuilder {
             return Err(Error::new(Code::BadReply, "the broker knows of no node"));
         }
         inner.learn(route, Some(connection));
-        Ok(Client { inner: Arc::new(inner) })
+        Ok(Client { inner: Arc::new(inner), exchange: Arc::new(Exchange::default()) })
     }
 
     async fn first(

@@ -31,6 +31,32 @@ pub struct ConsumerBuilder {
     bytes: u32,
     member: String,
     expression: Option<Expression>,
+    broadcast: Option<Broadcast>,
+}
+
+/// Every member gets every message; for [`ConsumerBuilder::broadcast`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    member: String,
+    drops_failed: bool,
+}
+
+impl Broadcast {
+    /// For the member of this name, which no other member has. Under the same name it goes on where
+    /// it was, also in another process; where it is keeps being known at the broker, under the name
+    /// of the group, a dot, and the name of the member.
+    #[must_use]
+    pub fn to(member: impl Into<String>) -> Self {
+        Self { member: member.into(), drops_failed: false }
+    }
+
+    /// What [`Consumer::run`]'s handler fails on does not come again, as with RocketMQ. Unless set,
+    /// it comes again for this member only.
+    #[must_use]
+    pub fn drop_failed(mut self) -> Self {
+        self.drops_failed = true;
+        self
+    }
 }
 
 impl ConsumerBuilder {
@@ -46,6 +72,7 @@ impl ConsumerBuilder {
             bytes: 8 << 20,
             member,
             expression: None,
+            broadcast: None,
         }
     }
 
@@ -89,6 +116,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Every member of the group gets every message, instead of sharing them.
+    #[must_use]
+    pub fn broadcast(mut self, broadcast: Broadcast) -> Self {
+        self.broadcast = Some(broadcast);
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         yard_wire::name::check(&self.topic)?;
         yard_wire::name::check(&self.group)?;
@@ -120,7 +154,10 @@ impl ConsumerBuilder {
     /// [`Code::BadArgument`] and [`Code::BadName`] for settings out of bounds;
     /// [`Code::UnknownTopic`]; [`Code::UnsupportedExpression`]; [`Code::Forbidden`]; or a code of
     /// the client from 801 on.
-    pub async fn build(self) -> Result<Consumer, Error> {
+    pub async fn build(mut self) -> Result<Consumer, Error> {
+        if let Some(Broadcast { member, .. }) = &self.broadcast {
+            self.group = format!("{}.{member}", self.group);
+        }
         self.check()?;
         let inner = self.client.inner().clone();
         let alive = inner.alive()?;
@@ -140,7 +177,13 @@ impl ConsumerBuilder {
             messages: (self.messages / share).max(1),
             bytes: (self.bytes / share).max(1),
         };
-        let shared = Arc::new(Shared { stop: watch::Sender::new(false), error: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            stop: watch::Sender::new(false),
+            pause: watch::Sender::new(false),
+            error: Mutex::new(None),
+            propagation: inner.propagation.clone(),
+            drops_failed: self.broadcast.is_some_and(|broadcast| broadcast.drops_failed),
+        });
         // Every frame has a message that credit was given for.
         let (out, batches) = mpsc::channel(self.messages as usize);
         // From here on dropping the consumer stops what was begun.

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
+use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
+use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT};
 use yard_wire::record::Record;
-use yard_wire::requests::{Delivered, Verdict};
+use yard_wire::requests::{Delivered, HeldRange, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 
 use super::settlements::{Settlement, Waiter};
 use super::subscription::Subscription;
-use crate::Error;
+use crate::{Error, TraceContext, compress, exchange};
 
 /// A received message. It is leased to this consumer for the consumer's lease, and to be settled
 /// by one of [`Delivery::ack`], [`Delivery::nack`] and [`Delivery::reject`]; dropped unsettled it
@@ -38,6 +39,8 @@ pub(super) struct Batch {
 struct Held {
     subscription: Arc<Subscription>,
     queue: QueueIndex,
+    /// By the subscription's clock.
+    received_ms: u64,
     /// A bit for each message.
     settled: Box<[AtomicU64]>,
 }
@@ -58,12 +61,14 @@ impl Batch {
     ) -> Self {
         let words = messages.len().div_ceil(64);
         let settled = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let held = Arc::new(Held { subscription, queue, settled });
+        let received_ms = subscription.now_ms();
+        let held = Arc::new(Held { subscription, queue, received_ms, settled });
         Self { held, messages: messages.into_iter().enumerate(), taken: (0, 0) }
     }
 
     /// The next message; gives credit back. `None` when there is none or the leases are gone:
-    /// what came before its connection was lost is no longer this consumer's.
+    /// what came before its connection was lost is no longer this consumer's. What has expired is
+    /// settled and passed over.
     pub(super) fn next(&mut self) -> Option<Delivery> {
         loop {
             if self.held.subscription.is_over() {
@@ -75,6 +80,10 @@ impl Batch {
             match Record::parse(record) {
                 Ok(record) => {
                     let settler = Settler { held: self.held.clone(), index, offset };
+                    if expiry(&record).is_some_and(|at| at <= self.held.subscription.broker_now()) {
+                        settler.settle_later(Opinion::of(Verdict::Expire));
+                        continue;
+                    }
                     return Some(Delivery { record, attempt, stored, settler });
                 }
                 // Damaged on its way past two checksums: its lease ends and it comes again.
@@ -102,6 +111,28 @@ impl Batch {
     }
 }
 
+/// When a record expires, if it does.
+fn expiry(record: &Record) -> Option<Timestamp> {
+    if record.properties_bytes() == 0 {
+        return None;
+    }
+    record.property(EXPIRES)?.parse().ok().map(Timestamp)
+}
+
+/// Keeps a message leased: while it lives, the client extends the lease by itself, up to 12 hours
+/// after the message was delivered. Made by [`Delivery::keep`].
+#[derive(Debug)]
+pub struct Kept {
+    held: Arc<Held>,
+    offset: QueueOffset,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.held.subscription.release((self.held.queue, self.offset));
+    }
+}
+
 /// The right to settle one message.
 #[derive(Clone, Debug)]
 pub(crate) struct Settler {
@@ -120,6 +151,38 @@ impl Settler {
         self.settle_later(Opinion { error: Some(clipped(error)), ..Opinion::of(Verdict::Nack) });
     }
 
+    /// Extends the lease for as long as the guard lives.
+    pub(crate) fn keep(&self) -> Kept {
+        let Self { held, offset, .. } = self;
+        held.subscription.keep((held.queue, *offset), held.received_ms);
+        Kept { held: held.clone(), offset: *offset }
+    }
+
+    async fn extend(&self, lease: Duration) -> Result<Timestamp, Error> {
+        let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+        if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
+            let detail =
+                format!("a lease of {lease_ms} ms; {LEASE_MS_MIN} to {LEASE_MS_MAX} may be");
+            return Err(Error::new(Code::BadArgument, detail));
+        }
+        let (queue, from) = (self.held.queue, self.offset);
+        let range = HeldRange { queue, from, to: QueueOffset(from.0 + 1) };
+        let extended = self.held.subscription.extend(vec![range], lease_ms).await?;
+        if extended.done > 0 {
+            return Ok(extended.until);
+        }
+        Err(match extended.spent.is_empty() {
+            true => {
+                let detail = format!("offset {from} of queue {queue} was no longer leased");
+                Error::new(Code::LeaseLost, detail)
+            }
+            false => {
+                let detail = format!("offset {from} of queue {queue} is held for 12 hours at most");
+                Error::new(Code::HeldTooLong, detail)
+            }
+        })
+    }
+
     fn settle_later(&self, opinion: Opinion) {
         if self.held.settle(self.index) {
             self.held.subscription.settle(self.settlement(opinion, Vec::new()));
@@ -134,7 +197,7 @@ impl Settler {
 
     async fn settle(&self, opinion: Opinion) -> Result<(), Error> {
         if !self.held.settle(self.index) {
-            return Err(Error::new(Code::LeaseLost, "this delivery was settled already"));
+            return Err(Error::new(Code::AlreadySettled, "this delivery was settled before"));
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let waiters = vec![(self.offset, sender)];
@@ -176,10 +239,57 @@ impl Delivery {
         self.settler.clone()
     }
 
-    /// The body, sharing the memory that it was received in.
+    /// The body as it was given to the producer: unpacked at each call, where the producer has
+    /// packed it; otherwise sharing the memory that it was received in.
+    ///
+    /// # Errors
+    /// As [`compress::plain_body`]. Other messages are not concerned; [`Delivery::record`] has the
+    /// bytes as they are stored.
+    pub fn body(&self) -> Result<Bytes, Error> {
+        compress::plain_body(&self.record)
+    }
+
+    /// Priority, where the message has one.
     #[must_use]
-    pub fn body(&self) -> Bytes {
-        self.record.body()
+    pub fn priority(&self) -> Option<u8> {
+        self.record.property(PRIORITY)?.parse().ok()
+    }
+
+    /// From when on nobody wants the message any more, by the broker's clock.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        expiry(&self.record)
+    }
+
+    /// The trace that the message belongs to.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.record.property(TRACE_PARENT)?)
+    }
+
+    /// Whether it is a request, to be answered by [`crate::Client::reply`].
+    #[must_use]
+    pub fn wants_reply(&self) -> bool {
+        exchange::return_address(self).is_some()
+    }
+
+    /// Holds the message for `lease` from now on instead of the rest of its lease, 1 s to 12 h, and
+    /// returns when it then ends, by the broker's clock; a lease that lasts longer is left as it
+    /// is.
+    ///
+    /// # Errors
+    /// [`Code::HeldTooLong`] when that would be more than 12 hours after it was delivered: the
+    /// lease then goes on to that instant; [`Code::LeaseLost`] when it has ended or the message was
+    /// settled; [`Code::BadArgument`]; [`Code::Disconnected`].
+    pub async fn extend(&self, lease: Duration) -> Result<Timestamp, Error> {
+        self.settler.extend(lease).await
+    }
+
+    /// Extends the lease again and again for as long as the guard lives: a third of it before it
+    /// ends at the latest. [`crate::Consumer::run`] does so by itself while a handler runs.
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        self.settler.keep()
     }
 
     /// The first key, if there is one.
@@ -262,8 +372,9 @@ impl Delivery {
     /// Settling begins when the future is first polled, and then goes on without it.
     ///
     /// # Errors
-    /// [`Code::LeaseLost`] when the lease had ended or the delivery was settled already;
-    /// [`Code::Disconnected`] when the connection was lost: the message may come again.
+    /// [`Code::LeaseLost`] when the lease had ended; [`Code::AlreadySettled`] when the delivery was
+    /// settled before; [`Code::Disconnected`] when the connection was lost: the message may come
+    /// again.
     pub async fn ack(&self) -> Result<(), Error> {
         self.settler.settle(Opinion::of(Verdict::Ack)).await
     }

@@ -43,9 +43,15 @@ impl Subscriber {
     /// hears what became of the first attempt; without it, attempts go on until one is good.
     pub(super) async fn run(self, mut first: Option<oneshot::Sender<Result<(), Error>>>) {
         let (mut stop, mut closing) = (self.shared.stop.subscribe(), self.client.closing());
+        let mut pause = self.shared.pause.subscribe();
         let mut backoff = Backoff::new(self.client.random.next_u64());
         let deadline = Instant::now() + self.client.request_timeout;
         loop {
+            tokio::select! {
+                // An error says that the other side is gone; then the consumer is stopped, too.
+                _ = pause.wait_for(|pause| !*pause) => {}
+                () = stopped(&mut stop, &mut closing) => return,
+            }
             let connection = tokio::select! {
                 found = self.connection() => found,
                 () = stopped(&mut stop, &mut closing) => return,
@@ -62,8 +68,9 @@ impl Subscriber {
                         let _ = first.send(Ok(()));
                     }
                     backoff.reset();
-                    match serving.run(&mut stop, &mut closing).await {
+                    match serving.run(&mut stop, &mut closing, &mut pause).await {
                         End::Stopped => return,
+                        End::Paused => continue,
                         End::Lost => Error::new(Code::Disconnected, "the connection is gone"),
                         End::Ended(why) => why.into(),
                     }
@@ -122,8 +129,10 @@ impl Subscriber {
         let receiver = pushes.settle(frames_max, Some(key));
         let receiver = receiver.expect("a receiver is made for what was subscribed");
         let credit = (self.request.messages, self.request.bytes);
-        let subscription = Arc::new(Subscription::new(key, credit));
         let timeout = self.client.request_timeout;
+        let (lease_ms, clock) = (self.request.lease_ms, self.client.clock.clone());
+        let asking = (connection, timeout);
+        let subscription = Arc::new(Subscription::new(key, credit, lease_ms, asking, clock));
         Ok(Serving::new(connection.clone(), subscription, receiver, self.out.clone(), timeout))
     }
 }

@@ -2,7 +2,7 @@
 //! settled.
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,18 +12,24 @@ use tokio::sync::mpsc::error::TrySendError::{Closed, Full};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use yard_wire::request::{Push, Reply, Request};
-use yard_wire::requests::{Credit, Deliver, Settle, Settled, Unsubscribe};
-use yard_wire::{Code, Refusal, ShardId, SubscriptionId};
+use yard_wire::requests::{
+    Credit, Deliver, Extend, Extended, HeldRange, Settle, Settled, Unsubscribe,
+};
+use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use super::delivery::Batch;
+use super::keeping::Keeping;
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
 use crate::Error;
 use crate::client::unexpected;
+use crate::clock::{self, BrokerClock};
 use crate::connection::{AskError, Connection, PushReceiver};
 
 /// Settle requests that wait for an answer.
 const SETTLING_MAX: usize = 16;
+/// Extend requests that wait for an answer.
+const EXTENDING_MAX: usize = 4;
 /// How long to sleep when nothing is to be done at any time.
 const LONG: Duration = Duration::from_secs(3_600);
 /// How long the last settle requests have when a subscription ends.
@@ -36,6 +42,8 @@ struct State {
     /// Why the subscription is over; nothing can be settled any more.
     over: Option<Error>,
     settlements: Settlements,
+    /// What somebody works on.
+    keeping: Keeping,
     /// Messages and bytes taken out of the local buffer, not yet given back as credit.
     taken: (u32, u32),
 }
@@ -51,12 +59,28 @@ pub(crate) struct Subscription {
     is_over: AtomicBool,
     wake: Notify,
     started: Instant,
+    /// Not kept open by what the application still holds.
+    connection: Weak<Connection>,
+    /// How long a request may take.
+    timeout: Duration,
+    lease_ms: u32,
+    clock: Arc<BrokerClock>,
 }
 
 impl Subscription {
-    pub(super) fn new(key: (ShardId, SubscriptionId), (messages, bytes): (u32, u32)) -> Self {
+    pub(super) fn new(
+        key: (ShardId, SubscriptionId),
+        (messages, bytes): (u32, u32),
+        lease_ms: u32,
+        (connection, timeout): (&Arc<Connection>, Duration),
+        clock: Arc<BrokerClock>,
+    ) -> Self {
         Self {
             key,
+            connection: Arc::downgrade(connection),
+            timeout,
+            lease_ms,
+            clock,
             half: ((messages / 2).max(1), (bytes / 2).max(1)),
             state: Mutex::default(),
             is_over: AtomicBool::new(false),
@@ -70,8 +94,62 @@ impl Subscription {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// The broker's clock, as far as it is known here.
+    pub(super) fn broker_now(&self) -> Timestamp {
+        self.clock.at(clock::wall())
+    }
+
+    /// Extends the lease of a message until it is released again.
+    pub(super) fn keep(&self, place: (QueueIndex, QueueOffset), received_ms: u64) {
+        let lease_ms = u64::from(self.lease_ms);
+        if self.with(|state| state.keeping.keep(place, received_ms, lease_ms)) {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn release(&self, place: (QueueIndex, QueueOffset)) {
+        self.with(|state| state.keeping.release(place));
+    }
+
+    /// Asks for longer leases of these messages.
+    pub(super) async fn extend(
+        &self,
+        ranges: Vec<HeldRange>,
+        lease_ms: u32,
+    ) -> Result<Extended, Error> {
+        let over = self.with(|state| state.over.clone());
+        if let Some(error) = over {
+            return Err(error);
+        }
+        let lane = ranges.first().map(|range| range.queue.0);
+        let (shard, subscription) = self.key;
+        let request = Request::Extend(Extend { shard, subscription, lease_ms, ranges });
+        let Some(connection) = self.connection.upgrade() else {
+            return Err(Error::new(Code::Disconnected, "the connection is gone"));
+        };
+        match connection.ask(lane, &request, self.timeout).await {
+            Ok(Reply::Extend(extended)) => Ok(extended),
+            Ok(other) => Err(unexpected(&other)),
+            Err(AskError::NotSent(error) | AskError::Sent(error)) => Err(error),
+        }
+    }
+
+    /// Extends what is due, and takes in what the broker says.
+    async fn extend_due(self: Arc<Self>, ranges: Vec<HeldRange>) {
+        match self.extend(ranges, self.lease_ms).await {
+            Ok(extended) => {
+                let gone = self.with(|state| state.keeping.answered(&extended));
+                if gone > 0 {
+                    tracing::debug!(messages = gone, "leases that cannot be extended any more");
+                }
+            }
+            // It is asked for again before the leases end.
+            Err(error) => tracing::debug!(%error, "leases were not extended"),
+        }
     }
 
     pub(super) fn settle(&self, settlement: Settlement) {
@@ -146,6 +224,8 @@ pub(super) enum End {
     Lost,
     /// As the broker wanted.
     Ended(Refusal),
+    /// Until the consumer goes on.
+    Paused,
 }
 
 type Settling = BoxFuture<'static, (Vec<Settlement>, Result<Settled, Error>)>;
@@ -158,6 +238,7 @@ pub(super) struct Serving {
     /// Frames for which `out` has no room yet; bounded by credit.
     buffer: VecDeque<Batch>,
     settling: FuturesUnordered<Settling>,
+    extending: FuturesUnordered<BoxFuture<'static, ()>>,
     timeout: Duration,
 }
 
@@ -170,20 +251,23 @@ impl Serving {
         timeout: Duration,
     ) -> Self {
         let (buffer, settling) = (VecDeque::new(), FuturesUnordered::new());
-        Self { connection, subscription, pushes, out, buffer, settling, timeout }
+        let extending = FuturesUnordered::new();
+        Self { connection, subscription, pushes, out, buffer, settling, extending, timeout }
     }
 
     pub(super) async fn run(
         mut self,
         stop: &mut watch::Receiver<bool>,
         closing: &mut watch::Receiver<bool>,
+        pause: &mut watch::Receiver<bool>,
     ) -> End {
         let end = tokio::select! {
             end = self.serve() => end,
             () = stopped(stop, closing) => End::Stopped,
+            Ok(_) = pause.wait_for(|pause| *pause) => End::Paused,
         };
         let error = match &end {
-            End::Stopped => {
+            End::Stopped | End::Paused => {
                 if let Err(error) = self.finish().await {
                     tracing::debug!(%error, "a subscription did not end in good order");
                 }
@@ -210,6 +294,9 @@ impl Serving {
             let due = self.due();
             let may_settle = due.is_some() && self.settling.len() < SETTLING_MAX;
             let due = due.unwrap_or_else(|| Instant::now() + LONG);
+            let extend_at = self.extend_at();
+            let may_extend = extend_at.is_some() && self.extending.len() < EXTENDING_MAX;
+            let extend_at = extend_at.unwrap_or_else(|| Instant::now() + LONG);
             tokio::select! {
                 push = self.pushes.recv() => match push {
                     Some(Push::Deliver(deliver)) => self.receive(deliver),
@@ -227,6 +314,8 @@ impl Serving {
                 () = tokio::time::sleep_until(due), if may_settle => self.send_settlements(),
                 Some((settlements, result)) = self.settling.next(),
                     if !self.settling.is_empty() => self.settled(settlements, result),
+                () = tokio::time::sleep_until(extend_at), if may_extend => self.extend(),
+                Some(()) = self.extending.next(), if !self.extending.is_empty() => {}
                 () = self.subscription.wake.notified() => {
                     if let Some(credit) = self.subscription.take_credit() {
                         let Ok(permit) = self.connection.reserve(None).await else {
@@ -243,6 +332,20 @@ impl Serving {
         let is_one_on_its_way = !self.settling.is_empty();
         let due_ms = self.subscription.with(|state| state.settlements.due_ms(is_one_on_its_way));
         due_ms.map(|ms| self.subscription.started + Duration::from_millis(ms))
+    }
+
+    fn extend_at(&self) -> Option<Instant> {
+        let due_ms = self.subscription.with(|state| state.keeping.due_ms());
+        due_ms.map(|ms| self.subscription.started + Duration::from_millis(ms))
+    }
+
+    fn extend(&mut self) {
+        let now_ms = self.subscription.now_ms();
+        let lease_ms = u64::from(self.subscription.lease_ms);
+        let due = self.subscription.with(|state| state.keeping.take_due(now_ms, lease_ms));
+        if !due.is_empty() {
+            self.extending.push(Box::pin(self.subscription.clone().extend_due(due)));
+        }
     }
 
     fn receive(&mut self, deliver: Deliver) {

@@ -8,9 +8,10 @@ use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIG
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{Code, ProducerId};
 
-use super::{Producer, Routing, Shared};
+use super::{Producer, Routing, Selector, Shared};
+use crate::compress::Compression;
 use crate::lane::LaneOptions;
-use crate::{Client, Error};
+use crate::{Client, Error, Message};
 
 /// Bytes of records that may wait for an answer, unless set.
 const BUFFER_BYTES_DEFAULT: usize = 32 << 20;
@@ -24,13 +25,16 @@ pub struct ProducerBuilder {
     topic: String,
     options: LaneOptions,
     buffer_bytes: usize,
+    compression: Option<Compression>,
+    selector: Option<Selector>,
 }
 
 impl ProducerBuilder {
     pub(crate) fn new(client: Client, topic: String) -> Self {
         let delivery_ms = client.inner().delivery_timeout.as_millis() as u64;
         let options = LaneOptions { delivery_ms: delivery_ms.max(1), ..LaneOptions::default() };
-        Self { client, topic, options, buffer_bytes: BUFFER_BYTES_DEFAULT }
+        let (buffer_bytes, compression, selector) = (BUFFER_BYTES_DEFAULT, None, None);
+        Self { client, topic, options, buffer_bytes, compression, selector }
     }
 
     /// Where the bytes of a message must be on a broker before it counts as sent:
@@ -94,6 +98,26 @@ impl ProducerBuilder {
         self
     }
 
+    /// Packs bodies, where that makes them smaller: not unless set. The call that enqueues a
+    /// message does it. Consumers get the bodies as they were.
+    #[must_use]
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Chooses the queue of each message that names none, of so many queues: instead of its order
+    /// group, its key or its turn. To be quick, and always the same for messages that shall stay in
+    /// order. A queue that there is not is refused as one that is named would be.
+    #[must_use]
+    pub fn selector(
+        mut self,
+        select: impl Fn(&Message, u16) -> u16 + Send + Sync + 'static,
+    ) -> Self {
+        self.selector = Some(Selector(Arc::new(select)));
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         let options = &self.options;
         let check = |what: &str, found: usize, min: usize, max: usize| {
@@ -124,11 +148,14 @@ impl ProducerBuilder {
             client: inner.clone(),
             topic: self.topic.into(),
             options: self.options,
+            compression: self.compression,
+            selector: self.selector,
             producer: ProducerId(inner.random.next_u64()),
             budget: Arc::new(Semaphore::new(self.buffer_bytes)),
             budget_bytes: self.buffer_bytes,
             routing: Mutex::new(Routing::new(route, &inner.random, inner.streams.wanted())),
             route_is_old: route_is_old.clone(),
+            health: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         });
         let weak = Arc::downgrade(&shared);

@@ -20,6 +20,7 @@ use yard_wire::{Code, Lane, Refusal, ShardId};
 use super::receipt::{Fate, Receipt};
 use crate::client::{self, Inner};
 use crate::connection::{Answer, Connection, Permit};
+use crate::health::Health;
 use crate::lane::{Attempt, LaneCore, LaneOptions, LaneRecord, Placements};
 use crate::{Error, client::Alive};
 
@@ -36,6 +37,8 @@ pub(super) struct LaneSender {
     budget: Arc<Semaphore>,
     budget_bytes: usize,
     route_is_old: Arc<Notify>,
+    /// Of the producer: which shards are well.
+    health: Arc<Mutex<Health>>,
     state: Mutex<State>,
     /// There is something for the task.
     pub(super) work: Notify,
@@ -106,7 +109,7 @@ impl LaneSender {
         first: BatchHeader,
         options: LaneOptions,
         (budget, budget_bytes): (Arc<Semaphore>, usize),
-        route_is_old: Arc<Notify>,
+        (route_is_old, health): (Arc<Notify>, Arc<Mutex<Health>>),
     ) -> Self {
         let state = State {
             core: LaneCore::new(first, options, client.random.next_u64()),
@@ -124,7 +127,7 @@ impl LaneSender {
         };
         let BatchHeader { shard, lane, .. } = first;
         let (state, work) = (Mutex::new(state), Notify::new());
-        Self { client, topic, shard, lane, budget, budget_bytes, route_is_old, state, work }
+        Self { client, topic, shard, lane, budget, budget_bytes, route_is_old, health, state, work }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -340,14 +343,26 @@ impl LaneSender {
             return;
         };
         let (attempt, this) = (outgoing.attempt, self.clone());
-        let answered = move |answer| this.answered(attempt, answer);
+        let answered = move |answer| this.answered(attempt, now_ms, answer);
         match permit.send_batch(connection.next_correlation(), outgoing.produce, answered) {
             Ok(()) => state.attempts += 1,
             Err(error) => state.core.on_reply(attempt, Err(error.into()), now_ms),
         }
     }
 
-    fn answered(self: Arc<Self>, attempt: Attempt, answer: Answer) {
+    /// Notes how the shard does.
+    fn judge(&self, sent_ms: u64, now_ms: u64, why: Option<Code>) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            None => health.answered(self.shard, now_ms.saturating_sub(sent_ms), now_ms),
+            // These are about the message or its lane, not about the shard.
+            Some(Code::OutOfSequence | Code::WrongShard | Code::BacklogFull) => {}
+            Some(code) if code.is_retryable() => health.failed(self.shard, now_ms),
+            Some(_) => {}
+        }
+    }
+
+    fn answered(self: Arc<Self>, attempt: Attempt, sent_ms: u64, answer: Answer) {
         let result = match answer {
             Ok(Reply::Produce(produced)) => Ok(produced),
             Ok(other) => Err(client::unexpected(&other).into()),
@@ -362,8 +377,9 @@ impl LaneSender {
                 self.route_is_old.notify_one();
             }
         }
-        let mut state = self.lock();
         let now_ms = self.client.now_ms();
+        self.judge(sent_ms, now_ms, result.as_ref().err().map(|refusal| refusal.code));
+        let mut state = self.lock();
         state.attempts -= 1;
         state.core.on_reply(attempt, result, now_ms);
         self.pump(&mut state, now_ms);

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) finds: Vec<Find>,
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) unsubscribed: u64,
+    pub(crate) extends: Vec<Extend>,
+    pub(crate) moves: Vec<MoveGroup>,
     settled: BTreeMap<(u16, u64), Verdict>,
     attempts: BTreeMap<(u16, u64), u32>,
     numbering: BTreeMap<LaneKey, Numbering>,
@@ -286,6 +288,11 @@ impl State {
             Request::Settle(settle) => Reply::Settle(self.settle(settle)),
             Request::Fetch(fetch) => Reply::Fetch(self.fetch(&fetch)),
             Request::Seek(seek) => Reply::Seek(self.seek(&seek)),
+            Request::Extend(extend) => Reply::Extend(self.extend(extend)),
+            Request::MoveGroup(request) => {
+                self.moves.push(request);
+                Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 })
+            }
             Request::Find(find) => Reply::Find(self.find(&find)),
         }))
     }
@@ -348,6 +355,24 @@ impl State {
         }
         self.settles.push(settle);
         Settled { done, lost }
+    }
+
+    /// As long as a message is leased, its lease is extended.
+    fn extend(&mut self, extend: Extend) -> Extended {
+        let member = self.members.get(&extend.subscription.0);
+        let (mut done, mut lost) = (0, Vec::new());
+        for HeldRange { queue, from, to } in &extend.ranges {
+            for offset in from.0..to.0 {
+                if member.is_some_and(|member| member.lease.contains_key(&(queue.0, offset))) {
+                    done += 1;
+                } else {
+                    let (from, to) = (QueueOffset(offset), QueueOffset(offset + 1));
+                    lost.push(HeldRange { queue: *queue, from, to });
+                }
+            }
+        }
+        self.extends.push(extend);
+        Extended { done, until: Timestamp(1), spent: vec![], lost }
     }
 
     /// One message was stored every ten milliseconds.

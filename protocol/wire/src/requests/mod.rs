@@ -1,7 +1,9 @@
 //! The requests, their replies and the pushes: one file per subject.
 pub mod call;
+pub mod extend;
 pub mod fetch;
 pub mod find;
+pub mod group;
 pub mod hello;
 pub mod produce;
 pub mod route;
@@ -9,8 +11,10 @@ pub mod settle;
 pub mod subscribe;
 
 pub use call::{Call, Called};
+pub use extend::{Extend, Extended, HeldRange};
 pub use fetch::{Fetch, Fetched, FetchedRecord};
 pub use find::{Covered, Find, FindCursor, Found, FoundMessage, Seek, Sought, Wanted};
+pub use group::{GroupMoved, MoveGroup, MovedQueue};
 pub use hello::{Hello, Welcome};
 pub use produce::{AckNodes, AckPlace, Placed, Produce, Produced};
 pub use route::{FindRoute, Node, Route, TopicRoute};

@@ -10,6 +10,9 @@ word! {
         Nack = 1 "nack",
         /// Hopeless: it is not delivered again and is kept apart for an operator.
         Reject = 2 "reject",
+        /// Nobody wants it any more: it is not delivered again, and counted apart. Its
+        /// [`crate::property::EXPIRES`] has passed.
+        Expire = 8 "expire",
     }
 }
 

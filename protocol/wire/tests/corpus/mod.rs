@@ -2,7 +2,8 @@
 use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
-use yard_wire::operation::{Operate, Operation, Presence, TopicRm, TopicRow};
+use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
+use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
 use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
@@ -82,6 +83,14 @@ fn produce(records: &[Vec<u8>]) -> Request {
     Request::Produce(request)
 }
 
+const KEY_TEXT: &str = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+
+fn push() -> PluginPush {
+    let wasm = Blob(Bytes::from_static(b"\0asm\x0d\0\x01\0"));
+    let sign = Some(Blob(Bytes::from(vec![7; SIGNATURE_BYTES])));
+    PluginPush { wasm, sign, inactive: true }
+}
+
 /// A call of each operation, with arguments of the kinds that it takes.
 fn calls() -> impl Iterator<Item = Request> {
     Operation::ALL.iter().map(|operation| {
@@ -94,11 +103,16 @@ fn calls() -> impl Iterator<Item = Request> {
                 "levels|exponential|DELAYS" => "1s,1m",
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
+                "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
             (field.presence != Presence::Switch).then(|| text.to_owned())
         };
-        let args = operation.encode_args(&written).unwrap();
+        let args = match operation {
+            // Its file is not written as a text.
+            Operation::PluginPush => push().to_bytes(),
+            operation => operation.encode_args(&written).unwrap(),
+        };
         Request::Call(Call { operation: *operation as u16, args })
     })
 }
@@ -130,6 +144,7 @@ fn requests() -> Vec<Request> {
         range(0, 10, Verdict::Ack, None),
         range(10, 11, Verdict::Nack, Some(5_000)),
         range(12, 13, Verdict::Reject, None),
+        range(13, 14, Verdict::Expire, None),
     ];
     let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
@@ -168,9 +183,20 @@ fn requests() -> Vec<Request> {
         find(Wanted::Id(MessageId::new(STORED, 7)), None),
         find(by_key, Some(FindCursor { segment: 4, offset: 8_192 })),
         Request::Seek(Seek { shard, topic: "orders".into(), queue: QUEUE, time: STORED }),
+        Request::Extend(Extend { shard, subscription, lease_ms: 30_000, ranges: vec![held(3, 9)] }),
+        Request::MoveGroup(MoveGroup {
+            shard,
+            group: "billing".into(),
+            topic: "orders".into(),
+            to: vec![(QUEUE, QueueOffset(8))],
+        }),
     ];
     requests.extend(calls());
     requests
+}
+
+fn held(from: u64, to: u64) -> HeldRange {
+    HeldRange { queue: QUEUE, from: QueueOffset(from), to: QueueOffset(to) }
 }
 
 fn replies() -> Vec<Reply> {
@@ -246,6 +272,21 @@ fn replies() -> Vec<Reply> {
             first: QueueOffset(0),
             end: QueueOffset(50),
             offset: QueueOffset(41),
+        }),
+        Reply::Extend(Extended {
+            done: 5,
+            until: STORED,
+            spent: vec![held(3, 4)],
+            lost: vec![held(5, 6), held(8, 9)],
+        }),
+        Reply::MoveGroup(GroupMoved {
+            queues: vec![MovedQueue {
+                queue: QUEUE,
+                before: QueueOffset(8),
+                after: QueueOffset(2),
+                end: QueueOffset(9),
+            }],
+            ended: 2,
         }),
     ]
 }

@@ -29,7 +29,7 @@ async fn a_message_arrives_as_it_was_sent_and_once() {
     assert_eq!(delivery.properties().collect::<Vec<_>>(), [("colour", "red")]);
     assert!(delivery.stored().0 > 0 && delivery.born().0 > 0);
     delivery.ack().await.unwrap();
-    refused(delivery.ack().await, Code::LeaseLost);
+    refused(delivery.ack().await, Code::AlreadySettled);
     let report = settled(&client, "billing").await;
     assert_eq!(report.queues.iter().map(|row| row.in_flight).sum::<u64>(), 0);
     // What comes next is the next message, so the first did not come again.
@@ -206,7 +206,7 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
         (Message::new(vec![0; (4 << 20) + 1]), Code::BodyTooLarge),
         (Message::new("").property("a", &long).property("b", &long), Code::PropertiesTooLarge),
         (Message::new("").tag("t".repeat(256)), Code::PropertiesTooLarge),
-        (Message::new("").property("$key", "k"), Code::BadArgument),
+        (Message::new("").property("$key", "k"), Code::ReservedProperty),
         (Message::new("").queue(1), Code::QueueOutOfRange),
     ] {
         refused(producer.send(message).await, code);
@@ -214,6 +214,6 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
     let largest = producer.send(Message::new(vec![7; 4 << 20])).await.unwrap();
     assert_eq!(largest.offset, Some(QueueOffset(0)));
     let mut orders = consumer(&client, "orders", "g").await;
-    assert_eq!(next(&mut orders).await.body(), vec![7; 4 << 20]);
+    assert_eq!(next(&mut orders).await.body().unwrap(), vec![7; 4 << 20]);
     client.close().await;
 }

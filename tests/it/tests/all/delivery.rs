@@ -90,7 +90,7 @@ async fn a_rejected_message_is_counted_and_does_not_come_back() {
     let mut orders = consumer(&client, "orders", "g").await;
     let first = next(&mut orders).await;
     first.reject().await.unwrap();
-    refused(first.ack().await, Code::LeaseLost);
+    refused(first.ack().await, Code::AlreadySettled);
     take(&mut orders, 2).await;
     let report = settled(&client, "g").await;
     assert_eq!(report.queues[0].rejected, 1);
@@ -180,7 +180,7 @@ async fn a_filter_that_the_broker_does_not_know_is_refused() {
     let broker = Broker::start().await;
     let client = broker.client().await;
     create(&client, "orders", 1).await;
-    let builder = client.consumer("orders", "g").expression("sql", "a > 1");
+    let builder = client.consumer("orders", "g").expression("xpath", "a > 1");
     refused(builder.build().await, Code::UnsupportedExpression);
     refused(client.consumer("orders", "a/b").build().await, Code::BadName);
     refused(client.consumer("other", "g").build().await, Code::UnknownTopic);

@@ -142,7 +142,7 @@ async fn run(disk: &Path) {
     // Reading and acknowledging go on, durably.
     for number in 0..stored {
         let delivery = next(&mut orders).await;
-        assert_eq!(delivery.body(), Publisher::body(number));
+        assert_eq!(delivery.body().unwrap(), Publisher::body(number));
         within("an ack", delivery.ack()).await.unwrap().unwrap();
     }
     settled(&client, "g").await;

@@ -5,7 +5,7 @@ use yard_it::flights::{self, Flights, Kills};
 use yard_it::yard;
 
 /// Next to the repository; it is not part of it.
-fn file() -> PathBuf {
+pub(crate) fn file() -> PathBuf {
     PathBuf::from(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../../shared/data/flights-2013.ndjson.gz"

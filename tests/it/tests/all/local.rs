@@ -106,7 +106,7 @@ pub(crate) async fn take(consumer: &mut Consumer, count: usize) -> Vec<Delivery>
 }
 
 pub(crate) fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.body().to_vec()).unwrap()
+    String::from_utf8(delivery.body().unwrap().to_vec()).unwrap()
 }
 
 /// The bodies, sorted.

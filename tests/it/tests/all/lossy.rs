@@ -78,7 +78,8 @@ async fn receive(client: &Client, count: usize) {
     for _ in 0..count {
         let delivery = within("a delivery", consumer.recv()).await.unwrap().unwrap();
         let queue = delivery.queue().0;
-        let number: usize = std::str::from_utf8(&delivery.body()).unwrap().parse().unwrap();
+        let number: usize =
+            std::str::from_utf8(&delivery.body().unwrap()).unwrap().parse().unwrap();
         let expected = next.entry(queue).or_insert(queue.into());
         assert_eq!(number, *expected, "queue {queue}");
         *expected += usize::from(QUEUES);

@@ -2,8 +2,9 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, topics, tenants, restart, bad_input      server in this process
-//!   backup, dead_letters, finding, slow_consumer, disk_full, retention, crash, flights
+//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!                                                  server in this process
+//!   backup, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -21,10 +22,14 @@ mod delivery;
 mod disk_full;
 mod finding;
 mod flights;
+mod holding;
 mod local;
 mod lossy;
+mod policies;
 mod restart;
 mod retention;
+mod seeking;
+mod sending;
 mod slow_consumer;
 mod slow_peer;
 mod tenants;

@@ -82,7 +82,11 @@ async fn topics_are_created_on_first_use_where_the_tenant_wants_it() {
     let broker = Broker::with_shards(2).await;
     let client = broker.client().await;
     refused(client.producer("orders").build().await.map(|_| ()), Code::UnknownTopic);
-    let auto = |on| TenantSet { name: "default".to_owned(), auto_create_topics: Some(on) };
+    let auto = |on| TenantSet {
+        name: "default".to_owned(),
+        auto_create_topics: Some(on),
+        require_signed: None,
+    };
     assert!(client.admin().call(auto(true)).await.unwrap().auto_create_topics);
     send_all(&client, "orders", numbered(20)).await;
     let mut orders = consumer(&client, "orders", "g").await;

@@ -12,6 +12,7 @@ use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, Subscriptio
 use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
+use crate::host::{expression, is_wanted};
 use crate::message;
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
@@ -105,7 +106,7 @@ impl Consumer {
             topic: base.routes[self.plan.topic as usize].name.clone(),
             member: self.member.to_string(),
             start: Start::Earliest,
-            expression: None,
+            expression: self.plan.is_picky.then(|| expression(self.plan.group)),
             lease_ms: self.plan.lease_ms,
             messages: self.plan.credit,
             bytes: self.plan.credit_bytes,
@@ -289,6 +290,9 @@ impl Consumer {
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             match message::decode(&message.record) {
+                Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
+                    base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
+                }
                 Ok(found) => deliveries.push(Delivery {
                     offset: message.offset.0,
                     producer: found.producer,
@@ -451,7 +455,7 @@ impl Consumer {
 /// What a settlement promises: a failure of the last delivery is as good as a rejection.
 fn verdict(verdict: Verdict, is_last: bool) -> SettleVerdict {
     match verdict {
-        Verdict::Ack => SettleVerdict::Ack,
+        Verdict::Ack | Verdict::Expire => SettleVerdict::Ack,
         Verdict::Nack if !is_last => SettleVerdict::Nack,
         Verdict::Nack | Verdict::Reject => SettleVerdict::Reject,
     }

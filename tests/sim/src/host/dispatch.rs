@@ -1,5 +1,6 @@
 //! What arrives from clients becomes inputs of the shards.
 use yard_broker::{Event, Origin, SessionId};
+use yard_checker::{Crash, CrashKind, Event as Recorded};
 use yard_shard::Input;
 use yard_wire::batch::Batch;
 use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
@@ -8,6 +9,7 @@ use yard_wire::requests::{Produce, Settle, Settled};
 use yard_wire::{Correlation, ShardId, TenantId};
 
 use super::Host;
+use super::life::cannot_record;
 use crate::base::Base;
 use crate::client::CALL_STREAM;
 use crate::network::{ToBroker, ToClient};
@@ -99,6 +101,12 @@ impl Host {
         if base.has(Plant::CloseNotTold) {
             return;
         }
+        if self.slots.iter().any(cannot_record) {
+            // The attempts of what a group's last member gives back are then not counted, as over
+            // a death of the process.
+            let (at, kind) = (base.now, CrashKind::Process);
+            base.history.push(Recorded::Crash(Crash { at, kind }));
+        }
         for shard in 0..self.slots.len() {
             self.give(base, shard, Input::Event(Event::SessionClosed(session)));
         }
@@ -113,6 +121,8 @@ fn shard_of(request: &Request, stream: u16) -> ShardId {
         Request::Credit(body) => body.shard,
         Request::Unsubscribe(body) => body.shard,
         Request::Settle(body) => body.shard,
+        Request::Extend(body) => body.shard,
+        Request::MoveGroup(body) => body.shard,
         Request::Fetch(body) => body.shard,
         Request::Find(body) => body.shard,
         Request::Seek(body) => body.shard,

@@ -295,7 +295,7 @@ impl Disk for Dying<'_> {
 }
 
 /// Whether what sessions give back may find no place in the log.
-fn cannot_record(slot: &Slot) -> bool {
+pub(super) fn cannot_record(slot: &Slot) -> bool {
     let state = slot.shard.as_ref().map(|shard| shard.store().state());
     matches!(state, Some(LogState::Fenced | LogState::Full))
 }

@@ -7,6 +7,7 @@
 //! ```
 mod dispatch;
 mod io;
+mod judge;
 mod lag;
 mod life;
 mod oracle;
@@ -14,17 +15,18 @@ mod outputs;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use yard_broker::{DeliverItem, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::{Input, Shard};
 use yard_store::Io;
 use yard_store::disk::lying::{Fault, LyingDisk};
 use yard_wire::request::Reply;
-use yard_wire::{QueueIndex, Refusal, SubscriptionId, Timestamp};
+use yard_wire::{QueueIndex, QueueOffset, Refusal, SubscriptionId, Timestamp, TopicId};
 
 use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
 use crate::random::Random;
+pub(crate) use judge::{expression, is_wanted};
 use oracle::Oracle;
 
 /// Wall time at the beginning of a run, in milliseconds since 1970: 2026-01-01.
@@ -90,6 +92,10 @@ struct Slot {
     wake_at: Option<Timestamp>,
     wishes: u64,
     oracle: Oracle,
+    /// Which queues of subscriptions were held, and how often.
+    rounds: Rounds,
+    /// Messages that were held from a group of several members, and since when.
+    held_since: BTreeMap<(u64, TopicId, QueueIndex, QueueOffset), Micros>,
     /// State of the checkpoint before, for a planted bug.
     checkpoint_before: Option<Vec<u8>>,
     /// What waits for a sync, for a planted bug.
@@ -99,8 +105,11 @@ struct Slot {
 /// What a planted bug holds back.
 enum Held {
     Answer(Origin, Result<Reply, Refusal>),
-    Delivery((SessionId, SubscriptionId, QueueIndex), Vec<DeliverItem>),
+    Delivery(Place, Vec<DeliverItem>, Option<Asking>),
 }
+
+/// Where a delivery goes: connection, subscription, topic and queue.
+type Place = (SessionId, SubscriptionId, TopicId, QueueIndex);
 
 impl Host {
     /// A process that was never started, with empty disks.
@@ -119,6 +128,8 @@ impl Host {
             wake_at: None,
             wishes: 0,
             oracle: Oracle::default(),
+            rounds: Rounds::default(),
+            held_since: BTreeMap::new(),
             checkpoint_before: None,
             held: Vec::new(),
         });

@@ -1,18 +1,19 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Event, Origin, SessionId};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
 use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord};
-use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId};
+use yard_wire::{QueueOffset, RecordPlace, Refusal, ShardId};
 
 use super::io::brief;
 use super::lag::OWN;
-use super::{Held, Host};
+use super::{Held, Host, Place};
 use crate::agenda::Happening;
-use crate::base::Base;
+use crate::base::{Base, Found};
+use crate::message;
 use crate::network::ToClient;
 use crate::planted::{self, Plant};
 
@@ -48,12 +49,12 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
-            Output::Deliver { session, subscription, topic: _, queue, items } => {
-                let place = (session, subscription, queue);
+            Output::Deliver { session, subscription, topic, queue, items, asking } => {
+                let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
-                    self.slots[shard].held.push(Held::Delivery(place, items));
+                    self.slots[shard].held.push(Held::Delivery(place, items, asking));
                 } else {
-                    self.deliver(base, shard, place, &items);
+                    self.deliver(base, shard, place, &items, asking.as_ref());
                 }
             }
             Output::Fetch { origin, from, first, end, bytes_max, plan } => {
@@ -133,7 +134,9 @@ impl Host {
         for held in std::mem::take(&mut self.slots[shard].held) {
             match held {
                 Held::Answer(origin, result) => self.answer(base, origin, result),
-                Held::Delivery(place, items) => self.deliver(base, shard, place, &items),
+                Held::Delivery(place, items, asking) => {
+                    self.deliver(base, shard, place, &items, asking.as_ref());
+                }
             }
         }
     }
@@ -170,9 +173,11 @@ impl Host {
         &mut self,
         base: &mut Base,
         shard: usize,
-        (session, subscription, queue): (SessionId, SubscriptionId, QueueIndex),
+        place: Place,
         items: &[DeliverItem],
+        asking: Option<&Asking>,
     ) {
+        let (session, subscription, _, queue) = place;
         let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
         let records = match yard_store::read::records(&self.slots[shard].disk, &places) {
             Ok(mut records) => {
@@ -184,7 +189,15 @@ impl Host {
                 return;
             }
         };
-        let messages = items.iter().zip(records).map(|(item, record)| Delivered {
+        let wanted = match asking {
+            Some(asking) => {
+                let Some(messages) = found(base, items, &records) else { return };
+                self.judge(base, shard, place, asking, &messages)
+            }
+            None => vec![true; items.len()],
+        };
+        let items = items.iter().zip(records).zip(wanted).filter(|(_, wanted)| *wanted);
+        let messages = items.map(|((item, record), _)| Delivered {
             offset: item.offset,
             stored: item.place.stored,
             attempt: item.attempt,
@@ -192,6 +205,9 @@ impl Host {
         });
         let shard_id = ShardId(shard as u16);
         let messages: Vec<Delivered> = messages.collect();
+        if messages.is_empty() {
+            return;
+        }
         base.trace.mix(&[base.now, session.0, subscription.0, u64::from(queue.0)]);
         for message in &messages {
             base.trace.mix(&[message.offset.0, u64::from(message.attempt)]);
@@ -201,7 +217,8 @@ impl Host {
             self.give(base, shard, Input::Event(ack));
         }
         let stream = 1 + queue.0 % STREAMS;
-        self.send(base, session, stream, ToClient::Deliver { deliver, decided: base.now });
+        let decided = self.decided(base, shard, place, asking, &deliver.messages);
+        self.send(base, session, stream, ToClient::Deliver { deliver, decided });
     }
 
     fn read_fetch(
@@ -257,6 +274,25 @@ impl Host {
             Err(error) => base.fail(|| format!("shard {shard}: an index failed: {error}")),
         }
     }
+}
+
+/// The messages as a policy reads them.
+fn found(
+    base: &mut Base,
+    items: &[DeliverItem],
+    records: &[Bytes],
+) -> Option<Vec<(DeliverItem, Found)>> {
+    let mut messages = Vec::with_capacity(items.len());
+    for (item, record) in items.iter().zip(records) {
+        match message::decode(record) {
+            Ok(found) => messages.push((*item, found)),
+            Err(error) => {
+                base.fail(|| format!("a message that is asked about: {error}"));
+                return None;
+            }
+        }
+    }
+    Some(messages)
 }
 
 fn io_bytes(io: &yard_store::Io) -> Bytes {

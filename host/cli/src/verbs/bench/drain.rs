@@ -163,7 +163,7 @@ async fn receive(
         }
         match epoch {
             Some(epoch) => taken.iter().for_each(|delivery| {
-                tally.add(Bodies::due(epoch, &delivery.body()).unwrap_or(at), at);
+                tally.add(Bodies::due(epoch, &delivery.record().body()).unwrap_or(at), at);
             }),
             // How old each is, nobody asks.
             None => tally.add_many(at, at, count),

@@ -113,7 +113,7 @@ impl Recorder {
     ) {
         let mut by_queue: BTreeMap<QueueIndex, String> = BTreeMap::new();
         for delivery in deliveries {
-            let (body, offset) = (delivery.body(), delivery.offset());
+            let (body, offset) = (delivery.record().body(), delivery.offset());
             let stamp = Bodies::stamp(&body).unwrap_or_default();
             let (producer, sequence) = self.name(stamp);
             let (hash, attempt) = (hash(&body), delivery.attempt());

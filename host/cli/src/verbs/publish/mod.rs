@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use yard_client::wire::limits::QUEUES_MAX;
-use yard_client::{Ack, AckNodes, Client, Producer};
+use yard_client::compress::Algorithm;
+use yard_client::wire::limits::{PRIORITY_MAX, QUEUES_MAX};
+use yard_client::{Ack, AckNodes, Client, Compression, Producer};
 
 use self::lines::{Chunk, Line, Source};
 use self::pick::{Pick, Picks, Properties};
@@ -39,6 +40,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Bounds of how long a message is tried.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Bounds of how long a message is wanted.
+const EXPIRES_MIN: Duration = Duration::from_millis(1);
+const EXPIRES_MAX: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 /// What the command line asks for.
 struct Plan {
@@ -49,6 +53,7 @@ struct Plan {
     streams: Option<u16>,
     /// How long a message is tried.
     timeout: Duration,
+    compression: Option<Compression>,
 }
 
 impl Plan {
@@ -69,7 +74,16 @@ impl Plan {
             properties: written.read("props", Properties::read)?.unwrap_or_default(),
             delay: delay.or(at),
             queue: queue.map(|queue| u16::try_from(queue).expect("checked against the most")),
+            priority: written
+                .number("priority", 0, u64::from(PRIORITY_MAX))?
+                .map(|priority| u8::try_from(priority).expect("checked against the most")),
+            expires: written
+                .read("expires", |text| text::read_duration(text, EXPIRES_MIN, EXPIRES_MAX))?,
         };
+        let compression = written.read("compress", |text| {
+            let known = Algorithm::parse(text).map(Compression::new);
+            known.ok_or_else(|| format!("takes lz4 or zstd, not {text:?}"))
+        })?;
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             picks,
@@ -79,6 +93,7 @@ impl Plan {
             timeout: written
                 .read("timeout", |text| text::read_duration(text, TIMEOUT_MIN, TIMEOUT_MAX))?
                 .unwrap_or(TIMEOUT_MIN),
+            compression,
         })
     }
 
@@ -132,6 +147,10 @@ async fn send_all(
 ) -> Result<(), Failure> {
     let (place, nodes) = plan.ack;
     let producer = client.producer(plan.topic).ack(place).nodes(nodes);
+    let producer = match plan.compression {
+        Some(compression) => producer.compress(compression),
+        None => producer,
+    };
     let building = producer.delivery_timeout(plan.timeout).build();
     let producer = interrupts.unless(building).await.ok_or_else(before_anything)??;
     let progress = Progress::new(&source);

@@ -4,6 +4,7 @@
 //! that are picked are read. A number or a truth value is its JSON text, as it is in the line.
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -84,6 +85,8 @@ pub(crate) struct Picks {
     pub(crate) properties: Properties,
     pub(crate) queue: Option<u16>,
     pub(crate) delay: Option<Delay>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) expires: Option<Duration>,
 }
 
 impl Picks {
@@ -124,6 +127,12 @@ impl Picks {
         }
         if let Some(queue) = self.queue {
             message = message.queue(queue);
+        }
+        if let Some(priority) = self.priority {
+            message = message.priority(priority);
+        }
+        if let Some(expires) = self.expires {
+            message = message.expires_after(expires);
         }
         Ok(match self.delay {
             Some(Delay::After(delay)) => message.deliver_after(delay),

@@ -1,0 +1,193 @@
+//! What a policy said about messages that were on their way to a subscription. Whoever asks it is
+//! outside; here it is recorded, or the messages wait.
+//!
+//! ```text
+//!   Deliver(items, filter, turn) ──► asked ─┬─ wanted ──────► the consumer
+//!                                           ├─ not wanted ──► Judged: settled as filtered
+//!                                           └─ no answer ───► Held: back to the queue, which waits
+//! ```
+//!
+//! A queue that waits is begun again in the order of its offsets. What was leased with it and not
+//! asked about yet comes back as well: its turn is an old one, and who asks holds that too, so that
+//! no message overtakes another.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use yard_wire::expression::Filter;
+use yard_wire::requests::Expression;
+use yard_wire::{QueueIndex, QueueOffset, SubscriptionId};
+
+use crate::broker::Broker;
+use crate::effect::Effect;
+use crate::entry::{GroupId, Outcome, Progress, Step};
+use crate::event::{Held, Judged, SessionId};
+use crate::group::member::Live;
+use crate::refusal::SubscribeError;
+
+/// What a subscription wants, where that is not everything: read, so that what means the same is
+/// the same.
+pub(crate) fn read(expression: Option<&Expression>) -> Result<Option<Expression>, SubscribeError> {
+    match Filter::read(expression).map_err(SubscribeError::Expression)? {
+        Filter::All => Ok(None),
+        Filter::Tags(_) | Filter::Plugin(_) => Ok(expression.cloned()),
+    }
+}
+
+/// An expression as people see it: dialect and text; nothing: every message.
+pub(crate) fn shown(expression: Option<&Expression>) -> String {
+    expression.map_or_else(String::new, |e| format!("{} {}", e.dialect, e.text))
+}
+
+impl Broker {
+    /// Whether somebody who wants these messages may join the group.
+    pub(crate) fn check_same(
+        &self,
+        id: GroupId,
+        wanted: Option<&Expression>,
+    ) -> Result<(), SubscribeError> {
+        let group = self.groups.get(id).expect("the caller found the group");
+        let theirs = group.live.as_ref().map(|live| live.filter.as_deref());
+        match theirs {
+            Some(theirs) if theirs != wanted => {
+                Err(SubscribeError::OtherExpression { theirs: shown(theirs), ours: shown(wanted) })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The group that a message of the server is about, while the subscription is there.
+    fn group_of(&self, session: SessionId, subscription: SubscriptionId) -> Option<GroupId> {
+        let (whose, group) = self.subscriptions.get(&subscription)?;
+        (*whose == session).then_some(*group)
+    }
+
+    /// Messages that the group does not want are settled, and what they took of the credit is given
+    /// back. A lease that has ended meanwhile is somebody else's: the message is asked about anew.
+    pub(crate) fn judged(&mut self, judged: &Judged, effects: &mut Vec<Effect>) {
+        let Judged { session, subscription, queue, ref skipped, bytes } = *judged;
+        let Some(id) = self.group_of(session, subscription) else { return };
+        let group = self.groups.get_mut(id).expect("a subscription's group exists");
+        let is_full = group.is_full(queue);
+        let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
+        let (mut steps, mut messages) = (Vec::new(), 0);
+        for (from, to) in skipped {
+            assert!(from < to, "a range has messages");
+            messages += to.0 - from.0;
+            let leased = flight.iter().flat_map(|flight| flight.leases.ranges(*from, *to));
+            for (from, to, _) in leased.filter(|(_, _, hold)| hold.subscription == subscription) {
+                steps.push(Step { queue, from, to, outcome: Outcome::Filtered });
+            }
+        }
+        let live = group.live.as_mut().expect("a group with a member is live");
+        give_back(live, subscription, messages, bytes);
+        self.to_pump.insert(id);
+        self.append_steps(id, &steps, effects);
+        if is_full {
+            // New messages had to wait for this.
+            self.wake(self.now);
+        }
+    }
+
+    /// Messages about which nobody could say anything go back as if they had not been delivered,
+    /// and the queue waits.
+    pub(crate) fn hold_back(&mut self, held: &Held) {
+        let Held { session, subscription, queue, ref ranges, bytes, wait_ms } = *held;
+        let Some(id) = self.group_of(session, subscription) else { return };
+        let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
+        let group = self.groups.get_mut(id).expect("a subscription's group exists");
+        let live = group.live.as_mut().expect("a group with a member is live");
+        let messages = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
+        give_back(live, subscription, messages, bytes);
+        live.next_round(subscription, queue);
+        let flight = group.queues.get_mut(&queue).and_then(|state| state.flight.as_mut());
+        let Some(flight) = flight else { return };
+        for (from, to) in ranges {
+            let taken = flight.hold_back(*from, *to, subscription, until);
+            live.leases_ended(subscription, taken);
+        }
+        self.list_due(id, queue);
+        self.to_pump.insert(id);
+    }
+}
+
+impl Broker {
+    /// The log had no room for what was settled. Messages that the group does not want are nobody's
+    /// then: they go back as if they had not been delivered, and are asked about again. Whoever
+    /// settled others was refused, and has them still.
+    pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
+        let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
+        let id = progress.group;
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(live) = group.live.as_mut() else { return };
+        let filtered = progress.steps.iter().filter(|step| step.outcome == Outcome::Filtered);
+        let mut queues = BTreeSet::new();
+        for step in filtered {
+            let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
+            let Some(flight) = flight else { continue };
+            let held: Vec<_> = flight.leases.ranges(step.from, step.to).collect();
+            for (from, to, hold) in held {
+                let taken = flight.hold_back(from, to, hold.subscription, until);
+                live.leases_ended(hold.subscription, taken);
+            }
+            queues.insert(step.queue);
+        }
+        for queue in queues {
+            self.list_due(id, queue);
+        }
+        self.to_pump.insert(id);
+    }
+}
+
+fn give_back(live: &mut Live, subscription: SubscriptionId, messages: u64, bytes: u64) {
+    let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+    live.add_credit(subscription, messages, u32::try_from(bytes).unwrap_or(u32::MAX));
+}
+
+/// Who decides about the messages of a delivery before they are sent, and the round in which they
+/// were given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// What the subscription wants.
+    pub filter: Arc<Expression>,
+    /// How often messages of the queue were held back from the subscription before. A message of
+    /// an earlier round must be held back too.
+    pub round: u32,
+}
+
+/// What whoever asks remembers of the queues that it held: which deliveries the broker made before
+/// it knew of that.
+///
+/// ```text
+///   round of a delivery < times held ──► hold it too: what was held must come first
+/// ```
+#[derive(Debug, Default)]
+pub struct Rounds(BTreeMap<(SubscriptionId, QueueIndex), u32>);
+
+impl Rounds {
+    /// Whether a delivery was made before the queue was held last.
+    #[must_use]
+    pub fn is_old(&self, id: SubscriptionId, queue: QueueIndex, asking: &Asking) -> bool {
+        // Of a subscription that has ended nothing is remembered, and nothing is old.
+        let held = self.0.get(&(id, queue)).copied().unwrap_or(0);
+        asking.round < held
+    }
+
+    /// A delivery is held; its [`Held`] must reach the broker, in the order of these calls.
+    pub fn hold(&mut self, id: SubscriptionId, queue: QueueIndex) {
+        *self.0.entry((id, queue)).or_default() += 1;
+    }
+
+    /// A subscription has ended.
+    pub fn ended(&mut self, id: SubscriptionId) {
+        self.0.retain(|(of, _), _| *of != id);
+    }
+}
+
+/// Consecutive offsets: the first, and the one after the last.
+pub type Range = (QueueOffset, QueueOffset);
+
+/// A queue of a subscription whose messages are asked about.
+pub(crate) fn asking(live: &Live, id: SubscriptionId, queue: QueueIndex) -> Option<Asking> {
+    let filter = Arc::clone(live.filter.as_ref()?);
+    Some(Asking { filter, round: live.round(id, queue) })
+}

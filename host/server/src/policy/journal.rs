@@ -1,0 +1,103 @@
+//! What plugins did since the start of the process: counts of each version, and lines for authors.
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use yard_wasm::canary::Evidence;
+use yard_wire::plugin::{PluginLogRow, PluginRunRow};
+use yard_wire::{TenantId, Timestamp};
+
+use crate::hub::lock;
+
+/// Lines that are kept of a plugin.
+const LINES_MAX: usize = 1_000;
+
+/// A tenant's plugin, by name; those of the system as each tenant uses them.
+pub(crate) type Whose = (TenantId, String);
+
+/// What is known of one plugin.
+#[derive(Default)]
+struct Known {
+    runs: BTreeMap<u32, PluginRunRow>,
+    lines: VecDeque<PluginLogRow>,
+    evidence: Evidence,
+}
+
+/// The journal of all plugins.
+#[derive(Default)]
+pub(crate) struct Journal(Mutex<BTreeMap<Whose, Known>>);
+
+impl Journal {
+    /// Changes the counts of a version.
+    pub(crate) fn count(&self, whose: &Whose, version: u32, add: impl FnOnce(&mut PluginRunRow)) {
+        self.with(whose, |known| {
+            let new = || PluginRunRow { version, ..empty() };
+            add(known.runs.entry(version).or_insert_with(new));
+        });
+    }
+
+    /// Changes what is known of a canary.
+    pub(crate) fn weigh(&self, whose: &Whose, add: impl FnOnce(&mut Evidence)) {
+        self.with(whose, |known| add(&mut known.evidence));
+    }
+
+    /// Nothing is known of a canary: another one begins.
+    pub(crate) fn begin_trial(&self, whose: &Whose) {
+        self.with(whose, |known| known.evidence = Evidence::default());
+    }
+
+    /// What is known of a canary.
+    pub(crate) fn evidence(&self, whose: &Whose) -> Evidence {
+        lock(&self.0).get(whose).map(|known| known.evidence).unwrap_or_default()
+    }
+
+    /// Adds a line.
+    pub(crate) fn say(&self, whose: &Whose, at: Timestamp, version: u32, text: String) {
+        self.with(whose, |known| {
+            known.lines.push_back(PluginLogRow { at_ms: at, version, text });
+            while known.lines.len() > LINES_MAX {
+                known.lines.pop_front();
+            }
+        });
+    }
+
+    /// The counts of each version, oldest first.
+    pub(crate) fn runs(&self, whose: &Whose) -> Vec<PluginRunRow> {
+        let known = lock(&self.0);
+        known.get(whose).map(|known| known.runs.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The lines, oldest first.
+    pub(crate) fn lines(&self, whose: &Whose) -> Vec<PluginLogRow> {
+        let known = lock(&self.0);
+        known.get(whose).map(|known| known.lines.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// A plugin is gone.
+    pub(crate) fn forget(&self, whose: &Whose) {
+        lock(&self.0).remove(whose);
+    }
+
+    fn with(&self, whose: &Whose, change: impl FnOnce(&mut Known)) {
+        let mut all = lock(&self.0);
+        // Most calls are about what is known: no name is copied for them.
+        match all.get_mut(whose) {
+            Some(known) => change(known),
+            None => change(all.entry(whose.clone()).or_default()),
+        }
+    }
+}
+
+fn empty() -> PluginRunRow {
+    PluginRunRow {
+        version: 0,
+        batches: 0,
+        messages: 0,
+        matched: 0,
+        faults: 0,
+        poisoned: 0,
+        compared: 0,
+        differing: 0,
+        busy_us: 0,
+        last_fault: String::new(),
+    }
+}

@@ -1,0 +1,366 @@
+//! Policies that run foreign code: which plugin decides about what, on which threads, and what
+//! becomes of it when it fails.
+//!
+//! ```text
+//!   metadata ──► registry: name ─► version that decides, version on trial   (registry.rs)
+//!                    │
+//!   deliver ──► ask ─┴─► pool: turns of tenants ─► workers: one call a turn   (pool.rs, turns.rs)
+//!        ▲                                            │
+//!        └───────────── verdicts, poison, or a time to wait
+//! ```
+//!
+//! Invariants:
+//! - A batch is judged by one version. Versions change between batches.
+//! - Nobody guesses for a plugin that does not answer: what it would decide waits.
+//! - What a plugin does costs its tenant's time, never the writer's or the network's.
+//!
+//! Start reading at [`Policies`], then `ask.rs`.
+mod ask;
+mod embedded;
+mod journal;
+mod pool;
+mod registry;
+mod turns;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::{Semaphore, oneshot};
+use yard_broker::{MetaChange, Pushed};
+use yard_wasm::{
+    AcceptError, Binding, Cache, CompileError, Compiler, Directory, Engine, EngineError,
+    HealthEvent, LoadError, Metering, PluginId, Worker,
+};
+use yard_wire::expression::{DIALECT_SETTING, PluginFilter};
+use yard_wire::operation::PluginPush;
+use yard_wire::plugin::{Digest, PluginLogRow, PluginReport, PluginRow};
+use yard_wire::{Code, Refusal, TenantId, Timestamp, limits};
+
+use crate::hub::lock;
+use ask::{Asked, Checking, Filtering};
+use journal::{Journal, Whose};
+use pool::Pool;
+use registry::{NotRunnable, Registry, Tools};
+
+pub(crate) use ask::{Answer, Question, Verdict};
+pub(crate) use watch::run as watch_trials;
+
+/// Deliveries of one tenant that may wait for its policies: what is more waits where it is.
+const TENANT_ASKS_MAX: usize = 8;
+/// Bindings that are remembered.
+const BINDINGS_MAX: usize = 10_000;
+/// What plugins wrote is collected at least this often while they run.
+const COLLECT: Duration = Duration::from_millis(200);
+/// Pushes that are checked at a time: each may take a process that compiles.
+const PUSHES_MAX: usize = 2;
+
+/// Why there are no policies.
+#[derive(Debug, Error)]
+pub enum PolicyError {
+    /// The engine does not run here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread, or the folder of compiled plugins.
+    #[error("plugins: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What the broker must know about plugins from the start.
+pub(crate) struct PolicyOptions<'a> {
+    /// Where compiled plugins are kept.
+    pub(crate) folder: &'a Path,
+    /// The program that compiles, and what it is told.
+    pub(crate) compiler: Compiler,
+    /// Threads that run plugins.
+    pub(crate) workers: usize,
+    /// Plugins must be signed, whatever their tenant says.
+    pub(crate) require_signed: bool,
+}
+
+/// One thread's plugins.
+pub(crate) struct PolicyWorker {
+    plugins: Worker,
+    registry: Arc<Registry>,
+    collected: Instant,
+}
+
+impl PolicyWorker {
+    /// Writes down changes of health, and now and then what plugins wrote.
+    fn heard(&mut self, journal: &Journal, whose: &Whose, events: Vec<HealthEvent>) {
+        for event in events {
+            let HealthEvent { version, change, fault, .. } = event;
+            let why = fault.map_or(String::new(), |fault| format!(": {fault}"));
+            let text = format!("{:?}, {} faults{why}", change.to, change.faults);
+            tracing::warn!(tenant = whose.0.0, plugin = %whose.1, version, %text, "plugin health");
+            journal.say(whose, Timestamp(change.at_ms), version, text);
+        }
+        if self.collected.elapsed() < COLLECT {
+            return;
+        }
+        self.collected = Instant::now();
+        for ((tenant, plugin), lines) in self.plugins.take_lines() {
+            let Some((_, name)) = self.registry.name_of(plugin) else { continue };
+            let whose = (tenant, name);
+            for line in lines.lines {
+                journal.say(&whose, Timestamp(line.at_ms), 0, line.text);
+            }
+        }
+    }
+}
+
+/// Bytes of bodies that each version wants to see.
+type ByVersion = BTreeMap<u32, u32>;
+
+/// How much of bodies each version wants to see, for each expression.
+#[derive(Default)]
+pub(crate) struct Needs(Mutex<HashMap<(PluginId, Arc<Binding>), ByVersion>>);
+
+impl Needs {
+    /// The most that any version wants, once this one is known; or any, where none is named.
+    fn get(&self, asked: &Asked, version: Option<u32>) -> Option<u32> {
+        let known = lock(&self.0);
+        let of = known.get(&(asked.plugin, Arc::clone(&asked.binding)))?;
+        let is_known = version.is_none_or(|version| of.contains_key(&version));
+        if is_known { of.values().copied().max() } else { None }
+    }
+
+    /// Notes what a version wants; the most that any does.
+    fn put(&self, asked: &Asked, version: u32, body_bytes: u32) -> u32 {
+        let mut known = lock(&self.0);
+        if known.len() >= BINDINGS_MAX {
+            known.clear();
+        }
+        let of = known.entry((asked.plugin, Arc::clone(&asked.binding))).or_default();
+        of.insert(version, body_bytes);
+        of.values().copied().max().expect("one was put just now")
+    }
+}
+
+/// The policies of the process.
+pub(crate) struct Policies {
+    registry: Arc<Registry>,
+    pool: Arc<Pool<PolicyWorker>>,
+    journal: Arc<Journal>,
+    needs: Arc<Needs>,
+    engine: Engine,
+    bindings: Mutex<HashMap<PluginFilter, Arc<Binding>>>,
+    asks: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    pushes: Semaphore,
+}
+
+impl Policies {
+    /// Starts the engine and its threads.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub(crate) fn start(options: PolicyOptions<'_>) -> Result<Self, PolicyError> {
+        let engine = Engine::new(Metering::Both)?;
+        let (directory, journal) = (Arc::<Directory>::default(), Arc::<Journal>::default());
+        let registry = Arc::new(Registry::start(Tools {
+            engine: engine.clone(),
+            cache: Cache::open(options.folder)?,
+            compiler: options.compiler,
+            directory: Arc::clone(&directory),
+            journal: Arc::clone(&journal),
+            require_signed: options.require_signed,
+        })?);
+        let workers = (0..options.workers.max(1)).map(|_| {
+            let (engine, directory) = (engine.clone(), Arc::clone(&directory));
+            let registry = Arc::clone(&registry);
+            move || {
+                let plugins = Worker::new(&engine, &directory);
+                PolicyWorker { plugins, registry, collected: Instant::now() }
+            }
+        });
+        let pool = Pool::start(workers)?;
+        let (needs, bindings, asks) = (Arc::default(), Mutex::default(), Mutex::default());
+        let pushes = Semaphore::new(PUSHES_MAX);
+        Ok(Self { registry, pool, journal, needs, engine, bindings, asks, pushes })
+    }
+
+    /// Takes in a change of the metadata. Never blocks.
+    pub(crate) fn learn(&self, change: &MetaChange) {
+        match change {
+            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
+            }
+            MetaChange::KeyPut(_)
+            | MetaChange::KeyRemoved { .. }
+            | MetaChange::PluginFile(_)
+            | MetaChange::PluginPut(_)
+            | MetaChange::PluginRemoved { .. }
+            | MetaChange::TenantPut(_) => self.registry.learn(change),
+        }
+    }
+
+    /// Asks a plugin about messages. `None` when the process ends.
+    pub(crate) async fn ask(&self, filter: &PluginFilter, question: Question) -> Option<Answer> {
+        let tenant = question.tenant;
+        let turn = Arc::clone(
+            lock(&self.asks)
+                .entry(tenant)
+                .or_insert_with(|| Arc::new(Semaphore::new(TENANT_ASKS_MAX))),
+        );
+        let _turn = turn.acquire_owned().await.ok()?;
+        let Ok(asked) = self.resolve(tenant, filter).await else {
+            return Some(Answer { wait_ms: Some(1_000), ..Answer::default() });
+        };
+        let (to, from) = oneshot::channel();
+        let (needs, journal) = (Arc::clone(&self.needs), Arc::clone(&self.journal));
+        let job = Filtering::new(asked, question, needs, journal, to);
+        self.pool.put(tenant, Box::new(job));
+        from.await.ok()
+    }
+
+    /// Whether a plugin is there and understands an expression.
+    ///
+    /// # Errors
+    /// `UnknownPlugin`, `PluginNotRunning`, `BadExpression` with what the plugin says of it,
+    /// `PluginFailed`.
+    pub(crate) async fn check(
+        &self,
+        tenant: TenantId,
+        filter: PluginFilter,
+    ) -> Result<(), Refusal> {
+        let asked = self.resolve(tenant, &filter).await?;
+        let (to, from) = oneshot::channel();
+        let journal = Arc::clone(&self.journal);
+        self.pool.put(tenant, Box::new(Checking { asked, tenant, journal, to: Some(to) }));
+        from.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
+    }
+
+    async fn resolve(&self, tenant: TenantId, filter: &PluginFilter) -> Result<Asked, Refusal> {
+        let name = &filter.plugin;
+        let found = match filter.dialect {
+            // The dialects of the system are not a tenant's to change.
+            Some(_) => self.registry.of_system(name).await,
+            None => self.registry.find(tenant, name).await,
+        };
+        let Some(plugin) = found else {
+            let refusal = if embedded::is_name(name) {
+                let detail = format!("{name} is not in this broker: it was built without plugins");
+                Refusal::new(Code::BuiltWithoutPlugins, detail)
+            } else {
+                Refusal::new(Code::UnknownPlugin, format!("no plugin {name:?}"))
+            };
+            return Err(refusal);
+        };
+        Ok(Asked { plugin, whose: (tenant, name.clone()), binding: self.binding(filter) })
+    }
+
+    fn binding(&self, filter: &PluginFilter) -> Arc<Binding> {
+        let mut bindings = lock(&self.bindings);
+        if let Some(known) = bindings.get(filter) {
+            return Arc::clone(known);
+        }
+        if bindings.len() >= BINDINGS_MAX {
+            bindings.clear();
+        }
+        let dialect = filter.dialect.map(|dialect| dialect.text().to_owned());
+        let config = dialect.map(|dialect| (DIALECT_SETTING.to_owned(), dialect));
+        let binding = Binding::new(filter.expression.clone(), config.into_iter().collect());
+        bindings.insert(filter.clone(), Arc::clone(&binding));
+        binding
+    }
+
+    /// Finds out whether a pushed file may run: by its tenant's rules, in a process that compiles,
+    /// by its own examples. Takes seconds at most.
+    ///
+    /// # Errors
+    /// What is wrong with it, each with a code of its own.
+    pub(crate) async fn admit(
+        &self,
+        tenant: TenantId,
+        push: PluginPush,
+    ) -> Result<Pushed, Refusal> {
+        let _turn = self.pushes.acquire().await.map_err(|_| Code::ShuttingDown)?;
+        let PluginPush { wasm, sign, inactive } = push;
+        if wasm.0.len() > limits::PLUGIN_BYTES_MAX {
+            let (bytes, max) = (wasm.0.len(), limits::PLUGIN_BYTES_MAX);
+            let detail = format!("the plugin has {bytes} bytes, the limit is {max}");
+            return Err(Refusal::new(Code::PluginTooLarge, detail));
+        }
+        let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let signature = sign.as_ref().map(|sign| &sign.0[..]);
+            let (accepted, compiled) =
+                registry.admit(tenant, &wasm.0, signature).map_err(|why| refusal(&why))?;
+            yard_wasm::self_test(&engine, &compiled, &accepted.limits)
+                .map_err(|why| Refusal::new(Code::PluginSelfTest, why.to_string()))?;
+            let manifest = accepted.manifest;
+            let points: Vec<&str> = manifest.points.iter().map(|point| point.name()).collect();
+            Ok(Pushed {
+                name: manifest.name,
+                label: manifest.version,
+                points: points.join(","),
+                hash: Digest(accepted.hash.0),
+                file: wasm.0,
+                signer: accepted.signer.map_or(Digest::default(), |key| Digest(key.0)),
+                inactive,
+            })
+        });
+        checked.await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    }
+
+    /// What a plugin wrote, and what happened to it.
+    pub(crate) fn log_of(&self, tenant: TenantId, name: &str) -> Vec<PluginLogRow> {
+        self.journal.lines(&(tenant, name.to_owned()))
+    }
+
+    /// Adds to a report what only the process knows.
+    pub(crate) fn complete(&self, tenant: TenantId, report: &mut PluginReport) {
+        self.complete_row(tenant, &mut report.plugin);
+        report.runs = self.journal.runs(&(tenant, report.plugin.name.clone()));
+    }
+
+    /// As [`Policies::complete`], for a row of a list.
+    pub(crate) fn complete_row(&self, tenant: TenantId, row: &mut PluginRow) {
+        if let Some(state) = self.registry.state(tenant, &row.name) {
+            state.clone_into(&mut row.state);
+        }
+    }
+
+    /// Ends the threads.
+    pub(crate) fn close(&self) {
+        self.registry.close();
+        self.pool.close();
+    }
+}
+
+/// Why a plugin may not run, as its author is told.
+fn refusal(why: &NotRunnable) -> Refusal {
+    let code = match why {
+        NotRunnable::Refused(why) => match why {
+            AcceptError::TooLarge { .. } => Code::PluginTooLarge,
+            AcceptError::WrongHash { .. } => Code::BadChecksum,
+            AcceptError::NotSigned | AcceptError::WrongSignature { .. } => Code::PluginSignature,
+            AcceptError::NotWasm | AcceptError::Damaged(_) => Code::NotWasm,
+            AcceptError::NoTypes => Code::NoComponentType,
+            AcceptError::ManifestCount(_) | AcceptError::BadManifest(_) => Code::PluginManifest,
+            AcceptError::WrongAbi { .. } => Code::PluginAbi,
+            AcceptError::UnknownImport { .. } => Code::PluginImports,
+            AcceptError::UnknownExport { .. }
+            | AcceptError::NotExported(_)
+            | AcceptError::NotDeclared(_) => Code::PluginExports,
+            AcceptError::NotAsked(_) | AcceptError::NotGranted(_) | AcceptError::TooMuch(_) => {
+                Code::PluginCapability
+            }
+        },
+        NotRunnable::Unloadable(why) => match why {
+            LoadError::Cache(_) => Code::Internal,
+            LoadError::Misfit(_) => Code::PluginExports,
+            LoadError::Compile(why) => match why {
+                CompileError::TooLarge(_) => Code::PluginTooLarge,
+                CompileError::Refused(_)
+                | CompileError::TooSlow(_)
+                | CompileError::TooMuchMemory(_)
+                | CompileError::Failed { .. } => Code::PluginCompile,
+                CompileError::System(_) => Code::Internal,
+            },
+        },
+    };
+    Refusal::new(code, why.to_string())
+}

@@ -1,0 +1,137 @@
+//! Plugins for tests, written as text: a filter over tags, and what is wrong with a file in each
+//! way that has a code.
+use std::fmt::Write;
+
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+use yard_abi::manifest::{Point, SECTION};
+use yard_abi::wit;
+
+const FILTER: &str = "switchyard:plugin/filter@1.0.0";
+
+/// The result of a filter's function for the message at `$m`: whether its tag begins with a letter.
+/// At a tag that begins with `x` it traps.
+const VERDICT: &str = r#"
+    (local $tag i32)
+    (if (i32.eqz (i32.load16_u offset=42 (local.get $m))) (then (return (i32.const 0))))
+    (local.set $tag (i32.load8_u (i32.add (local.get $m) (i32.load16_u offset=4 (local.get $m)))))
+    (if (i32.eq (local.get $tag) (i32.const 120)) (then (unreachable)))
+    (i32.eq (local.get $tag) (i32.const LETTER))"#;
+
+const EVALUATE: &str = r#"
+    (local $i i32) (local $m i32)
+    (memory.fill (i32.const 64) (i32.const 0) (i32.const 32))
+    (local.set $m (i32.add (local.get $f) (i32.const 8)))
+    (loop $next
+      (if (call $verdict (local.get $m)) (then
+        (i32.store8 offset=64 (i32.shr_u (local.get $i) (i32.const 3))
+          (i32.or (i32.load8_u offset=64 (i32.shr_u (local.get $i) (i32.const 3)))
+            (i32.shl (i32.const 1) (i32.and (local.get $i) (i32.const 7)))))))
+      (local.set $m (i32.add (local.get $m) (i32.load (local.get $m))))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (local.get $count))))
+    (i32.store (i32.const 16) (i32.const 64))
+    (i32.store (i32.const 20) (i32.shr_u (i32.add (local.get $count) (i32.const 7)) (i32.const 3)))
+    (global.set $top (i32.const 4096))
+    (i32.const 16)"#;
+
+const REALLOC: &str = r#"
+    (local $at i32)
+    (local.set $at (i32.and
+      (i32.add (global.get $top) (i32.sub (local.get $align) (i32.const 1)))
+      (i32.sub (i32.const 0) (local.get $align))))
+    (global.set $top (i32.add (local.get $at) (local.get $bytes)))
+    (local.get $at)"#;
+
+/// A filter that delivers messages whose tag begins with this letter, and traps at `x`; `label`
+/// tells versions apart. Its manifest is the one given, or one that fits.
+#[must_use]
+pub fn filter(name: &str, label: &str, letter: char, manifest: Option<&str>) -> Vec<u8> {
+    let fits = format!(r#"{{"name":"{name}","version":"{label}","points":["filter"]}}"#);
+    with_section(typed(&wat(letter, "")), SECTION, manifest.unwrap_or(&fits).as_bytes())
+}
+
+/// The same without the section that says its types.
+#[must_use]
+pub fn untyped() -> Vec<u8> {
+    wat::parse_str(wat('a', "")).expect("the text is a module")
+}
+
+/// The same with an import that no host has.
+#[must_use]
+pub fn curious(name: &str) -> Vec<u8> {
+    let import = r#"(import "wasi:cli/environment@0.2.0" "get-environment" (func (param i32)))"#;
+    let module = wat::parse_str(wat('a', import)).expect("the text is a module");
+    let module = with_section(module, "component-type:curious", b"");
+    let manifest = format!(r#"{{"name":"{name}","version":"1.0.0","points":["filter"]}}"#);
+    with_section(module, SECTION, manifest.as_bytes())
+}
+
+fn wat(letter: char, imports: &str) -> String {
+    let verdict = VERDICT.replace("LETTER", &u32::from(letter).to_string());
+    let mut text = String::from("(module ");
+    let new = format!(
+        r#"(import "[export]{FILTER}" "[resource-new]predicate"
+            (func $new (param i32) (result i32))) {imports}
+        (memory (export "memory") 4) (global $top (mut i32) (i32.const 4096))
+        (func $verdict (param $m i32) (result i32) {verdict})"#
+    );
+    let evaluate = format!(
+        r#"(func (export "{FILTER}#[method]predicate.evaluate")
+            (param $self i32) (param $f i32) (param $bytes i32) (param $count i32)
+            (result i32) {EVALUATE})"#
+    );
+    let compile = format!(
+        r#"(func (export "{FILTER}#[static]predicate.compile")
+            (param i32 i32 i32 i32) (result i32)
+            (i32.store8 (i32.const 32) (i32.const 0))
+            (i32.store (i32.const 36) (call $new (i32.const 1)))
+            (global.set $top (i32.const 4096)) (i32.const 32))"#
+    );
+    let rest = format!(
+        r#"(func (export "{FILTER}#[method]predicate.needs") (param i32) (result i32)
+            (i64.store (i32.const 48) (i64.const 0)) (i32.store (i32.const 56) (i32.const 0))
+            (i32.const 48))
+        (func (export "{FILTER}#evaluate-all")
+            (param i32 i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "cabi_realloc") (param i32 i32) (param $align i32) (param $bytes i32)
+            (result i32) {REALLOC}))"#
+    );
+    write!(text, "{new}{evaluate}{compile}{rest}").expect("memory takes it");
+    text
+}
+
+/// A core module that says its types.
+fn typed(text: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(text).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", wit::TEXT).expect("the package is sound");
+    let world = resolve.select_world(&[package], Some(Point::Filter.world())).expect("it is there");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the world is that of the module");
+    module
+}
+
+fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
+    let mut content = length(name.len());
+    content.extend_from_slice(name.as_bytes());
+    content.extend_from_slice(data);
+    wasm.push(0);
+    wasm.extend(length(content.len()));
+    wasm.extend(content);
+    wasm
+}
+
+/// A length as WebAssembly writes it, 7 bits a byte.
+fn length(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}

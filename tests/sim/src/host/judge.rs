@@ -1,0 +1,112 @@
+//! A policy of a subscription, decided natively where the server asks a plugin: which messages are
+//! delivered, and what the broker hears of the others.
+use yard_broker::{Asking, DeliverItem, Event, Held, Judged, Range};
+use yard_checker::Skip;
+use yard_shard::Input;
+use yard_wire::requests::{Delivered, Expression};
+use yard_wire::{QueueOffset, TopicId};
+
+use super::{Host, Place};
+use crate::agenda::Micros;
+use crate::base::{Base, Found, Phase, queue_name};
+
+/// Of so many messages of a producer, one is not wanted.
+const UNWANTED_ONE_IN: u64 = 3;
+/// Once in so many deliveries nobody can say.
+const HELD_ONE_IN: u64 = 25;
+
+/// The expression of a group that does not want every message.
+#[must_use]
+pub(crate) fn expression(group: u64) -> Expression {
+    Expression { dialect: "plugin".to_owned(), text: format!("thirds({group})") }
+}
+
+/// Whether such a group wants a message.
+#[must_use]
+pub(crate) fn is_wanted(message: &Found) -> bool {
+    !message.seq.is_multiple_of(UNWANTED_ONE_IN)
+}
+
+fn group_of(asking: &Asking) -> u64 {
+    let number = asking.filter.text.trim_start_matches("thirds(").trim_end_matches(')');
+    number.parse().expect("the expression is one of ours")
+}
+
+fn one(offset: QueueOffset) -> Range {
+    (offset, QueueOffset(offset.0 + 1))
+}
+
+impl Host {
+    /// Which of the messages of a delivery go on to the subscription.
+    pub(super) fn judge(
+        &mut self,
+        base: &mut Base,
+        shard: usize,
+        (session, subscription, topic, queue): Place,
+        asking: &Asking,
+        messages: &[(DeliverItem, Found)],
+    ) -> Vec<bool> {
+        let rounds = &mut self.slots[shard].rounds;
+        let fails = base.phase < Phase::Drain && self.random.once_in(HELD_ONE_IN);
+        if fails || rounds.is_old(subscription, queue, asking) {
+            rounds.hold(subscription, queue);
+            let ranges = messages.iter().map(|(item, _)| one(item.offset)).collect();
+            let bytes = messages.iter().map(|(item, _)| u64::from(item.place.bytes)).sum();
+            let wait_ms = self.random.range(1, 40) as u32;
+            let is_shared = is_shared(base, group_of(asking), topic);
+            for (item, _) in messages.iter().filter(|_| is_shared) {
+                let place = (group_of(asking), topic, queue, item.offset);
+                self.slots[shard].held_since.entry(place).or_insert(base.now);
+            }
+            let held = Held { session, subscription, queue, ranges, bytes, wait_ms };
+            self.give(base, shard, Input::Event(Event::Held(held)));
+            return vec![false; messages.len()];
+        }
+        let wanted: Vec<bool> = messages.iter().map(|(_, found)| is_wanted(found)).collect();
+        let unwanted = || messages.iter().zip(&wanted).filter(|(_, wanted)| !**wanted);
+        let skipped: Vec<Range> = unwanted().map(|((item, _), _)| one(item.offset)).collect();
+        let bytes = unwanted().map(|((item, _), _)| u64::from(item.place.bytes)).sum();
+        for (from, to) in &skipped {
+            let (group, queue) = (group_of(asking), queue_name(topic, queue));
+            base.history.push(yard_checker::Event::Skip(Skip {
+                group,
+                queue,
+                from: from.0,
+                to: to.0,
+            }));
+        }
+        if !skipped.is_empty() {
+            let judged = Judged { session, subscription, queue, skipped, bytes };
+            self.give(base, shard, Input::Event(Event::Judged(judged)));
+        }
+        wanted
+    }
+
+    /// When the broker first wanted to deliver these. Members of a group share a queue, so what was
+    /// held comes after what another one got meanwhile; where there is one member, it does not.
+    pub(super) fn decided(
+        &mut self,
+        base: &Base,
+        shard: usize,
+        (_, _, topic, queue): Place,
+        asking: Option<&Asking>,
+        messages: &[Delivered],
+    ) -> Micros {
+        let Some(asking) = asking else { return base.now };
+        let held_since = &mut self.slots[shard].held_since;
+        let group = group_of(asking);
+        let since = messages
+            .iter()
+            .filter_map(|message| held_since.remove(&(group, topic, queue, message.offset)));
+        since.min().unwrap_or(base.now)
+    }
+}
+
+/// Whether several consumers of a group share a topic.
+fn is_shared(base: &Base, group: u64, topic: TopicId) -> bool {
+    let Some(at) = base.routes.iter().position(|route| route.topic == topic) else {
+        return false;
+    };
+    let consumers = base.plan.consumers.iter();
+    consumers.filter(|it| it.group == group && it.topic as usize == at).count() > 1
+}
