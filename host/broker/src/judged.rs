@@ -96,6 +96,7 @@ impl Broker {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
         let live = group.live.as_mut().expect("a group with a member is live");
+        assert!(ranges.iter().all(|(from, to)| from < to), "a range has messages");
         let messages = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
         give_back(live, subscription, messages, bytes);
         live.next_round(subscription, queue);
@@ -124,9 +125,11 @@ impl Broker {
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
             let Some(flight) = flight else { continue };
+            assert!(step.from < step.to, "a step is about messages");
             let held: Vec<_> = flight.leases.ranges(step.from, step.to).collect();
             for (from, to, hold) in held {
                 let taken = flight.hold_back(from, to, hold.subscription, until);
+                assert_eq!(u64::from(taken), to.0 - from.0, "a run of leases is one holder's");
                 live.leases_ended(hold.subscription, taken);
             }
             queues.insert(step.queue);

@@ -69,11 +69,12 @@ const IGNORANCE: &[Ignorance] = &[
     Ignorance { folder: "protocol/sql", crates: SHELL, folders: &["host/*"] },
     Ignorance { folder: "plugin-sdk", crates: &[], folders: &["host/*"] },
     Ignorance { folder: "plugins/*", crates: &[], folders: &["host/*"] },
-    // Of the host it knows the process that it starts; all else it asks as a client.
+    // Of the host it knows the process that it starts, and the plugin host, in which authors try
+    // their plugins; all else it asks as a client.
     Ignorance {
         folder: "host/cli",
         crates: &[],
-        folders: &["host/store", "host/broker", "host/shard", "host/transport", "host/wasm"],
+        folders: &["host/store", "host/broker", "host/shard", "host/transport"],
     },
 ];
 

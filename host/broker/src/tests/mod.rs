@@ -7,6 +7,7 @@ mod extending;
 mod finding;
 mod judging;
 mod metadata;
+mod plugins;
 mod producing;
 mod random;
 mod relocating;

@@ -43,6 +43,9 @@ impl Host {
             other => {
                 let origin = self.answer_too_early(base, origin, &other);
                 let shard = usize::from(shard_of(&other, stream).0);
+                if let Request::Subscribe(subscribe) = &other {
+                    self.slots[shard].members.insert((subscribe.group.clone(), session));
+                }
                 let tenant = TenantId(0);
                 let event = Event::Request { origin, tenant, request: other };
                 self.take_request(base, shard, event, REQUEST_BYTES);
@@ -108,6 +111,7 @@ impl Host {
             base.history.push(Recorded::Crash(Crash { at, kind }));
         }
         for shard in 0..self.slots.len() {
+            self.slots[shard].members.retain(|(_, member)| *member != session);
             self.give(base, shard, Input::Event(Event::SessionClosed(session)));
         }
     }

@@ -3,8 +3,8 @@
 use yard_broker::{Asking, DeliverItem, Event, Held, Judged, Range};
 use yard_checker::Skip;
 use yard_shard::Input;
+use yard_wire::QueueOffset;
 use yard_wire::requests::{Delivered, Expression};
-use yard_wire::{QueueOffset, TopicId};
 
 use super::{Host, Place};
 use crate::agenda::Micros;
@@ -53,7 +53,9 @@ impl Host {
             let ranges = messages.iter().map(|(item, _)| one(item.offset)).collect();
             let bytes = messages.iter().map(|(item, _)| u64::from(item.place.bytes)).sum();
             let wait_ms = self.random.range(1, 40) as u32;
-            let is_shared = is_shared(base, group_of(asking), topic);
+            let group = format!("group-{}", group_of(asking));
+            let members = self.slots[shard].members.iter();
+            let is_shared = members.filter(|(name, _)| *name == group).count() > 1;
             for (item, _) in messages.iter().filter(|_| is_shared) {
                 let place = (group_of(asking), topic, queue, item.offset);
                 self.slots[shard].held_since.entry(place).or_insert(base.now);
@@ -100,13 +102,4 @@ impl Host {
             .filter_map(|message| held_since.remove(&(group, topic, queue, message.offset)));
         since.min().unwrap_or(base.now)
     }
-}
-
-/// Whether several consumers of a group share a topic.
-fn is_shared(base: &Base, group: u64, topic: TopicId) -> bool {
-    let Some(at) = base.routes.iter().position(|route| route.topic == topic) else {
-        return false;
-    };
-    let consumers = base.plan.consumers.iter();
-    consumers.filter(|it| it.group == group && it.topic as usize == at).count() > 1
 }

@@ -13,7 +13,7 @@ mod life;
 mod oracle;
 mod outputs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
@@ -96,6 +96,9 @@ struct Slot {
     rounds: Rounds,
     /// Messages that were held from a group of several members, and since when.
     held_since: BTreeMap<(u64, TopicId, QueueIndex, QueueOffset), Micros>,
+    /// Sessions that have joined each group and were not closed here since: of one consumer there
+    /// are two until the broker has found out about the first.
+    members: BTreeSet<(String, SessionId)>,
     /// State of the checkpoint before, for a planted bug.
     checkpoint_before: Option<Vec<u8>>,
     /// What waits for a sync, for a planted bug.
@@ -130,6 +133,7 @@ impl Host {
             oracle: Oracle::default(),
             rounds: Rounds::default(),
             held_since: BTreeMap::new(),
+            members: BTreeSet::new(),
             checkpoint_before: None,
             held: Vec::new(),
         });

@@ -107,9 +107,8 @@ pub(crate) fn build(session: &Session, written: &Written) -> Result<(), Failure>
     let built = cargo.stderr(std::process::Stdio::inherit()).output();
     let built = built.map_err(|error| Failure::local(format!("cargo does not run: {error}")))?;
     if !built.status.success() {
-        return Err(Failure::local(format!(
-            "cargo did not build the plugin; where the target is missing: rustup target add {TARGET}"
-        )));
+        let hint = format!("where the target is missing: rustup target add {TARGET}");
+        return Err(Failure::local(format!("cargo did not build the plugin; {hint}")));
     }
     let messages = String::from_utf8_lossy(&built.stdout).into_owned();
     let file = messages.lines().filter_map(wasm_of).next_back();
