@@ -34,6 +34,7 @@ proptest! {
             tag: &tag,
             properties: &borrowed,
             body: &body,
+            ..RecordParts::default()
         };
         let mut record = Vec::new();
         parts.encode(&mut record).expect("within limits");

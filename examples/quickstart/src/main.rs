@@ -50,7 +50,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for number in 1..=3 {
         let message = Message::new(format!("hello {number}")).key("greeting").tag("hello");
         let sent = producer.send(message).await?;
-        println!("sent      {} to queue {}, offset {}", sent.id, sent.queue, sent.offset);
+        let offset = sent.offset.expect("what is not delayed has a place");
+        println!("sent      {} to queue {}, offset {offset}", sent.id, sent.queue);
     }
 
     let mut consumer =

@@ -7,8 +7,18 @@ pub(crate) const PREFETCH_MAX: u32 = 256;
 /// this many, no new ones are delivered until some are settled. So a consumer that sends
 /// everything back does not make the broker remember a whole backlog.
 pub(crate) const UNSETTLED_MAX: usize = 262_144;
-/// Ranges of rejected messages that are listed for a group in one queue; the oldest go first.
-pub(crate) const REJECTED_RANGES_MAX: usize = 10_000;
+/// Messages that become dead letters by one entry.
+pub(crate) const BURIAL_MAX: u32 = 256;
+/// When a message could not become a dead letter, it is tried again after this, in milliseconds:
+/// its topic is not there yet, the index could not be read, the disk is full.
+pub(crate) const BURIAL_RETRY_MS: u64 = 1_000;
+/// Topics of one tenant up to which the system makes its own: it finds room where the tenant
+/// has used all of its.
+pub(crate) const SYSTEM_TOPICS_MAX: usize = limits::TOPICS_MAX + limits::GROUPS_MAX;
+/// Bytes of error texts that are kept for the messages of a group in one queue that came back, a
+/// text counted for each message that has it; of those beyond, the text is not kept. Without texts
+/// a message that came back takes some 80 bytes.
+pub(crate) const ERRORS_BYTES_MAX: usize = 16 << 20;
 /// Steps in one entry of a group's progress.
 pub(crate) const STEPS_MAX: usize = 65_536;
 /// Queues of groups that one tick looks after; the rest is looked after a millisecond later.
@@ -21,6 +31,13 @@ pub(crate) const DISK_FULL_WAIT_MS: u32 = 1_000;
 /// While a topic's backlog is full, it is looked at again after this, in milliseconds: it costs a
 /// look at every queue of every group of the topic.
 pub(crate) const BACKLOG_LOOK_MS: u32 = 100;
+/// Where the disk has no room for what a message's last attempt came to, it is delivered again
+/// after this, in milliseconds.
+pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
+/// Ranges of dead letters that one list tells of.
+pub(crate) const DLQ_ROWS_MAX: usize = 1_000;
+/// Ranges of dead letters of one queue that were dealt with and lie apart: some 40 bytes each.
+pub(crate) const DLQ_RANGES_MAX: usize = 262_144;
 /// Tenants of an installation.
 pub(crate) const TENANTS_MAX: usize = 10_000;
 /// Queues of one tenant's topics, added up.
@@ -36,6 +53,18 @@ pub(crate) const RESULT_BYTES_MAX: usize = 4 << 20;
 /// Places of earlier batches that a shard remembers for duplicates, over all producers. About
 /// 100 MiB.
 pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
+/// Delayed messages that wait in one shard: at most 200 bytes of memory each.
+pub(crate) const DELAYED_MAX: u64 = 4_000_000;
+/// Those of one tenant.
+pub(crate) const DELAYED_OF_TENANT_MAX: u64 = 2_000_000;
+/// Delayed messages that one tick releases; the rest is released a millisecond later.
+pub(crate) const TICK_RELEASES_MAX: usize = 4_000;
+/// What could not be released, on a full disk, is tried again after this, in milliseconds.
+pub(crate) const RELEASE_RETRY_MS: u64 = 1_000;
+/// Delayed messages that one list looks at: some milliseconds, in which nobody else is served.
+pub(crate) const DELAY_SCAN_MAX: usize = 65_536;
+/// Rows of one list of delayed messages.
+pub(crate) const DELAY_ROWS_MAX: u32 = 1_000;
 /// In debug builds the whole state is checked after every event while it is at most this large,
 pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
 /// and after every so many events when it is larger.
@@ -47,16 +76,22 @@ pub(crate) fn check_is_due(size: u64, events: u64) -> bool {
 }
 
 /// Bytes of one encoded step.
-const STEP_BYTES_MAX: usize = 31;
+const STEP_BYTES_MAX: usize = 43;
 
 const _: () = {
     // A settle request makes at most one step for each message, so it is one entry, all or none.
     assert!(STEPS_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
-    assert!(STEPS_MAX * STEP_BYTES_MAX + 64 <= limits::BATCH_BYTES_MAX);
+    let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
+    assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
+    assert!(DLQ_RANGES_MAX > STEPS_MAX, "one request can be done");
+    assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     // A tenant has as many topics as it may when nobody says how many queues.
     assert!(TOPIC_QUEUES_MAX >= limits::TOPICS_MAX * limits::QUEUES_DEFAULT as usize);
     // A group of the largest topic can be looked at.
     assert!(REPORT_QUEUES_MAX >= limits::QUEUES_MAX as usize);
+    // An id (32 digits), a place (48) and a name of a topic fit thrice.
+    assert!(DELAY_ROWS_MAX as usize * 1_024 <= RESULT_BYTES_MAX);
+    assert!(DELAYED_OF_TENANT_MAX < DELAYED_MAX, "one tenant does not fill a shard");
 };

@@ -1,8 +1,11 @@
 //! The broker: its state, the way in, and what the log makes of it.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
+use yard_wire::record::Record;
+use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::AckPlace;
 use yard_wire::{
@@ -11,8 +14,9 @@ use yard_wire::{
 };
 
 use crate::bounds::STEPS_MAX;
+use crate::burial::Burials;
 use crate::effect::Effect;
-use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::entry::{Cancelled, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
@@ -21,7 +25,9 @@ use crate::paged::Paged;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::retention::{DiskLevel, Headroom};
+use crate::retry::mix;
 use crate::subscribe::Joining;
+use crate::timers::{At, Timers};
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -54,6 +60,8 @@ pub struct Stats {
     pub leased: u64,
     /// Producers whose numbering is remembered.
     pub producers: u64,
+    /// Delayed messages that wait.
+    pub delayed: u64,
 }
 
 /// The decisions of one shard.
@@ -67,6 +75,7 @@ pub struct Broker {
     pub(crate) groups: Groups,
     /// Topics that were removed: their messages go.
     pub(crate) removed: BTreeSet<TopicId>,
+    pub(crate) timers: Timers,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -79,6 +88,8 @@ pub struct Broker {
     pub(crate) joining: Option<Joining>,
     /// Groups that may have something to deliver.
     pub(crate) to_pump: BTreeSet<GroupId>,
+    /// What becomes dead letters.
+    pub(crate) burials: Burials,
     /// Groups that are behind what their queues still hold, which the log does not say yet.
     pub(crate) to_trim: BTreeSet<GroupId>,
     /// Subscriptions that the broker ended and nobody was told of, with their topics.
@@ -112,6 +123,7 @@ impl Broker {
             producers: Producers::new(),
             groups: Groups::default(),
             removed: BTreeSet::new(),
+            timers: Timers::default(),
             ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -119,6 +131,7 @@ impl Broker {
             dues: BTreeSet::new(),
             joining: None,
             to_pump: BTreeSet::new(),
+            burials: Burials::default(),
             to_trim: BTreeSet::new(),
             ended: Vec::new(),
             headroom: BTreeMap::new(),
@@ -154,7 +167,7 @@ impl Broker {
             }
             Event::SessionClosed(session) => self.session_closed(session, effects),
             Event::Committed(tails) => self.committed(&tails),
-            Event::Located { ticket, places } => self.located(ticket, &places),
+            Event::Located { ticket, places } => self.located(ticket, &places, effects),
             Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Unreadable { session, subscription, queue, offset } => {
@@ -164,7 +177,12 @@ impl Broker {
             Event::Held(held) => self.hold_back(&held),
             Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
             Event::Metadata(change) => self.learn(&change, effects),
-            Event::Tick => self.tick(effects),
+            Event::Tick => {
+                self.tick(effects);
+                self.release_due(effects);
+            }
+            Event::Parked(targets) => self.timers.lie(&targets),
+            Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
             Event::Retired { below } => self.retired(below),
             Event::Disk(level) => self.disk = level,
@@ -230,8 +248,10 @@ impl Broker {
         for id in std::mem::take(&mut self.to_pump) {
             self.pump(id, effects);
         }
+        self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
-        let next = [due, self.wake_wanted].into_iter().flatten().min();
+        let wakes = [due, self.wake_wanted, self.timers.next_due()];
+        let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
             effects.push(Effect::WakeAt(next));
@@ -255,7 +275,8 @@ impl Broker {
     pub(crate) fn append_steps(&self, id: GroupId, steps: &[Step], effects: &mut Vec<Effect>) {
         let tenant = self.groups.get(id).expect("the caller has the group").tenant;
         for steps in steps.chunks(STEPS_MAX) {
-            let progress = Progress { group: id, steps: steps.to_vec() };
+            let (steps, errors) = (steps.to_vec(), Vec::new());
+            let progress = Progress { group: id, steps, errors };
             effects.push(Effect::Append {
                 entry: Entry::Progress { tenant, progress },
                 then: Vec::new(),
@@ -279,6 +300,7 @@ impl Broker {
         match entry {
             Entry::Batch { tenant, batch } => {
                 self.apply_batch(*tenant, batch.header(), batch.count(), applied);
+                batch.parked().for_each(|(_, record)| self.timers.arrive(*tenant, &record));
             }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
@@ -293,17 +315,20 @@ impl Broker {
                     self.join(joining);
                 }
             }
-            Entry::Progress { progress, .. } => {
-                let Some(group) = self.groups.get_mut(progress.group) else {
-                    return;
-                };
-                group.apply(&progress.steps);
-                if group.live.is_some() {
-                    self.to_pump.insert(progress.group);
-                    for step in &progress.steps {
-                        self.list_due(progress.group, step.queue);
-                    }
+            Entry::Progress { progress, .. } => self.apply_progress(progress),
+            Entry::Release { settle, dues, .. } => {
+                // What became visible is told by the log, as of a batch.
+                for Cancelled { due, segment, offset } in dues {
+                    let (segment, offset) = (*segment, *offset);
+                    self.timers.remove((*due, At { segment, offset }));
                 }
+                if let Some(progress) = settle {
+                    self.apply_progress(progress);
+                }
+            }
+            Entry::Cancel { cancelled: Cancelled { due, segment, offset }, .. } => {
+                let (segment, offset) = (*segment, *offset);
+                self.timers.remove((*due, At { segment, offset }));
             }
             Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Meta { changes } => {
@@ -317,8 +342,35 @@ impl Broker {
         }
     }
 
-    /// As [`Broker::apply`] for a batch, of which the header and the number of records are enough:
-    /// see [`yard_wire::batch::parse_header`].
+    fn apply_progress(&mut self, progress: &Progress) {
+        let Some(group) = self.groups.get_mut(progress.group) else {
+            return;
+        };
+        let errors: Vec<Arc<str>> =
+            progress.errors.iter().map(|text| Arc::from(text.as_str())).collect();
+        group.apply(&progress.steps, &errors);
+        if group.live.is_some() {
+            self.to_pump.insert(progress.group);
+            for step in &progress.steps {
+                self.list_due(progress.group, step.queue);
+            }
+        }
+        for step in &progress.steps {
+            if let Outcome::Doomed { .. } | Outcome::Dead | Outcome::Trimmed = step.outcome {
+                self.list_burial(progress.group, step.queue);
+            }
+        }
+    }
+
+    /// A record of a batch that is parked, at recovery; live, `Event::Parked` tells where it lies.
+    pub fn apply_parked(&mut self, tenant: TenantId, target: Target, record: &Record) {
+        assert!(record.flags().is_parked(), "others have their place");
+        self.timers.arrive(tenant, record);
+        self.timers.lie(&[target]);
+    }
+
+    /// As [`Broker::apply`] for a batch, but for its parked records: of the others the header and
+    /// the number of records are enough, see [`yard_wire::batch::parse_header`].
     pub fn apply_batch(
         &mut self,
         tenant: TenantId,
@@ -339,6 +391,7 @@ impl Broker {
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
             MetaChange::TenantPut(_)
+            | MetaChange::GroupPut(_)
             | MetaChange::PluginFile(_)
             | MetaChange::PluginPut(_)
             | MetaChange::PluginRemoved { .. }
@@ -348,6 +401,9 @@ impl Broker {
             MetaChange::TopicRemoved { topic, .. } => *topic,
         };
         self.headroom.remove(&topic);
+        if let MetaChange::TopicPut(topic) = change {
+            self.topic_is_there(&topic.name);
+        }
         let before = self.queue_count_here(topic);
         self.meta.apply(change.clone());
         let after = self.queue_count_here(topic);
@@ -357,10 +413,12 @@ impl Broker {
     /// Drops what is known about a topic that was removed, its groups' progress included.
     fn drop_topic(&mut self, topic: TopicId) {
         self.removed.insert(topic);
+        self.timers.drop_topic(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
             self.to_trim.remove(&id);
+            self.forget_burials(id);
             let removed = self.groups.remove(id);
             assert!(removed.is_some(), "a listed group exists");
         }
@@ -390,12 +448,15 @@ impl Broker {
     fn learn(&mut self, change: &MetaChange, effects: &mut Vec<Effect>) {
         assert!(self.config.shard != METADATA_SHARD, "the metadata shard tells, it is not told");
         self.apply_meta(change);
+        // What was due may have waited for its topic.
+        self.timers.ask_again();
         let MetaChange::TopicRemoved { topic, version } = change else {
             return;
         };
         self.end_members_of(*topic);
         // Topics may have been removed while this shard was down, or its disk full.
         let held = self.ends.iter().map(|((topic, _), _)| *topic).chain(self.groups.topics());
+        let held = held.chain(self.timers.topics());
         let unknown =
             |topic: &TopicId| self.meta.topic(*topic).is_none() && !self.removed.contains(topic);
         let gone: BTreeSet<TopicId> = held.filter(unknown).collect();
@@ -503,6 +564,7 @@ impl Broker {
                 }
             }
         }
+        self.list_burials();
         self.check();
         let tail = |((topic, queue), end)| QueueTail { topic, queue, end };
         ahead.into_iter().map(tail).collect()
@@ -541,17 +603,14 @@ impl Broker {
             subscriptions: self.subscriptions.len() as u64,
             leased: leased.map(|member| u64::from(member.leased)).sum(),
             producers: self.producers.len() as u64,
+            delayed: self.timers.len() as u64,
         }
     }
 }
 
 /// Where subscriptions are numbered from. Runs begin at different places, so that a number of an
-/// earlier run that a client still holds is unknown and never somebody's. Source: the finalizer of
-/// splitmix64.
+/// earlier run that a client still holds is unknown and never somebody's.
 fn first_subscription(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // The upper half is random, the lower is for counting; the sign bit stays clear.
-    ((mixed ^ (mixed >> 31)) >> 1) & !0xffff_ffff | 1
+    (mix(seed) >> 1) & !0xffff_ffff | 1
 }

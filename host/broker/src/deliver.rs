@@ -9,15 +9,17 @@ use yard_wire::RecordPlace;
 use yard_wire::limits::{DELIVER_BYTES_MAX, DELIVER_RECORDS_MAX};
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
-use crate::bounds::TICK_QUEUES_MAX;
+use crate::bounds::{DEAD_RETRY_MS, TICK_QUEUES_MAX};
 use crate::broker::Broker;
 use crate::effect::Effect;
-use crate::entry::{GroupId, Outcome, Step};
+use crate::entry::{Doom, GroupId, Outcome, Step};
 use crate::event::{QueueTail, SessionId, Ticket};
-use crate::group::flight::{Budget, Flight, Holder};
+use crate::group::flight::{Budget, Holder};
+use crate::group::lease::Hold;
 use crate::group::member::Live;
-use crate::group::queue::GroupQueue;
+use crate::group::queue::{GroupQueue, push_step};
 use crate::judged::asking;
+use crate::retry::{Failed, Next, Rules};
 
 impl Broker {
     /// Messages became visible.
@@ -39,7 +41,15 @@ impl Broker {
     }
 
     /// The index answered.
-    pub(crate) fn located(&mut self, ticket: Ticket, places: &[RecordPlace]) {
+    pub(crate) fn located(
+        &mut self,
+        ticket: Ticket,
+        places: &[RecordPlace],
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.located_doomed(ticket, places, effects) {
+            return;
+        }
         // A group whose members left meanwhile does not wait for it any more.
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
             return;
@@ -62,6 +72,9 @@ impl Broker {
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) {
+        if self.lost_doomed(ticket, until, effects) {
+            return;
+        }
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
             return;
         };
@@ -197,14 +210,35 @@ impl Broker {
         let live = group.live.as_mut().expect("a group with something due is live");
         let state = group.queues.get_mut(&queue).expect("a queue with something due exists");
         let flight = state.flight.as_mut().expect("a queue with something due delivers");
-        let ended = flight.tick(now);
-        for (_, lease) in &ended {
-            live.leases_ended(lease.hold.subscription, 1);
+        let settings = self.meta.group(group.tenant, &group.name);
+        let rules = Rules { settings: &settings, now, seed: self.config.seed };
+        let (first_step, mut dies) = (steps.len(), false);
+        for (offset, lease) in flight.tick(now) {
+            let Hold { subscription, since: delivered, attempt, .. } = lease.hold;
+            live.leases_ended(subscription, 1);
+            // Until the step is recorded, also where the disk has no room for it, it waits.
+            let (due, outcome) = match rules.after(Failed { queue, offset, attempt }, None) {
+                Next::At(due) => {
+                    let attempts = attempt;
+                    (due, Outcome::Returned { attempts, due, delivered, error: 0 })
+                }
+                Next::Dead => {
+                    let (attempts, reason) = (attempt, Doom::LeaseEnded);
+                    dies = true;
+                    let outcome = Outcome::Doomed { attempts, delivered, reason, error: 0 };
+                    (now.plus_ms(DEAD_RETRY_MS), outcome)
+                }
+            };
+            flight.come_again(offset, &lease, due);
+            push_step(steps, first_step, Step::of_one(queue, offset, outcome));
         }
-        steps.extend(Flight::steps(queue, &ended));
         live.make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);
+        if dies {
+            // What is doomed is buried when the step was applied.
+            self.wake(now);
+        }
     }
 }
 

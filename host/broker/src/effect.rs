@@ -3,7 +3,7 @@ use yard_wire::operation::TopicReport;
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, FindCursor};
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
 };
 
 use crate::entry::Entry;
@@ -124,6 +124,13 @@ pub enum Effect {
         topic: TopicId,
         /// The report.
         report: TopicReport,
+    },
+    /// Ask the metadata shard for a topic of the system, by `Event::EnsureTopic`.
+    EnsureTopic {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
     },
     /// Tell a consumer that the broker ended its subscription.
     Ended {

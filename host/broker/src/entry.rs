@@ -1,11 +1,15 @@
 //! What the broker writes to the log: one closed enum, each variant with its bytes.
+use std::fmt;
+
 use bytes::Bytes;
 use yard_wire::batch::Batch;
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::plugin::Digest;
+use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
+use crate::meta::{GroupSettings, MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +47,25 @@ pub enum Entry {
         tenant: TenantId,
         /// What happened.
         progress: Progress,
+    },
+    /// Stored messages became visible in queues, and what led to it is settled by the same.
+    Release {
+        /// Whose messages they are.
+        tenant: TenantId,
+        /// Which, and where; 1 to [`yard_wire::limits::RELEASES_MAX`].
+        items: Vec<Release>,
+        /// What became of messages of a group by this: never recorded without the releases, nor
+        /// they without it.
+        settle: Option<Progress>,
+        /// Of delayed messages: which each was; else none.
+        dues: Vec<Cancelled>,
+    },
+    /// A delayed message was taken back before it was due.
+    Cancel {
+        /// Whose message it was.
+        tenant: TenantId,
+        /// Which.
+        cancelled: Cancelled,
     },
     /// A group goes on from other offsets.
     Move {
@@ -103,12 +126,28 @@ yard_wire::message! {
     ///      0    4 group
     ///      4    4 count
     ///      8    . steps     (see Step)*
+    ///      .    4 count
+    ///      .    . errors    texts
     /// ```
     pub struct Progress {
         /// The group.
         pub group: GroupId,
         /// What happened, in order; the ranges do not overlap.
         pub steps: Vec<Step>,
+        /// What consumers said about messages that came back; steps name them by number.
+        pub errors: Vec<String>,
+    }
+}
+
+yard_wire::message! {
+    /// Which delayed message: one that waits no more.
+    pub struct Cancelled {
+        /// When it was due.
+        pub due: Timestamp,
+        /// Number of the log's segment that holds its record.
+        pub segment: u32,
+        /// Byte offset of the record in the segment's file.
+        pub offset: u32,
     }
 }
 
@@ -119,9 +158,15 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 rejected, 2 trimmed, 3 returned, 5 filtered, 8 expired
+///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
+///     31    8 delivered  of 3 only: when they were delivered last
+///     39    4 error      of 3 only: number of the text, from 1; 0: none
+///     19    4 attempts   of 4 only, as of 3
+///     23    8 delivered
+///     31    1 reason     (see Doom)
+///     32    4 error
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -140,8 +185,9 @@ pub struct Step {
 pub enum Outcome {
     /// Done: they are not delivered to the group again.
     Acked,
-    /// Hopeless: they are not delivered again, and stay listed.
-    Rejected,
+    /// They are dead letters now: the same entry of the log releases them into the group's topic
+    /// of these.
+    Dead,
     /// They had expired before anybody handled them.
     Expired,
     /// The log does not hold them any more.
@@ -154,7 +200,93 @@ pub enum Outcome {
         attempts: u32,
         /// Not before this instant; 0: at once.
         due: Timestamp,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// What the consumer said: the number of a text of the entry, from 1; 0: nothing.
+        error: u32,
     },
+    /// They are not delivered again, and become dead letters.
+    Doomed {
+        /// How often they were delivered.
+        attempts: u32,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// Why.
+        reason: Doom,
+        /// As of those that come again.
+        error: u32,
+    },
+}
+
+/// Why a message becomes a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// A consumer rejected it.
+    Rejected,
+    /// It failed at its last attempt.
+    Failed,
+    /// The lease of its last attempt ended.
+    LeaseEnded,
+}
+
+impl fmt::Display for Doom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::LeaseEnded => "lease-ended",
+        })
+    }
+}
+
+/// One byte: 1 rejected, 2 failed, 3 lease ended.
+impl Wire for Doom {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Rejected => 1,
+            Self::Failed => 2,
+            Self::LeaseEnded => 3,
+        });
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        match u8::take(input)? {
+            1 => Ok(Self::Rejected),
+            2 => Ok(Self::Failed),
+            3 => Ok(Self::LeaseEnded),
+            other => Err(Malformed::Field { what: "reason of a dead letter", value: other.into() }),
+        }
+    }
+}
+
+impl Step {
+    /// What became of one message.
+    pub(crate) fn of_one(queue: QueueIndex, from: QueueOffset, outcome: Outcome) -> Self {
+        Self { queue, from, to: QueueOffset(from.0 + 1), outcome }
+    }
+}
+
+impl Progress {
+    /// Whether every text is within its bounds, and there where it is named.
+    fn check_errors(&self) -> Result<(), Malformed> {
+        let max = ERROR_TEXT_BYTES_MAX as u64;
+        if let Some(long) = self.errors.iter().find(|text| text.len() as u64 > max) {
+            return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
+        }
+        let named = |step: &Step| match step.outcome {
+            Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
+            Outcome::Acked
+            | Outcome::Dead
+            | Outcome::Expired
+            | Outcome::Filtered
+            | Outcome::Trimmed => 0,
+        };
+        match self.steps.iter().map(named).find(|error| *error as usize > self.errors.len()) {
+            Some(error) => {
+                Err(Malformed::Field { what: "number of an error text", value: error.into() })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Wire for Step {
@@ -164,14 +296,23 @@ impl Wire for Step {
         self.to.put(out);
         match self.outcome {
             Outcome::Acked => out.push(0),
-            Outcome::Rejected => out.push(1),
+            Outcome::Dead => out.push(1),
             Outcome::Trimmed => out.push(2),
-            Outcome::Expired => out.push(8),
             Outcome::Filtered => out.push(5),
-            Outcome::Returned { attempts, due } => {
+            Outcome::Expired => out.push(8),
+            Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
                 due.put(out);
+                delivered.put(out);
+                error.put(out);
+            }
+            Outcome::Doomed { attempts, delivered, reason, error } => {
+                out.push(4);
+                attempts.put(out);
+                delivered.put(out);
+                reason.put(out);
+                error.put(out);
             }
         }
     }
@@ -181,11 +322,22 @@ impl Wire for Step {
         let to = QueueOffset::take(input)?;
         let outcome = match u8::take(input)? {
             0 => Outcome::Acked,
-            1 => Outcome::Rejected,
+            1 => Outcome::Dead,
             2 => Outcome::Trimmed,
-            8 => Outcome::Expired,
-            3 => Outcome::Returned { attempts: u32::take(input)?, due: Timestamp::take(input)? },
+            3 => Outcome::Returned {
+                attempts: u32::take(input)?,
+                due: Timestamp::take(input)?,
+                delivered: Timestamp::take(input)?,
+                error: u32::take(input)?,
+            },
+            4 => Outcome::Doomed {
+                attempts: u32::take(input)?,
+                delivered: Timestamp::take(input)?,
+                reason: Doom::take(input)?,
+                error: u32::take(input)?,
+            },
             5 => Outcome::Filtered,
+            8 => Outcome::Expired,
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -195,7 +347,8 @@ impl Wire for Step {
         }
         // Each of these messages costs memory; more than this are never under way.
         let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
-        if matches!(outcome, Outcome::Returned { .. }) && span > max {
+        let is_kept = matches!(outcome, Outcome::Returned { .. } | Outcome::Doomed { .. });
+        if is_kept && span > max {
             return Err(Malformed::Length { what: "messages of a step", found: span, max });
         }
         Ok(Self { queue, from, to, outcome })
@@ -216,8 +369,8 @@ impl MetaChange {
     }
 }
 
-/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 4 plugin file, 5 plugin put, 6 plugin
-/// removed, 7 key put, 8 key removed; then the fields.
+/// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put, 4 plugin file, 5 plugin put,
+/// 6 plugin removed, 7 key put, 8 key removed; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -227,6 +380,10 @@ impl Wire for MetaChange {
                 out.push(2);
                 topic.put(out);
                 version.put(out);
+            }
+            Self::GroupPut(settings) => {
+                out.push(3);
+                settings.put(out);
             }
             Self::PluginFile(file) => {
                 out.push(4);
@@ -260,6 +417,7 @@ impl Wire for MetaChange {
             2 => {
                 Ok(Self::TopicRemoved { topic: TopicId::take(input)?, version: u64::take(input)? })
             }
+            3 => Ok(Self::GroupPut(GroupSettings::take(input)?)),
             4 => Ok(Self::PluginFile(PluginFile::take(input)?)),
             5 => Ok(Self::PluginPut(Plugin::take(input)?)),
             6 => Ok(Self::PluginRemoved {
@@ -283,6 +441,10 @@ impl Entry {
     pub const PROGRESS: u16 = 3;
     /// Kind of a change of the metadata in the log.
     pub const META: u16 = 4;
+    /// Kind of a cancelled message in the log.
+    pub const CANCEL: u16 = 5;
+    /// Kind of releases in the log.
+    pub const RELEASE: u16 = 0x104;
     /// Kind of a group that goes on from other offsets in the log.
     pub const MOVE: u16 = 20;
 
@@ -293,6 +455,8 @@ impl Entry {
             Self::Batch { .. } => Self::BATCH,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
+            Self::Release { .. } => Self::RELEASE,
+            Self::Cancel { .. } => Self::CANCEL,
             Self::Move { .. } => Self::MOVE,
             Self::Meta { .. } => Self::META,
         }
@@ -305,6 +469,8 @@ impl Entry {
             Self::Batch { tenant, .. }
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
+            | Self::Release { tenant, .. }
+            | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. } => *tenant,
             Self::Meta { .. } => TenantId(0),
         }
@@ -320,6 +486,15 @@ impl Entry {
                 assert!(!progress.steps.is_empty(), "an entry says something");
                 progress.to_bytes()
             }
+            Self::Release { items, settle, dues, .. } => {
+                assert!(dues.is_empty() || dues.len() == items.len(), "each was due at a time");
+                let mut out = Vec::new();
+                release::put_all(items, &mut out);
+                settle.put(&mut out);
+                dues.put(&mut out);
+                out.into()
+            }
+            Self::Cancel { cancelled, .. } => cancelled.to_bytes(),
             Self::Move { moved, .. } => {
                 assert!(!moved.floors.is_empty(), "an entry says something");
                 moved.to_bytes()
@@ -341,12 +516,29 @@ impl Entry {
             Self::BATCH => Ok(Self::Batch { tenant, batch: Batch::parse(payload)? }),
             Self::GROUP => Ok(Self::Group { tenant, created: GroupCreated::from_bytes(payload)? }),
             Self::PROGRESS => {
-                Ok(Self::Progress { tenant, progress: Progress::from_bytes(payload)? })
+                let progress = Progress::from_bytes(payload)?;
+                progress.check_errors()?;
+                Ok(Self::Progress { tenant, progress })
             }
+            Self::RELEASE => Self::take_releases(tenant, payload),
+            Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
+    }
+
+    /// The releases of the log, then what the broker added: Option of a progress, list of
+    /// which delayed messages they were.
+    fn take_releases(tenant: TenantId, mut payload: Bytes) -> Result<Self, Malformed> {
+        let items = release::take_all(&mut payload)?;
+        let settle = <Option<Progress> as Wire>::take(&mut payload)?;
+        let dues = Vec::<Cancelled>::from_bytes(payload)?;
+        if !dues.is_empty() && dues.len() != items.len() {
+            let (found, max) = (dues.len() as u64, items.len() as u64);
+            return Err(Malformed::Length { what: "instants of releases", found, max });
+        }
+        Ok(Self::Release { tenant, items, settle, dues })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can happen to the broker: one closed enum.
 use yard_wire::batch::Batch;
+use yard_wire::release::Target;
 use yard_wire::request::Request;
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{
@@ -165,6 +166,17 @@ pub enum Event {
     },
     /// The metadata shard has committed a change. Never sent to the metadata shard itself.
     Metadata(MetaChange),
+    /// A shard wants a topic of the system. Sent to the metadata shard only; nobody waits for an
+    /// answer but for the change of the metadata.
+    EnsureTopic {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
+    /// The groups of parked records were closed: where the next of them lie, in the order in which
+    /// they were appended.
+    Parked(Vec<Target>),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).
@@ -181,7 +193,7 @@ pub enum Event {
 /// What the log says about an entry when it is applied, live or at recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// For a batch: queue by queue, in order of first use, where its records went.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went.
     pub placed: Vec<yard_wire::requests::Placed>,
     /// When it was stored.
     pub stored: Timestamp,

@@ -8,6 +8,7 @@
 //!   Broker ─┬─ meta        tenants, topics; names are resolved inside a tenant   (meta_table.rs)
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
+//!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -26,8 +27,11 @@
 
 mod bounds;
 mod broker;
+mod burial;
 mod check;
+mod delay;
 mod deliver;
+mod dlq;
 mod effect;
 mod entry;
 mod event;
@@ -48,22 +52,24 @@ mod refusal;
 mod relocate;
 mod report;
 mod retention;
+mod retry;
 mod route;
 mod settle;
 mod snapshot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
-pub use entry::{Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
+pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic, TopicLimits,
-    TopicSettings, Trial, TrialKind, TrustedKey,
+    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic,
+    TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
 pub use retention::{DiskLevel, Part, QueueParts};

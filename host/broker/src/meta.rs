@@ -1,10 +1,11 @@
-//! The metadata: tenants, topics, plugins. The metadata shard owns it; the others receive its
-//! changes.
+//! The metadata: tenants, topics, settings of groups, plugins. The metadata shard owns it; the
+//! others receive its changes.
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::plugin::Digest;
+use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
 
@@ -63,6 +64,26 @@ yard_wire::message! {
         pub created: Timestamp,
         /// Version of the metadata in which it last changed.
         pub version: u64,
+    }
+
+    /// What becomes of messages that fail in a group, in all topics that it consumes.
+    pub struct GroupSettings {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Name of the group.
+        pub name: String,
+        /// When a message comes again.
+        pub retry: RetryPolicy,
+        /// How often it is delivered at most.
+        pub attempts: Attempts,
+    }
+}
+
+impl GroupSettings {
+    /// Those of a group for which nobody has set anything.
+    pub(crate) fn default_for(tenant: TenantId, name: &str) -> Self {
+        let (retry, attempts) = (RetryPolicy::default(), Attempts::default());
+        Self { tenant, name: name.to_owned(), retry, attempts }
     }
 }
 
@@ -206,6 +227,8 @@ pub enum MetaChange {
         /// Version of the metadata from which on it is gone.
         version: u64,
     },
+    /// The settings of a group were changed.
+    GroupPut(GroupSettings),
     /// A plugin's file.
     PluginFile(PluginFile),
     /// A plugin was added or changed.

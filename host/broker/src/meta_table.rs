@@ -1,12 +1,13 @@
-//! Tenants, topics and plugins. A name is resolved inside a tenant, so a foreign one is as good as
-//! none.
+//! Tenants, topics, settings of groups, plugins. A name is resolved inside a tenant, so a foreign
+//! one is as good as none.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
-use crate::meta::{MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
 use crate::paged::Paged;
 use crate::plugin_table::PluginTable;
 
@@ -34,6 +35,8 @@ pub(crate) struct MetaTable {
     tenant_names: BTreeMap<String, TenantId>,
     /// Topics of each tenant that has any, and their queues.
     counts: BTreeMap<TenantId, Counts>,
+    /// Settings of groups that somebody has set.
+    groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
     pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
@@ -50,6 +53,7 @@ impl MetaTable {
             places: BTreeMap::new(),
             tenant_names: BTreeMap::new(),
             counts: BTreeMap::new(),
+            groups: BTreeMap::new(),
             plugins: PluginTable::default(),
             next_tenant: 0,
             next_topic: 1,
@@ -127,6 +131,24 @@ impl MetaTable {
         self.tenants.values()
     }
 
+    /// The settings of a group that somebody has set.
+    pub(crate) fn group_set(&self, tenant: TenantId, name: &str) -> Option<&GroupSettings> {
+        self.groups.get(&tenant)?.get(name)
+    }
+
+    /// The settings of a group.
+    pub(crate) fn group(&self, tenant: TenantId, name: &str) -> Cow<'_, GroupSettings> {
+        match self.group_set(tenant, name) {
+            Some(settings) => Cow::Borrowed(settings),
+            None => Cow::Owned(GroupSettings::default_for(tenant, name)),
+        }
+    }
+
+    /// Groups of a tenant with settings.
+    pub(crate) fn group_count_of(&self, tenant: TenantId) -> usize {
+        self.groups.get(&tenant).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn next_tenant(&self) -> TenantId {
         TenantId(self.next_tenant)
     }
@@ -151,6 +173,10 @@ impl MetaTable {
                     self.unlist(&removed);
                     self.forget_places(&removed.shards);
                 }
+            }
+            MetaChange::GroupPut(settings) => {
+                let groups = self.groups.entry(settings.tenant).or_default();
+                groups.insert(settings.name.clone(), settings);
             }
             MetaChange::PluginFile(file) => self.plugins.put_file(&file),
             MetaChange::PluginPut(plugin) => {
@@ -234,7 +260,13 @@ impl MetaTable {
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
         let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
-        tenants.chain(topics).chain(self.plugins.changes()).collect()
+        tenants.chain(topics).chain(self.others()).collect()
+    }
+
+    /// What there is beside tenants and topics, as changes.
+    fn others(&self) -> impl Iterator<Item = MetaChange> {
+        let groups = self.groups.values().flat_map(BTreeMap::values);
+        groups.cloned().map(MetaChange::GroupPut).chain(self.plugins.changes())
     }
 
     pub(crate) fn check(&self) {
@@ -256,6 +288,10 @@ impl MetaTable {
         }
         assert_eq!(places, self.places, "topics share their lists of places");
         assert_eq!(counted, self.counts, "topics and queues are counted");
+        for (name, settings) in self.groups.values().flatten() {
+            assert_eq!(*name, settings.name, "settings are found by the group's name");
+            assert!(settings.retry.check().is_ok(), "a retry policy was checked");
+        }
     }
 }
 
@@ -285,9 +321,11 @@ impl MetaTable {
         self.next_tenant.put(out);
         self.next_topic.put(out);
         self.version.put(out);
-        ((self.tenants.len() + self.topics.len()) as u32).put(out);
+        let others: Vec<MetaChange> = self.others().collect();
+        ((self.tenants.len() + self.topics.len() + others.len()) as u32).put(out);
         self.tenants.values().for_each(|tenant| MetaChange::put_tenant(tenant, out));
         self.topics.values().for_each(|topic| MetaChange::put_topic(topic, out));
+        others.iter().for_each(|other| other.put(out));
     }
 
     /// Reads a table whose hashes are to have this seed.
@@ -307,6 +345,10 @@ impl MetaTable {
                 MetaChange::TopicPut(topic) => {
                     table.topic_named(topic.tenant, &topic.name).is_none()
                         && table.topic(topic.topic).is_none()
+                }
+                MetaChange::GroupPut(settings) => {
+                    table.group_set(settings.tenant, &settings.name).is_none()
+                        && settings.retry.check().is_ok()
                 }
                 MetaChange::PluginFile(_) | MetaChange::PluginPut(_) | MetaChange::KeyPut(_) => {
                     true

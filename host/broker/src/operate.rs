@@ -1,8 +1,9 @@
-//! The operations of the catalogue that concern topics and tenants.
-use yard_wire::limits::{QUEUES_MAX, TOPICS_MAX};
+//! The operations of the catalogue that concern topics, tenants and the settings of groups.
+use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, TOPICS_MAX};
+use yard_wire::name::is_system;
 use yard_wire::operation::{
-    Arguments, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow, TenantSet, TopicCreate,
-    TopicReport, TopicRow, TopicSet,
+    Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
+    TenantSet, TopicCreate, TopicReport, TopicRow, TopicSet,
 };
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
@@ -17,7 +18,7 @@ use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
 use crate::meta_table::{place_queues, queues_on};
-use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError};
+use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
 
 /// What an operation comes to.
 pub(crate) enum Outcome {
@@ -29,6 +30,8 @@ pub(crate) enum Outcome {
     Unchanged(Reply),
     /// A change, and the result once it is durable.
     Change(MetaChange, Reply),
+    /// An entry of this shard, and the result once it is durable.
+    Record(Entry, Reply),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -78,6 +81,10 @@ impl Broker {
                 effects.push(Effect::Describe { origin, topic, report });
             }
             Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
+            Outcome::Record(entry, reply) => {
+                let then = vec![Then::Reply { origin, reply }];
+                effects.push(Effect::Append { entry, then });
+            }
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
                     // The subscriptions end when the entry was applied; then they are told.
@@ -116,6 +123,12 @@ impl Broker {
             Arguments::GroupInfo(arguments) => {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
+            Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
+            Arguments::DelayLs(arguments) => self.delay_ls(tenant, &arguments),
+            Arguments::DelayCancel(arguments) => self.delay_cancel(tenant, &arguments),
+            Arguments::DlqLs(_) => self.dlq_ls(tenant),
+            Arguments::DlqWaiting(arguments) => self.dlq_waiting(tenant, &arguments),
+            Arguments::DlqDone(arguments) => self.dlq_done(tenant, &arguments),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
@@ -142,6 +155,15 @@ impl Broker {
     fn topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
         let topic = self.meta.topic_named(tenant, name);
         topic.ok_or_else(|| OperateError::NoTopic(NoTopic::Named(name.to_owned())))
+    }
+
+    /// A topic that applications may change.
+    fn own_topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
+        let topic = self.topic_named(tenant, name)?;
+        if is_system(&topic.name) {
+            return Err(OperateError::SystemTopic(SystemTopic(topic.name.to_string())));
+        }
+        Ok(topic)
     }
 
     fn topic_create(
@@ -211,7 +233,7 @@ impl Broker {
 
     fn topic_set(&self, tenant: TenantId, arguments: TopicSet) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.topic_named(tenant, &arguments.name)?;
+        let old = self.own_topic_named(tenant, &arguments.name)?;
         let mut topic = old.clone();
         if let Some(queues) = arguments.queues {
             check_queues(queues)?;
@@ -271,10 +293,34 @@ impl Broker {
 
     fn topic_rm(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let topic = self.topic_named(tenant, name)?;
+        let topic = self.own_topic_named(tenant, name)?;
         let version = self.meta.next_version();
         let change = MetaChange::TopicRemoved { topic: topic.topic, version };
         Ok(Outcome::Change(change, called(&topic_row(topic))))
+    }
+
+    fn group_set(&self, tenant: TenantId, arguments: GroupSet) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let GroupSet { name, retry, max_attempts } = arguments;
+        yard_wire::name::check(&name).map_err(OperateError::BadName)?;
+        let old = self.meta.group(tenant, &name);
+        let is_new = self.meta.group_set(tenant, &name).is_none();
+        if is_new && self.meta.group_count_of(tenant) >= GROUPS_MAX {
+            let fact = LimitReached { what: "groups of the tenant", max: GROUPS_MAX };
+            return Err(OperateError::LimitReached(fact));
+        }
+        let mut settings = old.clone().into_owned();
+        if let Some(retry) = retry {
+            retry.check().map_err(OperateError::BadRetryPolicy)?;
+            settings.retry = retry;
+        }
+        settings.attempts = max_attempts.unwrap_or(settings.attempts);
+        let (retry, max_attempts) = (settings.retry.clone(), settings.attempts);
+        let reply = called(&GroupSettingsRow { name, retry, max_attempts });
+        if settings == *old {
+            return Ok(Outcome::Unchanged(reply));
+        }
+        Ok(Outcome::Change(MetaChange::GroupPut(settings), reply))
     }
 
     fn tenant_add(&self, arguments: TenantAdd) -> Result<Outcome, OperateError> {

@@ -1,6 +1,7 @@
 //! Storing a batch: everything is checked before anything is stored.
 use yard_wire::batch::Batch;
 use yard_wire::limits::LANES_MAX;
+use yard_wire::name::is_system;
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, Produced};
 use yard_wire::{QueueIndex, Sequence, ShardId, TenantId, TopicId};
@@ -11,7 +12,7 @@ use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta_table::shard_of;
 use crate::producer::Numbering;
-use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError};
+use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError, SystemTopic};
 
 impl Broker {
     pub(crate) fn produce(
@@ -39,7 +40,6 @@ impl Broker {
                 then: vec![Then::Produced { origin, place, nodes }],
             },
             Ok(Some(placed)) => {
-                assert!(!placed.is_empty(), "a stored batch went somewhere");
                 let shard = self.config.shard;
                 let produced = Produced { shard, place, nodes, duplicate: true, placed };
                 Effect::ReplyAfter { origin, place, reply: Reply::Produce(produced) }
@@ -64,12 +64,13 @@ impl Broker {
         let lane = batch.header().lane;
         if lane.0 >= LANES_MAX {
             let detail = format!("lane {lane}; there are {LANES_MAX}");
-            return Err(ProduceError::BadLane(BadArgument(detail)));
+            return Err(ProduceError::BadArgument(BadArgument(detail)));
         }
         assert!(!batch.runs().is_empty(), "a batch has records");
         for run in batch.runs() {
             self.check_queue(tenant, (run.topic, run.queue), here)?;
         }
+        self.check_parked(tenant, batch)?;
         batch.check_limits().map_err(ProduceError::Record)
     }
 
@@ -83,6 +84,9 @@ impl Broker {
             .meta
             .topic_of(tenant, topic)
             .ok_or(ProduceError::NoTopic(NoTopic::Numbered(topic)))?;
+        if is_system(&topic.name) {
+            return Err(ProduceError::SystemTopic(SystemTopic(topic.name.to_string())));
+        }
         let queues = topic.shards.len();
         let shard =
             shard_of(topic, queue).ok_or(ProduceError::NoQueue(NoQueue { queue, queues }))?;

@@ -1,9 +1,12 @@
 //! What can stand against a request: facts, one enum for each request made of them, and the one
 //! place that gives them codes and words.
+use yard_wire::limits::DELAY_MS_MAX;
+
 use crate::bounds::{BACKLOG_LOOK_MS, DISK_FULL_WAIT_MS};
 use yard_wire::requests::AckNodes;
 use yard_wire::{
-    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TopicId,
+    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, Timestamp,
+    TopicId,
 };
 
 /// The tenant has no such topic. Says what the caller said, nothing else: whether another tenant
@@ -31,6 +34,10 @@ pub(crate) struct NotHere {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadArgument(pub(crate) String);
 
+/// The topic is the system's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SystemTopic(pub(crate) String);
+
 /// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitReached {
@@ -45,7 +52,10 @@ pub(crate) enum ProduceError {
     NoTopic(NoTopic),
     NoQueue(NoQueue),
     NotHere(NotHere),
-    BadLane(BadArgument),
+    BadArgument(BadArgument),
+    LimitReached(LimitReached),
+    TooFar { due: Timestamp, now: Timestamp },
+    SystemTopic(SystemTopic),
     Record(Refusal),
     DiskMark,
     Backlog { name: String, limit: u64 },
@@ -80,6 +90,11 @@ pub(crate) enum MemberError {
     NotHere(NotHere),
     NoSubscription(SubscriptionId),
     BadArgument(BadArgument),
+    /// An error text, or all of a request, has so many bytes.
+    LongError {
+        bytes: usize,
+        max: usize,
+    },
 }
 
 /// Why nothing was read.
@@ -106,6 +121,8 @@ pub(crate) enum OperateError {
     NotHere(NotHere),
     BadName(Refusal),
     BadArgument(BadArgument),
+    BadRetryPolicy(Refusal),
+    SystemTopic(SystemTopic),
     LimitReached(LimitReached),
     TopicExists {
         name: String,
@@ -114,6 +131,8 @@ pub(crate) enum OperateError {
     NoGroup(String),
     NoTenant(String),
     TenantExists(String),
+    /// The message was sent just now, and where it lies is not known yet.
+    Arriving,
     NoPlugin(String),
     PluginState {
         name: String,
@@ -159,6 +178,12 @@ impl From<BadArgument> for Refusal {
     }
 }
 
+impl From<SystemTopic> for Refusal {
+    fn from(fact: SystemTopic) -> Self {
+        Self::new(Code::SystemTopic, format!("the topic {} is the system's", quoted(&fact.0)))
+    }
+}
+
 impl From<LimitReached> for Refusal {
     fn from(fact: LimitReached) -> Self {
         Self::new(Code::LimitReached, format!("{}: the limit is {}", fact.what, fact.max))
@@ -175,7 +200,13 @@ impl From<ProduceError> for Refusal {
             ProduceError::NoTopic(fact) => fact.into(),
             ProduceError::NoQueue(fact) => fact.into(),
             ProduceError::NotHere(fact) => fact.into(),
-            ProduceError::BadLane(fact) => fact.into(),
+            ProduceError::BadArgument(fact) => fact.into(),
+            ProduceError::LimitReached(fact) => fact.into(),
+            ProduceError::TooFar { due, now } => {
+                let detail = format!("due at {due}, it is {now}: at most {DELAY_MS_MAX} ms away");
+                Self::new(Code::DelayTooLong, detail)
+            }
+            ProduceError::SystemTopic(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,
             ProduceError::DiskMark => {
                 let detail = "the disk of this broker is nearly full";
@@ -248,6 +279,10 @@ impl From<MemberError> for Refusal {
                 Self::new(Code::UnknownSubscription, format!("no subscription {id}"))
             }
             MemberError::BadArgument(fact) => fact.into(),
+            MemberError::LongError { bytes, max } => {
+                let detail = format!("an error text of {bytes} bytes, the limit is {max}");
+                Self::new(Code::ErrorTextTooLarge, detail)
+            }
         }
     }
 }
@@ -281,8 +316,9 @@ impl From<OperateError> for Refusal {
         match error {
             OperateError::NoTopic(fact) => fact.into(),
             OperateError::NotHere(fact) => fact.into(),
-            OperateError::BadName(refusal) => refusal,
+            OperateError::BadName(refusal) | OperateError::BadRetryPolicy(refusal) => refusal,
             OperateError::BadArgument(fact) => fact.into(),
+            OperateError::SystemTopic(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),
             OperateError::TopicExists { name, queues } => {
                 let detail = format!("topic {} has {queues} queues", quoted(&name));
@@ -296,6 +332,9 @@ impl From<OperateError> for Refusal {
             }
             OperateError::TenantExists(name) => {
                 Self::new(Code::TenantExists, format!("tenant {} exists", quoted(&name)))
+            }
+            OperateError::Arriving => {
+                Self::after(Code::Busy, 10, "the message is being stored; ask again")
             }
             OperateError::NoPlugin(name) => {
                 Self::new(Code::UnknownPlugin, format!("no plugin {}", quoted(&name)))

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   members ──► their subscriptions end, so that nothing delivered before settles anything
-//!   then    ──► one entry: in each queue named, progress begins anew at its offset
+//!   then    ──► one entry: in each queue named, progress begins anew at its offset;
+//!               what becomes a dead letter still does
 //! ```
 use std::collections::BTreeMap;
 

@@ -49,11 +49,21 @@ impl Broker {
     }
 
     pub(crate) fn group_info(&self, tenant: TenantId, name: String) -> Result<Reply, OperateError> {
-        let Some(ids) = self.groups.named(tenant, &name) else {
+        let ids = self.groups.named(tenant, &name);
+        if ids.is_none() && self.meta.group_set(tenant, &name).is_none() {
             return Err(OperateError::NoGroup(name));
-        };
+        }
+        let ids = ids.unwrap_or_default();
         let mut cost = Cost::default();
-        let mut report = GroupReport { name, lag: 0, queues: Vec::new(), members: Vec::new() };
+        let settings = self.meta.group(tenant, &name);
+        let mut report = GroupReport {
+            retry: settings.retry.clone(),
+            max_attempts: settings.attempts,
+            name,
+            lag: 0,
+            queues: Vec::new(),
+            members: Vec::new(),
+        };
         for (group, topic) in ids.into_iter().filter_map(|id| self.group_and_topic(id)) {
             assert_eq!(group.tenant, tenant, "groups are looked up inside a tenant");
             for queue in queues_on(topic, self.config.shard) {
@@ -130,13 +140,14 @@ impl Broker {
             lag: progress.lag(ends.first, ends.end),
             in_flight: 0,
             waiting: progress.returned().len() as u64,
-            rejected: progress.rejected_count(),
+            rejected: progress.dead_count(),
             expired: progress.expired_count(),
             filtered: progress.filtered_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
-            counts.waiting = flight.waiting_count() as u64;
+            let doomed = progress.returned().doomed_count();
+            counts.waiting = (flight.waiting_count() + doomed) as u64;
         }
         counts
     }

@@ -1,24 +1,31 @@
 //! Settling: what a member says about messages that it holds.
 use std::collections::BTreeMap;
 
-use yard_wire::limits::{CREDIT_MESSAGES_MAX, RETRY_DELAY_MS_DEFAULT, SETTLE_RANGES_MAX};
+use yard_wire::limits::{
+    CREDIT_MESSAGES_MAX, ERROR_TEXT_BYTES_MAX, SETTLE_ERRORS_BYTES_MAX, SETTLE_RANGES_MAX,
+};
 use yard_wire::request::Reply;
 use yard_wire::requests::{Settle, SettleRange, Settled, Verdict};
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
-use crate::entry::{Entry, Outcome, Progress, Step};
+use crate::entry::{Doom, Entry, Outcome, Progress, Step};
 use crate::event::Origin;
 use crate::group::Group;
 use crate::group::lease::Hold;
+use crate::group::queue::push_step;
 use crate::group::range_set::RangeSet;
 use crate::refusal::{BadArgument, MemberError};
+use crate::retry::{Failed, Next, Rules};
 
 /// What a settle request comes to, as far as it was read.
-#[derive(Debug, Default)]
-struct Settling {
+#[derive(Debug)]
+struct Settling<'a> {
+    rules: Rules<'a>,
     steps: Vec<Step>,
+    /// The error texts that steps name.
+    errors: Vec<String>,
     lost: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
     done: u64,
     /// What earlier ranges of the request have said something about.
@@ -37,11 +44,13 @@ impl Broker {
         check_ranges(&request.ranges)?;
         let now = self.now;
         let group = self.groups.get(id).expect("a member's group exists");
-        let mut settling = Settling::default();
+        let settings = self.meta.group(group.tenant, &group.name);
+        let mut settling =
+            Settling::new(Rules { settings: &settings, now, seed: self.config.seed });
         for range in &request.ranges {
-            settling.take(group, subscription, range, now);
+            settling.take(group, subscription, range);
         }
-        let Settling { steps, lost, done, .. } = settling;
+        let Settling { steps, errors, lost, done, .. } = settling;
         assert_eq!(done == 0, steps.is_empty(), "what is done is recorded");
         let reply = Reply::Settle(Settled { done, lost });
         if steps.is_empty() {
@@ -54,14 +63,14 @@ impl Broker {
             if let Outcome::Returned { due, .. } = step.outcome {
                 wakes_at = Some(wakes_at.map_or(due, |at: Timestamp| at.min(due)));
             }
-            // New messages had to wait for this.
-            if group.is_full(step.queue) {
+            // New messages had to wait for this, or it is to be buried.
+            if group.is_full(step.queue) || matches!(step.outcome, Outcome::Doomed { .. }) {
                 wakes_at = Some(now);
             }
         }
         // All of it in one entry: it is recorded whole or not at all.
         effects.push(Effect::Append {
-            entry: Entry::Progress { tenant, progress: Progress { group: id, steps } },
+            entry: Entry::Progress { tenant, progress: Progress { group: id, steps, errors } },
             then: vec![Then::Reply { origin, reply }],
         });
         if let Some(at) = wakes_at {
@@ -76,12 +85,20 @@ fn check_ranges(ranges: &[SettleRange]) -> Result<(), MemberError> {
     if ranges.len() > SETTLE_RANGES_MAX {
         return bad(format!("{} ranges, the limit is {SETTLE_RANGES_MAX}", ranges.len()));
     }
-    let mut span = 0u64;
-    for SettleRange { from, to, .. } in ranges {
+    let (mut span, mut errors) = (0u64, 0);
+    for SettleRange { from, to, error, .. } in ranges {
         if from >= to {
             return bad(format!("the range {from}..{to} is empty"));
         }
         span = span.saturating_add(to.0 - from.0);
+        let bytes = error.as_ref().map_or(0, String::len);
+        if bytes > ERROR_TEXT_BYTES_MAX {
+            return Err(MemberError::LongError { bytes, max: ERROR_TEXT_BYTES_MAX });
+        }
+        errors += bytes;
+    }
+    if errors > SETTLE_ERRORS_BYTES_MAX {
+        return Err(MemberError::LongError { bytes: errors, max: SETTLE_ERRORS_BYTES_MAX });
     }
     if span > u64::from(CREDIT_MESSAGES_MAX) {
         return bad(format!("{span} messages, the limit is {CREDIT_MESSAGES_MAX}"));
@@ -89,31 +106,29 @@ fn check_ranges(ranges: &[SettleRange]) -> Result<(), MemberError> {
     Ok(())
 }
 
-impl Settling {
-    fn take(
-        &mut self,
-        group: &Group,
-        subscription: SubscriptionId,
-        range: &SettleRange,
-        now: Timestamp,
-    ) {
+impl<'a> Settling<'a> {
+    fn new(rules: Rules<'a>) -> Self {
+        let (steps, errors, lost) = (Vec::new(), Vec::new(), Vec::new());
+        Self { rules, steps, errors, lost, done: 0, taken: BTreeMap::new() }
+    }
+
+    fn take(&mut self, group: &Group, subscription: SubscriptionId, range: &SettleRange) {
         let SettleRange { queue, from, to, .. } = *range;
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
-        let taken = self.taken.entry(queue).or_default();
+        let mut taken = self.taken.remove(&queue).unwrap_or_default();
         let first_step = self.steps.len();
         let mut at = from;
         for (from, to, hold) in flight.iter().flat_map(|flight| flight.leases.ranges(from, to)) {
             if hold.subscription != subscription {
                 continue;
             }
-            let outcome = outcome_of(range, hold, now);
             for (from, to) in taken.gaps(from, to) {
                 if at < from {
                     self.lost.push((queue, (at, from)));
                 }
                 at = to;
                 self.done += to.0 - from.0;
-                push_range(&mut self.steps, first_step, Step { queue, from, to, outcome });
+                self.push(range, hold, (from, to), first_step);
             }
         }
         if at < to {
@@ -123,28 +138,62 @@ impl Settling {
             let new = taken.insert(step.from, step.to);
             assert_eq!(new, step.to.0 - step.from.0, "a message is settled once");
         }
+        self.taken.insert(queue, taken);
     }
-}
 
-/// Adds a step, to the last one where it continues it and that is not before `first`.
-fn push_range(steps: &mut Vec<Step>, first: usize, step: Step) {
-    match steps[first..].last_mut() {
-        Some(last) if last.to == step.from && last.outcome == step.outcome => last.to = step.to,
-        _ => steps.push(step),
-    }
-}
-
-fn outcome_of(range: &SettleRange, hold: Hold, now: Timestamp) -> Outcome {
-    assert!(hold.attempt >= 1, "what is leased was delivered");
-    match range.verdict {
-        Verdict::Ack => Outcome::Acked,
-        Verdict::Reject => Outcome::Rejected,
-        Verdict::Expire => Outcome::Expired,
-        Verdict::Nack => {
-            let delay_ms = range.delay_ms.unwrap_or(RETRY_DELAY_MS_DEFAULT);
-            // 0 would say that the lease was taken away already.
-            let due = now.plus_ms(delay_ms.into()).max(Timestamp(1));
-            Outcome::Returned { attempts: hold.attempt, due }
+    /// Adds what becomes of messages in the same hands.
+    fn push(
+        &mut self,
+        range: &SettleRange,
+        hold: Hold,
+        (from, to): (QueueOffset, QueueOffset),
+        first_step: usize,
+    ) {
+        let own = range.verdict == Verdict::Nack && range.delay_ms.is_none();
+        let piece = if own && self.rules.spreads() { 1 } else { to.0 - from.0 };
+        let mut at = from;
+        while at < to {
+            let end = QueueOffset(at.0 + piece);
+            let outcome = self.outcome_of(range, hold, at);
+            let step = Step { queue: range.queue, from: at, to: end, outcome };
+            push_step(&mut self.steps, first_step, step);
+            at = end;
         }
+    }
+
+    fn outcome_of(&mut self, range: &SettleRange, hold: Hold, offset: QueueOffset) -> Outcome {
+        let Hold { attempt, since: delivered, .. } = hold;
+        match range.verdict {
+            Verdict::Ack => Outcome::Acked,
+            Verdict::Expire => Outcome::Expired,
+            Verdict::Reject => self.doomed(range, hold, Doom::Rejected),
+            Verdict::Nack => {
+                let failed = Failed { queue: range.queue, offset, attempt };
+                match self.rules.after(failed, range.delay_ms) {
+                    Next::At(due) => {
+                        let error = self.number_of(range.error.as_ref());
+                        Outcome::Returned { attempts: attempt, due, delivered, error }
+                    }
+                    Next::Dead => self.doomed(range, hold, Doom::Failed),
+                }
+            }
+        }
+    }
+
+    fn doomed(&mut self, range: &SettleRange, hold: Hold, reason: Doom) -> Outcome {
+        let Hold { attempt: attempts, since: delivered, .. } = hold;
+        let error = self.number_of(range.error.as_ref());
+        Outcome::Doomed { attempts, delivered, reason, error }
+    }
+
+    /// The number of an error text among those of the entry: the last is asked for again and again.
+    fn number_of(&mut self, error: Option<&String>) -> u32 {
+        let Some(error) = error.filter(|error| !error.is_empty()) else {
+            return 0;
+        };
+        if self.errors.last() != Some(error) {
+            self.errors.push(error.clone());
+        }
+        u32::try_from(self.errors.len()).expect("a request has few ranges")
     }
 }

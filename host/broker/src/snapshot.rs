@@ -9,6 +9,7 @@
 //!      .    . producers  (producer.rs)
 //!      .    . groups     (group/mod.rs)
 //!      .    . removed    topics, `u32` count and `u32` each
+//!      .    . timers     (timers.rs)
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
@@ -18,6 +19,7 @@ use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
 use crate::group::Groups;
 use crate::meta_table::MetaTable;
 use crate::producer::Producers;
+use crate::timers::Timers;
 
 const MAGIC: [u8; 4] = *b"YBS1";
 
@@ -33,6 +35,7 @@ pub(crate) fn write(broker: &Broker) -> Bytes {
     broker.producers.put(&mut out);
     broker.groups.put(&mut out);
     broker.removed.iter().copied().collect::<Vec<TopicId>>().put(&mut out);
+    broker.timers.put(&mut out);
     assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
     Bytes::from(out)
 }
@@ -53,6 +56,7 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     broker.producers = Producers::take(&mut input)?;
     broker.groups = Groups::take(&mut input)?;
     broker.removed = Vec::<TopicId>::take(&mut input)?.into_iter().collect();
+    broker.timers = Timers::take(&mut input)?;
     let topics: Vec<TopicId> = broker.groups.topics().collect();
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));

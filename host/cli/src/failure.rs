@@ -61,6 +61,11 @@ impl Failure {
         Self::new(Exit::Partial, sentence)
     }
 
+    /// The same, after a part was done.
+    pub(crate) fn after_a_part(self) -> Self {
+        Self { exit: Exit::Partial, ..self }
+    }
+
     pub(crate) fn with_code(self, code: Code) -> Self {
         Self { code: Some(code), ..self }
     }

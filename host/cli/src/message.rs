@@ -94,7 +94,7 @@ fn write_one(message: &Received, style: Style, out: &mut impl Write) -> io::Resu
 mod tests {
     use super::*;
     use yard_client::Record;
-    use yard_client::wire::record::{KEY, ORDER, RecordParts};
+    use yard_client::wire::record::{Flags, KEY, ORDER, RecordParts};
     use yard_client::wire::{MessageId, QueueIndex, QueueOffset, Timestamp, TopicId};
 
     #[track_caller]
@@ -112,6 +112,7 @@ mod tests {
             queue: QueueIndex(3),
             id: MessageId::new(Timestamp(1), 2),
             born: Timestamp(1),
+            flags: Flags::NONE,
             tag,
             properties: &[(KEY, "k"), (ORDER, "o"), ("a", "b")],
             body,

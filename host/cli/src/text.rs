@@ -1,8 +1,8 @@
 //! Texts that people write on a command line, and quantities as they read them.
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use yard_client::wire::{QueueOffset, Timestamp};
-use yard_client::{Ack, AckNodes, Start};
+use yard_client::{Ack, AckNodes, DELAY_LEVELS, Start};
 pub(crate) use yard_console::show::text::{
     bytes, covered, instant, read_time, visible, visible_lines,
 };
@@ -33,6 +33,37 @@ pub(crate) fn read_duration(text: &str, min: Duration, max: Duration) -> Result<
     within.ok_or_else(|| {
         format!("takes a duration from {} to {}, not {text:?}", duration(min), duration(max))
     })
+}
+
+/// When messages are to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    /// So long after they are sent.
+    After(Duration),
+    /// At this instant.
+    At(SystemTime),
+}
+
+/// Reads a duration, or `level:N` as RocketMQ counts them.
+pub(crate) fn read_delay(text: &str) -> Result<Delay, String> {
+    let wanted = || {
+        let levels = DELAY_LEVELS.len();
+        format!("takes a duration (30s), or level:1 to level:{levels}, not {text:?}")
+    };
+    if let Some(level) = text.strip_prefix("level:") {
+        let level = level.parse::<usize>().ok().and_then(|level| level.checked_sub(1));
+        let delay = level.and_then(|level| DELAY_LEVELS.get(level)).ok_or_else(wanted)?;
+        return Ok(Delay::After(*delay));
+    }
+    let delay_ms = yard_server::config::read_duration_ms(text).map_err(|_| wanted())?;
+    Ok(Delay::After(Duration::from_millis(delay_ms)))
+}
+
+/// Reads the instant at which messages are to be delivered.
+pub(crate) fn read_at(text: &str) -> Result<Delay, String> {
+    let wanted = || format!("takes a time (2026-12-24T18:00:00Z), not {text:?}");
+    let time: jiff::Timestamp = text.parse().map_err(|_| wanted())?;
+    Ok(Delay::At(time.into()))
 }
 
 /// A duration of whole seconds as it is written.
@@ -74,6 +105,29 @@ pub(crate) fn rate(a_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_messages_are_delivered() {
+        let after = |seconds| Some(Delay::After(Duration::from_secs(seconds)));
+        let cases = [
+            ("30s", after(30)),
+            ("2h", after(7_200)),
+            ("level:1", after(1)),
+            ("level:3", after(10)),
+            ("level:18", after(7_200)),
+            ("level:0", None),
+            ("level:19", None),
+            ("level:", None),
+            ("later", None),
+            ("1970-01-01T00:00:05Z", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read_delay(text).ok(), expected, "{text}");
+        }
+        let at = Delay::At(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+        assert_eq!(read_at("1970-01-01T00:00:05Z"), Ok(at));
+        assert!(read_at("5s").is_err());
+    }
 
     #[test]
     fn where_a_group_begins() {

@@ -69,7 +69,8 @@ mod tests {
 
     fn item(offset: u64, attempt: u32) -> DeliverItem {
         let at = offset as u32 * 100;
-        let place = RecordPlace { segment: 1, offset: at, bytes: 100, stored: Timestamp(1) };
+        let (segment, bytes, stored, released) = (1, 100, Timestamp(1), false);
+        let place = RecordPlace { segment, offset: at, bytes, stored, released };
         DeliverItem { offset: QueueOffset(offset), attempt, place }
     }
 

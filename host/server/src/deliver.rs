@@ -21,6 +21,7 @@ use yard_broker::{Asking, DeliverItem, Event, Origin, Rounds, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
 use yard_wire::frame::{self, Class, HEADER_BYTES};
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Request};
 use yard_wire::requests::{
     Credit, Deliver, Delivered, Fetched, FetchedRecord, Settle, SettleRange, Verdict,
@@ -58,6 +59,8 @@ const POISON_MS_MAX: u32 = 300_000;
 /// The stream of requests that the server makes in a session's name: there is none of this
 /// number, so their answers go nowhere.
 const NO_STREAM: u16 = u16::MAX;
+/// The last error of a message that the disk did not give.
+const UNREADABLE: &str = "the broker could not read the record";
 
 /// Messages of one queue on their way to a subscription.
 #[derive(Debug)]
@@ -287,7 +290,8 @@ fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
                 } else {
                     let to = QueueOffset(item.offset.0 + 1);
                     let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
-                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms }];
+                    let error = Some(UNREADABLE.to_owned());
+                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
                     let settle = Settle { shard, subscription, ranges };
                     read.damaged.push((shard, Request::Settle(settle)));
                 }
@@ -333,15 +337,17 @@ fn delivery(job: &Job, count: usize, messages: Bytes) -> [Bytes; 2] {
     [head.into(), messages]
 }
 
-/// A plugin fails at this message, whoever asks. Until there are dead letters it comes again, later
-/// and later, and those behind it go on.
+/// A plugin fails at this message, whoever asks. It comes again, later and later, until it is a
+/// dead letter, and those behind it go on.
 fn poisoned(hub: &Hub, session: &Session, job: &Job, item: &DeliverItem, text: &str) {
     let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
     let offset = item.offset;
     tracing::warn!(shard = shard.0, %queue, %offset, text, "a plugin fails at a message");
     let (from, to) = (offset, QueueOffset(offset.0 + 1));
     let delay_ms = Some((POISON_MS_MIN << item.attempt.min(16)).min(POISON_MS_MAX));
-    let ranges = vec![SettleRange { queue, from, to, verdict: Verdict::Nack, delay_ms }];
+    let error = Some(text.chars().take(ERROR_TEXT_BYTES_MAX / char::MAX.len_utf8()).collect());
+    let verdict = Verdict::Nack;
+    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
     let settle = Settle { shard, subscription, ranges };
     return_damaged(hub, session, shard, Request::Settle(settle));
     let credit = Credit { shard, subscription, messages: 1, bytes: item.place.bytes };

@@ -21,7 +21,7 @@ use crate::inbox::{Hurry, Inbox};
 /// Name and version, as the hello tells them.
 pub(crate) const BROKER: &str = concat!("switchyard/", env!("CARGO_PKG_VERSION"));
 /// The shard that owns topics and tenants.
-const METADATA: ShardId = ShardId(0);
+pub(crate) const METADATA: ShardId = ShardId(0);
 
 /// The broker behind the transport.
 pub(crate) struct Dispatch {
@@ -122,7 +122,7 @@ fn cost_bytes(request: &Request) -> usize {
         Request::Extend(extend) => extend.ranges.len() * size_of::<HeldRange>(),
         Request::MoveGroup(request) => request.to.len() * 16,
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
-        Request::Settle(settle) => settle.ranges.len() * size_of::<SettleRange>(),
+        Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
             Start::Earliest | Start::Latest => 0,
             Start::Offsets(offsets) => offsets.len() * 16,
@@ -135,6 +135,10 @@ fn cost_bytes(request: &Request) -> usize {
         | Request::Seek(_)
         | Request::Unsubscribe(_) => 0,
     }
+}
+
+fn range_bytes(range: &SettleRange) -> usize {
+    size_of::<SettleRange>() + range.error.as_ref().map_or(0, String::len)
 }
 
 impl Dispatch {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use yard_broker::Origin;
 use yard_wire::operation::{
-    Arguments, BrokerReport, GroupReport, GroupRow, Operation, TenantAdded, TopicReport,
+    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
+    GroupRow, Operation, TenantAdded, TopicReport,
 };
 use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
@@ -85,6 +86,16 @@ impl FanOut {
                 authority.certificate_pem().clone_into(&mut added.authority);
                 added.to_bytes()
             }
+            Arguments::DelayLs(list) => {
+                let mut report = DelayReport::from_bytes(result).map_err(|e| internal(&e))?;
+                let limit = list.limit as usize;
+                if report.rows.len() > limit {
+                    report.rows.truncate(limit);
+                    let last = report.rows.last().map(|row| row.place.clone());
+                    report.next = last.unwrap_or_default();
+                }
+                report.to_bytes()
+            }
             Arguments::PluginInfo(_) => {
                 let mut report = PluginReport::from_bytes(result).map_err(|e| internal(&e))?;
                 hub.policies.complete(self.tenant, &mut report);
@@ -96,8 +107,13 @@ impl FanOut {
                 rows.to_bytes()
             }
             Arguments::ClientLs(_)
+            | Arguments::DelayCancel(_)
+            | Arguments::DlqDone(_)
+            | Arguments::DlqLs(_)
+            | Arguments::DlqWaiting(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::GroupSet(_)
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
@@ -144,10 +160,16 @@ pub(crate) fn check_certificate_request(hub: &Hub, request: &str) -> Result<(), 
 pub(crate) fn asks_every_shard(operation: Operation) -> bool {
     match operation {
         Operation::BrokerInfo
+        | Operation::DelayCancel
+        | Operation::DelayLs
+        | Operation::DlqDone
+        | Operation::DlqLs
+        | Operation::DlqWaiting
         | Operation::GroupInfo
         | Operation::GroupLs
         | Operation::TopicInfo => true,
         Operation::ClientLs
+        | Operation::GroupSet
         | Operation::PluginCanary
         | Operation::PluginDisable
         | Operation::PluginDistrust
@@ -190,6 +212,19 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.shards.extend(one.shards);
             all.shards.sort_by_key(|row| row.shard);
         }),
+        Operation::DelayCancel => merge_all(parts, |all: &mut DelayCancelled, one| {
+            if one.cancelled {
+                *all = one;
+            }
+        }),
+        Operation::DelayLs => merge_all(parts, merge_delays),
+        Operation::DlqDone => merge_all(parts, |all: &mut DlqCounts, one| {
+            all.done += one.done;
+            all.skipped += one.skipped;
+            all.left += one.left;
+        }),
+        Operation::DlqLs => merge_all(parts, merge_dlq_rows),
+        Operation::DlqWaiting => merge_all(parts, |all: &mut Vec<DlqRange>, one| all.extend(one)),
         Operation::GroupInfo => merge_all(parts, |all: &mut GroupReport, one| {
             all.lag += one.lag;
             all.queues.extend(one.queues);
@@ -223,6 +258,37 @@ fn merge_all<T: Wire>(
     Ok(Reply::Call(Called { result: all.to_bytes() }))
 }
 
+/// Joins two lists of delayed messages: behind where one of them stopped, nothing is known.
+fn merge_delays(all: &mut DelayReport, one: DelayReport) {
+    all.waiting += one.waiting;
+    all.rows.extend(one.rows);
+    // Places of a list sort as their texts.
+    all.rows.sort_by(|a, b| a.place.cmp(&b.place));
+    let stopped = [&all.next, &one.next].into_iter().filter(|next| !next.is_empty()).min();
+    if let Some(next) = stopped.cloned() {
+        all.rows.retain(|row| row.place <= next);
+        all.next = next;
+    }
+}
+
+/// Adds up the dead letters of each group; a shard may not know the newest topics yet.
+fn merge_dlq_rows(all: &mut Vec<DlqRow>, one: Vec<DlqRow>) {
+    let mut rows: BTreeMap<String, DlqRow> =
+        all.drain(..).map(|row| (row.group.clone(), row)).collect();
+    for row in one {
+        match rows.get_mut(&row.group) {
+            Some(sum) => {
+                sum.waiting += row.waiting;
+                sum.done += row.done;
+            }
+            None => {
+                rows.insert(row.group.clone(), row);
+            }
+        }
+    }
+    all.extend(rows.into_values());
+}
+
 fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
     let mut rows: BTreeMap<(String, String), GroupRow> = BTreeMap::new();
     for row in all.drain(..).chain(one) {
@@ -247,8 +313,9 @@ fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
 mod tests {
     use super::*;
     use yard_broker::SessionId;
-    use yard_wire::Correlation;
-    use yard_wire::operation::{GroupInfo, GroupLs};
+    use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
+    use yard_wire::retry::{Attempts, RetryPolicy};
+    use yard_wire::{Correlation, QueueIndex, Timestamp};
 
     fn row(name: &str, lag: u64) -> GroupRow {
         let (name, topic) = (name.to_owned(), "t".to_owned());
@@ -282,10 +349,56 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_delayed_messages_are_joined_as_far_as_all_of_them_go() {
+        let report = |places: &[&str], next: &str| {
+            let row = |place: &&str| DelayRow {
+                due_ms: Timestamp(1),
+                topic: "t".into(),
+                queue: QueueIndex(0),
+                id: String::new(),
+                bytes: 1,
+                place: (*place).to_owned(),
+            };
+            let rows = places.iter().map(row).collect();
+            DelayReport { waiting: places.len() as u64, rows, next: next.to_owned() }
+        };
+        let joined = |one: DelayReport, other: DelayReport| {
+            let list = DelayLs { topic: None, limit: 9, after: None };
+            let merged = run(Arguments::DelayLs(list), vec![called(&one), called(&other)]);
+            let Ok(Reply::Call(Called { result })) = merged else { panic!("{merged:?}") };
+            DelayReport::from_bytes(result).expect("whole")
+        };
+        let all = joined(report(&["1", "4"], ""), report(&["2", "3"], ""));
+        let places: Vec<_> = all.rows.iter().map(|row| &row.place[..]).collect();
+        assert_eq!((places, &all.next[..], all.waiting), (vec!["1", "2", "3", "4"], "", 4));
+        // The other may have more between 3 and 4.
+        let all = joined(report(&["1", "4"], "4"), report(&["2", "3"], "3"));
+        let places: Vec<_> = all.rows.iter().map(|row| &row.place[..]).collect();
+        assert_eq!((places, &all.next[..]), (vec!["1", "2", "3"], "3"));
+    }
+
+    #[test]
+    fn a_message_was_taken_back_where_one_shard_had_it() {
+        let id = yard_wire::MessageId([1; 16]);
+        let answer = |cancelled| DelayCancelled {
+            id: id.to_string(),
+            cancelled,
+            topic: String::new(),
+            due_ms: Timestamp(u64::from(cancelled)),
+        };
+        for answers in [[true, false], [false, true]] {
+            let all = answers.map(|cancelled| called(&answer(cancelled))).to_vec();
+            let merged = run(Arguments::DelayCancel(DelayCancel { id }), all);
+            assert_eq!(merged, called(&answer(true)));
+        }
+    }
+
+    #[test]
     fn a_group_is_unknown_only_where_no_shard_knows_it() {
         let unknown = || Err(Refusal::from(Code::UnknownGroup));
-        let report =
-            GroupReport { name: "g".into(), lag: 3, queues: Vec::new(), members: Vec::new() };
+        let (retry, max_attempts) = (RetryPolicy::Levels, Attempts(17));
+        let (queues, members) = (Vec::new(), Vec::new());
+        let report = GroupReport { name: "g".into(), retry, max_attempts, lag: 3, queues, members };
         let ask = || Arguments::GroupInfo(GroupInfo { name: "g".into() });
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();

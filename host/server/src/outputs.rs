@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_broker::Event;
 use yard_shard::{Input, Output};
 use yard_transport::CONTROL;
 use yard_wire::ShardId;
@@ -9,6 +10,7 @@ use yard_wire::request::{Push, Reply};
 use yard_wire::requests::Ended;
 
 use crate::deliver::{self, FetchJob, Job};
+use crate::dispatch::METADATA;
 use crate::find;
 use crate::hub::{Hub, OWN_SESSION};
 use crate::threads::Outputs;
@@ -39,6 +41,10 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
+            Output::EnsureTopic { tenant, name } => {
+                let metadata = self.hub.inbox(METADATA).expect("there is a shard");
+                metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let shard = self.shard;
                 let job = Job { shard, subscription, queue, items, topic, asking };

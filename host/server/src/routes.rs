@@ -97,7 +97,8 @@ mod tests {
 
     fn range(queue: u16, from: u64, to: u64) -> SettleRange {
         let (from, to) = (QueueOffset(from), QueueOffset(to));
-        SettleRange { queue: QueueIndex(queue), from, to, verdict: Verdict::Ack, delay_ms: None }
+        let (queue, verdict, delay_ms, error) = (QueueIndex(queue), Verdict::Ack, None, None);
+        SettleRange { queue, from, to, verdict, delay_ms, error }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
-use yard_store::{AppendError, Appended, Located, Sought, Store};
+use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId, Wire};
@@ -88,6 +88,9 @@ impl Shard {
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
+            Effect::EnsureTopic { tenant, name } => {
+                outputs.push(Output::EnsureTopic { tenant, name });
+            }
             Effect::WakeAt(at) => self.broker_wakes_at = Some(at),
         }
     }
@@ -96,6 +99,10 @@ impl Shard {
     fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
+            Entry::Release { tenant, settle, .. } => {
+                let reserve = if settle.is_some() { Reserve::Use } else { Reserve::Keep };
+                self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
+            }
             other => {
                 let payload = other.encode_payload();
                 let append = |store: &mut Store| {
@@ -122,10 +129,10 @@ impl Shard {
         let Appended { group, placed, stored } = appended;
         let mut applied = Applied { placed, stored };
         self.broker.apply(entry, &applied);
+        assert!(then.len() <= 1 || !matches!(entry, Entry::Batch { .. }), "one answer a batch");
         for then in then {
             let answers = matches!(then, Then::Produced { .. });
             let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
-            assert!(!answers || !placed.is_empty(), "a batch is answered once");
             self.follow(then, group, placed, outputs);
         }
         true
@@ -234,6 +241,8 @@ fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
         }
         AppendError::Fenced(_) => Refusal::from(Code::LogFenced),
         AppendError::TooLarge(too) => Refusal::new(Code::BodyTooLarge, too.to_string()),
+        // Nobody waits for a release: it is asked for again.
+        AppendError::Leaving(leaving) => Refusal::new(Code::Internal, leaving.to_string()),
     };
     for then in then {
         match then {

@@ -38,7 +38,7 @@ pub use retention::{REMOVE_AFTER_MS, RETENTION_MS};
 
 use yard_broker::{Broker, Effect, Event, QueueTail};
 use yard_store::config::GATHER_BYTES_MAX;
-use yard_store::{IoDone, LogState, Store};
+use yard_store::{Carried, IoDone, LogState, Store};
 use yard_wire::{GroupNumber, ShardId, Timestamp};
 
 use waiting::Waiting;
@@ -194,7 +194,9 @@ impl Shard {
 
     fn run_timers(&mut self, outputs: &mut Vec<Output>) {
         let due = |at: Option<Timestamp>, now: Timestamp| at.is_some_and(|at| at <= now);
-        if due(self.broker_wakes_at, self.now) {
+        // What is due waits while enough is gathered: it appends as well.
+        let has_room = self.store.gathered_bytes() < GATHER_BYTES_MAX;
+        if due(self.broker_wakes_at, self.now) && has_room {
             self.broker_wakes_at = None;
             self.handle(Event::Tick, outputs);
         }
@@ -216,6 +218,13 @@ impl Shard {
         let mut ios = Vec::new();
         if self.store.close_group(self.now, idle_is_due, &mut ios).is_some() {
             self.idle_group_at = None;
+            let parked = self.store.take_parked();
+            if !parked.is_empty() {
+                self.handle(Event::Parked(parked), outputs);
+            }
+            for Carried { token, target } in self.store.take_carried() {
+                self.broker.apply_carried(token.0, target);
+            }
         } else if self.wants_idle_group() && self.idle_group_at.is_none() {
             self.idle_group_at = Some(self.now.plus_ms(IDLE_GROUP_MS));
         }

@@ -1,7 +1,8 @@
 //! Opening a shard: the checkpoint's state, then every entry after it.
 use thiserror::Error;
 use yard_broker::{Applied, Broker, BrokerConfig, Entry, QueueTail};
-use yard_store::{Checkpoint, Disk, Opened, Recovered, Repair, Store, StoreConfig};
+use yard_store::{Checkpoint, Disk, Opened, Parked, Recovered, Repair, Store, StoreConfig};
+use yard_wire::record::Record;
 use yard_wire::{Malformed, ShardId, Timestamp};
 
 use crate::Shard;
@@ -86,6 +87,7 @@ impl Shard {
         let ahead: Vec<_> = ahead.map(|tail| (tail.topic, tail.queue, tail.end)).collect();
         opened.prove_ends(&ahead);
         let Opened { store, io, repairs } = opened;
+        broker.forget_parked_below(store.first_segment());
         broker.check();
         let shard = Self {
             shard: config.shard,
@@ -122,13 +124,21 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
 }
 
 fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
-    let applied = Applied { placed: entry.placed, stored: entry.stored };
-    if entry.kind == Entry::BATCH {
-        let (header, count) = yard_wire::batch::parse_header(&entry.payload)?;
-        broker.apply_batch(entry.tenant, &header, count, &applied);
+    let Recovered { kind, tenant, payload, placed, parked, carried, stored, group: _ } = entry;
+    if !carried.is_empty() {
+        carried.into_iter().for_each(|it| broker.apply_carried(it.token.0, it.target));
+        return Ok(());
+    }
+    let applied = Applied { placed, stored };
+    // Of a batch the header is enough, and those of its records that wait.
+    if kind == Entry::BATCH {
+        let (header, count) = yard_wire::batch::parse_header(&payload)?;
+        broker.apply_batch(tenant, &header, count, &applied);
+        for Parked { target, record } in parked {
+            broker.apply_parked(tenant, target, &Record::parse(record)?);
+        }
     } else {
-        let entry = Entry::decode(entry.kind, entry.tenant, entry.payload)?;
-        assert!(!matches!(entry, Entry::Batch { .. }), "batches are handled above");
+        let entry = Entry::decode(kind, tenant, payload)?;
         broker.apply(&entry, &applied);
     }
     Ok(())

@@ -3,7 +3,7 @@ use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Origin, SessionId, Tic
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
 };
 
 use crate::find::{FindPlan, SeekPlan};
@@ -99,6 +99,13 @@ pub enum Output {
     /// A change of the metadata is durable: give it to every other shard, before any answer that
     /// follows in the list.
     Broadcast(MetaChange),
+    /// Give the metadata shard `Event::EnsureTopic`.
+    EnsureTopic {
+        /// The tenant.
+        tenant: TenantId,
+        /// Name of the topic.
+        name: String,
+    },
     /// Call `step` at this instant or soon after, even without inputs. Replaces earlier ones.
     WakeAt(Timestamp),
 }

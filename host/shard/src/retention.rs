@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use yard_broker::{DiskLevel, Event, Part, QueueParts};
-use yard_store::DoneReport;
+use yard_store::{DoneReport, Token, Waiting};
 use yard_wire::operation::TopicReport;
 use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
 
@@ -99,10 +99,19 @@ impl Shard {
             |topic, queue| floors.get(&(topic, queue)).copied().unwrap_or(QueueOffset(0));
         let segments = self.store.kept_of_oldest(SEGMENTS_MAX, &keep_from);
         let is_low = self.broker.disk_level() == DiskLevel::Low;
-        let count = worth_it(&segments, if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL });
+        let first = self.store.first_segment();
+        let waiting = self.broker.parked_bytes();
+        let with_waiting = |(segment, (kept, bytes)): (u32, &(u64, u64))| {
+            (kept + waiting.get(&segment).map_or(0, |(_, bytes)| *bytes), *bytes)
+        };
+        let segments: Vec<(u64, u64)> = (first..).zip(&segments).map(with_waiting).collect();
+        let share = if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL };
+        let count = worth_it(&segments, share);
         if count > 0 {
-            let until = self.store.first_segment() + count as u32;
-            self.store.retire(until, &keep_from, ios);
+            let until = first + count as u32;
+            let waiting = self.broker.parked_below(until).into_iter();
+            let waiting = waiting.map(|(token, target)| Waiting { token: Token(token), target });
+            self.store.retire(until, &keep_from, waiting.collect(), ios);
         }
     }
 

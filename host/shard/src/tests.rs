@@ -4,12 +4,14 @@ use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{Disk, FileName, Io, IoDone, Lost, Repair};
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicInfo, TopicReport, TopicRow};
-use yard_wire::record::{KEY, RecordParts};
+use yard_wire::record::{DUE, Flags, KEY, RecordParts};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Fetch, Find, FindCursor, FindRoute, Found, Produced, Seek, Settle,
     SettleRange, Sought, Start, Subscribe, Verdict, Wanted,
 };
+use yard_wire::retry::RETRY_LEVELS_MS;
+use yard_wire::units::SizeLimit;
 use yard_wire::{
     Code, Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -106,6 +108,7 @@ impl Bench {
                     let reply = crate::sought(first, end, offset);
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
+                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -176,12 +179,23 @@ impl Bench {
     }
 
     fn produce(&mut self, topic: TopicId, sequence: u64, place: AckPlace) -> u64 {
-        let mut records = Vec::new();
         let body = vec![7; 1_000];
         let key = format!("key-{}", sequence % 10);
         let properties = &[(KEY, &key[..])];
         let id = id_of(sequence);
         let parts = RecordParts { topic, id, properties, body: &body, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, place)
+    }
+
+    fn produce_delayed(&mut self, topic: TopicId, sequence: u64, due: Timestamp) -> u64 {
+        let due = due.to_string();
+        let (flags, properties) = (Flags::DELAYED, &[(DUE, &due[..])]);
+        let parts = RecordParts { topic, flags, properties, ..RecordParts::default() };
+        self.produce_record(&parts, sequence, AckPlace::Synced)
+    }
+
+    fn produce_record(&mut self, parts: &RecordParts, sequence: u64, place: AckPlace) -> u64 {
+        let mut records = Vec::new();
         parts.encode(&mut records).unwrap();
         let header = BatchHeader {
             producer: ProducerId(5),
@@ -336,6 +350,98 @@ fn a_failed_sync_fences_the_log_until_it_is_opened_again() {
 }
 
 #[test]
+fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let due = bench.now.plus_ms(5_000);
+    let delayed = bench.produce_delayed(topic, 0, due);
+    assert!(bench.reply(delayed).is_none(), "it is acknowledged where any other is");
+    bench.perform();
+    assert!(bench.produced(delayed).placed.is_empty(), "it has no place yet");
+    bench.restart(Crash::Power);
+    let left = due.0 - bench.now.0;
+    bench.later(left - 1);
+    assert_eq!((bench.messages(), parked(&bench)), (0, vec![0]));
+    // Released, and the power goes before that is durable.
+    bench.now = due;
+    bench.step(Vec::new());
+    assert!(!bench.held.is_empty(), "the release is on its way to the disk");
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!((bench.messages(), parked(&bench)), (1, vec![]));
+    bench.restart(Crash::Power);
+    bench.later(1);
+    assert_eq!(bench.messages(), 1, "once");
+    bench.subscribe();
+    assert_eq!(bench.delivered, [(QueueOffset(0), 1)]);
+    let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(0), 1);
+    let yard_store::Located::Places(places) = located else { panic!("{located:?}") };
+    let read = yard_store::read::records(&bench.disk, &places).unwrap();
+    let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
+    assert_eq!((record.due(), record.flags()), (Some(due), Flags::DELAYED));
+    assert!(places[0].released && places[0].stored >= due, "never early");
+}
+
+#[test]
+fn a_delayed_message_outlives_its_segment_and_the_one_of_its_release() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    let name = "short".to_owned();
+    let retain_bytes = SizeLimit(1);
+    let short = TopicCreate { name, queues: 1, retain_bytes, ..TopicCreate::default() };
+    let short = bench.call(&short).id;
+    let due = bench.now.plus_ms(3_600_000);
+    bench.produce_delayed(topic, 0, due);
+    bench.produce_delayed(topic, 1, bench.now.plus_ms(20));
+    bench.perform();
+    let mut sequence = 2;
+    let mut fill = |bench: &mut Bench, until: u32| {
+        let mut turns = 0;
+        while bench.shard.store().first_segment() < until {
+            for _ in 0..20 {
+                bench.produce(short, sequence, AckPlace::Synced);
+                bench.perform();
+                sequence += 1;
+            }
+            bench.later(5_000);
+            turns += 1;
+            assert!(turns < 1_000, "segments go");
+        }
+    };
+    fill(&mut bench, 4);
+    // Its body was in the first segment, its release in one of those after.
+    assert_eq!(bench.messages(), 1, "the short one was released");
+    let waits_in = parked(&bench);
+    assert!(waits_in.len() == 1 && waits_in[0] >= 4, "{waits_in:?}");
+    for crash in [Crash::Power, Crash::Process] {
+        bench.restart(crash);
+        assert_eq!(parked(&bench), waits_in);
+    }
+    fill(&mut bench, 9);
+    assert!(parked(&bench)[0] >= 9, "it is carried on again");
+    let left = due.0 - bench.now.0;
+    bench.later(left - 1);
+    assert_eq!(bench.messages(), 1, "never early");
+    bench.later(1);
+    bench.later(1);
+    assert_eq!((bench.messages(), parked(&bench)), (2, vec![]));
+    fill(&mut bench, 14);
+    bench.restart(Crash::Power);
+    for offset in 0..2 {
+        let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(offset), 1);
+        let places = match located {
+            yard_store::Located::Places(places) => places,
+            yard_store::Located::Read(read) => yard_store::read::index(&bench.disk, &read).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let read = yard_store::read::records(&bench.disk, &places).unwrap();
+        let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
+        assert_eq!((record.flags(), record.topic()), (Flags::DELAYED, topic));
+        assert_eq!(record.due() == Some(due), offset == 1);
+    }
+}
+
+#[test]
 fn what_was_settled_and_numbered_survives_power_cuts() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
@@ -351,6 +457,7 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
         to: QueueOffset(150),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     let settled = bench.answer(Request::Settle(settle));
@@ -389,7 +496,8 @@ fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_sett
         bench.perform();
     }
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
-    let range = SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None };
+    let verdict = Verdict::Ack;
+    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error: None };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     bench.answer(Request::Settle(settle)).unwrap();
     bench.later(1_000);
@@ -454,6 +562,7 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
                 to: QueueOffset(sequence - 9),
                 verdict: Verdict::Ack,
                 delay_ms: None,
+                error: None,
             };
             let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
             let settled = bench.answer(Request::Settle(settle));
@@ -587,4 +696,99 @@ fn a_time_is_sought_exactly_in_every_segment() {
     let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(1));
     let seek = Seek { shard, topic, queue, time: EVER };
     assert_eq!(bench.answer(Request::Seek(seek)).unwrap_err().code, Code::QueueOutOfRange);
+}
+
+/// The segments in which delayed messages wait.
+fn parked(bench: &Bench) -> Vec<u32> {
+    bench.shard.broker().parked_bytes().keys().copied().collect()
+}
+
+fn settle_first(bench: &mut Bench, subscription: SubscriptionId, verdict: Verdict) {
+    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+    let error = Some("no such account".to_owned());
+    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error };
+    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+    let settled = bench.answer(Request::Settle(settle));
+    assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 1), "{settled:?}");
+}
+
+fn dead_letters(bench: &mut Bench) -> u64 {
+    let report: TopicReport = bench.call(&TopicInfo { name: "$dead.g".into() });
+    report.messages
+}
+
+#[test]
+fn sixteen_retries_take_their_time_across_restarts_and_the_seventeenth_delivery_is_the_last() {
+    let mut bench = Bench::new();
+    let topic = bench.topic().id;
+    bench.produce(topic, 0, AckPlace::Synced);
+    bench.perform();
+    let mut subscription = bench.subscribe();
+    let began = bench.now;
+    for (attempt, delay_ms) in (1..).zip(RETRY_LEVELS_MS) {
+        assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), attempt)));
+        let due = bench.now.plus_ms(delay_ms.into());
+        settle_first(&mut bench, subscription, Verdict::Nack);
+        if attempt % 5 == 0 {
+            bench.restart(Crash::Power);
+            subscription = bench.subscribe();
+        }
+        let before = bench.delivered.len();
+        bench.later(due.0 - bench.now.0 - 1);
+        assert_eq!(bench.delivered.len(), before, "early at attempt {attempt}");
+        bench.later(1);
+        assert_eq!(bench.delivered.len(), before + 1, "late at attempt {attempt}");
+    }
+    assert_eq!(bench.now.0 - began.0, (4 * 3_600 + 45 * 60 + 40) * 1_000);
+    assert_eq!(bench.delivered.last(), Some(&(QueueOffset(0), 17)));
+    let before = bench.delivered.len();
+    settle_first(&mut bench, subscription, Verdict::Nack);
+    for _ in 0..48 {
+        bench.later(3_600_000);
+    }
+    assert_eq!(bench.delivered.len(), before, "the seventeenth delivery was the last");
+    assert_eq!(dead_letters(&mut bench), 1);
+}
+
+#[test]
+fn there_is_one_dead_letter_wherever_power_is_lost() {
+    // Each run performs one I/O more before power is lost.
+    for performed in 0..12 {
+        let mut bench = Bench::new();
+        let topic = bench.topic().id;
+        bench.produce(topic, 0, AckPlace::Synced);
+        bench.perform();
+        let subscription = bench.subscribe();
+        let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
+        let (verdict, delay_ms, error) = (Verdict::Reject, None, None);
+        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+        let asked = bench.request(Request::Settle(settle));
+        for _ in 0..performed {
+            if bench.held.is_empty() {
+                bench.now = bench.now.plus_ms(20);
+                bench.step(Vec::new());
+            }
+            if !bench.held.is_empty() {
+                bench.perform_one();
+            }
+        }
+        let confirmed = matches!(bench.reply(asked), Some(Ok(_)));
+        bench.restart(Crash::Power);
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        let again = bench.subscribe();
+        if !bench.delivered.is_empty() {
+            assert!(!confirmed, "what was rejected was delivered again");
+            settle_first(&mut bench, again, Verdict::Reject);
+        }
+        for _ in 0..4 {
+            bench.later(1_000);
+        }
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}");
+        bench.restart(Crash::Power);
+        bench.later(5_000);
+        assert_eq!(dead_letters(&mut bench), 1, "after {performed}, restarted");
+    }
 }

@@ -6,20 +6,22 @@
 //! counted are the disk itself, sockets and tasks.
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 use allocation_counter::measure;
-use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use bytes::Bytes;
+use yard_broker::{Applied, Broker, BrokerConfig, DeliverItem, Event, Origin, SessionId};
 use yard_shard::{Input, Output, Shard, ShardConfig};
 use yard_store::Io;
 use yard_store::disk::lying::LyingDisk;
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicRow};
-use yard_wire::record::RecordParts;
+use yard_wire::record::{DUE, Flags, Record, RecordParts};
+use yard_wire::release::Target;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Credit, Deliver, Delivered, Settle, SettleRange, Start, Subscribe,
     Verdict,
 };
 use yard_wire::{
-    Correlation, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence, ShardId,
+    Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
@@ -244,7 +246,8 @@ impl World {
     fn settle(&mut self, queue: QueueIndex, items: &[DeliverItem]) -> u64 {
         let (from, last) = (items[0].offset, items[items.len() - 1].offset);
         let to = QueueOffset(last.0 + 1);
-        let range = SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None };
+        let range =
+            SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None, error: None };
         let (shard, subscription) = (ShardId(0), self.subscription);
         let settle = Settle { shard, subscription, ranges: vec![range] };
         let messages = items.len() as u32;
@@ -342,4 +345,54 @@ fn what_a_batch_allocates_does_not_grow_with_its_messages() {
         }
     }
     assert!(grown.is_empty(), "allocations grow with the messages: {grown:#?}");
+}
+
+#[test]
+fn a_delayed_message_that_waits_takes_at_most_two_hundred_bytes() {
+    const MESSAGES: u32 = 100_000;
+    const BATCH: u32 = 1_000;
+    let config = BrokerConfig { shard: ShardId(0), shards: 1, seed: 1, replicated: false };
+    let mut broker = Broker::new(config);
+    // What the log gives at a recovery: in a row of dues as they come, and in no order.
+    for is_mixed in [false, true] {
+        let before = broker.stats().delayed;
+        let grown = measure(|| {
+            for first in (0..MESSAGES).step_by(BATCH as usize) {
+                park(&mut broker, first..first + BATCH, is_mixed);
+            }
+        });
+        assert_eq!(broker.stats().delayed - before, u64::from(MESSAGES));
+        let each = grown.bytes_current as f64 / f64::from(MESSAGES);
+        println!("a delayed message that waits, mixed {is_mixed}: {each:.0} bytes");
+        assert!(each <= 200.0, "{each} bytes");
+    }
+}
+
+fn park(broker: &mut Broker, numbers: std::ops::Range<u32>, is_mixed: bool) {
+    let (mut records, mut parked) = (Vec::new(), Vec::new());
+    let segment = u32::from(is_mixed);
+    for number in numbers.clone() {
+        let spread = number.wrapping_mul(0x9e37_79b9);
+        let order = if is_mixed { spread } else { number };
+        let due = (1_000_000_000_000 + u64::from(order)).to_string();
+        let parts = RecordParts {
+            topic: TopicId(1),
+            id: MessageId::new(Timestamp(number.into()), spread.into()),
+            flags: Flags::DELAYED,
+            properties: &[(DUE, &due)],
+            ..RecordParts::default()
+        };
+        parts.encode(&mut records).unwrap();
+        let bytes = parts.encoded_bytes() as u32;
+        let target = Target { segment, offset: number, bytes, released: false };
+        let begin = records.len() - bytes as usize;
+        let record = Record::parse(Bytes::copy_from_slice(&records[begin..])).unwrap();
+        parked.push((target, record));
+    }
+    let header = BatchHeader { sequence: Sequence(numbers.start.into()), ..Default::default() };
+    let batch = Batch::parse(batch::encode(&header, numbers.len(), &records)).unwrap();
+    broker.apply_batch(TENANT, batch.header(), batch.count(), &Applied::default());
+    for (target, record) in parked {
+        broker.apply_parked(TENANT, target, &record);
+    }
 }

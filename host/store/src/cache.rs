@@ -24,7 +24,8 @@ use yard_wire::{Malformed, RecordPlace};
 
 use crate::disk::{Disk, FileName, MEMORY_ALIGNMENT};
 use crate::error::ReadError;
-use crate::read::read_record;
+use crate::read::{damaged, read_bytes};
+use crate::released::{Way, front};
 
 mod ahead;
 
@@ -94,6 +95,12 @@ impl Extent {
         self.segment == place.segment && u64::from(self.offset) <= wanted && wanted_end <= end
     }
 
+    /// What lies at a place in here.
+    fn slice(&self, place: &RecordPlace) -> Bytes {
+        let begin = (place.offset - self.offset) as usize;
+        self.bytes.slice(begin..begin + place.bytes as usize)
+    }
+
     fn check(&self, record: &[u8]) -> Result<(), Malformed> {
         if self.is_checked { Ok(()) } else { Record::check(record) }
     }
@@ -105,6 +112,8 @@ pub struct Found {
     extents: Vec<Extent>,
     /// Of each record: its extent, its first byte in there, its bytes.
     records: Vec<(u32, u32, u32)>,
+    /// Those that were reached over a release.
+    ways: BTreeMap<usize, Way>,
 }
 
 impl Found {
@@ -137,11 +146,11 @@ impl Found {
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), ReadError> {
         assert_eq!(self.records.len(), places.len(), "one record a place");
-        for ((extent, begin, bytes), place) in self.records.iter().zip(places) {
+        for (at, ((extent, begin, bytes), place)) in self.records.iter().zip(places).enumerate() {
             let extent = &self.extents[*extent as usize];
             let record = &extent.bytes[*begin as usize..*begin as usize + *bytes as usize];
             // Before it is checked: copying streams what is far away, checksums would wait for it.
-            each(record);
+            give(self.ways.get(&at), place, record, &mut each)?;
             extent.check(record).map_err(|why| damaged(place, why))?;
         }
         Ok(())
@@ -210,25 +219,50 @@ impl LogCache {
         places: &[RecordPlace],
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), ReadError> {
-        let blocks = self.worthwhile_blocks(places);
+        let ways = self.ways(disk, places)?;
+        let stored_at = |at: usize| ways.get(&at).map_or(places[at], |way| way.record);
+        let stored: Vec<RecordPlace> = (0..places.len()).map(stored_at).collect();
+        let blocks = self.worthwhile_blocks(&stored);
         let mut last: Option<Extent> = None;
-        for place in places {
+        for (at, place) in stored.iter().enumerate() {
             let extent = match last.take().filter(|last| last.holds(place)) {
                 Some(last) => last,
                 None => self.extent(disk, place, &blocks)?,
             };
-            let begin = (place.offset - extent.offset) as usize;
-            let record = &extent.bytes[begin..begin + place.bytes as usize];
+            let record = &extent.slice(place)[..];
             // As in `Found::each`.
-            each(record);
-            if let Err(why) = extent.check(record) {
+            let given = give(ways.get(&at), &places[at], record, &mut each)
+                .and_then(|()| extent.check(record).map_err(|why| damaged(place, why)));
+            if let Err(error) = given {
                 // It may be the copy in memory that is damaged: whoever asks next reads anew.
                 self.state().forget(place);
-                return Err(damaged(place, why));
+                return Err(error);
             }
             last = Some(extent);
         }
         Ok(())
+    }
+
+    /// The ways to the records of those places that have a release.
+    fn ways(
+        &self,
+        disk: &dyn Disk,
+        places: &[RecordPlace],
+    ) -> Result<BTreeMap<usize, Way>, ReadError> {
+        let released = || places.iter().enumerate().filter(|(_, place)| place.released);
+        let fronts: Vec<RecordPlace> = released().map(|(_, place)| front(place)).collect();
+        let blocks = self.worthwhile_blocks(&fronts);
+        let read = |place: &RecordPlace| {
+            let extent = self.extent(disk, place, &blocks)?;
+            Ok(extent.slice(place))
+        };
+        let wrong = |place: &RecordPlace, why| {
+            // As in `read`.
+            self.state().forget(place);
+            damaged(place, why)
+        };
+        let way = |(at, place)| Ok((at, Way::find(place, read, wrong)?));
+        released().map(way).collect()
     }
 
     /// Bytes that hold a record, from memory or from the disk.
@@ -251,8 +285,8 @@ impl LogCache {
         if let Some(extent) = found {
             return Ok(extent);
         }
-        let bytes = read_record(disk, place)?;
-        Ok(Extent { segment: place.segment, offset: place.offset, bytes, is_checked: true })
+        let bytes = read_bytes(disk, place)?;
+        Ok(Extent { segment: place.segment, offset: place.offset, bytes, is_checked: false })
     }
 
     /// The blocks that are not in memory and that enough is wanted of, with the end of what is
@@ -358,14 +392,29 @@ impl LogCache {
 
 impl State {
     fn find(&mut self, places: &[RecordPlace]) -> Option<Found> {
-        let mut found = Found { extents: Vec::new(), records: Vec::with_capacity(places.len()) };
-        for place in places {
-            if !found.extents.last().is_some_and(|last| last.holds(place)) {
-                found.extents.push(self.extent(place)?);
+        let mut found = Found { records: Vec::with_capacity(places.len()), ..Found::default() };
+        for (at, place) in places.iter().enumerate() {
+            let mut stored = *place;
+            if place.released {
+                let way = self.way(place)?;
+                stored = way.record;
+                found.ways.insert(at, way);
             }
-            found.add(place);
+            if !found.extents.last().is_some_and(|last| last.holds(&stored)) {
+                found.extents.push(self.extent(&stored)?);
+            }
+            found.add(&stored);
         }
         Some(found)
+    }
+
+    /// The way from a release to its record, where all of it is in memory and whole.
+    fn way(&mut self, place: &RecordPlace) -> Option<Way> {
+        let read = |place: &RecordPlace| {
+            let extent = self.extent(place).ok_or(())?;
+            Ok(extent.slice(place))
+        };
+        Way::find(place, read, |_, _| ()).ok()
     }
 
     /// Before which byte all of a segment was written, as far as is known here: everything of a
@@ -470,8 +519,23 @@ fn aligned_buffer() -> BytesMut {
     buffer
 }
 
-/// First byte of a record in its segment, and the byte after its last.
+/// Gives what the readers of a place get of the record that lies there, or that the way leads to.
+fn give(
+    way: Option<&Way>,
+    place: &RecordPlace,
+    record: &[u8],
+    each: &mut impl FnMut(&[u8]),
+) -> Result<(), ReadError> {
+    match way {
+        None => each(record),
+        Some(way) => each(&way.give(record).map_err(|why| damaged(place, why))?),
+    }
+    Ok(())
+}
+
+/// First byte of what lies at a place, and the byte after its last.
 fn bounds(place: &RecordPlace) -> (u64, u64) {
+    let place = if place.released { front(place) } else { *place };
     (place.offset.into(), u64::from(place.offset) + u64::from(place.bytes))
 }
 
@@ -480,9 +544,4 @@ fn blocks_of(place: &RecordPlace) -> std::ops::RangeInclusive<u32> {
     let (_, end) = bounds(place);
     let last = end.saturating_sub(1) / u64::from(BLOCK_BYTES);
     place.offset / BLOCK_BYTES..=last as u32
-}
-
-fn damaged(place: &RecordPlace, why: Malformed) -> ReadError {
-    let (name, offset) = (FileName::Segment(place.segment), place.offset.into());
-    ReadError::Damaged { name, offset, why }
 }

@@ -26,6 +26,14 @@ pub struct TooLarge {
     pub bytes_max: u64,
 }
 
+/// A release refers to a segment that is about to go, or gone: what it is about lies elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("segment {segment} of the log, that a release refers to, is being retired")]
+pub struct Leaving {
+    /// Number of the segment.
+    pub segment: u32,
+}
+
 /// A setting is outside its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the setting {what} cannot be {value}")]
@@ -60,6 +68,9 @@ pub enum AppendError {
     /// The entry is too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// It releases what lies in a segment that goes.
+    #[error(transparent)]
+    Leaving(#[from] Leaving),
 }
 
 /// Why a log could not be opened. The files are as they were, but for repairs of derived files.

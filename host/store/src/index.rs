@@ -17,7 +17,7 @@
 //!   │ removed ··│ in copies, newest │ spans: as they were appended │
 //!   └────── retired segments ───────┘
 //! ```
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
@@ -212,6 +212,10 @@ pub(crate) struct QueueIndexes {
     stored_bases: BTreeMap<u32, Timestamp>,
     /// Queues with spans of segments that have no sidecar yet; some more than once.
     unsaved: BTreeMap<u32, Vec<Slot>>,
+    /// The lowest segment that releases in a segment refer to, of those that have any.
+    refers_from: BTreeMap<u32, u32>,
+    /// Sealed segments of whose releases there are copies, so that they refer to nothing any more.
+    copied: BTreeSet<u32>,
     last: Option<Slot>,
     walk: u32,
     /// The first segments are gone: a queue may begin at any offset.
@@ -353,6 +357,41 @@ impl QueueIndexes {
         self.stored_bases.get(&segment).copied()
     }
 
+    /// A release in a segment refers to one before, or to the same.
+    pub(crate) fn refer(&mut self, segment: u32, to: u32) {
+        assert!(to <= segment, "targets lie before their releases");
+        let lowest = self.refers_from.entry(segment).or_insert(to);
+        *lowest = to.min(*lowest);
+    }
+
+    /// The lowest segment that releases in this segment refer to.
+    pub(crate) fn refers_from(&self, segment: u32) -> Option<u32> {
+        self.refers_from.get(&segment).copied()
+    }
+
+    /// The segments from `until` on with releases that refer to segments before, and of which
+    /// there are no copies.
+    pub(crate) fn referring_below(&self, until: u32) -> impl Iterator<Item = u32> + '_ {
+        let later = self.refers_from.range(until..).map(|(segment, _)| *segment);
+        later.filter(move |segment| {
+            !self.copied.contains(segment) && self.reaches_to(*segment) < until
+        })
+    }
+
+    /// The lowest segment that a release in this one may come to, over others between.
+    fn reaches_to(&self, segment: u32) -> u32 {
+        let mut lowest = segment;
+        loop {
+            let between = self.refers_from.range(lowest..=segment);
+            let open = between.filter(|(of, _)| !self.copied.contains(of));
+            let reached = open.map(|(_, to)| *to).min().unwrap_or(lowest);
+            if reached >= lowest {
+                return lowest;
+            }
+            lowest = reached;
+        }
+    }
+
     /// Adds the next assigned records of the queue that are not yet indexed.
     pub(crate) fn add(
         &mut self,
@@ -480,7 +519,13 @@ impl QueueIndexes {
             }
             before = Some(line);
         }
+        if header.refers_from.is_some_and(|to| to > header.segment) {
+            return Err(Misfit);
+        }
         self.begin_segment(header.segment, header.stored_base);
+        if let Some(to) = header.refers_from {
+            self.refer(header.segment, to);
+        }
         for line in lines {
             let slot = self.slot(line.topic, line.queue);
             if line.kind != LineKind::Copies {
@@ -523,7 +568,7 @@ impl QueueIndexes {
         if from.0 >= queue.committed || count == 0 {
             return Located::End;
         }
-        let (span, limit) = match queue.span_of(from.0) {
+        let (span, limit) = match queue.holder_of(from.0) {
             Ok(found) => found,
             Err(until) => {
                 let until = QueueOffset(until.min(queue.committed));
@@ -538,12 +583,7 @@ impl QueueIndexes {
             }
             Held::Memory(entries) => {
                 let wanted = entries.from((from.0 - span.first) as usize);
-                let place = |entry: &IndexEntry| RecordPlace {
-                    segment: span.segment,
-                    offset: entry.offset,
-                    bytes: entry.bytes,
-                    stored: span.base.plus_ms(entry.stored_delta_ms.into()),
-                };
+                let place = |entry: &IndexEntry| entry.place(span.segment, span.base);
                 Located::Places(wanted.take(count as usize).map(place).collect())
             }
             Held::Nowhere { why, .. } => {
@@ -662,8 +702,8 @@ impl DerivedIndex for QueueIndexes {
         let delta = u32::try_from(place.stored.0 - base.0).expect("the segment was rolled in time");
         self.skip_to(slot, place.segment, record.offset).expect("offsets go forward");
         self.assign(slot, 1);
-        let (offset, bytes) = (place.offset, place.bytes);
-        self.add(slot, place.segment, [IndexEntry { offset, bytes, stored_delta_ms: delta }]);
+        let entry = IndexEntry::new(place.bytes, place.released, place.offset, delta);
+        self.add(slot, place.segment, [entry]);
     }
 
     fn durable_to(&self) -> LogPlace {

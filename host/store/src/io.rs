@@ -19,7 +19,7 @@ use crate::derived::KeyJob;
 use crate::disk::{Disk, FileName};
 use crate::format::keys::{KeyHead, KeyRun};
 use crate::format::sidecar::IndexFile;
-use crate::kept::{self, KeptFound, KeptRead};
+use crate::kept::{self, KeptFound, KeptRead, Waiting};
 
 /// Something to do on the disk of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub enum Io {
     ReadKept {
         /// Which ones.
         reads: Vec<KeptRead>,
+        /// Parked ones, which come first.
+        waiting: Vec<Waiting>,
     },
     /// Remove a segment and what is derived from it.
     RemoveSegment {
@@ -199,7 +201,7 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
                 Err(_) => IoDone::WriteKeysFailed,
             }
         }
-        Io::ReadKept { reads } => match kept::read(disk, reads) {
+        Io::ReadKept { reads, waiting } => match kept::read(disk, reads, waiting) {
             Ok(found) => IoDone::KeptRead(found),
             Err(_) => IoDone::KeptFailed,
         },

@@ -1,13 +1,14 @@
 //! Reading what is kept of segments that are about to go, on whichever thread.
 use bytes::Bytes;
-use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
+use yard_wire::release::Target;
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::config::MOVED_BYTES_MAX;
 use crate::disk::Disk;
 use crate::error::ReadError;
-use crate::format::retire::KeptRecord;
+use crate::format::retire::{CARRIED_ROW_BYTES, KeptRecord};
 use crate::format::sidecar::IndexRead;
-use crate::read::{self, read_record};
+use crate::read;
 
 /// Consecutive records of a queue to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct KeptRead {
     pub from: QueueOffset,
     /// Where they are.
     pub at: KeptAt,
+    /// Those only that have a release there.
+    pub released_only: bool,
 }
 
 /// Where records are.
@@ -31,9 +34,33 @@ pub enum KeptAt {
     Index(IndexRead),
 }
 
+/// What the broker calls a parked record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub [u8; 16]);
+
+/// A parked record that waits, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the broker calls it.
+    pub token: Token,
+    /// Where it lies.
+    pub target: Target,
+}
+
+/// Where a parked record lies from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// What the broker calls it.
+    pub token: Token,
+    /// `None`: it was damaged and is lost.
+    pub target: Option<Target>,
+}
+
 /// What was read: as much as fits one piece, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptFound {
+    /// Parked records, the first of those that were asked for; one that is damaged has no bytes.
+    pub waiting: Vec<(Token, Bytes)>,
     /// The records.
     pub records: Vec<KeptRecord>,
     /// Of each read that was begun, in order: the offset up to which it was done.
@@ -43,8 +70,22 @@ pub struct KeptFound {
 }
 
 /// Reads until a piece is full.
-pub(crate) fn read(disk: &dyn Disk, reads: &[KeptRead]) -> Result<KeptFound, ReadError> {
+pub(crate) fn read(
+    disk: &dyn Disk,
+    reads: &[KeptRead],
+    waiting: &[Waiting],
+) -> Result<KeptFound, ReadError> {
     let (mut found, mut bytes) = (KeptFound::default(), 0);
+    for Waiting { token, target } in waiting {
+        if bytes > 0 && bytes + target.bytes as usize > MOVED_BYTES_MAX {
+            bytes = MOVED_BYTES_MAX;
+            break;
+        }
+        let record = read_checked(disk, &target.place(Timestamp(0)))?;
+        found.damaged += u64::from(record.is_none());
+        bytes += CARRIED_ROW_BYTES + target.bytes as usize;
+        found.waiting.push((*token, record.unwrap_or_default()));
+    }
     for read in reads {
         if bytes >= MOVED_BYTES_MAX {
             break;
@@ -59,6 +100,10 @@ pub(crate) fn read(disk: &dyn Disk, reads: &[KeptRead]) -> Result<KeptFound, Rea
         };
         let mut offset = read.from;
         for place in places {
+            if read.released_only && !place.released {
+                offset.0 += 1;
+                continue;
+            }
             if bytes > 0 && bytes + place.bytes as usize > MOVED_BYTES_MAX {
                 bytes = MOVED_BYTES_MAX;
                 break;
@@ -83,8 +128,8 @@ pub(crate) fn read(disk: &dyn Disk, reads: &[KeptRead]) -> Result<KeptFound, Rea
 
 /// `None` for a record that is damaged; its neighbours are not.
 fn read_checked(disk: &dyn Disk, place: &RecordPlace) -> Result<Option<Bytes>, ReadError> {
-    match read_record(disk, place) {
-        Ok(record) => Ok(Some(record)),
+    match read::records(disk, std::slice::from_ref(place)) {
+        Ok(mut records) => Ok(records.pop()),
         Err(ReadError::Damaged { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -41,6 +41,7 @@ mod kept;
 pub mod offline;
 pub mod read;
 pub mod recover;
+mod released;
 mod store;
 
 pub use cache::{Found, LogCache};
@@ -52,12 +53,12 @@ pub use derived::{
 pub use disk::{Disk, FileName};
 pub use error::{AppendError, OpenError, ReadError};
 pub use format::checkpoint::Checkpoint;
-pub use format::entry::BATCH;
+pub use format::entry::{BATCH, RELEASE};
 pub use format::keys::{KeyHead, KeyRun};
 pub use format::retire::KeptRecord;
 pub use format::sidecar::{IndexFile, IndexRead};
 pub use index::{GapCause, Located, Part};
 pub use io::{Io, IoDone};
-pub use kept::{KeptAt, KeptFound, KeptRead};
-pub use recover::{Lost, Opened, Recovered, Repair};
-pub use store::{Appended, DoneReport, LogState, Store, StoreStats};
+pub use kept::{Carried, KeptAt, KeptFound, KeptRead, Token, Waiting};
+pub use recover::{Lost, Opened, Parked, Recovered, Repair};
+pub use store::{Appended, DoneReport, LogState, Reserve, Store, StoreStats};

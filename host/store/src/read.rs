@@ -1,19 +1,22 @@
 //! Reading records and index entries, by whichever thread: nothing of the store is needed.
+use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use yard_wire::RecordPlace;
 use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
-use yard_wire::requests::Placed;
+use yard_wire::release::{HEADER_BYTES, Release};
+use yard_wire::{RecordPlace, Timestamp};
 
 use crate::disk::{Disk, FileName, is_of_medium};
 use crate::error::ReadError;
+use crate::format::entry::PlacedRun;
 use crate::format::retire::{MOVED, decode_moved};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::IndexRead;
 use crate::format::{entry, group, segment};
 use crate::recover::scan::SegmentReader;
+use crate::released::Way;
 
 /// Bytes between two records that are read along rather than by another call.
 const GAP_BYTES_MAX: u32 = 16 << 10;
@@ -25,22 +28,57 @@ const CALL_BYTES_MAX: u32 = 1 << 20;
 /// # Errors
 /// [`ReadError`] for the first that cannot be read or is damaged.
 pub fn records(disk: &dyn Disk, places: &[RecordPlace]) -> Result<Vec<Bytes>, ReadError> {
+    let way = |place: &RecordPlace| Way::find(place, |place| read_bytes(disk, place), damaged);
+    let ways = places.iter().map(way).collect::<Result<Vec<Way>, ReadError>>()?;
+    let stored: Vec<RecordPlace> = ways.iter().map(|way| way.record).collect();
     let mut records = Vec::with_capacity(places.len());
-    let mut rest = places;
+    let mut rest = &stored[..];
     while !rest.is_empty() {
         let (run, after) = rest.split_at(run_length(rest));
         read_run(disk, run, &mut records)?;
         rest = after;
     }
     assert_eq!(records.len(), places.len(), "one record for each place");
+    for ((record, way), place) in records.iter_mut().zip(&ways).zip(places) {
+        let given = match way.give(record).map_err(|why| damaged(place, why))? {
+            Cow::Owned(given) => given,
+            Cow::Borrowed(_) => continue,
+        };
+        *record = Bytes::from(given);
+    }
     Ok(records)
 }
 
-/// Reads one record and checks it.
-pub(crate) fn read_record(disk: &dyn Disk, place: &RecordPlace) -> Result<Bytes, ReadError> {
-    let mut records = Vec::with_capacity(1);
-    read_run(disk, std::slice::from_ref(place), &mut records)?;
-    Ok(records.pop().expect("one record a place"))
+/// What readers get of a release of which only the place is known.
+pub(crate) fn release_at(disk: &dyn Disk, segment: u32, offset: u32) -> Result<Record, ReadError> {
+    let (bytes, stored) = (HEADER_BYTES as u32, Timestamp(0));
+    let front = RecordPlace { segment, offset, bytes, stored, released: false };
+    let wrong = |why| damaged(&front, why);
+    let length = Release::peek_length(&read_bytes(disk, &front)?).map_err(wrong)?;
+    let mut whole = read_bytes(disk, &RecordPlace { bytes: length as u32, ..front })?;
+    let bytes = Release::take(&mut whole).map_err(wrong)?.given_bytes();
+    let place = RecordPlace { bytes, released: true, ..front };
+    let record = records(disk, &[place])?.pop().expect("one record for each place");
+    Record::parse(record).map_err(wrong)
+}
+
+/// The bytes at a place, whatever they are.
+pub(crate) fn read_bytes(disk: &dyn Disk, place: &RecordPlace) -> Result<Bytes, ReadError> {
+    assert!(!place.released, "a release is read as what it is");
+    let mut bytes = vec![0; place.bytes as usize];
+    let (name, offset) = (FileName::Segment(place.segment), place.offset.into());
+    disk.read_at(name, offset, &mut bytes).map_err(|source| ReadError::Disk {
+        name,
+        offset,
+        source,
+    })?;
+    Ok(Bytes::from(bytes))
+}
+
+/// Something is wrong with the bytes at a place.
+pub(crate) fn damaged(place: &RecordPlace, why: Malformed) -> ReadError {
+    let (name, offset) = (FileName::Segment(place.segment), place.offset.into());
+    ReadError::Damaged { name, offset, why }
 }
 
 /// How many of the places, at least one, are read by one call.
@@ -71,24 +109,12 @@ fn read_run(
 ) -> Result<(), ReadError> {
     let (first, last) = (run[0], run[run.len() - 1]);
     assert!(first.offset <= last.offset, "a run goes forward");
-    let name = FileName::Segment(first.segment);
-    let bytes = (last.offset - first.offset) as usize + last.bytes as usize;
-    let mut buffer = vec![0; bytes];
-    let offset = u64::from(first.offset);
-    disk.read_at(name, offset, &mut buffer).map_err(|source| ReadError::Disk {
-        name,
-        offset,
-        source,
-    })?;
-    let buffer = Bytes::from(buffer);
+    let bytes = last.offset - first.offset + last.bytes;
+    let buffer = read_bytes(disk, &RecordPlace { bytes, ..first })?;
     for place in run {
         let begin = (place.offset - first.offset) as usize;
         let bytes = buffer.slice(begin..begin + place.bytes as usize);
-        let record = Record::parse(bytes).map_err(|why| ReadError::Damaged {
-            name,
-            offset: place.offset.into(),
-            why,
-        })?;
+        let record = Record::parse(bytes).map_err(|why| damaged(place, why))?;
         records.push(record.bytes().clone());
     }
     Ok(())
@@ -174,27 +200,29 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
                         offset: payload_at + copy.at,
                         bytes: copy.bytes,
                         stored: copy.stored,
+                        released: false,
                     })
                 }));
                 continue;
             }
-            let is_wanted = |run: Placed| {
-                let end = run.first.0 + u64::from(run.count);
-                (run.topic, run.queue) == (topic, queue)
-                    && run.first.0 < wanted.end
-                    && wanted.start < end
+            let is_wanted = |run: PlacedRun| {
+                let holds = run.first.is_some_and(|first| {
+                    first.0 < wanted.end && wanted.start < first.0 + u64::from(run.count)
+                });
+                holds && (run.topic, run.queue) == (topic, queue)
             };
             if !entry.placements.iter().any(is_wanted) {
                 continue;
             }
             let records = entry.each_record(|record| {
                 let is_its = (record.topic, record.queue) == (topic, queue);
-                if is_its && wanted.contains(&record.queue_offset.0) {
+                if is_its && record.queue_offset.is_some_and(|at| wanted.contains(&at.0)) {
                     places.push(RecordPlace {
                         segment: read.segment,
                         offset: (at as usize + entry.payload_at()) as u32 + record.offset,
                         bytes: record.bytes,
                         stored: group.header.stored,
+                        released: record.refers_to.is_some(),
                     });
                 }
             });

@@ -154,9 +154,9 @@ impl Consumer {
     }
 
     /// Handles messages with up to `concurrency` (at least 1) handlers at a time, until the
-    /// client is closed. Good: the message is acked. Bad: it is nacked, and comes back after the
-    /// group's delay. A handler may settle its message itself instead. Messages of one queue are
-    /// handled in order where `concurrency` is 1.
+    /// client is closed. Good: the message is acked. Bad: it is nacked with the failure as its
+    /// error, and comes back by the group's retry policy. A handler may settle its message itself
+    /// instead. Messages of one queue are handled in order where `concurrency` is 1.
     ///
     /// While a handler runs, the lease of its message is extended again and again, up to 12 hours
     /// after the message was delivered; and it runs in a span that continues the message's trace,
@@ -201,7 +201,7 @@ impl Consumer {
                             if self.shared.drops_failed {
                                 settler.ack_later();
                             } else {
-                                settler.nack_later();
+                                settler.nack_later(&failure.to_string());
                             }
                         }
                     }

@@ -84,6 +84,8 @@ pub struct LaneRecord {
     pub queue: QueueIndex,
     /// Bytes that it will have.
     pub bytes: usize,
+    /// It waits for its time: it gets no place in its queue yet.
+    pub parked: bool,
 }
 
 /// A record that was taken.
@@ -123,8 +125,9 @@ pub struct Placements {
     pub nodes: AckNodes,
     /// An earlier attempt had stored them.
     pub duplicate: bool,
-    /// The place of each record in its queue, in the order of the tickets.
-    pub offsets: Vec<QueueOffset>,
+    /// The place of each record in its queue, in the order of the tickets; `None` of those that
+    /// wait for their time.
+    pub offsets: Vec<Option<QueueOffset>>,
 }
 
 /// What became of records that were pushed one after another. [`Code::TimedOut`] means that it is

@@ -59,7 +59,7 @@ pub use error::Error;
 pub use exchange::Response;
 pub use find::{SearchCursor, SearchResult};
 pub use group::{QueueMove, QueueSought, SeekPlan, SeekReport, SeekTo};
-pub use message::{Message, priority_queues};
+pub use message::{DELAY_LEVELS, Message, priority_queues};
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
 pub use tls::TlsOptions;
 pub use trace::{TraceContext, TracePropagator};

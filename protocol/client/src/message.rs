@@ -8,7 +8,7 @@ use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
     CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
 };
-use yard_wire::record::{KEY, ORDER, RecordHead};
+use yard_wire::record::{DUE, Flags, KEY, ORDER, RecordHead};
 use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
 
 use crate::compress::Compression;
@@ -26,10 +26,50 @@ pub struct Message {
     keys: Vec<String>,
     properties: Vec<(String, String)>,
     queue: Option<u16>,
+    due: Option<Due>,
     priority: Option<u8>,
     expires: Option<Expiry>,
     /// Properties of the system that are known when they are set.
     system: Vec<(&'static str, String)>,
+}
+
+/// How long messages of RocketMQ's delay levels wait, level 1 first. Source: RocketMQ's default
+/// `messageDelayLevel`, "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".
+pub const DELAY_LEVELS: [Duration; 18] = {
+    const fn m(minutes: u64) -> Duration {
+        Duration::from_secs(60 * minutes)
+    }
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+    [
+        s(1),
+        s(5),
+        s(10),
+        s(30),
+        m(1),
+        m(2),
+        m(3),
+        m(4),
+        m(5),
+        m(6),
+        m(7),
+        m(8),
+        m(9),
+        m(10),
+        m(20),
+        m(30),
+        m(60),
+        m(120),
+    ]
+};
+
+/// When a message is to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Due {
+    After(Duration),
+    /// In milliseconds since 1970, as the record has it.
+    At(String),
 }
 
 /// From when on nobody wants a message.
@@ -113,6 +153,35 @@ impl Message {
     pub fn queue(mut self, queue: u16) -> Self {
         self.queue = Some(queue);
         self
+    }
+
+    /// Delivers the message at this instant and not before, by the broker's clock; at once where
+    /// it has passed. At most 400 days away: the broker refuses others with
+    /// [`Code::DelayTooLong`]. Consumers get it after those that were visible before.
+    #[must_use]
+    pub fn deliver_at(mut self, instant: SystemTime) -> Self {
+        let since = instant.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Rounded up: never early.
+        let due_ms = since.as_nanos().div_ceil(1_000_000);
+        self.due = Some(Due::At(due_ms.to_string()));
+        self
+    }
+
+    /// Delivers the message so long after it is given to the producer, by this machine's clock;
+    /// see [`Message::deliver_at`].
+    #[must_use]
+    pub fn deliver_after(mut self, delay: Duration) -> Self {
+        self.due = Some(Due::After(delay));
+        self
+    }
+
+    /// The message was given to the producer at this instant: from now on it is known when it is
+    /// due.
+    pub(crate) fn fix_due(&mut self, born: Timestamp) {
+        if let Some(Due::After(delay)) = self.due {
+            let delay_ms = delay.as_nanos().div_ceil(1_000_000);
+            self.due = Some(Due::At((u128::from(born.0) + delay_ms).to_string()));
+        }
     }
 
     /// Sets the priority, 0 to 9: the message goes to one of the queues of its band, see
@@ -251,17 +320,22 @@ impl Message {
         id: MessageId,
         born: Timestamp,
     ) -> RecordHead<'_> {
-        RecordHead { topic, queue, id, born, tag: &self.tag, body: &self.body }
+        let flags = if self.due.is_some() { Flags::DELAYED } else { Flags::NONE };
+        RecordHead { topic, queue, id, born, flags, tag: &self.tag, body: &self.body }
     }
 
-    /// The properties of the record: keys, order group, what else is the system's, then the
-    /// message's own.
+    /// The properties of the record: keys, order group, when it is due, what else is the system's,
+    /// then the message's own.
     pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let keys = self.keys.iter().map(|key| (KEY, key.as_str()));
         let order = self.order_group.iter().map(|group| (ORDER, group.as_str()));
         let system = self.system.iter().map(|(name, value)| (*name, value.as_str()));
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        keys.chain(order).chain(system).chain(own)
+        let due = self.due.iter().map(|due| match due {
+            Due::At(due_ms) => (DUE, due_ms.as_str()),
+            Due::After(_) => unreachable!("a message that is sent knows when it is due"),
+        });
+        keys.chain(order).chain(due).chain(system).chain(own)
     }
 
     /// Refuses names that are not the application's to use, tags that nobody could ask for, and
@@ -339,6 +413,23 @@ mod tests {
         assert_eq!(record.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((record.order_group(), record.property("c")), (Some("o"), Some("d")));
         assert_eq!((record.tag(), record.id()), ("t", id));
+    }
+
+    #[test]
+    fn a_delayed_message_says_when_it_is_due() {
+        let due = |mut message: Message| {
+            message.fix_due(Timestamp(1_000));
+            let bytes = encode(&message, MessageId::default()).unwrap();
+            let record = Record::parse(bytes.into()).unwrap();
+            (record.flags().is_parked(), record.due().map(|due| due.0))
+        };
+        assert_eq!(due(Message::new("x")), (false, None));
+        let after = |delay| Message::new("x").deliver_after(delay);
+        assert_eq!(due(after(Duration::from_secs(5))), (true, Some(6_000)));
+        assert_eq!(due(after(Duration::from_nanos(1))), (true, Some(1_001)), "never early");
+        let at = |since| Message::new("x").deliver_at(SystemTime::UNIX_EPOCH + since);
+        assert_eq!(due(at(Duration::from_millis(7))), (true, Some(7)));
+        assert_eq!(due(at(Duration::from_micros(7_001))), (true, Some(8)), "never early");
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub struct SendResult {
     pub topic: Arc<str>,
     /// Its queue.
     pub queue: QueueIndex,
-    /// Its place in the queue.
-    pub offset: QueueOffset,
+    /// Its place in the queue; `None` of a delayed message, which gets one when it is due.
+    pub offset: Option<QueueOffset>,
     /// Where its bytes are on the broker that answered.
     pub place: AckPlace,
     /// On how many nodes they are.
@@ -272,6 +272,7 @@ impl Shared {
     ) -> Result<Result<Receipt, Error>, Box<Waiting>> {
         let now_ms = self.client.now_ms();
         let born = self.client.wall_clock(now_ms);
+        message.fix_due(born);
         if let Err(error) = self.prepare(&mut message, born) {
             return Ok(Err(error));
         }

@@ -55,8 +55,11 @@ async fn a_search_goes_over_all_shards_and_finds_each_message_once() {
         let message = Message::new("x").queue(n % 4).key("also").key(key);
         sent.push((key, within(producer.send(message)).await.unwrap()));
     }
-    let expected: BTreeSet<_> =
-        sent.iter().filter(|(key, _)| *key == "k").map(|(_, s)| (s.queue, s.offset)).collect();
+    let expected: BTreeSet<_> = sent
+        .iter()
+        .filter(|(key, _)| *key == "k")
+        .map(|(_, s)| (s.queue, s.offset.unwrap()))
+        .collect();
     let (from, to) = (Timestamp(0), Timestamp(u64::MAX));
     let by_key = Wanted::Key { topic: "orders".into(), key: "k".into(), from, to };
     for count in [1, 2, 3, 5, 100] {
@@ -78,7 +81,9 @@ async fn a_search_goes_over_all_shards_and_finds_each_message_once() {
     let one = within(client.find(Wanted::Id(third.id), None, 1_000)).await.unwrap();
     let asked: BTreeSet<ShardId> = fake.state().finds.iter().map(|find| find.shard).collect();
     assert_eq!(asked.len(), 3, "an id may be anywhere");
-    assert!(one.messages.iter().all(|m| (m.queue, m.offset) == (third.queue, third.offset)));
+    assert!(
+        one.messages.iter().all(|m| (m.queue, m.offset) == (third.queue, third.offset.unwrap()))
+    );
     let unknown =
         client.find(Wanted::Key { topic: "nothing".into(), key: "k".into(), from, to }, None, 1);
     assert_eq!(within(unknown).await.unwrap_err().code, Code::UnknownTopic);
@@ -183,7 +188,7 @@ async fn a_crowd_of_senders_finds_each_message_stored_once_in_order_where_it_was
     assert!(results.len() >= 4 * COUNT, "{} results", results.len());
     let state = fake.state();
     for result in results {
-        let stored = state.queues[&result.queue.0][result.offset.0 as usize].clone();
+        let stored = state.queues[&result.queue.0][result.offset.unwrap().0 as usize].clone();
         assert_eq!(yard_wire::record::Record::parse(stored).unwrap().id(), result.id);
     }
     let mut seen: [Vec<usize>; 8] = Default::default();
@@ -208,7 +213,7 @@ async fn what_the_flow_control_does_not_take_at_once_follows_in_order() {
         receipts.push(within(producer.enqueue(Message::new(body.clone()))).await.unwrap());
     }
     for (number, receipt) in receipts.into_iter().enumerate() {
-        assert_eq!(within(receipt).await.unwrap().offset, QueueOffset(number as u64));
+        assert_eq!(within(receipt).await.unwrap().offset, Some(QueueOffset(number as u64)));
     }
     let state = fake.state();
     let stored = state.queues[&0].iter().map(|record| record[record.len() - 300_000..].to_vec());
@@ -241,7 +246,7 @@ async fn a_connection_that_dies_before_the_answer_gives_one_completion() {
     let producer = client.producer("orders").build().await.unwrap();
     let result = within(producer.send(Message::new("one").key("k"))).await.unwrap();
     assert!(result.duplicate);
-    assert_eq!((result.queue, result.offset), (QueueIndex(0), QueueOffset(0)));
+    assert_eq!((result.queue, result.offset), (QueueIndex(0), Some(QueueOffset(0))));
     let state = fake.state();
     assert_eq!((state.queues[&0].len(), state.produces, state.sessions), (1, 2, 2));
 }
@@ -283,7 +288,7 @@ async fn refusals_for_good_reach_the_sender() {
     let error = producer.send(Message::new("x").queue(9)).await.unwrap_err();
     assert_eq!(error.code, Code::QueueOutOfRange);
     let good = within(producer.send(Message::new("y"))).await.unwrap();
-    assert_eq!(good.offset, QueueOffset(0));
+    assert_eq!(good.offset, Some(QueueOffset(0)));
     producer.close().await.unwrap();
     assert_eq!(producer.send(Message::new("z")).await.unwrap_err().code, Code::Closed);
 }

@@ -97,6 +97,15 @@ pub struct Run {
     pub queue: QueueIndex,
     /// How many records, at least one.
     pub count: u32,
+    /// They wait for a release: they get no place in the queue yet.
+    pub parked: bool,
+}
+
+impl Run {
+    fn goes_on_with(&self, next: &Self) -> bool {
+        let of = |run: &Self| (run.topic, run.queue, run.parked);
+        of(self) == of(next)
+    }
 }
 
 /// A batch whose every byte was checked, with a table of its records: whoever has it need not look
@@ -126,12 +135,13 @@ impl Batch {
         let mut runs: Vec<Run> = Vec::with_capacity(1);
         let mut over = None;
         for _ in 0..count {
-            let (Address { topic, queue, bytes: length }, limits) =
+            let (Address { topic, queue, flags, bytes: length }, limits) =
                 Record::check_front(&bytes[at..])?;
             over = over.or(limits.err());
-            match runs.last_mut().filter(|run| (run.topic, run.queue) == (topic, queue)) {
-                Some(run) => run.count += 1,
-                None => runs.push(Run { topic, queue, count: 1 }),
+            let run = Run { topic, queue, count: 1, parked: flags.is_parked() };
+            match runs.last_mut().filter(|last| last.goes_on_with(&run)) {
+                Some(last) => last.count += 1,
+                None => runs.push(run),
             }
             at += length as usize;
             ends.push(at as u32);
@@ -182,6 +192,14 @@ impl Batch {
             let (at, bytes) = (at as usize, bytes as usize);
             Record::checked(self.bytes.slice(at..at + bytes))
         })
+    }
+
+    /// The records that wait for a release, in order, each with its offset in the batch.
+    pub fn parked(&self) -> impl Iterator<Item = (u32, Record)> {
+        let is_parked = self.runs.iter().any(|run| run.parked);
+        let places = is_parked.then(|| self.places().zip(self.records()));
+        let all = places.into_iter().flatten().map(|((at, _), record)| (at, record));
+        all.filter(|(_, record)| record.flags().is_parked())
     }
 
     /// Checks every record against the limits of a message.
@@ -255,7 +273,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::RecordParts;
+    use crate::record::{Flags, RecordParts};
 
     fn sample() -> Bytes {
         let mut records = Vec::new();
@@ -286,7 +304,7 @@ mod tests {
             sample().len() - 48
         );
         let (topic, queue) = (TopicId(0), QueueIndex(0));
-        assert_eq!(batch.runs(), [Run { topic, queue, count: 3 }]);
+        assert_eq!(batch.runs(), [Run { topic, queue, count: 3, parked: false }]);
         assert_eq!(batch.bytes(), &sample());
     }
 
@@ -305,6 +323,22 @@ mod tests {
         let found: Vec<_> = batch.records().map(|record| record.queue().0).collect();
         assert_eq!(found, queues);
         assert_eq!(batch.check_limits(), Ok(()));
+        assert_eq!(batch.parked().count(), 0);
+    }
+
+    #[test]
+    fn what_waits_is_in_runs_of_its_own() {
+        let mut records = Vec::new();
+        let flags = [Flags::NONE, Flags::DELAYED, Flags::PREPARED, Flags::NONE];
+        for flags in flags {
+            let parts = RecordParts { flags, ..Default::default() };
+            parts.encode(&mut records).expect("within limits");
+        }
+        let batch = Batch::parse(encode(&BatchHeader::default(), 4, &records)).expect("whole");
+        let runs: Vec<_> = batch.runs().iter().map(|run| (run.parked, run.count)).collect();
+        assert_eq!(runs, [(false, 1), (true, 2), (false, 1)]);
+        let parked: Vec<_> = batch.parked().map(|(at, record)| (at, record.flags())).collect();
+        assert_eq!(parked, [(48 + 80, Flags::DELAYED), (48 + 160, Flags::PREPARED)]);
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub enum Program {
     ContextLs,
     /// Everything in one process, to try it.
     Dev,
+    /// Drop dead letters.
+    DlqDrop,
+    /// Show dead letters.
+    DlqPeek,
+    /// Send dead letters again.
+    DlqResend,
     /// Show the page of an error code.
     Explain,
     /// Read from an offset.
@@ -111,6 +117,19 @@ const fn arg(
 
 use Presence::{Default, Optional, Required, Rest, Switch};
 
+const DLQ_TAG: Field = arg("tag", "TAG", Optional, "With this tag only.");
+const DLQ_KEY: Field = arg("key", "KEY", Optional, "With this key only.");
+const DLQ_REASON: Field = arg(
+    "reason",
+    "REASON",
+    Optional,
+    "Only those that are there for: rejected, failed, \
+        lease-ended.",
+);
+const DLQ_FROM: Field =
+    arg("from", "TIME|AGE", Optional, "Dead since then or later: 2013-01-01T10:00:00Z or 2h.");
+const DLQ_TO: Field = arg("to", "TIME|AGE", Optional, "Dead before then.");
+
 const COMPOSED: &[Verb] = &[
     Verb {
         runs: Runs::Program(Program::Dev),
@@ -165,6 +184,13 @@ const COMPOSED: &[Verb] = &[
             arg("order", "TEXT|.FIELD", Optional, "Order group, or the field it is in."),
             arg("props", "all|a,b", Optional, "Fields that become properties; null is left out."),
             arg("queue", "NUMBER", Optional, "Send to this queue only."),
+            arg(
+                "delay",
+                "DELAY",
+                Optional,
+                "Deliver so much later: 30s, or level:3 of RocketMQ's.",
+            ),
+            arg("at", "TIME", Optional, "Deliver then: 2026-12-24T18:00:00Z; not with --delay."),
             arg(
                 "ack",
                 "LEVEL",
@@ -362,6 +388,61 @@ const COMPOSED: &[Verb] = &[
             arg("dry", "", Switch, "Show what plans would do, and do nothing."),
             arg("i_mean_it", "", Switch, "Let a plan remove more than one thing."),
             arg("args", "ARGS", Rest, "Arguments of the script, for example --topic orders."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::DlqPeek),
+        words: &["dlq", "peek"],
+        help: "Show dead letters of a group that wait; nothing changes.",
+        example: "yard dlq peek billing --reason failed --count 5",
+        right: Right::Read,
+        risk: Risk::Reads,
+        fields: &[
+            arg("group", "GROUP", Required, "Group whose dead letters they are."),
+            DLQ_TAG,
+            DLQ_KEY,
+            DLQ_REASON,
+            DLQ_FROM,
+            DLQ_TO,
+            arg("count", "NUMBER", Default("10"), "Messages at most."),
+            arg("raw", "", Switch, "Print bodies only, a line each."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::DlqResend),
+        words: &["dlq", "resend"],
+        help: "Show how many dead letters would be sent again, or send them.",
+        example: "yard dlq resend billing --reason failed --apply",
+        right: Right::Manage,
+        risk: Risk::Changes,
+        fields: &[
+            arg("group", "GROUP", Required, "Group whose dead letters they are."),
+            DLQ_TAG,
+            DLQ_KEY,
+            DLQ_REASON,
+            DLQ_FROM,
+            DLQ_TO,
+            arg("count", "NUMBER", Optional, "Messages at most; all of them without."),
+            arg("topic", "TOPIC", Optional, "Send to this topic instead of their own."),
+            arg("apply", "", Switch, "Do it; without, they are counted."),
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::DlqDrop),
+        words: &["dlq", "drop"],
+        help: "Show how many dead letters would be dropped, or drop them.",
+        example: "yard dlq drop billing --tag test --apply",
+        right: Right::Manage,
+        risk: Risk::Removes,
+        fields: &[
+            arg("group", "GROUP", Required, "Group whose dead letters they are."),
+            DLQ_TAG,
+            DLQ_KEY,
+            DLQ_REASON,
+            DLQ_FROM,
+            DLQ_TO,
+            arg("count", "NUMBER", Optional, "Messages at most; all of them without."),
+            arg("apply", "", Switch, "Do it; without, they are counted."),
         ],
     },
     Verb {

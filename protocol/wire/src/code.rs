@@ -101,6 +101,12 @@ codes! {
     LimitReached = 213, Never;
     /// No message of this tenant is what was looked for, in all that was looked at.
     NoSuchMessage = 214, Never;
+    /// A message is to be delivered later than allowed.
+    DelayTooLong = 215, Never;
+    /// A retry policy is not one that is known, or a part of it is outside its bounds.
+    BadRetryPolicy = 220, Never;
+    /// The topic is the system's: applications read it, and neither send to it nor change it.
+    SystemTopic = 221, Never;
     /// A property has a name that is reserved for the system.
     ReservedProperty = 225, Never;
     /// A tag is blank, or has a bar or a control character in it.
@@ -145,6 +151,8 @@ codes! {
     LeaseLost = 601, Never;
     /// The connection has no such subscription.
     UnknownSubscription = 602, Never;
+    /// The error text of a nack or reject is longer than allowed; nothing was settled.
+    ErrorTextTooLarge = 603, Never;
     /// The delivery was settled before.
     AlreadySettled = 607, Never;
     /// The message has been held for as long as any message may be.

@@ -145,12 +145,14 @@ impl Wire for MessageId {
 pub struct RecordPlace {
     /// Number of the log's segment.
     pub segment: u32,
-    /// Byte offset of the record in the segment's file.
+    /// Byte offset in the segment's file.
     pub offset: u32,
-    /// Bytes of the record.
+    /// Bytes of the record as its readers get it.
     pub bytes: u32,
     /// When the broker stored it; never decreases along a log.
     pub stored: Timestamp,
+    /// What lies there is not the record but its release, see [`crate::release`].
+    pub released: bool,
 }
 
 #[cfg(test)]

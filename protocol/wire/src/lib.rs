@@ -7,6 +7,7 @@
 //!   produce  = ack_level batch                     (requests/produce.rs)
 //!   batch    = header record*                      (batch.rs)    one lane, one shard
 //!   record   = header tag property* body           (record.rs)   what the log holds, verbatim
+//!   release  = header note*                        (release.rs)  a stored record, given its place
 //! ```
 //!
 //! Invariants:
@@ -34,8 +35,10 @@ pub mod operation;
 pub mod plugin;
 pub mod property;
 pub mod record;
+pub mod release;
 pub mod request;
 pub mod requests;
+pub mod retry;
 pub mod units;
 
 pub use code::{Code, Refusal};

@@ -14,6 +14,12 @@ pub const NAME_BYTES_MAX: usize = 127;
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Records of one batch.
 pub const BATCH_RECORDS_MAX: usize = 16_384;
+/// Releases of one entry of the log.
+pub const RELEASES_MAX: usize = 1_000;
+/// Bytes of the notes that one release adds to a record, names, values and lengths included.
+pub const NOTES_BYTES_MAX: usize = 4 << 10;
+/// How far away the delivery of a message may be, in milliseconds: 400 days.
+pub const DELAY_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
 /// Bytes of one batch, header included.
 pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 /// Bytes of one frame, header included, once a connection has said hello.
@@ -62,8 +68,17 @@ pub const LEASE_MS_MIN: u32 = 1_000;
 pub const LEASE_MS_MAX: u32 = 12 * 60 * 60 * 1_000;
 /// Lease when the consumer names none, in milliseconds.
 pub const LEASE_MS_DEFAULT: u32 = 30_000;
-/// When a `nack` names no delay, the message comes back after this, in milliseconds.
-pub const RETRY_DELAY_MS_DEFAULT: u32 = 10_000;
+/// Deliveries of a message to a group that names no number, the first included. Source: RocketMQ,
+/// 16 retries.
+pub const ATTEMPTS_DEFAULT: u32 = 17;
+/// Delays in a list of a retry policy.
+pub const RETRY_DELAYS_MAX: usize = 64;
+/// Longest delay of a retry policy, in milliseconds: 30 days.
+pub const RETRY_DELAY_MS_MAX: u32 = 30 * 24 * 60 * 60 * 1_000;
+/// Bytes of the error text of a nack or reject.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of all error texts of a settle request.
+pub const SETTLE_ERRORS_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a packed body may become: as many as a body that was never packed may have.
 pub const UNPACKED_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// How many times as large as it is a packed body may become.
@@ -109,6 +124,8 @@ const _: () = {
     // A property's length and a tag's length are written in 16 bits.
     assert!(PROPERTIES_BYTES_MAX <= 1 << 16 && TAG_BYTES_MAX < 1 << 16);
     assert!(DELIVER_BYTES_MAX <= CREDIT_BYTES_MAX as usize);
+    assert!(ERROR_TEXT_BYTES_MAX <= SETTLE_ERRORS_BYTES_MAX);
+    assert!(ERROR_TEXT_BYTES_MAX <= PROPERTIES_BYTES_MAX / 2 && ERROR_TEXT_BYTES_MAX < 1 << 16);
     // A plugin with its signature and name is one request.
     assert!(PLUGIN_BYTES_MAX + 4_096 <= FRAME_BYTES_MAX);
     assert!(PLUGIN_BYTES_MAX as u64 <= PLUGIN_TENANT_BYTES_MAX);

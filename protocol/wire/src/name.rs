@@ -5,6 +5,17 @@
 use crate::limits::NAME_BYTES_MAX;
 use crate::{Code, Refusal};
 
+/// The topics of the system begin so: no application's name does, see [`check`].
+const SYSTEM_PREFIX: char = '$';
+/// The dead letters of a group are in the topic of this prefix and the group's name.
+pub const DEAD_PREFIX: &str = "$dead.";
+
+/// Whether a topic is the system's: applications read it, and nothing else.
+#[must_use]
+pub fn is_system(name: &str) -> bool {
+    name.starts_with(SYSTEM_PREFIX)
+}
+
 /// Checks a name.
 ///
 /// # Errors
@@ -42,6 +53,7 @@ mod tests {
             assert!(check(good).is_ok(), "{good}");
         }
         let long = "x".repeat(128);
+        assert!(is_system(DEAD_PREFIX) && check(&format!("{DEAD_PREFIX}g")).is_err());
         for bad in ["", ".", "..", ".hidden", "a/b", "a b", "a\n", "é", "a\0", &long] {
             assert_eq!(check(bad).unwrap_err().code, Code::BadName, "{bad:?}");
         }

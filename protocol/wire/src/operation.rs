@@ -6,9 +6,12 @@ use bytes::Bytes;
 use crate::codec::{Malformed, Wire};
 use crate::plugin::{Blob, Digest, PluginKeyRow, PluginLogRow, PluginReport, PluginRow};
 use crate::request::Right;
+use crate::retry::{Attempts, RetryPolicy};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value};
-use crate::{Code, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId};
+use crate::{
+    Code, MessageId, QueueIndex, QueueOffset, Refusal, ShardId, TenantId, Timestamp, TopicId,
+};
 
 impl ToValue for Timestamp {
     fn to_value(&self) -> Value {
@@ -99,6 +102,13 @@ macro_rules! number_arg {
     )* };
 }
 number_arg!(u16, u32, u64);
+
+impl Arg for MessageId {
+    const KIND: &'static str = "ID";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        text.and_then(MessageId::parse).ok_or_else(|| bad(name, Self::KIND, text))
+    }
+}
 
 impl Arg for bool {
     const KIND: &'static str = "true|false";
@@ -315,6 +325,53 @@ operations! {
         /// Name of the group.
         name: String = Required,
     } -> GroupReport;
+    /// List delayed messages that wait, by when they are due.
+    DelayLs = 12, ["delay", "ls"], Read, Reads, "yard delay ls --topic orders", {
+        /// Of this topic only.
+        topic: Option<String> = Optional,
+        /// How many rows, 1 to 1000.
+        limit: u32 = Default("100"),
+        /// Go on behind this: the `next` of a list, or the `place` of a row.
+        after: Option<String> = Optional,
+    } -> DelayReport;
+    /// Take a delayed message back; says whether it was still waiting.
+    DelayCancel = 13, ["delay", "cancel"], Manage, Removes,
+    "yard delay cancel 0197f3a2b4c5d6e7f8091a2b3c4d5e6f", {
+        /// Id of the message, as its send result says.
+        id: MessageId = Required,
+    } -> DelayCancelled;
+    /// Change what becomes of messages that fail in a group, in all its topics.
+    GroupSet = 16, ["group", "set"], Manage, Changes,
+    "yard group set billing --retry 10s,1m,10m --max-attempts 5", {
+        /// Name of the group; it need not consume anything yet.
+        name: String = Required,
+        /// When a message that failed comes again: RocketMQ's 16 levels, growing delays, a list.
+        retry: Option<RetryPolicy> = Optional,
+        /// Deliveries of a message, the first included; what fails then becomes a dead letter.
+        max_attempts: Option<Attempts> = Optional,
+    } -> GroupSettingsRow;
+    /// List the groups that have dead letters, and how many of them wait for somebody.
+    DlqLs = 17, ["dlq", "ls"], Read, Reads, "yard dlq ls", {} -> Vec<DlqRow>;
+    /// List where the dead letters of a group lie that nobody has dealt with.
+    DlqWaiting = 18, ["dlq", "waiting"], Read, Reads, "yard dlq waiting billing", {
+        /// Name of the group.
+        group: String = Required,
+        /// The queue of the group's dead-letter topic.
+        queue: u16 = Default("0"),
+        /// Offset to begin at.
+        from: u64 = Default("0"),
+    } -> Vec<DlqRange>;
+    /// Say of dead letters that they were dealt with, by their places.
+    DlqDone = 19, ["dlq", "done"], Manage, Removes, "yard dlq done billing 3 5", {
+        /// Name of the group.
+        group: String = Required,
+        /// Offset of the first.
+        from: u64 = Required,
+        /// Offset after the last.
+        to: u64 = Required,
+        /// The queue of the group's dead-letter topic.
+        queue: u16 = Default("0"),
+    } -> DlqCounts;
     /// Add a tenant and make a certificate for it.
     TenantAdd = 20, ["tenant", "add"], Operate, Adds, "yard tenant add acme", {
         /// Name of the tenant: 1 to 127 of a-z A-Z 0-9 . _ -
@@ -514,10 +571,24 @@ report! {
         pub rejected: u64,
     }
 
+    /// The settings of a group.
+    pub struct GroupSettingsRow {
+        /// Name of the group.
+        pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub max_attempts: Attempts,
+    }
+
     /// A group in detail.
     pub struct GroupReport {
         /// Name of the group.
         pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub max_attempts: Attempts,
         /// Committed messages that are not settled, over all its queues.
         pub lag: u64,
         /// Its progress, queue by queue.
@@ -568,6 +639,77 @@ report! {
         pub credit: u64,
         /// Which messages it wants: dialect and expression; nothing: all.
         pub filter: String,
+    }
+
+    /// Delayed messages that wait.
+    pub struct DelayReport {
+        /// How many wait: of the topic, else of the tenant.
+        pub waiting: u64,
+        /// Some of them, by when they are due.
+        pub rows: Vec<DelayRow>,
+        /// Where a list goes on that this one did not come to the end of; else empty.
+        pub next: String,
+    }
+
+    /// A delayed message that waits.
+    pub struct DelayRow {
+        /// When it is due.
+        pub due_ms: Timestamp,
+        /// Name of its topic.
+        pub topic: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its id.
+        pub id: String,
+        /// Bytes of its record.
+        pub bytes: u32,
+        /// Its place in the list.
+        pub place: String,
+    }
+
+    /// What came of taking a delayed message back.
+    pub struct DelayCancelled {
+        /// Its id.
+        pub id: String,
+        /// It waited, and will not be delivered. Else it was delivered, taken back before, or no
+        /// such message was ever stored.
+        pub cancelled: bool,
+        /// Name of its topic, where it waited.
+        pub topic: String,
+        /// When it was due, where it waited.
+        pub due_ms: Timestamp,
+    }
+
+    /// The dead letters of a group, in a list.
+    pub struct DlqRow {
+        /// Name of the group.
+        pub group: String,
+        /// Those that nobody has dealt with.
+        pub waiting: u64,
+        /// Those that were sent again or dropped.
+        pub done: u64,
+    }
+
+    /// Dead letters that wait and lie one after another.
+    pub struct DlqRange {
+        /// The queue of the group's dead-letter topic.
+        pub queue: QueueIndex,
+        /// Offset of the first.
+        pub from: QueueOffset,
+        /// Offset after the last.
+        pub to: QueueOffset,
+    }
+
+    /// What came of saying that dead letters were dealt with: together as many as were named and
+    /// are there.
+    #[derive(Copy, Default)]
+    pub struct DlqCounts {
+        /// They waited until now.
+        pub done: u64,
+        /// They did not wait any more.
+        pub skipped: u64,
+        /// They were not looked at: ask again for the last of them.
+        pub left: u64,
     }
 
     /// A tenant in a list.

@@ -8,7 +8,7 @@
 //!     14    8 born_ms        the producer's clock, milliseconds since 1970 UTC
 //!     22    8 stored_ms      0 as stored; the host fills it in a plugin's copy
 //!     30    4 queue          index of the queue in its topic
-//!     34    4 flags          0 in version 1: reserved
+//!     34    4 flags          bit 0: delayed, bit 1: prepared; others 0
 //!     38    4 attempts       0 as stored; the host fills it in a plugin's copy
 //!     42    2 tag_bytes
 //!     44    2 properties     how many
@@ -26,12 +26,25 @@
 //! The first 50 bytes are the packed layout that plugins see, so a plugin's batch is one copy a
 //! message with three fields filled in. What the broker itself attaches a meaning to travels as
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
-//! keys of the message) and `$order` (its order group).
+//! keys of the message), `$order` (its order group) and `$due` (of a delayed message: when it is
+//! to be delivered, milliseconds since 1970 UTC in decimal).
+//!
+//! A record with a flag is parked: it is stored as it arrived and gets a place in its queue by a
+//! release later, see [`crate::release`].
 use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
 use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
+
+mod flags;
+mod properties;
+
+pub use flags::Flags;
+use properties::split_property;
+pub(crate) use properties::{
+    PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
+};
 
 /// Bytes of the fixed part of a record of version 1.
 pub const HEADER_BYTES: usize = 80;
@@ -41,9 +54,12 @@ pub const VERSION: u16 = 1;
 pub const KEY: &str = "$key";
 /// Name of the property that carries the order group.
 pub const ORDER: &str = "$order";
+/// Name of the property that says when a delayed message is to be delivered, in milliseconds
+/// since 1970 UTC, decimal.
+pub const DUE: &str = "$due";
 
+const FLAGS_AT: usize = 34;
 const HEADER_CRC_AT: usize = 72;
-const PROPERTY_HEADER_BYTES: usize = 4;
 
 const _: () = assert!(HEADER_CRC_AT + 8 == HEADER_BYTES);
 
@@ -58,6 +74,8 @@ pub struct RecordParts<'a> {
     pub id: MessageId,
     /// When it was born, by the producer's clock.
     pub born: Timestamp,
+    /// Whether it waits, and for what.
+    pub flags: Flags,
     /// Tag, or empty.
     pub tag: &'a str,
     /// Properties in order, system ones (`$key`, `$order`) among them.
@@ -68,8 +86,8 @@ pub struct RecordParts<'a> {
 
 impl RecordParts<'_> {
     fn head(&self) -> RecordHead<'_> {
-        let Self { topic, queue, id, born, tag, body, .. } = *self;
-        RecordHead { topic, queue, id, born, tag, body }
+        let Self { topic, queue, id, born, flags, tag, body, .. } = *self;
+        RecordHead { topic, queue, id, born, flags, tag, body }
     }
 
     fn sized(&self) -> SizedRecord<impl Iterator<Item = (&str, &str)> + Clone> {
@@ -114,6 +132,8 @@ pub struct RecordHead<'a> {
     pub id: MessageId,
     /// When it was born, by the producer's clock.
     pub born: Timestamp,
+    /// Whether it waits, and for what.
+    pub flags: Flags,
     /// Tag, or empty.
     pub tag: &'a str,
     /// Body, possibly empty.
@@ -197,6 +217,7 @@ impl RecordHead<'_> {
         put(4, &(HEADER_BYTES as u16).to_le_bytes());
         put(14, &self.born.0.to_le_bytes());
         put(30, &u32::from(self.queue.0).to_le_bytes());
+        put(FLAGS_AT, &self.flags.0.to_le_bytes());
         put(42, &(self.tag.len() as u16).to_le_bytes());
         put(44, &(sized.count as u16).to_le_bytes());
         put(46, &(self.body.len() as u32).to_le_bytes());
@@ -262,12 +283,6 @@ impl<'p, P: Iterator<Item = (&'p str, &'p str)> + Clone> SealedRecord<'_, P> {
     }
 }
 
-fn property_header(name: &str, value: &str) -> [u8; PROPERTY_HEADER_BYTES] {
-    let [a, b] = (name.len() as u16).to_le_bytes();
-    let [c, d] = (value.len() as u16).to_le_bytes();
-    [a, b, c, d]
-}
-
 fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<(), Refusal> {
     if body > limits::BODY_BYTES_MAX {
         let max = limits::BODY_BYTES_MAX;
@@ -303,13 +318,15 @@ pub struct Record {
     body_at: usize,
 }
 
-/// Where a record wants to go, and how long it is.
+/// Where a record wants to go, whether at once, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Topic that the producer addressed.
     pub topic: TopicId,
     /// Queue that the producer addressed.
     pub queue: QueueIndex,
+    /// Whether it waits, and for what.
+    pub flags: Flags,
     /// Bytes of the whole record.
     pub bytes: u32,
 }
@@ -434,7 +451,7 @@ impl Record {
     /// The address of the record at the front of `input`; its checksums are not looked at.
     ///
     /// # Errors
-    /// As [`Record::peek_length`], or [`Malformed::Field`] when the queue is out of range.
+    /// As [`Record::peek_length`], or [`Malformed::Field`] when queue or flags are out of range.
     pub fn peek_address(input: &[u8]) -> Result<Address, Malformed> {
         let bytes = Self::peek_length(input)?;
         let queue = u32_at(input, 30);
@@ -443,6 +460,7 @@ impl Record {
         Ok(Address {
             topic: TopicId(u32_at(input, 50)),
             queue: QueueIndex(queue),
+            flags: flags_of(input)?,
             bytes: bytes as u32,
         })
     }
@@ -501,13 +519,15 @@ impl Record {
         if crc != u32_at(bytes, HEADER_CRC_AT) {
             return Err(Malformed::Checksum { what: "header of a record" });
         }
-        for (what, at, width) in [("queue offset", 6, 8), ("stored time", 22, 8), ("flags", 34, 8)]
-        {
-            debug_assert_eq!(width, 8);
+        for (what, at) in [("queue offset", 6), ("stored time", 22)] {
             if u64_at(bytes, at) != 0 {
                 return field(what, u64_at(bytes, at));
             }
         }
+        if u32_at(bytes, 38) != 0 {
+            return field("attempts", u32_at(bytes, 38).into());
+        }
+        flags_of(bytes)?;
         if u32_at(bytes, 30) > u32::from(u16::MAX) {
             return field("queue of a record", u32_at(bytes, 30).into());
         }
@@ -539,6 +559,19 @@ impl Record {
         let mut id = [0; 16];
         id.copy_from_slice(&self.bytes[56..72]);
         MessageId(id)
+    }
+
+    /// Whether the message waited, and for what.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        flags_of(&self.bytes).expect("checked when the record was taken")
+    }
+
+    /// When a delayed message is to be delivered; `None` where that is not said, or not so that
+    /// it can be read.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
     }
 
     /// When the message was born, by the producer's clock.
@@ -576,15 +609,36 @@ impl Record {
     /// Properties in order, system ones among them.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         let tag = usize::from(u16_at(&self.bytes, 42));
-        let mut rest = &self.bytes[HEADER_BYTES + tag..self.body_at];
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let (name, value, after) = split_property(rest).ok()?;
-            rest = after;
-            Some((name, value))
-        })
+        split_properties(&self.bytes[HEADER_BYTES + tag..self.body_at])
+    }
+
+    /// The same message in another queue, with `count` more properties, encoded, before its own.
+    pub(crate) fn noted(
+        &self,
+        topic: TopicId,
+        queue: QueueIndex,
+        count: u16,
+        notes: &[u8],
+    ) -> Result<Bytes, Malformed> {
+        let properties_at = HEADER_BYTES + usize::from(u16_at(&self.bytes, 42));
+        let counted = u16_at(&self.bytes, 44).checked_add(count).ok_or(Malformed::Length {
+            what: "number of properties",
+            found: u64::from(count),
+            max: u16::MAX.into(),
+        })?;
+        let length = self.bytes.len() + notes.len();
+        let mut out = Vec::with_capacity(length);
+        out.extend_from_slice(&self.bytes[..properties_at]);
+        out.extend_from_slice(notes);
+        out.extend_from_slice(&self.bytes[properties_at..]);
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &(length as u32).to_le_bytes());
+        put(30, &u32::from(queue.0).to_le_bytes());
+        put(44, &counted.to_le_bytes());
+        put(50, &topic.0.to_le_bytes());
+        let crc = header_crc(&out[..self.body_at + notes.len()]);
+        out[HEADER_CRC_AT..HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        Ok(Bytes::from(out))
     }
 
     /// The first property of this name.
@@ -613,33 +667,20 @@ impl Record {
     }
 }
 
+fn flags_of(record: &[u8]) -> Result<Flags, Malformed> {
+    let bits = u32_at(record, FLAGS_AT);
+    Flags::from_bits(bits).ok_or(Malformed::Field { what: "flags", value: bits.into() })
+}
+
 fn limits_of(record: &[u8], body_at: usize) -> Result<(), Refusal> {
     let count = usize::from(u16_at(record, 44));
     let tag = usize::from(u16_at(record, 42));
     check_sizes(record.len() - body_at, tag, count, body_at - HEADER_BYTES - tag)
 }
 
-fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
-    let short = |wanted: usize| Malformed::Short { wanted: wanted as u64, left: rest.len() as u64 };
-    if rest.len() < PROPERTY_HEADER_BYTES {
-        return Err(short(PROPERTY_HEADER_BYTES));
-    }
-    let name_end = PROPERTY_HEADER_BYTES + usize::from(u16_at(rest, 0));
-    let end = name_end + usize::from(u16_at(rest, 2));
-    if rest.len() < end {
-        return Err(short(end));
-    }
-    let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed::Utf8);
-    Ok((text(&rest[PROPERTY_HEADER_BYTES..name_end])?, text(&rest[name_end..end])?, &rest[end..]))
-}
-
 fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malformed> {
     str::from_utf8(&bytes[..tag]).map_err(|_| Malformed::Utf8)?;
-    let mut rest = &bytes[tag..];
-    for _ in 0..count {
-        (_, _, rest) = split_property(rest)?;
-    }
-    if rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing { left: rest.len() as u64 }) }
+    check_properties(&bytes[tag..], count)
 }
 
 #[cfg(test)]
@@ -652,6 +693,7 @@ mod tests {
             queue: QueueIndex(3),
             id: MessageId::new(Timestamp(5), 9),
             born: Timestamp(5),
+            flags: Flags::NONE,
             tag: "paid",
             properties: &[(KEY, "k1"), ("colour", "red"), (KEY, "k2"), (ORDER, "o")],
             body: b"hello",
@@ -675,6 +717,28 @@ mod tests {
         assert_eq!(record.order_group(), Some("o"));
         assert_eq!(&record.body()[..], b"hello");
         assert_eq!(record.born(), Timestamp(5));
+        assert_eq!((record.flags(), record.due()), (Flags::NONE, None));
+    }
+
+    #[test]
+    fn flags_are_kept_and_others_than_the_known_refused() {
+        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, false)] {
+            let properties = [(DUE, "1700000000000")];
+            let parts = RecordParts {
+                flags: Flags(bits),
+                properties: &properties,
+                ..RecordParts::default()
+            };
+            let mut out = Vec::new();
+            parts.encode(&mut out).expect("within limits");
+            let found = Record::parse(out.into());
+            assert_eq!(found.is_ok(), is_known, "{bits}");
+            let Ok(record) = found else { continue };
+            assert_eq!(record.flags(), Flags(bits));
+            assert_eq!(record.flags().is_parked(), bits != 0);
+            assert_eq!(record.flags().has(Flags::PREPARED), bits & 2 != 0);
+            assert_eq!(record.due(), Some(Timestamp(1_700_000_000_000)));
+        }
     }
 
     #[test]

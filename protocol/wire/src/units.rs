@@ -24,7 +24,7 @@ const BYTES: &[(&str, u64)] = &[
 /// Those that sizes are shown in.
 const WHOLE_BYTES: &[(&str, u64)] =
     &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-const MILLISECONDS: &[(&str, u64)] =
+pub(crate) const MILLISECONDS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Reads a size in bytes: a number, or one with a unit of `B KB MB GB TB KiB MiB GiB TiB`.
@@ -57,7 +57,7 @@ fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// The amount in the largest of its units that says it exactly.
-fn in_unit(amount: u64, units: &[(&str, u64)]) -> String {
+pub(crate) fn in_unit(amount: u64, units: &[(&str, u64)]) -> String {
     let whole = units.iter().filter(|(_, factor)| amount.is_multiple_of(*factor));
     let (unit, factor) = whole.max_by_key(|(_, factor)| *factor).expect("one unit is one");
     format!("{}{unit}", amount / factor)

@@ -98,6 +98,8 @@ fn bounds() -> String {
         ("Records of a deliver push", limits::DELIVER_RECORDS_MAX as u64),
         ("Bytes of a deliver push, unless one record is larger", limits::DELIVER_BYTES_MAX as u64),
         ("Ranges of a settle request", limits::SETTLE_RANGES_MAX as u64),
+        ("Bytes of an error text", limits::ERROR_TEXT_BYTES_MAX as u64),
+        ("Bytes of the error texts of a settle request", limits::SETTLE_ERRORS_BYTES_MAX as u64),
         ("Records of a fetch reply", limits::FETCH_RECORDS_MAX.into()),
         ("Bytes of a fetch reply, unless one record is larger", limits::FETCH_BYTES_MAX.into()),
         ("Records of an answer to a search", limits::FIND_RECORDS_MAX.into()),

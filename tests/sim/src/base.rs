@@ -37,7 +37,7 @@ pub(crate) struct Found {
     pub producer: u64,
     /// Its number in the producer.
     pub seq: u64,
-    /// Hash of its body.
+    /// Hash of its body and id.
     pub hash: u64,
 }
 
@@ -67,6 +67,8 @@ pub(crate) struct Base {
     pub broker_is_up: bool,
     /// The topics, once they were created.
     pub routes: Vec<TopicRoute>,
+    /// The dead-letter topics of groups, once they are to be read.
+    pub dead_routes: Vec<TopicRoute>,
     /// What plain fetches have returned before the last scan.
     pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
     /// The first promise that was seen broken before the history was judged.
@@ -90,6 +92,7 @@ impl Base {
             memory: Memory::default(),
             broker_is_up: false,
             routes: Vec::new(),
+            dead_routes: Vec::new(),
             fetched: BTreeMap::new(),
             failure: None,
         }
@@ -136,7 +139,7 @@ impl Base {
     /// The topic of a route.
     #[must_use]
     pub(crate) fn route(&self, topic: TopicId) -> Option<&TopicRoute> {
-        self.routes.iter().find(|route| route.topic == topic)
+        self.routes.iter().chain(&self.dead_routes).find(|route| route.topic == topic)
     }
 }
 

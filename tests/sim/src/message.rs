@@ -7,7 +7,7 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
-use yard_wire::record::{ORDER, Record, RecordParts};
+use yard_wire::record::{DUE, Flags, ORDER, Record, RecordParts};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId};
 
 use crate::base::Found;
@@ -33,9 +33,11 @@ pub(crate) struct Letter {
     pub body_bytes: u64,
     /// When it is sent.
     pub born: Timestamp,
+    /// When it is to be delivered, if not at once, by the broker's clock.
+    pub due: Option<Timestamp>,
 }
 
-/// The record of a message, and the hash of its body.
+/// The record of a message, and the hash of its body and id.
 #[must_use]
 pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     let mut body = Vec::with_capacity(letter.body_bytes as usize + 8);
@@ -47,19 +49,28 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     }
     body.truncate(letter.body_bytes.max(BODY_BYTES_MIN) as usize);
     let order = letter.order_group.map(|group| group.to_string());
-    let properties: Vec<(&str, &str)> = order.iter().map(|group| (ORDER, &group[..])).collect();
+    let due = letter.due.map(|due| due.to_string());
+    let order = order.iter().map(|group| (ORDER, &group[..]));
+    let properties: Vec<(&str, &str)> =
+        order.chain(due.iter().map(|due| (DUE, &due[..]))).collect();
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
+        flags: if due.is_some() { Flags::DELAYED } else { Flags::NONE },
         tag: "",
         properties: &properties,
         body: &body,
     };
     let mut bytes = Vec::with_capacity(parts.encoded_bytes());
     parts.encode(&mut bytes).expect("the plan stays within the limits of a message");
-    (Bytes::from(bytes), xxhash_rust::xxh3::xxh3_64(&body))
+    (Bytes::from(bytes), hash(&body, parts.id))
+}
+
+/// Of all that must arrive as it was sent: the body and the id.
+fn hash(body: &[u8], id: MessageId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(body, xxhash_rust::xxh3::xxh3_64(&id.0))
 }
 
 /// Reads what some reader got. The record's own checks are done here as a client does them.
@@ -73,6 +84,6 @@ pub(crate) fn decode(record: &Bytes) -> Result<Found, String> {
         let bytes = body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
         bytes.map(u64::from_le_bytes).ok_or_else(|| "the body is too short".to_owned())
     };
-    let hash = xxhash_rust::xxh3::xxh3_64(&body);
+    let hash = hash(&body, record.id());
     Ok(Found { producer: word(0)?, seq: word(8)?, hash })
 }

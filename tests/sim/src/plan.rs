@@ -3,6 +3,7 @@
 use yard_checker::CrashKind;
 use yard_store::disk::lying;
 use yard_wire::requests::AckPlace;
+use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 
 use crate::agenda::{MS, Micros, SECOND};
 use crate::network::Weather;
@@ -30,6 +31,12 @@ pub struct Plan {
     pub producers: Vec<ProducerPlan>,
     /// The consumers.
     pub consumers: Vec<ConsumerPlan>,
+    /// Groups: numbered from 0.
+    pub groups: u64,
+    /// When what failed in a group comes again.
+    pub retry: RetryPolicy,
+    /// How often it is delivered at most.
+    pub attempts: Attempts,
     /// Clients that read by plain fetch.
     pub readers: usize,
     /// How the network behaves.
@@ -61,6 +68,8 @@ pub struct ProducerPlan {
     pub body_bytes: u64,
     /// Order groups that it uses; 0: none.
     pub order_groups: u64,
+    /// How many of a hundred messages it delays.
+    pub delayed: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -182,6 +191,9 @@ impl Plan {
             retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
+            groups,
+            retry: draw_retry(random),
+            attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             readers: usize::from(random.percent(30)),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
@@ -194,6 +206,11 @@ impl Plan {
             heal_at,
         };
         plan.draw_faults(random);
+        // A clock that is set forwards makes messages due: that is early for nobody but the checker.
+        let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
+        if plan.faults.iter().any(is_ahead) {
+            plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
+        }
         if random.percent(40) {
             plan.draw_retention(random);
         }
@@ -301,6 +318,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 pause: span / bursts,
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
+                delayed: random.pick(&[0, 0, 10, 40]),
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),
@@ -335,4 +353,22 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
         }
     }
     consumers
+}
+
+fn draw_retry(random: &mut Random) -> RetryPolicy {
+    let first_ms = random.range(1, 200) as u32;
+    match random.below(3) {
+        0 => RetryPolicy::List(vec![first_ms]),
+        1 => RetryPolicy::List(vec![1, first_ms, 10 * first_ms]),
+        _ => {
+            let jitter_percent = random.pick(&[0, 50]);
+            let max_ms = 10 * first_ms;
+            RetryPolicy::Exponential(Exponential {
+                first_ms,
+                factor_parts: 300,
+                max_ms,
+                jitter_percent,
+            })
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::effect::DeliverItem;
 use crate::entry::{Outcome, Step};
 use crate::event::Ticket;
 use crate::group::lease::{Hold, Lease, Leases};
-use crate::group::queue::{Progress, push_run};
+use crate::group::queue::{Progress, push_step};
 
 /// A message to deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,21 @@ struct Again {
     place: Option<RecordPlace>,
 }
 
+/// A message to deliver again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    again: Again,
+    due: Timestamp,
+}
+
 /// A question to the index that was not answered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) ticket: Ticket,
     from: QueueOffset,
     count: u32,
+    /// The first segment that there was then.
+    begins: u32,
 }
 
 /// A group's deliveries in one queue.
@@ -44,7 +53,9 @@ pub(crate) struct Flight {
     /// As `ready`, but the index must be asked first where they are.
     unplaced: BTreeMap<QueueOffset, u32>,
     /// Messages to deliver again later.
-    waiting: BTreeMap<QueueOffset, Again>,
+    waiting: BTreeMap<QueueOffset, Waiting>,
+    /// Messages that become dead letters: they take part in the bound of what is unsettled.
+    pub(crate) doomed: usize,
     /// The same messages by the instant when they are due.
     dues: BTreeSet<(Timestamp, QueueOffset)>,
     /// First message that was not looked at yet for its first delivery.
@@ -96,11 +107,13 @@ impl Flight {
         let mut flight = Self {
             cursor: progress.settled_below().max(first),
             passed_over_below: progress.touched_end(),
+            doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
-        for (offset, returned) in progress.returned().range(flight.cursor..) {
+        let returned = progress.returned().from(flight.cursor);
+        for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
             let again = Again { attempts: returned.attempts, place: None };
-            flight.put_back(*offset, again, returned.due, now);
+            flight.put_back(offset, again, returned.due, now);
         }
         flight
     }
@@ -110,13 +123,18 @@ impl Flight {
         if due <= now {
             self.make_ready(offset, again);
         } else {
-            self.waiting.insert(offset, again);
-            self.dues.insert((due, offset));
+            self.make_wait(offset, again, due);
         }
     }
 
+    fn make_wait(&mut self, offset: QueueOffset, again: Again, due: Timestamp) {
+        let old = self.waiting.insert(offset, Waiting { again, due });
+        assert!(old.is_none(), "a message waits once");
+        self.dues.insert((due, offset));
+    }
+
     fn make_ready(&mut self, offset: QueueOffset, again: Again) {
-        let place = again.place.filter(|place| place.segment >= self.retired_below);
+        let place = again.place.filter(|place| !self.may_be_gone(place));
         let absent = match place {
             Some(place) => self.ready.insert(offset, (again.attempts, place)).is_none(),
             None => self.unplaced.insert(offset, again.attempts).is_none(),
@@ -130,7 +148,7 @@ impl Flight {
     }
 
     fn unsettled(&self) -> usize {
-        self.leases.len() + self.waiting_count()
+        self.leases.len() + self.waiting_count() + self.doomed
     }
 
     /// Whether new messages must wait until some are settled.
@@ -177,13 +195,14 @@ impl Flight {
     pub(crate) fn ask(&mut self, ticket: Ticket, from: QueueOffset, count: u32) {
         assert!(self.asked.is_none(), "one question at a time");
         assert!(count >= 1, "a question asks for something");
-        self.asked = Some(Asked { ticket, from, count });
+        self.asked = Some(Asked { ticket, from, count, begins: self.retired_below });
     }
 
     /// Segments below this number are gone. Whether places were forgotten that are asked for anew.
     pub(crate) fn retired(&mut self, below: u32) -> bool {
         self.retired_below = self.retired_below.max(below);
-        let is_gone = |place: &RecordPlace| place.segment < below;
+        // What a release refers to may be gone, and a copy be elsewhere.
+        let is_gone = |place: &RecordPlace| place.segment < below || place.released;
         let gone = |(offset, (attempts, place)): (&QueueOffset, &(u32, RecordPlace))| {
             is_gone(place).then_some((*offset, *attempts))
         };
@@ -193,13 +212,18 @@ impl Flight {
             self.unplaced.insert(*offset, *attempts);
         }
         for again in self.waiting.values_mut() {
-            again.place = again.place.filter(|place| !is_gone(place));
+            again.again.place = again.again.place.filter(|place| !is_gone(place));
         }
         let prefetched = self.prefetched.iter().any(is_gone);
         if prefetched {
             self.prefetched.clear();
         }
         prefetched || !again.is_empty()
+    }
+
+    /// A place that was known before segments went may not be one any more.
+    fn may_be_gone(&self, place: &RecordPlace) -> bool {
+        place.segment < self.retired_below || (place.released && self.retired_below > 0)
     }
 
     /// Takes in what the index says; nothing means that it could not be read.
@@ -210,7 +234,7 @@ impl Flight {
             return;
         }
         let places = &places[..places.len().min(asked.count as usize)];
-        if places.iter().any(|place| place.segment < self.retired_below) {
+        if asked.begins < self.retired_below && places.iter().any(|it| self.may_be_gone(it)) {
             // It was asked before they went.
             self.retry_at = Some(now);
             return;
@@ -218,7 +242,7 @@ impl Flight {
         let to = QueueOffset(asked.from.0 + places.len() as u64);
         let place_of = |offset: QueueOffset| places[(offset.0 - asked.from.0) as usize];
         for (offset, again) in self.waiting.range_mut(asked.from..to) {
-            again.place = Some(place_of(*offset));
+            again.again.place = Some(place_of(*offset));
         }
         while let Some((offset, attempts)) = self.unplaced.range(asked.from..to).next() {
             let (offset, attempts) = (*offset, *attempts);
@@ -244,7 +268,7 @@ impl Flight {
         while self.cursor < self.passed_over_below {
             let to = if let Some(end) = progress.settled_end_of(self.cursor) {
                 end
-            } else if progress.returned().contains_key(&self.cursor) {
+            } else if progress.returned().contains(self.cursor) {
                 QueueOffset(self.cursor.0 + 1)
             } else {
                 return;
@@ -320,7 +344,7 @@ impl Flight {
         if self.cursor >= self.passed_over_below {
             return usize::MAX;
         }
-        let returned = progress.returned().range(self.cursor..).next().map(|(offset, _)| *offset);
+        let returned = progress.returned().from(self.cursor).next().map(|(offset, _)| offset);
         let known = [progress.settled().first_from(self.cursor), returned];
         let end = known.into_iter().flatten().min();
         end.map_or(usize::MAX, |end| (end.0 - self.cursor.0) as usize)
@@ -337,16 +361,14 @@ impl Flight {
         item
     }
 
-    /// Ends leases and waits that are due; returns the leases that ended.
+    /// Ends leases and waits that are due; returns the leases that ended, for the caller to say
+    /// when each comes again.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Vec<(QueueOffset, Lease)> {
         let ended = self.leases.take_ended(now);
-        for (offset, lease) in &ended {
-            self.come_again(*offset, lease);
-        }
         while let Some((due, offset)) = self.dues.first().copied().filter(|(due, _)| *due <= now) {
             self.dues.remove(&(due, offset));
-            let again = self.waiting.remove(&offset).expect("what is due waits");
-            self.make_ready(offset, again);
+            let waiting = self.waiting.remove(&offset).expect("what is due waits");
+            self.make_ready(offset, waiting.again);
         }
         self.retry_at = self.retry_at.filter(|at| *at > now);
         self.held_until = self.held_until.filter(|at| *at > now);
@@ -357,9 +379,14 @@ impl Flight {
     pub(crate) fn end_holder(&mut self, holder: SubscriptionId) -> Vec<(QueueOffset, Lease)> {
         let ended = self.leases.take_of(holder);
         for (offset, lease) in &ended {
-            self.come_again(*offset, lease);
+            self.make_ready(*offset, again_of(lease));
         }
         ended
+    }
+
+    /// A lease that ended comes again at this instant, unless the log says otherwise before.
+    pub(crate) fn come_again(&mut self, offset: QueueOffset, lease: &Lease, due: Timestamp) {
+        self.make_wait(offset, again_of(lease), due);
     }
 
     /// Takes what a subscription holds of a range, as if it had not been delivered, and delivers
@@ -381,16 +408,16 @@ impl Flight {
         u32::try_from(taken.len()).expect("leases are bounded")
     }
 
-    fn come_again(&mut self, offset: QueueOffset, lease: &Lease) {
-        self.make_ready(offset, Again { attempts: lease.hold.attempt, place: Some(lease.place) });
-    }
-
     /// Takes in what the log says about this queue; whose leases ended by it, and how many, is
     /// given to `ended`.
     pub(crate) fn apply(&mut self, step: &Step, mut ended: impl FnMut(SubscriptionId, u32)) {
         let (from, to) = (step.from, step.to);
         match step.outcome {
-            Outcome::Acked | Outcome::Rejected | Outcome::Filtered | Outcome::Expired => {
+            Outcome::Acked
+            | Outcome::Dead
+            | Outcome::Doomed { .. }
+            | Outcome::Expired
+            | Outcome::Filtered => {
                 self.forget(from, to, &mut ended);
             }
             Outcome::Trimmed => {
@@ -403,12 +430,10 @@ impl Flight {
             }
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
-            Outcome::Returned { attempts, due } => {
+            Outcome::Returned { attempts, due, .. } => {
                 for (offset, lease) in self.leases.take_attempt(from, to, attempts) {
                     ended(lease.hold.subscription, 1);
-                    let again = Again { attempts, place: Some(lease.place) };
-                    self.waiting.insert(offset, again);
-                    self.dues.insert((due, offset));
+                    self.make_wait(offset, again_of(&lease), due);
                 }
             }
         }
@@ -438,9 +463,10 @@ impl Flight {
             let offset = *offset;
             self.unplaced.remove(&offset);
         }
-        if self.waiting.range(from..to).next().is_some() {
-            self.dues.retain(|(_, offset)| *offset < from || *offset >= to);
-            self.waiting.retain(|offset, _| *offset < from || *offset >= to);
+        while let Some((offset, waiting)) = self.waiting.range(from..to).next() {
+            let (offset, due) = (*offset, waiting.due);
+            self.waiting.remove(&offset);
+            self.dues.remove(&(due, offset));
         }
     }
 
@@ -448,8 +474,9 @@ impl Flight {
     pub(crate) fn steps(queue: QueueIndex, ended: &[(QueueOffset, Lease)]) -> Vec<Step> {
         let mut runs = Vec::new();
         for (offset, lease) in ended {
-            let outcome = Outcome::Returned { attempts: lease.hold.attempt, due: Timestamp(0) };
-            push_run(&mut runs, queue, *offset, outcome);
+            let Hold { attempt: attempts, since: delivered, .. } = lease.hold;
+            let outcome = Outcome::Returned { attempts, due: Timestamp(0), delivered, error: 0 };
+            push_step(&mut runs, 0, Step::of_one(queue, *offset, outcome));
         }
         assert!(runs.len() <= ended.len(), "a run is at least one message");
         runs
@@ -457,9 +484,11 @@ impl Flight {
 
     pub(crate) fn check(&self, progress: &Progress, first: QueueOffset, end: QueueOffset) {
         self.leases.check();
+        assert_eq!(self.doomed, progress.returned().doomed_count(), "what is doomed is counted");
         assert_eq!(self.waiting.len(), self.dues.len(), "what waits has an instant");
-        for (_, offset) in &self.dues {
-            assert!(self.waiting.contains_key(offset), "what has an instant waits");
+        for (due, offset) in &self.dues {
+            let waiting = self.waiting.get(offset).map(|waiting| waiting.due);
+            assert_eq!(waiting, Some(*due), "what has an instant waits for it");
         }
         let mut count = 0;
         for offset in self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys()) {
@@ -479,7 +508,9 @@ impl Flight {
                 offset = to;
                 continue;
             }
-            assert_eq!(self.places_of(offset), 1, "below the cursor all is settled or under way");
+            let doomed = progress.returned().get(offset).is_some_and(|it| it.doom.is_some());
+            let places = self.places_of(offset) + usize::from(doomed);
+            assert_eq!(places, 1, "below the cursor all is settled, doomed or under way");
             offset.0 += 1;
         }
         let prefetched = self.cursor.0 + self.prefetched.len() as u64;
@@ -497,6 +528,10 @@ impl Flight {
             + usize::from(self.unplaced.contains_key(&offset))
             + usize::from(self.waiting.contains_key(&offset))
     }
+}
+
+fn again_of(lease: &Lease) -> Again {
+    Again { attempts: lease.hold.attempt, place: Some(lease.place) }
 }
 
 impl Budget {

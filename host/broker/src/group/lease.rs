@@ -292,7 +292,7 @@ mod tests {
 
     fn place(offset: u64) -> RecordPlace {
         let (offset, stored) = (offset as u32 * 100, Timestamp(offset));
-        RecordPlace { segment: 1, offset, bytes: 100, stored }
+        RecordPlace { segment: 1, offset, bytes: 100, stored, released: false }
     }
 
     type Plain = BTreeMap<QueueOffset, Lease>;

@@ -10,8 +10,10 @@ pub(crate) mod lease;
 pub(crate) mod member;
 pub(crate) mod queue;
 pub(crate) mod range_set;
+pub(crate) mod returned;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
@@ -33,14 +35,15 @@ pub(crate) struct Group {
 
 impl Group {
     /// Takes in what the log says; the leases that end by it no longer count.
-    pub(crate) fn apply(&mut self, steps: &[Step]) {
+    pub(crate) fn apply(&mut self, steps: &[Step], errors: &[Arc<str>]) {
         for step in steps {
             let queue = self.queues.entry(step.queue).or_default();
-            queue.progress.apply(step);
+            queue.progress.apply(step, errors);
             let Some(flight) = &mut queue.flight else {
                 continue;
             };
             let was_full = flight.is_full();
+            flight.doomed = queue.progress.returned().doomed_count();
             let live = self.live.as_mut().expect("only a group with members has flights");
             flight.apply(step, |subscription, count| live.leases_ended(subscription, count));
             if was_full || step.outcome == Outcome::Trimmed {

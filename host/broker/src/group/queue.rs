@@ -7,15 +7,15 @@
 //!                    └── open and not returned: being delivered for the first time, or was
 //!                        when the process ended
 //! ```
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::{Malformed, QueueIndex, QueueOffset, Timestamp, Wire};
+use yard_wire::{Malformed, QueueOffset, Timestamp, Wire};
 
-use crate::bounds::REJECTED_RANGES_MAX;
 use crate::entry::{Outcome, Step};
 use crate::group::flight::Flight;
 use crate::group::range_set::RangeSet;
+use crate::group::returned::{Returned, ReturnedSet, error_named};
 
 /// A group's state in one queue.
 #[derive(Debug, Default)]
@@ -26,23 +26,13 @@ pub(crate) struct GroupQueue {
     pub(crate) flight: Option<Box<Flight>>,
 }
 
-/// A message that was delivered and came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Returned {
-    /// How often it was delivered.
-    pub(crate) attempts: u32,
-    /// Not before this instant; 0: at once.
-    pub(crate) due: Timestamp,
-}
-
 /// The durable state of a group in one queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     settled_below: QueueOffset,
     settled: RangeSet,
-    returned: BTreeMap<QueueOffset, Returned>,
-    rejected: RangeSet,
-    rejected_count: u64,
+    returned: ReturnedSet,
+    dead_count: u64,
     expired_count: u64,
     filtered_count: u64,
 }
@@ -63,12 +53,13 @@ impl Progress {
     }
 
     /// Unsettled messages that were delivered before.
-    pub(crate) fn returned(&self) -> &BTreeMap<QueueOffset, Returned> {
+    pub(crate) fn returned(&self) -> &ReturnedSet {
         &self.returned
     }
 
-    pub(crate) fn rejected_count(&self) -> u64 {
-        self.rejected_count
+    /// Messages that became dead letters.
+    pub(crate) fn dead_count(&self) -> u64 {
+        self.dead_count
     }
 
     pub(crate) fn expired_count(&self) -> u64 {
@@ -80,11 +71,23 @@ impl Progress {
         self.filtered_count
     }
 
-    /// Begins anew: all below is settled, nothing above is. What was counted stays counted.
+    /// Begins anew: all below is settled, nothing above is. What was counted stays counted, and
+    /// what becomes a dead letter is not settled until it is one.
     pub(crate) fn move_to(&mut self, floor: QueueOffset) {
-        let Self { rejected_count, expired_count, filtered_count, .. } = *self;
-        let begun = Self::starting_at(floor);
-        *self = Self { rejected_count, expired_count, filtered_count, ..begun };
+        let Self { dead_count, expired_count, filtered_count, .. } = *self;
+        let mut returned = std::mem::take(&mut self.returned);
+        returned.keep_doomed();
+        let below = returned.from(QueueOffset(0)).map(|(offset, _)| offset);
+        let below: Vec<QueueOffset> = below.take_while(|offset| *offset < floor).collect();
+        let begun = Self::starting_at(below.first().copied().unwrap_or(floor));
+        *self = Self { returned, dead_count, expired_count, filtered_count, ..begun };
+        let mut at = self.settled_below;
+        for doomed in below {
+            self.settle(at, doomed);
+            at = QueueOffset(doomed.0 + 1);
+        }
+        self.settle(at, floor);
+        assert!(self.settled_end_of(floor).is_none_or(|end| end == floor), "it goes on there");
     }
 
     /// Whether there is nothing to keep in a snapshot.
@@ -102,8 +105,7 @@ impl Progress {
 
     /// Offset above which nothing was ever settled or returned.
     pub(crate) fn touched_end(&self) -> QueueOffset {
-        let returned = self.returned.last_key_value().map_or(0, |(offset, _)| offset.0 + 1);
-        QueueOffset(returned.max(self.settled.end().0).max(self.settled_below.0))
+        self.returned.end().max(self.settled.end()).max(self.settled_below)
     }
 
     /// Messages of `floor..end` that are not settled.
@@ -115,24 +117,27 @@ impl Progress {
         open - settled
     }
 
-    /// Takes in what the log says.
-    pub(crate) fn apply(&mut self, step: &Step) {
+    /// Takes in what the log says; a step names its error text by number.
+    pub(crate) fn apply(&mut self, step: &Step, errors: &[Arc<str>]) {
         assert!(step.from < step.to, "a step concerns something");
         match step.outcome {
             Outcome::Acked | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
             Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
-            Outcome::Rejected => {
-                self.rejected_count += self.settle(step.from, step.to);
-                self.rejected.insert(step.from, step.to);
-                while self.rejected.ranges() > REJECTED_RANGES_MAX {
-                    let _ = self.rejected.take_first();
-                }
-            }
             Outcome::Expired => self.expired_count += self.settle(step.from, step.to),
-            Outcome::Returned { attempts, due } => {
-                self.give_back(step.from, step.to, Returned { attempts, due });
+            Outcome::Dead => self.dead_count += self.settle(step.from, step.to),
+            Outcome::Returned { attempts, due, delivered, error } => {
+                let error = error_named(errors, error).expect("an entry has the texts it names");
+                let (first, last, doom) = (delivered, delivered, None);
+                let returned = Returned { attempts, due, first, last, error, doom };
+                self.give_back(step.from, step.to, &returned);
+            }
+            Outcome::Doomed { attempts, delivered, reason, error } => {
+                let error = error_named(errors, error).expect("an entry has the texts it names");
+                let (first, last, doom) = (delivered, delivered, Some(reason));
+                let returned = Returned { attempts, due: Timestamp(0), first, last, error, doom };
+                self.give_back(step.from, step.to, &returned);
             }
         }
     }
@@ -152,76 +157,53 @@ impl Progress {
         while let Some(end) = self.settled.take_first_up_to(self.settled_below) {
             self.settled_below = self.settled_below.max(end);
         }
-        while let Some((offset, _)) = self.returned.range(from..to).next() {
-            let offset = *offset;
-            self.returned.remove(&offset);
-        }
+        self.returned.forget(from, to);
         new
     }
 
-    fn give_back(&mut self, from: QueueOffset, to: QueueOffset, returned: Returned) {
+    fn give_back(&mut self, from: QueueOffset, to: QueueOffset, returned: &Returned) {
         let mut offset = from;
         while offset < to {
             if let Some(end) = self.settled_end_of(offset) {
                 offset = end;
                 continue;
             }
-            let slot = self.returned.entry(offset).or_insert(returned);
-            slot.attempts = slot.attempts.max(returned.attempts);
-            slot.due = returned.due;
+            self.returned.insert(offset, returned.clone());
             offset.0 += 1;
         }
     }
 
     pub(crate) fn check(&self) {
         self.settled.check();
-        self.rejected.check();
-        assert!(self.rejected.ranges() <= REJECTED_RANGES_MAX, "the list of rejected is bounded");
-        assert!(self.rejected.offsets() <= self.rejected_count, "what is listed was counted");
         if let Some((from, _)) = self.settled.iter().next() {
             assert!(from > self.settled_below, "what touches the floor belongs to it");
         }
-        for (offset, returned) in &self.returned {
-            assert!(self.settled_end_of(*offset).is_none(), "what came back is not settled");
-            assert!(returned.attempts >= 1, "what came back was delivered");
+        self.returned.check();
+        for (offset, _) in self.returned.from(QueueOffset(0)) {
+            assert!(self.settled_end_of(offset).is_none(), "what came back is not settled");
         }
-    }
-
-    fn returned_runs(&self) -> Vec<Step> {
-        let mut runs: Vec<Step> = Vec::new();
-        for (offset, Returned { attempts, due }) in &self.returned {
-            let outcome = Outcome::Returned { attempts: *attempts, due: *due };
-            push_run(&mut runs, QueueIndex(0), *offset, outcome);
-        }
-        runs
     }
 }
 
-/// Adds one message to the runs, to the last of them where it continues it.
-pub(crate) fn push_run(
-    runs: &mut Vec<Step>,
-    queue: QueueIndex,
-    offset: QueueOffset,
-    outcome: Outcome,
-) {
-    let to = QueueOffset(offset.0 + 1);
-    match runs.last_mut() {
-        Some(run) if run.queue == queue && run.to == offset && run.outcome == outcome => {
-            run.to = to;
-        }
-        _ => runs.push(Step { queue, from: offset, to, outcome }),
+/// Adds a step, to the last one where it continues it and that is not before `first`.
+pub(crate) fn push_step(steps: &mut Vec<Step>, first: usize, step: Step) {
+    let continues = |last: &Step| {
+        last.queue == step.queue && last.to == step.from && last.outcome == step.outcome
+    };
+    match steps[first..].last_mut() {
+        Some(last) if continues(last) => last.to = step.to,
+        Some(_) | None => steps.push(step),
     }
 }
 
-/// `u64` settled_below, ranges settled, returned messages as steps of queue 0, ranges rejected,
-/// `u64` how many were rejected, `u64` how many had expired, `u64` how many were filtered.
+/// `u64` settled_below, ranges settled, returned messages (returned.rs), `u64` how many became dead
+/// letters, `u64` how many had expired, `u64` how many were filtered.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
         self.settled.put(out);
-        self.returned_runs().put(out);
-        self.rejected.put(out);
-        self.rejected_count.put(out);
+        self.returned.put(out);
+        self.dead_count.put(out);
         self.expired_count.put(out);
         self.filtered_count.put(out);
     }
@@ -232,18 +214,14 @@ impl Wire for Progress {
         if let Some((from, _)) = first.filter(|(from, _)| *from <= progress.settled_below) {
             return Err(Malformed::Field { what: "first settled offset", value: from.0 });
         }
-        for step in Vec::<Step>::take(input)? {
-            let Outcome::Returned { attempts: 1.., .. } = step.outcome else {
-                return Err(Malformed::Field { what: "returned message", value: step.from.0 });
-            };
-            progress.apply(&step);
+        progress.returned = ReturnedSet::take(input)?;
+        let mut returned = progress.returned.from(QueueOffset(0)).map(|(offset, _)| offset);
+        let settled = returned.find(|at| progress.settled_end_of(*at).is_some());
+        drop(returned);
+        if let Some(settled) = settled {
+            return Err(Malformed::Field { what: "returned message", value: settled.0 });
         }
-        progress.rejected = RangeSet::take(input)?;
-        progress.rejected_count = u64::take(input)?;
-        if progress.rejected_count < progress.rejected.offsets() {
-            let value = progress.rejected_count;
-            return Err(Malformed::Field { what: "count of rejected messages", value });
-        }
+        progress.dead_count = u64::take(input)?;
         progress.expired_count = u64::take(input)?;
         progress.filtered_count = u64::take(input)?;
         Ok(progress)

@@ -12,11 +12,6 @@ pub(crate) struct RangeSet {
 }
 
 impl RangeSet {
-    /// How many offsets are in it.
-    pub(crate) fn offsets(&self) -> u64 {
-        self.offsets
-    }
-
     /// How many ranges it takes to say so.
     pub(crate) fn ranges(&self) -> usize {
         self.ranges.len()
@@ -81,13 +76,6 @@ impl RangeSet {
         self.ranges.remove(&from);
         self.offsets -= to.0 - from.0;
         Some(to)
-    }
-
-    /// Takes the first range out.
-    pub(crate) fn take_first(&mut self) -> Option<(QueueOffset, QueueOffset)> {
-        let (from, to) = self.ranges.pop_first()?;
-        self.offsets -= to.0 - from.0;
-        Some((from, to))
     }
 
     /// How many of its offsets are in `from..to`.
@@ -169,7 +157,7 @@ mod tests {
                 let new = (from..to).filter(|offset| plain.insert(*offset)).count() as u64;
                 assert_eq!(set.insert(QueueOffset(from), QueueOffset(to)), new);
                 set.check();
-                assert_eq!(set.offsets(), plain.len() as u64);
+                assert_eq!(set.offsets, plain.len() as u64);
                 let gaps = set.gaps(QueueOffset(10), QueueOffset(40));
                 let gaps: Vec<u64> = gaps.iter().flat_map(|(a, b)| a.0..b.0).collect();
                 let expected: Vec<u64> = (10..40).filter(|at| !plain.contains(at)).collect();

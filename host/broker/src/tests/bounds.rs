@@ -96,9 +96,12 @@ fn an_idle_group_remembers_only_where_it_got_on() {
     assert_eq!((earliest, latest), (vec![], vec![(3, QueueOffset(2))]));
     let floors = world.log.iter().filter_map(|(entry, _)| match entry {
         Entry::Group { created, .. } => Some(created.floors.len()),
-        Entry::Batch { .. } | Entry::Progress { .. } | Entry::Move { .. } | Entry::Meta { .. } => {
-            None
-        }
+        Entry::Batch { .. }
+        | Entry::Progress { .. }
+        | Entry::Move { .. }
+        | Entry::Release { .. }
+        | Entry::Cancel { .. }
+        | Entry::Meta { .. } => None,
     });
     assert_eq!(floors.collect::<Vec<_>>(), [0, 1]);
     world.compare_with_log();

@@ -267,9 +267,11 @@ fn rejects_are_settled_and_counted() {
         > a subscribed: 0 0..10
         reject a 0 1..3
         ack a 0 0..1
+        at 1000
         sync
         > settled 2
         > settled 1
+        > tell: topic $dead.g [0]
         info g
         > 0: 3..10 lag=7 held=1 waiting=0 rejected=2; a held=1 credit=0
         ls
@@ -278,24 +280,29 @@ fn rejects_are_settled_and_counted() {
 }
 
 #[test]
-fn a_lease_that_ends_is_somebody_elses_at_once() {
+fn a_lease_that_ends_is_somebody_elses_by_the_policy() {
     check_orders(
-        "sub a g orders earliest credit=2 lease=1000
+        "policy g 1ms,4s unlimited
+        > tell: group g
+        > group g 1ms,4s Attempts(0)
+        sub a g orders earliest credit=2 lease=1000
         > a gets 0: 0..2
         sub b g orders earliest credit=10 lease=5000
         > b gets 0: 2..10
         sync
         > a subscribed: 0 0..10
         > b subscribed: 0 0..10
-        at 1999
         at 2000
+        info g
+        > 0: 0..10 lag=10 held=8 waiting=2 rejected=0; a held=0 credit=0; b held=8 credit=2
+        at 2001
         > b gets 0: 0..2x2
         ack a 0 0..2
         > settled 0 lost 0 0..2
         ack b 0 0..2
         sync
         > settled 2
-        at 6000
+        at 6001
         credit a 9
         > credited
         > a gets 0: 2..10x2",
@@ -346,7 +353,8 @@ fn a_full_disk_does_not_keep_messages_from_others() {
         sync
         > b subscribed: 0 0..10
         full
-        at 3000
+        at 11999
+        at 12000
         > b gets 0: 0..4x2
         room
         close b
@@ -506,4 +514,143 @@ fn new_queues_reach_groups_that_consume_already() {
         > 0: 10..10 lag=0 held=0 waiting=0 rejected=0, \
          1: 2..2 lag=0 held=0 waiting=0 rejected=0; a held=0 credit=98",
     );
+}
+
+#[test]
+fn the_sixteen_retries_take_their_time_and_the_seventeenth_delivery_is_the_last() {
+    let delays =
+        [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
+    let mut script = "topic t 1
+        > tell: topic t [0]
+        > topic 1 queues=1
+        put p1 0 1 t/0
+        sync
+        > stored: 0 0..1
+        sub a g t earliest
+        > a gets 0: 0..1
+        sync
+        > a subscribed: 0 0..1\n"
+        .to_owned();
+    let mut at = 1_000;
+    for (delay, attempt) in delays.into_iter().zip(2..) {
+        let before = at + delay * 1_000 - 1;
+        at = before + 1;
+        script += &format!(
+            "nack a 0 0..1
+            sync
+            > settled 1
+            at {before}
+            at {at}
+            > a gets 0: 0..1x{attempt}\n"
+        );
+    }
+    assert_eq!(at - 1_000, (4 * 3_600 + 45 * 60 + 40) * 1_000);
+    script += "nack a 0 0..1
+        at 17141000
+        sync
+        > settled 1
+        > tell: topic $dead.g [0]
+        info g
+        > 0: 1..1 lag=0 held=0 waiting=0 rejected=1; a held=0 credit=83
+        at 99999999999";
+    check(&script);
+}
+
+#[test]
+fn attempts_are_used_up_by_failures_and_never_by_the_end_of_a_subscription() {
+    check_orders(
+        "policy g 1s 2
+        > tell: group g
+        > group g 1s Attempts(2)
+        sub a g orders earliest credit=1 lease=1000
+        > a gets 0: 0..1
+        close a
+        sub b g orders earliest credit=1
+        > b gets 0: 0..1x2
+        close b
+        sub c g orders earliest credit=3 lease=5000
+        > c gets 0: 0..1x3 1..3
+        sync
+        > a subscribed: 0 0..10
+        > b subscribed: 0 0..10
+        > c subscribed: 0 0..10
+        nack c 0 0..3 delay=10
+        sync
+        > settled 3
+        at 1010
+        sync
+        > tell: topic $dead.g [0]
+        info g
+        > 0: 1..10 lag=9 held=0 waiting=2 rejected=1; c held=0 credit=0
+        credit c 2
+        > credited
+        > c gets 0: 1..3x2
+        at 6010
+        info g
+        > 0: 3..10 lag=7 held=0 waiting=0 rejected=3; c held=0 credit=0",
+    );
+}
+
+#[test]
+fn a_message_that_came_back_keeps_its_times_and_its_last_error() {
+    check_orders(
+        "policy g 1s,2s unlimited
+        > tell: group g
+        > group g 1s,2s Attempts(0)
+        sub a g orders earliest credit=3 lease=5000
+        > a gets 0: 0..3
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 0..2 error=first
+        sync
+        > settled 2
+        credit a 2
+        > credited
+        > a gets 0: 3..5
+        ack a 0 2..5
+        sync
+        > settled 3
+        credit a 2
+        > credited
+        > a gets 0: 5..7
+        ack a 0 5..7
+        sync
+        > settled 2
+        at 2000
+        credit a 2
+        > credited
+        > a gets 0: 0..2x2
+        history g orders 0
+        > 0: 1 times, 1000..1000, first
+        > 1: 1 times, 1000..1000, first
+        nack a 0 1..2 error=second
+        sync
+        > settled 1
+        at 7000
+        history g orders 0
+        > 0: 2 times, 1000..2000, first
+        > 1: 2 times, 1000..2000, second
+        sync
+        restart
+        history g orders 0
+        > 0: 2 times, 1000..2000, first
+        > 1: 2 times, 1000..2000, second",
+    );
+}
+
+#[test]
+fn an_error_text_is_bounded() {
+    let long = "x".repeat(1_025);
+    check_orders(&format!(
+        "sub a g orders earliest credit=1
+        > a gets 0: 0..1
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 0..1 error={long}
+        > ErrorTextTooLarge: an error text of 1025 bytes, the limit is 1024
+        nack a 0 0..1 error={}
+        sync
+        > settled 1",
+        "x".repeat(1_024)
+    ));
 }

@@ -16,13 +16,15 @@ fn an_extended_lease_ends_later_and_no_lease_is_cut_short() {
         credit a 9
         > credited
         > a gets 0: 4..10
+        at 2999
+        info g
+        > 0: 0..10 lag=10 held=10 waiting=0 rejected=0; a held=10 credit=3
         at 3000
-        > a gets 0: 2..4x2
-        at 4999
-        > a gets 0: 4..5x2
+        info g
+        > 0: 0..10 lag=10 held=8 waiting=2 rejected=0; a held=8 credit=3
         at 6999
         info g
-        > 0: 0..10 lag=10 held=2 waiting=8 rejected=0; a held=2 credit=0
+        > 0: 0..10 lag=10 held=2 waiting=8 rejected=0; a held=2 credit=3
         at 7000
         ack a 0 0..2
         > settled 0 lost 0 0..2",

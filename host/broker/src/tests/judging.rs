@@ -28,11 +28,14 @@ fn what_is_not_wanted_is_settled_and_counted_and_credit_comes_back() {
 #[test]
 fn a_verdict_about_a_message_that_is_held_no_more_says_nothing() {
     check_orders(
-        "sub a g orders earliest credit=2 plugin=thirds lease=1000
+        "policy g 1s 9
+        > tell: group g
+        > group g 1s Attempts(9)
+        sub a g orders earliest credit=2 plugin=thirds lease=1000
         > a gets 0: 0..2 in round 0
         sync
         > a subscribed: 0 0..10
-        at 2000
+        at 3000
         sub b g orders earliest plugin=thirds
         > b gets 0: 0..2x2 2..10 in round 0
         sync

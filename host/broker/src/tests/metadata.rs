@@ -234,3 +234,27 @@ fn latest_loses_nothing_in_a_shard_that_the_topic_grew_into() {
     let start = starts.expect("subscribed").remove(0);
     assert_eq!((start.settled_below.0, start.end.0), (0, 1), "what was produced is not behind it");
 }
+
+#[test]
+fn settings_of_a_group_are_the_tenants_and_outlive_a_restart() {
+    check(
+        "policy g 10s,1m 3
+        > tell: group g
+        > group g 10s,1m Attempts(3)
+        policy g 10s,1m 3
+        > group g 10s,1m Attempts(3)
+        tenant acme
+        > tell: tenant acme
+        > tenant 1 auto=false
+        as acme
+        info g
+        > UnknownGroup: no group \"g\"
+        policy g 1h,2h unlimited
+        > tell: group g
+        > group g 1h,2h Attempts(0)
+        as default
+        restart
+        policy g 10s,1m 3
+        > group g 10s,1m Attempts(3)",
+    );
+}

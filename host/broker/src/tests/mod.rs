@@ -1,6 +1,8 @@
 //! Tests of the whole broker: a log that is a list, and a script that talks to both.
 mod bounds;
 mod consuming;
+mod dead_letters;
+mod delayed;
 mod extending;
 mod finding;
 mod judging;

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::batch::BatchHeader;
 use yard_wire::limits::DELIVER_RECORDS_MAX;
-use yard_wire::operation::{Operate, TopicCreate, TopicRm, TopicSet};
+use yard_wire::name::is_system;
+use yard_wire::operation::{GroupSet, Operate, TopicCreate, TopicRm, TopicSet};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Credit, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
 };
+use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 use yard_wire::{
     Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, SubscriptionId, TenantId,
     Timestamp, TopicId,
@@ -19,7 +21,7 @@ use yard_wire::{
 
 use super::Random;
 use super::world::{Delivery, Out, World, config};
-use crate::{Event, MetaChange, SessionId};
+use crate::{Entry, Event, MetaChange, SessionId};
 
 const LEASES_MS: [u32; 3] = [1_000, 1_500, 30_000];
 const TENANT: TenantId = TenantId(0);
@@ -76,7 +78,22 @@ impl Run {
         };
         run.create_topic();
         run.create_topic();
+        run.set_policy("group0", RetryPolicy::List(vec![1, 500]), 0);
+        run.set_policy("group1", RetryPolicy::List(vec![100, 900, 2_000]), 5);
         run
+    }
+
+    fn set_policy(&mut self, name: &str, retry: RetryPolicy, attempts: u32) {
+        let (retry, max_attempts) = (Some(retry), Some(Attempts(attempts)));
+        self.call(&GroupSet { name: name.to_owned(), retry, max_attempts });
+    }
+
+    fn change_policy(&mut self) {
+        let name = format!("group{}", self.random.below(2));
+        let first_ms = 1 + self.random.below(1_000) as u32;
+        let growing = Exponential { first_ms, max_ms: 2_000, ..Exponential::default() };
+        let attempts = self.random.below(7) as u32;
+        self.set_policy(&name, RetryPolicy::Exponential(growing), attempts);
     }
 
     fn step(&mut self) {
@@ -97,6 +114,7 @@ impl Run {
             96 => self.world.full = self.model.disk_may_be_full && self.random.chance(30),
             97 => self.change_topic(),
             98 => self.restart(),
+            99 if self.random.chance(50) => self.change_policy(),
             _ => self.create_topic(),
         }
         self.observe();
@@ -121,11 +139,19 @@ impl Run {
     fn observe_topics(&mut self) {
         self.model.topics.clear();
         for change in self.world.broker.metadata() {
-            if let MetaChange::TopicPut(topic) = change {
+            // Those of the system are not for applications to change.
+            if let MetaChange::TopicPut(topic) = change
+                && !is_system(&topic.name)
+            {
                 let queues = topic.shards.len() as u16;
                 self.model.topics.insert(topic.topic, (topic.name.to_string(), queues));
             }
         }
+    }
+
+    /// Entries of a kind that were appended since the log had so many.
+    fn logged(&self, kind: u16, before: usize) -> usize {
+        self.world.log[before..].iter().filter(|(entry, _)| entry.kind() == kind).count()
     }
 
     fn a_topic(&mut self) -> Option<(TopicId, String, u16)> {
@@ -178,8 +204,9 @@ impl Run {
         };
         let before = self.world.log.len();
         self.world.produce(TENANT, AckNodes::One, 0, header, &queues);
-        if self.world.log.len() > before {
-            assert!(self.world.log.len() == before + 1, "one batch is one entry");
+        let appended = self.logged(Entry::BATCH, before);
+        if appended > 0 {
+            assert!(appended == 1, "one batch is one entry");
             let next = sequence + queues.len() as u64;
             self.model.lanes.insert(lane, (next, Some((sequence, queues))));
         }
@@ -285,6 +312,7 @@ impl Run {
                 to: QueueOffset(to),
                 verdict,
                 delay_ms: self.random.chance(80).then(|| self.random.below(3_000) as u32),
+                error: self.random.chance(50).then(|| format!("e{}", self.random.below(3))),
             });
         }
         self.send_settle(subscription, &consumer, ranges);
@@ -295,7 +323,7 @@ impl Run {
         let before = self.world.log.len();
         let settle = Settle { shard: ShardId(0), subscription: by, ranges: ranges.clone() };
         self.world.request(consumer.session, TENANT, Request::Settle(settle));
-        let appended = self.world.log.len() > before;
+        let appended = self.logged(Entry::PROGRESS, before) > 0;
         let mut done = 0;
         let mut seen = BTreeSet::new();
         for range in ranges {
@@ -375,7 +403,8 @@ impl Run {
                 | Out::Fetch(..)
                 | Out::Find(..)
                 | Out::Seek(..)
-                | Out::Broadcast(_) => {}
+                | Out::Broadcast(_)
+                | Out::Ensure(_) => {}
             }
         }
     }
@@ -430,6 +459,7 @@ impl Run {
                     to: QueueOffset(offset + 1),
                     verdict: Verdict::Ack,
                     delay_ms: None,
+                    error: None,
                 });
                 let ranges: Vec<SettleRange> = ranges.take(4_096).collect();
                 if !ranges.is_empty() {

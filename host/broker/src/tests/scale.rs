@@ -75,6 +75,7 @@ fn a_settle_of_everything_is_one_step() {
         to: QueueOffset(60_000),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     world.request(1, TENANT, Request::Settle(settle));
@@ -201,7 +202,8 @@ fn what_is_sent_back_does_not_make_the_broker_remember_a_backlog() {
     let settle = |world: &mut World, subscription, from: u64, verdict| {
         let (from, to) = (QueueOffset(from), QueueOffset(from + 65_536));
         let delay_ms = Some(u32::MAX);
-        let range = SettleRange { queue: QueueIndex(0), from, to, verdict, delay_ms };
+        let (queue, error) = (QueueIndex(0), None);
+        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
         let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
         world.request(1, TENANT, Request::Settle(settle));
         world.advance(world.now);
@@ -243,6 +245,7 @@ fn a_full_window_opens_when_something_is_settled() {
         to: QueueOffset(10),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     };
     let settle = Settle { shard: ShardId(0), subscription: holders[0], ranges: vec![range] };
     world.request(1, TENANT, Request::Settle(settle));

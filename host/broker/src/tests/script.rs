@@ -9,7 +9,9 @@
 //! own connection |
 //! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
-//! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=]` | consumer C settles |
+//! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
+//! | `history GROUP TOPIC Q` | what is kept of messages that came back |
 //! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
 //! | `at MS` | time goes on to this instant |
 //! | `sync`, `full`, `room`, `restart`, `trim TOPIC/QUEUE FIRST` | the log |
@@ -23,8 +25,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    GroupInfo, GroupLs, GroupQueueRow, GroupReport, GroupRow, Operate, TenantAdd, TenantAdded,
-    TopicCreate, TopicRm, TopicRow, TopicSet,
+    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupQueueRow, GroupReport,
+    GroupRow, GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
@@ -32,6 +34,7 @@ use yard_wire::requests::{
     HeldRange, MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
     Wanted,
 };
+use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::CountLimit;
 use yard_wire::{
     Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
@@ -91,7 +94,7 @@ impl Script {
         }
     }
 
-    fn run(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (plain, named): (Vec<&str>, Vec<&str>) =
             words.into_iter().partition(|word| !word.contains('='));
@@ -104,11 +107,13 @@ impl Script {
             "move" => self.move_group(&plain[1..]),
             "ack" | "nack" | "reject" | "expire" => self.settle(plain[0], &plain[1..], &named),
             "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
-            | "fetch" => {
+            | "fetch" | "policy" => {
                 self.ask(&plain);
             }
+            "dlq" => self.deal_with(&plain[1..]),
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
+            "history" => self.tell_history(&plain),
             "skip" | "hold" => self.judge(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
@@ -190,6 +195,7 @@ impl Script {
                 to: QueueOffset(to.parse().unwrap()),
                 verdict: Verdict::parse(verdict).unwrap(),
                 delay_ms: named.get("delay").map(|delay| delay.parse().unwrap()),
+                error: named.get("error").map(|error| (*error).to_owned()),
             }
         });
         let ranges = ranges.collect();
@@ -308,6 +314,15 @@ impl Script {
                 }
             }
             "as" => self.tenant = self.tenants[words[1]],
+            "policy" => {
+                let read = |at: usize| Some(words[at]);
+                let retry = RetryPolicy::parse("retry", read(2)).unwrap();
+                let attempts = Attempts::parse("attempts", read(3)).unwrap();
+                let (retry, max_attempts) = (Some(retry), Some(attempts));
+                if let Some(row) = self.call(&GroupSet { name: text(1), retry, max_attempts }) {
+                    self.note(&format!("group {} {} {:?}", row.name, row.retry, row.max_attempts));
+                }
+            }
             "info" => {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {
                     self.note(&report_text(&report));
@@ -394,6 +409,48 @@ impl Script {
         self.world.handle(Event::Found { asked, findings });
     }
 
+    /// Dead letters: `ls`, `waiting GROUP FROM`, `done GROUP FROM TO`.
+    fn deal_with(&mut self, words: &[&str]) {
+        let number = |at: usize| words[at].parse().unwrap();
+        let group = || words[1].to_owned();
+        match words[0] {
+            "ls" => {
+                for row in self.call(&DlqLs {}).unwrap() {
+                    self.note(&format!("{} waiting={} done={}", row.group, row.waiting, row.done));
+                }
+            }
+            "waiting" => {
+                let wanted = DlqWaiting { group: group(), queue: 0, from: number(2) };
+                for row in self.call(&wanted).unwrap_or_default() {
+                    self.note(&format!("{}: {}..{}", row.queue, row.from, row.to));
+                }
+            }
+            _ => {
+                let done = DlqDone { group: group(), queue: 0, from: number(2), to: number(3) };
+                if let Some(DlqCounts { done, skipped, left }) = self.call(&done) {
+                    self.note(&format!("done={done} skipped={skipped} left={left}"));
+                }
+            }
+        }
+    }
+
+    /// What the broker keeps of messages that came back.
+    fn tell_history(&mut self, words: &[&str]) {
+        let topic = self.topics[words[2]];
+        let id = self.world.broker.groups.find(self.tenant, words[1], topic).unwrap();
+        let queue = QueueIndex(words[3].parse().unwrap());
+        let progress = &self.world.broker.groups.get(id).unwrap().queues[&queue].progress;
+        let lines: Vec<String> = progress
+            .returned()
+            .from(QueueOffset(0))
+            .map(|(offset, it)| {
+                let error = it.error.as_deref().unwrap_or("-");
+                format!("{offset}: {} times, {}..{}, {error}", it.attempts, it.first, it.last)
+            })
+            .collect();
+        lines.iter().for_each(|line| self.note(line));
+    }
+
     /// Something for people, passed through the outputs as a refusal that nobody sends.
     fn note(&mut self, text: &str) {
         let refusal = Refusal::new(yard_wire::Code::BadReply, text);
@@ -472,6 +529,7 @@ impl Script {
                 format!("tenant {tenant} looks: {search:?}, {count}")
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
+            Out::Ensure(name) => format!("wants topic {name}"),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {
@@ -479,6 +537,7 @@ impl Script {
                     format!("tell: topic {} {:?}", topic.name, shards_of(&topic.shards))
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
+                crate::MetaChange::GroupPut(settings) => format!("tell: group {}", settings.name),
                 other => format!("tell: {other:?}"),
             },
         }

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
-use yard_wire::record::RecordParts;
+use yard_wire::record::{Record, RecordParts};
+use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced};
 use yard_wire::{
@@ -25,6 +26,7 @@ pub(crate) enum Out {
     Find(TenantId, Search, u32),
     Seek(TopicId, QueueIndex, Timestamp),
     Broadcast(MetaChange),
+    Ensure(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +44,8 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) now: Timestamp,
     pub(crate) log: Vec<(Entry, Applied)>,
+    /// Where the parked records of an entry lie.
+    parked: BTreeMap<usize, Vec<(Target, Record)>>,
     /// Entries of the log that are synced.
     pub(crate) synced: usize,
     pub(crate) stored: BTreeMap<(TopicId, QueueIndex), u64>,
@@ -58,6 +62,10 @@ pub(crate) struct World {
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
     pub(crate) outs: Vec<Out>,
+    /// Parked records so far.
+    log_end: u32,
+    /// Those of the group that is gathered.
+    unplaced: Vec<Target>,
     /// Everything that the broker wanted, for comparing runs.
     pub(crate) journal: Vec<String>,
     pub(crate) largest_delivery: usize,
@@ -76,6 +84,7 @@ impl World {
             broker: Broker::new(config),
             now: Timestamp(1_000),
             log: Vec::new(),
+            parked: BTreeMap::new(),
             synced: 0,
             stored: BTreeMap::new(),
             firsts: BTreeMap::new(),
@@ -88,6 +97,8 @@ impl World {
             full: false,
             wakes_at: None,
             outs: Vec::new(),
+            log_end: 0,
+            unplaced: Vec::new(),
             journal: Vec::new(),
             largest_delivery: 0,
             is_large: false,
@@ -156,6 +167,7 @@ impl World {
             Effect::Ended { session, subscription, why } => {
                 self.outs.push(Out::Ended(session, subscription, why.code));
             }
+            Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }
@@ -182,6 +194,7 @@ impl World {
             offset: offset as u32,
             bytes: RECORD_BYTES,
             stored: Timestamp(1),
+            released: false,
         });
         Event::Located { ticket, places: places.collect() }
     }
@@ -201,22 +214,32 @@ impl World {
     }
 
     fn append(&mut self, entry: Entry, then: Vec<Then>) {
-        let mut placed: Vec<Placed> = Vec::new();
-        if let Entry::Batch { batch, .. } = &entry {
-            for record in batch.records() {
-                let (topic, queue) = (record.topic(), record.queue());
-                let next = self.stored.entry((topic, queue)).or_default();
-                let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
-                match known {
-                    Some(known) => known.count += 1,
-                    None => {
-                        placed.push(Placed { topic, queue, first: QueueOffset(*next), count: 1 });
-                    }
-                }
-                *next += 1;
+        let queues: Vec<(TopicId, QueueIndex)> = match &entry {
+            Entry::Batch { batch, .. } => {
+                let stored = batch.records().filter(|record| !record.flags().is_parked());
+                stored.map(|record| (record.topic(), record.queue())).collect()
             }
+            Entry::Release { items, .. } => {
+                items.iter().map(|item| (item.topic(), item.queue())).collect()
+            }
+            Entry::Group { .. }
+            | Entry::Progress { .. }
+            | Entry::Cancel { .. }
+            | Entry::Move { .. }
+            | Entry::Meta { .. } => Vec::new(),
+        };
+        let mut placed: Vec<Placed> = Vec::new();
+        for (topic, queue) in queues {
+            let next = self.stored.entry((topic, queue)).or_default();
+            let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
+            match known {
+                Some(known) => known.count += 1,
+                None => placed.push(Placed { topic, queue, first: QueueOffset(*next), count: 1 }),
+            }
+            *next += 1;
         }
         let applied = Applied { placed: placed.clone(), stored: self.now };
+        let mut parked = Vec::new();
         let payload = entry.encode_payload();
         let decoded = Entry::decode(entry.kind(), entry.tenant(), payload);
         assert_eq!(decoded.as_ref(), Ok(&entry), "an entry is read as it was written");
@@ -224,6 +247,18 @@ impl World {
         if !self.is_large {
             self.broker.check();
         }
+        if let Entry::Batch { batch, .. } = &entry {
+            // At recovery it is known at once where they lie.
+            for (_, record) in batch.parked() {
+                self.log_end += 1;
+                let (segment, offset) = (self.log_end / 4, self.log_end % 4);
+                let bytes = record.bytes().len() as u32;
+                let target = Target { segment, offset, bytes, released: false };
+                parked.push((target, record));
+                self.unplaced.push(target);
+            }
+        }
+        self.parked.insert(self.log.len(), parked);
         self.log.push((entry, applied));
         for then in then {
             self.waiting.push(match then {
@@ -239,8 +274,17 @@ impl World {
         }
     }
 
+    /// Closes the group that is gathered.
+    pub(crate) fn close(&mut self) {
+        let parked = std::mem::take(&mut self.unplaced);
+        if !parked.is_empty() {
+            self.handle(Event::Parked(parked));
+        }
+    }
+
     /// Makes everything durable.
     pub(crate) fn sync(&mut self) {
+        self.close();
         self.synced = self.log.len();
         self.outs.append(&mut self.waiting);
         let tails: Vec<QueueTail> = self
@@ -281,10 +325,17 @@ impl World {
     /// The broker that the log makes, from the beginning.
     pub(crate) fn replayed(&self) -> Broker {
         let mut broker = Broker::new(self.config);
-        for (entry, applied) in &self.log {
+        for (at, (entry, applied)) in self.log.iter().enumerate() {
             let payload = entry.encode_payload();
             let entry = Entry::decode(entry.kind(), entry.tenant(), payload).unwrap();
-            broker.apply(&entry, applied);
+            let Entry::Batch { tenant, batch } = &entry else {
+                broker.apply(&entry, applied);
+                continue;
+            };
+            broker.apply_batch(*tenant, batch.header(), batch.count(), applied);
+            for (target, record) in self.parked.get(&at).into_iter().flatten() {
+                broker.apply_parked(*tenant, *target, record);
+            }
         }
         broker
     }
@@ -297,14 +348,17 @@ impl World {
         assert_eq!(restored.snapshot(), live, "restored");
     }
 
-    /// The process ends and begins again; what was not synced is lost.
+    /// The process ends and begins again, from a snapshot; what was not synced is lost.
     pub(crate) fn restart(&mut self) {
         self.log.truncate(self.synced);
+        let _ = self.parked.split_off(&self.synced);
         self.stored.clone_from(&self.committed);
         self.waiting.clear();
         self.asked.clear();
+        self.unplaced.clear();
         self.wakes_at = None;
-        self.broker = self.replayed();
+        let snapshot = self.replayed().snapshot();
+        self.broker = Broker::restore(self.config, snapshot).unwrap();
         let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {
             topic: *topic,
             queue: *queue,

@@ -2,6 +2,7 @@
 mod bench;
 mod contexts;
 mod dev;
+mod dlq;
 mod exchange;
 mod explain;
 mod fetch;
@@ -165,6 +166,9 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::LogRepair) => log::repair(format, &written),
         Runs::Program(Program::LogRestore) => log::restore(format, &written),
         Runs::Program(Program::LogVerify) => log::verify(format, &written),
+        Runs::Program(Program::DlqDrop) => block_on(dlq::discard(&session, &written)),
+        Runs::Program(Program::DlqPeek) => block_on(dlq::peek(&session, &written)),
+        Runs::Program(Program::DlqResend) => block_on(dlq::resend(&session, &written)),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
         Runs::Program(Program::PluginBuild) => plugin::build(&session, &written),
         Runs::Program(Program::PluginNew) => plugin::new(&session, &written),

@@ -252,6 +252,7 @@ mod tests {
     use super::*;
     use yard_client::wire::ShardId;
     use yard_client::wire::operation::GroupQueueRow;
+    use yard_client::wire::retry::{Attempts, RetryPolicy};
 
     #[test]
     fn the_end_is_reached_when_every_queue_of_the_topic_is_settled_up_to_it() {
@@ -271,7 +272,14 @@ mod tests {
         let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
             let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();
             let end = End { topic: "t".into(), queues };
-            let report = GroupReport { name: "g".into(), lag: 0, queues: rows, members: vec![] };
+            let report = GroupReport {
+                name: "g".into(),
+                retry: RetryPolicy::Levels,
+                max_attempts: Attempts(17),
+                lag: 0,
+                queues: rows,
+                members: vec![],
+            };
             assert_eq!(end.is_reached(&report), expected, "{ends:?}");
         };
         check(&[(0, 0), (1, 0)], vec![], true);

@@ -74,6 +74,7 @@ mod tests {
             queue: QueueIndex(3),
             id: MessageId::new(Timestamp(1), 2),
             born: Timestamp(1),
+            flags: yard_client::wire::record::Flags::NONE,
             tag,
             properties,
             body,

@@ -45,7 +45,13 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
         let offset = bytes.len() as u32;
         RecordParts { body: &body, ..RecordParts::default() }.encode(&mut bytes).unwrap();
         let length = bytes.len() as u32 - offset;
-        places.push(RecordPlace { segment: 0, offset, bytes: length, stored: Timestamp(9) });
+        places.push(RecordPlace {
+            segment: 0,
+            offset,
+            bytes: length,
+            stored: Timestamp(9),
+            released: false,
+        });
     }
     let item = |(n, place): (u64, &RecordPlace)| DeliverItem {
         offset: QueueOffset(100 + n),

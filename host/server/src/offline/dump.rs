@@ -80,6 +80,7 @@ fn position_of(line: &Line<'_>) -> LogPos {
         Line::Group { position, .. }
         | Line::Entry { position, .. }
         | Line::Record { position, .. }
+        | Line::Release { position, .. }
         | Line::Damage { position, .. } => *position,
     }
 }
@@ -116,8 +117,17 @@ fn row(shard: u16, segment: u32, line: &Line<'_>, bodies: bool) -> Value {
             what: "message".into(),
             topic: Some(record.topic().0),
             queue: Some(record.queue().0),
-            offset: Some(offset.0),
+            offset: offset.map(|offset| offset.0),
             detail: record_detail(record, bodies),
+            ..Row::default()
+        },
+        Line::Release { offset, release, .. } => Row {
+            bytes: release.encoded_bytes() as u64,
+            what: "release".into(),
+            topic: Some(release.topic().0),
+            queue: Some(release.queue().0),
+            offset: Some(offset.0),
+            detail: release_detail(release),
             ..Row::default()
         },
         Line::Damage { damage, .. } => Row {
@@ -149,6 +159,7 @@ fn name_of(kind: u16) -> String {
         Entry::PROGRESS => Some("progress"),
         Entry::MOVE => Some("moved group"),
         Entry::META => Some("metadata"),
+        Entry::CANCEL => Some("cancel"),
         _ => None,
     });
     name.map_or_else(|| format!("kind {kind}"), str::to_owned)
@@ -171,6 +182,17 @@ fn entry_detail(kind: u16, tenant: TenantId, payload: &bytes::Bytes, bodies: boo
         Ok(entry) => shortened(format!("{entry:?}")),
         Err(why) => why.to_string(),
     }
+}
+
+fn release_detail(release: &yard_wire::release::Release) -> String {
+    let target = release.target();
+    let what = if target.released { "release" } else { "message" };
+    let (segment, at) = (target.segment, target.offset);
+    let mut detail = format!("of the {what} in segment {segment} at {at}");
+    for (name, value) in release.notes() {
+        detail += &format!(", {name}={value}");
+    }
+    detail
 }
 
 fn record_detail(record: &yard_wire::record::Record, bodies: bool) -> String {

@@ -254,7 +254,8 @@ impl Loader {
                     false => names.signed.remove(&id),
                 };
             }),
-            MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {}
+            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! Making runs of the key index, away from the writer.
 use std::io;
 
+use yard_wire::RecordPlace;
 use yard_wire::record::Record;
+use yard_wire::release;
 
 use super::walk::{KeptGroup, Step, Walk};
 use super::{DerivedIndex, LogPlace, RecordView};
@@ -115,14 +117,15 @@ impl DerivedIndex for KeyBuilder {
         }
         let salt = self.header.salt;
         let mut add = |hash| {
-            let (place, offset, stored) = (place.offset, record.offset, place.stored);
-            self.entries.push(KeyEntry { hash, place, offset, stored });
+            let RecordPlace { offset: place, stored, released, .. } = place;
+            self.entries.push(KeyEntry { hash, place, offset: record.offset, stored, released });
         };
         // The record was checked when it was let in; one that cannot be split has no keys.
         let Ok((id, keys)) = Record::peek_keys(record.bytes) else { return };
         add(KeyHash::of_id(salt, &id));
         keys.for_each(|key| add(KeyHash::of_key(salt, record.topic, key)));
-        self.applied = place.offset + place.bytes;
+        let lying = if place.released { release::HEADER_BYTES as u32 } else { place.bytes };
+        self.applied = place.offset + lying;
         self.to = self.to.max(self.applied);
     }
 

@@ -11,6 +11,7 @@ use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
 use crate::format::keys::{KeyEntry, KeyHash, KeyHead, KeyMatches, KeyRun, RunBytes, Unusable};
 use crate::format::segment::SegmentHeader;
+use crate::read;
 
 /// Bytes that are read of a record at first: most have no more.
 const FIRST_BYTES: usize = 4 << 10;
@@ -277,7 +278,7 @@ impl Portion<'_> {
 
     /// Reads the record of an entry and takes it if it is one.
     fn take_entry(&mut self, segment: u32, entry: &KeyEntry) -> Result<(), ReadError> {
-        let record = match read_record(self.disk, segment, entry.place) {
+        let record = match read_record(self.disk, segment, entry) {
             Ok(record) => record,
             // Removed in the meantime, as the settings say.
             Err(ReadError::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -297,7 +298,8 @@ impl Portion<'_> {
         if self.search.query.matches(record.bytes(), topic) {
             let bytes = record.bytes().len() as u32;
             let (offset, stored) = (entry.offset, entry.stored);
-            let place = RecordPlace { segment, offset: entry.place, bytes, stored };
+            let (offset_in, released) = (entry.place, entry.released);
+            let place = RecordPlace { segment, offset: offset_in, bytes, stored, released };
             let record = record.bytes().clone();
             self.answer.found.push(KeyFound { topic, queue, offset, place, record });
         }
@@ -389,11 +391,14 @@ impl Portion<'_> {
 }
 
 /// Reads a record of which only the place is known.
-fn read_record(disk: &dyn Disk, segment: u32, place: u32) -> Result<Record, ReadError> {
+fn read_record(disk: &dyn Disk, segment: u32, entry: &KeyEntry) -> Result<Record, ReadError> {
     let name = FileName::Segment(segment);
-    let offset = u64::from(place);
+    let offset = u64::from(entry.place);
     let failed = |source| ReadError::Disk { name, offset, source };
     let damaged = |why| ReadError::Damaged { name, offset, why };
+    if entry.released {
+        return read::release_at(disk, segment, entry.place);
+    }
     let left = disk.len(name).map_err(failed)?.saturating_sub(offset);
     let mut bytes = vec![0; left.min(FIRST_BYTES as u64) as usize];
     disk.read_at(name, offset, &mut bytes).map_err(failed)?;

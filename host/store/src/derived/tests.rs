@@ -35,7 +35,8 @@ fn log() -> Vec<Stored> {
         let mut bytes = Vec::new();
         parts.encode(&mut bytes).expect("within limits");
         let stored = Timestamp(1_000 + u64::from(n / 4));
-        let place = RecordPlace { segment: 4, offset, bytes: bytes.len() as u32, stored };
+        let place =
+            RecordPlace { segment: 4, offset, bytes: bytes.len() as u32, stored, released: false };
         offset += place.bytes;
         (bytes, topic, queue, QueueOffset(u64::from(n / 4)), place)
     };

@@ -2,16 +2,17 @@
 use std::io;
 
 use bytes::Bytes;
-use yard_wire::RecordPlace;
 use yard_wire::codec::Malformed;
+use yard_wire::{RecordPlace, Timestamp};
 
 use super::RecordView;
 use crate::disk::Disk;
 use crate::format::VERSION;
-use crate::format::entry;
+use crate::format::entry::{self, BATCH, Entry, EntryRecord};
 use crate::format::group::{self, GroupHeader};
 use crate::format::retire::{MOVED, Moved, decode_moved};
 use crate::format::segment::SegmentHeader;
+use crate::read;
 use crate::recover::salvage::{self, Copied, Piece};
 use crate::recover::scan::SegmentReader;
 
@@ -37,6 +38,7 @@ pub(crate) struct WalkedGroup {
 
 /// Goes over a part of a segment that begins and ends between groups.
 pub(crate) struct Walk<'a> {
+    disk: &'a dyn Disk,
     reader: SegmentReader<'a>,
     segment: u32,
     kept: &'a [KeptGroup],
@@ -54,7 +56,8 @@ impl<'a> Walk<'a> {
     ) -> Self {
         assert!(kept.is_sorted_by_key(|(offset, _)| *offset), "kept groups come in order");
         assert!(u64::from(end) <= header.capacity, "the walk stays in the segment");
-        Self { reader: SegmentReader::new(disk, header), segment: header.segment, kept, at, end }
+        let (reader, segment) = (SegmentReader::new(disk, header), header.segment);
+        Self { disk, reader, segment, kept, at, end }
     }
 
     /// Goes on at `place`, if a group begins there.
@@ -119,7 +122,8 @@ impl<'a> Walk<'a> {
         Ok(Some(WalkedGroup { header, from: at, to, payload, is_whole: false }))
     }
 
-    /// Gives every record of a group to `each`, in order; of a damaged one those that are left.
+    /// Gives every record of a group that has its place in a queue to `each`, in order; of a
+    /// release, what its readers get; of a damaged group those that are left.
     ///
     /// # Errors
     /// [`Malformed`] when the group is damaged, or not what the log is made of.
@@ -136,33 +140,41 @@ impl<'a> Walk<'a> {
         while !rest.is_empty() {
             let before = group.payload.len() - rest.len();
             let entry = entry::take_entry(&mut rest)?;
+            let payload_at = group::HEADER_BYTES + before + entry.payload_at();
+            let payload_at = group.from + payload_at as u32;
             if entry.kind == MOVED {
-                let payload_at = (group::HEADER_BYTES + before + entry.payload_at()) as u32;
-                self.each_copy(&entry.payload, group.from + payload_at, &mut each)?;
-                continue;
+                self.each_copy(&entry.payload, payload_at, &mut each)?;
+            } else if entry::has_placements(entry.kind) {
+                self.each_placed(&entry, payload_at, group.header.stored, &mut each)?;
             }
-            if entry.kind != entry::BATCH {
-                continue;
-            }
-            let batch_at = group.from + (group::HEADER_BYTES + before + entry.payload_at()) as u32;
-            entry.each_record(|record| {
-                let begin = record.offset as usize;
-                let place = RecordPlace {
-                    segment: self.segment,
-                    offset: batch_at + record.offset,
-                    bytes: record.bytes,
-                    stored: group.header.stored,
-                };
-                each(&RecordView {
-                    topic: record.topic,
-                    queue: record.queue,
-                    offset: record.queue_offset,
-                    place,
-                    bytes: &entry.payload[begin..begin + record.bytes as usize],
-                });
-            })?;
         }
         Ok(())
+    }
+
+    /// The records of a batch or of releases whose payload begins at this byte of the segment.
+    fn each_placed(
+        &self,
+        entry: &Entry,
+        payload_at: u32,
+        stored: Timestamp,
+        each: &mut impl FnMut(&RecordView<'_>),
+    ) -> Result<(), Malformed> {
+        entry.each_record(|record| {
+            let EntryRecord { topic, queue, queue_offset, bytes, refers_to, .. } = record;
+            let Some(offset) = queue_offset else { return };
+            let (segment, released) = (self.segment, refers_to.is_some());
+            let at = payload_at + record.offset;
+            let place = RecordPlace { segment, offset: at, bytes, stored, released };
+            if entry.kind == BATCH {
+                let begin = record.offset as usize;
+                let bytes = &entry.payload[begin..begin + bytes as usize];
+                return each(&RecordView { topic, queue, offset, place, bytes });
+            }
+            // One whose record cannot be read has neither id nor keys; its place says why.
+            if let Ok(given) = read::records(self.disk, &[place]) {
+                each(&RecordView { topic, queue, offset, place, bytes: &given[0] });
+            }
+        })
     }
 
     /// The copies of an entry whose payload begins at this byte of the segment.
@@ -184,7 +196,8 @@ impl<'a> Walk<'a> {
         each: &mut impl FnMut(&RecordView<'_>),
     ) {
         let Moved { topic, queue, offset, stored, at, bytes } = *copy;
-        let place = RecordPlace { segment: self.segment, offset: payload_at + at, bytes, stored };
+        let (segment, released) = (self.segment, false);
+        let place = RecordPlace { segment, offset: payload_at + at, bytes, stored, released };
         let end = (at + bytes) as usize;
         assert!(end <= payload.len(), "copies lie in their entry");
         let bytes = &payload[at as usize..end];
@@ -197,25 +210,32 @@ impl<'a> Walk<'a> {
         let inside = group.from + group::HEADER_BYTES as u32;
         for piece in salvage::pieces(&group.payload) {
             if let Piece::Entry { at, entry, .. } = &piece
-                && entry.kind == MOVED
+                && entry.kind != BATCH
             {
                 let payload_at = inside + (at + entry.payload_at()) as u32;
-                for copied in salvage::copies(&entry.payload) {
+                if entry::has_placements(entry.kind) {
+                    // Its checksum holds, so it is as it was written.
+                    let stored = group.header.stored;
+                    let _ = self.each_placed(entry, payload_at, stored, &mut each);
+                }
+                let copies = if entry.kind == MOVED { &entry.payload[..] } else { &[] };
+                for copied in salvage::copies(copies) {
                     let Copied::Whole(copy) = copied else { continue };
                     self.give(&copy, &entry.payload, payload_at, &mut each);
                 }
             }
             let Some((at, batch, rows)) = piece.batch() else { continue };
             for (row, record) in salvage::numbered(&batch, &rows) {
-                let Some((begin, bytes)) = record else { continue };
+                let Some(((begin, bytes), first)) = record.zip(row.first) else { continue };
                 let offset = inside + at as u32 + begin;
                 let (segment, stored) = (self.segment, group.header.stored);
+                let place = RecordPlace { segment, offset, bytes, stored, released: false };
                 let end = (begin + bytes) as usize;
                 each(&RecordView {
                     topic: row.topic,
                     queue: row.queue,
-                    offset: row.first,
-                    place: RecordPlace { segment, offset, bytes, stored },
+                    offset: first,
+                    place,
                     bytes: &batch[begin as usize..end],
                 });
             }

@@ -3,18 +3,19 @@
 //! ```text
 //! offset size field
 //!      0    4 length_bytes   the whole entry, this field included
-//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, and of the payload; of a batch: of
-//!                            its placements instead; of copies: of their number instead
-//!      8    2 kind           1: a batch; others belong to who appends them
+//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, of the placements, and of the payload:
+//!                            not of a batch, and of copies only of their number
+//!      8    2 kind           1: a batch; 0x104: releases; others belong to who appends them
 //!     10    2 flags          0: reserved
 //!     12    4 tenant
-//!     16    4 placements     of a batch: how many, at least one; else 0
+//!     16    4 placements     of a batch and of releases: how many, at least one; else 0
 //!     20    4 reserved       0
-//!     24    . placements     of a batch only: one for each run of its records, in their order
+//!     24    . placements     one for each run of records or of releases, in their order
 //!      0    .   4 topic
 //!      4    .   2 queue
-//!      6    .   8 first      offset of the first of them in the queue
-//!     14    .   4 count      records
+//!      6    .   8 first      offset of the first of them in the queue; 2^64 - 1: these records
+//!                            are parked, they have none
+//!     14    .   4 count      records or releases
 //!      .    . payload
 //!      .    4 length_bytes   again
 //! ```
@@ -25,11 +26,12 @@
 //!
 //! A batch is stored as it arrived and has checksums of its own. What the log adds to it is where
 //! its records went: so every segment describes itself, and damage shifts no offset of what
-//! follows.
+//! follows. Releases give places to records that lie elsewhere, see [`yard_wire::release`].
 use bytes::Bytes;
 use yard_wire::batch::HEADER_BYTES as BATCH_HEADER_BYTES;
 use yard_wire::codec::Malformed;
-use yard_wire::record::Record;
+use yard_wire::record::{Address, Record};
+use yard_wire::release::{COUNT_BYTES, Release};
 use yard_wire::requests::Placed;
 use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
@@ -44,6 +46,39 @@ pub const FOOTER_BYTES: usize = 4;
 pub const PLACEMENT_BYTES: usize = 18;
 /// The kind of an entry whose payload is a batch of [`yard_wire::batch`].
 pub const BATCH: u16 = 1;
+/// The kind of an entry whose payload begins with releases, see [`yard_wire::release`].
+pub const RELEASE: u16 = 0x104;
+/// In place of an offset: the records have none yet.
+const PARKED: u64 = u64::MAX;
+
+/// Whether entries of this kind say which records go to which queues.
+pub(crate) fn has_placements(kind: u16) -> bool {
+    matches!(kind, BATCH | RELEASE)
+}
+
+/// Records of one queue that follow each other in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlacedRun {
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    /// Offset of the first; `None`: they are parked.
+    pub(crate) first: Option<QueueOffset>,
+    pub(crate) count: u32,
+}
+
+impl PlacedRun {
+    /// Offset of the record that comes `n` after the first.
+    pub(crate) fn offset(&self, n: u64) -> Option<QueueOffset> {
+        assert!(n <= u64::from(self.count), "a record of the run, or the place after it");
+        self.first.map(|first| QueueOffset(first.0 + n))
+    }
+
+    /// Where the records went, unless they are parked.
+    pub(crate) fn placed(&self) -> Option<Placed> {
+        let Self { topic, queue, first, count } = *self;
+        first.map(|first| Placed { topic, queue, first, count })
+    }
+}
 
 /// Entries of the store's own belong to nobody.
 pub(crate) const NOBODY: TenantId = TenantId(0);
@@ -53,12 +88,12 @@ pub(crate) const NOBODY: TenantId = TenantId(0);
 pub(crate) struct Entry {
     pub(crate) kind: u16,
     pub(crate) tenant: TenantId,
-    /// Of a batch: where its records went.
+    /// Of a batch and of releases: where the records went.
     pub(crate) placements: Placements,
     pub(crate) payload: Bytes,
 }
 
-/// Where the records of a batch went, run by run.
+/// Where the records of an entry went, run by run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placements(Bytes);
 
@@ -68,18 +103,18 @@ impl Placements {
         self.0.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Placed> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = PlacedRun> + '_ {
         self.0.chunks_exact(PLACEMENT_BYTES).map(placement)
     }
 }
 
 /// Reads one placement.
-pub(crate) fn placement(row: &[u8]) -> Placed {
+pub(crate) fn placement(row: &[u8]) -> PlacedRun {
     assert_eq!(row.len(), PLACEMENT_BYTES, "one placement");
-    Placed {
+    PlacedRun {
         topic: TopicId(u32_at(row, 0)),
         queue: QueueIndex(u16_at(row, 4)),
-        first: QueueOffset(u64_at(row, 6)),
+        first: Some(u64_at(row, 6)).filter(|first| *first != PARKED).map(QueueOffset),
         count: u32_at(row, 14),
     }
 }
@@ -101,9 +136,9 @@ fn header_crc(header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..4]), &header[8..HEADER_BYTES])
 }
 
-/// Appends an entry that is not a batch to `out`.
+/// Appends an entry without placements to `out`.
 pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut Vec<u8>) {
-    assert!(kind != BATCH, "a batch has placements");
+    assert!(!has_placements(kind), "a batch has placements");
     let begin = out.len();
     out.resize(begin + HEADER_BYTES, 0);
     out.extend_from_slice(payload);
@@ -121,30 +156,34 @@ fn covered_payload(kind: u16, bytes: usize) -> usize {
     }
 }
 
-/// Appends a batch to `out`, with where each run of its records went.
-pub(crate) fn put_batch(
-    tenant: TenantId,
-    placements: impl Iterator<Item = Placed>,
-    batch: &[u8],
+/// Appends a batch or releases to `out`, with where each run of the records went.
+pub(crate) fn put_placed(
+    (kind, tenant): (u16, TenantId),
+    placements: impl Iterator<Item = PlacedRun>,
+    payload: &[u8],
     out: &mut Vec<u8>,
 ) {
+    assert!(has_placements(kind), "only these have placements");
     let begin = out.len();
     out.resize(begin + HEADER_BYTES, 0);
     let mut count = 0;
     for placed in placements {
+        let first = placed.first.map_or(PARKED, |first| first.0);
+        assert!(placed.first != Some(QueueOffset(PARKED)), "queues end before that");
         let mut row = [0; PLACEMENT_BYTES];
         put(&mut row, 0, &placed.topic.0.to_le_bytes());
         put(&mut row, 4, &placed.queue.0.to_le_bytes());
-        put(&mut row, 6, &placed.first.0.to_le_bytes());
+        put(&mut row, 6, &first.to_le_bytes());
         put(&mut row, 14, &placed.count.to_le_bytes());
         out.extend_from_slice(&row);
         count += 1;
     }
-    assert!(count > 0, "the records of a batch went somewhere");
-    let covered = out.len() - begin;
-    out.extend_from_slice(batch);
+    assert!(count > 0, "the records of an entry went somewhere");
+    let placed = out.len() - begin;
+    out.extend_from_slice(payload);
+    let covered = if kind == BATCH { placed } else { out.len() - begin };
     out.resize(out.len() + FOOTER_BYTES, 0);
-    finish(BATCH, tenant, count, &mut out[begin..], covered);
+    finish(kind, tenant, count, &mut out[begin..], covered);
 }
 
 /// Writes the header of an entry whose checksum covers so many bytes.
@@ -232,7 +271,7 @@ pub(crate) fn front(input: &Bytes) -> Result<Entry, Malformed> {
     let rows = u32_at(input, 16) as usize;
     let end = length - FOOTER_BYTES;
     let rows_max = (end - HEADER_BYTES) / PLACEMENT_BYTES;
-    if rows > rows_max || (rows > 0) != (kind == BATCH) {
+    if rows > rows_max || (rows > 0) != has_placements(kind) {
         let (found, max) = (rows as u64, rows_max as u64);
         return Err(Malformed::Length { what: "placements of an entry", found, max });
     }
@@ -248,44 +287,84 @@ pub(crate) fn front(input: &Bytes) -> Result<Entry, Malformed> {
     Ok(Entry { kind, tenant, placements, payload })
 }
 
-/// Where a record lies in its batch, and which one of its queue it is.
+/// Where a record, or a release of one, lies in its entry, and which one of its queue it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BatchRecord {
+pub(crate) struct EntryRecord {
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueIndex,
-    pub(crate) queue_offset: QueueOffset,
+    /// `None`: it is parked.
+    pub(crate) queue_offset: Option<QueueOffset>,
+    /// Byte offset in the payload.
     pub(crate) offset: u32,
+    /// Bytes of the record as its readers get it.
     pub(crate) bytes: u32,
+    /// Of a release: the segment that it refers to.
+    pub(crate) refers_to: Option<u32>,
 }
 
 impl Entry {
-    /// Gives the records of a batch to `each`, in order.
+    /// Gives the records of a batch, or the releases, to `each`, in order.
     ///
     /// # Errors
     /// [`Malformed`] when the next one is not where the placements say; those before were given.
-    pub(crate) fn each_record(&self, mut each: impl FnMut(BatchRecord)) -> Result<(), Malformed> {
-        let batch = &self.payload[..];
-        let mut at = BATCH_HEADER_BYTES.min(batch.len());
+    pub(crate) fn each_record(&self, mut each: impl FnMut(EntryRecord)) -> Result<(), Malformed> {
+        assert!(has_placements(self.kind), "other entries have no records");
+        let is_batch = self.kind == BATCH;
+        let front = if is_batch { BATCH_HEADER_BYTES } else { COUNT_BYTES };
+        let mut at = front.min(self.payload.len());
         for run in self.placements.iter() {
             for n in 0..u64::from(run.count) {
-                let address = Record::peek_address(&batch[at..])?;
-                if (address.topic, address.queue) != (run.topic, run.queue) {
-                    let value = address.topic.0.into();
+                let found = self.record_at(at)?;
+                let said = (run.topic, run.queue, run.first.is_none());
+                if (found.topic, found.queue, found.is_parked) != said {
+                    let value = found.topic.0.into();
                     return Err(Malformed::Field { what: "queue of a record", value });
                 }
-                each(BatchRecord {
+                each(EntryRecord {
                     topic: run.topic,
                     queue: run.queue,
-                    queue_offset: QueueOffset(run.first.0 + n),
+                    queue_offset: run.offset(n),
                     offset: at as u32,
-                    bytes: address.bytes,
+                    bytes: found.bytes,
+                    refers_to: found.refers_to,
                 });
-                at += address.bytes as usize;
+                at += found.length;
             }
         }
-        if at < batch.len() {
-            return Err(Malformed::Trailing { left: (batch.len() - at) as u64 });
+        // What the broker adds to its releases is its own.
+        if is_batch && at < self.payload.len() {
+            return Err(Malformed::Trailing { left: (self.payload.len() - at) as u64 });
         }
         Ok(())
     }
+
+    /// The record of a batch, or the release, that begins at this byte of the payload.
+    fn record_at(&self, at: usize) -> Result<Found, Malformed> {
+        if self.kind == BATCH {
+            let Address { topic, queue, flags, bytes } = Record::peek_address(&self.payload[at..])?;
+            let (is_parked, length) = (flags.is_parked(), bytes as usize);
+            return Ok(Found { topic, queue, is_parked, bytes, length, refers_to: None });
+        }
+        let release = Release::take(&mut self.payload.slice(at..))?;
+        Ok(Found {
+            topic: release.topic(),
+            queue: release.queue(),
+            is_parked: false,
+            bytes: release.given_bytes(),
+            length: release.encoded_bytes(),
+            refers_to: Some(release.target().segment),
+        })
+    }
+}
+
+/// What a record or a release says about itself.
+struct Found {
+    topic: TopicId,
+    queue: QueueIndex,
+    is_parked: bool,
+    /// Bytes of the record as its readers get it.
+    bytes: u32,
+    /// Bytes in the payload.
+    length: usize,
+    refers_to: Option<u32>,
 }

@@ -2,12 +2,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::requests::Placed;
+use yard_wire::release::{self, Notes, Release, Target};
 use yard_wire::{
     GroupNumber, LogPos, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId,
 };
 
 use super::checkpoint::Checkpoint;
+use super::entry::PlacedRun;
 use super::group::GroupHeader;
 use super::segment::SegmentHeader;
 use super::sidecar::{IndexEntries, IndexEntry, IndexFile, Line, LineKind, SidecarHeader, Sums};
@@ -37,17 +38,55 @@ fn a_batch_with_its_placements() {
     let (topic, queue) = (TopicId(7), QueueIndex(2));
     let runs = [(queue, 30, 2), (QueueIndex(3), 1 << 40, 1)];
     let runs = runs.map(|(queue, first, count)| {
-        let first = QueueOffset(first);
-        Placed { topic, queue, first, count }
+        let first = Some(QueueOffset(first));
+        PlacedRun { topic, queue, first, count }
     });
     let mut bytes = Vec::new();
-    entry::put_batch(TenantId(5), runs.iter().cloned(), b"the batch", &mut bytes);
+    let of = (entry::BATCH, TenantId(5));
+    entry::put_placed(of, runs.iter().copied(), b"the batch", &mut bytes);
     check(&bytes, 0xfea0_c5dc_9f8b_2acc);
     let mut rest = Bytes::from(bytes);
     let found = entry::take_entry(&mut rest).unwrap();
     assert!(rest.is_empty() && found.placements.iter().eq(runs));
     assert_eq!((found.kind, found.payload_at()), (entry::BATCH, 24 + 36));
     assert_eq!(found.payload, "the batch");
+}
+
+#[test]
+fn releases_with_their_placements() {
+    let (topic, queue) = (TopicId(7), QueueIndex(2));
+    let target = Target { segment: 1, offset: 2_048, bytes: 100, released: false };
+    let notes = Notes::new([("$dead.group", "g")]);
+    let releases = [
+        Release::new(target, (topic, queue), Notes::default()),
+        Release::new(Target { released: true, ..target }, (topic, queue), notes),
+    ];
+    let mut payload = Vec::new();
+    release::put_all(&releases, &mut payload);
+    payload.extend_from_slice(b"the broker's");
+    let runs = [PlacedRun { topic, queue, first: Some(QueueOffset(30)), count: 2 }];
+    let mut bytes = Vec::new();
+    let of = (entry::RELEASE, TenantId(5));
+    entry::put_placed(of, runs.iter().copied(), &payload, &mut bytes);
+    check(&bytes, 0xa25b_b706_f70f_c52d);
+    let found = entry::take_entry(&mut Bytes::from(bytes)).unwrap();
+    let mut records = Vec::new();
+    found.each_record(|record| records.push(record)).unwrap();
+    let offsets: Vec<_> = records.iter().map(|record| (record.offset, record.bytes)).collect();
+    assert_eq!(offsets, [(4, 100), (32, 116)]);
+    assert!(records.iter().all(|record| record.refers_to == Some(1)));
+    assert_eq!(records[1].queue_offset, Some(QueueOffset(31)));
+}
+
+#[test]
+fn what_is_parked_is_in_the_placements_without_an_offset() {
+    let (topic, queue) = (TopicId(7), QueueIndex(2));
+    let run = |first, count| PlacedRun { topic, queue, first, count };
+    let runs = [run(Some(QueueOffset(4)), 1), run(None, 2)];
+    let mut bytes = Vec::new();
+    entry::put_placed((entry::BATCH, TenantId(5)), runs.iter().copied(), b"b", &mut bytes);
+    let found = entry::take_entry(&mut Bytes::from(bytes)).unwrap();
+    assert!(found.placements.iter().eq(runs));
 }
 
 #[test]
@@ -82,6 +121,7 @@ fn a_sidecar() {
         last_stored: Timestamp(10),
         stored_base: Timestamp(9),
         end: 4_096,
+        refers_from: Some(3),
     };
     let (topic, queue, first) = (TopicId(1), QueueIndex(2), QueueOffset(30));
     let (stored_base, kind) = (Timestamp(9), LineKind::Appended);
@@ -93,7 +133,7 @@ fn a_sidecar() {
     for at in 0..600 {
         assert_eq!(entries.len(), at as usize);
         let offset = 512 + at * 100;
-        entries.push(IndexEntry { offset, bytes: 100, stored_delta_ms: at / 300 });
+        entries.push(IndexEntry::new(100, at == 7, offset, at / 300));
     }
     for first in [0, 1, 511, 512, 513, 599] {
         let offsets: Vec<_> = entries.from(first).map(|entry| entry.offset).collect();
@@ -104,7 +144,7 @@ fn a_sidecar() {
         IndexFile::new(header, vec![(line, Arc::new(entries)), (lost, Arc::default())]);
     let bytes = file.encode();
     assert_eq!(offsets, [256, 256 + 600 * 12 + 8]);
-    check(&bytes, 0x3fe7_c798_9344_34bd);
+    check(&bytes, 0x86b9_ad0e_095f_ed7e);
 }
 
 #[test]

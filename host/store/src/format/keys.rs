@@ -22,8 +22,8 @@
 //!      .    . blocks       of up to 186 entries, by hash and place:
 //!      0    .   6 hash     upper 48 bits of XXH3-64, seeded with the salt, of
 //!                          (0, id: 16 bytes) or (1, topic: u32, key)
-//!      6    .   4 place    of the record: byte offset in the segment
-//!     10    .   6 offset   of the record in its queue
+//!      6    .   4 place    of the record or its release: byte offset in the segment
+//!     10    .   6 offset   of the record in its queue; the highest bit: a release lies there
 //!     16    .   6 stored   milliseconds since 1970 UTC
 //!      .    4     crc      CRC32C of (salt: u64, from, number of the block + 2^31: u32) and
 //!                          the block
@@ -53,6 +53,7 @@ const PREFIX_ENTRIES: u32 = 128;
 /// More prefixes than entries that fit a segment.
 const TABLE_BITS_MAX: u32 = 26;
 const HASH_BITS: u32 = 48;
+const RELEASED_BIT: u64 = 1 << 47;
 /// Runs are merged in so many slices of the hashes.
 const MERGE_SLICES: u64 = 64;
 const PIECE_BYTES: usize = 4 << 10;
@@ -106,17 +107,21 @@ pub(crate) struct KeyEntry {
     pub(crate) place: u32,
     pub(crate) offset: QueueOffset,
     pub(crate) stored: Timestamp,
+    /// What lies there is a release of the record.
+    pub(crate) released: bool,
 }
 
 impl KeyEntry {
     fn put(&self, out: &mut Vec<u8>) {
         let widest = self.hash.0 | self.offset.0 | self.stored.0;
         debug_assert!(widest < 1 << HASH_BITS, "48 bits outlast queues and calendars");
+        debug_assert!(self.offset.0 < RELEASED_BIT, "47 bits outlast queues");
+        let offset = self.offset.0 | if self.released { RELEASED_BIT } else { 0 };
         // Each field overwrites the empty upper bytes of the one before.
         let mut bytes = [0; ENTRY_BYTES + 2];
         put(&mut bytes, 0, &self.hash.0.to_le_bytes());
         put(&mut bytes, 6, &self.place.to_le_bytes());
-        put(&mut bytes, 10, &self.offset.0.to_le_bytes());
+        put(&mut bytes, 10, &offset.to_le_bytes());
         put(&mut bytes, 16, &self.stored.0.to_le_bytes());
         out.extend_from_slice(&bytes[..ENTRY_BYTES]);
     }
@@ -127,8 +132,9 @@ impl KeyEntry {
         Self {
             hash: KeyHash(u48_at(0)),
             place: u32_at(bytes, 6),
-            offset: QueueOffset(u48_at(10)),
+            offset: QueueOffset(u48_at(10) & !RELEASED_BIT),
             stored: Timestamp(u48_at(16)),
+            released: u48_at(10) & RELEASED_BIT != 0,
         }
     }
 }

@@ -15,6 +15,14 @@
 //! Its entry's checksum covers the number of records; rows and records have their own, so damage
 //! to one costs no other.
 //!
+//! CARRIED: copies of parked records that still wait
+//! offset size field
+//!      0    4 records
+//!      4    . one for each:
+//!      0    .  16 token       the broker's name of it
+//!     16    .   4 bytes       0: the record was damaged and is lost
+//!      .    . the records, one after another
+//!
 //! SNAPSHOT: a piece of a checkpoint, bytes of its file
 //!      0    8 group           last one that the state has seen
 //!      8    4 piece           0, 1, 2 ...
@@ -39,9 +47,12 @@ use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use super::{put, u16_at, u32_at, u64_at};
 use crate::index::Floor;
+use crate::kept::Token;
 
 /// The kind of an entry with copies of records.
 pub const MOVED: u16 = 0x101;
+/// The kind of an entry with copies of parked records.
+pub const CARRIED: u16 = 0x105;
 /// The kind of an entry with a piece of a checkpoint.
 pub const SNAPSHOT: u16 = 0x102;
 /// The kind of an entry that says which segments are gone.
@@ -51,6 +62,7 @@ pub const RETIRED: u16 = 0x103;
 pub(crate) const MOVED_HEAD_BYTES: usize = 4;
 const MOVED_ROW_BYTES: usize = 30;
 const MOVED_CRC_AT: usize = 26;
+pub(crate) const CARRIED_ROW_BYTES: usize = 20;
 const SNAPSHOT_HEAD_BYTES: usize = 16;
 const RETIRED_HEAD_BYTES: usize = 12;
 /// Bytes of a [`Floor`].
@@ -170,6 +182,40 @@ fn moved_row(row: &[u8]) -> Option<Moved> {
         at: 0,
         bytes: u32_at(&mended, 22),
     })
+}
+
+/// A parked record, or its name only where it was damaged.
+pub(crate) type CarriedRecord = (Token, Bytes);
+
+/// The payload of an entry with these parked records.
+pub(crate) fn encode_carried(records: &[CarriedRecord]) -> Vec<u8> {
+    assert!(!records.is_empty(), "an entry holds something");
+    let mut out = Vec::new();
+    out.extend_from_slice(&(records.len() as u32).to_le_bytes());
+    for (token, record) in records {
+        out.extend_from_slice(&token.0);
+        out.extend_from_slice(&(record.len() as u32).to_le_bytes());
+    }
+    records.iter().for_each(|(_, record)| out.extend_from_slice(record));
+    out
+}
+
+/// The parked records in an entry: of each its name, its byte offset in the payload and its bytes.
+pub(crate) fn decode_carried(payload: &[u8]) -> Result<Vec<(Token, u32, u32)>, Malformed> {
+    if payload.len() < 4 {
+        return Err(short(4, payload.len()));
+    }
+    let rows = u32_at(payload, 0) as usize;
+    let mut at = 4 + rows.saturating_mul(CARRIED_ROW_BYTES);
+    let table = payload.get(4..at).ok_or_else(|| short(at, payload.len()))?;
+    let mut carried = Vec::with_capacity(rows);
+    for row in table.chunks_exact(CARRIED_ROW_BYTES) {
+        let (token, bytes) = row.split_first_chunk().expect("a row begins with a token");
+        let bytes = u32_at(bytes, 0);
+        carried.push((Token(*token), at as u32, bytes));
+        at += bytes as usize;
+    }
+    if at == payload.len() { Ok(carried) } else { Err(short(at, payload.len())) }
 }
 
 /// Below which segment a RETIRED entry, or a piece of one, says that all are gone.

@@ -15,7 +15,8 @@
 //!     64    8 file_bytes
 //!     72    4 queues          lines of the directory
 //!     76    4 directory_crc   CRC32C of the directory
-//!     80   44 reserved        0
+//!     80    4 refers_from     1 + the lowest segment that releases in this one refer to; 0: none
+//!     84   40 reserved        0
 //!    124    4 crc             CRC32C of bytes 0..124
 //!    128    . directory       lines by topic, queue and offset:
 //!      0    4   topic
@@ -33,7 +34,8 @@
 //!      .    . blocks          of each queue in turn, 512 entries but for the last of a queue:
 //!      0    .   entries       one for a record:
 //!      0    4     offset      of the record in the segment
-//!      4    4     bytes       of the record
+//!      4    4     bytes       of the record as readers get it; the highest bit: a release of it
+//!                             lies there
 //!      8    4     stored_ms   since stored_base of the line
 //!      .    4   crc           CRC32C of (segment, topic, queue: u32; first of the block: u64;
 //!                             stored_base: u64) and the entries
@@ -42,6 +44,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
+use yard_wire::release::RELEASED_BIT;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId};
 
 use super::{HeadError, VERSION, put, u16_at, u32_at, u64_at};
@@ -67,12 +70,33 @@ pub(crate) fn delta_ms(base: Timestamp, stored: Timestamp) -> Option<u32> {
     stored.0.checked_sub(base.0).and_then(|delta| u32::try_from(delta).ok())
 }
 
-/// Where one record lies in its segment.
+/// Where one record, or its release, lies in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) offset: u32,
-    pub(crate) bytes: u32,
-    pub(crate) stored_delta_ms: u32,
+    /// The highest bit is that of a release.
+    bytes: u32,
+    stored_delta_ms: u32,
+}
+
+impl IndexEntry {
+    pub(crate) fn new(bytes: u32, released: bool, offset: u32, stored_delta_ms: u32) -> Self {
+        assert!(bytes < RELEASED_BIT, "a record is bounded");
+        let bytes = bytes | if released { RELEASED_BIT } else { 0 };
+        Self { offset, bytes, stored_delta_ms }
+    }
+
+    /// What it says, in a segment that begins with a group of this time.
+    pub(crate) fn place(&self, segment: u32, stored_base: Timestamp) -> RecordPlace {
+        let Self { offset, bytes, stored_delta_ms } = *self;
+        RecordPlace {
+            segment,
+            offset,
+            bytes: bytes & !RELEASED_BIT,
+            stored: stored_base.plus_ms(stored_delta_ms.into()),
+            released: bytes & RELEASED_BIT != 0,
+        }
+    }
 }
 
 /// Entries of one queue in one segment, block by block: growing never moves those that are there,
@@ -141,6 +165,8 @@ pub(crate) struct SidecarHeader {
     pub(crate) last_stored: Timestamp,
     pub(crate) stored_base: Timestamp,
     pub(crate) end: u64,
+    /// The lowest segment that releases in this one refer to.
+    pub(crate) refers_from: Option<u32>,
 }
 
 /// Records of one queue in a segment that follow each other.
@@ -192,7 +218,7 @@ impl Sums {
         if self.bytes == 0 {
             self.oldest_ms = entry.stored_delta_ms;
         }
-        let bytes = self.bytes.checked_add(entry.bytes);
+        let bytes = self.bytes.checked_add(entry.bytes & !RELEASED_BIT);
         self.bytes = bytes.expect("records of a segment have as many bytes at most");
         self.newest_ms = entry.stored_delta_ms;
         assert!(self.oldest_ms <= self.newest_ms, "time does not decrease along a queue");
@@ -289,6 +315,7 @@ impl IndexFile {
         put(&mut out, 64, &file_bytes.to_le_bytes());
         put(&mut out, 72, &queues.to_le_bytes());
         put(&mut out, 76, &directory_crc.to_le_bytes());
+        put(&mut out, 80, &header.refers_from.map_or(0, |segment| segment + 1).to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
         Bytes::from(out)
@@ -362,6 +389,7 @@ pub(crate) fn decode_header(
         last_stored: Timestamp(u64_at(bytes, 40)),
         stored_base: Timestamp(u64_at(bytes, 48)),
         end: u64_at(bytes, 56),
+        refers_from: u32_at(bytes, 80).checked_sub(1),
     };
     let span = DirectorySpan {
         file_bytes: u64_at(bytes, 64),
@@ -503,11 +531,8 @@ impl IndexRead {
 
     fn place(&self, entry: &[u8]) -> RecordPlace {
         debug_assert_eq!(entry.len(), ENTRY_BYTES, "one entry");
-        RecordPlace {
-            segment: self.segment,
-            offset: u32_at(entry, 0),
-            bytes: u32_at(entry, 4),
-            stored: self.stored_base.plus_ms(u32_at(entry, 8).into()),
-        }
+        let (offset, bytes) = (u32_at(entry, 0), u32_at(entry, 4));
+        let entry = IndexEntry { offset, bytes, stored_delta_ms: u32_at(entry, 8) };
+        entry.place(self.segment, self.stored_base)
     }
 }

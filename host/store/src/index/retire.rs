@@ -1,5 +1,6 @@
 //! What the index does when segments are retired: which records are kept and must be copied
 //! forward, where the copies are, and what is gone afterwards.
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -44,6 +45,9 @@ pub(crate) struct KeptRange {
     pub(crate) queue: QueueIndex,
     pub(crate) from: QueueOffset,
     pub(crate) to: QueueOffset,
+    /// Of the records that have a release there only: their segment stays, what it refers to does
+    /// not.
+    pub(crate) released_only: bool,
 }
 
 impl Span {
@@ -92,6 +96,29 @@ impl Queue {
                 Ok((span, limit))
             }
             None => Err(later(copies)),
+        }
+    }
+
+    /// As [`Self::span_of`], but a copy goes before a record that is still where it was appended:
+    /// they are equal, and where a release was appended the record may be gone.
+    pub(super) fn holder_of(&self, offset: u64) -> Result<(&Span, u64), u64> {
+        if offset < self.front() || self.copies().is_empty() {
+            return self.span_of(offset);
+        }
+        let holds = |span: &Span| span.first <= offset && offset < span.end();
+        let later = |of: &[Span], end: u64| {
+            let after = of.iter().map(|span| span.first).filter(|first| *first > offset);
+            after.min().map_or(end, |first| first.min(end))
+        };
+        match self.copies().iter().rposition(holds) {
+            Some(at) => {
+                let span = &self.copies()[at];
+                Ok((span, later(&self.copies()[at + 1..], span.end())))
+            }
+            None => {
+                let (span, end) = self.span_of(offset)?;
+                Ok((span, later(self.copies(), end)))
+            }
         }
     }
 
@@ -239,7 +266,7 @@ impl QueueIndexes {
     ) {
         let slot = self.slot(topic, queue);
         let queue = &mut self.queues[slot.0 as usize];
-        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
+        let entry = |stored_delta_ms| IndexEntry::new(bytes, false, at, stored_delta_ms);
         let joined = queue.copies_mut().last_mut().filter(|last| {
             let goes_on = last.segment == segment && last.end() == offset.0;
             goes_on && matches!(last.held, Held::Memory(_))
@@ -334,10 +361,36 @@ impl QueueIndexes {
             let (topic, index) = (queue.topic, queue.queue);
             kept.extend(queue.uncopied(until, wanted, front).into_iter().map(|(from, to)| {
                 let (from, to) = (QueueOffset(from), QueueOffset(to));
-                KeptRange { topic, queue: index, from, to }
+                KeptRange { topic, queue: index, from, to, released_only: false }
             }));
         }
         (floors, kept)
+    }
+
+    /// What must be copied because releases in these segments, which stay, refer to some that go.
+    pub(crate) fn plan_references(&self, segments: &BTreeSet<u32>) -> Vec<KeptRange> {
+        let mut kept = Vec::new();
+        for slot in self.slots.values() {
+            let queue = &self.queues[slot.0 as usize];
+            for segment in segments {
+                let spans = &queue.spans[within(&queue.spans, *segment)];
+                let there = spans.iter().filter(|span| !span.is_nowhere() && span.count() > 0);
+                kept.extend(there.map(|span| KeptRange {
+                    topic: queue.topic,
+                    queue: queue.queue,
+                    from: QueueOffset(span.first.max(queue.first())),
+                    to: QueueOffset(span.end()),
+                    released_only: true,
+                }));
+            }
+        }
+        kept.retain(|range| range.from < range.to);
+        kept
+    }
+
+    /// There are copies of all releases in these sealed segments.
+    pub(crate) fn references_copied(&mut self, segments: &BTreeSet<u32>) {
+        self.copied.extend(segments);
     }
 
     /// The segments below `until` are gone. Returns the queues that begin later than before.
@@ -358,6 +411,8 @@ impl QueueIndexes {
         }
         self.stored_bases = self.stored_bases.split_off(&until);
         self.unsaved = self.unsaved.split_off(&until);
+        self.refers_from = self.refers_from.split_off(&until);
+        self.copied = self.copied.split_off(&until);
         trimmed
     }
 

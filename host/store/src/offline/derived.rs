@@ -105,7 +105,7 @@ pub fn examine_derived(
     let parts = std::mem::take(&mut examined.keys);
     assert_eq!(parts.len(), heads.len(), "one for each file");
     // Of a damaged segment a part may know more than can be read now.
-    if examined.damage.is_empty() {
+    if examined.damage.is_empty() && examined.keys_are_known {
         for (head, part) in heads.iter().zip(parts) {
             let name = head.name();
             let there = contents(disk, name).map_err(|source| OpenError::Disk { name, source })?;

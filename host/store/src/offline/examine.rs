@@ -42,6 +42,10 @@ pub struct Examined {
     pub(super) retired: u32,
     pub(super) queues: Queues,
     pub(super) keys: Vec<KeyBuilder>,
+    /// All that they are made of could be read: releases refer to other segments.
+    pub(super) keys_are_known: bool,
+    /// The lowest segment that its releases refer to.
+    pub(super) refers_from: Option<u32>,
     /// What the sidecar of a damaged segment says that it held.
     pub(super) claims: Vec<Span>,
 }
@@ -69,6 +73,7 @@ pub(super) fn examine_with(
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
     let Walk { first, last, seen, begin, end, proven_end, proven, is_idle, .. } = walk;
     let Walk { loose, counts, damage, retired, queues, keys, .. } = walk;
+    let Walk { keys_are_known, refers_from, .. } = walk;
     let segment = *segment;
     let claims = Vec::new();
     Examined {
@@ -87,6 +92,8 @@ pub(super) fn examine_with(
         retired,
         queues,
         keys,
+        keys_are_known,
+        refers_from,
         claims,
     }
 }
@@ -117,6 +124,7 @@ impl Examined {
             last_stored: last.stored,
             stored_base: first.stored,
             end: self.end,
+            refers_from: self.refers_from,
         };
         if !self.damage.is_empty() {
             return None;

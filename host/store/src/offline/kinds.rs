@@ -1,15 +1,19 @@
 //! The kinds of entries that are the store's own: one row each. All others belong to who appends
 //! them, and are walked over.
-use crate::format::entry::BATCH;
-use crate::format::retire::{MOVED, RETIRED, SNAPSHOT};
+use crate::format::entry::{BATCH, RELEASE};
+use crate::format::retire::{CARRIED, MOVED, RETIRED, SNAPSHOT};
 
 /// How an entry says where its messages went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A batch: runs of messages, each continuing its queue.
     Batch,
+    /// Releases: runs of places of messages that lie elsewhere, each continuing its queue.
+    Releases,
     /// Copies of messages that outlive their segments, each with its place.
     Copies,
+    /// Copies of messages that wait for their release.
+    Carried,
     /// No messages, but which segments are gone.
     Retired,
     /// No messages.
@@ -25,7 +29,9 @@ struct Row {
 const ROWS: &[Row] = &[
     Row { kind: BATCH, name: "batch", means: Kind::Batch },
     Row { kind: MOVED, name: "moved", means: Kind::Copies },
+    Row { kind: CARRIED, name: "carried", means: Kind::Carried },
     Row { kind: SNAPSHOT, name: "snapshot", means: Kind::Other },
+    Row { kind: RELEASE, name: "release", means: Kind::Releases },
     Row { kind: RETIRED, name: "retired", means: Kind::Retired },
 ];
 

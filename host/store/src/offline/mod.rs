@@ -86,8 +86,10 @@ pub struct Counts {
     pub groups: u64,
     /// Their entries.
     pub entries: u64,
-    /// Messages whose checksums hold.
+    /// Messages whose checksums hold, and releases of such.
     pub records: u64,
+    /// Messages whose checksums hold, and that got no place in their queues when they were stored.
+    pub parked: u64,
     /// Bytes that were read of the file.
     pub bytes: u64,
 }
@@ -98,6 +100,7 @@ impl Counts {
         self.groups += other.groups;
         self.entries += other.entries;
         self.records += other.records;
+        self.parked += other.parked;
         self.bytes += other.bytes;
     }
 }

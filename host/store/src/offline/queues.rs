@@ -74,7 +74,7 @@ impl Queues {
         place: &RecordPlace,
     ) {
         let (at, bytes) = (place.offset, place.bytes);
-        let entry = |stored_delta_ms| IndexEntry { offset: at, bytes, stored_delta_ms };
+        let entry = |stored_delta_ms| IndexEntry::new(bytes, false, at, stored_delta_ms);
         let last = self.last_copies.get(&(topic, queue)).map(|at| &mut self.copies[*at]);
         let goes_on = |line: &Line| line.first.0 + u64::from(line.count) == offset.0;
         if let Some((line, entries)) = last.filter(|(line, _)| goes_on(line))

@@ -9,8 +9,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use yard_wire::batch::parse_header;
 use yard_wire::record::Record;
-use yard_wire::requests::Placed;
-use yard_wire::{GroupNumber, LogPos, QueueOffset, RecordPlace, TenantId, Timestamp};
+use yard_wire::release::Release;
+use yard_wire::{
+    GroupNumber, LogPos, QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId,
+};
 
 use super::kinds::{Kind, kind_of};
 use super::queues::Queues;
@@ -18,11 +20,12 @@ use super::survey::Surveyed;
 use super::{Counts, Damage, Link, Span};
 use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
-use crate::format::entry::{self, BatchRecord, Entry};
+use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::{Moved, retired_below};
+use crate::format::retire::{Moved, decode_carried, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
+use crate::read;
 use crate::recover::salvage::{self, Copied, Piece};
 use crate::recover::scan::{SegmentReader, ValidGroup};
 
@@ -46,7 +49,7 @@ pub enum Line<'a> {
         /// Its chain hash.
         chain: u64,
     },
-    /// An entry; the messages of a batch follow.
+    /// An entry; the messages of a batch follow, or releases.
     Entry {
         /// Where it begins in the log.
         position: LogPos,
@@ -63,10 +66,19 @@ pub enum Line<'a> {
     Record {
         /// Where it begins in the log.
         position: LogPos,
-        /// Its offset in its queue.
-        offset: QueueOffset,
+        /// Its offset in its queue; `None`: it waits for its release.
+        offset: Option<QueueOffset>,
         /// The message.
         record: Record,
+    },
+    /// A stored message becomes visible.
+    Release {
+        /// Where it begins in the log.
+        position: LogPos,
+        /// Its offset in its queue.
+        offset: QueueOffset,
+        /// What lies there.
+        release: &'a Release,
     },
     /// A place that is not what was written.
     Damage {
@@ -116,6 +128,10 @@ pub(super) struct Walk<'a> {
     pub(super) queues: Queues,
     /// The parts of the key index that are there, made again meanwhile.
     pub(super) keys: Vec<KeyBuilder>,
+    /// All that they are made of could be read.
+    pub(super) keys_are_known: bool,
+    /// The lowest segment that releases refer to.
+    pub(super) refers_from: Option<u32>,
     stored_base: Timestamp,
     /// The next group follows a damaged one.
     is_broken: bool,
@@ -144,6 +160,8 @@ impl<'a> Walk<'a> {
             retired: 0,
             queues: Queues::default(),
             keys: Vec::new(),
+            keys_are_known: true,
+            refers_from: None,
             stored_base: Timestamp(0),
             is_broken: false,
         }
@@ -380,7 +398,11 @@ impl<'a> Walk<'a> {
         self.show(Line::Entry { position, bytes, kind, tenant, payload });
         match kind_of(kind) {
             Kind::Batch => self.take_batch(at + entry.payload_at() as u64, entry, stored_delta_ms),
+            Kind::Releases => {
+                self.take_releases(at + entry.payload_at() as u64, entry, stored_delta_ms);
+            }
             Kind::Copies => self.take_copies(at + entry.payload_at() as u64, payload),
+            Kind::Carried => self.take_carried(at + entry.payload_at() as u64, payload),
             Kind::Retired => self.retired = self.retired.max(retired_below(payload)),
             Kind::Other => {}
         }
@@ -401,7 +423,8 @@ impl<'a> Walk<'a> {
             let Moved { topic, queue, offset, stored, bytes, .. } = copy;
             let record_at = at + u64::from(copy.at);
             let segment = self.segment.segment();
-            let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
+            let (at_in, released) = (record_at as u32, false);
+            let place = RecordPlace { segment, offset: at_in, bytes, stored, released };
             self.queues.add_copy((topic, queue, offset), &place);
             self.counts.records += 1;
             if copied == Copied::Damaged(copy) {
@@ -419,11 +442,94 @@ impl<'a> Walk<'a> {
         for part in &mut self.keys {
             part.take(view);
         }
+        self.show_record(view.place.offset.into(), Some(view.offset), record);
+    }
+
+    fn show_record(&mut self, at: u64, offset: Option<QueueOffset>, record: &Bytes) {
         if self.visit.is_some() {
-            let (position, offset) = (self.position(view.place.offset.into()), view.offset);
+            let position = self.position(at);
             let record = Record::parse(record.clone()).expect("it was checked just now");
             self.show(Line::Record { position, offset, record });
         }
+    }
+
+    /// Takes the parked records of an entry whose payload begins at `at`.
+    fn take_carried(&mut self, at: u64, payload: &Bytes) {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let Ok(carried) = decode_carried(payload) else {
+            return self.note(at, payload.len() as u64, "an entry of waiting messages", Vec::new());
+        };
+        for (_, begin, bytes) in carried.into_iter().filter(|(_, _, bytes)| *bytes > 0) {
+            let record = payload.slice(begin as usize..(begin + bytes) as usize);
+            let record_at = at + u64::from(begin);
+            match Record::parse(record) {
+                Ok(record) => {
+                    self.counts.parked += 1;
+                    let (position, offset) = (self.position(record_at), None);
+                    self.show(Line::Record { position, offset, record });
+                }
+                Err(_) => {
+                    self.note(record_at, bytes.into(), "a waiting message", Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Takes the releases of an entry whose payload begins at `at`.
+    fn take_releases(&mut self, at: u64, entry: &Entry, stored_delta_ms: u32) {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let mut given = 0_u64;
+        let walked = entry.each_record(|found| {
+            let EntryRecord { topic, queue, bytes, refers_to, .. } = found;
+            let offset = found.queue_offset.expect("a release gives a place");
+            let release_at = at + u64::from(found.offset);
+            given += 1;
+            if let Some(gap) = self.queues.seek(topic, queue, offset) {
+                self.gap(release_at, gap);
+            }
+            self.counts.records += 1;
+            let place = self.place(release_at, bytes, stored_delta_ms, true);
+            self.queues.add(IndexEntry::new(bytes, true, place.offset, stored_delta_ms));
+            self.refers_from = [self.refers_from, refers_to].into_iter().flatten().min();
+            self.take_release(entry, (topic, queue, offset), found.offset as usize, &place);
+        });
+        if walked.is_err() {
+            self.lose_rest(at, entry, given, "the rest of an entry of releases");
+        }
+    }
+
+    /// Takes one release: what its readers get belongs to the key index.
+    fn take_release(
+        &mut self,
+        entry: &Entry,
+        (topic, queue, offset): (TopicId, QueueIndex, QueueOffset),
+        begin: usize,
+        place: &RecordPlace,
+    ) {
+        if !self.keys.is_empty() {
+            match read::records(self.disk, std::slice::from_ref(place)) {
+                Ok(record) => {
+                    let (bytes, place) = (&record[0][..], *place);
+                    let view = RecordView { topic, queue, offset, place, bytes };
+                    self.keys.iter_mut().for_each(|part| part.take(&view));
+                }
+                // Another segment is damaged, of which its own walk tells.
+                Err(_) => self.keys_are_known = false,
+            }
+        }
+        if self.visit.is_some() {
+            let release = Release::take(&mut entry.payload.slice(begin..));
+            let release = &release.expect("it was read just now");
+            let position = self.position(place.offset.into());
+            self.show(Line::Release { position, offset, release });
+        }
+    }
+
+    fn place(&self, at: u64, bytes: u32, stored_delta_ms: u32, released: bool) -> RecordPlace {
+        assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let stored = self.stored_base.plus_ms(stored_delta_ms.into());
+        let (segment, offset) = (self.segment.segment(), at as u32);
+        RecordPlace { segment, offset, bytes, stored, released }
     }
 
     /// Takes the messages of a batch that begins at `at`.
@@ -439,30 +545,34 @@ impl<'a> Walk<'a> {
             self.take_record(at, batch, &found, stored_delta_ms);
         });
         if walked.is_err() {
-            let rows: Vec<Placed> = entry.placements.iter().collect();
+            let rows: Vec<PlacedRun> = entry.placements.iter().collect();
             self.take_left(at, batch, (&rows, given), stored_delta_ms);
         }
     }
 
     /// Takes a message of the batch that begins at `at`.
-    fn take_record(&mut self, at: u64, batch: &Bytes, found: &BatchRecord, stored_delta_ms: u32) {
-        let BatchRecord { topic, queue, queue_offset: offset, bytes, .. } = *found;
+    fn take_record(&mut self, at: u64, batch: &Bytes, found: &EntryRecord, stored_delta_ms: u32) {
+        let EntryRecord { topic, queue, queue_offset, bytes, .. } = *found;
         let record_at = at + u64::from(found.offset);
-        if let Some(gap) = self.queues.seek(topic, queue, offset) {
+        if let Some(gap) = queue_offset.and_then(|offset| self.queues.seek(topic, queue, offset)) {
             self.gap(record_at, gap);
         }
         let record = batch.slice(found.offset as usize..(found.offset + bytes) as usize);
         if Record::check(&record).is_err() {
-            self.queues.skip(1);
-            let lost = Span { topic, queue, from: offset, to: QueueOffset(offset.0 + 1) };
-            self.note(record_at, bytes.into(), "a message", vec![lost]);
+            let lost = queue_offset.map(|from| {
+                self.queues.skip(1);
+                Span { topic, queue, from, to: QueueOffset(from.0 + 1) }
+            });
+            self.note(record_at, bytes.into(), "a message", lost.into_iter().collect());
             return;
         }
-        self.queues.add(IndexEntry { offset: record_at as u32, bytes, stored_delta_ms });
+        let Some(offset) = queue_offset else {
+            self.counts.parked += 1;
+            return self.show_record(record_at, None, &record);
+        };
+        let place = self.place(record_at, bytes, stored_delta_ms, false);
+        self.queues.add(IndexEntry::new(bytes, false, place.offset, stored_delta_ms));
         self.counts.records += 1;
-        let stored = self.stored_base.plus_ms(stored_delta_ms.into());
-        let segment = self.segment.segment();
-        let place = RecordPlace { segment, offset: record_at as u32, bytes, stored };
         self.give(&RecordView { topic, queue, offset, place, bytes: &record }, &record);
     }
 
@@ -471,35 +581,59 @@ impl<'a> Walk<'a> {
         &mut self,
         at: u64,
         batch: &Bytes,
-        (rows, given): (&[Placed], usize),
+        (rows, given): (&[PlacedRun], usize),
         stored_delta_ms: u32,
     ) {
-        let mut lost: Vec<Span> = Vec::new();
+        let (mut lost, mut is_lost) = (Vec::<Span>::new(), false);
         let numbered = salvage::numbered(batch, rows);
         assert!(given <= numbered.len(), "only those that the placements name were given");
         for (row, record) in numbered.into_iter().skip(given) {
-            let Placed { topic, queue, first: queue_offset, .. } = row;
+            let PlacedRun { topic, queue, first: queue_offset, .. } = row;
             if let Some((offset, bytes)) = record {
-                let found = BatchRecord { topic, queue, queue_offset, offset, bytes };
+                let refers_to = None;
+                let found = EntryRecord { topic, queue, queue_offset, offset, bytes, refers_to };
                 self.take_record(at, batch, &found, stored_delta_ms);
                 continue;
             }
-            if let Some(gap) = self.queues.seek(topic, queue, queue_offset) {
+            is_lost = true;
+            let Some(from) = queue_offset else { continue };
+            if let Some(gap) = self.queues.seek(topic, queue, from) {
                 self.gap(at, gap);
             }
             self.queues.skip(1);
-            let to = QueueOffset(queue_offset.0 + 1);
-            let follows = |last: &&mut Span| {
-                (last.topic, last.queue, last.to) == (topic, queue, queue_offset)
-            };
+            let to = QueueOffset(from.0 + 1);
+            let follows =
+                |last: &&mut Span| (last.topic, last.queue, last.to) == (topic, queue, from);
             match lost.last_mut().filter(follows) {
                 Some(last) => last.to = to,
-                None => lost.push(Span { topic, queue, from: queue_offset, to }),
+                None => lost.push(Span { topic, queue, from, to }),
             }
         }
-        if !lost.is_empty() {
+        if is_lost {
             self.note(at, batch.len() as u64, "messages of a batch", lost);
         }
+    }
+
+    /// The releases of an entry after the first `given` cannot be told from each other.
+    fn lose_rest(&mut self, at: u64, entry: &Entry, given: u64, what: &'static str) {
+        let mut left = given;
+        let mut lost = Vec::new();
+        for run in entry.placements.iter() {
+            let count = u64::from(run.count);
+            let here = left.min(count);
+            left -= here;
+            if here < count
+                && let Some((from, to)) = run.offset(here).zip(run.offset(count))
+            {
+                let (topic, queue) = (run.topic, run.queue);
+                // What lies before was told already.
+                let _ = self.queues.seek(topic, queue, from);
+                self.queues.skip(count - here);
+                lost.push(Span { topic, queue, from, to });
+            }
+        }
+        assert_eq!(left, 0, "only those that the placements name were given");
+        self.note(at, entry.payload.len() as u64, what, lost);
     }
 
     /// Messages that should lie before `at` do not: what was damaged there held them.

@@ -41,7 +41,7 @@ impl<'a> Chunks<'a> {
 
     /// `count` bytes from `offset` on; `None` when the file ends before.
     pub(super) fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<Bytes>> {
-        if self.end.saturating_sub(offset) < count as u64 {
+        if self.end.checked_sub(offset).is_none_or(|rest| rest < count as u64) {
             return Ok(None);
         }
         let held = self.at + self.bytes.len() as u64;

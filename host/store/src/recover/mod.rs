@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
@@ -16,6 +17,7 @@ use crate::format::segment::{self, SegmentHeader};
 use crate::format::{HeadError, entry};
 use crate::index::QueueIndexes;
 use crate::io::Io;
+use crate::kept::Carried;
 use crate::store::{Cursor, Store};
 
 mod chunk;
@@ -37,11 +39,25 @@ pub struct Recovered {
     pub tenant: TenantId,
     /// As it was appended.
     pub payload: Bytes,
-    /// For a batch: queue by queue, in order of first use, where its records went; the same as
-    /// when it was appended.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went;
+    /// the same as when it was appended.
     pub placed: Vec<Placed>,
+    /// For a batch: those of its records, in order, that are parked.
+    pub parked: Vec<Parked>,
+    /// Where parked records lie from now on, of an entry of the store's own that says so: it has
+    /// nothing else.
+    pub carried: Vec<Carried>,
     /// When it was stored.
     pub stored: Timestamp,
+}
+
+/// A record that waits for its release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// Where it lies.
+    pub target: Target,
+    /// All of it.
+    pub record: Bytes,
 }
 
 /// Records that were stored and are lost: offsets `from` to before `to` of a queue.

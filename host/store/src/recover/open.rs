@@ -8,25 +8,30 @@
 //! ```
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_wire::codec::Malformed;
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{LogPos, QueueOffset};
 
 use super::quarantine::Verdict;
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
-use super::{Lost, Opened, Recovered, Repair, heads, sidecars};
+use super::{Lost, Opened, Parked, Recovered, Repair, heads, read_checkpoint, sidecars};
 use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
 use crate::derived::KeyIndex;
 use crate::disk::{Disk, FileName, PatientDisk, Unreadable};
 use crate::error::{Corrupt, OpenError};
 use crate::format::checkpoint::Checkpoint;
-use crate::format::entry::{self, BATCH, Entry};
+use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group;
-use crate::format::retire::{MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_moved};
+use crate::format::retire::{
+    CARRIED, MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_carried, decode_moved,
+};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
 use crate::index::{Misfit, QueueIndexes, Slot};
 use crate::io::remove_segment;
+use crate::kept::Carried;
 use crate::store::{Active, Cursor, Placing, Resumed, Sealing, Store, new_segment, sidecar_header};
 
 pub(super) const FIRST_GROUP_AT: u64 = segment::HEADER_BYTES as u64;
@@ -61,15 +66,55 @@ struct Scanned {
     idle: Vec<End>,
 }
 
-/// A batch in the log, and where its records are: `None` for one that is lost.
-pub(super) struct PlacedBatch {
+/// Where the records of an entry went, queue by queue, and those that are parked.
+pub(super) type Placements = (Vec<Placed>, Vec<Parked>);
+
+/// A record of an entry, or a release.
+#[derive(Clone, Copy)]
+pub(super) struct Lying {
+    /// Byte offset in the payload.
+    pub(super) offset: u32,
+    /// Bytes of the record as its readers get it.
+    pub(super) bytes: u32,
+    /// Of a release: the segment that it refers to.
+    pub(super) refers_to: Option<u32>,
+}
+
+/// A batch or releases in the log, and where the records are: `None` for one that is lost.
+pub(super) struct PlacedRecords {
     pub(super) segment: u32,
-    /// Byte offset of the batch in the segment.
-    pub(super) batch_at: u32,
+    /// Byte offset of the payload in the segment.
+    pub(super) payload_at: u32,
+    pub(super) payload: Bytes,
     pub(super) stored_delta_ms: u32,
-    pub(super) rows: Vec<Placed>,
-    /// Offset in the batch and bytes.
-    pub(super) records: Vec<Option<(u32, u32)>>,
+    pub(super) rows: Vec<PlacedRun>,
+    pub(super) records: Vec<Option<Lying>>,
+}
+
+impl PlacedRecords {
+    fn parked(&self, lying: &Lying) -> Parked {
+        let Lying { offset, bytes, refers_to } = *lying;
+        assert!(refers_to.is_none(), "a release has its place");
+        let at = self.payload_at + offset;
+        let target = Target { segment: self.segment, offset: at, bytes, released: false };
+        let begin = offset as usize;
+        Parked { target, record: self.payload.slice(begin..begin + bytes as usize) }
+    }
+}
+
+/// Where the parked records of the entry at `at` lie, if it is one of those that were carried on.
+pub(super) fn carried_in(segment: u32, at: u64, entry: &Entry) -> Result<Vec<Carried>, Malformed> {
+    if entry.kind != CARRIED {
+        return Ok(Vec::new());
+    }
+    let payload_at = at as u32 + entry.payload_at() as u32;
+    let rows = decode_carried(&entry.payload)?.into_iter();
+    let carried = rows.map(|(token, at, bytes)| {
+        let offset = payload_at + at;
+        let target = Target { segment, offset, bytes, released: false };
+        Carried { token, target: (bytes > 0).then_some(target) }
+    });
+    Ok(carried.collect())
 }
 
 pub(super) struct Opening<'a> {
@@ -95,10 +140,17 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// The checkpoint's file is whole, but the log begins behind it and has the state itself: those
+    /// after it could not be written.
+    fn has_old_checkpoint(&self) -> Result<bool, OpenError> {
+        let in_file = read_checkpoint(self.disk, self.config.shard)?;
+        Ok(self.checkpoint.is_some() && in_file.is_some())
+    }
+
     pub(super) fn run(mut self) -> Result<Opened, OpenError> {
         let names = self.disk.list().map_err(|source| OpenError::List { source })?;
         let is_used = self.checkpoint.is_some_and(|saved| !saved.is_from_log);
-        if names.contains(&FileName::Checkpoint) && !is_used {
+        if names.contains(&FileName::Checkpoint) && !is_used && !self.has_old_checkpoint()? {
             self.repairs.push(Repair::CheckpointIgnored);
         }
         let (disk, saved) = (self.disk, self.checkpoint);
@@ -330,16 +382,18 @@ impl Opening<'_> {
             let malformed = |why| OpenError::Entry { segment, offset: at, why };
             let entry = entry::take_entry(&mut rest).map_err(malformed)?;
             entries += 1;
-            let mut placed = Vec::new();
-            if entry.kind == BATCH {
-                placed =
-                    self.place_batch(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
+            let (mut placed, mut parked) = Default::default();
+            if entry::has_placements(entry.kind) {
+                (placed, parked) =
+                    self.place_entry(segment, at, stored_delta_ms, &entry).map_err(malformed)?;
             }
             let is_own = self.take_own(segment, at, &entry).map_err(malformed)?;
-            if wanted && !is_own {
+            let carried = carried_in(segment, at, &entry).map_err(malformed)?;
+            if wanted && (!is_own || !carried.is_empty()) {
                 let Entry { kind, tenant, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
-                let recovered = Recovered { group, kind, tenant, payload, placed, stored };
+                let recovered =
+                    Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
                 (self.on_entry)(recovered).map_err(malformed)?;
             }
         }
@@ -370,7 +424,7 @@ impl Opening<'_> {
                     self.begins = self.begins.max(until);
                 }
             }
-            SNAPSHOT => {}
+            SNAPSHOT | CARRIED => {}
             _ => return Ok(false),
         }
         Ok(true)
@@ -416,53 +470,78 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Puts the records of the batch in the entry at `at` into the index, at the offsets that the
-    /// log says they have.
-    fn place_batch(
+    /// Puts the records of the entry at `at` into the index, at the offsets that the log says they
+    /// have; returns where they went, and where those lie that have none.
+    pub(super) fn place_entry(
         &mut self,
         segment: u32,
         at: u64,
         stored_delta_ms: u32,
         entry: &Entry,
-    ) -> Result<Vec<Placed>, Malformed> {
+    ) -> Result<Placements, Malformed> {
         let mut records = Vec::new();
-        entry.each_record(|record| records.push(Some((record.offset, record.bytes))))?;
-        let batch = PlacedBatch {
+        entry.each_record(|record| {
+            let EntryRecord { offset, bytes, refers_to, .. } = record;
+            records.push(Some(Lying { offset, bytes, refers_to }));
+        })?;
+        let placed = PlacedRecords {
             segment,
-            batch_at: at as u32 + entry.payload_at() as u32,
+            payload_at: at as u32 + entry.payload_at() as u32,
+            payload: entry.payload.clone(),
             stored_delta_ms,
             rows: entry.placements.iter().collect(),
             records,
         };
-        self.index_batch(&batch)
+        self.index_records(&placed)
     }
 
-    /// Puts those records of a batch into the index that are left.
-    pub(super) fn index_batch(&mut self, batch: &PlacedBatch) -> Result<Vec<Placed>, Malformed> {
-        let PlacedBatch { segment, batch_at, stored_delta_ms, ref rows, ref records } = *batch;
+    /// Puts those records of an entry into the index that are left.
+    pub(super) fn index_records(&mut self, entry: &PlacedRecords) -> Result<Placements, Malformed> {
+        let PlacedRecords { segment, payload_at, stored_delta_ms, .. } = *entry;
         let mut placing = Placing::begin(&mut self.index);
-        let mut records = records.iter();
-        for run in rows {
+        let mut parked = Vec::new();
+        let mut records = entry.records.iter();
+        for row in &entry.rows {
+            let found = records.by_ref().take(row.count as usize);
+            let Some(run) = row.placed() else {
+                parked.extend(found.flatten().map(|lying| entry.parked(lying)));
+                continue;
+            };
             let slot = self.index.slot(run.topic, run.queue);
             let value = run.first.0;
             let misfit = |Misfit| Malformed::Field { what: "offset of a placement", value };
-            self.skip(slot, segment, run).map_err(misfit)?;
+            self.skip(slot, segment, &run).map_err(misfit)?;
             placing.note(&mut self.index, slot, run.clone());
             let end = run.first.0 + u64::from(run.count);
-            let found = records.by_ref().take(run.count as usize);
             for (offset, record) in (run.first.0..end).zip(found) {
-                let Some((at, bytes)) = record else { continue };
+                let Some(lying) = record else { continue };
                 self.skip(slot, segment, &Placed { first: QueueOffset(offset), ..run.clone() })
                     .map_err(misfit)?;
                 self.index.assign(slot, 1);
-                let offset = batch_at + at;
-                let entry = IndexEntry { offset, bytes: *bytes, stored_delta_ms };
-                self.index.add(slot, segment, [entry]);
+                let is_release = lying.refers_to.is_some();
+                let at = payload_at + lying.offset;
+                let found = IndexEntry::new(lying.bytes, is_release, at, stored_delta_ms);
+                self.index.add(slot, segment, [found]);
+                self.refer(segment, lying.refers_to)?;
             }
             self.skip(slot, segment, &Placed { first: QueueOffset(end), ..run.clone() })
                 .map_err(misfit)?;
         }
-        Ok(placing.placed)
+        Ok((placing.placed, parked))
+    }
+
+    /// Notes what a release refers to.
+    fn refer(&mut self, segment: u32, to: Option<u32>) -> Result<(), Malformed> {
+        match to {
+            Some(to) if to > segment => {
+                Err(Malformed::Field { what: "segment of a release", value: to.into() })
+            }
+            Some(to) => {
+                self.index.refer(segment, to);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Notes as lost what the queue of the run has no records of before it.

@@ -10,21 +10,21 @@
 //! torn tail and none of this module's business.
 use bytes::Bytes;
 use yard_wire::batch::Batch;
-use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueOffset, TenantId, Timestamp};
 
-use super::open::{FIRST_GROUP_AT, Opening, PlacedBatch};
+use super::open::{FIRST_GROUP_AT, Lying, Opening, PlacedRecords, Placements, carried_in};
 use super::salvage::{self, Copied, Piece};
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error, first_header};
 use super::{Lost, Recovered, Repair, sidecars};
 use crate::disk::FileName;
 use crate::error::{Corrupt, OpenError};
-use crate::format::entry::{BATCH, Entry, FOOTER_BYTES};
+use crate::format::entry::{self, BATCH, Entry, FOOTER_BYTES, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::MOVED;
+use crate::format::retire::{CARRIED, MOVED};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::Line;
 use crate::format::{VERSION, u64_at};
+use crate::kept::Carried;
 use crate::store::Cursor;
 
 /// Something that was durable behind the damage.
@@ -45,8 +45,8 @@ struct Place {
     payload_at: u64,
 }
 
-/// What to hand out: tenant, kind, payload, and of a batch where its records went.
-type Left = (TenantId, u16, Bytes, Vec<Placed>);
+/// What to hand out: tenant, kind, payload, and where the records of a batch or of releases went.
+type Left = (TenantId, u16, Bytes, Placements);
 
 /// A group that is damaged, as far as it is known.
 struct Damaged {
@@ -54,6 +54,11 @@ struct Damaged {
     offset: u64,
     header: GroupHeader,
     payload: Bytes,
+}
+
+/// A record that begins so many bytes behind the front of its batch and has so many.
+fn lying((offset, bytes): (u32, u32)) -> Lying {
+    Lying { offset, bytes, refers_to: None }
 }
 
 /// Header, payload and trailer of a group whose header holds.
@@ -308,7 +313,13 @@ impl Opening<'_> {
                 }
                 match entry.kind {
                     BATCH => self.take_entry(&place, stored_delta_ms, at, entry),
-                    _ => self.take_other(&place, at, entry),
+                    CARRIED => {
+                        let entry_at = place.payload_at + at as u64;
+                        let carried = carried_in(segment, entry_at, &entry).unwrap_or_default();
+                        self.hand_out_carried(header, stored, &entry, carried)?;
+                        None
+                    }
+                    _ => self.take_other(&place, stored_delta_ms, at, entry),
                 }
             }
             Piece::Batch { at, entry, batch, rows } => {
@@ -317,26 +328,60 @@ impl Opening<'_> {
             }
         };
         let wanted = self.checkpoint.is_none_or(|saved| header.group > saved.group);
-        if let Some((tenant, kind, payload, placed)) = left.filter(|_| wanted) {
+        if let Some((tenant, kind, payload, (placed, parked))) = left.filter(|_| wanted) {
             let group = header.group;
-            let entry = Recovered { group, kind, tenant, payload, placed, stored };
+            let carried = Vec::new();
+            let entry = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
             let malformed = |why| OpenError::Entry { segment, offset, why };
             (self.on_entry)(entry).map_err(malformed)?;
         }
         Ok(())
     }
 
-    /// Takes an entry that holds and is no batch; what to hand out of it.
-    fn take_other(&mut self, place: &Place, at: usize, entry: Entry) -> Option<Left> {
+    fn hand_out_carried(
+        &mut self,
+        header: &GroupHeader,
+        stored: Timestamp,
+        entry: &Entry,
+        carried: Vec<Carried>,
+    ) -> Result<(), OpenError> {
+        assert_eq!(entry.kind, CARRIED, "others carry nothing on");
+        if self.checkpoint.is_some_and(|saved| header.group <= saved.group) {
+            return Ok(());
+        }
+        let (group, kind, tenant) = (header.group, entry.kind, entry.tenant);
+        let (payload, placed, parked) = (entry.payload.clone(), Vec::new(), Vec::new());
+        let recovered = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
+        let (segment, offset) = (0, 0);
+        let malformed = |why| OpenError::Entry { segment, offset, why };
+        (self.on_entry)(recovered).map_err(malformed)
+    }
+
+    /// Takes an entry that holds and is no batch; what to hand out of it. Copies and retirements are
+    /// the log's own, and so are handed out to nobody.
+    fn take_other(
+        &mut self,
+        place: &Place,
+        stored_delta_ms: u32,
+        at: usize,
+        entry: Entry,
+    ) -> Option<Left> {
         let segment = place.segment;
         let entry_at = place.payload_at + at as u64;
         if entry.kind == MOVED {
             self.take_copies(segment, entry_at + entry.payload_at() as u64, &entry.payload);
             return None;
         }
+        if entry::has_placements(entry.kind) {
+            let placed = self.place_entry(segment, entry_at, stored_delta_ms, &entry).ok()?;
+            return Some((entry.tenant, entry.kind, entry.payload, placed));
+        }
         match self.take_own(segment, entry_at, &entry) {
             Ok(true) => None,
-            Ok(false) => Some((entry.tenant, entry.kind, entry.payload, Vec::new())),
+            Ok(false) => {
+                let placed = Placements::default();
+                Some((entry.tenant, entry.kind, entry.payload, placed))
+            }
             Err(_) => {
                 let bytes = entry.total_bytes() as u64;
                 self.report(segment, entry_at, bytes, "an entry of the log's own");
@@ -392,17 +437,18 @@ impl Opening<'_> {
         at: usize,
         entry: Entry,
     ) -> Option<Left> {
-        let rows: Vec<Placed> = entry.placements.iter().collect();
+        let rows: Vec<PlacedRun> = entry.placements.iter().collect();
         let records = salvage::records(&entry.payload, &rows);
-        let batch_at = (place.payload_at as usize + at + entry.payload_at()) as u32;
+        let payload_at = (place.payload_at as usize + at + entry.payload_at()) as u32;
         let has_header = yard_wire::batch::parse_header(&entry.payload).is_ok();
         if !has_header || records.contains(&None) {
             let bytes = entry.payload.len() as u64;
-            self.report(place.segment, batch_at.into(), bytes, "a batch");
+            self.report(place.segment, payload_at.into(), bytes, "a batch");
         }
-        let segment = place.segment;
-        let batch = PlacedBatch { segment, batch_at, stored_delta_ms, rows, records };
-        let placed = self.index_batch(&batch).ok()?;
+        let (segment, payload) = (place.segment, entry.payload.clone());
+        let records = records.into_iter().map(|found| found.map(lying)).collect();
+        let batch = PlacedRecords { segment, payload_at, payload, stored_delta_ms, rows, records };
+        let placed = self.index_records(&batch).ok()?;
         // Without its header nobody knows whose numbering it continues.
         has_header.then_some((entry.tenant, BATCH, entry.payload, placed))
     }
@@ -414,12 +460,12 @@ impl Opening<'_> {
         stored_delta_ms: u32,
         (at, entry): (usize, &Bytes),
         batch: &Batch,
-        rows: Option<Vec<Placed>>,
+        rows: Option<Vec<PlacedRun>>,
     ) -> Option<Left> {
         let next = |topic, queue| self.index.next(topic, queue);
         let follow = salvage::following(batch, next);
-        let holds = |rows: &Vec<Placed>| salvage::compared(entry, rows, batch).1 == 0;
-        let fits = |rows: &Vec<Placed>| {
+        let holds = |rows: &Vec<PlacedRun>| salvage::compared(entry, rows, batch).1 == 0;
+        let fits = |rows: &Vec<PlacedRun>| {
             rows.iter().zip(&follow).all(|(row, next)| row.first >= next.first)
         };
         let rows = match rows {
@@ -428,12 +474,13 @@ impl Opening<'_> {
         };
         let (tenant, bits) = salvage::compared(entry, &rows, batch);
         let end = place.payload_at as usize + at + entry.len() - FOOTER_BYTES;
-        let placed = self.index_batch(&PlacedBatch {
+        let placed = self.index_records(&PlacedRecords {
             segment: place.segment,
-            batch_at: (end - batch.bytes().len()) as u32,
+            payload_at: (end - batch.bytes().len()) as u32,
+            payload: batch.bytes().clone(),
             stored_delta_ms,
             rows,
-            records: batch.places().map(Some).collect(),
+            records: batch.places().map(|place| Some(lying(place))).collect(),
         });
         let placed = placed.ok()?;
         (bits <= 1).then(|| (tenant, BATCH, batch.bytes().clone(), placed))

@@ -11,11 +11,12 @@
 //! there is exactly one way to read the rest with the counts that the log knows.
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, HEADER_BYTES as BATCH_HEADER_BYTES};
-use yard_wire::record::Record;
-use yard_wire::requests::Placed;
+use yard_wire::record::{Address, Record};
 use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
-use crate::format::entry::{self, BATCH, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES};
+use crate::format::entry::{
+    self, BATCH, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES, PlacedRun,
+};
 use crate::format::retire::{Moved, moved_rows};
 use crate::format::u32_at;
 
@@ -26,7 +27,7 @@ pub(crate) enum Piece {
     /// of the header was put right, or the length at its end does not hold.
     Entry { at: usize, entry: Entry, is_whole: bool },
     /// A batch that holds, in an entry that does not; its placements if they fit the batch.
-    Batch { at: usize, entry: Bytes, batch: Batch, rows: Option<Vec<Placed>> },
+    Batch { at: usize, entry: Bytes, batch: Batch, rows: Option<Vec<PlacedRun>> },
     /// Nothing that can be read.
     Lost { at: usize, bytes: usize },
 }
@@ -95,7 +96,7 @@ fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
         let Some(bytes) = rest.get(batch_at..batch_at.saturating_add(length)) else { continue };
         let Ok((_, count)) = batch::parse_header(bytes) else { continue };
         let total = batch_at + length + FOOTER_BYTES;
-        let placed: Vec<Placed> = rest[HEADER_BYTES..batch_at]
+        let placed: Vec<PlacedRun> = rest[HEADER_BYTES..batch_at]
             .chunks_exact(PLACEMENT_BYTES)
             .map(entry::placement)
             .collect();
@@ -104,8 +105,9 @@ fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
             continue;
         }
         let batch = Batch::parse(rest.slice(batch_at..batch_at + length)).ok()?;
-        let same = |(row, run): (&Placed, &batch::Run)| {
-            (row.topic, row.queue, row.count) == (run.topic, run.queue, run.count)
+        let same = |(row, run): (&PlacedRun, &batch::Run)| {
+            let said = (row.topic, row.queue, row.count, row.first.is_none());
+            said == (run.topic, run.queue, run.count, run.parked)
         };
         let rows_hold =
             placed.len() == batch.runs().len() && placed.iter().zip(batch.runs()).all(same);
@@ -153,19 +155,20 @@ pub(crate) fn copies(payload: &[u8]) -> Vec<Copied> {
 
 /// The tenant that a damaged entry of a batch names; in how many bits its checksum differs from
 /// that of a whole one with these placements.
-pub(super) fn compared(entry: &[u8], rows: &[Placed], batch: &Batch) -> (TenantId, u32) {
+pub(super) fn compared(entry: &[u8], rows: &[PlacedRun], batch: &Batch) -> (TenantId, u32) {
     assert!(entry.len() >= HEADER_BYTES + FOOTER_BYTES, "an entry has both its ends");
     let tenant = TenantId(u32_at(entry, 12));
     let mut whole = Vec::with_capacity(entry.len());
-    entry::put_batch(tenant, rows.iter().cloned(), batch.bytes(), &mut whole);
+    entry::put_placed((BATCH, tenant), rows.iter().copied(), batch.bytes(), &mut whole);
     (tenant, (u32_at(&whole, 4) ^ u32_at(entry, 4)).count_ones())
 }
 
 /// The records of a batch whose placements hold, in order: offset in the batch and bytes of each
 /// that is as it was written, `None` for one that is not.
-pub(super) fn records(batch: &[u8], rows: &[Placed]) -> Vec<Option<(u32, u32)>> {
-    let wanted: Vec<(TopicId, QueueIndex)> =
-        rows.iter().flat_map(|row| (0..row.count).map(|_| (row.topic, row.queue))).collect();
+pub(super) fn records(batch: &[u8], rows: &[PlacedRun]) -> Vec<Option<(u32, u32)>> {
+    let of = |row: &PlacedRun| (row.topic, row.queue, row.first.is_none());
+    let wanted: Vec<Wanted> =
+        rows.iter().flat_map(|row| (0..row.count).map(move |_| of(row))).collect();
     let mut found = vec![None; wanted.len()];
     let mut at = BATCH_HEADER_BYTES.min(batch.len());
     let mut next = 0;
@@ -186,15 +189,18 @@ pub(super) fn records(batch: &[u8], rows: &[Placed]) -> Vec<Option<(u32, u32)>> 
     found
 }
 
+/// What the placements say of a record: its queue, and whether it is parked.
+type Wanted = (TopicId, QueueIndex, bool);
+
 /// Bytes of the record of this queue at `at`, if its header holds.
-fn header_at(batch: &[u8], at: usize, queue: (TopicId, QueueIndex)) -> Option<usize> {
-    let address = Record::check_header(batch.get(at..)?).ok()?;
-    ((address.topic, address.queue) == queue).then_some(address.bytes as usize)
+fn header_at(batch: &[u8], at: usize, wanted: Wanted) -> Option<usize> {
+    let Address { topic, queue, flags, bytes } = Record::check_header(batch.get(at..)?).ok()?;
+    ((topic, queue, flags.is_parked()) == wanted).then_some(bytes as usize)
 }
 
 /// Where the records `wanted` begin that fill the rest of the batch behind `at`; `None` unless
 /// there is exactly one such place.
-fn behind(batch: &[u8], at: usize, wanted: &[(TopicId, QueueIndex)]) -> Option<usize> {
+fn behind(batch: &[u8], at: usize, wanted: &[Wanted]) -> Option<usize> {
     assert!(at <= batch.len(), "the damage lies in the batch");
     let first = wanted.first()?;
     let fills = |begin: &usize| {
@@ -212,7 +218,7 @@ fn behind(batch: &[u8], at: usize, wanted: &[(TopicId, QueueIndex)]) -> Option<u
 impl Piece {
     /// The batch in it with where its records went, and where it begins in the payload; `None`
     /// for what is no batch, and one of which that cannot be told without the rest of the log.
-    pub(crate) fn batch(&self) -> Option<(usize, Bytes, Vec<Placed>)> {
+    pub(crate) fn batch(&self) -> Option<(usize, Bytes, Vec<PlacedRun>)> {
         match self {
             Self::Entry { at, entry, .. } if entry.kind == BATCH => {
                 let rows = entry.placements.iter().collect();
@@ -228,11 +234,12 @@ impl Piece {
     }
 }
 
-/// Each record of a batch on its own, with the offset that it was given; and as in [`records`].
-pub(crate) fn numbered(batch: &[u8], rows: &[Placed]) -> Vec<(Placed, Option<(u32, u32)>)> {
+/// Each record of a batch on its own, with the offset that it was given, if it was; and as in
+/// [`records`].
+pub(crate) fn numbered(batch: &[u8], rows: &[PlacedRun]) -> Vec<(PlacedRun, Option<(u32, u32)>)> {
     let each = rows.iter().flat_map(|row| {
-        let offsets = row.first.0..row.first.0.saturating_add(row.count.into());
-        offsets.map(|first| Placed { first: QueueOffset(first), count: 1, ..row.clone() })
+        let of = |n: u32| PlacedRun { first: row.offset(n.into()), count: 1, ..*row };
+        (0..row.count).map(of)
     });
     let numbered: Vec<_> = each.zip(records(batch, rows)).collect();
     let count: u64 = rows.iter().map(|row| u64::from(row.count)).sum();
@@ -245,15 +252,14 @@ pub(crate) fn numbered(batch: &[u8], rows: &[Placed]) -> Vec<(Placed, Option<(u3
 pub(super) fn following(
     batch: &Batch,
     mut next: impl FnMut(TopicId, QueueIndex) -> QueueOffset,
-) -> Vec<Placed> {
-    let mut rows: Vec<Placed> = Vec::with_capacity(batch.runs().len());
+) -> Vec<PlacedRun> {
+    let mut rows: Vec<PlacedRun> = Vec::with_capacity(batch.runs().len());
     for run in batch.runs() {
-        let before = rows.iter().rfind(|row| (row.topic, row.queue) == (run.topic, run.queue));
-        let first = match before {
-            Some(row) => QueueOffset(row.first.0 + u64::from(row.count)),
-            None => next(run.topic, run.queue),
-        };
-        rows.push(Placed { topic: run.topic, queue: run.queue, first, count: run.count });
+        let (topic, queue, count) = (run.topic, run.queue, run.count);
+        let of_queue = rows.iter().filter(|row| (row.topic, row.queue) == (topic, queue));
+        let before = of_queue.filter_map(|row| row.offset(row.count.into())).next_back();
+        let first = (!run.parked).then(|| before.unwrap_or_else(|| next(topic, queue)));
+        rows.push(PlacedRun { topic, queue, first, count });
     }
     assert_eq!(rows.len(), batch.runs().len(), "each run has its place");
     rows

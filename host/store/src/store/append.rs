@@ -1,24 +1,30 @@
 //! Appending: entries are gathered into groups in memory, records get their queue offsets.
+use bytes::Bytes;
 use yard_wire::batch::Batch;
+use yard_wire::release::{self, Release, Target};
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
 
 use super::{Appended, Gather, GatheredRecord, Store};
 use crate::disk::MEMORY_ALIGNMENT;
-use crate::error::{AppendError, Fenced, NoSpace, TooLarge};
-use crate::format::entry::{self, BATCH};
+use crate::error::{AppendError, Fenced, Leaving, NoSpace, TooLarge};
+use crate::format::entry::{self, BATCH, PlacedRun, RELEASE};
 use crate::format::group;
 use crate::index::{QueueIndexes, Slot};
+use crate::kept::Carried;
 
-/// What a reserve is kept for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reserve {
+/// What may use the reserve of a full disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// This may not.
     Keep,
+    /// This may.
     Use,
 }
 
 impl Store {
-    /// Appends a batch: gives its records their queue offsets and gathers it.
+    /// Appends a batch: gives its records their queue offsets and gathers it. Those that are
+    /// parked get none; where they are, [`Store::take_parked`] tells when the group is closed.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was appended then.
@@ -30,25 +36,110 @@ impl Store {
     ) -> Result<Appended, AppendError> {
         let placements_bytes = batch.runs().len() * entry::PLACEMENT_BYTES;
         let payload_bytes = placements_bytes + batch.bytes().len();
-        self.gather_for(now, payload_bytes, Reserve::Keep)?;
-        let gather = self.gathers.back_mut().expect("one was there or begun");
-        let payload_at = gather.bytes.len() - gather.begin + entry::HEADER_BYTES;
-        let batch_at = (payload_at + placements_bytes) as u32;
-        let place = |(offset, bytes)| GatheredRecord { offset: batch_at + offset, bytes };
-        gather.records.extend(batch.places().map(place));
-        let mut placing = Placing::begin(&mut self.index);
-        let placements = batch.runs().iter().map(|run| {
-            let (slot, first) = placing.place(&mut self.index, run.topic, run.queue, run.count);
-            match gather.runs.last_mut().filter(|(last, _)| *last == slot) {
-                Some((_, count)) => *count += run.count,
-                None => gather.runs.push((slot, run.count)),
+        let gather = self.gather_for(now, payload_bytes, Reserve::Keep)?;
+        let batch_at = gather.payload_offset() + placements_bytes as u32;
+        let mut places = batch.places();
+        for run in batch.runs() {
+            for (offset, bytes) in places.by_ref().take(run.count as usize) {
+                let record = GatheredRecord { offset: batch_at + offset, bytes, refers_to: None };
+                let list = if run.parked { &mut gather.parked } else { &mut gather.records };
+                list.push(record);
             }
-            Placed { topic: run.topic, queue: run.queue, first, count: run.count }
+        }
+        assert!(places.next().is_none(), "every record is of a run");
+        let runs = batch.runs().iter().map(|run| (run.topic, run.queue, run.count, run.parked));
+        Ok(self.put_placed((BATCH, tenant), runs, batch.bytes()))
+    }
+
+    /// Appends releases: gives the records that they name their offsets in the queues that they
+    /// name. `payload` begins with them, see [`yard_wire::release::put_all`]; what follows is
+    /// given back as it is.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    ///
+    /// # Panics
+    /// When `payload` does not begin with releases, or one refers to what does not lie before it.
+    pub fn append_releases(
+        &mut self,
+        now: Timestamp,
+        tenant: TenantId,
+        payload: &Bytes,
+        reserve: Reserve,
+    ) -> Result<Appended, AppendError> {
+        let releases = release::take_all(&mut payload.clone()).expect("the payload has releases");
+        self.check_referable(&releases)?;
+        let mut runs: Vec<(TopicId, QueueIndex, u32, bool)> = Vec::new();
+        for release in &releases {
+            let (topic, queue) = (release.topic(), release.queue());
+            match runs.last_mut().filter(|run| (run.0, run.1) == (topic, queue)) {
+                Some((.., count, _)) => *count += 1,
+                None => runs.push((topic, queue, 1, false)),
+            }
+        }
+        let placements_bytes = runs.len() * entry::PLACEMENT_BYTES;
+        let tail = self.active.tail;
+        let active = self.active.header.segment;
+        let gather = self.gather_for(now, placements_bytes + payload.len(), reserve)?;
+        let mut at = gather.payload_offset() + (placements_bytes + release::COUNT_BYTES) as u32;
+        for release in &releases {
+            let target = release.target();
+            let is_before = (target.segment, u64::from(target.offset)) < (active, tail);
+            assert!(is_before, "what is released is in a closed group");
+            let (bytes, refers_to) = (release.given_bytes(), Some(target.segment));
+            gather.records.push(GatheredRecord { offset: at, bytes, refers_to });
+            at += release.encoded_bytes() as u32;
+        }
+        Ok(self.put_placed((RELEASE, tenant), runs.into_iter(), payload))
+    }
+
+    /// What is released stays at least as long as its release.
+    fn check_referable(&self, releases: &[Release]) -> Result<(), Leaving> {
+        let (stays_from, is_closing) = self.stays_from();
+        // Over a release it may come to what goes.
+        let leaves = |it: &Target| it.segment < stays_from || (is_closing && it.released);
+        match releases.iter().map(Release::target).find(leaves) {
+            Some(Target { segment, .. }) => Err(Leaving { segment }),
+            None => Ok(()),
+        }
+    }
+
+    /// Gathers an entry with these runs of records, so many each and parked or not, whose records
+    /// were gathered just now.
+    fn put_placed(
+        &mut self,
+        of: (u16, TenantId),
+        runs: impl Iterator<Item = (TopicId, QueueIndex, u32, bool)>,
+        payload: &[u8],
+    ) -> Appended {
+        let gather = self.gathers.back_mut().expect("one was there or begun");
+        let mut placing = Placing::begin(&mut self.index);
+        let placements = runs.map(|(topic, queue, count, parked)| {
+            if parked {
+                return PlacedRun { topic, queue, first: None, count };
+            }
+            let (slot, first) = placing.place(&mut self.index, topic, queue, count);
+            match gather.runs.last_mut().filter(|(last, _)| *last == slot) {
+                Some((_, counted)) => *counted += count,
+                None => gather.runs.push((slot, count)),
+            }
+            PlacedRun { topic, queue, first: Some(first), count }
         });
-        entry::put_batch(tenant, placements, batch.bytes(), &mut gather.bytes);
+        entry::put_placed(of, placements, payload, &mut gather.bytes);
         gather.entries += 1;
-        let (group, stored) = (gather.group, gather.stored);
-        Ok(Appended { group, placed: placing.placed, stored })
+        Appended { group: gather.group, placed: placing.placed, stored: gather.stored }
+    }
+
+    /// Where the parked records of the groups that were closed since the last call lie, in the
+    /// order in which they were appended.
+    pub fn take_parked(&mut self) -> Vec<Target> {
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Where parked records lie from now on that were carried on in the groups that were closed
+    /// since the last call.
+    pub fn take_carried(&mut self) -> Vec<Carried> {
+        std::mem::take(&mut self.carried)
     }
 
     /// Appends an entry of another kind. Its bytes are given back as they are.
@@ -57,7 +148,7 @@ impl Store {
     /// [`AppendError`]; nothing was appended then.
     ///
     /// # Panics
-    /// When `kind` is that of a batch.
+    /// When `kind` is that of a batch or of releases.
     pub fn append(
         &mut self,
         now: Timestamp,
@@ -65,7 +156,7 @@ impl Store {
         tenant: TenantId,
         payload: &[u8],
     ) -> Result<Appended, AppendError> {
-        assert!(kind != BATCH, "batches are appended by append_batch");
+        assert!(!entry::has_placements(kind), "what has records is appended otherwise");
         let gather = self.gather_for(now, payload.len(), Reserve::Use)?;
         entry::put_entry(kind, tenant, payload, &mut gather.bytes);
         gather.entries += 1;
@@ -142,8 +233,10 @@ impl Store {
             bytes,
             begin,
             records: Vec::new(),
+            parked: Vec::new(),
             runs: Vec::new(),
             copies: Vec::new(),
+            carried: Vec::new(),
         }
     }
 }

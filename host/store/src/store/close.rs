@@ -1,5 +1,6 @@
 //! Closing a group: it gets its place, its chain and its checksums, and goes to the disk.
 use bytes::Bytes;
+use yard_wire::release::Target;
 use yard_wire::{GroupNumber, Timestamp};
 
 use super::{
@@ -9,6 +10,7 @@ use crate::format::sidecar::{IndexEntry, SidecarHeader};
 use crate::format::{group, segment};
 use crate::index::Slot;
 use crate::io::Io;
+use crate::kept::Carried;
 
 impl Store {
     /// Closes the oldest gathered group and emits its write. Does nothing while another group is
@@ -126,10 +128,9 @@ impl Store {
         let mut records = gather.records.iter();
         for (slot, count) in &gather.runs {
             let run = records.by_ref().take(*count as usize);
-            let entry = |record: &GatheredRecord| IndexEntry {
-                offset: offset + record.offset,
-                bytes: record.bytes,
-                stored_delta_ms,
+            let entry = |record: &GatheredRecord| {
+                let GatheredRecord { offset: at, bytes, refers_to } = *record;
+                IndexEntry::new(bytes, refers_to.is_some(), offset + at, stored_delta_ms)
             };
             self.index.add(*slot, segment, run.map(entry));
             if self.index.note(*slot, 0).is_none() {
@@ -137,6 +138,20 @@ impl Store {
             }
         }
         assert!(records.next().is_none(), "every record is of a run");
+        for to in gather.records.iter().filter_map(|record| record.refers_to) {
+            self.index.refer(segment, to);
+        }
+        self.parked.extend(gather.parked.iter().map(|record| Target {
+            segment,
+            offset: offset + record.offset,
+            bytes: record.bytes,
+            released: false,
+        }));
+        self.carried.extend(gather.carried.iter().map(|(token, at, bytes)| {
+            let (at, bytes) = (offset + at, *bytes);
+            let target = Target { segment, offset: at, bytes, released: false };
+            Carried { token: *token, target: (bytes > 0).then_some(target) }
+        }));
         touched
     }
 }
@@ -158,5 +173,6 @@ pub(crate) fn sidecar_header(
         last_stored: cursor.stored,
         stored_base: index.stored_base(header.segment).expect("a segment with groups has begun"),
         end: active.tail,
+        refers_from: index.refers_from(header.segment),
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use yard_wire::release::Target;
 use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, LogPos, QueueIndex, QueueOffset, Timestamp, TopicId};
 
@@ -22,6 +23,7 @@ use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueEnd, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
+use crate::kept::{Carried, Token};
 
 mod append;
 mod close;
@@ -33,6 +35,7 @@ mod save;
 use retire::Retiring;
 
 pub(crate) use append::Placing;
+pub use append::Reserve;
 pub(crate) use close::sidecar_header;
 
 /// What was appended, and where.
@@ -40,7 +43,8 @@ pub(crate) use close::sidecar_header;
 pub struct Appended {
     /// The group that it is in: durable when this group is.
     pub group: GroupNumber,
-    /// For a batch: queue by queue, in order of first use, where its records went.
+    /// For a batch and releases: queue by queue, in order of first use, where the records went;
+    /// not those that are parked.
     pub placed: Vec<Placed>,
     /// When it is stored, the same for all of a group.
     pub stored: Timestamp,
@@ -91,11 +95,14 @@ pub struct StoreStats {
     pub state: LogState,
 }
 
-/// A record of a gathered batch.
+/// A record of a gathered batch, or a release.
 struct GatheredRecord {
     /// Byte offset in the group.
     offset: u32,
+    /// Bytes of the record as its readers get it.
     bytes: u32,
+    /// Of a release: the segment that it refers to.
+    refers_to: Option<u32>,
 }
 
 /// A group that is not closed yet.
@@ -107,10 +114,14 @@ struct Gather {
     bytes: Vec<u8>,
     begin: usize,
     records: Vec<GatheredRecord>,
-    /// Their queues: so many of each.
+    /// Records without a queue offset.
+    parked: Vec<GatheredRecord>,
+    /// The queues of the others: so many of each.
     runs: Vec<(Slot, u32)>,
     /// Copies of records, with their byte offset in the group.
     copies: Vec<Moved>,
+    /// Copies of parked records: byte offset in the group, and bytes.
+    carried: Vec<(Token, u32, u32)>,
 }
 
 impl Gather {
@@ -118,6 +129,11 @@ impl Gather {
         let before = self.begin + group::HEADER_BYTES;
         assert!(self.bytes.len() >= before, "room for the header comes first");
         self.bytes.len() - before
+    }
+
+    /// Byte offset in the group of what follows the header of the next entry.
+    fn payload_offset(&self) -> u32 {
+        (self.bytes.len() - self.begin + entry::HEADER_BYTES) as u32
     }
 
     fn total_bytes(&self) -> u64 {
@@ -233,6 +249,10 @@ pub struct Store {
     /// Bytes of a group, lately, with room for a little more.
     typical_bytes: usize,
     index: QueueIndexes,
+    /// Parked records of closed groups that nobody has asked for yet.
+    parked: Vec<Target>,
+    /// The same for those that were carried on.
+    carried: Vec<Carried>,
     sealing: BTreeMap<u32, Sealing>,
     keys: KeyIndex,
     saving: Saving,
@@ -289,6 +309,8 @@ impl Store {
             gathers: VecDeque::new(),
             typical_bytes: 0,
             index,
+            parked: Vec::new(),
+            carried: Vec::new(),
             sealing: unsaved,
             keys,
             saving: Saving { waiting, writing, sealed, last, state_bytes },

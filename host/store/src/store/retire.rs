@@ -5,9 +5,13 @@
 //!              └──────── piece by piece ─────┘       where the last one would go too
 //! ```
 //!
-//! Until RETIRED is durable the log is what it was: copies do not count while the originals are
-//! there. From then on it begins later, whether files are still there or not.
-use std::collections::VecDeque;
+//! Until RETIRED is durable the log is what it was. From then on it begins later, whether files
+//! are still there or not.
+//!
+//! What releases in segments that stay refer to goes along: of such a record there is a copy as its
+//! readers get it, and from then on they read that. So a body is written once more at most, when
+//! its segment goes before its release does.
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
@@ -18,12 +22,28 @@ use crate::config::{MOVED_BYTES_MAX, MOVED_RANGES_MAX, MOVED_RECORDS_MAX};
 use crate::error::AppendError;
 use crate::format::entry;
 use crate::format::retire::{
-    KeptRecord, MOVED, Moved, RETIRED, SNAPSHOT, decode_moved, encode_moved, encode_retired,
-    encode_snapshot,
+    CARRIED, CARRIED_ROW_BYTES, CarriedRecord, KeptRecord, MOVED, Moved, RETIRED, SNAPSHOT,
+    decode_carried, decode_moved, encode_carried, encode_moved, encode_retired, encode_snapshot,
 };
 use crate::index::{Floor, KeptRange, Located, Part};
 use crate::io::Io;
-use crate::kept::{KeptAt, KeptFound, KeptRead};
+use crate::kept::{KeptAt, KeptFound, KeptRead, Waiting};
+
+/// Cuts a list into pieces of so many bytes at most, unless one of them has more.
+fn pieces<T>(list: &[T], bytes_max: usize, bytes_of: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut pieces, mut rest) = (Vec::new(), list);
+    while !rest.is_empty() {
+        let mut bytes = 4;
+        let fits = rest.iter().take_while(|one| {
+            bytes += bytes_of(one);
+            bytes <= bytes_max
+        });
+        let (piece, after) = rest.split_at(fits.count().max(1));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
 
 /// A retirement under way.
 pub(super) struct Retiring {
@@ -32,12 +52,29 @@ pub(super) struct Retiring {
     floors: Vec<Floor>,
     /// What must still be copied.
     left: VecDeque<KeptRange>,
+    /// Parked records that must still be copied.
+    waiting: VecDeque<Waiting>,
+    /// Sealed segments that stay, and of whose releases there are copies in the end.
+    copied: BTreeSet<u32>,
+    pass: Pass,
     stage: RetireStage,
+}
+
+/// What is released meanwhile may refer to what goes: so the newest segments are looked at last,
+/// when nothing is released any more that does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// What lies in sealed segments.
+    Sealed,
+    /// Everything that was appended until now is made durable.
+    Closing,
+    /// What was appended since.
+    Newest,
 }
 
 enum RetireStage {
     /// The disk reads these.
-    Reading(Vec<KeptRange>),
+    Reading(Vec<KeptRange>, Vec<Waiting>),
     /// A piece is in this group.
     Copied(GroupNumber),
     /// The shard is asked for its state.
@@ -94,8 +131,24 @@ impl Store {
         self.retiring.is_some()
     }
 
+    /// The first segment that will be there as long as what is appended now, and whether those
+    /// before it are about to go.
+    pub(super) fn stays_from(&self) -> (u32, bool) {
+        let closing = self.retiring.as_ref().filter(|retiring| retiring.pass != Pass::Sealed);
+        closing.map_or((self.begins, false), |retiring| {
+            let is_gone = matches!(retiring.stage, RetireStage::Removable { .. });
+            (retiring.until, !is_gone)
+        })
+    }
+
+    /// Releases in `until` and later segments refer to segments before.
+    #[must_use]
+    pub fn is_referred_below(&self, until: u32) -> bool {
+        self.index.referring_below(until).next().is_some()
+    }
+
     /// Begins to retire the segments below `until`. Of each queue the records from its floor on
-    /// are kept. What cannot be done comes to nothing: the log stays as it is, and it may be asked
+    /// are kept, and the parked records that `waiting` names: all that wait there. What cannot be done comes to nothing: the log stays as it is, and it may be asked
     /// again.
     ///
     /// # Panics
@@ -104,27 +157,36 @@ impl Store {
         &mut self,
         until: u32,
         keep_from: &dyn Fn(TopicId, QueueIndex) -> QueueOffset,
+        waiting: Vec<Waiting>,
         out: &mut Vec<Io>,
     ) {
+        assert!(waiting.iter().all(|it| it.target.segment < until), "others stay where they are");
         assert!(self.retiring.is_none(), "one retirement at a time");
         assert!(until > self.begins && until <= self.active.header.segment, "sealed segments go");
         assert!(self.sealing.keys().all(|segment| *segment >= until), "their indexes are durable");
         if self.fenced {
             return;
         }
-        let (floors, kept) = self.index.plan_retirement(until, keep_from);
-        let (left, stage) = (kept.into(), RetireStage::Reading(Vec::new()));
-        self.retiring = Some(Retiring { until, floors, left, stage });
+        let (floors, mut kept) = self.index.plan_retirement(until, keep_from);
+        let active = self.active.header.segment;
+        let referring = self.index.referring_below(until);
+        let copied: BTreeSet<u32> = referring.filter(|segment| *segment < active).collect();
+        kept.extend(self.index.plan_references(&copied));
+        let (left, waiting, pass) = (kept.into(), waiting.into(), Pass::Sealed);
+        let stage = RetireStage::Reading(Vec::new(), Vec::new());
+        self.retiring = Some(Retiring { until, floors, left, waiting, copied, pass, stage });
         self.copy_more(out);
     }
 
     /// Asks for the next records to be copied; goes on when there are none.
     fn copy_more(&mut self, out: &mut Vec<Io>) {
         let Some(mut retiring) = self.retiring.take() else { return };
-        let (mut reads, mut ranges, mut records) = (Vec::new(), Vec::new(), 0);
+        let most = retiring.waiting.len().min(MOVED_RECORDS_MAX as usize);
+        let waiting: Vec<Waiting> = retiring.waiting.drain(..most).collect();
+        let (mut reads, mut ranges, mut records) = (Vec::new(), Vec::new(), most as u64);
         while reads.len() < MOVED_RANGES_MAX && records < MOVED_RECORDS_MAX {
             let Some(mut range) = retiring.left.pop_front() else { break };
-            let KeptRange { topic, queue, from, to } = range;
+            let KeptRange { topic, queue, from, to, released_only } = range;
             let count = (to.0 - from.0).min(MOVED_RECORDS_MAX - records) as u32;
             let at = match self.index.locate(topic, queue, from, count) {
                 Located::Places(places) => KeptAt::Places(places),
@@ -137,16 +199,19 @@ impl Store {
                 Located::Gap { .. } | Located::End => continue,
             };
             records += u64::from(count);
-            reads.push(KeptRead { topic, queue, from, at });
+            reads.push(KeptRead { topic, queue, from, at, released_only });
             ranges.push(range);
         }
-        let is_done = reads.is_empty();
+        let is_done = reads.is_empty() && waiting.is_empty();
         if !is_done {
-            retiring.stage = RetireStage::Reading(ranges);
-            out.push(Io::ReadKept { reads });
+            retiring.stage = RetireStage::Reading(ranges, waiting.clone());
+            out.push(Io::ReadKept { reads, waiting });
         }
         let until = retiring.until;
         self.retiring = Some(retiring);
+        if is_done && !self.is_last_pass(out) {
+            return;
+        }
         if is_done && self.snapshot.is_some_and(|segment| segment >= until) {
             self.record(None);
         } else if is_done && let Some(retiring) = &mut self.retiring {
@@ -154,12 +219,41 @@ impl Store {
         }
     }
 
+    /// Nothing is left to be copied; false where there is more after all.
+    fn is_last_pass(&mut self, out: &mut Vec<Io>) -> bool {
+        let newest = match (self.gathers.back(), &self.in_flight) {
+            (Some(gather), _) => Some(gather.group),
+            (None, in_flight) => in_flight.as_ref().map(|it| it.group),
+        };
+        let retiring = self.retiring.as_mut().expect("it is under way");
+        match (retiring.pass, newest) {
+            (Pass::Newest, _) => return true,
+            (Pass::Sealed, Some(group)) => {
+                retiring.pass = Pass::Closing;
+                retiring.stage = RetireStage::Copied(group);
+                return false;
+            }
+            (Pass::Sealed, None) | (Pass::Closing, _) => retiring.pass = Pass::Newest,
+        }
+        let referring = self.index.referring_below(retiring.until);
+        let newest = referring.filter(|segment| !retiring.copied.contains(segment)).collect();
+        retiring.left = self.index.plan_references(&newest).into();
+        if retiring.left.is_empty() {
+            return true;
+        }
+        self.copy_more(out);
+        false
+    }
+
     pub(super) fn kept_read(&mut self, found: KeptFound, out: &mut Vec<Io>) {
         let Some(retiring) = &mut self.retiring else { return };
-        let RetireStage::Reading(ranges) = &mut retiring.stage else {
+        let RetireStage::Reading(ranges, waiting) = &mut retiring.stage else {
             panic!("records were read and not asked for")
         };
-        let ranges = std::mem::take(ranges);
+        let (ranges, waiting) = (std::mem::take(ranges), std::mem::take(waiting));
+        for again in waiting.into_iter().skip(found.waiting.len()).rev() {
+            retiring.waiting.push_front(again);
+        }
         assert!(found.done.len() <= ranges.len(), "what was asked for was read");
         for (at, mut range) in ranges.into_iter().enumerate().rev() {
             range.from = found.done.get(at).copied().unwrap_or(range.from);
@@ -167,7 +261,7 @@ impl Store {
                 retiring.left.push_front(range);
             }
         }
-        match self.append_copies(&found.records) {
+        match self.append_copies(&found) {
             Ok(Some(group)) => {
                 let retiring = self.retiring.as_mut().expect("it is under way");
                 retiring.stage = RetireStage::Copied(group);
@@ -183,21 +277,15 @@ impl Store {
         MOVED_BYTES_MAX.min(self.config.payload_bytes_max() - entry::HEADER_BYTES)
     }
 
-    fn append_copies(
-        &mut self,
-        records: &[KeptRecord],
-    ) -> Result<Option<GroupNumber>, AppendError> {
+    fn append_copies(&mut self, found: &KeptFound) -> Result<Option<GroupNumber>, AppendError> {
         let bytes_max = self.own_payload_max();
-        let (mut rest, mut last) = (records, None);
-        while !rest.is_empty() {
-            let mut bytes = 4;
-            let fits = rest.iter().take_while(|record| {
-                bytes += record.entry_bytes();
-                bytes <= bytes_max
-            });
-            let (piece, after) = rest.split_at(fits.count().max(1));
+        let mut last = None;
+        let carried_bytes = |it: &CarriedRecord| CARRIED_ROW_BYTES + it.1.len();
+        for piece in pieces(&found.waiting, bytes_max, carried_bytes) {
+            last = Some(self.append_own(CARRIED, &encode_carried(piece))?);
+        }
+        for piece in pieces(&found.records, bytes_max, KeptRecord::entry_bytes) {
             last = Some(self.append_own(MOVED, &encode_moved(piece))?);
-            rest = after;
         }
         Ok(last)
     }
@@ -213,6 +301,11 @@ impl Store {
             let copies = decode_moved(payload).expect("it was encoded just now");
             let placed = |copy: Moved| Moved { at: payload_at + copy.at, ..copy };
             gather.copies.extend(copies.into_iter().map(placed));
+        }
+        if kind == CARRIED {
+            let carried = decode_carried(payload).expect("it was encoded just now");
+            let placed = |(token, at, bytes)| (token, payload_at + at, bytes);
+            gather.carried.extend(carried.into_iter().map(placed));
         }
         Ok(gather.group)
     }
@@ -279,10 +372,11 @@ impl Store {
                 assert!(next < until && until <= self.active.header.segment, "sealed ones go");
                 retiring.stage = RetireStage::Removable { next, under_way: false, failed: false };
                 trimmed.extend(self.index.retire(until, &retiring.floors));
+                self.index.references_copied(&retiring.copied);
                 self.begins = until;
                 self.snapshot = snapshot.or(self.snapshot);
             }
-            RetireStage::Reading(_)
+            RetireStage::Reading(..)
             | RetireStage::Copied(_)
             | RetireStage::WantsState
             | RetireStage::Recorded(..)

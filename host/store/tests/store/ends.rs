@@ -59,7 +59,8 @@ fn check(disk: LyingDisk, opened: Opened, before: &[End], gap: (u64, u64)) -> Ri
     assert_eq!(found, Located::Gap { until: to, why: GapCause::Damaged });
     assert_eq!(opened.store.locate(TOPIC, QUEUE, to, 10), Located::End);
     let (model, now, repairs) = (Model::default(), Timestamp(1_000_000), opened.repairs);
-    let mut rig = Rig { disk, store: opened.store, io: opened.io, model, now, repairs };
+    let (store, io, gathered) = (opened.store, opened.io, std::collections::VecDeque::new());
+    let mut rig = Rig { disk, store, io, model, now, repairs, gathered };
     let batch = batch_of(&mut Random(1), &[(TOPIC.0, QUEUE.0, 10)]);
     let appended = rig.append_batch(&batch).unwrap();
     assert_eq!(appended.placed[0].first, to, "new messages come behind what was lost");

@@ -11,6 +11,7 @@ mod locate;
 mod model;
 mod offline;
 mod real;
+mod released;
 mod retire;
 mod support;
 mod survive;

@@ -1,8 +1,26 @@
 //! The store against a model, under everything at once.
 use yard_store::LogState;
 use yard_store::disk::lying::{Crash, Fault};
+use yard_wire::release::{Notes, Release};
+use yard_wire::{QueueIndex, TopicId};
 
 use crate::support::{Random, Rig, some_batch};
+
+/// Gives a few parked records a place, some with notes or in another queue.
+fn release_some(rig: &mut Rig, random: &mut Random) {
+    let parked = rig.parked();
+    if parked.is_empty() || rig.store.state() == LogState::Full {
+        return;
+    }
+    let release = |random: &mut Random| {
+        let target = parked[random.below(parked.len() as u64) as usize];
+        let queue = (TopicId(random.below(3) as u32), QueueIndex(random.below(4) as u16));
+        let notes = [("$dead.group", "g")];
+        Release::new(target, queue, Notes::new(notes[..random.below(2) as usize].to_vec()))
+    };
+    let releases: Vec<_> = (0..1 + random.below(3)).map(|_| release(random)).collect();
+    rig.append_releases(&releases);
+}
 
 fn step(rig: &mut Rig, random: &mut Random) {
     if rig.store.state() == LogState::Fenced {
@@ -17,7 +35,8 @@ fn step(rig: &mut Rig, random: &mut Random) {
                 rig.append_batch(&batch).unwrap();
             }
         }
-        30..45 => {
+        30..34 => release_some(rig, random),
+        34..45 => {
             let payload = vec![random.next() as u8; random.below(200) as usize];
             let full = rig.store.state() == LogState::Full;
             assert!(rig.append(&payload).is_ok() || full);

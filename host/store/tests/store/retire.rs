@@ -1,15 +1,18 @@
 //! Segments go whole: what is kept of them stays readable, at its offset and with its time, and
 //! whatever moment the power goes, the log is the one before or the one after.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{
-    Checkpoint, Disk, FileName, GapCause, IoDone, Located, Lost, OpenError, Repair, Store, read,
+    Carried, Checkpoint, Disk, FileName, GapCause, IoDone, Located, Lost, OpenError, Repair, Store,
+    Token, Waiting, read,
 };
+use yard_wire::record::Flags;
+use yard_wire::release::{Notes, Release, Target};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use crate::support::{CONFIG, Random, Reopened, Rig, batch_of, open_with};
+use crate::support::{CONFIG, Random, Reopened, Rig, batch_of, flagged_batch, open_with};
 
 type Queue = (TopicId, QueueIndex);
 
@@ -62,7 +65,7 @@ fn go_on(rig: &mut Rig) {
 
 /// Retires to the end; `each` sees the rig before every I/O.
 fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
-    rig.store.retire(until, &keep_from, &mut rig.io);
+    rig.store.retire(until, &keep_from, Vec::new(), &mut rig.io);
     finish(rig, each);
 }
 
@@ -167,6 +170,7 @@ fn allow(rig: &mut Rig, until: u32) -> Firsts {
         model: rig.model.clone(),
         now: rig.now,
         repairs: Vec::new(),
+        gathered: VecDeque::new(),
     };
     let opened = reopen(&other.disk).unwrap().1;
     (other.store, other.io) = (opened.store, opened.io);
@@ -235,7 +239,7 @@ fn copies_that_are_not_wanted_any_more_go_before_their_segment() {
     fill(&mut rig, &mut random, 6);
     assert_eq!(rig.store.parts(LONG.0, LONG.1)[0].segment, 3, "copies are there");
     let all = |topic, _| QueueOffset(if topic == LONG.0 { u64::MAX } else { 0 });
-    rig.store.retire(3, &all, &mut rig.io);
+    rig.store.retire(3, &all, Vec::new(), &mut rig.io);
     finish(&mut rig, &mut |_| {});
     let first = firsts(&rig.store)[&LONG];
     assert!(first > 3 && rig.store.parts(LONG.0, LONG.1)[0].first.0 == first);
@@ -253,7 +257,7 @@ fn an_attempt_that_failed_is_made_good_by_the_next() {
             rig.settle();
             fill(&mut rig, &mut random, 4);
             let allowed = allow(&mut rig, 3);
-            rig.store.retire(3, &keep_from, &mut rig.io);
+            rig.store.retire(3, &keep_from, Vec::new(), &mut rig.io);
             for _ in 0..after {
                 go_on(&mut rig);
                 if !rig.io.is_empty() {
@@ -287,7 +291,7 @@ fn a_segment_that_cannot_be_removed_goes_later() {
     let mut rig = Rig::new(14);
     rig.settle();
     fill(&mut rig, &mut random, 3);
-    rig.store.retire(2, &keep_from, &mut rig.io);
+    rig.store.retire(2, &keep_from, Vec::new(), &mut rig.io);
     while !rig.store.has_removable() {
         go_on(&mut rig);
         if !rig.io.is_empty() && !rig.store.has_removable() {
@@ -528,4 +532,107 @@ fn bytes_of_an_entry_of_copies_cost_the_copies_that_have_them() {
         missing += lost;
     }
     assert!(missing > 50, "{missing}");
+}
+
+/// Messages of the long topic that wait, in the first segment.
+fn park(rig: &mut Rig, random: &mut Random, count: usize) -> Vec<Target> {
+    let before = rig.parked().len();
+    for _ in 0..count {
+        let record = ((LONG.0.0, LONG.1.0, 700), Flags::DELAYED);
+        rig.append_batch(&flagged_batch(random, &[record])).unwrap();
+        rig.flush();
+    }
+    rig.parked().split_off(before)
+}
+
+fn release(rig: &mut Rig, target: Target, note: &str) -> QueueOffset {
+    let notes = Notes::new((!note.is_empty()).then_some(("note", note)));
+    let record = read::records(&rig.disk, &[target.place(Timestamp(0))]).unwrap().remove(0);
+    rig.model.stored_at.insert((target.segment, target.offset), record);
+    let placed = rig.append_releases(&[Release::new(target, LONG, notes)]).placed;
+    rig.flush();
+    placed[0].first
+}
+
+fn place(rig: &Rig, offset: QueueOffset) -> Target {
+    match rig.store.locate(LONG.0, LONG.1, offset, 1) {
+        Located::Places(places) => places[0].into(),
+        Located::Read(wanted) => read::index(&rig.disk, &wanted).unwrap()[0].into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What waits is found where the log says that it lies by now.
+fn check_waiting(disk: &LyingDisk, waiting: &[Waiting], carried: &[Carried], old: &[Bytes]) {
+    for (waiting, record) in waiting.iter().zip(old) {
+        let again = carried.iter().rev().find(|carried| carried.token == waiting.token);
+        let target = again.map_or(waiting.target, |carried| carried.target.unwrap());
+        let found = read::records(disk, &[target.place(Timestamp(0))]).unwrap();
+        assert_eq!(found[0], record);
+    }
+}
+
+#[test]
+fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
+    let mut random = Random(14);
+    let mut rig = Rig::new(14);
+    rig.settle();
+    let parked = park(&mut rig, &mut random, 6);
+    fill(&mut rig, &mut random, 2);
+    // Stays in a segment that stays, once straight and once over another release.
+    fill(&mut rig, &mut random, 4);
+    let plain = release(&mut rig, parked[0], "");
+    let noted = release(&mut rig, parked[1], "late");
+    let over = place(&rig, noted);
+    assert!(over.released && over.segment >= 3);
+    fill(&mut rig, &mut random, 6);
+    let again = release(&mut rig, over, "again");
+    let waiting: Vec<Waiting> = (parked[2..].iter())
+        .zip(0_u8..)
+        .map(|(target, name)| Waiting { token: Token([name; 16]), target: *target })
+        .collect();
+    let old: Vec<Bytes> = (waiting.iter())
+        .map(|it| read::records(&rig.disk, &[it.target.place(Timestamp(0))]).unwrap().remove(0))
+        .collect();
+    assert!(rig.store.is_referred_below(3));
+    let begins: Firsts = firsts(&rig.store).into_iter().map(|(name, at)| (name, [at; 2])).collect();
+    let keep_all = |_, _| QueueOffset(0);
+    rig.store.retire(3, &keep_all, waiting.clone(), &mut rig.io);
+    let mut crashes = 0;
+    finish(&mut rig, &mut |rig| {
+        crashes += 1;
+        crash_everywhere(rig, &begins, 200 + crashes);
+        for kind in [Crash::Process, Crash::Power] {
+            let disk = rig.disk.fork();
+            disk.crash(300 + crashes, kind);
+            let opened = open_with(&disk, CONFIG, None);
+            // Without a checkpoint a log that begins late is not read from its beginning.
+            if let Ok(opened) = opened {
+                check_waiting(&disk, &waiting, &opened.carried, &old);
+            }
+        }
+    });
+    assert!(crashes > 10, "{crashes} steps");
+    assert_eq!(rig.store.first_segment(), 3);
+    assert!(!rig.store.is_referred_below(3), "there are copies");
+    let carried = rig.store.take_carried();
+    assert_eq!(carried.len(), waiting.len());
+    check_waiting(&rig.disk, &waiting, &carried, &old);
+    for offset in [plain, noted, again] {
+        assert!(!place(&rig, offset).released, "readers get the copy");
+    }
+    check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &begins);
+    // What is gone cannot be released any more: whoever knows it from before asks anew.
+    let stale = Release::new(parked[2], LONG, Notes::default());
+    let mut payload = Vec::new();
+    yard_wire::release::put_all(&[stale], &mut payload);
+    let tenant = yard_wire::TenantId(9);
+    let reserve = yard_store::Reserve::Use;
+    let refused = rig.store.append_releases(rig.now, tenant, &payload.into(), reserve);
+    assert!(matches!(refused, Err(yard_store::AppendError::Leaving(_))), "{refused:?}");
+    let moved = carried[0].target.unwrap();
+    release(&mut rig, moved, "");
+    rig.checkpoint();
+    rig.settle();
+    crash_everywhere(&rig, &begins, 7);
 }

@@ -1,14 +1,15 @@
 //! A store on a lying disk, a model of what it must hold, and a generator.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, LyingDisk};
 use yard_store::{
-    Appended, BATCH, Checkpoint, DoneReport, Io, Located, OpenError, Recovered, Repair, Store,
-    StoreConfig, io, read,
+    Appended, BATCH, Carried, Checkpoint, DoneReport, Io, Located, OpenError, Opened, Parked,
+    RELEASE, Recovered, Repair, Reserve, Store, StoreConfig, io, read,
 };
 use yard_wire::batch::{self, Batch, BatchHeader};
-use yard_wire::record::RecordParts;
+use yard_wire::record::{Flags, Record, RecordParts};
+use yard_wire::release::{self, Release, Target};
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
 pub(crate) const CONFIG: StoreConfig = StoreConfig {
@@ -37,11 +38,17 @@ impl Random {
 
 /// A batch with a record for each (topic, queue, bytes of the body).
 pub(crate) fn batch_of(random: &mut Random, records: &[(u32, u16, usize)]) -> Batch {
+    let flagged: Vec<_> = records.iter().map(|record| (*record, Flags::NONE)).collect();
+    flagged_batch(random, &flagged)
+}
+
+/// The same with flags.
+pub(crate) fn flagged_batch(random: &mut Random, records: &[((u32, u16, usize), Flags)]) -> Batch {
     let mut bytes = Vec::new();
-    for (topic, queue, size) in records {
+    for ((topic, queue, size), flags) in records {
         let body: Vec<u8> = (0..*size).map(|_| random.next() as u8).collect();
-        let (topic, queue) = (TopicId(*topic), QueueIndex(*queue));
-        let parts = RecordParts { topic, queue, body: &body, ..RecordParts::default() };
+        let (topic, queue, flags) = (TopicId(*topic), QueueIndex(*queue), *flags);
+        let parts = RecordParts { topic, queue, flags, body: &body, ..RecordParts::default() };
         parts.encode(&mut bytes).unwrap();
     }
     let header = BatchHeader { shard: CONFIG.shard, ..BatchHeader::default() };
@@ -62,8 +69,13 @@ pub(crate) fn some_batch(random: &mut Random) -> Batch {
     let record = |random: &mut Random| {
         (random.below(3) as u32, random.below(4) as u16, random.below(400) as usize)
     };
-    let records: Vec<_> = (0..count).map(|_| record(random)).collect();
-    batch_of(random, &records)
+    let flags = |random: &mut Random| match random.below(5) {
+        0 => Flags::DELAYED,
+        1 => Flags::PREPARED,
+        _ => Flags::NONE,
+    };
+    let records: Vec<_> = (0..count).map(|_| (record(random), flags(random))).collect();
+    flagged_batch(random, &records)
 }
 
 /// What every opening and every reading of a log must give back.
@@ -72,6 +84,8 @@ pub(crate) struct Model {
     pub(crate) entries: Vec<Recovered>,
     pub(crate) written: Option<GroupNumber>,
     pub(crate) synced: Option<GroupNumber>,
+    /// Parked records of groups that are closed, by where they lie.
+    pub(crate) stored_at: BTreeMap<(u32, u32), Bytes>,
 }
 
 impl Model {
@@ -82,6 +96,8 @@ impl Model {
             tenant: TenantId(9),
             payload: Bytes::copy_from_slice(payload),
             placed: appended.placed,
+            parked: Vec::new(),
+            carried: Vec::new(),
             stored: appended.stored,
         });
     }
@@ -91,14 +107,32 @@ impl Model {
         self.entries.iter().filter(|entry| group.is_some_and(|last| entry.group <= last)).count()
     }
 
+    /// The records that an entry gives places to.
+    fn visible(&self, entry: &Recovered) -> Vec<Record> {
+        if entry.kind == BATCH {
+            let records = Batch::parse(entry.payload.clone()).unwrap();
+            return records.records().filter(|record| !record.flags().is_parked()).collect();
+        }
+        if entry.kind != RELEASE {
+            return Vec::new();
+        }
+        let given = |release: release::Release| {
+            let target = release.target();
+            let stored = self.stored_at[&(target.segment, target.offset)].clone();
+            Record::parse(release.apply(stored).unwrap()).unwrap()
+        };
+        let releases = release::take_all(&mut entry.payload.clone()).unwrap();
+        releases.into_iter().map(given).collect()
+    }
+
     /// The records of the first `count` entries, queue by queue.
     pub(crate) fn queues(
         &self,
         count: usize,
     ) -> BTreeMap<(TopicId, QueueIndex), Vec<(Bytes, Timestamp)>> {
         let mut queues: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for entry in self.entries[..count].iter().filter(|entry| entry.kind == BATCH) {
-            for record in Batch::parse(entry.payload.clone()).unwrap().records() {
+        for entry in &self.entries[..count] {
+            for record in self.visible(entry) {
                 let queue = queues.entry((record.topic(), record.queue())).or_default();
                 queue.push((record.bytes().clone(), entry.stored));
             }
@@ -114,6 +148,8 @@ pub(crate) struct Rig {
     pub(crate) model: Model,
     pub(crate) now: Timestamp,
     pub(crate) repairs: Vec<Repair>,
+    /// Parked records of gathered groups, with their entries.
+    pub(crate) gathered: VecDeque<(usize, Bytes)>,
 }
 
 /// Everything that an opening hands out.
@@ -122,6 +158,8 @@ pub(crate) struct Reopened {
     pub(crate) io: Vec<Io>,
     pub(crate) entries: Vec<Recovered>,
     pub(crate) repairs: Vec<Repair>,
+    /// Where parked records lie that were carried on.
+    pub(crate) carried: Vec<Carried>,
 }
 
 pub(crate) fn open_with(
@@ -129,12 +167,17 @@ pub(crate) fn open_with(
     config: StoreConfig,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Reopened, OpenError> {
-    let mut entries = Vec::new();
+    let (mut entries, mut carried) = (Vec::new(), Vec::new());
     let opened = Store::open(disk, config, checkpoint, &mut |entry| {
-        entries.push(entry);
+        if entry.carried.is_empty() {
+            entries.push(entry);
+        } else {
+            carried.extend(entry.carried);
+        }
         Ok(())
     })?;
-    Ok(Reopened { store: opened.store, io: opened.io, entries, repairs: opened.repairs })
+    let Opened { store, io, repairs } = opened;
+    Ok(Reopened { store, io, entries, repairs, carried })
 }
 
 pub(crate) fn open_all(disk: &LyingDisk) -> Result<Reopened, OpenError> {
@@ -150,7 +193,27 @@ impl Rig {
         let opened = open_with(&disk, config, None).unwrap();
         assert!(opened.entries.is_empty());
         let (store, io, repairs) = (opened.store, opened.io, opened.repairs);
-        Self { disk, store, io, model: Model::default(), now: Timestamp(1_000), repairs }
+        let (model, now, gathered) = (Model::default(), Timestamp(1_000), VecDeque::new());
+        Self { disk, store, io, model, now, repairs, gathered }
+    }
+
+    /// Appends releases and something of the broker's.
+    pub(crate) fn append_releases(&mut self, releases: &[Release]) -> Appended {
+        self.now.0 += 1;
+        let mut payload = Vec::new();
+        release::put_all(releases, &mut payload);
+        payload.extend_from_slice(b"settled");
+        let payload = Bytes::from(payload);
+        let (now, tenant) = (self.now, TenantId(9));
+        let appended = self.store.append_releases(now, tenant, &payload, Reserve::Use).unwrap();
+        self.model.appended(RELEASE, &payload, appended.clone());
+        appended
+    }
+
+    /// Parked records whose groups are closed, in the order of the log.
+    pub(crate) fn parked(&self) -> Vec<Target> {
+        let parked = self.model.entries.iter().flat_map(|entry| &entry.parked);
+        parked.map(|parked| parked.target).collect()
     }
 
     pub(crate) fn append_batch(
@@ -160,6 +223,8 @@ impl Rig {
         self.now.0 += 1;
         let appended = self.store.append_batch(self.now, TenantId(9), batch)?;
         self.model.appended(BATCH, batch.bytes(), appended.clone());
+        let entry = self.model.entries.len() - 1;
+        self.gathered.extend(batch.parked().map(|(_, record)| (entry, record.bytes().clone())));
         Ok(appended)
     }
 
@@ -171,7 +236,14 @@ impl Rig {
     }
 
     pub(crate) fn close(&mut self, allow_empty: bool) -> Option<GroupNumber> {
-        self.store.close_group(self.now, allow_empty, &mut self.io)
+        let closed = self.store.close_group(self.now, allow_empty, &mut self.io);
+        for target in self.store.take_parked() {
+            let (entry, record) = self.gathered.pop_front().unwrap();
+            assert_eq!((target.bytes as usize, target.released), (record.len(), false));
+            self.model.stored_at.insert((target.segment, target.offset), record.clone());
+            self.model.entries[entry].parked.push(Parked { target, record });
+        }
+        closed
     }
 
     /// Does the I/O at this place of the queue.
@@ -234,6 +306,7 @@ impl Rig {
             }
         }
         self.model.entries.truncate(found);
+        self.gathered.clear();
         self.model.synced = all.store.synced_group();
         self.model.written = self.model.synced;
         (self.store, self.io, self.repairs) = (all.store, all.io, all.repairs);

@@ -2,7 +2,7 @@
 //! and no byte is given out that was not stored.
 //!
 //! Each test takes a slice; `YARD_DAMAGE_CASES` says how many cases the random ones try instead.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use yard_store::disk::lying::{Crash, LyingDisk};
 use yard_store::{
@@ -351,7 +351,7 @@ fn what_was_lost_stays_known_and_the_log_goes_on() {
     let (store, io) = (opened.store, opened.io);
     let model = whole.rig.model.clone();
     let (now, repairs) = (Timestamp(whole.rig.now.0), Vec::new());
-    let mut rig = Rig { disk, store, io, model, now, repairs };
+    let mut rig = Rig { disk, store, io, model, now, repairs, gathered: VecDeque::new() };
     let mut random = Random(1);
     while rig.store.stats().segments < 5 {
         rig.append_batch(&batch_of(&mut random, &[(9, 9, 4_000)])).unwrap();
@@ -506,7 +506,8 @@ fn goes_on(disk: LyingDisk) {
     let opened = open_with(&disk, CONFIG, saved.as_ref()).unwrap();
     let (store, io) = (opened.store, opened.io);
     let (model, now) = (crate::support::Model::default(), Timestamp(1_000_000));
-    let mut rig = Rig { disk, store, io, model, now, repairs: Vec::new() };
+    let mut rig =
+        Rig { disk, store, io, model, now, repairs: Vec::new(), gathered: VecDeque::new() };
     rig.append_batch(&batch_of(&mut Random(1), &[(9, 9, 4_000)])).unwrap();
     rig.flush();
     rig.disk.crash(1, Crash::Power);

@@ -261,6 +261,7 @@ async fn streams_that_may_not_be_opened() {
             to: QueueOffset(1),
             verdict: Verdict::Ack,
             delay_ms: None,
+            error: None,
         }];
         let (shard, subscription) = (ShardId(0), SubscriptionId(1));
         lane.request(3, &Request::Settle(Settle { shard, subscription, ranges })).await;

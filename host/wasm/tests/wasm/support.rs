@@ -238,6 +238,7 @@ pub(crate) fn frame(tags: &[&str]) -> FrameBuilder {
             tag,
             properties: &[("region", "eu")],
             body: b"body",
+            ..RecordParts::default()
         };
         parts.encode(&mut record).expect("a small record");
         let delivery = Delivery { offset: index as u64, ..Delivery::default() };

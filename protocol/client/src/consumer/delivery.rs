@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use yard_wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT};
 use yard_wire::record::Record;
 use yard_wire::requests::{Delivered, HeldRange, Verdict};
@@ -81,7 +81,7 @@ impl Batch {
                 Ok(record) => {
                     let settler = Settler { held: self.held.clone(), index, offset };
                     if expiry(&record).is_some_and(|at| at <= self.held.subscription.broker_now()) {
-                        settler.settle_later(Verdict::Expire);
+                        settler.settle_later(Opinion::of(Verdict::Expire));
                         continue;
                     }
                     return Some(Delivery { record, attempt, stored, settler });
@@ -144,11 +144,11 @@ pub(crate) struct Settler {
 
 impl Settler {
     pub(crate) fn ack_later(&self) {
-        self.settle_later(Verdict::Ack);
+        self.settle_later(Opinion::of(Verdict::Ack));
     }
 
-    pub(crate) fn nack_later(&self) {
-        self.settle_later(Verdict::Nack);
+    pub(crate) fn nack_later(&self, error: &str) {
+        self.settle_later(Opinion { error: Some(clipped(error)), ..Opinion::of(Verdict::Nack) });
     }
 
     /// Extends the lease for as long as the guard lives.
@@ -183,31 +183,55 @@ impl Settler {
         })
     }
 
-    fn settle_later(&self, verdict: Verdict) {
+    fn settle_later(&self, opinion: Opinion) {
         if self.held.settle(self.index) {
-            self.held.subscription.settle(self.settlement(verdict, None, Vec::new()));
+            self.held.subscription.settle(self.settlement(opinion, Vec::new()));
         }
     }
 
-    fn settlement(
-        &self,
-        verdict: Verdict,
-        delay_ms: Option<u32>,
-        waiters: Vec<(QueueOffset, Waiter)>,
-    ) -> Settlement {
+    fn settlement(&self, opinion: Opinion, waiters: Vec<(QueueOffset, Waiter)>) -> Settlement {
         let (queue, from) = (self.held.queue, self.offset);
-        Settlement { queue, from, to: QueueOffset(from.0 + 1), verdict, delay_ms, waiters }
+        let Opinion { verdict, delay_ms, error } = opinion;
+        Settlement { queue, from, to: QueueOffset(from.0 + 1), verdict, delay_ms, error, waiters }
     }
 
-    async fn settle(&self, verdict: Verdict, delay_ms: Option<u32>) -> Result<(), Error> {
+    async fn settle(&self, opinion: Opinion) -> Result<(), Error> {
         if !self.held.settle(self.index) {
             return Err(Error::new(Code::AlreadySettled, "this delivery was settled before"));
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let waiters = vec![(self.offset, sender)];
-        self.held.subscription.settle(self.settlement(verdict, delay_ms, waiters));
+        self.held.subscription.settle(self.settlement(opinion, waiters));
         receiver.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
     }
+}
+
+/// What a consumer makes of a message.
+struct Opinion {
+    verdict: Verdict,
+    delay_ms: Option<u32>,
+    error: Option<Arc<str>>,
+}
+
+impl Opinion {
+    fn of(verdict: Verdict) -> Self {
+        Self { verdict, delay_ms: None, error: None }
+    }
+}
+
+/// A delay as the protocol says it.
+fn ms(delay: impl Into<Option<Duration>>) -> Option<u32> {
+    let delay: Option<Duration> = delay.into();
+    delay.map(|delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX))
+}
+
+/// As much of a text as a broker keeps.
+fn clipped(text: &str) -> Arc<str> {
+    let mut end = text.len().min(ERROR_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Arc::from(&text[..end])
 }
 
 impl Delivery {
@@ -352,7 +376,7 @@ impl Delivery {
     /// settled before; [`Code::Disconnected`] when the connection was lost: the message may come
     /// again.
     pub async fn ack(&self) -> Result<(), Error> {
-        self.settler.settle(Verdict::Ack, None).await
+        self.settler.settle(Opinion::of(Verdict::Ack)).await
     }
 
     /// [`Delivery::ack`] without waiting: sent with others within 5 ms. If the connection is lost
@@ -361,15 +385,29 @@ impl Delivery {
         self.settler.ack_later();
     }
 
-    /// Failed: the message comes back after `delay`, or after the group's own delay (10 s unless
-    /// changed). Resolves when that is durable. `delay` has millisecond steps and at most 49 days.
+    /// Failed: the message comes back after `delay`, or by the group's retry policy (10 s after the
+    /// first delivery unless changed). After its last attempt (the 17th unless changed) it counts
+    /// as rejected instead, whatever `delay` says. Resolves when that is durable. `delay` has
+    /// millisecond steps and at most 49 days.
     ///
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn nack(&self, delay: impl Into<Option<Duration>>) -> Result<(), Error> {
-        let delay: Option<Duration> = delay.into();
-        let delay_ms = delay.map(|delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX));
-        self.settler.settle(Verdict::Nack, delay_ms).await
+        self.settler.settle(Opinion { delay_ms: ms(delay), ..Opinion::of(Verdict::Nack) }).await
+    }
+
+    /// [`Delivery::nack`], and why: kept as the message's last error, for operators. Of `error` the
+    /// first 1,024 bytes are kept.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn nack_because(
+        &self,
+        delay: impl Into<Option<Duration>>,
+        error: &str,
+    ) -> Result<(), Error> {
+        let (verdict, delay_ms) = (Verdict::Nack, ms(delay));
+        self.settler.settle(Opinion { verdict, delay_ms, error: Some(clipped(error)) }).await
     }
 
     /// Hopeless: the message is not delivered again and is kept apart for an operator. Resolves
@@ -378,6 +416,28 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn reject(&self) -> Result<(), Error> {
-        self.settler.settle(Verdict::Reject, None).await
+        self.settler.settle(Opinion::of(Verdict::Reject)).await
+    }
+
+    /// [`Delivery::reject`], and why. Of `error` the first 1,024 bytes are kept.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn reject_because(&self, error: &str) -> Result<(), Error> {
+        let error = Some(clipped(error));
+        self.settler.settle(Opinion { error, ..Opinion::of(Verdict::Reject) }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts_end_with_a_whole_character() {
+        assert_eq!(&*clipped("no such account"), "no such account");
+        assert_eq!(clipped(&"x".repeat(2_000)).len(), 1_024);
+        let text = clipped(&format!("x{}", "é".repeat(1_000)));
+        assert_eq!((text.len(), text.ends_with('é')), (1_023, true));
     }
 }

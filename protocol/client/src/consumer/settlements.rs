@@ -1,6 +1,8 @@
 //! What was settled and not yet sent, as a value: gathers, and coalesces into ranges.
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
-use yard_wire::limits::{CREDIT_MESSAGES_MAX, SETTLE_RANGES_MAX};
+use yard_wire::limits::{CREDIT_MESSAGES_MAX, SETTLE_ERRORS_BYTES_MAX, SETTLE_RANGES_MAX};
 use yard_wire::requests::{SettleRange, Settled, Verdict};
 use yard_wire::{Code, QueueIndex, QueueOffset};
 
@@ -25,6 +27,8 @@ pub(super) struct Settlement {
     pub(super) to: QueueOffset,
     pub(super) verdict: Verdict,
     pub(super) delay_ms: Option<u32>,
+    /// Why it failed, within the bounds of a request.
+    pub(super) error: Option<Arc<str>>,
     /// Who waits for which of the messages.
     pub(super) waiters: Vec<(QueueOffset, Waiter)>,
 }
@@ -41,9 +45,14 @@ impl Settlement {
         self.to.0 - self.from.0
     }
 
+    fn error_bytes(&self) -> usize {
+        self.error.as_ref().map_or(0, |error| error.len())
+    }
+
     /// Takes in what follows, if it does; else gives it back.
     fn join(&mut self, next: Self) -> Option<Self> {
-        let is_same = self.verdict == next.verdict && self.delay_ms == next.delay_ms;
+        let what = |it: &Self| (it.verdict, it.delay_ms);
+        let is_same = what(self) == what(&next) && self.error == next.error;
         let is_next = self.queue == next.queue && self.to == next.from;
         if !is_same || !is_next || self.messages() + next.messages() > SPAN_MAX {
             return Some(next);
@@ -109,10 +118,11 @@ impl Settlements {
         let mut gathered = std::mem::take(&mut self.gathered);
         gathered.sort_by_key(|settlement| (settlement.queue, settlement.from));
         let mut taken: Vec<Settlement> = Vec::new();
-        let mut span = 0;
+        let (mut span, mut errors) = (0, 0);
         for settlement in gathered {
-            let messages = settlement.messages();
-            let fits = self.gathered.is_empty() && span + messages <= SPAN_MAX;
+            let (messages, bytes) = (settlement.messages(), settlement.error_bytes());
+            let has_room = span + messages <= SPAN_MAX && errors + bytes <= SETTLE_ERRORS_BYTES_MAX;
+            let fits = self.gathered.is_empty() && has_room;
             let left = match taken.last_mut() {
                 Some(last) if fits => last.join(settlement),
                 Some(_) | None => Some(settlement),
@@ -121,6 +131,7 @@ impl Settlements {
                 Some(left) if !fits || taken.len() == SETTLE_RANGES_MAX => self.gathered.push(left),
                 left => {
                     span += messages;
+                    errors += left.as_ref().map_or(0, Settlement::error_bytes);
                     taken.extend(left);
                 }
             }
@@ -135,7 +146,8 @@ impl Settlements {
 pub(super) fn ranges(settlements: &[Settlement]) -> Vec<SettleRange> {
     let range = |settlement: &Settlement| {
         let &Settlement { queue, from, to, verdict, delay_ms, .. } = settlement;
-        SettleRange { queue, from, to, verdict, delay_ms }
+        let error = settlement.error.as_deref().map(str::to_owned);
+        SettleRange { queue, from, to, verdict, delay_ms, error }
     };
     settlements.iter().map(range).collect()
 }
@@ -166,7 +178,8 @@ mod tests {
 
     fn settlement(queue: u16, offset: u64, verdict: Verdict) -> Settlement {
         let (queue, from, to) = (QueueIndex(queue), QueueOffset(offset), QueueOffset(offset + 1));
-        Settlement { queue, from, to, verdict, delay_ms: None, waiters: Vec::new() }
+        let (delay_ms, error, waiters) = (None, None, Vec::new());
+        Settlement { queue, from, to, verdict, delay_ms, error, waiters }
     }
 
     fn messages(taken: &[Settlement]) -> u64 {
@@ -204,6 +217,20 @@ mod tests {
         assert_eq!(settlements.take().len(), SETTLE_RANGES_MAX);
         assert_eq!(settlements.take().len(), 5_000 - SETTLE_RANGES_MAX);
         assert_eq!(settlements.due_ms(false), None);
+    }
+
+    #[test]
+    fn neighbours_that_failed_alike_are_one_range_and_error_texts_are_bounded() {
+        let mut settlements = Settlements::default();
+        let text = |number: u64| Some(Arc::from(format!("{number:01024}")));
+        for offset in 0..3_000 {
+            let failed = settlement(0, offset, Verdict::Nack);
+            settlements.add(Settlement { error: text(offset / 2), ..failed }, || 0);
+        }
+        let taken = settlements.take();
+        assert_eq!((taken.len(), messages(&taken)), (1_024, 2_048));
+        let taken = settlements.take();
+        assert_eq!((taken.len(), messages(&taken)), (476, 952));
     }
 
     #[test]

@@ -67,14 +67,18 @@ impl LaneCore {
     }
 }
 
-/// The offset of each record of a batch.
-fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<QueueOffset>, Refusal> {
+/// The offset of each record of a batch; `None` of those that have none yet.
+fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<Option<QueueOffset>>, Refusal> {
     let mut taken: Vec<(&Placed, u32)> = produced.placed.iter().map(|p| (p, 0)).collect();
     // Stable: what is said of a queue twice is used in the order in which it was said.
     taken.sort_by_key(|(placed, _)| (placed.topic, placed.queue));
     let mut offsets = Vec::with_capacity(records.len());
     let mut last = 0;
-    for Gathered { topic, queue, .. } in records {
+    for Gathered { topic, queue, parked, .. } in records {
+        if *parked {
+            offsets.push(None);
+            continue;
+        }
         let is_it = |(placed, taken): &(&Placed, u32)| {
             (placed.topic, placed.queue) == (*topic, *queue) && *taken < placed.count
         };
@@ -91,7 +95,8 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<QueueOffset>
             return Err(Refusal::new(Code::BadReply, detail));
         };
         let (placed, taken_of_it) = &mut taken[at];
-        offsets.push(QueueOffset(placed.first.0.saturating_add(u64::from(*taken_of_it))));
+        let offset = placed.first.0.saturating_add(u64::from(*taken_of_it));
+        offsets.push(Some(QueueOffset(offset)));
         *taken_of_it += 1;
         last = at;
     }

@@ -19,6 +19,7 @@ const USED_BYTES_MIN: usize = 4 << 10;
 pub(super) struct Gathered {
     pub(super) topic: TopicId,
     pub(super) queue: QueueIndex,
+    pub(super) parked: bool,
     /// Where it ends in the batch.
     end: u32,
     pushed_ms: u64,
@@ -70,9 +71,9 @@ impl Gathering {
         let end = self.bytes.len() + record.bytes;
         encode(&mut self.bytes);
         assert_eq!(self.bytes.len(), end, "a record is as long as was announced");
-        let LaneRecord { topic, queue, .. } = *record;
+        let LaneRecord { topic, queue, parked, bytes: _ } = *record;
         let end = u32::try_from(end).expect("a batch fits a frame");
-        self.records.push(Gathered { topic, queue, end, pushed_ms: now_ms });
+        self.records.push(Gathered { topic, queue, parked, end, pushed_ms: now_ms });
     }
 
     pub(super) fn finish(mut self, header: &BatchHeader) -> (Vec<Gathered>, Bytes) {

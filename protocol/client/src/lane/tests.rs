@@ -79,7 +79,7 @@ fn push(lane: &mut LaneCore, ticket: u64, queue: u16, now_ms: u64) -> Pushed {
     let mut bytes = Vec::new();
     let parts = RecordParts { topic: TOPIC, queue, id, body: b"body", ..RecordParts::default() };
     parts.encode(&mut bytes).expect("within limits");
-    let record = LaneRecord { topic: TOPIC, queue, bytes: bytes.len() };
+    let record = LaneRecord { topic: TOPIC, queue, bytes: bytes.len(), parked: false };
     let pushed = lane.push(record, now_ms, |out| out.extend_from_slice(&bytes));
     assert_eq!(pushed.ticket, ticket, "tickets follow each other");
     pushed
@@ -91,7 +91,8 @@ fn each(completion: Completion) -> Vec<(u64, Result<u64, Refusal>)> {
     if let Ok(placed) = &result {
         assert_eq!(placed.offsets.len() as u64, tickets.end - tickets.start);
     }
-    let result = |at: usize| result.as_ref().map(|p| p.offsets[at].0).map_err(Refusal::clone);
+    let result =
+        |at: usize| result.as_ref().map(|p| p.offsets[at].unwrap().0).map_err(Refusal::clone);
     tickets.enumerate().map(|(at, ticket)| (ticket, result(at))).collect()
 }
 

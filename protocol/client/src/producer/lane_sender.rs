@@ -157,8 +157,9 @@ impl LaneSender {
         // Those who push side by side looked at the clock before they came here.
         let now_ms = state.seen_ms.max(now_ms);
         state.seen_ms = now_ms;
-        let &RecordHead { topic, queue, id, .. } = sealed.head();
-        let record = LaneRecord { topic, queue, bytes: sealed.bytes() };
+        let &RecordHead { topic, queue, id, flags, .. } = sealed.head();
+        let (bytes, parked) = (sealed.bytes(), flags.is_parked());
+        let record = LaneRecord { topic, queue, bytes, parked };
         let pushed = state.core.push(record, now_ms, |out| sealed.put(out));
         let ticket = pushed.ticket;
         if pushed.is_first {

@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn placements(offsets: &[u64]) -> Result<Placements, Error> {
-        let offsets = offsets.iter().copied().map(QueueOffset).collect();
+        let offsets = offsets.iter().map(|offset| Some(QueueOffset(*offset))).collect();
         let (place, nodes, duplicate) = (AckPlace::Memory, AckNodes::One, false);
         Ok(Placements { place, nodes, duplicate, offsets })
     }
@@ -166,7 +166,7 @@ mod tests {
     fn poll(receipt: &mut Receipt, bell: &Arc<Bell>) -> Poll<Result<u64, Code>> {
         let waker = Waker::from(bell.clone());
         let found = Pin::new(receipt).poll(&mut Context::from_waker(&waker));
-        found.map(|result| result.map(|sent| sent.offset.0).map_err(|error| error.code))
+        found.map(|result| result.map(|sent| sent.offset.unwrap().0).map_err(|error| error.code))
     }
 
     #[test]

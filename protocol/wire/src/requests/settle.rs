@@ -6,7 +6,7 @@ word! {
     pub enum Verdict {
         /// Done: it is not delivered to the group again.
         Ack = 0 "ack",
-        /// Failed: it comes back after a delay.
+        /// Failed: it comes back after a delay; after its last attempt it counts as rejected.
         Nack = 1 "nack",
         /// Hopeless: it is not delivered again and is kept apart for an operator.
         Reject = 2 "reject",
@@ -38,8 +38,12 @@ message! {
         /// What became of them.
         pub verdict: Verdict,
         /// For a nack, when they come back, in milliseconds from now; `None`: the group's own
-        /// delay. Meaningless otherwise.
+        /// delay, see [`crate::retry::RetryPolicy`]. Meaningless otherwise.
         pub delay_ms: Option<u32>,
+        /// Why it failed, for a nack or reject, as the consumer says it: kept as the messages' last
+        /// error. At most [`crate::limits::ERROR_TEXT_BYTES_MAX`] bytes, all of a request at most
+        /// [`crate::limits::SETTLE_ERRORS_BYTES_MAX`].
+        pub error: Option<String>,
     }
 
     /// What a settle request did. Every offset of its ranges is in `done` or in `lost`.

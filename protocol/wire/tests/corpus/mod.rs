@@ -4,7 +4,7 @@ use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
 use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
-use yard_wire::record::{KEY, ORDER, RecordParts};
+use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
@@ -55,6 +55,7 @@ fn record(tag: &str, properties: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         queue: QUEUE,
         id: MessageId::new(STORED, 0x1234_5678_9abc),
         born: STORED,
+        flags: Flags::NONE,
         tag,
         properties,
         body,
@@ -96,10 +97,12 @@ fn calls() -> impl Iterator<Item = Request> {
         let written = |name: &str| {
             let field = operation.fields().iter().find(|field| field.name == name)?;
             let text = match field.kind {
-                "NUMBER" | "NUMBER|none" => "12",
+                "NUMBER" | "NUMBER|none" | "NUMBER|unlimited" => "12",
                 "DURATION|none" => "12h",
                 "SIZE|none" => "12MiB",
+                "levels|exponential|DELAYS" => "1s,1m",
                 "true|false" => "true",
+                "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
                 "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
@@ -135,6 +138,7 @@ fn requests() -> Vec<Request> {
         to: QueueOffset(to),
         verdict,
         delay_ms,
+        error: (verdict != Verdict::Ack).then(|| "no such account".to_owned()),
     };
     let ranges = vec![
         range(0, 10, Verdict::Ack, None),

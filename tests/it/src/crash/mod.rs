@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use yard_checker::{Crash, CrashKind, Event, History, Options, Scan, Stored, Verdict};
-use yard_client::wire::operation::{GroupInfo, TopicCreate};
+use yard_client::wire::operation::{GroupInfo, GroupSet, TopicCreate};
 use yard_client::wire::record::Record;
+use yard_client::wire::retry::{Attempts, RetryPolicy};
 use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Ack, Client, Code};
 
@@ -125,6 +126,11 @@ async fn run_on(options: &CrashOptions, server: &mut Server) -> Result<CrashRepo
     for (name, queues) in TOPICS {
         let (name, note) = (name.to_owned(), String::new());
         operator.admin().call(TopicCreate { name, queues, note, ..TopicCreate::default() }).await?;
+    }
+    for name in GROUPS {
+        // What is dropped comes back soon after its lease.
+        let (retry, max_attempts) = (Some(RetryPolicy::List(vec![1])), Some(Attempts(0)));
+        operator.admin().call(GroupSet { name: name.to_owned(), retry, max_attempts }).await?;
     }
     let phase = watch::Sender::new(Phase { crashes: 0, produce: true, consume: true });
     let producers = start_producers(server, &recorder, &phase, &random).await?;

@@ -104,7 +104,7 @@ fn record(recorder: &Recorder, sent: Sent, result: Result<SendResult, Error>) {
                 let (found, wanted) = (result.queue, sent.queue.index);
                 recorder.note_refusal(format!("sent to queue {wanted}, stored in {found}"));
             }
-            Outcome::Ok { offset: Some(result.offset.0) }
+            Outcome::Ok { offset: result.offset.map(|offset| offset.0) }
         }
         Err(error) => {
             recorder.note_refusal(format!("message {}.{}: {error}", sent.producer, sent.seq));

@@ -219,8 +219,9 @@ impl Case {
             match done {
                 None => return Ok(End::Died),
                 Some(Ok(result)) => {
+                    let offset = result.offset.expect("what is not delayed has a place").0;
                     let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
-                    promised.sent.insert(number, (result.queue.0, result.offset.0));
+                    promised.sent.insert(number, (result.queue.0, offset));
                 }
                 Some(Err(error)) if error.code == Code::LogFenced => return Ok(End::Fenced),
                 Some(Err(error)) => return Err(error.into()),

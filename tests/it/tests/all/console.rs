@@ -119,7 +119,7 @@ async fn what_is_read_is_what_was_sent() {
     assert!(stored.is_sorted_by_key(Value::as_u64), "queues are merged by time");
     let last = world.sent.last().unwrap();
     let by_id = world.rows(&format!("msg(\"{}\")", last.id));
-    let (queue, offset) = (last.queue.0, last.offset.0);
+    let (queue, offset) = (last.queue.0, last.offset.unwrap().0);
     assert_eq!((&by_id[0]["queue"], &by_id[0]["offset"]), (&queue.into(), &offset.into()));
     assert_eq!(by_id, world.rows(&format!("topic(\"orders\").peek({queue}, {offset})")));
     world.fails(r#"topic("nowhere").messages"#, 1, "error[E0201 UnknownTopic]");

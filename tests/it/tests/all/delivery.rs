@@ -1,7 +1,9 @@
 //! What becomes of a delivered message: nack, reject, leases, members that go away.
 use std::time::{Duration, Instant};
 
-use yard_client::{Code, Start};
+use yard_client::wire::record::Record;
+use yard_client::wire::{QueueIndex, QueueOffset};
+use yard_client::{Code, Message, Start};
 use yard_it::wait::until;
 
 use super::local::*;
@@ -38,6 +40,48 @@ async fn a_nack_brings_a_message_back_after_its_delay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_fails_is_tried_so_often_as_the_group_says() {
+    let broker = Broker::with_shards(2).await;
+    let client = broker.client().await;
+    create(&client, "orders", 4).await;
+    set_retry(&client, "g", &[20, 60], 3).await;
+    send_all(&client, "orders", numbered(4)).await;
+    let mut orders = consumer(&client, "orders", "g").await;
+    let mut failed = std::collections::BTreeMap::new();
+    for _ in 0..12 {
+        let delivery = next(&mut orders).await;
+        let attempt = failed.entry(text(&delivery)).or_insert(0);
+        *attempt += 1;
+        assert_eq!(delivery.attempt(), *attempt);
+        delivery.nack_because(None, "no such account").await.unwrap();
+    }
+    assert!(failed.len() == 4 && failed.values().all(|attempts| *attempts == 3), "{failed:?}");
+    let report = settled(&client, "g").await;
+    assert_eq!(report.queues.iter().map(|row| row.rejected).sum::<u64>(), 4);
+    assert_eq!((report.retry.to_string(), report.max_attempts.0), ("20ms,60ms".to_owned(), 3));
+    let mut bodies = Vec::new();
+    for queue in 0..client.route("$dead.g").await.unwrap().shards.len() {
+        let queue = QueueIndex(queue as u16);
+        let fetched = client.fetch("$dead.g", queue, QueueOffset(0), 100).await.unwrap();
+        for found in fetched.records {
+            let record = Record::parse(found.record).unwrap();
+            let said = |name: &str| record.property(name).unwrap_or("-").to_owned();
+            assert_eq!([said("$dead.group"), said("$dead.topic")], ["g", "orders"]);
+            assert_eq!([said("$dead.reason"), said("$dead.attempts")], ["failed", "3"]);
+            assert_eq!(said("$dead.error"), "no such account");
+            let time = |name: &str| said(name).parse::<u64>().unwrap();
+            assert!(time("$dead.first_ms") + 80 <= time("$dead.last_ms"), "two delays lie between");
+            bodies.push(String::from_utf8(record.body().to_vec()).unwrap());
+        }
+    }
+    bodies.sort_unstable();
+    assert_eq!(bodies, failed.into_keys().collect::<Vec<_>>(), "each once");
+    let refused_send = client.producer("$dead.g").build().await.unwrap();
+    refused(refused_send.send(Message::new("mine")).await, Code::SystemTopic);
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_message_is_counted_and_does_not_come_back() {
     let broker = Broker::start().await;
     let client = broker.client().await;
@@ -64,6 +108,7 @@ async fn a_lease_that_ends_brings_the_message_to_another_member() {
     let client = broker.client().await;
     create(&client, "orders", 1).await;
     send_all(&client, "orders", vec!["a".into()]).await;
+    set_retry(&client, "g", &[300], 0).await;
     let lease = Duration::from_secs(1);
     let began = Instant::now();
     let builder = client.consumer("orders", "g").start(Start::Earliest).lease(lease);
@@ -75,7 +120,8 @@ async fn a_lease_that_ends_brings_the_message_to_another_member() {
         again = next(&mut other) => again,
         again = next(&mut holder) => again,
     };
-    assert!(began.elapsed() + CLOCK_STEP >= lease, "the lease was cut short");
+    let delay = Duration::from_millis(300);
+    assert!(began.elapsed() + CLOCK_STEP >= lease + delay, "it came back early");
     assert_eq!((text(&again), again.attempt()), ("a".to_owned(), 2));
     again.ack().await.unwrap();
     refused(held.ack().await, Code::LeaseLost);

@@ -2,8 +2,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use yard_client::wire::operation::{GroupInfo, GroupReport, TopicCreate, TopicRow};
+use yard_client::wire::operation::{GroupInfo, GroupReport, GroupSet, TopicCreate, TopicRow};
 use yard_client::wire::record::Record;
+use yard_client::wire::retry::{Attempts, RetryPolicy};
 use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Client, Code, Consumer, Context, Delivery, Error, Message, Start};
 use yard_it::Scratch;
@@ -173,6 +174,13 @@ pub(crate) async fn fetch_all(client: &Client, topic: &str) -> Vec<String> {
 
 pub(crate) async fn group(client: &Client, name: &str) -> GroupReport {
     client.admin().call(GroupInfo { name: name.to_owned() }).await.unwrap()
+}
+
+/// Sets when what fails in a group comes again, and how often it is delivered; 0: without end.
+pub(crate) async fn set_retry(client: &Client, name: &str, delays_ms: &[u32], attempts: u32) {
+    let retry = Some(RetryPolicy::List(delays_ms.to_vec()));
+    let max_attempts = Some(Attempts(attempts));
+    client.admin().call(GroupSet { name: name.to_owned(), retry, max_attempts }).await.unwrap();
 }
 
 /// Waits until a group has settled everything.

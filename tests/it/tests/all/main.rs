@@ -4,7 +4,8 @@
 //! ```text
 //!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
 //!                                                  server in this process
-//!   backup, console, finding, policies, slow_consumer, disk_full, retention, crash, flights
+//!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
+//!   flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -18,6 +19,7 @@ mod basics;
 mod bench;
 mod console;
 mod crash;
+mod dead_letters;
 mod delivery;
 mod disk_full;
 mod finding;

@@ -1,9 +1,10 @@
 //! What outlives a restart: everything.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use yard_client::wire::operation::{TenantLs, TopicLs};
+use yard_client::wire::Code;
+use yard_client::wire::operation::{DelayCancel, DelayLs, TenantLs, TopicLs};
 use yard_client::{Ack, Message};
 use yard_it::tenant;
 use yard_it::wait::{until, within};
@@ -56,8 +57,57 @@ async fn a_restart_keeps_everything() {
         send_all(&acme, "orders", vec!["of acme".into()]).await;
         let producer = client.producer("orders").build().await.unwrap();
         let sent = producer.send(Message::new("more").queue(0)).await.unwrap();
-        assert_eq!(sent.offset.0 + 1, fetch_queue(&client, "orders", 0).await.len() as u64);
+        assert_eq!(
+            sent.offset.unwrap().0 + 1,
+            fetch_queue(&client, "orders", 0).await.len() as u64
+        );
         acme.close().await;
+        client.close().await;
+    }
+}
+
+/// Delayed messages wait over a restart, are never early, and can be listed and taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn delayed_messages_outlive_a_restart() {
+    for shards in [1, 2] {
+        let mut broker = Broker::with_shards(shards).await;
+        let client = broker.client().await;
+        create(&client, "orders", 4).await;
+        let producer = client.producer("orders").build().await.unwrap();
+        let due = SystemTime::now() + Duration::from_secs(2);
+        let mut sent = Vec::new();
+        for number in 0..20 {
+            let message = Message::new(format!("{number:06}")).deliver_at(due);
+            sent.push(producer.send(message).await.unwrap());
+        }
+        assert!(sent.iter().all(|sent| sent.offset.is_none()), "they have no place yet");
+        let far = Duration::from_secs(390 * 24 * 3_600);
+        let far = producer.send(Message::new("far").deliver_after(far)).await.unwrap();
+        let too_far = Duration::from_secs(401 * 24 * 3_600);
+        let refused = producer.send(Message::new("too far").deliver_after(too_far)).await;
+        assert_eq!(refused.unwrap_err().code, Code::DelayTooLong);
+        client.close().await;
+        broker.restart().await;
+        let client = broker.client().await;
+        let mut orders = consumer(&client, "orders", "g").await;
+        let taken = take(&mut orders, 20).await;
+        assert!(SystemTime::now() >= due, "never early");
+        let due_ms = due.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        assert!(taken.iter().all(|delivery| delivery.stored().0 >= due_ms), "never early");
+        let expected: Vec<String> = (0..20).map(|n| format!("{n:06}")).collect();
+        assert_eq!(texts(&taken), expected);
+        let list = DelayLs { topic: Some("orders".into()), limit: 10, after: None };
+        let left = client.admin().call(list.clone()).await.unwrap();
+        assert_eq!((left.waiting, left.rows.len(), &left.next[..]), (1, 1, ""));
+        assert_eq!(left.rows[0].id, far.id.to_string());
+        for is_first in [true, false] {
+            let came = client.admin().call(DelayCancel { id: far.id }).await.unwrap();
+            assert_eq!(came.cancelled, is_first, "it says whether it waited");
+        }
+        assert_eq!(client.admin().call(list).await.unwrap().waiting, 0);
+        let gone = client.admin().call(DelayCancel { id: sent[0].id }).await.unwrap();
+        assert!(!gone.cancelled, "it was delivered");
+        orders.close().await.unwrap();
         client.close().await;
     }
 }

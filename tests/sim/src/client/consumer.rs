@@ -33,6 +33,8 @@ struct Held {
     bytes: u32,
     /// None: it forgets the message.
     verdict: Option<Verdict>,
+    /// By the group's settings it is not delivered again, whatever fails.
+    is_last: bool,
     /// Messages of credit to give back with it.
     credit: u32,
 }
@@ -42,6 +44,8 @@ struct Settling {
     invoked: Micros,
     to: (ShardId, SubscriptionId),
     ranges: Vec<SettleRange>,
+    /// Of each, whether its messages were delivered for the last time.
+    are_last: Vec<bool>,
 }
 
 /// A client that receives.
@@ -168,7 +172,7 @@ impl Consumer {
     }
 
     fn settle(&mut self, base: &mut Base, due: &[Held]) {
-        let mut ranges: Vec<SettleRange> = Vec::new();
+        let (mut ranges, mut are_last): (Vec<SettleRange>, Vec<bool>) = Default::default();
         for held in due {
             let Some(verdict) = held.verdict else { continue };
             let (from, to) = (held.offset, QueueOffset(held.offset.0 + 1));
@@ -178,14 +182,19 @@ impl Consumer {
             }
             match ranges.last_mut() {
                 Some(last)
-                    if (last.queue, last.to, last.verdict) == (held.queue, from, verdict) =>
+                    if (last.queue, last.to, last.verdict) == (held.queue, from, verdict)
+                        && are_last.last() == Some(&held.is_last) =>
                 {
                     last.to = to;
                 }
                 _ => {
                     let delay = self.random.range(1, 800) as u32;
-                    let delay_ms = (verdict == Verdict::Nack).then_some(delay);
-                    ranges.push(SettleRange { queue: held.queue, from, to, verdict, delay_ms });
+                    // By its own delay, or by the group's policy.
+                    let own = verdict == Verdict::Nack && self.random.percent(50);
+                    let delay_ms = own.then_some(delay);
+                    let (queue, error) = (held.queue, self.error_of(verdict));
+                    ranges.push(SettleRange { queue, from, to, verdict, delay_ms, error });
+                    are_last.push(held.is_last);
                 }
             }
         }
@@ -197,8 +206,14 @@ impl Consumer {
         });
         if let Some(correlation) = self.link.request(base, 1, request) {
             let (invoked, to) = (base.now, (first.shard, first.subscription));
-            self.settling.insert(correlation, Settling { invoked, to, ranges });
+            self.settling.insert(correlation, Settling { invoked, to, ranges, are_last });
         }
+    }
+
+    /// What it says about a message that it does not want, sometimes.
+    fn error_of(&mut self, verdict: Verdict) -> Option<String> {
+        let says = verdict != Verdict::Ack && self.random.percent(50);
+        says.then(|| format!("failure {}", self.random.below(5)))
     }
 
     fn give_credit(&mut self, base: &mut Base, due: &[Held]) {
@@ -296,6 +311,7 @@ impl Consumer {
                 offset: message.offset,
                 bytes: message.record.len() as u32,
                 verdict,
+                is_last: base.plan.attempts.are_used_up(message.attempt),
                 credit: 1,
             });
         }
@@ -372,7 +388,7 @@ impl Consumer {
     fn settle_later(&mut self, base: &mut Base, settling: &Settling) {
         let (shard, subscription) = settling.to;
         let due = base.now + self.random.range(100 * MS, SECOND);
-        for range in &settling.ranges {
+        for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             self.held.extend((range.from.0..range.to.0).map(|offset| Held {
                 due,
                 shard,
@@ -381,6 +397,7 @@ impl Consumer {
                 offset: QueueOffset(offset),
                 bytes: 0,
                 verdict: Some(range.verdict),
+                is_last: *is_last,
                 credit: 0,
             }));
         }
@@ -396,7 +413,7 @@ impl Consumer {
         lost: &[(QueueIndex, (QueueOffset, QueueOffset))],
     ) {
         let topic = self.topic(base);
-        for range in &settling.ranges {
+        for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             let mut from = range.from.0;
             let mut push = |from: u64, to: u64, outcome: Outcome| {
                 if from < to {
@@ -406,7 +423,7 @@ impl Consumer {
                         queue: queue_name(topic, range.queue),
                         from,
                         to,
-                        verdict: verdict(range.verdict),
+                        verdict: verdict(range.verdict, *is_last),
                         invoked: settling.invoked,
                         completed: confirmed.map(|_| base.now),
                         outcome,
@@ -435,11 +452,12 @@ impl Consumer {
     }
 }
 
-fn verdict(verdict: Verdict) -> SettleVerdict {
+/// What a settlement promises: a failure of the last delivery is as good as a rejection.
+fn verdict(verdict: Verdict, is_last: bool) -> SettleVerdict {
     match verdict {
         Verdict::Ack | Verdict::Expire => SettleVerdict::Ack,
-        Verdict::Nack => SettleVerdict::Nack,
-        Verdict::Reject => SettleVerdict::Reject,
+        Verdict::Nack if !is_last => SettleVerdict::Nack,
+        Verdict::Nack | Verdict::Reject => SettleVerdict::Reject,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::base::Base;
 use crate::network::ToClient;
 
 pub(crate) use consumer::{Consumer, group_name};
-pub(crate) use producer::Producer;
+pub(crate) use producer::{CALL_STREAM, Producer};
 pub(crate) use reader::Reader;
 pub(crate) use steward::Steward;
 

@@ -5,20 +5,31 @@ use bytes::Bytes;
 use yard_checker::{AckLevel, Event, Outcome, Sent};
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
 use yard_wire::batch::BatchHeader;
+use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
+use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace};
-use yard_wire::{Code, Correlation, Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Sequence};
-use yard_wire::{Refusal, ShardId, Timestamp, TopicId};
+use yard_wire::requests::{AckNodes, AckPlace, Call};
+use yard_wire::{
+    Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
+    Sequence, ShardId, Timestamp, TopicId, Wire,
+};
 
 use super::Link;
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Phase, queue_name};
+use crate::host::WALL_MS;
 use crate::message::{self, BODY_BYTES_MIN, Letter};
 use crate::network::ToClient;
 use crate::plan::ProducerPlan;
 use crate::planted::Plant;
 use crate::random::Random;
 
+/// Of 100 delayed messages, those that are wanted back.
+const CANCEL_PERCENT: u64 = 15;
+/// A call on this stream or a later one goes to one shard.
+pub(crate) const CALL_STREAM: u16 = 1_000;
+/// A delayed message is due after this, at most, in milliseconds.
+const DELAY_MS_MAX: u64 = 3_000;
 /// Bytes of a batch: the smallest segments hold a few.
 const BATCH_BYTES_MAX: usize = 24 << 10;
 
@@ -31,6 +42,7 @@ struct Written {
     number: u64,
     topic: TopicId,
     queue: QueueIndex,
+    parked: bool,
     bytes: Bytes,
 }
 
@@ -49,6 +61,10 @@ pub(crate) struct Producer {
     number: u64,
     lanes: BTreeMap<LaneName, NumberedLane>,
     asked: BTreeMap<Correlation, (LaneName, Attempt)>,
+    /// Of each message its shard and its id.
+    names: Vec<(ShardId, MessageId)>,
+    /// Messages that it wants back, by request.
+    cancelling: BTreeMap<Correlation, u64>,
     sent: Vec<Sent>,
     left: u64,
     next_burst: Micros,
@@ -68,6 +84,8 @@ impl Producer {
             number: client as u64,
             lanes: BTreeMap::new(),
             asked: BTreeMap::new(),
+            names: Vec::new(),
+            cancelling: BTreeMap::new(),
             sent: Vec::new(),
             left,
             next_burst: base.now,
@@ -89,6 +107,8 @@ impl Producer {
 
     pub(super) fn lost(&mut self) {
         self.asked.clear();
+        // What became of these nobody knows.
+        self.cancelling.clear();
         self.lanes.values_mut().for_each(|lane| lane.core.on_disconnect());
     }
 
@@ -103,6 +123,8 @@ impl Producer {
         self.number += 1_000;
         self.lanes.clear();
         self.asked.clear();
+        self.names.clear();
+        self.cancelling.clear();
         self.unanswered.clear();
     }
 
@@ -140,6 +162,9 @@ impl Producer {
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
         let number = self.sent.len() as u64;
+        let is_delayed = base.phase == Phase::Storm && self.random.percent(self.plan.delayed);
+        let delay_ms = self.random.range(1, DELAY_MS_MAX);
+        let due = is_delayed.then(|| base.now / MS + delay_ms);
         let letter = Letter {
             topic: route.topic,
             queue: QueueIndex(queue as u16),
@@ -148,8 +173,11 @@ impl Producer {
             order_group,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
+            due: due.map(|due| Timestamp(WALL_MS + due)),
         };
         let (bytes, hash) = message::encode(&letter);
+        let id = Record::parse(bytes.clone()).expect("it was encoded just now").id();
+        self.names.push((name.0, id));
         self.sent.push(Sent {
             client: self.link.client as u64,
             tenant: 0,
@@ -158,13 +186,14 @@ impl Producer {
             seq: letter.seq,
             order_group,
             hash,
-            due: None,
+            due: due.map(|due| due * MS),
             invoked: base.now,
             completed: None,
             outcome: Outcome::Unknown,
             level: level(self.plan.place),
         });
-        let written = Written { number, topic: letter.topic, queue: letter.queue, bytes };
+        let (topic, queue, parked) = (letter.topic, letter.queue, due.is_some());
+        let written = Written { number, topic, queue, parked, bytes };
         if base.has(Plant::ClientRenumbers) {
             self.unanswered.insert(number, (name, written.clone()));
         }
@@ -181,8 +210,9 @@ impl Producer {
             }
             NumberedLane { core, numbers: Vec::new() }
         });
-        let Written { number, topic, queue, bytes } = written;
-        let record = LaneRecord { topic: *topic, queue: *queue, bytes: bytes.len() };
+        let Written { number, topic, queue, parked, bytes } = written;
+        let (topic, queue, parked) = (*topic, *queue, *parked);
+        let record = LaneRecord { topic, queue, bytes: bytes.len(), parked };
         let pushed = lane.core.push(record, base.now / MS, |out| out.extend_from_slice(bytes));
         assert_eq!(pushed.ticket, lane.numbers.len() as u64, "tickets follow each other");
         lane.numbers.push(*number);
@@ -224,17 +254,21 @@ impl Producer {
         &mut self,
         base: &mut Base,
         number: u64,
-        result: Result<(QueueOffset, AckPlace), Refusal>,
+        result: Result<(Option<QueueOffset>, AckPlace), Refusal>,
     ) {
         let sent = &mut self.sent[number as usize];
         self.unanswered.remove(&number);
         sent.completed = Some(base.now);
         match result {
             Ok((offset, got)) => {
-                sent.outcome = Outcome::Ok { offset: Some(offset.0) };
+                sent.outcome = Outcome::Ok { offset: offset.map(|offset| offset.0) };
+                let is_delayed = sent.due.is_some();
                 if got != self.plan.place {
                     let wanted = self.plan.place;
                     base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));
+                }
+                if is_delayed && self.random.percent(CANCEL_PERCENT) {
+                    self.cancel(base, number);
                 }
             }
             Err(refusal) => {
@@ -247,8 +281,39 @@ impl Producer {
         }
     }
 
+    /// Asks for a delayed message back.
+    fn cancel(&mut self, base: &mut Base, number: u64) {
+        let (shard, id) = self.names[number as usize];
+        let operation = Operation::DelayCancel as u16;
+        let request = Request::Call(Call { operation, args: DelayCancel { id }.to_bytes() });
+        if let Some(correlation) = self.link.request(base, CALL_STREAM + shard.0, request) {
+            self.cancelling.insert(correlation, number);
+            self.sent[number as usize].outcome = Outcome::Unknown;
+        }
+    }
+
+    /// What is taken back is never seen; else it is as if nothing had been asked.
+    fn cancelled(&mut self, base: &mut Base, number: u64, result: Result<Reply, Refusal>) {
+        let is_back = match result {
+            Ok(Reply::Call(called)) => match DelayCancelled::from_bytes(called.result) {
+                Ok(DelayCancelled { cancelled, .. }) => cancelled,
+                Err(error) => return base.fail(|| format!("a cancelled message: {error}")),
+            },
+            Ok(other) => return base.fail(|| format!("a cancel was answered by {other:?}")),
+            // A log that was fenced may hold it all the same.
+            Err(refusal) if refusal.code == Code::LogFenced => return,
+            Err(refusal) if [Code::Busy, Code::DiskFull].contains(&refusal.code) => false,
+            Err(refusal) => return base.fail(|| format!("a cancel was refused: {refusal}")),
+        };
+        let outcome = if is_back { Outcome::Refused } else { Outcome::Ok { offset: None } };
+        self.sent[number as usize].outcome = outcome;
+    }
+
     pub(super) fn receive(&mut self, base: &mut Base, frame: ToClient) {
         let ToClient::Reply(correlation, result) = frame else { return };
+        if let Some(number) = self.cancelling.remove(&correlation) {
+            return self.cancelled(base, number, result);
+        }
         let Some((name, attempt)) = self.asked.remove(&correlation) else { return };
         let result = match result {
             Ok(Reply::Produce(produced)) => Ok(produced),

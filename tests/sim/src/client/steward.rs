@@ -1,13 +1,15 @@
 //! The client that creates the topics before everything else, and reads all queues after it.
 use std::collections::BTreeMap;
 
-use yard_checker::{Event, Scan, Stored};
-use yard_wire::operation::{Operation, TopicCreate};
+use yard_checker::{DeadLetter, Event, Scan, Stored};
+use yard_wire::name::DEAD_PREFIX;
+use yard_wire::operation::{GroupSet, Operation, TopicCreate};
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{Call, Fetch, FindRoute};
+use yard_wire::requests::{Call, Fetch, FindRoute, Route};
 use yard_wire::units::SizeLimit;
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
+use super::consumer::group_name;
 use super::{Link, reader};
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
@@ -23,6 +25,8 @@ pub(crate) struct Steward {
     pub(super) link: Link,
     asked: Option<Correlation>,
     created: u32,
+    /// It knows which dead-letter topics there are.
+    knows_dead: bool,
     scans: Vec<Reading>,
     at: usize,
 }
@@ -40,7 +44,8 @@ impl Steward {
     /// A steward with this number among the clients.
     #[must_use]
     pub(crate) fn new(client: usize) -> Self {
-        Self { link: Link::new(client), asked: None, created: 0, scans: Vec::new(), at: 0 }
+        let (link, scans) = (Link::new(client), Vec::new());
+        Self { link, asked: None, created: 0, knows_dead: false, scans, at: 0 }
     }
 
     pub(super) fn work(&mut self, base: &mut Base) {
@@ -64,12 +69,25 @@ impl Steward {
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }
+        let group = u64::from(self.created - base.plan.topics);
+        if group < base.plan.groups {
+            let name = group_name(group);
+            let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
+            let set = GroupSet { name, retry, max_attempts };
+            let operation = Operation::GroupSet as u16;
+            return Request::Call(Call { operation, args: set.to_bytes() });
+        }
         Request::FindRoute(FindRoute { topics: (0..base.plan.topics).map(name).collect() })
     }
 
     fn next_of_scan(&mut self, base: &mut Base) -> Option<Request> {
+        if !self.knows_dead {
+            let name = |group: u64| format!("{DEAD_PREFIX}{}", group_name(group));
+            let topics = (0..base.plan.groups).map(name).collect();
+            return Some(Request::FindRoute(FindRoute { topics }));
+        }
         if self.scans.is_empty() {
-            for route in &base.routes {
+            for route in base.routes.iter().chain(&base.dead_routes) {
                 self.scans.extend((0..).zip(&route.shards).map(|(queue, _)| Reading {
                     topic: route.topic,
                     queue: QueueIndex(queue),
@@ -103,6 +121,10 @@ impl Steward {
         self.asked = None;
         match result {
             Ok(Reply::Call(_)) => self.created += 1,
+            Ok(Reply::FindRoute(route)) if base.phase == Phase::Scan => {
+                self.knows_dead = true;
+                learn_dead(base, &route);
+            }
             Ok(Reply::FindRoute(route)) => {
                 base.routes = route.topics.into_iter().flatten().collect();
                 if base.routes.len() == base.plan.topics as usize {
@@ -179,5 +201,17 @@ impl Steward {
                 base.fail(|| format!("{place:?} was fetched as {found:?} and is not stored so"));
             }
         }
+    }
+}
+
+/// Notes the dead-letter topics that there are, one a group, and says so in the history.
+fn learn_dead(base: &mut Base, found: &Route) {
+    for (group, route) in (0..).zip(&found.topics) {
+        let Some(route) = route else { continue };
+        for source in &base.routes {
+            let (source, topic) = (source.topic.0, route.topic.0);
+            base.history.push(Event::DeadLetter(DeadLetter { group, source, topic }));
+        }
+        base.dead_routes.push(route.clone());
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             order_group: None,
             body_bytes: 100,
             born: now,
+            due: None,
         };
         let (shard, sequence) = (ShardId(0), Sequence(number));
         let producer = ProducerId(NEW_PRODUCER);

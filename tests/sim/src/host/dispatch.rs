@@ -11,6 +11,7 @@ use yard_wire::{Correlation, ShardId, TenantId};
 use super::Host;
 use super::life::cannot_record;
 use crate::base::Base;
+use crate::client::CALL_STREAM;
 use crate::network::{ToBroker, ToClient};
 use crate::planted::{self, Plant};
 
@@ -41,7 +42,7 @@ impl Host {
             Request::Produce(produce) => self.produce(base, origin, produce),
             other => {
                 let origin = self.answer_too_early(base, origin, &other);
-                let shard = usize::from(shard_of(&other).0);
+                let shard = usize::from(shard_of(&other, stream).0);
                 if let Request::Subscribe(subscribe) = &other {
                     self.slots[shard].members.insert((subscribe.group.clone(), session));
                 }
@@ -116,8 +117,10 @@ impl Host {
     }
 }
 
-fn shard_of(request: &Request) -> ShardId {
+/// Some calls the server gives to every shard; a client of the simulator knows which one it means.
+fn shard_of(request: &Request, stream: u16) -> ShardId {
     match request {
+        Request::Call(_) if stream >= CALL_STREAM => ShardId(stream - CALL_STREAM),
         Request::Subscribe(body) => body.shard,
         Request::Credit(body) => body.shard,
         Request::Unsubscribe(body) => body.shard,

@@ -151,7 +151,7 @@ pub(super) fn brief(io: &Io) -> String {
         Io::WriteIndex { segment, .. } => format!("write index {segment}"),
         Io::IndexKeys { job } => format!("index keys in {}", job.segment()),
         Io::WriteKeys { runs } => format!("write keys, {} runs", runs.len()),
-        Io::ReadKept { reads } => format!("read what is kept, {} ranges", reads.len()),
+        Io::ReadKept { reads, .. } => format!("read what is kept, {} ranges", reads.len()),
         Io::RemoveSegment { segment } => format!("remove segment {segment}"),
         Io::WriteCheckpoint { bytes } => format!("write checkpoint, {} bytes", bytes.len()),
     }

@@ -30,7 +30,7 @@ pub(crate) use judge::{expression, is_wanted};
 use oracle::Oracle;
 
 /// Wall time at the beginning of a run, in milliseconds since 1970: 2026-01-01.
-const WALL_MS: u64 = 1_767_225_600_000;
+pub(crate) const WALL_MS: u64 = 1_767_225_600_000;
 /// Once in so many steps the broker checks itself.
 const CHECK_ONE_IN: u64 = 200;
 
@@ -156,6 +156,12 @@ impl Host {
     /// Wall time as the process reads it.
     fn wall(&self, now: Micros) -> Timestamp {
         Timestamp((WALL_MS + now / MS).saturating_add_signed(self.clock_ms))
+    }
+
+    /// How many delayed messages wait; `None` while the broker is down.
+    pub(crate) fn delayed(&self) -> Option<u64> {
+        let count = |slot: &Slot| slot.shard.as_ref().map(|shard| shard.broker().stats().delayed);
+        self.slots.iter().map(count).sum()
     }
 
     /// Moves the clock.

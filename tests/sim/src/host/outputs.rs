@@ -97,6 +97,9 @@ impl Host {
                     self.give(base, other, Input::Event(Event::Metadata(change.clone())));
                 }
             }
+            Output::EnsureTopic { tenant, name } => {
+                self.give(base, 0, Input::Event(Event::EnsureTopic { tenant, name }));
+            }
             Output::WakeAt(at) => self.want_wake(base, shard, at),
         }
     }
@@ -301,7 +304,7 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),
         Io::WriteKeys { runs } => runs.iter().flat_map(|run| run.bytes().clone()).collect(),
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
-        Io::ReadKept { reads } => Bytes::from(format!("{reads:?}")),
+        Io::ReadKept { reads, waiting } => Bytes::from(format!("{reads:?} {waiting:?}")),
         Io::RemoveSegment { segment } => Bytes::copy_from_slice(&segment.to_le_bytes()),
     }
 }

@@ -13,9 +13,13 @@ use yard_shard::Output;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
+use yard_wire::operation::{DelayCancelled, GroupSet, Operation};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
-use yard_wire::{Correlation, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, batch};
+use yard_wire::retry::Attempts;
+use yard_wire::{
+    Correlation, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
+};
 
 use crate::base::Base;
 
@@ -103,6 +107,11 @@ plants! {
     OffsetsSlide "offsets-slide" Damage 1_000
     TailCutTooFar "tail-cut-too-far" Damage 1_000
     EndsForgotten "ends-forgotten" Damage 100
+    ReleasedEarly "released-early" Sim 500
+    DeadLetterForgotten "dead-letter-forgotten" Sim 100
+    AttemptsUnlimited "attempts-unlimited" Sim 100
+    CancelMadeUp "cancel-made-up" Sim 500
+    IdRenewed "id-renewed" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -220,6 +229,24 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
             }
             settle.ranges.retain(|range| range.from < range.to);
         }
+        (Some(Plant::ReleasedEarly), Request::Produce(produce)) => {
+            produce.batch = image::bring_forward(&produce.batch);
+        }
+        (Some(Plant::AttemptsUnlimited), Request::Call(call)) => {
+            if call.operation == Operation::GroupSet as u16
+                && let Ok(mut set) = GroupSet::from_bytes(call.args.clone())
+            {
+                set.max_attempts = Some(Attempts(0));
+                call.args = set.to_bytes();
+            }
+        }
+        (Some(Plant::DeadLetterForgotten), Request::Settle(settle)) => {
+            for range in &mut settle.ranges {
+                if range.verdict == Verdict::Reject {
+                    range.verdict = Verdict::Ack;
+                }
+            }
+        }
         (Some(Plant::NackSettles), Request::Settle(settle)) => {
             for range in &mut settle.ranges {
                 if range.verdict == Verdict::Nack {
@@ -255,6 +282,16 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                 }
             }
         }
+        Some(Plant::CancelMadeUp) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Call(called)), .. } = output
+                    && let Ok(mut cancelled) = DelayCancelled::from_bytes(called.result.clone())
+                {
+                    cancelled.cancelled = true;
+                    called.result = cancelled.to_bytes();
+                }
+            }
+        }
         Some(Plant::AnswersSwapped) => {
             let mut origins = outputs.iter_mut().filter_map(produced_origin);
             if let (Some(one), Some(other)) = (origins.next(), origins.next()) {
@@ -276,6 +313,9 @@ fn call_first(output: &mut Output) {
 pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
     if base.has(Plant::BodiesShifted) && !records.is_empty() {
         records.rotate_left(1);
+    }
+    if base.has(Plant::IdRenewed) {
+        records.iter_mut().for_each(image::renew_id);
     }
 }
 
@@ -316,6 +356,7 @@ pub(crate) fn ack_of_delivery(base: &Base, session: SessionId, deliver: &Deliver
         to: QueueOffset(message.offset.0 + 1),
         verdict: Verdict::Ack,
         delay_ms: None,
+        error: None,
     });
     let request = Request::Settle(Settle {
         shard: deliver.shard,

@@ -85,6 +85,7 @@ impl<'a> Bench<'a> {
                 }
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
+                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }

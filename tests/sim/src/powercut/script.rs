@@ -255,6 +255,7 @@ impl Run<'_> {
                 order_group: None,
                 body_bytes: self.random.range(20, self.sizes.body_bytes),
                 born: self.bench.now,
+                due: None,
             };
             records.extend_from_slice(&encode(&letter).0);
         }
@@ -283,7 +284,14 @@ impl Run<'_> {
         let given = self.bench.given.swap_remove(at);
         let Given { queue, offset, subscription, .. } = given;
         let to = QueueOffset(offset.0 + 1);
-        let range = SettleRange { queue, from: offset, to, verdict: Verdict::Ack, delay_ms: None };
+        let range = SettleRange {
+            queue,
+            from: offset,
+            to,
+            verdict: Verdict::Ack,
+            delay_ms: None,
+            error: None,
+        };
         let ranges = vec![range];
         let request = Request::Settle(Settle { shard: ShardId(0), subscription, ranges });
         let asked = self.bench.request(request);

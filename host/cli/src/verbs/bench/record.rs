@@ -94,6 +94,7 @@ impl Recorder {
             other => format!(" level={}", other.text()),
         };
         let SendResult { queue, offset, .. } = result;
+        let offset = offset.expect("what a load sends is not delayed");
         self.line(&format!(
             "send q={}/{queue} p={producer} s={sequence} h={hash:x}{level} at={}..{} ok@{offset}",
             self.topic(),

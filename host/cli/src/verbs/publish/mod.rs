@@ -61,12 +61,18 @@ impl Plan {
         if written.is_given("message") && written.is_given("from") {
             return Err(bad_argument("message", "it is sent instead of --from; give one of them"));
         }
+        let delay = written.read("delay", text::read_delay)?;
+        let at = written.read("at", text::read_at)?;
+        if delay.is_some() && at.is_some() {
+            return Err(bad_argument("at", "give either --delay or --at, not both"));
+        }
         let queue = written.number("queue", 0, u64::from(QUEUES_MAX) - 1)?;
         let picks = Picks {
             tag: written.read("tag", Pick::read)?,
             key: written.read("key", Pick::read)?,
             order: written.read("order", Pick::read)?,
             properties: written.read("props", Properties::read)?.unwrap_or_default(),
+            delay: delay.or(at),
             queue: queue.map(|queue| u16::try_from(queue).expect("checked against the most")),
             priority: written
                 .number("priority", 0, u64::from(PRIORITY_MAX))?

@@ -10,6 +10,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use yard_client::Message;
 
+use crate::text::Delay;
+
 /// Where one text of a message comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
@@ -82,6 +84,7 @@ pub(crate) struct Picks {
     pub(crate) order: Option<Pick>,
     pub(crate) properties: Properties,
     pub(crate) queue: Option<u16>,
+    pub(crate) delay: Option<Delay>,
     pub(crate) priority: Option<u8>,
     pub(crate) expires: Option<Duration>,
 }
@@ -131,7 +134,11 @@ impl Picks {
         if let Some(expires) = self.expires {
             message = message.expires_after(expires);
         }
-        Ok(message)
+        Ok(match self.delay {
+            Some(Delay::After(delay)) => message.deliver_after(delay),
+            Some(Delay::At(instant)) => message.deliver_at(instant),
+            None => message,
+        })
     }
 }
 

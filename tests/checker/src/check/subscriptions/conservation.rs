@@ -3,10 +3,11 @@
 
 use super::{Options, Subscription};
 use crate::anomaly::Kind;
-use crate::event::Outcome;
-use crate::index::Index;
+use crate::event::{DeadLetter, Outcome, Queue};
+use crate::index::{Index, NO_SEND};
 use crate::intervals::Intervals;
 use crate::verdict::Report;
+use std::collections::BTreeSet;
 
 pub(crate) fn check(
     index: &Index,
@@ -24,6 +25,11 @@ pub(crate) fn check(
         if settle.is_final() && settle.outcome != Outcome::Refused {
             done.insert(settle.from, settle.to);
         }
+    }
+    for offset in dead(index, subscription) {
+        done.insert(offset, offset + 1);
+        // Each of its leases may have ended before it arrived.
+        skipped.insert(offset, offset + 1);
     }
     let mut delivered: Vec<u64> = subscription.seen.iter().map(|seen| seen.offset).collect();
     delivered.sort_unstable();
@@ -58,6 +64,28 @@ pub(crate) fn check(
     if options.expect_all_settled {
         check_settled(subscription, &done, options, report);
     }
+}
+
+/// Offsets of the messages that are in the group's dead-letter topic.
+fn dead(index: &Index, subscription: &Subscription) -> BTreeSet<u64> {
+    let source = |dead: &&DeadLetter| {
+        dead.group == subscription.group && dead.source == subscription.queue.topic
+    };
+    let topics = index.history.dead_letters.iter().filter(source);
+    let copies: BTreeSet<u32> = topics
+        .flat_map(|dead| {
+            let first = Queue { topic: dead.topic, index: 0 };
+            let last = Queue { topic: dead.topic, index: u32::MAX };
+            index.dead_scans.range(first..=last).flat_map(|(_, scan)| &scan.messages)
+        })
+        .map(|(_, at)| *at)
+        .filter(|at| *at != NO_SEND)
+        .collect();
+    let stored = index.scans.get(&subscription.queue).into_iter().flat_map(|scan| &scan.messages);
+    // What retention has removed is known by its deliveries only.
+    let seen = subscription.seen.iter().map(|seen| (seen.offset, seen.send));
+    let all = stored.copied().chain(seen);
+    all.filter(|(_, at)| copies.contains(at)).map(|(offset, _)| offset).collect()
 }
 
 fn check_settled(

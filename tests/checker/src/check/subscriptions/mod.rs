@@ -7,7 +7,7 @@ mod order;
 
 use super::Options;
 use crate::event::{Poll, Queue, Settle, Skip, Time};
-use crate::index::Index;
+use crate::index::{Index, NO_SEND};
 use crate::verdict::Report;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) poll: u32,
     pub(crate) client: u64,
     pub(crate) order_group: Option<u64>,
+    /// Number of the send, [`NO_SEND`] if it is none.
+    pub(crate) send: u32,
 }
 
 type Name = (u64, Queue);
@@ -111,6 +113,7 @@ fn flatten(index: &Index, polls: &[&Poll]) -> Vec<Seen> {
                 poll: number as u32,
                 client: poll.client,
                 order_group: send.and_then(|at| index.send(at).order_group),
+                send: send.unwrap_or(NO_SEND),
             }
         }));
     }

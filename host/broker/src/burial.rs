@@ -1,0 +1,279 @@
+//! Dead letters: what is not delivered to a group again goes to the group's dead-letter topic.
+//!
+//! ```text
+//!   rejected, or failed for the last time
+//!        │ step Doomed, with the settlement or at the lease's end       recorded: never delivered
+//!        ▼                                                              again, not yet settled
+//!   doomed ──► place asked of the index ──► Release into $dead.GROUP, with the notes
+//!                    ▲                       and step Dead: one entry, both or neither
+//!                    └── no such topic yet: asked of the metadata shard, looked at again
+//! ```
+//!
+//! Two entries instead of one, so that a settlement stays one entry however many of its messages
+//! die, and so that a message can wait for its topic. Members have no part in it: it goes on when
+//! they are gone, and after a restart from what the log says.
+use std::collections::{BTreeMap, BTreeSet};
+
+use yard_wire::limits::{BATCH_BYTES_MAX, NOTES_BYTES_MAX};
+use yard_wire::name::{DEAD_PREFIX, is_system};
+use yard_wire::release::{Notes, Release};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
+
+use crate::bounds::{BURIAL_MAX, BURIAL_RETRY_MS, SYSTEM_TOPICS_MAX};
+use crate::broker::{Broker, METADATA_SHARD};
+use crate::effect::{Effect, Then};
+use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::event::Ticket;
+use crate::group::Group;
+use crate::group::queue::push_step;
+use crate::group::returned::Returned;
+use crate::meta::{MetaChange, Topic};
+use crate::meta_table::queues_on;
+
+type GroupQueueId = (GroupId, QueueIndex);
+
+/// A question to the index about messages to bury.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    of: GroupQueueId,
+    from: QueueOffset,
+}
+
+/// The queues of groups with messages to bury. Volatile: follows from their progress.
+#[derive(Debug, Default)]
+pub(crate) struct Burials {
+    /// Not looked at before this instant.
+    queues: BTreeMap<GroupQueueId, Timestamp>,
+    by_time: BTreeSet<(Timestamp, GroupQueueId)>,
+    asked: BTreeMap<Ticket, Asked>,
+    /// The last question about each.
+    tickets: BTreeMap<GroupQueueId, Ticket>,
+}
+
+impl Burials {
+    fn put(&mut self, of: GroupQueueId, at: Timestamp) {
+        self.remove(of);
+        self.queues.insert(of, at);
+        self.by_time.insert((at, of));
+    }
+
+    fn remove(&mut self, of: GroupQueueId) {
+        if let Some(at) = self.queues.remove(&of) {
+            self.by_time.remove(&(at, of));
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    fn take_due(&mut self, now: Timestamp) -> Option<GroupQueueId> {
+        let (_, of) = self.by_time.first().filter(|(at, _)| *at <= now).copied()?;
+        self.put(of, now.plus_ms(BURIAL_RETRY_MS));
+        Some(of)
+    }
+
+    /// Notes a question; the answer to one before it is of no interest any more.
+    fn ask(&mut self, ticket: Ticket, asked: Asked) {
+        if let Some(before) = self.tickets.insert(asked.of, ticket) {
+            self.asked.remove(&before);
+        }
+        self.asked.insert(ticket, asked);
+    }
+
+    fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
+        let asked = self.asked.remove(&ticket)?;
+        self.tickets.remove(&asked.of);
+        Some(asked)
+    }
+
+    pub(crate) fn check(&self) {
+        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
+        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
+    }
+}
+
+/// Name of the topic that gets the dead letters of a group.
+pub(crate) fn dead_topic_name(group: &str) -> String {
+    format!("{DEAD_PREFIX}{group}")
+}
+
+impl Broker {
+    /// Notes whether a queue of a group has messages to bury.
+    pub(crate) fn list_burial(&mut self, id: GroupId, queue: QueueIndex) {
+        let state = self.groups.get(id).and_then(|group| group.queues.get(&queue));
+        if state.is_some_and(|state| state.progress.returned().doomed_count() > 0) {
+            self.burials.put((id, queue), Timestamp(0));
+        } else {
+            self.burials.remove((id, queue));
+        }
+    }
+
+    /// Finds what is to bury, when the log was read.
+    pub(crate) fn list_burials(&mut self) {
+        let queues = self.groups.iter().flat_map(|(id, group)| {
+            let queues = group.queues.iter();
+            let doomed = queues.filter(|(_, it)| it.progress.returned().doomed_count() > 0);
+            doomed.map(move |(queue, _)| (id, *queue))
+        });
+        let queues: Vec<GroupQueueId> = queues.collect();
+        queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
+    }
+
+    /// A group is gone, and with it what it had to bury.
+    pub(crate) fn forget_burials(&mut self, id: GroupId) {
+        let all = (id, QueueIndex(0))..=(id, QueueIndex(u16::MAX));
+        let queues: Vec<GroupQueueId> = self.burials.queues.range(all).map(|(of, _)| *of).collect();
+        queues.into_iter().for_each(|of| self.burials.remove(of));
+    }
+
+    /// A topic is there that messages may have waited for.
+    pub(crate) fn topic_is_there(&mut self, name: &str) {
+        if is_system(name) {
+            let queues: Vec<GroupQueueId> = self.burials.queues.keys().copied().collect();
+            queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
+        }
+    }
+
+    /// Asks where the messages are that are to be buried now.
+    pub(crate) fn bury(&mut self, effects: &mut Vec<Effect>) {
+        let mut wanted: BTreeSet<(TenantId, String)> = BTreeSet::new();
+        while let Some((id, queue)) = self.burials.take_due(self.now) {
+            let group = self.groups.get(id).expect("what is to bury is a group's");
+            let name = dead_topic_name(&group.name);
+            if self.meta.topic_named(group.tenant, &name).is_none() {
+                wanted.insert((group.tenant, name));
+                continue;
+            }
+            let state = group.queues.get(&queue).expect("what is to bury is a queue's");
+            let Some((from, count)) = state.progress.returned().first_doomed(BURIAL_MAX) else {
+                self.burials.remove((id, queue));
+                continue;
+            };
+            let topic = group.topic;
+            let ticket = self.next_ticket;
+            self.next_ticket.0 += 1;
+            self.burials.ask(ticket, Asked { of: (id, queue), from });
+            effects.push(Effect::Locate { ticket, topic, queue, from, count });
+        }
+        for (tenant, name) in wanted {
+            if self.config.shard == METADATA_SHARD {
+                self.ensure_topic(tenant, &name, effects);
+            } else {
+                effects.push(Effect::EnsureTopic { tenant, name });
+            }
+        }
+        if let Some(at) = self.burials.next() {
+            self.wake(at);
+        }
+    }
+
+    /// In the metadata shard: creates a topic of the system unless it is there, with one queue in
+    /// each shard. Where that cannot be recorded, it is asked for again.
+    pub(crate) fn ensure_topic(&mut self, tenant: TenantId, name: &str, effects: &mut Vec<Effect>) {
+        assert!(self.config.shard == METADATA_SHARD, "topics are made in one place");
+        assert!(is_system(name), "only topics of the system are made unasked");
+        let room = self.meta.topic_count_of(tenant) < SYSTEM_TOPICS_MAX;
+        if self.meta.topic_named(tenant, name).is_some() || !room {
+            return;
+        }
+        let topic = self.new_topic(tenant, name, self.config.shards, 0);
+        let change = MetaChange::TopicPut(topic);
+        let then = vec![Then::Broadcast(change.clone())];
+        effects.push(Effect::Append { entry: Entry::Meta { changes: vec![change] }, then });
+        self.wake(self.now);
+    }
+
+    /// The index said where messages are; `false` when it was not asked for a burial.
+    pub(crate) fn located_doomed(
+        &mut self,
+        ticket: Ticket,
+        places: &[RecordPlace],
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(Asked { of: (id, queue), from }) = self.burials.answered(ticket) else {
+            return false;
+        };
+        let Some(group) = self.groups.get(id) else {
+            return true;
+        };
+        let name = dead_topic_name(&group.name);
+        let dead = self.meta.topic_named(group.tenant, &name);
+        // Looked at again where it is not there, or where the index could not be read.
+        let to = dead.and_then(|dead| queues_on(dead, self.config.shard).next().zip(Some(dead)));
+        let (Some((dead_queue, dead)), Some(topic)) = (to, self.meta.topic(group.topic)) else {
+            return true;
+        };
+        let to = (dead.topic, dead_queue);
+        let progress = group.queues.get(&queue).map(|state| &state.progress);
+        let (mut items, mut steps) = (Vec::new(), Vec::new());
+        for (offset, place) in (from.0..).map(QueueOffset).zip(places) {
+            let returned = progress.and_then(|progress| progress.returned().get(offset));
+            let Some(returned) = returned.filter(|returned| returned.doom.is_some()) else {
+                continue;
+            };
+            items.push(release(group, topic, (queue, offset), returned, place, to));
+            push_step(&mut steps, 0, Step::of_one(queue, offset, Outcome::Dead));
+        }
+        if !items.is_empty() {
+            let (tenant, errors) = (group.tenant, Vec::new());
+            let settle = Some(Progress { group: id, steps, errors });
+            let entry = Entry::Release { tenant, items, settle, dues: Vec::new() };
+            effects.push(Effect::Append { entry, then: Vec::new() });
+            self.wake(self.now);
+        }
+        true
+    }
+
+    /// The log does not hold messages that were to be buried; `false` when it was not asked for a
+    /// burial.
+    pub(crate) fn lost_doomed(
+        &mut self,
+        ticket: Ticket,
+        until: QueueOffset,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(Asked { of: (id, queue), from }) = self.burials.answered(ticket) else {
+            return false;
+        };
+        if self.groups.get(id).is_some() {
+            assert!(from < until, "a gap begins where it was asked for");
+            let step = Step { queue, from, to: until, outcome: Outcome::Trimmed };
+            self.append_steps(id, &[step], effects);
+            self.wake(self.now);
+        }
+        true
+    }
+}
+
+/// The dead letter of a message: the message, and what became of it.
+fn release(
+    group: &Group,
+    topic: &Topic,
+    (queue, offset): (QueueIndex, QueueOffset),
+    returned: &Returned,
+    place: &RecordPlace,
+    to: (TopicId, QueueIndex),
+) -> Release {
+    let reason = returned.doom.expect("the message is doomed").to_string();
+    let number = |number: u64| number.to_string();
+    let attempts = number(returned.attempts.into());
+    let (first, last) = (number(returned.first.0), number(returned.last.0));
+    let (queue, offset) = (number(queue.0.into()), number(offset.0));
+    let error = returned.error.as_deref().map(|error| ("$dead.error", error));
+    let notes: [(&str, &str); 8] = [
+        ("$dead.group", &group.name),
+        ("$dead.reason", &reason),
+        ("$dead.attempts", &attempts),
+        ("$dead.first_ms", &first),
+        ("$dead.last_ms", &last),
+        ("$dead.topic", &topic.name),
+        ("$dead.queue", &queue),
+        ("$dead.offset", &offset),
+    ];
+    let notes = Notes::new(notes.into_iter().chain(error));
+    let made = |notes| Release::new((*place).into(), to, notes);
+    // A message that died very often has no room for more notes.
+    let has_room = place.bytes as usize + NOTES_BYTES_MAX <= BATCH_BYTES_MAX;
+    if has_room { made(notes) } else { made(Notes::default()) }
+}

@@ -1,0 +1,327 @@
+//! Delayed messages: parked records by the instant at which they become visible.
+//!
+//! ```text
+//!   batch applied ──► arriving ──► group closed: where they lie ──► waiting, by (due, place)
+//!                                                                     │ due, at a tick
+//!                       Entry::Cancel ◄── cancel by id ◄──────────────┴──► Entry::Release
+//! ```
+//!
+//! All of it follows from the log: a batch parks them, releases and cancellations take them away.
+//! A tick only asks for releases; what could not be appended is asked for again a while later.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
+
+use bytes::Bytes;
+use yard_wire::record::Record;
+use yard_wire::release::Target;
+use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, Wire};
+
+use crate::bounds::RELEASE_RETRY_MS;
+
+/// Where a record was stored: it is named by it, and records of one due instant come in the order
+/// of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+}
+
+impl At {
+    pub(crate) const FIRST: Self = Self { segment: 0, offset: 0 };
+    pub(crate) const LAST: Self = Self { segment: u32::MAX, offset: u32::MAX };
+}
+
+impl From<Target> for At {
+    fn from(target: Target) -> Self {
+        let Target { segment, offset, .. } = target;
+        Self { segment, offset }
+    }
+}
+
+pub(crate) type Key = (Timestamp, At);
+
+/// A message that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delayed {
+    pub(crate) id: MessageId,
+    pub(crate) tenant: TenantId,
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    pub(crate) bytes: u32,
+    /// Where it lies by now: it may have been carried on from where it was stored.
+    pub(crate) lies: At,
+}
+
+/// What is known of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It was appended just now: ask again when its group is closed.
+    Arriving,
+    /// It waits.
+    Waiting(Key, Delayed),
+}
+
+/// Every delayed message of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    /// Appended, in the order of the log: where they lie is not known yet. `None`: the topic was
+    /// removed meanwhile.
+    arriving: VecDeque<Option<(Timestamp, Delayed)>>,
+    waiting: BTreeMap<Key, Delayed>,
+    by_id: BTreeSet<(MessageId, Timestamp, At)>,
+    /// How many of each, arriving ones included.
+    tenants: BTreeMap<TenantId, u64>,
+    topics: BTreeMap<TopicId, u64>,
+    /// How many wait in each segment of the log, and their bytes.
+    segments: BTreeMap<u32, (u64, u64)>,
+    /// The last one whose release was asked for, and when to ask again for what is still there.
+    asked: Option<(Key, Timestamp)>,
+}
+
+fn count<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
+    *counts.entry(of).or_default() += 1;
+}
+
+fn discount<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
+    let left = counts.get_mut(&of).expect("what is taken away was counted");
+    *left -= 1;
+    if *left == 0 {
+        counts.remove(&of);
+    }
+}
+
+impl Timers {
+    /// A delayed record was appended.
+    pub(crate) fn arrive(&mut self, tenant: TenantId, record: &Record) {
+        let due = record.due().expect("checked before it was appended");
+        let (topic, queue) = (record.topic(), record.queue());
+        let bytes = record.bytes().len() as u32;
+        count(&mut self.tenants, tenant);
+        count(&mut self.topics, topic);
+        let (id, lies) = (record.id(), At::FIRST);
+        let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
+        self.arriving.push_back(Some((due, delayed)));
+    }
+
+    /// Where the next of those that arrived lie.
+    pub(crate) fn lie(&mut self, targets: &[Target]) {
+        for target in targets {
+            let arrived = self.arriving.pop_front().expect("what lies somewhere arrived");
+            let Some((due, delayed)) = arrived else { continue };
+            assert_eq!(delayed.bytes, target.bytes, "they come in the order of the log");
+            let lies = At::from(*target);
+            self.insert((due, lies), Delayed { lies, ..delayed });
+        }
+    }
+
+    fn insert(&mut self, key: Key, delayed: Delayed) {
+        self.hold(&delayed);
+        let is_new = self.by_id.insert((delayed.id, key.0, key.1));
+        let before = self.waiting.insert(key, delayed);
+        assert!(is_new && before.is_none(), "a place has one record");
+    }
+
+    /// Counts where it lies.
+    fn hold(&mut self, delayed: &Delayed) {
+        let held = self.segments.entry(delayed.lies.segment).or_default();
+        *held = (held.0 + 1, held.1 + u64::from(delayed.bytes));
+    }
+
+    fn let_go(&mut self, delayed: &Delayed) {
+        let segment = delayed.lies.segment;
+        let held = self.segments.get_mut(&segment).expect("what waits is in a segment");
+        *held = (held.0 - 1, held.1 - u64::from(delayed.bytes));
+        if held.0 == 0 {
+            self.segments.remove(&segment);
+        }
+    }
+
+    /// One lies elsewhere from now on, or nowhere any more.
+    pub(crate) fn carry(&mut self, key: Key, target: Option<Target>) {
+        let Some(target) = target else {
+            let _ = self.remove(key);
+            return;
+        };
+        // It may have been released or cancelled meanwhile.
+        let Some(mut delayed) = self.waiting.get(&key).copied() else { return };
+        assert_eq!(delayed.bytes, target.bytes, "it is carried on as it is");
+        self.let_go(&delayed);
+        delayed.lies = target.into();
+        self.hold(&delayed);
+        self.waiting.insert(key, delayed);
+    }
+
+    /// Those that lie in segments below this one.
+    pub(crate) fn below(&self, until: u32) -> Vec<(Key, Delayed)> {
+        if self.segments.range(..until).next().is_none() {
+            return Vec::new();
+        }
+        let below = self.waiting.iter().filter(|(_, it)| it.lies.segment < until);
+        below.map(|(key, it)| (*key, *it)).collect()
+    }
+
+    /// How many wait in each segment, and their bytes.
+    pub(crate) fn segments(&self) -> &BTreeMap<u32, (u64, u64)> {
+        &self.segments
+    }
+
+    /// One was released or cancelled. `None` where it did not wait: its topic was removed.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Delayed> {
+        let delayed = self.waiting.remove(&key)?;
+        let was_listed = self.by_id.remove(&(delayed.id, key.0, key.1));
+        assert!(was_listed, "what waits is listed by id");
+        discount(&mut self.tenants, delayed.tenant);
+        discount(&mut self.topics, delayed.topic);
+        self.let_go(&delayed);
+        if self.asked.is_some_and(|(last, _)| last == key) {
+            self.asked = None;
+        }
+        Some(delayed)
+    }
+
+    /// Those that are due, oldest first, at most `max`, and which were not asked for lately.
+    pub(crate) fn take_due(&mut self, now: Timestamp, max: usize) -> Vec<(Key, Delayed)> {
+        let after = match self.asked {
+            Some((last, again)) if now < again => Excluded(last),
+            Some(_) | None => Unbounded,
+        };
+        let from = self.waiting.range((after, Unbounded)).take(max);
+        let due: Vec<_> =
+            from.take_while(|((due, _), _)| *due <= now).map(|(key, it)| (*key, *it)).collect();
+        if let Some((last, _)) = due.last() {
+            self.asked = Some((*last, now.plus_ms(RELEASE_RETRY_MS)));
+        }
+        due
+    }
+
+    /// Something changed that releases may have failed for.
+    pub(crate) fn ask_again(&mut self) {
+        self.asked = None;
+    }
+
+    /// When something is to be done.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let first = *self.waiting.first_key_value()?.0;
+        let Some((last, again)) = self.asked.filter(|(last, _)| first <= *last) else {
+            return Some(first.0);
+        };
+        let after = self.waiting.range((Excluded(last), Unbounded)).next();
+        Some(after.map_or(again, |((due, _), _)| again.min(*due)))
+    }
+
+    /// Whether a message with this id waits for the tenant.
+    pub(crate) fn find(&self, tenant: TenantId, id: MessageId) -> Option<Known> {
+        let is_its = |(_, it): &(Timestamp, Delayed)| it.id == id && it.tenant == tenant;
+        if self.arriving.iter().flatten().any(is_its) {
+            return Some(Known::Arriving);
+        }
+        let (first, last) = ((Timestamp(0), At::FIRST), (Timestamp(u64::MAX), At::LAST));
+        let listed = self.by_id.range((id, first.0, first.1)..=(id, last.0, last.1));
+        let keys = listed.map(|(_, due, at)| (*due, *at));
+        let mut found = keys.map(|key| (key, self.waiting[&key]));
+        let (key, delayed) = found.find(|(_, delayed)| delayed.tenant == tenant)?;
+        Some(Known::Waiting(key, delayed))
+    }
+
+    /// Those that wait, by when they are due, from `from` on.
+    pub(crate) fn from(&self, from: Key) -> impl Iterator<Item = (Key, &Delayed)> {
+        self.waiting.range(from..).map(|(key, delayed)| (*key, delayed))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.arriving.iter().flatten().count()
+    }
+
+    /// How many of a tenant's wait.
+    pub(crate) fn count_of(&self, tenant: TenantId) -> u64 {
+        self.tenants.get(&tenant).copied().unwrap_or(0)
+    }
+
+    /// How many of a topic's wait.
+    pub(crate) fn count_in(&self, topic: TopicId) -> u64 {
+        self.topics.get(&topic).copied().unwrap_or(0)
+    }
+
+    /// Topics of those that wait.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.topics.keys().copied()
+    }
+
+    /// A topic was removed, and what waited for it with it.
+    pub(crate) fn drop_topic(&mut self, topic: TopicId) {
+        if self.count_in(topic) == 0 {
+            return;
+        }
+        let keys = self.waiting.iter().filter(|(_, it)| it.topic == topic);
+        let keys: Vec<Key> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.remove(key);
+        }
+        for arriving in &mut self.arriving {
+            let Some((_, delayed)) = arriving.take_if(|(_, it)| it.topic == topic) else {
+                continue;
+            };
+            discount(&mut self.tenants, delayed.tenant);
+            discount(&mut self.topics, topic);
+        }
+    }
+
+    pub(crate) fn check(&self) {
+        assert_eq!(self.waiting.len(), self.by_id.len(), "what waits is listed by id");
+        assert_eq!(self.tenants.values().sum::<u64>(), self.len() as u64, "each is counted");
+        assert_eq!(self.topics.values().sum::<u64>(), self.len() as u64, "each is counted");
+        let held: u64 = self.segments.values().map(|(count, _)| count).sum();
+        assert_eq!(held, self.waiting.len() as u64, "each is in a segment");
+        for ((due, at), delayed) in &self.waiting {
+            assert!(self.by_id.contains(&(delayed.id, *due, *at)), "what waits is listed by id");
+        }
+    }
+}
+
+/// ```text
+/// offset size field
+///      0    4 count
+///      4    . (u64 due_ms, u32 segment, u32 offset, u32 bytes, u32 tenant, u32 topic, u16 queue,
+///              16 id, u32 segment and u32 offset where it lies by now)*, by due instant and
+///              the place where it was stored
+/// ```
+impl Wire for Timers {
+    fn put(&self, out: &mut Vec<u8>) {
+        assert!(self.arriving.is_empty(), "a snapshot is taken between groups");
+        u32::try_from(self.waiting.len()).expect("they are bounded").put(out);
+        for ((due, at), delayed) in &self.waiting {
+            due.put(out);
+            at.segment.put(out);
+            at.offset.put(out);
+            delayed.bytes.put(out);
+            delayed.tenant.put(out);
+            delayed.topic.put(out);
+            delayed.queue.put(out);
+            delayed.id.put(out);
+            delayed.lies.segment.put(out);
+            delayed.lies.offset.put(out);
+        }
+    }
+
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let mut timers = Self::default();
+        let mut last: Option<Key> = None;
+        for _ in 0..u32::take(input)? {
+            let due = Timestamp::take(input)?;
+            let at = At { segment: u32::take(input)?, offset: u32::take(input)? };
+            let (bytes, tenant) = (u32::take(input)?, TenantId::take(input)?);
+            let (topic, queue) = (TopicId::take(input)?, QueueIndex::take(input)?);
+            let id = MessageId::take(input)?;
+            let lies = At { segment: u32::take(input)?, offset: u32::take(input)? };
+            let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
+            if last.is_some_and(|last| last >= (due, at)) {
+                return Err(Malformed::Field { what: "order of what waits", value: due.0 });
+            }
+            last = Some((due, at));
+            count(&mut timers.tenants, tenant);
+            count(&mut timers.topics, topic);
+            timers.insert((due, at), delayed);
+        }
+        Ok(timers)
+    }
+}

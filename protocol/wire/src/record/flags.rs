@@ -1,0 +1,32 @@
+//! Why a record waits.
+
+/// Why a record is not delivered as soon as it is stored: bits, none for most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flags(pub(super) u32);
+
+impl Flags {
+    /// It goes to its queue at once.
+    pub const NONE: Self = Self(0);
+    /// It goes to its queue at the instant that its property [`super::DUE`] names.
+    pub const DELAYED: Self = Self(1);
+    /// Its transaction is open.
+    pub const PREPARED: Self = Self(2);
+
+    /// The bits as the record has them; `None` when there are others.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        (bits & !(Self::DELAYED.0 | Self::PREPARED.0) == 0).then_some(Self(bits))
+    }
+
+    /// Whether all bits of `other` are set.
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the record waits for a release.
+    #[must_use]
+    pub fn is_parked(self) -> bool {
+        self != Self::NONE
+    }
+}
