@@ -55,6 +55,7 @@ impl Burials {
         self.remove(of);
         self.queues.insert(of, at);
         self.by_time.insert((at, of));
+        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
     }
 
     fn remove(&mut self, of: GroupQueueId) {
@@ -79,11 +80,13 @@ impl Burials {
             self.asked.remove(&before);
         }
         self.asked.insert(ticket, asked);
+        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
     }
 
     fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
         let asked = self.asked.remove(&ticket)?;
         self.tickets.remove(&asked.of);
+        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
         Some(asked)
     }
 
@@ -95,7 +98,9 @@ impl Burials {
 
 /// Name of the topic that gets the dead letters of a group.
 pub(crate) fn dead_topic_name(group: &str) -> String {
-    format!("{DEAD_PREFIX}{group}")
+    let name = format!("{DEAD_PREFIX}{group}");
+    assert!(is_system(&name), "nobody else can make a topic of this name");
+    name
 }
 
 impl Broker {
@@ -123,8 +128,10 @@ impl Broker {
     /// A group is gone, and with it what it had to bury.
     pub(crate) fn forget_burials(&mut self, id: GroupId) {
         let all = (id, QueueIndex(0))..=(id, QueueIndex(u16::MAX));
-        let queues: Vec<GroupQueueId> = self.burials.queues.range(all).map(|(of, _)| *of).collect();
+        let queues: Vec<GroupQueueId> =
+            self.burials.queues.range(all.clone()).map(|(of, _)| *of).collect();
         queues.into_iter().for_each(|of| self.burials.remove(of));
+        assert!(self.burials.queues.range(all).next().is_none(), "nothing of it is left");
     }
 
     /// A topic is there that messages may have waited for.
@@ -215,6 +222,7 @@ impl Broker {
             items.push(release(group, topic, (queue, offset), returned, place, to));
             push_step(&mut steps, 0, Step::of_one(queue, offset, Outcome::Dead));
         }
+        assert_eq!(items.is_empty(), steps.is_empty(), "a letter settles its message");
         if !items.is_empty() {
             let (tenant, errors) = (group.tenant, Vec::new());
             let settle = Some(Progress { group: id, steps, errors });

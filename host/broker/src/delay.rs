@@ -67,6 +67,7 @@ impl Broker {
     /// Asks for releases of what is due.
     pub(crate) fn release_due(&mut self, effects: &mut Vec<Effect>) {
         let mut due = self.timers.take_due(self.now, TICK_RELEASES_MAX);
+        assert!(due.len() <= TICK_RELEASES_MAX, "a tick releases so many at most");
         // A topic that is not known yet at the start of a shard will be, or is gone.
         due.retain(|(_, delayed)| self.meta.topic(delayed.topic).is_some());
         // Runs of one queue; in each, by due instant and then in the order of the log.
@@ -80,7 +81,8 @@ impl Broker {
                 let target = Target { segment, offset, bytes, released: false };
                 Release::new(target, (delayed.topic, delayed.queue), Notes::default())
             };
-            let items = due.iter().map(release).collect();
+            let items: Vec<Release> = due.iter().map(release).collect();
+            assert!(!items.is_empty(), "an entry releases something");
             let named = |((due, At { segment, offset }), _): &(Key, Delayed)| {
                 assert!(*due <= self.now, "nothing is released early");
                 Cancelled { due: *due, segment: *segment, offset: *offset }
@@ -109,6 +111,7 @@ impl Broker {
             // It may have been taken back or released just now.
             None => Ok(Outcome::Unchanged(called(&result))),
             Some(Known::Waiting((due, at), delayed)) => {
+                assert_eq!(delayed.tenant, tenant, "a tenant finds its own");
                 result.cancelled = true;
                 result.topic = self.topic_name(delayed.topic);
                 result.due_ms = due;

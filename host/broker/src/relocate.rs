@@ -107,6 +107,7 @@ impl Broker {
                 return Err(bad(format!("queue {queue} is named twice")));
             }
         }
+        assert_eq!(floors.len(), to.len(), "every queue is named once");
         Ok(floors)
     }
 

@@ -84,6 +84,7 @@ fn count<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
 
 fn discount<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
     let left = counts.get_mut(&of).expect("what is taken away was counted");
+    assert!(*left > 0, "what is counted is there");
     *left -= 1;
     if *left == 0 {
         counts.remove(&of);
@@ -96,6 +97,7 @@ impl Timers {
         let due = record.due().expect("checked before it was appended");
         let (topic, queue) = (record.topic(), record.queue());
         let bytes = record.bytes().len() as u32;
+        assert!(bytes > 0, "a record has bytes");
         count(&mut self.tenants, tenant);
         count(&mut self.topics, topic);
         let (id, lies) = (record.id(), At::FIRST);
@@ -130,6 +132,7 @@ impl Timers {
     fn let_go(&mut self, delayed: &Delayed) {
         let segment = delayed.lies.segment;
         let held = self.segments.get_mut(&segment).expect("what waits is in a segment");
+        assert!(held.0 > 0, "what waits is counted");
         *held = (held.0 - 1, held.1 - u64::from(delayed.bytes));
         if held.0 == 0 {
             self.segments.remove(&segment);
@@ -157,7 +160,9 @@ impl Timers {
             return Vec::new();
         }
         let below = self.waiting.iter().filter(|(_, it)| it.lies.segment < until);
-        below.map(|(key, it)| (*key, *it)).collect()
+        let below: Vec<_> = below.map(|(key, it)| (*key, *it)).collect();
+        assert!(!below.is_empty(), "what is counted in a segment waits there");
+        below
     }
 
     /// How many wait in each segment, and their bytes.
@@ -191,6 +196,7 @@ impl Timers {
         if let Some((last, _)) = due.last() {
             self.asked = Some((*last, now.plus_ms(RELEASE_RETRY_MS)));
         }
+        assert!(due.len() <= max, "no more than was asked for");
         due
     }
 

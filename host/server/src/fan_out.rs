@@ -88,12 +88,7 @@ impl FanOut {
             }
             Arguments::DelayLs(list) => {
                 let mut report = DelayReport::from_bytes(result).map_err(|e| internal(&e))?;
-                let limit = list.limit as usize;
-                if report.rows.len() > limit {
-                    report.rows.truncate(limit);
-                    let last = report.rows.last().map(|row| row.place.clone());
-                    report.next = last.unwrap_or_default();
-                }
+                cut(&mut report, list.limit as usize);
                 report.to_bytes()
             }
             Arguments::PluginInfo(_) => {
@@ -134,6 +129,15 @@ impl FanOut {
             | Arguments::TopicSet(_) => result,
         };
         Ok(Reply::Call(Called { result }))
+    }
+}
+
+/// Keeps so many rows of a list, and says where it goes on.
+fn cut(report: &mut DelayReport, rows_max: usize) {
+    if report.rows.len() > rows_max {
+        report.rows.truncate(rows_max);
+        let last = report.rows.last().map(|row| row.place.clone());
+        report.next = last.unwrap_or_default();
     }
 }
 

@@ -206,7 +206,7 @@ impl Plan {
             heal_at,
         };
         plan.draw_faults(random);
-        // A clock that is set forwards makes messages due: that is early for nobody but the checker.
+        // A clock that is set forwards makes messages due: early for nobody but the checker.
         let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
         if plan.faults.iter().any(is_ahead) {
             plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);

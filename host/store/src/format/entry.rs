@@ -3,8 +3,8 @@
 //! ```text
 //! offset size field
 //!      0    4 length_bytes   the whole entry, this field included
-//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, of the placements, and of the payload:
-//!                            not of a batch, and of copies only of their number
+//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, of the placements, and of the
+//!                            payload: not of a batch, and of copies only of their number
 //!      8    2 kind           1: a batch; 0x104: releases; others belong to who appends them
 //!     10    2 flags          0: reserved
 //!     12    4 tenant

@@ -357,8 +357,8 @@ impl Opening<'_> {
         (self.on_entry)(recovered).map_err(malformed)
     }
 
-    /// Takes an entry that holds and is no batch; what to hand out of it. Copies and retirements are
-    /// the log's own, and so are handed out to nobody.
+    /// Takes an entry that holds and is no batch; what to hand out of it. Copies and retirements
+    /// are the log's own, and so are handed out to nobody.
     fn take_other(
         &mut self,
         place: &Place,

@@ -148,8 +148,8 @@ impl Store {
     }
 
     /// Begins to retire the segments below `until`. Of each queue the records from its floor on
-    /// are kept, and the parked records that `waiting` names: all that wait there. What cannot be done comes to nothing: the log stays as it is, and it may be asked
-    /// again.
+    /// are kept, and the parked records that `waiting` names: all that wait there. What cannot be
+    /// done comes to nothing: the log stays as it is, and it may be asked again.
     ///
     /// # Panics
     /// When a retirement is under way, or a segment cannot go: see [`Store::kept_of_oldest`].

@@ -59,13 +59,27 @@ struct Work<'a> {
     count: u64,
 }
 
-impl<'a> Work<'a> {
-    fn read(client: &'a Client, written: &Written) -> Result<Self, Failure> {
+/// What was asked for: read before anybody is connected to.
+struct Wanted {
+    group: String,
+    predicate: Predicate,
+    count: u64,
+}
+
+impl Wanted {
+    fn read(written: &Written) -> Result<Self, Failure> {
         let group = written.required("group")?.to_owned();
-        let topic = format!("{DEAD_PREFIX}{group}");
         let predicate = Predicate::read(written)?;
         let count = written.number("count", 1, u64::MAX)?.unwrap_or(u64::MAX);
-        Ok(Self { client, group, topic, predicate, count })
+        Ok(Self { group, predicate, count })
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(client: &'a Client, wanted: Wanted) -> Self {
+        let Wanted { group, predicate, count } = wanted;
+        let topic = format!("{DEAD_PREFIX}{group}");
+        Self { client, group, topic, predicate, count }
     }
 
     /// The next letters that wait and match, of one queue and in order; what was looked through is
@@ -134,8 +148,9 @@ impl<'a> Work<'a> {
 /// `yard dlq peek`.
 pub(crate) async fn peek(session: &Session, written: &Written) -> Result<(), Failure> {
     let style = Style::new(session.format, written.switch("raw"))?;
+    let wanted = Wanted::read(written)?;
     let client = session.connect(Some(1)).await?;
-    let result = show(&Work::read(&client, written)?, style).await;
+    let result = show(&Work::new(&client, wanted), style).await;
     super::leave(&client).await;
     result
 }
@@ -176,9 +191,10 @@ pub(crate) async fn discard(session: &Session, written: &Written) -> Result<(), 
 async fn change(session: &Session, written: &Written, does: Does) -> Result<(), Failure> {
     let does = if written.switch("apply") { does } else { Does::Count };
     let to = written.text("topic").map(str::to_owned);
+    let wanted = Wanted::read(written)?;
     let mut interrupts = Interrupts::catch()?;
     let client = session.connect(Some(1)).await?;
-    let work = Work::read(&client, written)?;
+    let work = Work::new(&client, wanted);
     let mut tally = Tally::default();
     let mut changing = Changing { work: &work, does, to, producers: BTreeMap::new(), why: None };
     let result = interrupts.unless(changing.run(&mut tally)).await;
