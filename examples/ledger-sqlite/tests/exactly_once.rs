@@ -8,7 +8,8 @@ use std::time::Duration;
 use ledger_sqlite::SqliteLedger;
 use rusqlite::{Transaction, params};
 use yard_client::ledger::{self, Ledger, LedgerEntry, Once};
-use yard_client::wire::operation::TopicCreate;
+use yard_client::wire::operation::{GroupSet, TopicCreate};
+use yard_client::wire::retry::RetryPolicy;
 use yard_client::{Client, Context, Message, Start, Timestamp, TlsOptions};
 use yard_it::Scratch;
 use yard_it::server::free_address;
@@ -137,6 +138,10 @@ async fn effects_are_there_once_however_often_processes_die() {
         ..Context::default()
     };
     let client = Client::builder().context(context).connect().await.unwrap();
+    // What a dead process held comes again soon, not after the ten seconds of the first level.
+    let retry = Some(RetryPolicy::List(vec![100]));
+    let set = GroupSet { name: "books".into(), retry, max_attempts: None };
+    client.admin().call(set).await.unwrap();
     for (name, forgetful) in [("kept.db", false), ("forgotten.db", true)] {
         // One queue: the end comes last.
         let create = TopicCreate { name: "payments".into(), queues: 1, ..TopicCreate::default() };

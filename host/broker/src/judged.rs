@@ -109,9 +109,7 @@ impl Broker {
         self.list_due(id, queue);
         self.to_pump.insert(id);
     }
-}
 
-impl Broker {
     /// The log had no room for what was settled. Messages that the group does not want are nobody's
     /// then: they go back as if they had not been delivered, and are asked about again. Whoever
     /// settled others was refused, and has them still.

@@ -123,6 +123,12 @@ impl Broker {
         plugin.ok_or_else(|| OperateError::NoPlugin(name.to_owned()))
     }
 
+    /// A plugin that an operation changes, where plugins are changed.
+    fn plugin_to_change(&self, tenant: TenantId, name: &str) -> Result<&Plugin, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        self.plugin_named(tenant, name)
+    }
+
     /// As it is written down.
     fn changed(&self, mut plugin: Plugin) -> Plugin {
         plugin.changed = self.now;
@@ -170,8 +176,7 @@ impl Broker {
         tenant: TenantId,
         arguments: &PluginPromote,
     ) -> Result<Outcome, OperateError> {
-        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.plugin_named(tenant, &arguments.name)?;
+        let old = self.plugin_to_change(tenant, &arguments.name)?;
         let tried = old.trial.map(|trial| trial.version);
         let number = version_of(old, arguments.version.or(tried))?;
         let mut plugin = old.clone();
@@ -184,8 +189,7 @@ impl Broker {
         tenant: TenantId,
         name: &str,
     ) -> Result<Outcome, OperateError> {
-        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.plugin_named(tenant, name)?;
+        let old = self.plugin_to_change(tenant, name)?;
         let mut plugin = old.clone();
         if plugin.trial.take().is_none() {
             if old.previous == 0 {
@@ -202,8 +206,7 @@ impl Broker {
         tenant: TenantId,
         name: &str,
     ) -> Result<Outcome, OperateError> {
-        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.plugin_named(tenant, name)?;
+        let old = self.plugin_to_change(tenant, name)?;
         let plugin = Plugin { disabled: true, trial: None, ..old.clone() };
         Ok(self.put_plugin(old, plugin))
     }
@@ -213,8 +216,7 @@ impl Broker {
         tenant: TenantId,
         arguments: &PluginRm,
     ) -> Result<Outcome, OperateError> {
-        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.plugin_named(tenant, &arguments.name)?;
+        let old = self.plugin_to_change(tenant, &arguments.name)?;
         let name = || old.name.clone();
         let Some(number) = arguments.version else {
             if old.active != 0 && !old.disabled {
@@ -271,8 +273,7 @@ impl Broker {
         share: u16,
         until: Timestamp,
     ) -> Result<Outcome, OperateError> {
-        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let old = self.plugin_named(tenant, name)?;
+        let old = self.plugin_to_change(tenant, name)?;
         let number = version_of(old, version)?;
         let refuse = |why| Err(OperateError::PluginState { name: name.to_owned(), why });
         if !(1..=100).contains(&share) {

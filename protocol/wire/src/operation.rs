@@ -218,6 +218,12 @@ macro_rules! operations {
                 } ),* }.to_bytes()) ),* }
             }
 
+            /// Whether its result is a list of rows, rather than one row.
+            #[must_use]
+            pub fn gives_list(self) -> bool {
+                match self { $( Self::$name => <$result>::IS_LIST ),* }
+            }
+
             /// Reads a result for showing it.
             ///
             /// # Errors

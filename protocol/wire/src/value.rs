@@ -21,6 +21,9 @@ pub enum Value {
 
 /// Types that can be shown.
 pub trait ToValue {
+    /// Whether its values are shown as a list.
+    const IS_LIST: bool = false;
+
     /// The value to show.
     fn to_value(&self) -> Value;
 }
@@ -60,6 +63,8 @@ impl ToValue for String {
 }
 
 impl<T: ToValue> ToValue for Vec<T> {
+    const IS_LIST: bool = true;
+
     fn to_value(&self) -> Value {
         Value::List(self.iter().map(ToValue::to_value).collect())
     }

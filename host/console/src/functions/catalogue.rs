@@ -76,7 +76,7 @@ fn entry(operation: Operation) -> Entry {
         params.push(&options);
     }
     let gives = match operation.risk() {
-        Risk::Reads if operation.words().last() == Some(&"ls") => Kind::Cursor,
+        Risk::Reads if operation.gives_list() => Kind::Cursor,
         Risk::Reads => Kind::Row,
         Risk::Adds | Risk::Changes | Risk::Removes => Kind::Plan,
     };
@@ -132,7 +132,7 @@ pub(crate) fn call(
         let change = Change::plan(session, operation, written)?;
         return Ok(Dynamic::from(Plan::new(vec![Step::Change(change)])));
     }
-    if operation.words().last() == Some(&"ls") {
+    if operation.gives_list() {
         let list = List { operation, written };
         return Ok(Dynamic::from(Cursor::new(list, session)));
     }
