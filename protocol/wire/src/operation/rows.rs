@@ -1,0 +1,311 @@
+//! What the operations answer: rows and reports.
+use crate::retry::{Attempts, RetryPolicy};
+use crate::units::{AgeLimit, CountLimit, SizeLimit};
+use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
+
+report! {
+    /// A topic in a list.
+    pub struct TopicRow {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TopicId,
+        /// How many queues it has.
+        pub queues: u16,
+        /// A remark for people.
+        pub note: String,
+        /// Age at which messages are removed.
+        pub retain: AgeLimit,
+        /// The newest so many bytes are kept.
+        pub retain_bytes: SizeLimit,
+        /// Whether messages are removed that a group has not settled.
+        pub discard_unconsumed: bool,
+        /// Messages that a group may be behind before producers are refused.
+        pub backlog_max: CountLimit,
+        /// When it was created.
+        pub created_ms: Timestamp,
+    }
+
+    /// A topic with its queues.
+    pub struct TopicReport {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TopicId,
+        /// A remark for people.
+        pub note: String,
+        /// Age at which messages are removed.
+        pub retain: AgeLimit,
+        /// The newest so many bytes are kept.
+        pub retain_bytes: SizeLimit,
+        /// Whether messages are removed that a group has not settled.
+        pub discard_unconsumed: bool,
+        /// Messages that a group may be behind before producers are refused.
+        pub backlog_max: CountLimit,
+        /// When it was created.
+        pub created_ms: Timestamp,
+        /// Committed messages that it holds.
+        pub messages: u64,
+        /// Its queues, in order.
+        pub queues: Vec<QueueRow>,
+    }
+
+    /// A queue of a topic.
+    pub struct QueueRow {
+        /// The queue.
+        pub queue: QueueIndex,
+        /// The shard that holds it.
+        pub shard: ShardId,
+        /// Offset of its oldest message.
+        pub first: QueueOffset,
+        /// Offset after its newest committed message.
+        pub end: QueueOffset,
+        /// Committed messages that it holds.
+        pub messages: u64,
+        /// Bytes of these messages in the log.
+        pub bytes: u64,
+        /// When the oldest of them was stored; 0 when it holds none.
+        pub oldest_ms: Timestamp,
+        /// When the newest of them was stored; 0 when it holds none.
+        pub newest_ms: Timestamp,
+    }
+
+    /// What a group does with a topic, in a list.
+    pub struct GroupRow {
+        /// Name of the group.
+        pub name: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// Subscriptions now.
+        pub members: u32,
+        /// Committed messages that are not settled.
+        pub lag: u64,
+        /// Those of them that a member holds a lease of.
+        pub in_flight: u64,
+        /// Messages that were rejected.
+        pub rejected: u64,
+    }
+
+    /// The settings of a group.
+    pub struct GroupSettingsRow {
+        /// Name of the group.
+        pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub max_attempts: Attempts,
+    }
+
+    /// A group in detail.
+    pub struct GroupReport {
+        /// Name of the group.
+        pub name: String,
+        /// When a message that failed comes again.
+        pub retry: RetryPolicy,
+        /// Deliveries of a message at most, the first included.
+        pub max_attempts: Attempts,
+        /// Committed messages that are not settled, over all its queues.
+        pub lag: u64,
+        /// Its progress, queue by queue.
+        pub queues: Vec<GroupQueueRow>,
+        /// Its members.
+        pub members: Vec<MemberRow>,
+    }
+
+    /// A group's progress in a queue.
+    pub struct GroupQueueRow {
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// The shard that holds it.
+        pub shard: ShardId,
+        /// Every message below this offset is settled.
+        pub settled_below: QueueOffset,
+        /// Offset after the newest committed message.
+        pub end: QueueOffset,
+        /// Committed messages that are not settled.
+        pub lag: u64,
+        /// Those of them that a member holds a lease of.
+        pub in_flight: u64,
+        /// Those of them that wait to be delivered again.
+        pub waiting: u64,
+        /// Messages that were rejected.
+        pub rejected: u64,
+        /// Messages that had expired before anybody handled them.
+        pub expired: u64,
+        /// Messages that the group's expression did not want: settled, never delivered.
+        pub filtered: u64,
+    }
+
+    /// A member of a group.
+    pub struct MemberRow {
+        /// Name of the consumer, as it gave it.
+        pub member: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// The shard of the subscription.
+        pub shard: ShardId,
+        /// Number of the connection, as in `yard client ls`.
+        pub session: u64,
+        /// Messages that it holds a lease of.
+        pub in_flight: u64,
+        /// Messages that it may still be sent.
+        pub credit: u64,
+        /// Which messages it wants: dialect and expression; nothing: all.
+        pub filter: String,
+    }
+
+    /// Delayed messages that wait.
+    pub struct DelayReport {
+        /// How many wait: of the topic, else of the tenant.
+        pub waiting: u64,
+        /// Some of them, by when they are due.
+        pub rows: Vec<DelayRow>,
+        /// Where a list goes on that this one did not come to the end of; else empty.
+        pub next: String,
+    }
+
+    /// A delayed message that waits.
+    pub struct DelayRow {
+        /// When it is due.
+        pub due_ms: Timestamp,
+        /// Name of its topic.
+        pub topic: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its id.
+        pub id: String,
+        /// Bytes of its record.
+        pub bytes: u32,
+        /// Its place in the list.
+        pub place: String,
+    }
+
+    /// What came of taking a delayed message back.
+    pub struct DelayCancelled {
+        /// Its id.
+        pub id: String,
+        /// It waited, and will not be delivered. Else it was delivered, taken back before, or no
+        /// such message was ever stored.
+        pub cancelled: bool,
+        /// Name of its topic, where it waited.
+        pub topic: String,
+        /// When it was due, where it waited.
+        pub due_ms: Timestamp,
+    }
+
+    /// The dead letters of a group, in a list.
+    pub struct DlqRow {
+        /// Name of the group.
+        pub group: String,
+        /// Those that nobody has dealt with.
+        pub waiting: u64,
+        /// Those that were sent again or dropped.
+        pub done: u64,
+    }
+
+    /// Dead letters that wait and lie one after another.
+    pub struct DlqRange {
+        /// The queue of the group's dead-letter topic.
+        pub queue: QueueIndex,
+        /// Offset of the first.
+        pub from: QueueOffset,
+        /// Offset after the last.
+        pub to: QueueOffset,
+    }
+
+    /// What came of saying that dead letters were dealt with: together as many as were named and
+    /// are there.
+    #[derive(Copy, Default)]
+    pub struct DlqCounts {
+        /// They waited until now.
+        pub done: u64,
+        /// They did not wait any more.
+        pub skipped: u64,
+        /// They were not looked at: ask again for the last of them.
+        pub left: u64,
+    }
+
+    /// A tenant in a list.
+    pub struct TenantRow {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TenantId,
+        /// Whether its topics are created on first use.
+        pub auto_create_topics: bool,
+        /// Whether its plugins must be signed by a key that it trusts.
+        pub require_signed: bool,
+        /// When it was added.
+        pub created_ms: Timestamp,
+    }
+
+    /// A tenant that was added.
+    pub struct TenantAdded {
+        /// Its name.
+        pub name: String,
+        /// Its id.
+        pub id: TenantId,
+        /// Whether its topics are created on first use.
+        pub auto_create_topics: bool,
+        /// The certificate of its key, PEM.
+        pub certificate: String,
+        /// The authority that signed it and the broker's own certificate, PEM.
+        pub authority: String,
+    }
+
+    /// A connection.
+    pub struct ClientRow {
+        /// Its number.
+        pub session: u64,
+        /// Name of its tenant.
+        pub tenant: String,
+        /// Name that the client gave itself.
+        pub client: String,
+        /// Name and version of its library.
+        pub library: String,
+        /// Address that it comes from.
+        pub address: String,
+        /// When it connected.
+        pub connected_ms: Timestamp,
+        /// Round trip as the transport measures it, in microseconds.
+        pub round_trip_us: u64,
+    }
+
+    /// The broker.
+    pub struct BrokerReport {
+        /// Name and version.
+        pub broker: String,
+        /// When it started.
+        pub started_ms: Timestamp,
+        /// Connections now.
+        pub connections: u32,
+        /// Processor time of its process since its start, of user and system, in microseconds; 0
+        /// where the system does not say.
+        pub cpu_us: u64,
+        /// Memory that its process has for itself (`RssAnon` of Linux), in bytes; 0 where the
+        /// system does not say.
+        pub rss_anon_bytes: u64,
+        /// Its shards.
+        pub shards: Vec<ShardRow>,
+    }
+
+    /// A shard and its log.
+    pub struct ShardRow {
+        /// The shard.
+        pub shard: ShardId,
+        /// `open`, `full` (no space for messages) or `fenced` (refuses until a restart).
+        pub state: String,
+        /// Byte address of the end of what was appended.
+        pub appended: u64,
+        /// Byte address below which everything is synced.
+        pub synced: u64,
+        /// Groups written.
+        pub groups: u64,
+        /// Messages appended since the start of the process.
+        pub messages: u64,
+        /// Segments of the log.
+        pub segments: u32,
+    }
+}
