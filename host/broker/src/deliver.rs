@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   while a member has credit and a queue may have something:
-//!       queue  = the next in turns          member = the next in turns
+//!       queue  = whose next is the oldest   member = the next in turns
 //!       lease  = its fair share             nothing placed: ask the index, pass the queue over
 //! ```
 use yard_wire::RecordPlace;
@@ -122,12 +122,14 @@ impl Broker {
         let topic = group.topic;
         let mut touched = Vec::new();
         while live.takers() > 0 {
-            let Some(queue) = live.next_queue() else {
+            let front = |queue| group.queues.get(&queue)?.flight.as_ref()?.front();
+            let Some(queue) = live.next_queue(front) else {
                 break;
             };
             let state = group.queues.get_mut(&queue).expect("an available queue exists");
             touched.push(queue);
             if let Some((session, subscription, items)) = deliver_some(live, state, now) {
+                live.make_available(queue);
                 let asking = asking(live, subscription, queue);
                 effects.push(Effect::Deliver {
                     session,

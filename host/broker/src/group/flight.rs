@@ -16,6 +16,7 @@ use crate::effect::DeliverItem;
 use crate::entry::{Outcome, Step};
 use crate::event::Ticket;
 use crate::group::lease::{Hold, Lease, Leases};
+use crate::group::member::Front;
 use crate::group::queue::{Progress, push_step};
 
 /// A message to deliver again.
@@ -169,6 +170,16 @@ impl Flight {
         }
         let new = if self.is_full() { 0 } else { self.prefetched.len() };
         self.ready.len() + new
+    }
+
+    /// Where the log has what can be delivered next; `None` when nothing can.
+    pub(crate) fn front(&self) -> Option<Front> {
+        if self.deliverable() == 0 {
+            return None;
+        }
+        let again = self.ready.first_key_value().map(|(_, (_, place))| place);
+        let place = again.or_else(|| self.prefetched.front())?;
+        Some((place.segment, place.offset))
     }
 
     /// What the index must be asked, if anything: first offset and count.

@@ -52,10 +52,13 @@ pub(crate) struct Live {
     /// Members with credit, in the order of their turns; each once.
     turns: VecDeque<SubscriptionId>,
     /// Queues that may have something to deliver or to ask the index for.
-    available: BTreeSet<QueueIndex>,
-    /// The queue that was looked at last.
-    last: Option<QueueIndex>,
+    available: BTreeMap<QueueIndex, Option<Front>>,
+    /// The same in the order in which they are looked at: those first of which it is not known.
+    by_front: BTreeSet<(Option<Front>, QueueIndex)>,
 }
+
+/// Where the log has what a queue delivers next: segment, and offset in it.
+pub(crate) type Front = (u32, u32);
 
 impl Live {
     pub(crate) fn join(&mut self, id: SubscriptionId, member: Member) {
@@ -116,22 +119,41 @@ impl Live {
         }
     }
 
+    /// There may be something in a queue, or something else than before.
     pub(crate) fn make_available(&mut self, queue: QueueIndex) {
-        self.available.insert(queue);
+        self.put_front(queue, None);
+    }
+
+    fn put_front(&mut self, queue: QueueIndex, front: Option<Front>) {
+        if let Some(old) = self.available.insert(queue, front) {
+            let was = self.by_front.remove(&(old, queue));
+            assert!(was, "what is available has a place in the order");
+        }
+        self.by_front.insert((front, queue));
     }
 
     pub(crate) fn exhausted(&mut self, queue: QueueIndex) {
-        let was = self.available.remove(&queue);
-        assert!(was, "a queue was available before it was exhausted");
+        let front = self.available.remove(&queue);
+        let front = front.expect("a queue was available before it was exhausted");
+        let was = self.by_front.remove(&(front, queue));
+        assert!(was, "what is available has a place in the order");
     }
 
-    /// The next queue to look at, in turns.
-    pub(crate) fn next_queue(&mut self) -> Option<QueueIndex> {
-        let after = self.last.and_then(|last| last.0.checked_add(1)).map_or(0, |at| at);
-        let next = self.available.range(QueueIndex(after)..).next();
-        let queue = next.or_else(|| self.available.first()).copied()?;
-        self.last = Some(queue);
-        Some(queue)
+    /// The queue whose next message is the oldest of the log, or one that has none whose place is
+    /// known. So what lies together is read together: queues that went through the log each at
+    /// its own pace would read all of it once each.
+    pub(crate) fn next_queue(
+        &mut self,
+        front: impl Fn(QueueIndex) -> Option<Front>,
+    ) -> Option<QueueIndex> {
+        loop {
+            let (known, queue) = *self.by_front.first()?;
+            let found = if known.is_some() { known } else { front(queue) };
+            if found == known {
+                return Some(queue);
+            }
+            self.put_front(queue, found);
+        }
     }
 
     pub(crate) fn check(&self) {
@@ -142,5 +164,6 @@ impl Live {
             assert!(member.bytes <= CREDIT_BYTES_MAX, "credit is bounded");
         }
         assert!(self.turns.len() <= self.members.len(), "turns are the members'");
+        assert_eq!(self.by_front.len(), self.available.len(), "each queue has one place");
     }
 }
