@@ -124,7 +124,7 @@ const DLQ_REASON: Field = arg(
     "REASON",
     Optional,
     "Only those that are there for: rejected, failed, \
-        lease-ended.",
+        lease-ended, poisoned, policy.",
 );
 const DLQ_FROM: Field =
     arg("from", "TIME|AGE", Optional, "Dead since then or later: 2013-01-01T10:00:00Z or 2h.");

@@ -27,6 +27,7 @@ mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod points;
 mod policies;
 mod restart;
 mod retention;

@@ -9,6 +9,8 @@ use yard_client::wire::operation::{
     PluginRollback, PluginTrust, TenantSet, TopicInfo,
 };
 use yard_client::wire::plugin::{Blob, Digest, PluginRow};
+use yard_client::wire::record::Record;
+use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Client, Code, Consumer, Error, Message, Start};
 use yard_it::guests;
 use yard_it::wait::{until, within};
@@ -144,7 +146,7 @@ async fn decides(client: &Client, orders: &mut Consumer, letter: char) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_is_kept_back_and_the_rest_of_its_batch_goes_on() {
+async fn poison_is_a_dead_letter_at_once_and_the_rest_of_its_batch_goes_on() {
     let server = server().await;
     let client = server.client("poison").await.unwrap();
     create(&client, "orders", 1).await;
@@ -155,11 +157,20 @@ async fn poison_is_kept_back_and_the_rest_of_its_batch_goes_on() {
     let got: Vec<String> = take(&mut orders, 100).await.iter().map(text).collect();
     let expect: Vec<String> = (0..200).step_by(2).map(|n| format!("{n:06}")).collect();
     assert_eq!(got, expect);
-    let left = until("all but the poison is settled", || async {
-        let report = group(&client, "g").await;
-        (report.lag == 1).then_some(report)
+    let report = settled(&client, "g").await;
+    let counts: (u64, u64) = (report.queues[0].filtered, report.queues[0].rejected);
+    assert_eq!(counts, (99, 1), "all but the poison, which is a dead letter");
+    let letters = until("the dead letter", || async {
+        let fetched = client.fetch("$dead.g", QueueIndex(0), QueueOffset(0), 10).await.ok()?;
+        (!fetched.records.is_empty()).then_some(fetched.records)
     });
-    assert_eq!(left.await.unwrap().queues[0].filtered, 99);
+    let letters = letters.await.unwrap();
+    let [letter] = &letters[..] else { panic!("one letter: {letters:?}") };
+    let letter = Record::parse(letter.record.clone()).unwrap();
+    assert_eq!(letter.body(), &b"000077"[..]);
+    assert_eq!(letter.property("$dead.reason"), Some("poisoned"));
+    let why = letter.property("$dead.error").unwrap();
+    assert!(why.contains("unreachable"), "the trap's own text: {why}");
     let info = client.admin().call(PluginInfo { name: "letters".into() }).await.unwrap();
     assert!(info.runs[0].poisoned >= 1 && !info.runs[0].last_fault.is_empty(), "{info:?}");
     client.close().await;
