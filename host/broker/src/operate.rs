@@ -136,6 +136,7 @@ impl Broker {
             }
             Arguments::TenantSet(arguments) => self.tenant_set(arguments),
             Arguments::PluginLs(_) => self.plugin_ls(tenant),
+            Arguments::PluginGet(arguments) => self.plugin_get(tenant, &arguments),
             Arguments::PluginInfo(arguments) => self.plugin_info(tenant, &arguments.name),
             Arguments::PluginPromote(arguments) => self.plugin_promote(tenant, &arguments),
             Arguments::PluginRollback(arguments) => self.plugin_rollback(tenant, &arguments.name),

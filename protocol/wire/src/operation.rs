@@ -4,7 +4,9 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
-use crate::plugin::{Blob, Digest, PluginKeyRow, PluginLogRow, PluginReport, PluginRow};
+use crate::plugin::{
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
+};
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
@@ -499,6 +501,13 @@ operations! {
     /// List the keys that are trusted.
     PluginKeys = 72, ["plugin", "keys"], Read, Reads, "yard plugin keys",
     {} -> Vec<PluginKeyRow>;
+    /// Fetch the file of a version of a plugin.
+    PluginGet = 73, ["plugin", "get"], Read, Reads, "yard plugin get big-orders --version 2", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the one that is active.
+        version: Option<u32> = Optional,
+    } -> PluginCopy;
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod console;
 mod crash;
 mod dead_letters;
 mod delivery;
+mod differential;
 mod disk_full;
 mod finding;
 mod flights;
