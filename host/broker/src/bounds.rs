@@ -34,6 +34,10 @@ pub(crate) const BACKLOG_LOOK_MS: u32 = 100;
 /// Where the disk has no room for what a message's last attempt came to, it is delivered again
 /// after this, in milliseconds.
 pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
+/// Messages that failed and are asked about together.
+pub(crate) const RETRY_ASK_MAX: usize = 256;
+/// A plugin's answer about a message that failed counts for so long, in milliseconds.
+pub(crate) const RETRY_ANSWER_MS_MAX: u64 = 5_000;
 /// Ranges of dead letters that one list tells of.
 pub(crate) const DLQ_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters of one queue that were dealt with and lie apart: some 40 bytes each.

@@ -175,6 +175,7 @@ impl Broker {
             }
             Event::Judged(judged) => self.judged(&judged, effects),
             Event::Held(held) => self.hold_back(&held),
+            Event::PolicyAnswered(answer) => self.policy_answered(&answer, effects),
             Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {

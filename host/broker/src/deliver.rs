@@ -19,6 +19,7 @@ use crate::group::lease::Hold;
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, push_step};
 use crate::judged::asking;
+use crate::policy::Failure;
 use crate::retry::{Failed, Next, Rules};
 
 impl Broker {
@@ -197,7 +198,8 @@ impl Broker {
         queues.sort_unstable();
         let mut steps: Vec<Step> = Vec::new();
         for (at, (id, queue)) in queues.iter().enumerate() {
-            self.tick_queue(*id, *queue, &mut steps);
+            let failures = self.tick_queue(*id, *queue, &mut steps);
+            self.ask_retry(*id, *queue, &failures, effects);
             if queues.get(at + 1).is_none_or(|(next, _)| next != id) {
                 self.append_steps(*id, &steps, effects);
                 steps.clear();
@@ -206,7 +208,13 @@ impl Broker {
         assert!(steps.is_empty(), "what came back was recorded");
     }
 
-    fn tick_queue(&mut self, id: GroupId, queue: QueueIndex, steps: &mut Vec<Step>) {
+    /// Ends what is due in a queue; what has failed by it and comes again.
+    fn tick_queue(
+        &mut self,
+        id: GroupId,
+        queue: QueueIndex,
+        steps: &mut Vec<Step>,
+    ) -> Vec<Failure> {
         let now = self.now;
         let group = self.groups.get_mut(id).expect("a group with something due exists");
         let live = group.live.as_mut().expect("a group with something due is live");
@@ -214,7 +222,7 @@ impl Broker {
         let flight = state.flight.as_mut().expect("a queue with something due delivers");
         let settings = self.meta.group(group.tenant, &group.name);
         let rules = Rules { settings: &settings, now, seed: self.config.seed };
-        let (first_step, mut dies) = (steps.len(), false);
+        let (first_step, mut dies, mut failures) = (steps.len(), false, Vec::new());
         for (offset, lease) in flight.tick(now) {
             let Hold { subscription, since: delivered, attempt, .. } = lease.hold;
             live.leases_ended(subscription, 1);
@@ -222,6 +230,15 @@ impl Broker {
             let (due, outcome) = match rules.after(Failed { queue, offset, attempt }, None) {
                 Next::At(due) => {
                     let attempts = attempt;
+                    if rules.asks() {
+                        failures.push(Failure {
+                            offset,
+                            attempt,
+                            place: lease.place,
+                            last_delay_ms: state.progress.returned().delay_ms(offset),
+                            reason: Doom::LeaseEnded.to_string(),
+                        });
+                    }
                     (due, Outcome::Returned { attempts, due, delivered, error: 0 })
                 }
                 Next::Dead => {
@@ -241,6 +258,8 @@ impl Broker {
             // What is doomed is buried when the step was applied.
             self.wake(now);
         }
+        failures.sort_unstable_by_key(|failure| failure.offset);
+        failures
     }
 }
 

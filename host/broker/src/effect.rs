@@ -11,6 +11,7 @@ use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
 use crate::judged::Asking;
 use crate::meta::MetaChange;
+use crate::policy::RetryQuestion;
 
 /// Something that must be done. The shard does the effects of one `handle` in order, and all of
 /// them before it calls `handle` again.
@@ -125,6 +126,9 @@ pub enum Effect {
         /// The report.
         report: TopicReport,
     },
+    /// Ask a plugin what becomes of messages that failed; answered by `Event::PolicyAnswered`, or
+    /// not at all.
+    AskPolicy(Box<RetryQuestion>),
     /// Ask the metadata shard for a topic of the system, by `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.

@@ -158,7 +158,8 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired
+///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
+///                        9 dropped
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
@@ -190,6 +191,8 @@ pub enum Outcome {
     Dead,
     /// They had expired before anybody handled them.
     Expired,
+    /// They failed, and the group's retry policy has given them up.
+    Dropped,
     /// The log does not hold them any more.
     Trimmed,
     /// The group does not want them: they were never delivered to it.
@@ -227,6 +230,10 @@ pub enum Doom {
     Failed,
     /// The lease of its last attempt ended.
     LeaseEnded,
+    /// The plugin that decides who gets it fails at it.
+    Poisoned,
+    /// The plugin that decides when it comes again says so.
+    Policy,
 }
 
 impl fmt::Display for Doom {
@@ -235,17 +242,21 @@ impl fmt::Display for Doom {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::LeaseEnded => "lease-ended",
+            Self::Poisoned => "poisoned",
+            Self::Policy => "policy",
         })
     }
 }
 
-/// One byte: 1 rejected, 2 failed, 3 lease ended.
+/// One byte: 1 rejected, 2 failed, 3 lease ended, 4 poisoned, 5 policy.
 impl Wire for Doom {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(match self {
             Self::Rejected => 1,
             Self::Failed => 2,
             Self::LeaseEnded => 3,
+            Self::Poisoned => 4,
+            Self::Policy => 5,
         });
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -253,6 +264,8 @@ impl Wire for Doom {
             1 => Ok(Self::Rejected),
             2 => Ok(Self::Failed),
             3 => Ok(Self::LeaseEnded),
+            4 => Ok(Self::Poisoned),
+            5 => Ok(Self::Policy),
             other => Err(Malformed::Field { what: "reason of a dead letter", value: other.into() }),
         }
     }
@@ -276,6 +289,7 @@ impl Progress {
             Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
             Outcome::Acked
             | Outcome::Dead
+            | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Filtered
             | Outcome::Trimmed => 0,
@@ -300,6 +314,7 @@ impl Wire for Step {
             Outcome::Trimmed => out.push(2),
             Outcome::Filtered => out.push(5),
             Outcome::Expired => out.push(8),
+            Outcome::Dropped => out.push(9),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
@@ -338,6 +353,7 @@ impl Wire for Step {
             },
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
+            9 => Outcome::Dropped,
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }

@@ -13,6 +13,7 @@ use crate::find::{Asked, Findings};
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
+use crate::policy::RetryAnswer;
 use crate::retention::DiskLevel;
 
 /// A connection, by a number that the transport never uses again.
@@ -56,7 +57,10 @@ pub struct Judged {
     pub queue: QueueIndex,
     /// Messages that it does not want.
     pub skipped: Vec<Range>,
-    /// Bytes of credit that they took.
+    /// Messages that nobody can decide about, each with what it does to the policy: at most
+    /// `ERROR_TEXT_BYTES_MAX`.
+    pub poison: Vec<(QueueOffset, String)>,
+    /// Bytes of credit that all of these took.
     pub bytes: u64,
 }
 
@@ -157,6 +161,8 @@ pub enum Event {
     Judged(Judged),
     /// It could not be asked.
     Held(Held),
+    /// A plugin has decided what becomes of messages that failed.
+    PolicyAnswered(RetryAnswer),
     /// The log had no room for what was settled.
     NotRecorded {
         /// What was not recorded.

@@ -46,6 +46,7 @@ mod operate;
 mod paged;
 mod plugin_table;
 mod plugins;
+mod policy;
 mod produce;
 mod producer;
 mod refusal;
@@ -72,5 +73,6 @@ pub use meta::{
     TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
+pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};
 pub use retention::{DiskLevel, Part, QueueParts};
 pub use yard_wire::Malformed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use yard_wire::plugin::Digest;
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
@@ -30,6 +31,8 @@ yard_wire::message! {
         pub note: String,
         /// What it keeps.
         pub limits: TopicLimits,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: Option<PluginUse>,
     }
 
     /// A tenant.
@@ -188,6 +191,7 @@ static UNSET: TopicSettings = TopicSettings {
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
     },
+    interceptor: None,
 };
 
 impl From<TopicSettings> for Settings {

@@ -5,6 +5,7 @@ use yard_wire::operation::{
     Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
     TenantSet, TopicCreate, TopicReport, TopicRow, TopicSet,
 };
+use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
 use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, Wire};
@@ -135,6 +136,7 @@ impl Broker {
             }
             Arguments::TenantSet(arguments) => self.tenant_set(arguments),
             Arguments::PluginLs(_) => self.plugin_ls(tenant),
+            Arguments::PluginGet(arguments) => self.plugin_get(tenant, &arguments),
             Arguments::PluginInfo(arguments) => self.plugin_info(tenant, &arguments.name),
             Arguments::PluginPromote(arguments) => self.plugin_promote(tenant, &arguments),
             Arguments::PluginRollback(arguments) => self.plugin_rollback(tenant, &arguments.name),
@@ -171,7 +173,7 @@ impl Broker {
         tenant: TenantId,
         arguments: &TopicCreate,
     ) -> Result<Outcome, OperateError> {
-        let TopicCreate { name, queues, note, .. } = arguments;
+        let TopicCreate { name, queues, note, interceptor, .. } = arguments;
         let limits = TopicLimits {
             retain: arguments.retain,
             retain_bytes: arguments.retain_bytes,
@@ -183,7 +185,9 @@ impl Broker {
         check_queues(*queues)?;
         check_note(note)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) && topic.settings.limits == limits {
+            let has_same =
+                topic.settings.limits == limits && topic.settings.interceptor == interceptor.0;
+            if topic.shards.len() == usize::from(*queues) && has_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
@@ -198,7 +202,8 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.settings = TopicSettings { note: note.clone(), limits }.into();
+        let (note, interceptor) = (note.clone(), interceptor.0.clone());
+        topic.settings = TopicSettings { note, limits, interceptor }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -215,7 +220,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits } = &*topic.settings;
+        let TopicSettings { note, limits, interceptor } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -224,6 +229,7 @@ impl Broker {
             retain_bytes: limits.retain_bytes,
             discard_unconsumed: limits.discard_unconsumed,
             backlog_max: limits.backlog_max,
+            interceptor: PluginChoice(interceptor.clone()),
             created_ms: topic.created,
             messages: queues.iter().map(|queue| queue.messages).sum(),
             queues,
@@ -259,6 +265,9 @@ impl Broker {
         limits.backlog_max = arguments.backlog_max.unwrap_or(limits.backlog_max);
         if let Some(discard_unconsumed) = arguments.discard_unconsumed {
             limits.discard_unconsumed = discard_unconsumed;
+        }
+        if let Some(PluginChoice(interceptor)) = arguments.interceptor {
+            settings.interceptor = interceptor;
         }
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
@@ -380,7 +389,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -390,6 +399,7 @@ fn topic_row(topic: &Topic) -> TopicRow {
         retain_bytes: limits.retain_bytes,
         discard_unconsumed: limits.discard_unconsumed,
         backlog_max: limits.backlog_max,
+        interceptor: PluginChoice(interceptor.clone()),
         created_ms: topic.created,
     }
 }

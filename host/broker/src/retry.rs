@@ -62,6 +62,11 @@ impl Rules<'_> {
         matches!(&self.settings.retry, RetryPolicy::Exponential(it) if it.jitter_percent > 0)
     }
 
+    /// Whether a plugin is asked about what comes again.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self.settings.retry, RetryPolicy::Plugin(_))
+    }
+
     fn mixed(&self, failed: Failed) -> u64 {
         let Failed { queue, offset, attempt } = failed;
         mix(self.seed ^ mix(offset.0 ^ (u64::from(queue.0) << 48)) ^ u64::from(attempt))
@@ -79,7 +84,8 @@ pub(crate) fn mix(word: u64) -> u64 {
 /// The delay after the `attempt`-th delivery; `random` decides about jitter.
 fn delay_ms(policy: &RetryPolicy, attempt: u32, random: u64) -> u32 {
     match policy {
-        RetryPolicy::Levels => nth(&RETRY_LEVELS_MS, attempt),
+        // Until the plugin has said otherwise, and where it does not.
+        RetryPolicy::Levels | RetryPolicy::Plugin(_) => nth(&RETRY_LEVELS_MS, attempt),
         RetryPolicy::List(delays) => nth(delays, attempt),
         RetryPolicy::Exponential(exponential) => growing_ms(exponential, attempt, random),
     }

@@ -16,6 +16,7 @@ use crate::group::Group;
 use crate::group::lease::Hold;
 use crate::group::queue::push_step;
 use crate::group::range_set::RangeSet;
+use crate::policy::Failure;
 use crate::refusal::{BadArgument, MemberError};
 use crate::retry::{Failed, Next, Rules};
 
@@ -30,6 +31,8 @@ struct Settling<'a> {
     done: u64,
     /// What earlier ranges of the request have said something about.
     taken: BTreeMap<QueueIndex, RangeSet>,
+    /// What the plugin of the group is asked about, by queue.
+    failures: BTreeMap<QueueIndex, Vec<Failure>>,
 }
 
 impl Broker {
@@ -50,7 +53,7 @@ impl Broker {
         for range in &request.ranges {
             settling.take(group, subscription, range);
         }
-        let Settling { steps, errors, lost, done, .. } = settling;
+        let Settling { steps, errors, lost, done, failures, .. } = settling;
         assert_eq!(done == 0, steps.is_empty(), "what is done is recorded");
         let reply = Reply::Settle(Settled { done, lost });
         if steps.is_empty() {
@@ -73,6 +76,10 @@ impl Broker {
             entry: Entry::Progress { tenant, progress: Progress { group: id, steps, errors } },
             then: vec![Then::Reply { origin, reply }],
         });
+        for (queue, mut failures) in failures {
+            failures.sort_unstable_by_key(|failure| failure.offset);
+            self.ask_retry(id, queue, &failures, effects);
+        }
         if let Some(at) = wakes_at {
             self.wake(at);
         }
@@ -109,7 +116,8 @@ fn check_ranges(ranges: &[SettleRange]) -> Result<(), MemberError> {
 impl<'a> Settling<'a> {
     fn new(rules: Rules<'a>) -> Self {
         let (steps, errors, lost) = (Vec::new(), Vec::new(), Vec::new());
-        Self { rules, steps, errors, lost, done: 0, taken: BTreeMap::new() }
+        let (taken, failures) = (BTreeMap::new(), BTreeMap::new());
+        Self { rules, steps, errors, lost, done: 0, taken, failures }
     }
 
     fn take(&mut self, group: &Group, subscription: SubscriptionId, range: &SettleRange) {
@@ -129,6 +137,7 @@ impl<'a> Settling<'a> {
                 at = to;
                 self.done += to.0 - from.0;
                 self.push(range, hold, (from, to), first_step);
+                self.note_failures(group, range, hold, (from, to));
             }
         }
         if at < to {
@@ -159,6 +168,35 @@ impl<'a> Settling<'a> {
             push_step(&mut self.steps, first_step, step);
             at = end;
         }
+    }
+
+    /// What the group's plugin is to decide about, where it has one and the consumer did not.
+    fn note_failures(
+        &mut self,
+        group: &Group,
+        range: &SettleRange,
+        hold: Hold,
+        (from, to): (QueueOffset, QueueOffset),
+    ) {
+        let Rules { settings, .. } = self.rules;
+        let is_left = range.verdict == Verdict::Nack && range.delay_ms.is_none();
+        if !self.rules.asks() || !is_left || settings.attempts.are_used_up(hold.attempt) {
+            return;
+        }
+        let state = group.queues.get(&range.queue).expect("a queue with leases is known");
+        let reason = range.error.clone().unwrap_or_default();
+        let failures = (from.0..to.0).filter_map(|offset| {
+            let offset = QueueOffset(offset);
+            let place = state.flight.as_ref()?.leases.place(offset)?;
+            Some(Failure {
+                offset,
+                attempt: hold.attempt,
+                place,
+                last_delay_ms: state.progress.returned().delay_ms(offset),
+                reason: reason.clone(),
+            })
+        });
+        self.failures.entry(range.queue).or_default().extend(failures);
     }
 
     fn outcome_of(&mut self, range: &SettleRange, hold: Hold, offset: QueueOffset) -> Outcome {

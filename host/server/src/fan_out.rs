@@ -112,6 +112,7 @@ impl FanOut {
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
+            | Arguments::PluginGet(_)
             | Arguments::PluginKeys(_)
             | Arguments::PluginLogs(_)
             | Arguments::PluginPromote(_)
@@ -177,6 +178,7 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::PluginCanary
         | Operation::PluginDisable
         | Operation::PluginDistrust
+        | Operation::PluginGet
         | Operation::PluginInfo
         | Operation::PluginKeys
         | Operation::PluginLogs

@@ -13,6 +13,7 @@ use crate::deliver::{self, FetchJob, Job};
 use crate::dispatch::METADATA;
 use crate::find;
 use crate::hub::{Hub, OWN_SESSION};
+use crate::policy;
 use crate::threads::Outputs;
 
 /// The outputs of one shard.
@@ -41,6 +42,9 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
+            Output::AskPolicy(question) => {
+                policy::retry::ask(&self.hub, self.shard, *question);
+            }
             Output::EnsureTopic { tenant, name } => {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));

@@ -88,6 +88,7 @@ impl Shard {
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
+            Effect::AskPolicy(question) => outputs.push(Output::AskPolicy(question)),
             Effect::EnsureTopic { tenant, name } => {
                 outputs.push(Output::EnsureTopic { tenant, name });
             }

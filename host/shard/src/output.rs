@@ -1,5 +1,7 @@
 //! What a shard wants done: one closed enum.
-use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_broker::{
+    Asked, Asking, DeliverItem, MetaChange, Origin, RetryQuestion, SessionId, Ticket,
+};
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
 use yard_wire::{
@@ -99,6 +101,9 @@ pub enum Output {
     /// A change of the metadata is durable: give it to every other shard, before any answer that
     /// follows in the list.
     Broadcast(MetaChange),
+    /// Ask a plugin and bring what it decides as `Event::PolicyAnswered`; where it decides nothing
+    /// in time, nothing is brought.
+    AskPolicy(Box<RetryQuestion>),
     /// Give the metadata shard `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.

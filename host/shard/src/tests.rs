@@ -109,6 +109,7 @@ impl Bench {
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }

@@ -198,6 +198,10 @@ codes! {
     PluginFailed = 718, SamePlace;
     /// The version of the plugin is in use, or nothing is there that could be.
     PluginState = 719, Never;
+    /// A plugin is not named as it must be, or does not take its settings.
+    BadPluginUse = 720, Never;
+    /// The plugin before the topic refused the message; nothing was stored.
+    MessageRefused = 721, Never;
 
     /// The client has no connection to a broker at the moment.
     Disconnected = 801, SamePlace;

@@ -33,6 +33,7 @@ pub mod limits;
 pub mod name;
 pub mod operation;
 pub mod plugin;
+pub mod plugin_use;
 pub mod property;
 pub mod record;
 pub mod release;

@@ -100,6 +100,10 @@ pub const PLUGIN_TOTAL_BYTES_MAX: u64 = 256 << 20;
 pub const PLUGINS_MAX: usize = 1_000;
 /// Versions that are kept of a plugin.
 pub const PLUGIN_VERSIONS_MAX: usize = 32;
+/// Bytes of what is written to name a plugin of a topic or a group, with its settings.
+pub const PLUGIN_USE_BYTES_MAX: usize = 4 << 10;
+/// Settings of a plugin of a topic or a group.
+pub const PLUGIN_SETTINGS_MAX: usize = 32;
 /// Keys that a tenant trusts.
 pub const PLUGIN_KEYS_MAX: usize = 32;
 /// A peer that is silent for this long is dead, in milliseconds.

@@ -4,7 +4,10 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
-use crate::plugin::{Blob, Digest, PluginKeyRow, PluginLogRow, PluginReport, PluginRow};
+use crate::plugin::{
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
+};
+use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
@@ -296,6 +299,8 @@ operations! {
         discard_unconsumed: bool = Switch,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: CountLimit = Default("none"),
+        /// A plugin that sees messages before they are stored, with its settings.
+        interceptor: PluginChoice = Default("none"),
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -320,6 +325,8 @@ operations! {
         discard_unconsumed: Option<bool> = Optional,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: Option<CountLimit> = Optional,
+        /// A plugin that sees messages before they are stored, with its settings.
+        interceptor: Option<PluginChoice> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -353,7 +360,7 @@ operations! {
     "yard group set billing --retry 10s,1m,10m --max-attempts 5", {
         /// Name of the group; it need not consume anything yet.
         name: String = Required,
-        /// When a message that failed comes again: RocketMQ's 16 levels, growing delays, a list.
+        /// When a message that failed comes again: 16 levels, growing delays, a list, or a plugin.
         retry: Option<RetryPolicy> = Optional,
         /// Deliveries of a message, the first included; what fails then becomes a dead letter.
         max_attempts: Option<Attempts> = Optional,
@@ -494,6 +501,13 @@ operations! {
     /// List the keys that are trusted.
     PluginKeys = 72, ["plugin", "keys"], Read, Reads, "yard plugin keys",
     {} -> Vec<PluginKeyRow>;
+    /// Fetch the file of a version of a plugin.
+    PluginGet = 73, ["plugin", "get"], Read, Reads, "yard plugin get big-orders --version 2", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the one that is active.
+        version: Option<u32> = Optional,
+    } -> PluginCopy;
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use yard_wire::operation::{
     BrokerInfo, BrokerReport, Operate, Operation, TopicReport, TopicRm, TopicRow,
 };
+use yard_wire::plugin_use::PluginChoice;
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::requests::{AckPlace, Verdict};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
@@ -84,6 +85,7 @@ fn results_are_shown_by_the_names_of_their_fields() {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
+        interceptor: PluginChoice(None),
         created_ms: Timestamp(9),
         messages: 2,
         queues: Vec::new(),

@@ -2,6 +2,7 @@
 //! that each fault also meets runs in which nothing else hides it ("swarm testing").
 use yard_checker::CrashKind;
 use yard_store::disk::lying;
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::requests::AckPlace;
 use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 
@@ -192,7 +193,7 @@ impl Plan {
             producers,
             consumers: draw_consumers(random, groups, topics),
             groups,
-            retry: draw_retry(random),
+            retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             readers: usize::from(random.percent(30)),
             weather: Weather {
@@ -355,9 +356,16 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
     consumers
 }
 
-fn draw_retry(random: &mut Random) -> RetryPolicy {
+/// Of so many seeds, one has a plugin for it.
+const PLUGIN_ONE_IN: u64 = 8;
+
+fn draw_retry(seed: u64, random: &mut Random) -> RetryPolicy {
     let first_ms = random.range(1, 200) as u32;
-    match random.below(3) {
+    let drawn = random.below(3);
+    if seed % PLUGIN_ONE_IN == 5 {
+        return RetryPolicy::Plugin(PluginUse::read("ladder").expect("the name of a plugin"));
+    }
+    match drawn {
         0 => RetryPolicy::List(vec![first_ms]),
         1 => RetryPolicy::List(vec![1, first_ms, 10 * first_ms]),
         _ => {

@@ -427,6 +427,7 @@ impl Flight {
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Doomed { .. }
+            | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Filtered => {
                 self.forget(from, to, &mut ended);
@@ -442,10 +443,33 @@ impl Flight {
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
             Outcome::Returned { attempts, due, .. } => {
+                self.wait_otherwise((from, to), attempts, due);
                 for (offset, lease) in self.leases.take_attempt(from, to, attempts) {
                     ended(lease.hold.subscription, 1);
                     self.make_wait(offset, again_of(&lease), due);
                 }
+            }
+        }
+    }
+
+    /// Whether a message is to be delivered again later.
+    pub(crate) fn waits(&self, offset: QueueOffset) -> bool {
+        self.waiting.contains_key(&offset)
+    }
+
+    /// Messages that wait after this attempt do so until another instant.
+    fn wait_otherwise(
+        &mut self,
+        (from, to): (QueueOffset, QueueOffset),
+        attempts: u32,
+        due: Timestamp,
+    ) {
+        for (offset, waiting) in self.waiting.range_mut(from..to) {
+            if waiting.again.attempts == attempts && waiting.due != due {
+                let was = self.dues.remove(&(waiting.due, *offset));
+                assert!(was, "what waits has an instant");
+                waiting.due = due;
+                self.dues.insert((due, *offset));
             }
         }
     }

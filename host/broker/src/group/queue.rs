@@ -121,7 +121,7 @@ impl Progress {
     pub(crate) fn apply(&mut self, step: &Step, errors: &[Arc<str>]) {
         assert!(step.from < step.to, "a step concerns something");
         match step.outcome {
-            Outcome::Acked | Outcome::Trimmed => {
+            Outcome::Acked | Outcome::Dropped | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
             Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),

@@ -54,6 +54,11 @@ impl ReturnedSet {
         self.messages.get(&offset)
     }
 
+    /// From the delivery before the one that is due, or was, until that; 0 where there is none.
+    pub(crate) fn delay_ms(&self, offset: QueueOffset) -> u64 {
+        self.get(offset).map_or(0, |it| it.due.0.saturating_sub(it.last.0))
+    }
+
     pub(crate) fn doomed_count(&self) -> usize {
         self.doomed.len()
     }

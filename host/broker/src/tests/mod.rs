@@ -12,6 +12,7 @@ mod producing;
 mod random;
 mod relocating;
 mod retention;
+mod retrying;
 mod scale;
 mod script;
 mod world;

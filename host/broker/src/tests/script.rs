@@ -8,6 +8,8 @@
 //! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=]` | C subscribes, on its
 //! own connection |
 //! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
+//! | `poison C Q OFFSET…` | messages that its policy fails at |
+//! | `decide GROUP TOPIC Q ASKED OFFSETxATTEMPT:MS|dead|drop…` | what a retry plugin answers |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
@@ -42,7 +44,10 @@ use yard_wire::{
 };
 
 use super::world::{Delivery, Out, RECORD_BYTES, World, config};
-use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Held, Hit, Judged, Range, SessionId};
+use crate::{
+    Asked, Decision, DeliverItem, DiskLevel, Event, Fate, Findings, Held, Hit, Judged, Range,
+    RetryAnswer, SessionId,
+};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -114,7 +119,8 @@ impl Script {
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
             "history" => self.tell_history(&plain),
-            "skip" | "hold" => self.judge(&plain),
+            "skip" | "hold" | "poison" => self.judge(&plain),
+            "decide" => self.decide(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
@@ -231,6 +237,26 @@ impl Script {
         self.world.advance(self.world.now);
     }
 
+    fn decide(&mut self, words: &[&str]) {
+        let (topic, queue) = (self.topics[words[2]], QueueIndex(words[3].parse().unwrap()));
+        let group = self.world.broker.groups.find(self.tenant, words[1], topic).unwrap();
+        let asked = Timestamp(words[4].parse().unwrap());
+        let decisions = words[5..].iter().map(|word| {
+            let (which, fate) = word.split_once(':').unwrap();
+            let (offset, attempt) = which.split_once('x').unwrap();
+            let fate = match fate {
+                "dead" => Fate::Dead { reason: "no use".to_owned() },
+                "drop" => Fate::Dropped,
+                ms => Fate::Again { delay_ms: ms.parse().unwrap() },
+            };
+            let (offset, attempt) =
+                (QueueOffset(offset.parse().unwrap()), attempt.parse().unwrap());
+            Decision { offset, attempt, fate }
+        });
+        let decisions = decisions.collect();
+        self.world.handle(Event::PolicyAnswered(RetryAnswer { group, queue, asked, decisions }));
+    }
+
     fn judge(&mut self, words: &[&str]) {
         let (session, subscription) = self.consumers[words[1]];
         let (session, queue) = (SessionId(session), QueueIndex(words[2].parse().unwrap()));
@@ -238,9 +264,11 @@ impl Script {
         let ranges = words[3..].iter().filter_map(|word| word.split_once(".."));
         let ranges: Vec<Range> = ranges.map(|(from, to)| (offset(from), offset(to))).collect();
         let messages: u64 = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
-        let bytes = messages * u64::from(RECORD_BYTES);
-        let event = if words[0] == "skip" {
-            Event::Judged(Judged { session, subscription, queue, skipped: ranges, bytes })
+        let poison = words[3..].iter().filter(|_| words[0] == "poison");
+        let poison: Vec<_> = poison.map(|word| (offset(word), format!("trap at {word}"))).collect();
+        let bytes = (messages + poison.len() as u64) * u64::from(RECORD_BYTES);
+        let event = if words[0] != "hold" {
+            Event::Judged(Judged { session, subscription, queue, skipped: ranges, poison, bytes })
         } else {
             let wait_ms = words[words.len() - 1].parse().unwrap();
             Event::Held(Held { session, subscription, queue, ranges, bytes, wait_ms })
@@ -530,6 +558,14 @@ impl Script {
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
             Out::Ensure(name) => format!("wants topic {name}"),
+            Out::Ask(question) => {
+                let failures = question.failures.iter().map(|it| {
+                    let (delay, reason) = (it.last_delay_ms, &it.reason);
+                    format!(" {}x{} after {delay} {reason:?}", it.offset, it.attempt)
+                });
+                let of = format!("{} of {}", question.policy, question.group_name);
+                format!("asks {of} at {}:{}", question.asked, failures.collect::<String>())
+            }
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

@@ -27,6 +27,7 @@ pub(crate) enum Out {
     Seek(TopicId, QueueIndex, Timestamp),
     Broadcast(MetaChange),
     Ensure(String),
+    Ask(RetryQuestion),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +169,7 @@ impl World {
                 self.outs.push(Out::Ended(session, subscription, why.code));
             }
             Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
+            Effect::AskPolicy(question) => self.outs.push(Out::Ask(*question)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }

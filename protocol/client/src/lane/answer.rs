@@ -50,6 +50,7 @@ impl LaneCore {
                 self.fail(at, &refusal);
                 self.move_floor();
             }
+            Reaction::Split => self.find_refused(at, &refusal),
             Reaction::Fence => {
                 self.fail_all(&refusal);
                 self.fenced = Some(refusal);

@@ -1,4 +1,5 @@
 //! What the operations answer: rows and reports.
+use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
@@ -22,6 +23,8 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: PluginChoice,
         /// When it was created.
         pub created_ms: Timestamp,
     }
@@ -42,6 +45,8 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: PluginChoice,
         /// When it was created.
         pub created_ms: Timestamp,
         /// Committed messages that it holds.

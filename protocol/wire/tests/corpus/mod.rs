@@ -4,6 +4,7 @@ use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
 use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
+use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
@@ -100,7 +101,8 @@ fn calls() -> impl Iterator<Item = Request> {
                 "NUMBER" | "NUMBER|none" | "NUMBER|unlimited" => "12",
                 "DURATION|none" => "12h",
                 "SIZE|none" => "12MiB",
-                "levels|exponential|DELAYS" => "1s,1m",
+                "levels|exponential|DELAYS|plugin:NAME" => "1s,1m",
+                "PLUGIN|none" => "redact(remove=card)",
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
                 "64 HEX DIGITS" => KEY_TEXT,
@@ -227,6 +229,7 @@ fn replies() -> Vec<Reply> {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: true,
         backlog_max: CountLimit(7),
+        interceptor: PluginChoice(PluginUse::read("redact(mask=name)").ok()),
         created_ms: STORED,
     };
     assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");

@@ -78,7 +78,8 @@ impl Host {
             }));
         }
         if !skipped.is_empty() {
-            let judged = Judged { session, subscription, queue, skipped, bytes };
+            let poison = Vec::new();
+            let judged = Judged { session, subscription, queue, skipped, poison, bytes };
             self.give(base, shard, Input::Event(Event::Judged(judged)));
         }
         wanted

@@ -5,6 +5,7 @@
 //!                                 ├─► Shard::step ─► outputs ─► reads of the log
 //!   results of I/O ──► results ───┘                       └─► line of the disk ─► results
 //! ```
+mod decide;
 mod dispatch;
 mod io;
 mod judge;

@@ -97,6 +97,7 @@ impl Host {
                     self.give(base, other, Input::Event(Event::Metadata(change.clone())));
                 }
             }
+            Output::AskPolicy(question) => self.decide(base, shard, &question),
             Output::EnsureTopic { tenant, name } => {
                 self.give(base, 0, Input::Event(Event::EnsureTopic { tenant, name }));
             }

@@ -86,6 +86,7 @@ impl<'a> Bench<'a> {
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
