@@ -1,9 +1,11 @@
 //! What a shard wants done: one closed enum.
-use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Notice, Origin, SessionId, Ticket};
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
+use yard_wire::requests::TxCheck;
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
+    TopicId,
 };
 
 use crate::find::{FindPlan, SeekPlan};
@@ -99,6 +101,20 @@ pub enum Output {
     /// A change of the metadata is durable: give it to every other shard, before any answer that
     /// follows in the list.
     Broadcast(MetaChange),
+    /// Give a shard, perhaps this one, `Event::Notice`.
+    Notify {
+        /// The shard.
+        to: ShardId,
+        /// What it is told.
+        notice: Notice,
+    },
+    /// Ask a producer what is to become of a transaction.
+    TxCheck {
+        /// The connection.
+        session: SessionId,
+        /// The question.
+        check: TxCheck,
+    },
     /// Give the metadata shard `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.

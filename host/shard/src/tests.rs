@@ -109,6 +109,10 @@ impl Bench {
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::Notify { notice, .. } => {
+                    self.step(vec![Input::Event(Event::Notice(notice))]);
+                }
+                Output::TxCheck { .. } => unreachable!("no test here is asked"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }

@@ -14,6 +14,7 @@ mod relocating;
 mod retention;
 mod scale;
 mod script;
+mod transactions;
 mod world;
 
 /// Randomness from a seed. Source: xorshift64*.

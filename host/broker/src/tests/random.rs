@@ -404,6 +404,8 @@ impl Run {
                 | Out::Find(..)
                 | Out::Seek(..)
                 | Out::Broadcast(_)
+                | Out::Notify(..)
+                | Out::Check(..)
                 | Out::Ensure(_) => {}
             }
         }

@@ -530,6 +530,8 @@ impl Script {
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
             Out::Ensure(name) => format!("wants topic {name}"),
+            Out::Notify(to, notice) => format!("tell shard {to}: {:?}", notice.what),
+            Out::Check(session, check) => format!("ask {}: check {}", session.0, check.check),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

@@ -185,8 +185,10 @@ impl Policies {
     /// Takes in a change of the metadata. Never blocks.
     pub(crate) fn learn(&self, change: &MetaChange) {
         match change {
-            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
-            }
+            MetaChange::ChecksPut(_)
+            | MetaChange::GroupPut(_)
+            | MetaChange::TopicPut(_)
+            | MetaChange::TopicRemoved { .. } => {}
             MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }
             | MetaChange::PluginFile(_)

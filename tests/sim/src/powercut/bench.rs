@@ -86,6 +86,9 @@ impl<'a> Bench<'a> {
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::Notify { .. } | Output::TxCheck { .. } => {
+                    unreachable!("no script has transactions")
+                }
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
