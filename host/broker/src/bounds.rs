@@ -69,6 +69,36 @@ pub(crate) const RELEASE_RETRY_MS: u64 = 1_000;
 pub(crate) const DELAY_SCAN_MAX: usize = 65_536;
 /// Rows of one list of delayed messages.
 pub(crate) const DELAY_ROWS_MAX: u32 = 1_000;
+/// Prepared messages that wait in one shard for their transactions: at most 250 bytes of memory
+/// each.
+pub(crate) const PREPARED_MAX: u64 = 2_000_000;
+/// Those of one tenant.
+pub(crate) const PREPARED_OF_TENANT_MAX: u64 = 500_000;
+/// Transactions that are open in one shard: at most 1 KiB of memory each.
+pub(crate) const TX_OPEN_MAX: usize = 200_000;
+/// Those of one tenant.
+pub(crate) const TX_OPEN_OF_TENANT_MAX: usize = 50_000;
+/// Outcomes that are remembered of a producer, so that the same decision is answered again.
+pub(crate) const TX_OUTCOMES_MAX: usize = 1_024;
+/// Producers of a tenant without an open transaction whose outcomes are remembered; the longest
+/// silent is forgotten first.
+pub(crate) const TX_PRODUCERS_MAX: usize = 1_024;
+/// Checks of a transaction at most.
+pub(crate) const TX_CHECKS_MAX: u16 = 1_000;
+/// Rows of one list of transactions.
+pub(crate) const TX_ROWS_MAX: u32 = 1_000;
+/// Transactions that one list looks at: some milliseconds, in which nobody else is served.
+pub(crate) const TX_SCAN_MAX: usize = 65_536;
+/// Transactions that one tick looks after; the rest is looked after a millisecond later.
+pub(crate) const TICK_TX_MAX: usize = 1_000;
+/// What a shard was told about a transaction and has not answered is told again after this, in
+/// milliseconds.
+pub(crate) const NOTICE_RETRY_MS: u64 = 1_000;
+/// A shard with prepared messages asks for the decision after this, in milliseconds: told it is by
+/// itself, so that this is for what came late or was lost.
+pub(crate) const ASK_MS: u64 = 10_000;
+/// Producer groups of one connection in one shard.
+pub(crate) const JOINED_GROUPS_MAX: usize = 64;
 /// In debug builds the whole state is checked after every event while it is at most this large,
 pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
 /// and after every so many events when it is larger.
@@ -98,4 +128,9 @@ const _: () = {
     // An id (32 digits), a place (48) and a name of a topic fit thrice.
     assert!(DELAY_ROWS_MAX as usize * 1_024 <= RESULT_BYTES_MAX);
     assert!(DELAYED_OF_TENANT_MAX < DELAYED_MAX, "one tenant does not fill a shard");
+    assert!(PREPARED_OF_TENANT_MAX < PREPARED_MAX, "one tenant does not fill a shard");
+    assert!(TX_OPEN_OF_TENANT_MAX < TX_OPEN_MAX, "one tenant does not fill a shard");
+    // A name (47 digits), a group and a note fit thrice; messages have an id and a topic.
+    assert!(TX_ROWS_MAX as usize * 2_048 <= RESULT_BYTES_MAX);
+    assert!(limits::TX_MESSAGES_MAX <= limits::RELEASES_MAX);
 };

@@ -226,7 +226,7 @@ impl Broker {
         if !items.is_empty() {
             let (tenant, errors) = (group.tenant, Vec::new());
             let settle = Some(Progress { group: id, steps, errors });
-            let entry = Entry::Release { tenant, items, settle, dues: Vec::new() };
+            let entry = Entry::Release { tenant, items, settle, dues: Vec::new(), tx: None };
             effects.push(Effect::Append { entry, then: Vec::new() });
             self.wake(self.now);
         }

@@ -15,6 +15,7 @@ use crate::meta::MetaChange;
 use crate::plugins::Pushed;
 use crate::policy::RetryAnswer;
 use crate::retention::DiskLevel;
+use crate::transaction::Notice;
 
 /// A connection, by a number that the transport never uses again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,6 +184,8 @@ pub enum Event {
     /// The groups of parked records were closed: where the next of them lie, in the order in which
     /// they were appended.
     Parked(Vec<Target>),
+    /// Another shard, or this one, says something about a transaction.
+    Notice(Notice),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).

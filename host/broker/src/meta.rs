@@ -7,6 +7,7 @@ use bytes::Bytes;
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::transaction::Checks;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
 
@@ -101,6 +102,16 @@ yard_wire::word! {
 }
 
 yard_wire::message! {
+    /// When producers of a group are asked about their open transactions.
+    pub struct ProducerGroup {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Its name, unique in the tenant.
+        pub name: String,
+        /// When they are asked.
+        pub checks: Checks,
+    }
+
     /// A plugin: the versions of one name, and which of them decides.
     pub struct Plugin {
         /// The tenant that it belongs to.
@@ -233,6 +244,8 @@ pub enum MetaChange {
     },
     /// The settings of a group were changed.
     GroupPut(GroupSettings),
+    /// It was changed when producers of a group are asked about open transactions.
+    ChecksPut(ProducerGroup),
     /// A plugin's file.
     PluginFile(PluginFile),
     /// A plugin was added or changed.

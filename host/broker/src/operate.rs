@@ -20,6 +20,7 @@ use crate::event::Origin;
 use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
+use crate::transaction::prepared::TxName;
 
 /// What an operation comes to.
 pub(crate) enum Outcome {
@@ -33,6 +34,8 @@ pub(crate) enum Outcome {
     Change(MetaChange, Reply),
     /// An entry of this shard, and the result once it is durable.
     Record(Entry, Reply),
+    /// A transaction is committed, or rolled back, and the result once that is durable.
+    Decide(TxName, bool, Reply),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -86,6 +89,9 @@ impl Broker {
                 let then = vec![Then::Reply { origin, reply }];
                 effects.push(Effect::Append { entry, then });
             }
+            Outcome::Decide(name, commit, reply) => {
+                self.append_decision(name, commit, (origin, reply), effects);
+            }
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
                     // The subscriptions end when the entry was applied; then they are told.
@@ -130,6 +136,11 @@ impl Broker {
             Arguments::DlqLs(_) => self.dlq_ls(tenant),
             Arguments::DlqWaiting(arguments) => self.dlq_waiting(tenant, &arguments),
             Arguments::DlqDone(arguments) => self.dlq_done(tenant, &arguments),
+            Arguments::TxLs(arguments) => self.tx_ls(tenant, &arguments),
+            Arguments::TxInfo(arguments) => self.tx_info(tenant, arguments.id),
+            Arguments::TxCommit(arguments) => self.tx_settle(tenant, arguments.id, true),
+            Arguments::TxRollback(arguments) => self.tx_settle(tenant, arguments.id, false),
+            Arguments::TxSet(arguments) => self.tx_set(tenant, arguments),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)

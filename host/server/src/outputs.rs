@@ -49,6 +49,15 @@ impl Outputs for ShardOutputs {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
             }
+            Output::Notify { to, notice } => {
+                let shard = self.hub.inbox(to).expect("a notice goes to one of the shards");
+                shard.put_first(Input::Event(Event::Notice(notice)));
+            }
+            Output::TxCheck { session, check } => {
+                if let Some(session) = self.hub.session(session.0) {
+                    session.handle.push(CONTROL, &Push::TxCheck(check));
+                }
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let shard = self.shard;
                 let job = Job { shard, subscription, queue, items, topic, asking };

@@ -85,6 +85,11 @@ impl Shard {
                 let reply = Reply::Call(Called { result: report.to_bytes() });
                 outputs.push(Output::Reply { origin, result: Ok(reply) });
             }
+            Effect::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
+                self.after_everything(AckPlace::Synced, waiter, outputs);
+            }
+            Effect::TxCheck { session, check } => outputs.push(Output::TxCheck { session, check }),
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
@@ -100,8 +105,10 @@ impl Shard {
     fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
-            Entry::Release { tenant, settle, .. } => {
-                let reserve = if settle.is_some() { Reserve::Use } else { Reserve::Keep };
+            Entry::Release { tenant, settle, tx, .. } => {
+                // What follows from something that was promised.
+                let is_owed = settle.is_some() || tx.is_some();
+                let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
             }
             other => {
@@ -165,6 +172,10 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.waiting.push(group, AckPlace::Synced, waiter);
             }
+            Then::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
+                self.waiting.push(group, AckPlace::Synced, waiter);
+            }
             Then::Broadcast(change) => {
                 let waiter = Waiter::Broadcast(change);
                 self.waiting.push(group, AckPlace::Synced, waiter);
@@ -182,12 +193,7 @@ impl Shard {
         match self.appended.filter(|last| reached.is_none_or(|reached| reached < *last)) {
             Some(_) if self.is_fenced() => self.waiting.refuse(waiter, outputs),
             Some(group) => self.waiting.push(group, place, waiter),
-            None => match waiter {
-                Waiter::Reply { origin, reply } => {
-                    outputs.push(Output::Reply { origin, result: Ok(reply) });
-                }
-                Waiter::Broadcast(change) => outputs.push(Output::Broadcast(change)),
-            },
+            None => outputs.push(waiter.output()),
         }
     }
 
@@ -250,7 +256,7 @@ fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
             Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
                 outputs.push(Output::Reply { origin, result: Err(refusal.clone()) });
             }
-            Then::Broadcast(_) => {}
+            Then::Broadcast(_) | Then::Notify { .. } => {}
         }
     }
 }

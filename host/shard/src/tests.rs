@@ -110,6 +110,10 @@ impl Bench {
                 }
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
+                Output::Notify { notice, .. } => {
+                    self.step(vec![Input::Event(Event::Notice(notice))]);
+                }
+                Output::TxCheck { .. } => unreachable!("no test here is asked"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }

@@ -242,6 +242,17 @@ codes! {
     JournalUnwritable = 907, Never;
     /// A plan was not applied: it was not confirmed.
     NotConfirmed = 908, Never;
+
+    /// No open transaction of this name is known.
+    UnknownTransaction = 1001, Never;
+    /// The transaction is another producer group's.
+    ForeignTransaction = 1002, Never;
+    /// The transaction was decided otherwise before.
+    TransactionFinished = 1003, Never;
+    /// The number or the check of the transaction is older than what is known.
+    StaleTransaction = 1004, Never;
+    /// The transaction has more messages than one may have.
+    TransactionTooLarge = 1005, Never;
 }
 
 impl Code {

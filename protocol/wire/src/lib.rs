@@ -40,6 +40,7 @@ pub mod release;
 pub mod request;
 pub mod requests;
 pub mod retry;
+pub mod transaction;
 pub mod units;
 
 pub use code::{Code, Refusal};
@@ -48,3 +49,4 @@ pub use ids::{
     Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
     RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,
 };
+pub use transaction::TxId;

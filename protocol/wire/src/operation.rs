@@ -10,6 +10,7 @@ use crate::plugin::{
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value};
 use crate::{Code, MessageId, Refusal, Timestamp};
@@ -508,6 +509,47 @@ operations! {
         /// Number of the version; without, the one that is active.
         version: Option<u32> = Optional,
     } -> PluginCopy;
+    /// List open transactions, in the order of their names.
+    TxLs = 80, ["tx", "ls"], Read, Reads, "yard tx ls --undecided", {
+        /// Of this producer group only.
+        group: Option<String> = Optional,
+        /// Only those that nobody is asked about any more: they wait for an operator.
+        undecided: bool = Switch,
+        /// How many rows, 1 to 1000.
+        limit: u32 = Default("100"),
+        /// Go on behind this transaction: the `next` of a list.
+        after: Option<TxId> = Optional,
+    } -> TxList;
+    /// Show a transaction and its messages.
+    TxInfo = 81, ["tx", "info"], Read, Reads,
+    "yard tx info 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxReport;
+    /// Commit an open transaction: its messages become visible.
+    TxCommit = 82, ["tx", "commit"], Manage, Removes,
+    "yard tx commit 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxDecidedRow;
+    /// Roll an open transaction back: its messages are dropped.
+    TxRollback = 83, ["tx", "rollback"], Manage, Removes,
+    "yard tx rollback 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxDecidedRow;
+    /// Change when producers of a group are asked about their open transactions.
+    TxSet = 84, ["tx", "set"], Manage, Changes,
+    "yard tx set payments --first 10s --every 1m --checks 30", {
+        /// Name of the producer group.
+        group: String = Required,
+        /// So long after it began they are asked about a transaction for the first time.
+        first: Option<CheckSpan> = Optional,
+        /// And again each time this has passed.
+        every: Option<CheckSpan> = Optional,
+        /// So often, at most 1000 times; then the transaction waits for an operator.
+        checks: Option<u16> = Optional,
+    } -> TxSettingsRow;
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@
 //! message with three fields filled in. What the broker itself attaches a meaning to travels as
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
 //! keys of the message), `$order` (its order group) and `$due` (of a delayed message: when it is
-//! to be delivered, milliseconds since 1970 UTC in decimal).
+//! to be delivered, milliseconds since 1970 UTC in decimal), `$tx` (of a prepared message: its
+//! transaction, see [`crate::transaction`]).
 //!
 //! A record with a flag is parked: it is stored as it arrived and gets a place in its queue by a
 //! release later, see [`crate::release`].
@@ -35,7 +36,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
+use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
 
 mod flags;
 mod properties;
@@ -57,6 +58,10 @@ pub const ORDER: &str = "$order";
 /// Name of the property that says when a delayed message is to be delivered, in milliseconds
 /// since 1970 UTC, decimal.
 pub const DUE: &str = "$due";
+
+/// Name of the property that says to which transaction a prepared message belongs, as
+/// [`TxId`] writes it.
+pub const TX: &str = "$tx";
 
 const FLAGS_AT: usize = 34;
 const HEADER_CRC_AT: usize = 72;
@@ -572,6 +577,13 @@ impl Record {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
+    }
+
+    /// The transaction of a prepared message; `None` where that is not said, or not so that it
+    /// can be read.
+    #[must_use]
+    pub fn transaction(&self) -> Option<TxId> {
+        self.property(TX).and_then(TxId::parse)
     }
 
     /// When the message was born, by the producer's clock.

@@ -71,6 +71,8 @@ pub struct ProducerPlan {
     pub order_groups: u64,
     /// How many of a hundred messages it delays.
     pub delayed: u64,
+    /// In how many of a hundred bursts it begins a transaction.
+    pub transactional: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -216,7 +218,23 @@ impl Plan {
             plan.draw_retention(random);
         }
         plan.draw_filters();
+        plan.draw_transactions();
         plan
+    }
+
+    /// Producers with transactions: of those that know what is stored. What else is drawn does not
+    /// depend on it.
+    fn draw_transactions(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5452_414e_5341_4354);
+        for producer in &mut self.producers {
+            let percent = random.pick(&[0, 0, 30, 80]);
+            producer.transactional = if producer.place == AckPlace::Synced { percent } else { 0 };
+        }
+    }
+
+    /// Whether anybody has any.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.producers.iter().any(|producer| producer.transactional > 0)
     }
 
     /// Groups that do not want every message. What else is drawn does not depend on it.
@@ -320,6 +338,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
+                transactional: 0,
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),

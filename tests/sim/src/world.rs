@@ -5,6 +5,7 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
+use crate::ledger::TxCounts;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Happenings.
     pub happenings: u64,
+    /// Transactions, by what became of them.
+    pub transactions: TxCounts,
     /// What is wrong, if anything.
     pub failure: Option<String>,
 }
@@ -213,12 +216,16 @@ impl World {
             Phase::Drain => {
                 let quiet = host.is_quiet() && base.network.is_empty_upwards();
                 let quiet = quiet && host.lag() == Some(0) && host.delayed() == Some(0);
+                let quiet = quiet && host.transactions() == Some(0);
                 *calm = if quiet && clients.iter().all(Client::is_done) { *calm + 1 } else { 0 };
                 if base.now > *healed_at + DRAIN_MAX {
                     let busy = (0..).zip(clients.iter()).filter(|(_, client)| !client.is_done());
                     let busy: Vec<usize> = busy.map(|(number, _)| number).collect();
-                    let lag = host.lag();
-                    base.fail(|| format!("not drained: clients {busy:?} have work, lag {lag:?}"));
+                    let (lag, open) = (host.lag(), host.transactions());
+                    base.fail(|| {
+                        let left = format!("lag {lag:?}, of transactions {open:?}");
+                        format!("not drained: clients {busy:?} have work, {left}")
+                    });
                 }
                 if *calm == CALM_REVIEWS {
                     base.phase = Phase::Scan;
@@ -243,6 +250,11 @@ impl World {
         for client in &mut self.clients {
             client.finish(base);
         }
+        if base.failure.is_none()
+            && let Err(undecided) = base.ledger.finish(&mut base.history)
+        {
+            base.fail(|| undecided);
+        }
         if base.failure.is_none() {
             let options = Options {
                 expect_all_delivered: true,
@@ -262,6 +274,7 @@ impl World {
             operations: base.history.operations() as u64,
             crashes: base.history.crashes.len() as u64,
             happenings,
+            transactions: base.ledger.counts,
             failure: base.failure,
         }
     }

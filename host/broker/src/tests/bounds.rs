@@ -101,6 +101,7 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         | Entry::Move { .. }
         | Entry::Release { .. }
         | Entry::Cancel { .. }
+        | Entry::Tx { .. }
         | Entry::Meta { .. } => None,
     });
     assert_eq!(floors.collect::<Vec<_>>(), [0, 1]);

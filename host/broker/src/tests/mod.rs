@@ -15,6 +15,7 @@ mod retention;
 mod retrying;
 mod scale;
 mod script;
+mod transactions;
 mod world;
 
 /// Randomness from a seed. Source: xorshift64*.

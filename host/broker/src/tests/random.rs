@@ -454,6 +454,8 @@ impl Run {
                 | Out::Find(..)
                 | Out::Seek(..)
                 | Out::Broadcast(_)
+                | Out::Notify(..)
+                | Out::Check(..)
                 | Out::Ensure(_) => {}
             }
         }

@@ -566,6 +566,8 @@ impl Script {
                 let of = format!("{} of {}", question.policy, question.group_name);
                 format!("asks {of} at {}:{}", question.asked, failures.collect::<String>())
             }
+            Out::Notify(to, notice) => format!("tell shard {to}: {:?}", notice.what),
+            Out::Check(session, check) => format!("ask {}: check {}", session.0, check.check),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

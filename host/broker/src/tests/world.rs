@@ -6,7 +6,7 @@ use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced, TxCheck};
 use yard_wire::{
     Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -28,6 +28,8 @@ pub(crate) enum Out {
     Broadcast(MetaChange),
     Ensure(String),
     Ask(RetryQuestion),
+    Notify(ShardId, Notice),
+    Check(SessionId, TxCheck),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +172,8 @@ impl World {
             }
             Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
             Effect::AskPolicy(question) => self.outs.push(Out::Ask(*question)),
+            Effect::Notify { to, notice } => self.waiting.push(Out::Notify(to, notice)),
+            Effect::TxCheck { session, check } => self.outs.push(Out::Check(session, check)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }
@@ -228,6 +232,7 @@ impl World {
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
             | Entry::Move { .. }
+            | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();
@@ -272,6 +277,7 @@ impl World {
                 }
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
                 Then::Broadcast(change) => Out::Broadcast(change),
+                Then::Notify { to, notice } => Out::Notify(to, notice),
             });
         }
     }

@@ -17,7 +17,8 @@ use yard_wire::frame::{ALPN, Class, Frame, FrameDecoder, Preamble, Role, encode_
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
     Called, Covered, Credited, Deliver, Delivered, Extended, Fetched, FetchedRecord, FindRoute,
-    Found, GroupMoved, Hello, Produced, Route, Settled, Sought, Subscribed, Unsubscribed, Welcome,
+    Found, GroupMoved, Hello, JoinedProducers, Produced, Route, Settled, Sought, Subscribed,
+    TxBegun, TxDecided, Unsubscribed, Welcome,
 };
 use yard_wire::{
     Code, Correlation, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
@@ -180,6 +181,9 @@ impl Service for Shared {
                     Reply::Extend(Extended { done, until, spent: vec![], lost: vec![] })
                 }
                 Request::MoveGroup(_) => Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 }),
+                Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),
+                Request::TxBegin(_) => Reply::TxBegin(TxBegun {}),
+                Request::TxDecide(decide) => Reply::TxDecide(TxDecided { verdict: decide.verdict }),
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),
             },
         };

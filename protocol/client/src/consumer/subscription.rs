@@ -301,6 +301,7 @@ impl Serving {
                 push = self.pushes.recv() => match push {
                     Some(Push::Deliver(deliver)) => self.receive(deliver),
                     Some(Push::Ended(ended)) => return End::Ended(ended.why),
+                    Some(Push::TxCheck(_)) => unreachable!("a check is no subscription's"),
                     None => return End::Lost,
                 },
                 permit = out.reserve(), if !self.buffer.is_empty() => {

@@ -1,6 +1,7 @@
 //! What the operations answer: rows and reports.
 use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
@@ -230,6 +231,91 @@ report! {
         pub skipped: u64,
         /// They were not looked at: ask again for the last of them.
         pub left: u64,
+    }
+
+    /// Transactions of a tenant that are not decided, or whose decision is being carried out.
+    pub struct TxList {
+        /// How many there are.
+        pub open: u64,
+        /// Those of them that wait for an operator.
+        pub undecided: u64,
+        /// Some of them, in the order of their names.
+        pub rows: Vec<TxRow>,
+        /// Where a list goes on that this one did not come to the end of; else empty.
+        pub next: String,
+    }
+
+    /// A transaction in a list.
+    pub struct TxRow {
+        /// Its name.
+        pub id: TxId,
+        /// Name of its producer group; empty of one that its coordinator does not know.
+        pub group: String,
+        /// `open`, `undecided` (nobody is asked any more), `committing`, `rolling-back`, or
+        /// `unknown` (messages wait here that no coordinator knows of).
+        pub state: String,
+        /// When it began.
+        pub begun_ms: Timestamp,
+        /// How often a producer was asked.
+        pub checks: u16,
+        /// When one is asked again; 0: not any more.
+        pub next_check_ms: Timestamp,
+        /// What its producer said when it began.
+        pub note: String,
+    }
+
+    /// A transaction with its messages.
+    pub struct TxReport {
+        /// Its name.
+        pub id: TxId,
+        /// Name of its producer group.
+        pub group: String,
+        /// As in a list; empty where this shard only has messages of it.
+        pub state: String,
+        /// When it began.
+        pub begun_ms: Timestamp,
+        /// How often a producer was asked.
+        pub checks: u16,
+        /// When one is asked again; 0: not any more.
+        pub next_check_ms: Timestamp,
+        /// What its producer said when it began.
+        pub note: String,
+        /// Prepared messages that wait, of all shards.
+        pub messages: Vec<TxMessageRow>,
+    }
+
+    /// A prepared message.
+    pub struct TxMessageRow {
+        /// Name of its topic.
+        pub topic: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its id.
+        pub id: String,
+        /// Bytes of its record.
+        pub bytes: u32,
+        /// When it is due, of a delayed message; else 0.
+        pub due_ms: Timestamp,
+    }
+
+    /// A transaction that was decided.
+    pub struct TxDecidedRow {
+        /// Its name.
+        pub id: TxId,
+        /// Whether its messages become visible; else they are dropped.
+        pub committed: bool,
+    }
+
+    /// When producers of a group are asked about their open transactions.
+    pub struct TxSettingsRow {
+        /// Name of the producer group.
+        pub group: String,
+        /// The first time so long after the transaction began.
+        pub first: CheckSpan,
+        /// Again so long after each time.
+        pub every: CheckSpan,
+        /// So often at most.
+        pub checks: u16,
     }
 
     /// A tenant in a list.

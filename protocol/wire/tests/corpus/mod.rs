@@ -11,7 +11,7 @@ use yard_wire::requests::*;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
-    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
 };
 
 /// Where the batch begins in the body of a produce request.
@@ -21,6 +21,8 @@ const SHARD: ShardId = ShardId(3);
 const QUEUE: QueueIndex = QueueIndex(5);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(77);
 const STORED: Timestamp = Timestamp(1_700_000_000_123);
+const TRANSACTION: TxId =
+    TxId { coordinator: SHARD, producer: ProducerId(0x8f14), epoch: Epoch(1), number: 42 };
 
 /// Every frame, encoded.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
@@ -105,6 +107,8 @@ fn calls() -> impl Iterator<Item = Request> {
                 "PLUGIN|none" => "redact(remove=card)",
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
+                "TRANSACTION" => "0001-8f14e45fceea167a-00000000-000000000000002a",
+                "DURATION" => "12h",
                 "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
@@ -191,6 +195,18 @@ fn requests() -> Vec<Request> {
             group: "billing".into(),
             topic: "orders".into(),
             to: vec![(QUEUE, QueueOffset(8))],
+        }),
+        Request::JoinProducers(JoinProducers { shard, group: "payments".into() }),
+        Request::TxBegin(TxBegin {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            note: "order 4711".into(),
+        }),
+        Request::TxDecide(TxDecide {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            verdict: TxVerdict::Commit,
+            check: 2,
         }),
     ];
     requests.extend(calls());
@@ -291,6 +307,9 @@ fn replies() -> Vec<Reply> {
             }],
             ended: 2,
         }),
+        Reply::JoinProducers(JoinedProducers {}),
+        Reply::TxBegin(TxBegun {}),
+        Reply::TxDecide(TxDecided { verdict: TxVerdict::Unknown }),
     ]
 }
 
@@ -308,6 +327,13 @@ fn pushes() -> Vec<Push> {
             shard: SHARD,
             subscription: SUBSCRIPTION,
             why: Refusal::new(Code::UnknownTopic, "the topic was removed"),
+        }),
+        Push::TxCheck(TxCheck {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            check: 2,
+            begun: STORED,
+            note: "order 4711".into(),
         }),
     ]
 }

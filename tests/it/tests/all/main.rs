@@ -2,7 +2,8 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, transactions,
+//!   bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
 //!   flights
@@ -38,3 +39,4 @@ mod slow_consumer;
 mod slow_peer;
 mod tenants;
 mod topics;
+mod transactions;

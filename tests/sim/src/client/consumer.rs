@@ -227,6 +227,9 @@ impl Consumer {
 
     pub(super) fn receive(&mut self, base: &mut Base, session: SessionId, frame: ToClient) {
         match frame {
+            ToClient::TxCheck(check) => {
+                base.fail(|| format!("a consumer is asked about {}", check.tx));
+            }
             ToClient::Deliver { deliver, decided } => {
                 self.take(base, deliver, decided);
                 if self.random.once_in(self.plan.dies_one_in) {

@@ -165,6 +165,16 @@ impl Host {
         self.slots.iter().map(count).sum()
     }
 
+    /// How many transactions are open, and how many prepared messages wait; `None` while the
+    /// broker is down.
+    pub(crate) fn transactions(&self) -> Option<u64> {
+        let count = |slot: &Slot| {
+            let stats = slot.shard.as_ref().map(|shard| shard.broker().stats());
+            stats.map(|stats| stats.transactions + stats.prepared)
+        };
+        self.slots.iter().map(count).sum()
+    }
+
     /// Moves the clock.
     pub(crate) fn move_clock(&mut self, by_ms: i64) {
         self.clock_ms += by_ms;

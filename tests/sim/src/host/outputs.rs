@@ -1,11 +1,11 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
-use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord};
+use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord, TxCheck};
 use yard_wire::{QueueOffset, RecordPlace, Refusal, ShardId};
 
 use super::io::brief;
@@ -98,11 +98,23 @@ impl Host {
                 }
             }
             Output::AskPolicy(question) => self.decide(base, shard, &question),
+            Output::Notify { to, notice } => self.notify(base, to, notice),
+            Output::TxCheck { session, check } => self.ask_producer(base, session, check),
             Output::EnsureTopic { tenant, name } => {
                 self.give(base, 0, Input::Event(Event::EnsureTopic { tenant, name }));
             }
             Output::WakeAt(at) => self.want_wake(base, shard, at),
         }
+    }
+
+    fn notify(&mut self, base: &mut Base, to: ShardId, notice: Notice) {
+        base.trace.mix(&[notice.tx.number, to.0.into()]);
+        self.give(base, usize::from(to.0), Input::Event(Event::Notice(notice)));
+    }
+
+    fn ask_producer(&mut self, base: &mut Base, session: SessionId, check: TxCheck) {
+        base.trace.mix(&[session.0, check.tx.number, check.check.into()]);
+        self.send(base, session, 0, ToClient::TxCheck(check));
     }
 
     fn reply(

@@ -87,6 +87,9 @@ impl<'a> Bench<'a> {
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
+                Output::Notify { .. } | Output::TxCheck { .. } => {
+                    unreachable!("no script has transactions")
+                }
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
