@@ -44,8 +44,13 @@ impl Broker {
         &self,
         id: GroupId,
         wanted: Option<&Expression>,
+        is_exclusive: bool,
     ) -> Result<(), SubscribeError> {
         let group = self.groups.get(id).expect("the caller found the group");
+        if let Some(live) = group.live.as_ref().filter(|it| it.owners.is_some() != is_exclusive) {
+            let is_theirs_exclusive = live.owners.is_some();
+            return Err(SubscribeError::OtherMode { is_theirs_exclusive });
+        }
         let theirs = group.live.as_ref().map(|live| live.filter.as_deref());
         match theirs {
             Some(theirs) if theirs != wanted => {
@@ -67,7 +72,7 @@ impl Broker {
         let Judged { session, subscription, queue, ref skipped, bytes } = *judged;
         let Some(id) = self.group_of(session, subscription) else { return };
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
-        let is_full = group.is_full(queue);
+        let is_in_the_way = group.is_in_the_way(queue);
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
         let (mut steps, mut messages) = (Vec::new(), 0);
         for (from, to) in skipped {
@@ -82,7 +87,7 @@ impl Broker {
         give_back(live, subscription, messages, bytes);
         self.to_pump.insert(id);
         self.append_steps(id, &steps, effects);
-        if is_full {
+        if is_in_the_way {
             // New messages had to wait for this.
             self.wake(self.now);
         }

@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::limits::ORDER_RETRY_MS_DEFAULT;
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
@@ -23,6 +25,17 @@ yard_wire::message! {
         pub backlog_max: CountLimit,
     }
 
+    /// What a topic promises about order.
+    #[derive(Copy, Default)]
+    pub struct TopicOrder {
+        /// Whether there is an order. It never changes.
+        pub r#type: TopicType,
+        /// When a message that failed comes again, in an ordered topic.
+        pub retry: OrderRetry,
+        /// What becomes of its order group after a message's last attempt, in an ordered topic.
+        pub after_last: AfterLast,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -30,6 +43,8 @@ yard_wire::message! {
         pub note: String,
         /// What it keeps.
         pub limits: TopicLimits,
+        /// What it promises about order.
+        pub order: TopicOrder,
     }
 
     /// A tenant.
@@ -187,6 +202,11 @@ static UNSET: TopicSettings = TopicSettings {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
+    },
+    order: TopicOrder {
+        r#type: TopicType::Normal,
+        retry: OrderRetry(ORDER_RETRY_MS_DEFAULT),
+        after_last: AfterLast::GoOn,
     },
 };
 

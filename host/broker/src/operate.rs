@@ -1,5 +1,5 @@
 //! The operations of the catalogue that concern topics, tenants and the settings of groups.
-use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, TOPICS_MAX};
+use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, RETRY_DELAY_MS_MAX, TOPICS_MAX};
 use yard_wire::name::is_system;
 use yard_wire::operation::{
     Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
@@ -16,7 +16,7 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
+use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
 
@@ -82,6 +82,8 @@ impl Broker {
             }
             Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
             Outcome::Record(entry, reply) => {
+                // An order group may go on by it.
+                self.wake(self.now);
                 let then = vec![Then::Reply { origin, reply }];
                 effects.push(Effect::Append { entry, then });
             }
@@ -124,6 +126,8 @@ impl Broker {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
             Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
+            Arguments::GroupStopped(arguments) => self.group_stopped(tenant, &arguments.name),
+            Arguments::GroupUnblock(arguments) => self.group_unblock(tenant, arguments),
             Arguments::DelayLs(arguments) => self.delay_ls(tenant, &arguments),
             Arguments::DelayCancel(arguments) => self.delay_cancel(tenant, &arguments),
             Arguments::DlqLs(_) => self.dlq_ls(tenant),
@@ -178,16 +182,24 @@ impl Broker {
             discard_unconsumed: arguments.discard_unconsumed,
             backlog_max: arguments.backlog_max,
         };
+        let order = TopicOrder {
+            r#type: arguments.r#type,
+            retry: arguments.order_retry,
+            after_last: arguments.after_last,
+        };
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
         yard_wire::name::check(name).map_err(OperateError::BadName)?;
         check_queues(*queues)?;
         check_note(note)?;
+        check_order(order)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) && topic.settings.limits == limits {
+            let is_same = topic.settings.limits == limits && topic.settings.order == order;
+            if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
-            return Err(OperateError::TopicExists { name: name.clone(), queues });
+            let order = topic.settings.order.r#type;
+            return Err(OperateError::TopicExists { name: name.clone(), queues, order });
         }
         if self.meta.tenant(tenant).is_none() {
             return Err(OperateError::NoTenant(tenant.to_string()));
@@ -198,7 +210,7 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.settings = TopicSettings { note: note.clone(), limits }.into();
+        topic.settings = TopicSettings { note: note.clone(), limits, order }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -215,7 +227,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits } = &*topic.settings;
+        let TopicSettings { note, limits, order } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -226,6 +238,9 @@ impl Broker {
             backlog_max: limits.backlog_max,
             created_ms: topic.created,
             messages: queues.iter().map(|queue| queue.messages).sum(),
+            r#type: order.r#type,
+            order_retry: order.retry,
+            after_last: order.after_last,
             queues,
         };
         Ok(Outcome::Describe(topic.topic, report))
@@ -260,6 +275,10 @@ impl Broker {
         if let Some(discard_unconsumed) = arguments.discard_unconsumed {
             limits.discard_unconsumed = discard_unconsumed;
         }
+        let order = &mut settings.order;
+        order.retry = arguments.order_retry.unwrap_or(order.retry);
+        order.after_last = arguments.after_last.unwrap_or(order.after_last);
+        check_order(*order)?;
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -370,6 +389,14 @@ fn check_queues(queues: u16) -> Result<(), OperateError> {
     Err(OperateError::BadArgument(BadArgument(detail)))
 }
 
+fn check_order(order: TopicOrder) -> Result<(), OperateError> {
+    if order.retry.is_valid() {
+        return Ok(());
+    }
+    let detail = format!("a retry after {} ms: 1 to {RETRY_DELAY_MS_MAX}", order.retry.0);
+    Err(OperateError::BadArgument(BadArgument(detail)))
+}
+
 pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
     if note.len() <= NOTE_BYTES_MAX {
         return Ok(());
@@ -380,7 +407,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits } = &*topic.settings;
+    let TopicSettings { note, limits, order } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -391,6 +418,9 @@ fn topic_row(topic: &Topic) -> TopicRow {
         discard_unconsumed: limits.discard_unconsumed,
         backlog_max: limits.backlog_max,
         created_ms: topic.created,
+        r#type: order.r#type,
+        order_retry: order.retry,
+        after_last: order.after_last,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, TenantAdded, TopicReport,
+    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, UnblockRow,
 };
 use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
@@ -109,6 +109,8 @@ impl FanOut {
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
             | Arguments::GroupSet(_)
+            | Arguments::GroupStopped(_)
+            | Arguments::GroupUnblock(_)
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
@@ -171,6 +173,8 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqWaiting
         | Operation::GroupInfo
         | Operation::GroupLs
+        | Operation::GroupStopped
+        | Operation::GroupUnblock
         | Operation::TopicInfo => true,
         Operation::ClientLs
         | Operation::GroupSet
@@ -201,7 +205,8 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
     // A group lives only in shards that it has consumed from: the others do not know it.
     let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let refusals: Vec<Refusal> = bad.into_iter().filter_map(Result::err).collect();
-    let tolerated = operation == Operation::GroupInfo && !good.is_empty();
+    let by_group = [Operation::GroupInfo, Operation::GroupStopped];
+    let tolerated = by_group.contains(&operation) && !good.is_empty();
     if let Some(refusal) =
         refusals.into_iter().find(|r| !(tolerated && r.code == Code::UnknownGroup))
     {
@@ -236,6 +241,15 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         }),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
+        Operation::GroupStopped => merge_all(parts, |all: &mut Vec<StoppedRow>, one| {
+            all.extend(one);
+            all.sort_by(|a, b| (&a.topic, a.queue, a.offset).cmp(&(&b.topic, b.queue, b.offset)));
+        }),
+        Operation::GroupUnblock => merge_all(parts, |all: &mut UnblockRow, one| {
+            if one.done {
+                *all = one;
+            }
+        }),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
             all.messages += one.messages;
             all.queues.extend(one.queues);

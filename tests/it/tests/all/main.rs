@@ -2,7 +2,7 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
 //!   flights
@@ -27,6 +27,7 @@ mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod ordered;
 mod policies;
 mod restart;
 mod retention;
