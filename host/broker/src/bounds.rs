@@ -7,6 +7,10 @@ pub(crate) const PREFETCH_MAX: u32 = 256;
 /// this many, no new ones are delivered until some are settled. So a consumer that sends
 /// everything back does not make the broker remember a whole backlog.
 pub(crate) const UNSETTLED_MAX: usize = 262_144;
+/// Messages of a queue that are put in line behind those of their order groups, while members hold
+/// order groups that could go on: others with credit get what is found among so many. Where
+/// nothing can go on, because order groups wait or have stopped, [`UNSETTLED_MAX`] is the bound.
+pub(crate) const ORDER_AHEAD_MAX: usize = 16_384;
 /// Messages that become dead letters by one entry.
 pub(crate) const BURIAL_MAX: u32 = 256;
 /// When a message could not become a dead letter, it is tried again after this, in milliseconds:
@@ -38,6 +42,8 @@ pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
 pub(crate) const RETRY_ASK_MAX: usize = 256;
 /// A plugin's answer about a message that failed counts for so long, in milliseconds.
 pub(crate) const RETRY_ANSWER_MS_MAX: u64 = 5_000;
+/// Messages that have stopped order groups that one list tells of, in each shard.
+pub(crate) const STOPPED_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters that one list tells of.
 pub(crate) const DLQ_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters of one queue that were dealt with and lie apart: some 40 bytes each.
@@ -118,6 +124,7 @@ const _: () = {
     let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
     assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
     assert!(DLQ_RANGES_MAX > STEPS_MAX, "one request can be done");
+    assert!(ORDER_AHEAD_MAX + (PREFETCH_MAX as usize) < UNSETTLED_MAX);
     assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);

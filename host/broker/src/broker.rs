@@ -180,7 +180,9 @@ impl Broker {
                 self.transactions.leave(session);
             }
             Event::Committed(tails) => self.committed(&tails),
-            Event::Located { ticket, places } => self.located(ticket, &places, effects),
+            Event::Located { ticket, places, orders } => {
+                self.located(ticket, &places, &orders, effects);
+            }
             Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Unreadable { session, subscription, queue, offset } => {

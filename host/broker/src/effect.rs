@@ -56,6 +56,8 @@ pub enum Effect {
         from: QueueOffset,
         /// Entries wanted at most.
         count: u32,
+        /// Whether the order groups of the records are wanted as well: those are in the records.
+        orders: bool,
     },
     /// Read records and push them to a subscription. Leases and credit are already taken.
     Deliver {

@@ -171,12 +171,12 @@ yard_wire::message! {
 ///      2    8 from
 ///     10    8 to         offset after the last
 ///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
-///                        9 dropped
+///                        9 dropped, 10 stopped
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
 ///     39    4 error      of 3 only: number of the text, from 1; 0: none
-///     19    4 attempts   of 4 only, as of 3
+///     19    4 attempts   of 4 and 9 only, as of 3
 ///     23    8 delivered
 ///     31    1 reason     (see Doom)
 ///     32    4 error
@@ -222,6 +222,17 @@ pub enum Outcome {
     },
     /// They are not delivered again, and become dead letters.
     Doomed {
+        /// How often they were delivered.
+        attempts: u32,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// Why.
+        reason: Doom,
+        /// As of those that come again.
+        error: u32,
+    },
+    /// They failed for the last time, and their order groups stop until somebody acts.
+    Stopped {
         /// How often they were delivered.
         attempts: u32,
         /// When they were delivered last.
@@ -298,7 +309,9 @@ impl Progress {
             return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
         }
         let named = |step: &Step| match step.outcome {
-            Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
+            Outcome::Returned { error, .. }
+            | Outcome::Doomed { error, .. }
+            | Outcome::Stopped { error, .. } => error,
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Dropped
@@ -334,8 +347,10 @@ impl Wire for Step {
                 delivered.put(out);
                 error.put(out);
             }
-            Outcome::Doomed { attempts, delivered, reason, error } => {
-                out.push(4);
+            Outcome::Doomed { attempts, delivered, reason, error }
+            | Outcome::Stopped { attempts, delivered, reason, error } => {
+                let is_doomed = matches!(self.outcome, Outcome::Doomed { .. });
+                out.push(if is_doomed { 4 } else { 10 });
                 attempts.put(out);
                 delivered.put(out);
                 reason.put(out);
@@ -366,6 +381,12 @@ impl Wire for Step {
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
             9 => Outcome::Dropped,
+            10 => Outcome::Stopped {
+                attempts: u32::take(input)?,
+                delivered: Timestamp::take(input)?,
+                reason: Doom::take(input)?,
+                error: u32::take(input)?,
+            },
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -375,7 +396,10 @@ impl Wire for Step {
         }
         // Each of these messages costs memory; more than this are never under way.
         let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
-        let is_kept = matches!(outcome, Outcome::Returned { .. } | Outcome::Doomed { .. });
+        let is_kept = matches!(
+            outcome,
+            Outcome::Returned { .. } | Outcome::Doomed { .. } | Outcome::Stopped { .. }
+        );
         if is_kept && span > max {
             return Err(Malformed::Length { what: "messages of a step", found: span, max });
         }

@@ -10,6 +10,7 @@ use yard_wire::{
 
 use crate::entry::Progress;
 use crate::find::{Asked, Findings};
+use crate::group::order::OrderKey;
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
@@ -130,6 +131,8 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
+        /// Of each, its order group, where that was asked for; else empty.
+        orders: Vec<OrderKey>,
     },
     /// What came of `Effect::Find`, later.
     Found {

@@ -58,6 +58,7 @@ mod retry;
 mod route;
 mod settle;
 mod snapshot;
+mod stopped;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -69,10 +70,11 @@ pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
+pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
     GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup, Settings, Tenant,
-    Topic, TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
+    Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
 pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};

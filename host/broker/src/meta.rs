@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::limits::ORDER_RETRY_MS_DEFAULT;
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
@@ -25,6 +27,17 @@ yard_wire::message! {
         pub backlog_max: CountLimit,
     }
 
+    /// What a topic promises about order.
+    #[derive(Copy, Default)]
+    pub struct TopicOrder {
+        /// Whether there is an order. It never changes.
+        pub r#type: TopicType,
+        /// When a message that failed comes again, in an ordered topic.
+        pub retry: OrderRetry,
+        /// What becomes of its order group after a message's last attempt, in an ordered topic.
+        pub after_last: AfterLast,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -34,6 +47,8 @@ yard_wire::message! {
         pub limits: TopicLimits,
         /// The plugin that sees messages before they are stored.
         pub interceptor: Option<PluginUse>,
+        /// What it promises about order.
+        pub order: TopicOrder,
     }
 
     /// A tenant.
@@ -203,6 +218,11 @@ static UNSET: TopicSettings = TopicSettings {
         backlog_max: CountLimit(0),
     },
     interceptor: None,
+    order: TopicOrder {
+        r#type: TopicType::Normal,
+        retry: OrderRetry(ORDER_RETRY_MS_DEFAULT),
+        after_last: AfterLast::GoOn,
+    },
 };
 
 impl From<TopicSettings> for Settings {

@@ -3,6 +3,7 @@
 use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
 use crate::bounds::{BACKLOG_LOOK_MS, DISK_FULL_WAIT_MS};
+use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
     Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, Timestamp,
@@ -90,6 +91,7 @@ pub(crate) enum SubscribeError {
     BadArgument(BadArgument),
     Expression(Refusal),
     OtherExpression { theirs: String, ours: String },
+    OtherMode { is_theirs_exclusive: bool },
     LimitReached(LimitReached),
 }
 
@@ -143,8 +145,15 @@ pub(crate) enum OperateError {
     TopicExists {
         name: String,
         queues: usize,
+        order: TopicType,
     },
     NoGroup(String),
+    NoQueue(NoQueue),
+    /// No message there has stopped its order group.
+    NotStopped {
+        queue: QueueIndex,
+        offset: QueueOffset,
+    },
     NoTenant(String),
     TenantExists(String),
     /// The message was sent just now, and where it lies is not known yet.
@@ -300,6 +309,14 @@ impl From<SubscribeError> for Refusal {
                 let detail = format!("the group's members want {theirs}, this one {ours}");
                 Self::new(Code::OtherExpression, detail)
             }
+            SubscribeError::OtherMode { is_theirs_exclusive } => {
+                let detail = if is_theirs_exclusive {
+                    "the group's members have queues of their own, this one would share them"
+                } else {
+                    "the group's members share the queues, this one wants queues of its own"
+                };
+                Self::new(Code::OtherMode, detail)
+            }
             SubscribeError::LimitReached(fact) => fact.into(),
         }
     }
@@ -372,12 +389,18 @@ impl From<OperateError> for Refusal {
             OperateError::BadArgument(fact) => fact.into(),
             OperateError::SystemTopic(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),
-            OperateError::TopicExists { name, queues } => {
-                let detail = format!("topic {} has {queues} queues", quoted(&name));
+            OperateError::TopicExists { name, queues, order } => {
+                let name = quoted(&name);
+                let detail = format!("topic {name} has {queues} queues and is {order}");
                 Self::new(Code::TopicExists, detail)
             }
             OperateError::NoGroup(name) => {
                 Self::new(Code::UnknownGroup, format!("no group {}", quoted(&name)))
+            }
+            OperateError::NoQueue(fact) => fact.into(),
+            OperateError::NotStopped { queue, offset } => {
+                let detail = format!("offset {offset} of queue {queue} stops no order group");
+                Self::new(Code::NotStopped, detail)
             }
             OperateError::NoTenant(name) => {
                 Self::new(Code::UnknownTenant, format!("no tenant {}", quoted(&name)))

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
+    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
+    UnblockRow,
 };
 use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
@@ -107,6 +108,8 @@ impl FanOut {
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
             | Arguments::GroupSet(_)
+            | Arguments::GroupStopped(_)
+            | Arguments::GroupUnblock(_)
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
@@ -194,6 +197,8 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqWaiting
         | Operation::GroupInfo
         | Operation::GroupLs
+        | Operation::GroupStopped
+        | Operation::GroupUnblock
         | Operation::TopicInfo
         | Operation::TxCommit
         | Operation::TxInfo
@@ -270,6 +275,15 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
         }
         Operation::TxInfo => merge_all(parts, merge_transaction),
         Operation::TxLs => merge_all(parts, merge_transactions),
+        Operation::GroupStopped => merge_all(parts, |all: &mut Vec<StoppedRow>, one| {
+            all.extend(one);
+            all.sort_by(|a, b| (&a.topic, a.queue, a.offset).cmp(&(&b.topic, b.queue, b.offset)));
+        }),
+        Operation::GroupUnblock => merge_all(parts, |all: &mut UnblockRow, one| {
+            if one.done {
+                *all = one;
+            }
+        }),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
             all.messages += one.messages;
             all.queues.extend(one.queues);
@@ -284,7 +298,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let is_about_group = operation == Operation::GroupInfo;
+    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
     let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
     let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
     if is_about_group { Some(Code::UnknownGroup) } else { unknown }

@@ -81,6 +81,22 @@ impl Outputs for ShardOutputs {
                 };
                 readers.spawn_blocking_on(read_index, &self.hub.runtime);
             }
+            Output::ReadOrders { ticket, plan } => {
+                let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+                let readers = self.hub.logs[shard].readers.clone();
+                let read_orders = move || {
+                    let log = &hub.logs[shard];
+                    let disk = log.disk.as_ref();
+                    let found =
+                        plan.orders(disk, |places, each| log.cache.read(disk, places, each));
+                    let (places, orders) = found.unwrap_or_else(|error| {
+                        tracing::error!(shard, %error, "order groups could not be read");
+                        Default::default()
+                    });
+                    hub.inboxes[shard].put_first(Input::Orders { ticket, places, orders });
+                };
+                readers.spawn_blocking_on(read_orders, &self.hub.runtime);
+            }
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {
                 find::seek(&self.hub, self.shard, origin, (first, end), plan);

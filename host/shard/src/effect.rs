@@ -46,12 +46,20 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.after_everything(place, waiter, outputs);
             }
-            Effect::Locate { ticket, topic, queue, from, count } => {
+            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+                let located = |places| Event::Located { ticket, places, orders: Vec::new() };
+                let read_orders = |plan| Output::ReadOrders { ticket, plan };
                 match self.store.locate(topic, queue, from, count) {
+                    Located::Read(read) if orders => {
+                        outputs.push(read_orders(FetchPlan::Index(read)));
+                    }
+                    Located::Places(places) if orders => {
+                        outputs.push(read_orders(FetchPlan::Records(places)));
+                    }
                     Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
-                    Located::Places(places) => events.push(Event::Located { ticket, places }),
+                    Located::Places(places) => events.push(located(places)),
                     Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
-                    Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
+                    Located::End => events.push(located(Vec::new())),
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {

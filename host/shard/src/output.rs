@@ -12,7 +12,7 @@ use yard_wire::{
 
 use crate::find::{FindPlan, SeekPlan};
 
-/// How a fetch request is answered.
+/// How records of a queue are come by.
 #[derive(Clone, Debug)]
 pub enum FetchPlan {
     /// By reading these records.
@@ -40,6 +40,14 @@ pub enum Output {
         ticket: Ticket,
         /// What to read.
         read: IndexRead,
+    },
+    /// Read records and bring their places and order groups as `Input::Orders`, see
+    /// [`FetchPlan::orders`].
+    ReadOrders {
+        /// Names the question.
+        ticket: Ticket,
+        /// What to read.
+        plan: FetchPlan,
     },
     /// Read records and push them to a subscription.
     Deliver {

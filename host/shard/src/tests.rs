@@ -87,6 +87,15 @@ impl Bench {
                     let places = yard_store::read::index(&self.disk, &read).unwrap();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
+                Output::ReadOrders { ticket, plan } => {
+                    let read = |places: &[yard_wire::RecordPlace], each: &mut dyn FnMut(&[u8])| {
+                        let records = yard_store::read::records(&self.disk, places)?;
+                        records.iter().for_each(|record| each(record));
+                        Ok(())
+                    };
+                    let (places, orders) = plan.orders(&self.disk, read).unwrap();
+                    self.step(vec![Input::Orders { ticket, places, orders }]);
+                }
                 Output::Fetch { origin, plan, .. } => {
                     let places = match plan {
                         FetchPlan::Records(places) => places,
@@ -231,6 +240,7 @@ impl Bench {
             member: "m".into(),
             start: Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 30_000,
             messages: 1_000,
             bytes: 1 << 20,

@@ -55,7 +55,9 @@ pub mod transport;
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
 pub use compress::Compression;
-pub use consumer::{Broadcast, Consumer, ConsumerBuilder, Delivery, Kept, Start};
+pub use consumer::{
+    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Kept, OrderLine, Start,
+};
 pub use context::Context;
 pub use error::Error;
 pub use exchange::Response;

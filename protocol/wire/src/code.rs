@@ -113,6 +113,8 @@ codes! {
     BadTag = 226, Never;
     /// A group cannot go on from an offset beyond the end of a queue.
     SeekBeyondEnd = 227, Never;
+    /// No type of a topic has this name.
+    UnknownTopicType = 228, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -159,6 +161,10 @@ codes! {
     HeldTooLong = 608, Never;
     /// The group was moved to other offsets; subscribe again.
     GroupMoved = 609, SamePlace;
+    /// No message of the group has stopped its order group there.
+    NotStopped = 618, Never;
+    /// Members of the group share the queues, or have queues of their own; not both.
+    OtherMode = 619, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

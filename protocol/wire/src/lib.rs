@@ -32,6 +32,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod operation;
+pub mod order;
 pub mod plugin;
 pub mod plugin_use;
 pub mod property;

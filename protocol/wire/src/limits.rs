@@ -73,6 +73,9 @@ pub const LEASE_MS_DEFAULT: u32 = 30_000;
 pub const ATTEMPTS_DEFAULT: u32 = 17;
 /// Delays in a list of a retry policy.
 pub const RETRY_DELAYS_MAX: usize = 64;
+/// How long a message of an ordered topic that failed waits unless set, in milliseconds. Source:
+/// RocketMQ, `suspendCurrentQueueTimeMillis`.
+pub const ORDER_RETRY_MS_DEFAULT: u32 = 1_000;
 /// Longest delay of a retry policy, in milliseconds: 30 days.
 pub const RETRY_DELAY_MS_MAX: u32 = 30 * 24 * 60 * 60 * 1_000;
 /// Bytes of the error text of a nack or reject.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
+use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin::{
     Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
 };
@@ -12,7 +13,7 @@ use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
-use crate::value::{ToValue, Value};
+use crate::value::{ToValue, Value, plain};
 use crate::{Code, MessageId, Refusal, Timestamp};
 
 mod rows;
@@ -196,7 +197,7 @@ macro_rules! operations {
             #[must_use]
             pub fn fields(self) -> &'static [Field] {
                 match self { $( Self::$name => const { &[ $( Field {
-                    name: stringify!($field),
+                    name: plain(stringify!($field)),
                     help: concat!($($field_doc),+).trim_ascii(),
                     kind: <$type as Arg>::KIND,
                     presence: $presence,
@@ -302,6 +303,12 @@ operations! {
         backlog_max: CountLimit = Default("none"),
         /// A plugin that sees messages before they are stored, with its settings.
         interceptor: PluginChoice = Default("none"),
+        /// What it promises about order: nothing, or messages of an order group one after another.
+        r#type: TopicType = Default("normal"),
+        /// Ordered only: a message that failed comes again after this.
+        order_retry: OrderRetry = Default("1s"),
+        /// Ordered only: after a message's last attempt its order group goes on, or stops.
+        after_last: AfterLast = Default("go-on"),
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -328,6 +335,10 @@ operations! {
         backlog_max: Option<CountLimit> = Optional,
         /// A plugin that sees messages before they are stored, with its settings.
         interceptor: Option<PluginChoice> = Optional,
+        /// Ordered only: a message that failed comes again after this.
+        order_retry: Option<OrderRetry> = Optional,
+        /// Ordered only: after a message's last attempt its order group goes on, or stops.
+        after_last: Option<AfterLast> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -356,6 +367,25 @@ operations! {
         /// Id of the message, as its send result says.
         id: MessageId = Required,
     } -> DelayCancelled;
+    /// List the messages that have stopped their order groups, in all topics of a group.
+    GroupStopped = 14, ["group", "stopped"], Read, Reads, "yard group stopped billing", {
+        /// Name of the group.
+        name: String = Required,
+    } -> Vec<StoppedRow>;
+    /// Let an order group go on that a message has stopped.
+    GroupUnblock = 15, ["group", "unblock"], Manage, Changes,
+    "yard group unblock billing orders 3 1042 --then bury", {
+        /// Name of the group.
+        name: String = Required,
+        /// Name of the topic.
+        topic: String = Required,
+        /// The queue of the message.
+        queue: u16 = Required,
+        /// Offset of the message that stopped it.
+        offset: u64 = Required,
+        /// What becomes of the message: delivered once more, or a dead letter.
+        then: Unblock = Default("retry"),
+    } -> UnblockRow;
     /// Change what becomes of messages that fail in a group, in all its topics.
     GroupSet = 16, ["group", "set"], Manage, Changes,
     "yard group set billing --retry 10s,1m,10m --max-attempts 5", {

@@ -42,7 +42,6 @@ mod flags;
 mod properties;
 
 pub use flags::Flags;
-use properties::split_property;
 pub(crate) use properties::{
     PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
 };
@@ -430,27 +429,31 @@ impl Record {
     /// [`Malformed`] when the parts do not fit the record. Keys behind a property that does not
     /// fit are not given.
     pub fn peek_keys(record: &[u8]) -> Result<(MessageId, impl Iterator<Item = &str>), Malformed> {
+        let properties = Self::peek_properties(record)?;
+        let mut id = [0; 16];
+        id.copy_from_slice(&record[56..72]);
+        let keys = properties.filter(|(name, _)| *name == KEY).map(|(_, value)| value);
+        Ok((MessageId(id), keys))
+    }
+
+    /// The order group of the record that fills `record`; its checksums are not looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the parts do not fit the record.
+    pub fn peek_order_group(record: &[u8]) -> Result<Option<&str>, Malformed> {
+        let mut properties = Self::peek_properties(record)?;
+        Ok(properties.find(|(name, _)| *name == ORDER).map(|(_, value)| value))
+    }
+
+    fn peek_properties(record: &[u8]) -> Result<impl Iterator<Item = (&str, &str)>, Malformed> {
         let length = Self::peek_length(record)?;
         let tag_end = HEADER_BYTES + usize::from(u16_at(record, 42));
         let body = u32_at(record, 46) as usize;
-        let Some(mut rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end))
-        else {
+        let Some(rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end)) else {
             let wanted = (tag_end + body) as u64;
             return Err(Malformed::Short { wanted, left: length as u64 });
         };
-        let mut id = [0; 16];
-        id.copy_from_slice(&record[56..72]);
-        let keys = std::iter::from_fn(move || {
-            while !rest.is_empty() {
-                let (name, value, after) = split_property(rest).ok()?;
-                rest = after;
-                if name == KEY {
-                    return Some(value);
-                }
-            }
-            None
-        });
-        Ok((MessageId(id), keys))
+        Ok(split_properties(rest))
     }
 
     /// The address of the record at the front of `input`; its checksums are not looked at.

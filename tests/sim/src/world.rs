@@ -121,6 +121,9 @@ impl World {
             Happening::ReadIndex { shard, life, ticket, read } => {
                 host.read_index(base, (shard, life), ticket, &read);
             }
+            Happening::ReadOrders { shard, life, ticket, plan } => {
+                host.read_orders(base, (shard, life), ticket, *plan);
+            }
             Happening::Fault(number) => self.fault(number),
             Happening::Start => host.start(base),
             Happening::ShutDown => host.end_shut_down(base),
@@ -235,6 +238,7 @@ impl World {
                     clients[0].begin_scan(base);
                 } else {
                     host.ask_lag(base, groups);
+                    host.ask_stopped(base, groups);
                 }
                 base.after(REVIEW, Happening::Review);
             }
@@ -256,7 +260,12 @@ impl World {
             base.fail(|| undecided);
         }
         if base.failure.is_none() {
+            let routes = base.routes.iter().zip(&base.plan.ordered);
+            let ordered = routes.filter(|(_, ordered)| ordered.is_some());
+            let attempts = base.plan.attempts.0;
             let options = Options {
+                ordered: ordered.map(|(route, _)| route.topic.0).collect(),
+                last_from: (attempts > 0).then_some(attempts),
                 expect_all_delivered: true,
                 expect_all_settled: true,
                 ..Options::default()

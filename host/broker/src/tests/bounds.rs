@@ -53,6 +53,7 @@ fn subscribe(world: &mut World, group: &str, topic: &str, start: Start) -> Optio
         member: String::new(),
         start,
         expression: None,
+        exclusive: false,
         lease_ms: 30_000,
         messages: 0,
         bytes: 0,

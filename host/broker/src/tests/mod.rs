@@ -7,6 +7,8 @@ mod extending;
 mod finding;
 mod judging;
 mod metadata;
+mod order_random;
+mod ordered;
 mod plugins;
 mod producing;
 mod random;

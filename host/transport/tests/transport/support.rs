@@ -14,6 +14,7 @@ use yard_transport::{
     tls,
 };
 use yard_wire::frame::{ALPN, Class, Frame, FrameDecoder, Preamble, Role, encode_with};
+use yard_wire::order::TopicType;
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
     Called, Covered, Credited, Deliver, Delivered, Extended, Fetched, FetchedRecord, FindRoute,
@@ -154,7 +155,11 @@ impl Service for Shared {
                 Request::Subscribe(_) => {
                     tokio::spawn(deliver_without_end(self.0.clone(), session.clone()));
                     let subscription = SubscriptionId(1);
-                    Reply::Subscribe(Subscribed { subscription, queues: vec![] })
+                    Reply::Subscribe(Subscribed {
+                        subscription,
+                        queues: vec![],
+                        r#type: TopicType::Normal,
+                    })
                 }
                 Request::Credit(_) => return self.0.hold(session, stream, correlation),
                 Request::Unsubscribe(_) => {

@@ -1,4 +1,5 @@
 //! What the operations answer: rows and reports.
+use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::transaction::{CheckSpan, TxId};
@@ -28,6 +29,12 @@ report! {
         pub interceptor: PluginChoice,
         /// When it was created.
         pub created_ms: Timestamp,
+        /// What it promises about order.
+        pub r#type: TopicType,
+        /// In an ordered topic, a message that failed comes again after this.
+        pub order_retry: OrderRetry,
+        /// In an ordered topic, what becomes of an order group after a message's last attempt.
+        pub after_last: AfterLast,
     }
 
     /// A topic with its queues.
@@ -52,6 +59,12 @@ report! {
         pub created_ms: Timestamp,
         /// Committed messages that it holds.
         pub messages: u64,
+        /// What it promises about order.
+        pub r#type: TopicType,
+        /// In an ordered topic, a message that failed comes again after this.
+        pub order_retry: OrderRetry,
+        /// In an ordered topic, what becomes of an order group after a message's last attempt.
+        pub after_last: AfterLast,
         /// Its queues, in order.
         pub queues: Vec<QueueRow>,
     }
@@ -160,6 +173,40 @@ report! {
         pub credit: u64,
         /// Which messages it wants: dialect and expression; nothing: all.
         pub filter: String,
+    }
+
+    /// A message that has stopped its order group.
+    pub struct StoppedRow {
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Its offset.
+        pub offset: QueueOffset,
+        /// How often it was delivered.
+        pub attempts: u32,
+        /// Why it is not delivered again: failed, lease-ended, rejected.
+        pub reason: String,
+        /// What a consumer said last.
+        pub error: String,
+        /// When it was delivered last.
+        pub last_ms: Timestamp,
+    }
+
+    /// What came of unblocking an order group.
+    pub struct UnblockRow {
+        /// Name of the group.
+        pub name: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Offset of the message that had stopped it.
+        pub offset: QueueOffset,
+        /// What becomes of the message.
+        pub then: Unblock,
+        /// Whether this shard, or one of all, has done it.
+        pub done: bool,
     }
 
     /// Delayed messages that wait.

@@ -2,7 +2,7 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, transactions,
+//!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
@@ -29,6 +29,7 @@ mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod ordered;
 mod points;
 mod policies;
 mod restart;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use yard_checker::{DeadLetter, Event, Scan, Stored};
 use yard_wire::name::DEAD_PREFIX;
 use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
+use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
 use yard_wire::transaction::CheckSpan;
@@ -71,7 +72,16 @@ impl Steward {
         if self.created < base.plan.topics {
             let (name, queues) = (name(self.created), base.plan.queues);
             let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
-            let create = TopicCreate { name, queues, retain_bytes, ..TopicCreate::default() };
+            let ordered = base.plan.ordered[self.created as usize];
+            let create = TopicCreate {
+                name,
+                queues,
+                retain_bytes,
+                r#type: if ordered.is_some() { TopicType::Ordered } else { TopicType::Normal },
+                order_retry: OrderRetry(base.plan.order_retry_ms),
+                after_last: ordered.unwrap_or_default(),
+                ..TopicCreate::default()
+            };
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }

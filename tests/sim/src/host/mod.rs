@@ -11,6 +11,7 @@ mod io;
 mod judge;
 mod lag;
 mod life;
+mod operator;
 mod oracle;
 mod outputs;
 

@@ -49,6 +49,12 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
+            Output::ReadOrders { ticket, plan } => {
+                base.trace.mix(&[ticket.0]);
+                let delay = self.random.latency(base.plan.io);
+                let (plan, life) = (Box::new(plan), self.life);
+                base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
@@ -162,7 +168,9 @@ impl Host {
         };
         base.trace.mix(&[base.now, origin.session.0, origin.correlation.0, code]);
         if origin.session == OWN {
-            self.lag_is(origin, result);
+            if !self.answers_operator(base, origin, &result) {
+                self.lag_is(origin, result);
+            }
         } else if origin.correlation.0 != 0 {
             let frame = ToClient::Reply(origin.correlation, result);
             self.send(base, origin.session, origin.stream, frame);
@@ -285,6 +293,34 @@ impl Host {
                 self.give(base, shard, Input::Index { ticket, places });
             }
             Err(error) => base.fail(|| format!("shard {shard}: an index failed: {error}")),
+        }
+    }
+}
+
+impl Host {
+    /// Order groups are read for a shard.
+    pub(crate) fn read_orders(
+        &mut self,
+        base: &mut Base,
+        (shard, life): (usize, u32),
+        ticket: yard_broker::Ticket,
+        plan: FetchPlan,
+    ) {
+        if life != self.life {
+            return;
+        }
+        let disk = &self.slots[shard].disk;
+        let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+            let records = yard_store::read::records(disk, places)?;
+            records.iter().for_each(|record| each(record));
+            Ok(())
+        };
+        match plan.orders(disk, read) {
+            Ok((places, mut orders)) => {
+                planted::alter_orders(base, &places, &mut orders);
+                self.give(base, shard, Input::Orders { ticket, places, orders });
+            }
+            Err(error) => base.fail(|| format!("shard {shard}: order groups failed: {error}")),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, NoticeWhat, Origin, SessionId};
+use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -115,6 +115,7 @@ plants! {
     CommitHalved "commit-halved" Sim 500
     RollbackReleased "rollback-released" Sim 100
     UndecidedHidden "undecided-hidden" Sim 500
+    OrderGroupsSplit "order-groups-split" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -350,6 +351,15 @@ pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
 pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     if base.has(Plant::SealedIndexShifted) && !places.is_empty() {
         places.rotate_left(1);
+    }
+}
+
+/// Changes the order groups that were read: each message has one of its own.
+pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
+    if base.has(Plant::OrderGroupsSplit) {
+        for (place, order) in places.iter().zip(orders) {
+            *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+        }
     }
 }
 
