@@ -2,8 +2,8 @@
 //! that an operator decides what becomes of it.
 //!
 //! ```text
-//!   failed for the last time ── step Stopped ──► stopped ─┬─ retry ── step Returned ──► once more
-//!                                                         └─ bury ─── step Doomed ────► dead letter
+//!   failed for the last time ── step Stopped ──► stopped ─┬─ retry ─ step Returned ─► once more
+//!                                                         └─ bury ── step Doomed ───► dead letter
 //! ```
 use yard_wire::operation::{GroupUnblock, StoppedRow, UnblockRow};
 use yard_wire::order::Unblock;

@@ -1,5 +1,5 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
@@ -47,20 +47,8 @@ impl Shard {
                 self.after_everything(place, waiter, outputs);
             }
             Effect::Locate { ticket, topic, queue, from, count, orders } => {
-                let located = |places| Event::Located { ticket, places, orders: Vec::new() };
-                let read_orders = |plan| Output::ReadOrders { ticket, plan };
-                match self.store.locate(topic, queue, from, count) {
-                    Located::Read(read) if orders => {
-                        outputs.push(read_orders(FetchPlan::Index(read)));
-                    }
-                    Located::Places(places) if orders => {
-                        outputs.push(read_orders(FetchPlan::Records(places)));
-                    }
-                    Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
-                    Located::Places(places) => events.push(located(places)),
-                    Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
-                    Located::End => events.push(located(Vec::new())),
-                }
+                let located = self.store.locate(topic, queue, from, count);
+                answer(ticket, located, orders, events, outputs);
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
@@ -231,6 +219,26 @@ impl Shard {
             }
         };
         outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });
+    }
+}
+
+/// Answers a question to the index, now or when something was read for it.
+fn answer(
+    ticket: Ticket,
+    located: Located,
+    orders: bool,
+    events: &mut Vec<Event>,
+    outputs: &mut Vec<Output>,
+) {
+    let known = |places| Event::Located { ticket, places, orders: Vec::new() };
+    let read_orders = |plan| Output::ReadOrders { ticket, plan };
+    match located {
+        Located::Read(read) if orders => outputs.push(read_orders(FetchPlan::Index(read))),
+        Located::Places(places) if orders => outputs.push(read_orders(FetchPlan::Records(places))),
+        Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
+        Located::Places(places) => events.push(known(places)),
+        Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
+        Located::End => events.push(known(Vec::new())),
     }
 }
 

@@ -87,15 +87,7 @@ impl Bench {
                     let places = yard_store::read::index(&self.disk, &read).unwrap();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
-                Output::ReadOrders { ticket, plan } => {
-                    let read = |places: &[yard_wire::RecordPlace], each: &mut dyn FnMut(&[u8])| {
-                        let records = yard_store::read::records(&self.disk, places)?;
-                        records.iter().for_each(|record| each(record));
-                        Ok(())
-                    };
-                    let (places, orders) = plan.orders(&self.disk, read).unwrap();
-                    self.step(vec![Input::Orders { ticket, places, orders }]);
-                }
+                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { origin, plan, .. } => {
                     let places = match plan {
                         FetchPlan::Records(places) => places,

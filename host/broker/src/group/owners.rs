@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   members change ──► wanted: whose each queue shall be, the least moved
-//!   owner ≠ wanted ──► nobody gets anything of the queue until nothing of it is in the owner's hands
+//!   owner ≠ wanted ──► nobody gets anything of the queue while something of it is leased
 //! ```
 use std::collections::BTreeMap;
 

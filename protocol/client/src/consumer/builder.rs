@@ -125,10 +125,11 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Members of the group have queues of their own, instead of sharing the messages of all queues:
-    /// each gets as many queues as any other, or one more, and members beyond the queues get none.
-    /// The broker shares them out, moves as few as it can when members come and go, and hands a queue
-    /// over when nothing of it is in anybody's hands. All members of a group have to want this.
+    /// Members of the group have queues of their own, instead of sharing the messages of all
+    /// queues: each gets as many queues as any other, or one more, and members beyond the queues
+    /// get none. The broker shares them out, moves as few as it can when members come and go, and
+    /// hands a queue over when nothing of it is in anybody's hands. All members of a group have to
+    /// want this.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;

@@ -456,8 +456,8 @@ impl Delivery {
         self.settler.settle(Opinion { verdict, delay_ms, error: Some(clipped(error)) }).await
     }
 
-    /// Not begun: the message is delivered again at once, to whoever is next, and this delivery does
-    /// not count as an attempt. Resolves when the broker has it back.
+    /// Not begun: the message is delivered again at once, to whoever is next, and this delivery
+    /// does not count as an attempt. Resolves when the broker has it back.
     ///
     /// # Errors
     /// As [`Delivery::ack`].

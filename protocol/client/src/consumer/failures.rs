@@ -1,5 +1,5 @@
-//! Which order groups have failed here, as a value: what had been sent of them before the failure is
-//! given back, until the failed message or one that was given back comes again.
+//! Which order groups have failed here, as a value: what had been sent of them before the failure
+//! is given back, until the failed message or one that was given back comes again.
 use std::collections::BTreeMap;
 
 use yard_wire::{QueueIndex, QueueOffset};

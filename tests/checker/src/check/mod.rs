@@ -31,7 +31,7 @@ pub struct Options {
     /// Topics that deliver the messages of an order group one after another. What was given back
     /// is delivered again under the same attempt there.
     pub ordered: Vec<u32>,
-    /// From this attempt on the end of a lease, which leaves no trace, may be the last of a message.
+    /// From this attempt on the end of a lease, which leaves no trace, may be a message's last.
     pub last_from: Option<u32>,
     /// Kinds that this run does not promise, say [`Kind::NonmonotonicSend`] for producers that
     /// pipeline without sequence numbers. They are neither counted nor shown.

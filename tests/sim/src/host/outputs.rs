@@ -1,7 +1,7 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId, Ticket};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
@@ -49,12 +49,7 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
-            Output::ReadOrders { ticket, plan } => {
-                base.trace.mix(&[ticket.0]);
-                let delay = self.random.latency(base.plan.io);
-                let (plan, life) = (Box::new(plan), self.life);
-                base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
-            }
+            Output::ReadOrders { ticket, plan } => self.begin_orders(base, shard, ticket, plan),
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
@@ -281,7 +276,7 @@ impl Host {
         &mut self,
         base: &mut Base,
         (shard, life): (usize, u32),
-        ticket: yard_broker::Ticket,
+        ticket: Ticket,
         read: &IndexRead,
     ) {
         if life != self.life {
@@ -298,24 +293,26 @@ impl Host {
 }
 
 impl Host {
+    fn begin_orders(&mut self, base: &mut Base, shard: usize, ticket: Ticket, plan: FetchPlan) {
+        base.trace.mix(&[ticket.0]);
+        let delay = self.random.latency(base.plan.io);
+        let (plan, life) = (Box::new(plan), self.life);
+        base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
+    }
+
     /// Order groups are read for a shard.
     pub(crate) fn read_orders(
         &mut self,
         base: &mut Base,
         (shard, life): (usize, u32),
-        ticket: yard_broker::Ticket,
+        ticket: Ticket,
         plan: FetchPlan,
     ) {
         if life != self.life {
             return;
         }
         let disk = &self.slots[shard].disk;
-        let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
-            let records = yard_store::read::records(disk, places)?;
-            records.iter().for_each(|record| each(record));
-            Ok(())
-        };
-        match plan.orders(disk, read) {
+        match plan.orders(disk, |places, each| yard_store::read::each(disk, places, each)) {
             Ok((places, mut orders)) => {
                 planted::alter_orders(base, &places, &mut orders);
                 self.give(base, shard, Input::Orders { ticket, places, orders });

@@ -1,6 +1,6 @@
-//! Ordered topics: a message is delivered when those before it in its order group are settled, or in
-//! the hands of the consumer that gets it and not failed there. Messages without an order group are
-//! one order group in each queue.
+//! Ordered topics: a message is delivered when those before it in its order group are settled, or
+//! in the hands of the consumer that gets it and not failed there. Messages without an order group
+//! are one order group in each queue.
 
 use super::{Options, Seen, Subscription};
 use crate::anomaly::Kind;
