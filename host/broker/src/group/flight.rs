@@ -245,7 +245,7 @@ impl Flight {
         let unknown = self.orders.as_ref().and_then(|orders| orders.first_unknown());
         let from = match unknown.or(unplaced) {
             Some(offset) => offset,
-            None if self.prefetched.is_empty() && !self.is_full() && !self.is_far_ahead() => {
+            None if self.prefetched.is_empty() && self.has_room() => {
                 self.pass_over(progress);
                 self.cursor
             }
@@ -253,6 +253,12 @@ impl Flight {
         };
         let count = end.0.saturating_sub(from.0).min(PREFETCH_MAX.into());
         (count > 0).then_some((from, count as u32))
+    }
+
+    /// Whether new messages may come under way.
+    fn has_room(&self) -> bool {
+        let is_enough = self.is_full() || self.is_far_ahead();
+        !is_enough || self.is_behind_others()
     }
 
     /// Whether enough order groups are known that somebody may go on with.
@@ -387,6 +393,19 @@ impl Flight {
         let passed = (to.0 - self.cursor.0).min(self.prefetched.len() as u64) as usize;
         self.prefetched.drain(..passed);
         self.cursor = to;
+        if let Some(orders) = &mut self.orders {
+            orders.lined_up(to);
+        }
+    }
+
+    /// Whether messages that came back lie behind some that are not known yet. Those are asked for
+    /// however much is under way: else nothing of it could go on.
+    fn is_behind_others(&self) -> bool {
+        let waiting = self.waiting.last_key_value().map(|(offset, _)| *offset);
+        let ready = self.ready.last_key_value().map(|(offset, _)| *offset);
+        let unplaced = self.unplaced.last_key_value().map(|(offset, _)| *offset);
+        let last = [waiting, ready, unplaced].into_iter().flatten().max();
+        self.orders.is_some() && last.is_some_and(|last| last > self.cursor)
     }
 
     /// Leases what can be delivered: first what comes again, then new messages, each in the order

@@ -105,6 +105,9 @@ pub(crate) struct Orders {
     keys: BTreeMap<QueueOffset, OrderKey>,
     /// Messages under way whose order group is not known yet: nothing behind them is delivered.
     unknown: BTreeSet<QueueOffset>,
+    /// Before this each message is settled, or under way: nothing behind it is delivered. After a
+    /// restart, what came back earlier may lie behind what nobody has been given yet.
+    lined_up_below: QueueOffset,
     lines: BTreeMap<OrderKey, Line>,
     /// Nobody's, by their next message.
     free: BTreeSet<(QueueOffset, OrderKey)>,
@@ -217,6 +220,17 @@ impl Orders {
         }
     }
 
+    /// Each message before this is settled or under way.
+    pub(crate) fn lined_up(&mut self, below: QueueOffset) {
+        assert!(self.lined_up_below <= below, "messages are lined up in their order");
+        self.lined_up_below = below;
+    }
+
+    /// Before this may be delivered what is open.
+    fn limit(&self) -> QueueOffset {
+        self.unknown.first().map_or(self.lined_up_below, |it| self.lined_up_below.min(*it))
+    }
+
     /// How many order groups each of so many members should have.
     fn fair(&self, takers: usize) -> usize {
         self.lines.len().div_ceil(takers.max(1))
@@ -229,8 +243,7 @@ impl Orders {
         let has_room = share.is_none_or(|share| share.lines < self.fair(takers));
         let free = self.free.first().filter(|_| has_room);
         let next = [own, free].into_iter().flatten().min();
-        let limit = self.unknown.first();
-        next.is_some_and(|(next, _)| limit.is_none_or(|limit| next < limit))
+        next.is_some_and(|(next, _)| *next < self.limit())
     }
 
     /// The next message for a member, where so many want something.
@@ -258,9 +271,9 @@ impl Orders {
 
     /// Whether anybody may be given anything.
     pub(crate) fn is_open(&self) -> bool {
-        let limit = self.unknown.first();
+        let limit = self.limit();
         let is_before = |open: &BTreeSet<(QueueOffset, OrderKey)>| {
-            open.first().is_some_and(|(next, _)| limit.is_none_or(|limit| next < limit))
+            open.first().is_some_and(|(next, _)| *next < limit)
         };
         is_before(&self.free) || self.shares.values().any(|share| is_before(&share.open))
     }
