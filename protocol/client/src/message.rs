@@ -8,7 +8,7 @@ use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
     CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
 };
-use yard_wire::record::{DUE, Flags, KEY, ORDER, RecordHead, TX};
+use yard_wire::record::{DUE, Flags, KEY, ORDER, Record, RecordHead, TX};
 use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
 use crate::compress::Compression;
@@ -321,6 +321,35 @@ impl Message {
         Ok(QueueIndex(chosen))
     }
 
+    /// The record that a producer would send of the message: checked, packed by `compression`, and
+    /// for a queue of the topic, of which there are `queues`. For those who bring messages to a
+    /// broker by other ways than a [`crate::Producer`], a simulator for one. `now` is when it was
+    /// made, by a clock that is the broker's too; `pick` chooses one of a range of queues where
+    /// nothing else does.
+    ///
+    /// # Errors
+    /// As [`crate::Producer::enqueue`].
+    ///
+    /// # Panics
+    /// When the topic has no queues.
+    pub fn into_record(
+        mut self,
+        (topic, queues): (TopicId, u16),
+        id: MessageId,
+        now: Timestamp,
+        compression: Option<&Compression>,
+        pick: impl FnOnce(Range<u16>) -> u16,
+    ) -> Result<Record, Error> {
+        self.fix_due(now);
+        self.prepare(now, compression)?;
+        let queue = self.choose_queue(queues, pick)?;
+        let head = self.head((topic, queue), id, now);
+        let sized = head.check(self.properties())?;
+        let mut bytes = Vec::with_capacity(sized.bytes());
+        head.encode(&sized, &mut bytes);
+        Ok(Record::parse(bytes.into()).expect("it was encoded just now"))
+    }
+
     /// What the record of the message says, but for its properties.
     pub(crate) fn head(
         &self,
@@ -384,7 +413,6 @@ impl From<&str> for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yard_wire::record::Record;
 
     fn encode(message: &Message, id: MessageId) -> Result<Vec<u8>, Error> {
         let mut message = message.clone();

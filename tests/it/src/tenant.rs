@@ -1,7 +1,7 @@
 //! Making tenants, as `yard tenant add` does: the key never leaves this side.
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use yard_client::wire::operation::TenantAdd;
-use yard_client::{Client, Context};
+use yard_client::{Client, Code, Context, Error};
 
 use crate::Failed;
 
@@ -28,8 +28,9 @@ pub async fn add(
     context: &Context,
     name: &str,
     auto_create_topics: bool,
-) -> Result<Context, Failed> {
-    let (key, request) = key_and_request()?;
+) -> Result<Context, Error> {
+    let made = key_and_request().map_err(|Failed(why)| Error::new(Code::Internal, why));
+    let (key, request) = made?;
     let args = TenantAdd { name: name.to_owned(), auto_create_topics, request };
     let added = operator.admin().call(args).await?;
     Ok(Context {

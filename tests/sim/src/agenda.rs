@@ -139,6 +139,39 @@ impl Agenda {
         self.items.push(Item { at, number: self.entered, happening });
     }
 
+    /// When something happens next.
+    #[must_use]
+    pub(crate) fn next_at(&self) -> Option<Micros> {
+        self.items.peek().map(|item| item.at)
+    }
+
+    /// Whether nothing is under way: no frame, no I/O, no work of the broker. What it only waits
+    /// for is not.
+    #[must_use]
+    pub(crate) fn is_calm(&self) -> bool {
+        let waits = |item: &Item| match &item.happening {
+            // Nobody waits for the answer of what somebody else sent again.
+            Happening::ToBroker { frame, .. } => frame.correlation.0 == 0,
+            Happening::Wake { .. }
+            | Happening::ClientLost(_)
+            | Happening::Timer { .. }
+            | Happening::Fault(_)
+            | Happening::ShutDown
+            | Happening::Review => true,
+            Happening::ToClient { .. }
+            | Happening::BrokerLost(_)
+            | Happening::Step { .. }
+            | Happening::Perform { .. }
+            | Happening::Done { .. }
+            | Happening::ReadIndex { .. }
+            | Happening::ReadOrders { .. }
+            | Happening::Start
+            | Happening::RoomAgain
+            | Happening::Replace => false,
+        };
+        self.items.iter().all(waits)
+    }
+
     /// Takes what happens next.
     pub(crate) fn next(&mut self) -> Option<(Micros, Happening)> {
         self.items.pop().map(|item| (item.at, item.happening))

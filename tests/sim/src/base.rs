@@ -2,11 +2,12 @@
 //! the history.
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_broker::SessionId;
 use yard_checker::History;
 use yard_wire::request::Request;
-use yard_wire::requests::TopicRoute;
-use yard_wire::{Correlation, QueueIndex, QueueOffset, TopicId};
+use yard_wire::requests::{Expression, TopicRoute};
+use yard_wire::{Correlation, QueueIndex, QueueOffset, TenantId, TopicId};
 
 use crate::agenda::{Agenda, Happening, Micros};
 use crate::ledger::Ledger;
@@ -42,6 +43,9 @@ pub(crate) struct Found {
     pub hash: u64,
 }
 
+/// Whether a subscription with this expression wants this record.
+pub type Wants = fn(&Expression, &Bytes) -> bool;
+
 /// What every part shares.
 pub(crate) struct Base {
     /// Virtual time.
@@ -62,6 +66,10 @@ pub(crate) struct Base {
     pub plan: Plan,
     /// Which part of the run it is.
     pub phase: Phase,
+    /// Whose connections are other tenants' than the first.
+    pub tenants: BTreeMap<SessionId, TenantId>,
+    /// Decides about messages of any kind; without, they are those of the plan's producers.
+    pub wants: Option<Wants>,
     /// The bug that is planted, if any.
     pub plant: Option<Plant>,
     /// What it remembers.
@@ -92,6 +100,8 @@ impl Base {
             trace: Trace::new(printing),
             plan,
             phase: Phase::SetUp,
+            tenants: BTreeMap::new(),
+            wants: None,
             plant,
             memory: Memory::default(),
             broker_is_up: false,
@@ -132,6 +142,12 @@ impl Base {
             self.trace.line(self.now, || format!("FAILURE {what}"));
             self.failure = Some(what);
         }
+    }
+
+    /// Whose connection it is.
+    #[must_use]
+    pub(crate) fn tenant_of(&self, session: SessionId) -> TenantId {
+        self.tenants.get(&session).copied().unwrap_or(TenantId(0))
     }
 
     /// Whether a bug is planted.

@@ -15,7 +15,8 @@
 //! - The code under test is the shipped one; what is planted is a wrapper around it.
 //! - Whatever goes wrong stops going wrong at the end, and then everything must arrive.
 //!
-//! Start reading at [`World::run`], then `host/mod.rs`, and PLANTED.md.
+//! Start reading at [`World::run`], then `host/mod.rs`, and PLANTED.md. [`stage`] lets others act
+//! where clients of the plan do here.
 #![forbid(unsafe_code)]
 
 mod agenda;
@@ -32,6 +33,7 @@ mod planted;
 pub mod powercut;
 mod random;
 mod repairs;
+pub mod stage;
 pub mod sweep;
 mod trace;
 mod world;

@@ -96,17 +96,14 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         let Self { base, host, clients, .. } = self;
+        let Some(happening) = host.happen(base, happening) else { return };
         match happening {
-            Happening::ToBroker { session, stream, frame } => {
-                host.arrive(base, session, stream, *frame);
-            }
             Happening::ToClient { session, frame } => {
                 let client = base.network.client_of(session);
                 base.trace.mix(&[base.now, session.0]);
                 base.trace.line(base.now, || format!("{session:?} <- {frame:?}"));
                 clients[client].receive(base, session, *frame);
             }
-            Happening::BrokerLost(session) => host.lost(base, session),
             Happening::ClientLost(session) => {
                 let client = base.network.client_of(session);
                 clients[client].lost(base, session);
@@ -114,22 +111,9 @@ impl World {
             Happening::Timer { client, kind, generation } => {
                 clients[client].timer(base, kind, generation);
             }
-            Happening::Step { shard, life } => host.step(base, shard, life),
-            Happening::Wake { shard, life, wish } => host.wake(base, shard, life, wish),
-            Happening::Perform { shard, life, number } => host.perform(base, shard, life, number),
-            Happening::Done { shard, life, done } => host.done(base, shard, life, done),
-            Happening::ReadIndex { shard, life, ticket, read } => {
-                host.read_index(base, (shard, life), ticket, &read);
-            }
-            Happening::ReadOrders { shard, life, ticket, plan } => {
-                host.read_orders(base, (shard, life), ticket, *plan);
-            }
             Happening::Fault(number) => self.fault(number),
-            Happening::Start => host.start(base),
-            Happening::ShutDown => host.end_shut_down(base),
-            Happening::RoomAgain => host.free_disks(),
-            Happening::Replace => host.replace_fenced(base),
             Happening::Review => self.review(),
+            other => unreachable!("it happens to the broker: {other:?}"),
         }
     }
 

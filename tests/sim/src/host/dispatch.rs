@@ -6,7 +6,7 @@ use yard_wire::batch::Batch;
 use yard_wire::limits::LANE_BATCHES_IN_FLIGHT_MAX;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Produce, Settle, Settled};
-use yard_wire::{Correlation, ShardId, TenantId};
+use yard_wire::{Correlation, ShardId};
 
 use super::Host;
 use super::life::cannot_record;
@@ -46,7 +46,7 @@ impl Host {
                 if let Request::Subscribe(subscribe) = &other {
                     self.slots[shard].members.insert((subscribe.group.clone(), session));
                 }
-                let tenant = TenantId(0);
+                let tenant = base.tenant_of(session);
                 let event = Event::Request { origin, tenant, request: other };
                 self.take_request(base, shard, event, REQUEST_BYTES);
             }
@@ -60,7 +60,7 @@ impl Host {
             Ok(batch) => {
                 let shard = usize::from(batch.header().shard.0);
                 self.slots[shard].oracle.asked(origin, batch.header());
-                let tenant = TenantId(0);
+                let tenant = base.tenant_of(origin.session);
                 let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
                 self.take_request(base, shard, event, bytes);
             }

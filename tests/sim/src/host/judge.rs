@@ -65,9 +65,8 @@ impl Host {
             return vec![false; messages.len()];
         }
         let wanted: Vec<bool> = messages.iter().map(|(_, found)| is_wanted(found)).collect();
-        let unwanted = || messages.iter().zip(&wanted).filter(|(_, wanted)| !**wanted);
-        let skipped: Vec<Range> = unwanted().map(|((item, _), _)| one(item.offset)).collect();
-        let bytes = unwanted().map(|((item, _), _)| u64::from(item.place.bytes)).sum();
+        let items = messages.iter().map(|(item, _)| item).zip(&wanted);
+        let skipped = self.skip(base, shard, (session, subscription, topic, queue), items);
         for (from, to) in &skipped {
             let (group, queue) = (group_of(asking), queue_name(topic, queue));
             base.history.push(yard_checker::Event::Skip(Skip {
@@ -77,12 +76,27 @@ impl Host {
                 to: to.0,
             }));
         }
+        wanted
+    }
+
+    /// Tells the broker which messages of a delivery are not wanted.
+    pub(super) fn skip<'a>(
+        &mut self,
+        base: &mut Base,
+        shard: usize,
+        (session, subscription, _, queue): Place,
+        items: impl Iterator<Item = (&'a DeliverItem, &'a bool)>,
+    ) -> Vec<Range> {
+        let unwanted: Vec<&DeliverItem> =
+            items.filter(|(_, wanted)| !**wanted).map(|(item, _)| item).collect();
+        let skipped: Vec<Range> = unwanted.iter().map(|item| one(item.offset)).collect();
+        let bytes = unwanted.iter().map(|item| u64::from(item.place.bytes)).sum();
         if !skipped.is_empty() {
-            let poison = Vec::new();
+            let (skipped, poison) = (skipped.clone(), Vec::new());
             let judged = Judged { session, subscription, queue, skipped, poison, bytes };
             self.give(base, shard, Input::Event(Event::Judged(judged)));
         }
-        wanted
+        skipped
     }
 
     /// When the broker first wanted to deliver these. Members of a group share a queue, so what was

@@ -53,6 +53,8 @@ pub(crate) struct Host {
     dies_at_sync: bool,
     /// Milliseconds by which somebody has moved the clock.
     clock_ms: i64,
+    /// A clock that somebody else keeps.
+    pace: Option<Pace>,
     /// Times as long as usual that the disk takes, and until when.
     slow: (u64, Micros),
     random: Random,
@@ -75,6 +77,15 @@ impl Doom {
     fn is_of_fenced(&self) -> bool {
         self.outputs > u64::MAX / 2
     }
+}
+
+/// A clock that is slower than time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    since: Micros,
+    /// What it said then.
+    wall: Timestamp,
+    slower: u64,
 }
 
 /// One shard with its disk.
@@ -148,6 +159,7 @@ impl Host {
             recovery: None,
             dies_at_sync: false,
             clock_ms: 0,
+            pace: None,
             slow: (1, 0),
             random,
             steps: 0,
@@ -155,8 +167,65 @@ impl Host {
         }
     }
 
+    /// Does what happens to the broker; gives back what does not.
+    pub(crate) fn happen(&mut self, base: &mut Base, happening: Happening) -> Option<Happening> {
+        match happening {
+            Happening::ToBroker { session, stream, frame } => {
+                self.arrive(base, session, stream, *frame);
+            }
+            Happening::BrokerLost(session) => self.lost(base, session),
+            Happening::Step { shard, life } => self.step(base, shard, life),
+            Happening::Wake { shard, life, wish } => self.wake(base, shard, life, wish),
+            Happening::Perform { shard, life, number } => self.perform(base, shard, life, number),
+            Happening::Done { shard, life, done } => self.done(base, shard, life, done),
+            Happening::ReadIndex { shard, life, ticket, read } => {
+                self.read_index(base, (shard, life), ticket, &read);
+            }
+            Happening::ReadOrders { shard, life, ticket, plan } => {
+                self.read_orders(base, (shard, life), ticket, *plan);
+            }
+            Happening::Start => self.start(base),
+            Happening::ShutDown => self.end_shut_down(base),
+            Happening::RoomAgain => self.free_disks(),
+            Happening::Replace => self.replace_fenced(base),
+            others @ (Happening::ToClient { .. }
+            | Happening::ClientLost(_)
+            | Happening::Timer { .. }
+            | Happening::Fault(_)
+            | Happening::Review) => return Some(others),
+        }
+        None
+    }
+
+    /// Every shard looks at the clock.
+    pub(crate) fn look(&mut self, base: &mut Base) {
+        for shard in 0..self.slots.len() {
+            self.want_step(base, shard);
+        }
+    }
+
+    /// How often it was started.
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// From now on the clock is so many times slower than time.
+    pub(crate) fn slow_clock(&mut self, now: Micros, slower: u64) {
+        self.pace = Some(Pace { since: now, wall: self.wall(now), slower });
+    }
+
+    /// Whether a shard wants to be woken now, or in a moment.
+    #[must_use]
+    pub(crate) fn is_due(&self, now: Micros) -> bool {
+        let soon = self.wall(now).plus_ms(1);
+        self.slots.iter().any(|slot| slot.wake_at.is_some_and(|at| at <= soon))
+    }
+
     /// Wall time as the process reads it.
-    fn wall(&self, now: Micros) -> Timestamp {
+    pub(crate) fn wall(&self, now: Micros) -> Timestamp {
+        if let Some(Pace { since, wall, slower }) = self.pace {
+            return wall.plus_ms((now - since) / MS / slower);
+        }
         Timestamp((WALL_MS + now / MS).saturating_add_signed(self.clock_ms))
     }
 

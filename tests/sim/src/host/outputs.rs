@@ -205,12 +205,17 @@ impl Host {
                 return;
             }
         };
-        let wanted = match asking {
-            Some(asking) => {
+        let wanted = match (asking, base.wants) {
+            (Some(asking), Some(wants)) => {
+                let wanted = records.iter().map(|record| wants(&asking.filter, record)).collect();
+                self.skip(base, shard, place, items.iter().zip(&wanted));
+                wanted
+            }
+            (Some(asking), None) => {
                 let Some(messages) = found(base, items, &records) else { return };
                 self.judge(base, shard, place, asking, &messages)
             }
-            None => vec![true; items.len()],
+            (None, _) => vec![true; items.len()],
         };
         let items = items.iter().zip(records).zip(wanted).filter(|(_, wanted)| *wanted);
         let messages = items.map(|((item, record), _)| Delivered {
@@ -233,6 +238,7 @@ impl Host {
             self.give(base, shard, Input::Event(ack));
         }
         let stream = 1 + queue.0 % STREAMS;
+        let asking = asking.filter(|_| base.wants.is_none());
         let decided = self.decided(base, shard, place, asking, &deliver.messages);
         self.send(base, session, stream, ToClient::Deliver { deliver, decided });
     }

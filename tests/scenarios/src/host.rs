@@ -1,0 +1,313 @@
+//! What a scenario asks of whoever runs it: one trait, three hosts.
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use yard_client::compress::Algorithm;
+use yard_client::{Compression, Message, SeekTo};
+use yard_wire::batch::BatchHeader;
+use yard_wire::operation::Operation;
+use yard_wire::record::Record;
+use yard_wire::requests::{
+    AckNodes, AckPlace, Expression, Fetched, FoundMessage, Produced, Sought, Start, Verdict, Wanted,
+};
+use yard_wire::{MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
+
+use crate::units::Place;
+
+/// Which host it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A shard, a disk in memory, time that passes when somebody says so.
+    Bare,
+    /// The same in the simulator, with faults that nobody may see.
+    Simulated,
+    /// A process, QUIC, the shipped client.
+    Real,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Simulated, Self::Real];
+
+    /// Its name in a scenario.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Simulated => "simulated",
+            Self::Real => "real",
+        }
+    }
+}
+
+/// What came of a request.
+pub type Outcome<T> = Result<T, Refusal>;
+
+/// An instant of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instant {
+    /// So many milliseconds after it was given to the producer.
+    After(u64),
+    /// By the broker's clock.
+    At(Timestamp),
+}
+
+/// A message to send, as a step says it.
+#[derive(Clone, Debug, Default)]
+pub struct Outgoing {
+    /// Its topic.
+    pub topic: String,
+    /// Its body.
+    pub body: Bytes,
+    /// Its keys.
+    pub keys: Vec<String>,
+    /// Its tag.
+    pub tag: Option<String>,
+    /// Its order group.
+    pub order: Option<String>,
+    /// The queue that it names.
+    pub queue: Option<u16>,
+    /// When it is delivered.
+    pub due: Option<Instant>,
+    /// From when on nobody wants it.
+    pub expires: Option<Instant>,
+    /// Its priority.
+    pub priority: Option<u8>,
+    /// Its properties.
+    pub properties: Vec<(String, String)>,
+    /// Where it must be.
+    pub place: Option<AckPlace>,
+    /// On how many nodes it must be.
+    pub nodes: Option<AckNodes>,
+    /// How its body is packed.
+    pub compress: Option<Algorithm>,
+}
+
+fn system_time(at: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at.0)
+}
+
+impl Outgoing {
+    /// The client's message.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        let mut message = Message::new(self.body.clone()).keys(self.keys.iter().cloned());
+        if let Some(tag) = &self.tag {
+            message = message.tag(tag);
+        }
+        if let Some(order) = &self.order {
+            message = message.order_group(order);
+        }
+        if let Some(queue) = self.queue {
+            message = message.queue(queue);
+        }
+        if let Some(priority) = self.priority {
+            message = message.priority(priority);
+        }
+        message = match self.due {
+            Some(Instant::After(ms)) => message.deliver_after(Duration::from_millis(ms)),
+            Some(Instant::At(at)) => message.deliver_at(system_time(at)),
+            None => message,
+        };
+        message = match self.expires {
+            Some(Instant::After(ms)) => message.expires_after(Duration::from_millis(ms)),
+            Some(Instant::At(at)) => message.expires_at(system_time(at)),
+            None => message,
+        };
+        let properties = self.properties.iter();
+        properties.fold(message, |message, (name, value)| message.property(name, value))
+    }
+
+    /// How the producer packs bodies.
+    #[must_use]
+    pub fn compression(&self) -> Option<Compression> {
+        self.compress.map(Compression::new)
+    }
+}
+
+/// What a producer is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub id: MessageId,
+    /// Its queue.
+    pub queue: QueueIndex,
+    /// Its place there; of a delayed message none.
+    pub offset: Option<QueueOffset>,
+}
+
+/// A batch that was numbered by hand.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// Its topic.
+    pub topic: String,
+    /// Its queue.
+    pub queue: QueueIndex,
+    /// Its bodies.
+    pub bodies: Vec<Bytes>,
+    /// Its number; the shard is that of the queue where none is said.
+    pub header: BatchHeader,
+    /// Whether the step says the shard.
+    pub names_shard: bool,
+    /// The lowest number that still waits.
+    pub floor: u64,
+    /// Where it must be.
+    pub place: AckPlace,
+    /// On how many nodes it must be.
+    pub nodes: AckNodes,
+}
+
+/// Where a group begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// As the protocol has it.
+    Start(Start),
+    /// At a time.
+    Time(Timestamp),
+}
+
+/// How a consumer subscribes.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Its group.
+    pub group: String,
+    /// Its topic.
+    pub topic: String,
+    /// Where a new group begins.
+    pub from: From,
+    /// How long it may hold a message, in milliseconds.
+    pub lease_ms: u32,
+    /// Messages ahead of what it takes; none: enough.
+    pub credit: Option<u32>,
+    /// Bytes ahead of what it takes; none: enough.
+    pub bytes: Option<u32>,
+    /// Which messages it wants.
+    pub expression: Option<Expression>,
+    /// The name under which it gets every message.
+    pub broadcast: Option<String>,
+}
+
+/// A message that arrived.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Where it lies.
+    pub place: Place,
+    /// How often it was delivered.
+    pub attempt: u32,
+    /// The message.
+    pub record: Record,
+}
+
+/// What a consumer says of a message.
+#[derive(Clone, Debug)]
+pub struct Opinion {
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// When it comes again.
+    pub delay_ms: Option<u32>,
+    /// Why.
+    pub error: Option<String>,
+}
+
+/// How a member ends or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// In good order.
+    Leave,
+    /// Its connection is gone.
+    Kill,
+    /// It receives nothing.
+    Pause,
+    /// It receives again.
+    Resume,
+}
+
+/// How the broker ends before it starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// In good order.
+    Stop,
+    /// At once.
+    Kill,
+    /// With the machine: what was not synced may be lost.
+    Power,
+}
+
+/// A request, and what a member makes of it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Topic of the request.
+    pub topic: String,
+    /// Its body.
+    pub body: Bytes,
+    /// Who answers; nobody where none is named.
+    pub member: Option<String>,
+    /// With what; `Err`: that it failed.
+    pub reply: Result<Bytes, String>,
+}
+
+/// A queue in which a group goes on elsewhere: where it was, and where it goes on.
+pub type Moved = (QueueIndex, QueueOffset, QueueOffset);
+
+/// Whoever runs scenarios. Names of tenants and members are the scenario's own.
+pub trait Host {
+    /// Which it is.
+    fn kind(&self) -> Kind;
+    /// The broker's clock.
+    fn now(&mut self) -> Timestamp;
+    /// A step begins: what nobody may see may happen now.
+    fn begin_step(&mut self) {}
+    /// Whether time has passed as the scenario says, to a quarter of a second: only then what did
+    /// not happen says something.
+    fn kept_time(&mut self) -> bool {
+        true
+    }
+    /// Runs an operation.
+    fn call(&mut self, tenant: &str, operation: Operation, args: Bytes) -> Outcome<Bytes>;
+    /// Adds a tenant.
+    fn add_tenant(&mut self, name: &str, auto_create_topics: bool) -> Outcome<()>;
+    /// Sends.
+    fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored>;
+    /// Sends a batch as it is.
+    fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced>;
+    /// Subscribes.
+    fn subscribe(&mut self, tenant: &str, member: &str, how: &Subscription) -> Outcome<()>;
+    /// Takes what has arrived; waits until `wanted` messages have, where arriving takes time.
+    fn receive(&mut self, member: &str, wanted: usize) -> Outcome<Vec<Received>>;
+    /// Settles the latest delivery of a place.
+    fn settle(&mut self, member: &str, place: Place, opinion: &Opinion) -> Outcome<()>;
+    /// Extends the lease of one.
+    fn extend(&mut self, member: &str, place: Place, lease_ms: u64) -> Outcome<()>;
+    /// Settles under another member's subscription.
+    fn forge(&mut self, member: &str, other: &str, place: Place, verdict: Verdict) -> Outcome<()>;
+    /// Ends a member, or lets it go on.
+    fn change(&mut self, member: &str, change: Change) -> Outcome<()>;
+    /// Reads.
+    fn fetch(
+        &mut self,
+        tenant: &str,
+        queue: (&str, QueueIndex),
+        from: QueueOffset,
+        max: u32,
+    ) -> Outcome<Fetched>;
+    /// Searches by time.
+    fn seek(&mut self, tenant: &str, queue: (&str, QueueIndex), at: Timestamp) -> Outcome<Sought>;
+    /// Searches by id or key.
+    fn find(&mut self, tenant: &str, wanted: &Wanted) -> Outcome<Vec<FoundMessage>>;
+    /// Moves a group.
+    fn move_group(
+        &mut self,
+        tenant: &str,
+        group: &str,
+        topic: &str,
+        to: &SeekTo,
+    ) -> Outcome<Vec<Moved>>;
+    /// Lets time pass, in milliseconds.
+    fn advance(&mut self, ms: u64);
+    /// Ends the broker and starts it again.
+    fn restart(&mut self, ending: Ending);
+    /// Takes all room from the disk, or gives it back.
+    fn fill_disk(&mut self, full: bool);
+    /// Asks and answers.
+    fn exchange(&mut self, tenant: &str, exchange: &Exchange) -> Outcome<Bytes>;
+}
