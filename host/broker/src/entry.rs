@@ -6,10 +6,13 @@ use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::plugin::Digest;
 use yard_wire::release::{self, Release};
-use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{GroupSettings, MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
+use crate::meta::{
+    GroupSettings, MetaChange, Plugin, PluginFile, ProducerGroup, Tenant, Topic, TrustedKey,
+};
+use crate::transaction::TxEntry;
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,8 +60,10 @@ pub enum Entry {
         /// What became of messages of a group by this: never recorded without the releases, nor
         /// they without it.
         settle: Option<Progress>,
-        /// Of delayed messages: which each was; else none.
+        /// Of messages that waited: which each was; else none.
         dues: Vec<Cancelled>,
+        /// The transaction that is committed by it, of prepared messages.
+        tx: Option<TxId>,
     },
     /// A delayed message was taken back before it was due.
     Cancel {
@@ -73,6 +78,13 @@ pub enum Entry {
         tenant: TenantId,
         /// Where to.
         moved: Moved,
+    },
+    /// A transaction got on.
+    Tx {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which, and how.
+        entry: TxEntry,
     },
     /// The metadata changed; all changes at once or none.
     Meta {
@@ -159,12 +171,12 @@ yard_wire::message! {
 ///      2    8 from
 ///     10    8 to         offset after the last
 ///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
-///                        9 dropped
+///                        9 dropped, 10 stopped
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
 ///     39    4 error      of 3 only: number of the text, from 1; 0: none
-///     19    4 attempts   of 4 only, as of 3
+///     19    4 attempts   of 4 and 9 only, as of 3
 ///     23    8 delivered
 ///     31    1 reason     (see Doom)
 ///     32    4 error
@@ -210,6 +222,17 @@ pub enum Outcome {
     },
     /// They are not delivered again, and become dead letters.
     Doomed {
+        /// How often they were delivered.
+        attempts: u32,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// Why.
+        reason: Doom,
+        /// As of those that come again.
+        error: u32,
+    },
+    /// They failed for the last time, and their order groups stop until somebody acts.
+    Stopped {
         /// How often they were delivered.
         attempts: u32,
         /// When they were delivered last.
@@ -286,7 +309,9 @@ impl Progress {
             return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
         }
         let named = |step: &Step| match step.outcome {
-            Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
+            Outcome::Returned { error, .. }
+            | Outcome::Doomed { error, .. }
+            | Outcome::Stopped { error, .. } => error,
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Dropped
@@ -322,8 +347,10 @@ impl Wire for Step {
                 delivered.put(out);
                 error.put(out);
             }
-            Outcome::Doomed { attempts, delivered, reason, error } => {
-                out.push(4);
+            Outcome::Doomed { attempts, delivered, reason, error }
+            | Outcome::Stopped { attempts, delivered, reason, error } => {
+                let is_doomed = matches!(self.outcome, Outcome::Doomed { .. });
+                out.push(if is_doomed { 4 } else { 10 });
                 attempts.put(out);
                 delivered.put(out);
                 reason.put(out);
@@ -354,6 +381,12 @@ impl Wire for Step {
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
             9 => Outcome::Dropped,
+            10 => Outcome::Stopped {
+                attempts: u32::take(input)?,
+                delivered: Timestamp::take(input)?,
+                reason: Doom::take(input)?,
+                error: u32::take(input)?,
+            },
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -363,7 +396,10 @@ impl Wire for Step {
         }
         // Each of these messages costs memory; more than this are never under way.
         let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
-        let is_kept = matches!(outcome, Outcome::Returned { .. } | Outcome::Doomed { .. });
+        let is_kept = matches!(
+            outcome,
+            Outcome::Returned { .. } | Outcome::Doomed { .. } | Outcome::Stopped { .. }
+        );
         if is_kept && span > max {
             return Err(Malformed::Length { what: "messages of a step", found: span, max });
         }
@@ -386,7 +422,7 @@ impl MetaChange {
 }
 
 /// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put, 4 plugin file, 5 plugin put,
-/// 6 plugin removed, 7 key put, 8 key removed; then the fields.
+/// 6 plugin removed, 7 key put, 8 key removed, 80 checks put; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -419,6 +455,10 @@ impl Wire for MetaChange {
                 out.push(7);
                 key.put(out);
             }
+            Self::ChecksPut(settings) => {
+                out.push(80);
+                settings.put(out);
+            }
             Self::KeyRemoved { tenant, key } => {
                 out.push(8);
                 tenant.put(out);
@@ -443,6 +483,7 @@ impl Wire for MetaChange {
             }),
             7 => Ok(Self::KeyPut(TrustedKey::take(input)?)),
             8 => Ok(Self::KeyRemoved { tenant: TenantId::take(input)?, key: Digest::take(input)? }),
+            80 => Ok(Self::ChecksPut(ProducerGroup::take(input)?)),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }
@@ -463,6 +504,8 @@ impl Entry {
     pub const RELEASE: u16 = 0x104;
     /// Kind of a group that goes on from other offsets in the log.
     pub const MOVE: u16 = 20;
+    /// Kind of a transaction's step in the log.
+    pub const TX: u16 = 80;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -474,6 +517,7 @@ impl Entry {
             Self::Release { .. } => Self::RELEASE,
             Self::Cancel { .. } => Self::CANCEL,
             Self::Move { .. } => Self::MOVE,
+            Self::Tx { .. } => Self::TX,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -487,7 +531,8 @@ impl Entry {
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
-            | Self::Move { tenant, .. } => *tenant,
+            | Self::Move { tenant, .. }
+            | Self::Tx { tenant, .. } => *tenant,
             Self::Meta { .. } => TenantId(0),
         }
     }
@@ -502,12 +547,13 @@ impl Entry {
                 assert!(!progress.steps.is_empty(), "an entry says something");
                 progress.to_bytes()
             }
-            Self::Release { items, settle, dues, .. } => {
+            Self::Release { items, settle, dues, tx, .. } => {
                 assert!(dues.is_empty() || dues.len() == items.len(), "each was due at a time");
                 let mut out = Vec::new();
                 release::put_all(items, &mut out);
                 settle.put(&mut out);
                 dues.put(&mut out);
+                tx.put(&mut out);
                 out.into()
             }
             Self::Cancel { cancelled, .. } => cancelled.to_bytes(),
@@ -515,6 +561,7 @@ impl Entry {
                 assert!(!moved.floors.is_empty(), "an entry says something");
                 moved.to_bytes()
             }
+            Self::Tx { entry, .. } => entry.to_bytes(),
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
                 changes.to_bytes()
@@ -539,22 +586,24 @@ impl Entry {
             Self::RELEASE => Self::take_releases(tenant, payload),
             Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
+            Self::TX => Ok(Self::Tx { tenant, entry: TxEntry::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
     }
 
     /// The releases of the log, then what the broker added: Option of a progress, list of
-    /// which delayed messages they were.
+    /// which waiting messages they were, Option of the transaction.
     fn take_releases(tenant: TenantId, mut payload: Bytes) -> Result<Self, Malformed> {
         let items = release::take_all(&mut payload)?;
         let settle = <Option<Progress> as Wire>::take(&mut payload)?;
-        let dues = Vec::<Cancelled>::from_bytes(payload)?;
+        let dues = <Vec<Cancelled> as Wire>::take(&mut payload)?;
+        let tx = Option::<TxId>::from_bytes(payload)?;
         if !dues.is_empty() && dues.len() != items.len() {
             let (found, max) = (dues.len() as u64, items.len() as u64);
             return Err(Malformed::Length { what: "instants of releases", found, max });
         }
-        Ok(Self::Release { tenant, items, settle, dues })
+        Ok(Self::Release { tenant, items, settle, dues, tx })
     }
 }
 

@@ -10,11 +10,13 @@ use yard_wire::{
 
 use crate::entry::Progress;
 use crate::find::{Asked, Findings};
+use crate::group::order::OrderKey;
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
 use crate::policy::RetryAnswer;
 use crate::retention::DiskLevel;
+use crate::transaction::Notice;
 
 /// A connection, by a number that the transport never uses again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +131,8 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
+        /// Of each, its order group, where that was asked for; else empty.
+        orders: Vec<OrderKey>,
     },
     /// What came of `Effect::Find`, later.
     Found {
@@ -183,6 +187,8 @@ pub enum Event {
     /// The groups of parked records were closed: where the next of them lie, in the order in which
     /// they were appended.
     Parked(Vec<Target>),
+    /// Another shard, or this one, says something about a transaction.
+    Notice(Notice),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).

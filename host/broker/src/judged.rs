@@ -46,8 +46,13 @@ impl Broker {
         &self,
         id: GroupId,
         wanted: Option<&Expression>,
+        is_exclusive: bool,
     ) -> Result<(), SubscribeError> {
         let group = self.groups.get(id).expect("the caller found the group");
+        if let Some(live) = group.live.as_ref().filter(|it| it.owners.is_some() != is_exclusive) {
+            let is_theirs_exclusive = live.owners.is_some();
+            return Err(SubscribeError::OtherMode { is_theirs_exclusive });
+        }
         let theirs = group.live.as_ref().map(|live| live.filter.as_deref());
         match theirs {
             Some(theirs) if theirs != wanted => {
@@ -70,7 +75,7 @@ impl Broker {
         let Judged { session, subscription, queue, ref skipped, ref poison, bytes } = *judged;
         let Some(id) = self.group_of(session, subscription) else { return };
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
-        let is_full = group.is_full(queue);
+        let is_in_the_way = group.is_in_the_way(queue);
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
         let (mut steps, mut messages) = (Vec::new(), 0);
         for (from, to) in skipped {
@@ -99,7 +104,7 @@ impl Broker {
         let live = group.live.as_mut().expect("a group with a member is live");
         give_back(live, subscription, messages, bytes);
         self.to_pump.insert(id);
-        if is_full || !errors.is_empty() {
+        if is_in_the_way || !errors.is_empty() {
             // New messages had to wait for this, or it is to be buried.
             self.wake(self.now);
         }
@@ -134,8 +139,8 @@ impl Broker {
     }
 
     /// The log had no room for what was settled. Messages that the group does not want, and those
-    /// that are poison, are nobody's then: they go back as if they had not been delivered, and are asked about again. Whoever
-    /// settled others was refused, and has them still.
+    /// that are poison, are nobody's then: they go back as if they had not been delivered, and are
+    /// asked about again. Whoever settled others was refused, and has them still.
     pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
@@ -149,6 +154,7 @@ impl Broker {
             | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Returned { .. }
+            | Outcome::Stopped { .. }
             | Outcome::Trimmed => false,
         };
         let filtered = progress.steps.iter().filter(is_nobodys);

@@ -9,6 +9,7 @@
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
+//!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -57,22 +58,26 @@ mod retry;
 mod route;
 mod settle;
 mod snapshot;
+mod stopped;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transaction;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
+pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic,
-    TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
+    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup, Settings, Tenant,
+    Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
 pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};
 pub use retention::{DiskLevel, Part, QueueParts};
+pub use transaction::{Notice, NoticeWhat, TxEntry, TxStep};
 pub use yard_wire::Malformed;

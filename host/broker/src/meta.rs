@@ -4,9 +4,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::limits::ORDER_RETRY_MS_DEFAULT;
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::transaction::Checks;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
 
@@ -24,6 +27,17 @@ yard_wire::message! {
         pub backlog_max: CountLimit,
     }
 
+    /// What a topic promises about order.
+    #[derive(Copy, Default)]
+    pub struct TopicOrder {
+        /// Whether there is an order. It never changes.
+        pub r#type: TopicType,
+        /// When a message that failed comes again, in an ordered topic.
+        pub retry: OrderRetry,
+        /// What becomes of its order group after a message's last attempt, in an ordered topic.
+        pub after_last: AfterLast,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -33,6 +47,8 @@ yard_wire::message! {
         pub limits: TopicLimits,
         /// The plugin that sees messages before they are stored.
         pub interceptor: Option<PluginUse>,
+        /// What it promises about order.
+        pub order: TopicOrder,
     }
 
     /// A tenant.
@@ -101,6 +117,16 @@ yard_wire::word! {
 }
 
 yard_wire::message! {
+    /// When producers of a group are asked about their open transactions.
+    pub struct ProducerGroup {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Its name, unique in the tenant.
+        pub name: String,
+        /// When they are asked.
+        pub checks: Checks,
+    }
+
     /// A plugin: the versions of one name, and which of them decides.
     pub struct Plugin {
         /// The tenant that it belongs to.
@@ -192,6 +218,11 @@ static UNSET: TopicSettings = TopicSettings {
         backlog_max: CountLimit(0),
     },
     interceptor: None,
+    order: TopicOrder {
+        r#type: TopicType::Normal,
+        retry: OrderRetry(ORDER_RETRY_MS_DEFAULT),
+        after_last: AfterLast::GoOn,
+    },
 };
 
 impl From<TopicSettings> for Settings {
@@ -233,6 +264,8 @@ pub enum MetaChange {
     },
     /// The settings of a group were changed.
     GroupPut(GroupSettings),
+    /// It was changed when producers of a group are asked about open transactions.
+    ChecksPut(ProducerGroup),
     /// A plugin's file.
     PluginFile(PluginFile),
     /// A plugin was added or changed.

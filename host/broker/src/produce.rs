@@ -27,7 +27,10 @@ impl Broker {
         let numbering = self.check_batch(tenant, nodes, &batch).and_then(|()| {
             let count = batch.count();
             match self.producers.judge(tenant, batch.header(), count, floor) {
-                Numbering::Next => self.check_backlog(&batch).map(|()| None),
+                Numbering::Next => {
+                    self.check_backlog(&batch)?;
+                    self.check_prepared(tenant, &batch).map(|()| None)
+                }
                 Numbering::Duplicate(placed) => Ok(Some(placed)),
                 Numbering::Stale { expected } => Err(ProduceError::Stale { expected }),
                 Numbering::Ahead { expected } => Err(ProduceError::Ahead { expected }),

@@ -124,6 +124,9 @@ fn cost_bytes(request: &Request) -> usize {
         },
         Request::Extend(extend) => extend.ranges.len() * size_of::<HeldRange>(),
         Request::MoveGroup(request) => request.to.len() * 16,
+        Request::JoinProducers(request) => request.group.len(),
+        Request::TxBegin(request) => request.group.len() + request.note.len(),
+        Request::TxDecide(request) => request.group.len(),
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
         Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
@@ -177,10 +180,13 @@ impl Dispatch {
             Request::Fetch(fetch) => fetch.shard,
             Request::Find(find) => find.shard,
             Request::FindRoute(_) => METADATA,
+            Request::JoinProducers(request) => request.shard,
             Request::MoveGroup(request) => request.shard,
             Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,
+            Request::TxBegin(request) => request.tx.coordinator,
+            Request::TxDecide(request) => request.tx.coordinator,
             Request::Unsubscribe(unsubscribe) => unsubscribe.shard,
             Request::Hello(_) | Request::Produce(_) => {
                 return Err(Refusal::new(Code::WrongStream, "not expected here"));

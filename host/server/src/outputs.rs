@@ -49,6 +49,15 @@ impl Outputs for ShardOutputs {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
             }
+            Output::Notify { to, notice } => {
+                let shard = self.hub.inbox(to).expect("a notice goes to one of the shards");
+                shard.put_first(Input::Event(Event::Notice(notice)));
+            }
+            Output::TxCheck { session, check } => {
+                if let Some(session) = self.hub.session(session.0) {
+                    session.handle.push(CONTROL, &Push::TxCheck(check));
+                }
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let shard = self.shard;
                 let job = Job { shard, subscription, queue, items, topic, asking };
@@ -71,6 +80,22 @@ impl Outputs for ShardOutputs {
                     hub.inboxes[shard].put_first(Input::Index { ticket, places });
                 };
                 readers.spawn_blocking_on(read_index, &self.hub.runtime);
+            }
+            Output::ReadOrders { ticket, plan } => {
+                let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+                let readers = self.hub.logs[shard].readers.clone();
+                let read_orders = move || {
+                    let log = &hub.logs[shard];
+                    let disk = log.disk.as_ref();
+                    let found =
+                        plan.orders(disk, |places, each| log.cache.read(disk, places, each));
+                    let (places, orders) = found.unwrap_or_else(|error| {
+                        tracing::error!(shard, %error, "order groups could not be read");
+                        Default::default()
+                    });
+                    hub.inboxes[shard].put_first(Input::Orders { ticket, places, orders });
+                };
+                readers.spawn_blocking_on(read_orders, &self.hub.runtime);
             }
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {

@@ -1,5 +1,5 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
@@ -46,13 +46,9 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.after_everything(place, waiter, outputs);
             }
-            Effect::Locate { ticket, topic, queue, from, count } => {
-                match self.store.locate(topic, queue, from, count) {
-                    Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
-                    Located::Places(places) => events.push(Event::Located { ticket, places }),
-                    Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
-                    Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
-                }
+            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+                let located = self.store.locate(topic, queue, from, count);
+                answer(ticket, located, orders, events, outputs);
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
@@ -85,6 +81,11 @@ impl Shard {
                 let reply = Reply::Call(Called { result: report.to_bytes() });
                 outputs.push(Output::Reply { origin, result: Ok(reply) });
             }
+            Effect::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
+                self.after_everything(AckPlace::Synced, waiter, outputs);
+            }
+            Effect::TxCheck { session, check } => outputs.push(Output::TxCheck { session, check }),
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
@@ -100,8 +101,10 @@ impl Shard {
     fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
-            Entry::Release { tenant, settle, .. } => {
-                let reserve = if settle.is_some() { Reserve::Use } else { Reserve::Keep };
+            Entry::Release { tenant, settle, tx, .. } => {
+                // What follows from something that was promised.
+                let is_owed = settle.is_some() || tx.is_some();
+                let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
             }
             other => {
@@ -165,6 +168,10 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.waiting.push(group, AckPlace::Synced, waiter);
             }
+            Then::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
+                self.waiting.push(group, AckPlace::Synced, waiter);
+            }
             Then::Broadcast(change) => {
                 let waiter = Waiter::Broadcast(change);
                 self.waiting.push(group, AckPlace::Synced, waiter);
@@ -182,12 +189,7 @@ impl Shard {
         match self.appended.filter(|last| reached.is_none_or(|reached| reached < *last)) {
             Some(_) if self.is_fenced() => self.waiting.refuse(waiter, outputs),
             Some(group) => self.waiting.push(group, place, waiter),
-            None => match waiter {
-                Waiter::Reply { origin, reply } => {
-                    outputs.push(Output::Reply { origin, result: Ok(reply) });
-                }
-                Waiter::Broadcast(change) => outputs.push(Output::Broadcast(change)),
-            },
+            None => outputs.push(waiter.output()),
         }
     }
 
@@ -217,6 +219,26 @@ impl Shard {
             }
         };
         outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });
+    }
+}
+
+/// Answers a question to the index, now or when something was read for it.
+fn answer(
+    ticket: Ticket,
+    located: Located,
+    orders: bool,
+    events: &mut Vec<Event>,
+    outputs: &mut Vec<Output>,
+) {
+    let known = |places| Event::Located { ticket, places, orders: Vec::new() };
+    let read_orders = |plan| Output::ReadOrders { ticket, plan };
+    match located {
+        Located::Read(read) if orders => outputs.push(read_orders(FetchPlan::Index(read))),
+        Located::Places(places) if orders => outputs.push(read_orders(FetchPlan::Records(places))),
+        Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
+        Located::Places(places) => events.push(known(places)),
+        Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
+        Located::End => events.push(known(Vec::new())),
     }
 }
 
@@ -250,7 +272,7 @@ fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
             Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
                 outputs.push(Output::Reply { origin, result: Err(refusal.clone()) });
             }
-            Then::Broadcast(_) => {}
+            Then::Broadcast(_) | Then::Notify { .. } => {}
         }
     }
 }

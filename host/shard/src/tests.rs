@@ -87,6 +87,7 @@ impl Bench {
                     let places = yard_store::read::index(&self.disk, &read).unwrap();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
+                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { origin, plan, .. } => {
                     let places = match plan {
                         FetchPlan::Records(places) => places,
@@ -110,6 +111,10 @@ impl Bench {
                 }
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
                 Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
+                Output::Notify { notice, .. } => {
+                    self.step(vec![Input::Event(Event::Notice(notice))]);
+                }
+                Output::TxCheck { .. } => unreachable!("no test here is asked"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -227,6 +232,7 @@ impl Bench {
             member: "m".into(),
             start: Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 30_000,
             messages: 1_000,
             bytes: 1 << 20,

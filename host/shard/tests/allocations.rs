@@ -168,6 +168,7 @@ impl World {
             member: "m".into(),
             start: Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 600_000,
             messages: 65_536,
             bytes: 64 << 20,

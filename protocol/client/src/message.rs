@@ -8,8 +8,8 @@ use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
     CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
 };
-use yard_wire::record::{DUE, Flags, KEY, ORDER, RecordHead};
-use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
+use yard_wire::record::{DUE, Flags, KEY, ORDER, RecordHead, TX};
+use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
 use crate::compress::Compression;
 use crate::{Error, TraceContext};
@@ -29,6 +29,8 @@ pub struct Message {
     due: Option<Due>,
     priority: Option<u8>,
     expires: Option<Expiry>,
+    /// It is prepared: its transaction.
+    transaction: Option<TxId>,
     /// Properties of the system that are known when they are set.
     system: Vec<(&'static str, String)>,
 }
@@ -251,6 +253,12 @@ impl Message {
         self
     }
 
+    /// It is visible once the transaction is committed.
+    pub(crate) fn prepared(mut self, tx: TxId) -> Self {
+        self.transaction = Some(tx);
+        self.system(TX, tx.to_string())
+    }
+
     /// Whether it names its queue.
     pub(crate) fn names_queue(&self) -> bool {
         self.queue.is_some()
@@ -320,7 +328,9 @@ impl Message {
         id: MessageId,
         born: Timestamp,
     ) -> RecordHead<'_> {
-        let flags = if self.due.is_some() { Flags::DELAYED } else { Flags::NONE };
+        let flag = |is_set: bool, flag| if is_set { flag } else { Flags::NONE };
+        let delayed = flag(self.due.is_some(), Flags::DELAYED);
+        let flags = delayed.and(flag(self.transaction.is_some(), Flags::PREPARED));
         RecordHead { topic, queue, id, born, flags, tag: &self.tag, body: &self.body }
     }
 

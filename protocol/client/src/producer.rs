@@ -43,7 +43,8 @@ pub struct SendResult {
     pub topic: Arc<str>,
     /// Its queue.
     pub queue: QueueIndex,
-    /// Its place in the queue; `None` of a delayed message, which gets one when it is due.
+    /// Its place in the queue; `None` of a delayed message, which gets one when it is due, and of
+    /// one in a transaction.
     pub offset: Option<QueueOffset>,
     /// Where its bytes are on the broker that answered.
     pub place: AckPlace,

@@ -113,6 +113,8 @@ codes! {
     BadTag = 226, Never;
     /// A group cannot go on from an offset beyond the end of a queue.
     SeekBeyondEnd = 227, Never;
+    /// No type of a topic has this name.
+    UnknownTopicType = 228, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -159,6 +161,10 @@ codes! {
     HeldTooLong = 608, Never;
     /// The group was moved to other offsets; subscribe again.
     GroupMoved = 609, SamePlace;
+    /// No message of the group has stopped its order group there.
+    NotStopped = 618, Never;
+    /// Members of the group share the queues, or have queues of their own; not both.
+    OtherMode = 619, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;
@@ -242,6 +248,17 @@ codes! {
     JournalUnwritable = 907, Never;
     /// A plan was not applied: it was not confirmed.
     NotConfirmed = 908, Never;
+
+    /// No open transaction of this name is known.
+    UnknownTransaction = 1001, Never;
+    /// The transaction is another producer group's.
+    ForeignTransaction = 1002, Never;
+    /// The transaction was decided otherwise before.
+    TransactionFinished = 1003, Never;
+    /// The number or the check of the transaction is older than what is known.
+    StaleTransaction = 1004, Never;
+    /// The transaction has more messages than one may have.
+    TransactionTooLarge = 1005, Never;
 }
 
 impl Code {

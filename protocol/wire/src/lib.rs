@@ -32,6 +32,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod operation;
+pub mod order;
 pub mod plugin;
 pub mod plugin_use;
 pub mod property;
@@ -40,6 +41,7 @@ pub mod release;
 pub mod request;
 pub mod requests;
 pub mod retry;
+pub mod transaction;
 pub mod units;
 
 pub use code::{Code, Refusal};
@@ -48,3 +50,4 @@ pub use ids::{
     Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
     RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,
 };
+pub use transaction::TxId;

@@ -73,6 +73,9 @@ pub const LEASE_MS_DEFAULT: u32 = 30_000;
 pub const ATTEMPTS_DEFAULT: u32 = 17;
 /// Delays in a list of a retry policy.
 pub const RETRY_DELAYS_MAX: usize = 64;
+/// How long a message of an ordered topic that failed waits unless set, in milliseconds. Source:
+/// RocketMQ, `suspendCurrentQueueTimeMillis`.
+pub const ORDER_RETRY_MS_DEFAULT: u32 = 1_000;
 /// Longest delay of a retry policy, in milliseconds: 30 days.
 pub const RETRY_DELAY_MS_MAX: u32 = 30 * 24 * 60 * 60 * 1_000;
 /// Bytes of the error text of a nack or reject.
@@ -87,6 +90,14 @@ pub const UNPACK_RATIO_MAX: usize = 1_024;
 pub const PRIORITY_MAX: u8 = 9;
 /// Topics in one route request.
 pub const ROUTE_TOPICS_MAX: usize = 1_000;
+/// Bytes of the note of a transaction.
+pub const TX_NOTE_BYTES_MAX: usize = 255;
+/// Prepared messages of one transaction in one shard: one entry of the log makes them visible.
+pub const TX_MESSAGES_MAX: usize = RELEASES_MAX;
+/// Shortest time between two checks of a transaction, in milliseconds.
+pub const CHECK_MS_MIN: u32 = 100;
+/// Longest time between two checks of a transaction, in milliseconds: a day.
+pub const CHECK_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
 /// Bytes of the text of a filter expression.
 pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a plugin's WebAssembly. Source: what a plugin written in a compiled language needs, ten

@@ -27,7 +27,8 @@
 //! message with three fields filled in. What the broker itself attaches a meaning to travels as
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
 //! keys of the message), `$order` (its order group) and `$due` (of a delayed message: when it is
-//! to be delivered, milliseconds since 1970 UTC in decimal).
+//! to be delivered, milliseconds since 1970 UTC in decimal), `$tx` (of a prepared message: its
+//! transaction, see [`crate::transaction`]).
 //!
 //! A record with a flag is parked: it is stored as it arrived and gets a place in its queue by a
 //! release later, see [`crate::release`].
@@ -35,13 +36,12 @@ use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
+use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
 
 mod flags;
 mod properties;
 
 pub use flags::Flags;
-use properties::split_property;
 pub(crate) use properties::{
     PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
 };
@@ -57,6 +57,10 @@ pub const ORDER: &str = "$order";
 /// Name of the property that says when a delayed message is to be delivered, in milliseconds
 /// since 1970 UTC, decimal.
 pub const DUE: &str = "$due";
+
+/// Name of the property that says to which transaction a prepared message belongs, as
+/// [`TxId`] writes it.
+pub const TX: &str = "$tx";
 
 const FLAGS_AT: usize = 34;
 const HEADER_CRC_AT: usize = 72;
@@ -425,27 +429,31 @@ impl Record {
     /// [`Malformed`] when the parts do not fit the record. Keys behind a property that does not
     /// fit are not given.
     pub fn peek_keys(record: &[u8]) -> Result<(MessageId, impl Iterator<Item = &str>), Malformed> {
+        let properties = Self::peek_properties(record)?;
+        let mut id = [0; 16];
+        id.copy_from_slice(&record[56..72]);
+        let keys = properties.filter(|(name, _)| *name == KEY).map(|(_, value)| value);
+        Ok((MessageId(id), keys))
+    }
+
+    /// The order group of the record that fills `record`; its checksums are not looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the parts do not fit the record.
+    pub fn peek_order_group(record: &[u8]) -> Result<Option<&str>, Malformed> {
+        let mut properties = Self::peek_properties(record)?;
+        Ok(properties.find(|(name, _)| *name == ORDER).map(|(_, value)| value))
+    }
+
+    fn peek_properties(record: &[u8]) -> Result<impl Iterator<Item = (&str, &str)>, Malformed> {
         let length = Self::peek_length(record)?;
         let tag_end = HEADER_BYTES + usize::from(u16_at(record, 42));
         let body = u32_at(record, 46) as usize;
-        let Some(mut rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end))
-        else {
+        let Some(rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end)) else {
             let wanted = (tag_end + body) as u64;
             return Err(Malformed::Short { wanted, left: length as u64 });
         };
-        let mut id = [0; 16];
-        id.copy_from_slice(&record[56..72]);
-        let keys = std::iter::from_fn(move || {
-            while !rest.is_empty() {
-                let (name, value, after) = split_property(rest).ok()?;
-                rest = after;
-                if name == KEY {
-                    return Some(value);
-                }
-            }
-            None
-        });
-        Ok((MessageId(id), keys))
+        Ok(split_properties(rest))
     }
 
     /// The address of the record at the front of `input`; its checksums are not looked at.
@@ -572,6 +580,13 @@ impl Record {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
+    }
+
+    /// The transaction of a prepared message; `None` where that is not said, or not so that it
+    /// can be read.
+    #[must_use]
+    pub fn transaction(&self) -> Option<TxId> {
+        self.property(TX).and_then(TxId::parse)
     }
 
     /// When the message was born, by the producer's clock.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use yard_wire::operation::{
     BrokerInfo, BrokerReport, Operate, Operation, TopicReport, TopicRm, TopicRow,
 };
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin_use::PluginChoice;
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::requests::{AckPlace, Verdict};
@@ -88,6 +89,9 @@ fn results_are_shown_by_the_names_of_their_fields() {
         interceptor: PluginChoice(None),
         created_ms: Timestamp(9),
         messages: 2,
+        r#type: TopicType::Ordered,
+        order_retry: OrderRetry(1_000),
+        after_last: AfterLast::GoOn,
         queues: Vec::new(),
     };
     let shown = Operation::TopicInfo.decode_result(report.to_bytes()).unwrap();
@@ -96,7 +100,9 @@ fn results_are_shown_by_the_names_of_their_fields() {
     assert_eq!(fields[3], ("retain", Value::Text("1d".into())));
     assert_eq!(fields[4], ("retain_bytes", Value::Null));
     assert_eq!(fields[8], ("messages", Value::Number(2)));
-    assert_eq!(fields[9], ("queues", Value::List(Vec::new())));
+    assert_eq!(fields[9], ("type", Value::Text("ordered".into())));
+    assert_eq!(fields[10], ("order_retry", Value::Text("1s".into())));
+    assert_eq!(fields[12], ("queues", Value::List(Vec::new())));
     let cut = Bytes::from_static(&[1]);
     assert!(Operation::TopicInfo.decode_result(cut).is_err());
     assert_eq!(<TopicRm as Operate>::OPERATION, Operation::TopicRm);

@@ -9,6 +9,7 @@ use yard_wire::requests::TopicRoute;
 use yard_wire::{Correlation, QueueIndex, QueueOffset, TopicId};
 
 use crate::agenda::{Agenda, Happening, Micros};
+use crate::ledger::Ledger;
 use crate::network::{Network, ToBroker};
 use crate::plan::Plan;
 use crate::planted::{Memory, Plant};
@@ -53,6 +54,8 @@ pub(crate) struct Base {
     pub network: Network,
     /// What is recorded.
     pub history: History,
+    /// What applications have recorded of their transactions.
+    pub ledger: Ledger,
     /// The hash of what happened.
     pub trace: Trace,
     /// What the run is made of.
@@ -85,6 +88,7 @@ impl Base {
             random: Random::new(plan.seed),
             network: Network::new(plan.weather.clone()),
             history: History::new(),
+            ledger: Ledger::default(),
             trace: Trace::new(printing),
             plan,
             phase: Phase::SetUp,

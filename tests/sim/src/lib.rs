@@ -24,6 +24,7 @@ mod client;
 pub mod damage;
 mod host;
 mod jobs;
+mod ledger;
 mod message;
 mod network;
 mod plan;
@@ -35,6 +36,7 @@ pub mod sweep;
 mod trace;
 mod world;
 
+pub use ledger::TxCounts;
 pub use plan::Plan;
 pub use planted::{Finder, Plant};
 pub use world::{Outcome, World};

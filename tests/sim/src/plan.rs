@@ -2,6 +2,7 @@
 //! that each fault also meets runs in which nothing else hides it ("swarm testing").
 use yard_checker::CrashKind;
 use yard_store::disk::lying;
+use yard_wire::order::AfterLast;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::requests::AckPlace;
 use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
@@ -26,6 +27,11 @@ pub struct Plan {
     pub topics: u32,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
+    /// Of each topic, whether it keeps the order of order groups, and what it does after a
+    /// message's last attempt.
+    pub ordered: Vec<Option<AfterLast>>,
+    /// When a message that failed in an ordered topic comes again, in milliseconds.
+    pub order_retry_ms: u32,
     /// Of each topic, the newest bytes that it keeps; 0: all.
     pub retain_bytes: Vec<u64>,
     /// The producers.
@@ -71,6 +77,8 @@ pub struct ProducerPlan {
     pub order_groups: u64,
     /// How many of a hundred messages it delays.
     pub delayed: u64,
+    /// In how many of a hundred bursts it begins a transaction.
+    pub transactional: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -189,6 +197,8 @@ impl Plan {
             queues: random.range(1, 16) as u16,
             topics,
             segment_bytes: SEGMENT_BYTES << random.below(3),
+            ordered: vec![None; topics as usize],
+            order_retry_ms: 1,
             retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
@@ -216,7 +226,24 @@ impl Plan {
             plan.draw_retention(random);
         }
         plan.draw_filters();
+        plan.draw_transactions();
+        plan.draw_order();
         plan
+    }
+
+    /// Producers with transactions: of those that know what is stored. What else is drawn does not
+    /// depend on it.
+    fn draw_transactions(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5452_414e_5341_4354);
+        for producer in &mut self.producers {
+            let percent = random.pick(&[0, 0, 30, 80]);
+            producer.transactional = if producer.place == AckPlace::Synced { percent } else { 0 };
+        }
+    }
+
+    /// Whether anybody has any.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.producers.iter().any(|producer| producer.transactional > 0)
     }
 
     /// Groups that do not want every message. What else is drawn does not depend on it.
@@ -225,6 +252,16 @@ impl Plan {
         let picky = [random.percent(35), random.percent(35)];
         for consumer in &mut self.consumers {
             consumer.is_picky = picky[usize::from(consumer.group > 0)];
+        }
+    }
+
+    /// Topics that keep an order. What else is drawn does not depend on it.
+    fn draw_order(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4f52_4445_522e_2e2e);
+        self.order_retry_ms = random.range(1, 300) as u32;
+        for ordered in &mut self.ordered {
+            let after_last = random.pick(&[AfterLast::GoOn, AfterLast::Stop]);
+            *ordered = random.percent(40).then_some(after_last);
         }
     }
 
@@ -320,6 +357,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
+                transactional: 0,
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),

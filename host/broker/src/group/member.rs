@@ -7,6 +7,7 @@ use yard_wire::requests::Expression;
 use yard_wire::{QueueIndex, SubscriptionId};
 
 use crate::event::SessionId;
+use crate::group::owners::Owners;
 
 /// One subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct Live {
     pub(crate) members: BTreeMap<SubscriptionId, Member>,
     /// Which messages they want; none: all.
     pub(crate) filter: Option<Arc<Expression>>,
+    /// Where members have queues of their own: whose each is.
+    pub(crate) owners: Option<Box<Owners>>,
     /// Members with credit, in the order of their turns; each once.
     turns: VecDeque<SubscriptionId>,
     /// Queues that may have something to deliver or to ask the index for.
@@ -107,16 +110,35 @@ impl Live {
         self.turns.len()
     }
 
-    pub(crate) fn next_turn(&self) -> Option<SubscriptionId> {
-        self.turns.front().copied()
+    /// The next member in turns of which `may` is true: the first, in most topics.
+    pub(crate) fn next_turn(&self, may: impl Fn(SubscriptionId) -> bool) -> Option<SubscriptionId> {
+        self.turns.iter().copied().find(|id| may(*id))
     }
 
-    /// The member whose turn it was got something.
-    pub(crate) fn end_turn(&mut self) {
-        let id = self.turns.pop_front().expect("somebody had a turn");
+    /// A member that has a turn got something.
+    pub(crate) fn end_turn(&mut self, id: SubscriptionId) {
+        let at = self.turns.iter().position(|turn| *turn == id).expect("it had a turn");
+        self.turns.remove(at);
         if self.members[&id].has_credit() {
             self.turns.push_back(id);
         }
+    }
+
+    /// Shares these queues out anew, where members have queues of their own.
+    pub(crate) fn share_queues(&mut self, queues: impl FnOnce() -> Vec<QueueIndex>, turn: usize) {
+        let Some(owners) = &mut self.owners else { return };
+        let queues = queues();
+        let mut members: Vec<(&str, SubscriptionId)> =
+            self.members.iter().map(|(id, member)| (&*member.name, *id)).collect();
+        members.sort_unstable();
+        let members: Vec<SubscriptionId> = members.into_iter().map(|(_, id)| id).collect();
+        owners.share(&members, &queues, turn);
+        queues.into_iter().for_each(|queue| self.make_available(queue));
+    }
+
+    /// Whether what becomes of a message there may let a queue go to another member.
+    pub(crate) fn is_moving(&self, queue: QueueIndex) -> bool {
+        self.owners.as_ref().is_some_and(|owners| owners.is_moving(queue))
     }
 
     /// There may be something in a queue, or something else than before.
@@ -165,5 +187,8 @@ impl Live {
         }
         assert!(self.turns.len() <= self.members.len(), "turns are the members'");
         assert_eq!(self.by_front.len(), self.available.len(), "each queue has one place");
+        if let Some(owners) = &self.owners {
+            owners.check(|id| self.members.contains_key(&id));
+        }
     }
 }

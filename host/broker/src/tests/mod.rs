@@ -7,6 +7,8 @@ mod extending;
 mod finding;
 mod judging;
 mod metadata;
+mod order_random;
+mod ordered;
 mod plugins;
 mod producing;
 mod random;
@@ -15,6 +17,7 @@ mod retention;
 mod retrying;
 mod scale;
 mod script;
+mod transactions;
 mod world;
 
 /// Randomness from a seed. Source: xorshift64*.

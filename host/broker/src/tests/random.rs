@@ -294,6 +294,7 @@ impl Run {
             member: "somebody".to_owned(),
             start,
             expression: None,
+            exclusive: false,
             lease_ms: consumer.lease_ms,
             messages: consumer.credit,
             bytes: 1 << 20,
@@ -454,6 +455,8 @@ impl Run {
                 | Out::Find(..)
                 | Out::Seek(..)
                 | Out::Broadcast(_)
+                | Out::Notify(..)
+                | Out::Check(..)
                 | Out::Ensure(_) => {}
             }
         }
@@ -489,6 +492,7 @@ impl Run {
                     member: "drain".to_owned(),
                     start: Start::Earliest,
                     expression: None,
+                    exclusive: false,
                     lease_ms: 30_000,
                     messages: 60_000,
                     bytes: u32::MAX,

@@ -40,6 +40,7 @@ fn subscribe(world: &mut World, session: u64, group: &str) -> SubscriptionId {
         member: String::new(),
         start: Start::Earliest,
         expression: None,
+        exclusive: false,
         lease_ms: 30_000,
         messages: CREDIT_MESSAGES_MAX,
         bytes: CREDIT_BYTES_MAX,

@@ -5,13 +5,15 @@
 //! | `topic NAME QUEUES` | the topic is created |
 //! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
-//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=]` | C subscribes, on its
-//! own connection |
+//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=] [mode=]` | C subscribes,
+//! on its own connection |
 //! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
 //! | `poison C Q OFFSET…` | messages that its policy fails at |
 //! | `decide GROUP TOPIC Q ASKED OFFSETxATTEMPT:MS|dead|drop…` | what a retry plugin answers |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `ordered NAME QUEUES go-on/stop`, `put … orders=a,b,-` | an ordered topic; order groups |
+//! | `stopped GROUP`, `unblock GROUP TOPIC Q OFFSET retry/bury` | order groups that stopped |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
 //! | `history GROUP TOPIC Q` | what is kept of messages that came back |
 //! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
@@ -28,8 +30,10 @@ use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
     Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupQueueRow, GroupReport,
-    GroupRow, GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
+    GroupRow, GroupSet, GroupStopped, GroupUnblock, Operate, StoppedRow, TenantAdd, TenantAdded,
+    TopicCreate, TopicRm, TopicRow, TopicSet,
 };
+use yard_wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Covered, Credit, Expression, Extend, Fetch, Find, FindCursor, FindRoute,
@@ -100,6 +104,12 @@ impl Script {
     }
 
     pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
+        let outs = self.perform(line);
+        outs.into_iter().map(|out| self.say(out)).collect()
+    }
+
+    /// What comes of a line, before it is said.
+    pub(crate) fn perform(&mut self, line: &str) -> Vec<Out> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (plain, named): (Vec<&str>, Vec<&str>) =
             words.into_iter().partition(|word| !word.contains('='));
@@ -110,9 +120,11 @@ impl Script {
             "sub" => self.sub(&plain[1..], &named),
             "extend" => self.extend(&plain[1..]),
             "move" => self.move_group(&plain[1..]),
-            "ack" | "nack" | "reject" | "expire" => self.settle(plain[0], &plain[1..], &named),
+            "ack" | "nack" | "reject" | "expire" | "release" => {
+                self.settle(plain[0], &plain[1..], &named)
+            }
             "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
-            | "fetch" | "policy" => {
+            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" => {
                 self.ask(&plain);
             }
             "dlq" => self.deal_with(&plain[1..]),
@@ -124,8 +136,7 @@ impl Script {
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
-        let outs = self.world.take_outs();
-        outs.into_iter().map(|out| self.say(out)).collect()
+        self.world.take_outs()
     }
 
     fn put(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
@@ -145,6 +156,8 @@ impl Script {
         let nodes =
             named.get("nodes").map_or(AckNodes::One, |nodes| AckNodes::parse(nodes).unwrap());
         let queues = vec![self.queue(queue); count.parse().unwrap()];
+        let names = named.get("orders").map(|names| names.split(',').map(str::to_owned).collect());
+        self.world.names = names.unwrap_or_default();
         self.world.produce(self.tenant, nodes, number("floor"), header, &queues);
     }
 
@@ -182,6 +195,7 @@ impl Script {
             member: (*name).to_owned(),
             start,
             expression,
+            exclusive: named.get("mode") == Some(&"exclusive"),
             lease_ms: number("lease", 30_000),
             messages: number("credit", 100),
             bytes: number("bytes", 1 << 20),
@@ -316,6 +330,42 @@ impl Script {
                     self.topics.insert(text(1), row.id);
                     self.note(&topic_text(&row));
                 }
+            }
+            "ordered" => {
+                let (name, queues) = (text(1), words[2].parse().unwrap());
+                let (r#type, order_retry) = (TopicType::Ordered, OrderRetry(1_000));
+                let after_last = AfterLast::parse(words[3]).unwrap();
+                let arguments = TopicCreate {
+                    name,
+                    queues,
+                    r#type,
+                    order_retry,
+                    after_last,
+                    ..TopicCreate::default()
+                };
+                if let Some(row) = self.call(&arguments) {
+                    self.topics.insert(text(1), row.id);
+                    self.note(&format!("{} {}", topic_text(&row), row.r#type));
+                }
+            }
+            "stopped" => {
+                for row in self.call(&GroupStopped { name: text(1) }).unwrap_or_default() {
+                    let StoppedRow { topic, queue, offset, attempts, reason, error, .. } = row;
+                    self.note(&format!("{topic}/{queue}/{offset} x{attempts} {reason} {error:?}"));
+                }
+            }
+            "unblock" => {
+                let arguments = GroupUnblock {
+                    name: text(1),
+                    topic: text(2),
+                    queue: words[3].parse().unwrap(),
+                    offset: words[4].parse().unwrap(),
+                    then: Unblock::parse(words[5]).unwrap(),
+                };
+                if let Some(row) = self.call(&arguments) {
+                    self.note(&format!("unblocked {} {}", row.then, row.done));
+                }
+                self.world.advance(self.world.now);
             }
             "set" => {
                 let queues = Some(words[2].parse().unwrap());
@@ -566,6 +616,8 @@ impl Script {
                 let of = format!("{} of {}", question.policy, question.group_name);
                 format!("asks {of} at {}:{}", question.asked, failures.collect::<String>())
             }
+            Out::Notify(to, notice) => format!("tell shard {to}: {:?}", notice.what),
+            Out::Check(session, check) => format!("ask {}: check {}", session.0, check.check),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

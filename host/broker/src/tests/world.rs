@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
-use yard_wire::record::{Record, RecordParts};
+use yard_wire::record::{ORDER, Record, RecordParts};
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced, TxCheck};
 use yard_wire::{
     Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -28,6 +28,8 @@ pub(crate) enum Out {
     Broadcast(MetaChange),
     Ensure(String),
     Ask(RetryQuestion),
+    Notify(ShardId, Notice),
+    Check(SessionId, TxCheck),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +60,11 @@ pub(crate) struct World {
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
-    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32)>,
+    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, bool)>,
+    /// Order groups that the records of the next batch name, in turns.
+    pub(crate) names: Vec<String>,
+    /// Order groups of the messages.
+    pub(crate) orders: BTreeMap<(TopicId, QueueIndex, u64), OrderKey>,
     pub(crate) slow_index: bool,
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
@@ -94,6 +100,8 @@ impl World {
             committed: BTreeMap::new(),
             waiting: Vec::new(),
             asked: Vec::new(),
+            names: Vec::new(),
+            orders: BTreeMap::new(),
             slow_index: false,
             full: false,
             wakes_at: None,
@@ -136,13 +144,13 @@ impl World {
             Effect::ReplyAfter { origin, reply, .. } => {
                 self.waiting.push(Out::Reply(origin, Ok(reply)));
             }
-            Effect::Locate { ticket, topic, queue, from, count } => {
+            Effect::Locate { ticket, topic, queue, from, count, orders } => {
                 let end = self.committed[&(topic, queue)];
                 assert!(from.0 + u64::from(count) <= end, "only what is committed is looked up");
                 if self.slow_index {
-                    self.asked.push((ticket, topic, queue, from, count));
+                    self.asked.push((ticket, topic, queue, from, count, orders));
                 } else {
-                    events.push(self.located(ticket, (topic, queue), from, count));
+                    events.push(self.located(ticket, (topic, queue), from, count, orders));
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
@@ -170,6 +178,8 @@ impl World {
             }
             Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
             Effect::AskPolicy(question) => self.outs.push(Out::Ask(*question)),
+            Effect::Notify { to, notice } => self.waiting.push(Out::Notify(to, notice)),
+            Effect::TxCheck { session, check } => self.outs.push(Out::Check(session, check)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }
@@ -180,6 +190,7 @@ impl World {
         queue: (TopicId, QueueIndex),
         from: QueueOffset,
         count: u32,
+        with_orders: bool,
     ) -> Event {
         let first = self.firsts.get(&queue).copied().unwrap_or(0);
         let (lost, lost_end) = self.lost.get(&queue).copied().unwrap_or((u64::MAX, u64::MAX));
@@ -198,7 +209,14 @@ impl World {
             stored: Timestamp(1),
             released: false,
         });
-        Event::Located { ticket, places: places.collect() }
+        let orders = if with_orders { self.orders_of(queue, from.0, to) } else { Vec::new() };
+        Event::Located { ticket, places: places.collect(), orders }
+    }
+
+    /// The order groups of messages, as they were produced.
+    fn orders_of(&self, queue: (TopicId, QueueIndex), from: u64, to: u64) -> Vec<OrderKey> {
+        let known = |offset| self.orders.get(&(queue.0, queue.1, offset)).copied();
+        (from..to).map(|offset| known(offset).unwrap_or(OrderKey::NONE)).collect()
     }
 
     /// Lets the slow index answer one question, possibly that it cannot be read.
@@ -206,33 +224,36 @@ impl World {
         if self.asked.is_empty() {
             return;
         }
-        let (ticket, topic, queue, from, count) = self.asked.remove(0);
+        let (ticket, topic, queue, from, count, orders) = self.asked.remove(0);
         let event = if readable {
-            self.located(ticket, (topic, queue), from, count)
+            self.located(ticket, (topic, queue), from, count, orders)
         } else {
-            Event::Located { ticket, places: Vec::new() }
+            Event::Located { ticket, places: Vec::new(), orders: Vec::new() }
         };
         self.handle(event);
     }
 
     fn append(&mut self, entry: Entry, then: Vec<Then>) {
-        let queues: Vec<(TopicId, QueueIndex)> = match &entry {
+        let queues: Vec<(TopicId, QueueIndex, OrderKey)> = match &entry {
             Entry::Batch { batch, .. } => {
                 let stored = batch.records().filter(|record| !record.flags().is_parked());
-                stored.map(|record| (record.topic(), record.queue())).collect()
+                let order = |record: &Record| OrderKey::peek(record.bytes());
+                stored.map(|it| (it.topic(), it.queue(), order(&it))).collect()
             }
             Entry::Release { items, .. } => {
-                items.iter().map(|item| (item.topic(), item.queue())).collect()
+                items.iter().map(|it| (it.topic(), it.queue(), OrderKey::NONE)).collect()
             }
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
             | Entry::Move { .. }
+            | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();
-        for (topic, queue) in queues {
+        for (topic, queue, order) in queues {
             let next = self.stored.entry((topic, queue)).or_default();
+            self.orders.insert((topic, queue, *next), order);
             let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
             match known {
                 Some(known) => known.count += 1,
@@ -272,6 +293,7 @@ impl World {
                 }
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
                 Then::Broadcast(change) => Out::Broadcast(change),
+                Then::Notify { to, notice } => Out::Notify(to, notice),
             });
         }
     }
@@ -392,7 +414,7 @@ impl World {
             place: AckPlace::Synced,
             nodes,
             floor: Sequence(floor),
-            batch: batch_of(header, queues),
+            batch: batch_of(header, queues, &std::mem::take(&mut self.names)),
         };
         self.handle(event);
     }
@@ -406,14 +428,18 @@ pub(crate) fn origin(session: u64) -> Origin {
     Origin { session: SessionId(session), stream: 1, correlation: Correlation(9) }
 }
 
-/// One record for each queue named.
-pub(crate) fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)]) -> Batch {
+/// One record for each queue named, of these order groups in turns; `-` is none.
+fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)], names: &[String]) -> Batch {
     let mut records = Vec::new();
-    for (topic, queue) in queues {
+    for (at, (topic, queue)) in queues.iter().enumerate() {
+        let name = (!names.is_empty()).then(|| &names[at % names.len()][..]);
+        let properties = name.filter(|name| *name != "-").map(|name| (ORDER, name));
+        let properties: Vec<(&str, &str)> = properties.into_iter().collect();
         let parts = RecordParts {
             topic: *topic,
             queue: *queue,
             id: MessageId::new(Timestamp(5), 1),
+            properties: &properties,
             body: b"x",
             ..RecordParts::default()
         };

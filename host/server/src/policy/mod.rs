@@ -231,7 +231,7 @@ impl Policies {
     /// Takes in a change of the metadata. Never blocks.
     pub(crate) fn learn(&self, change: &MetaChange) {
         match change {
-            MetaChange::GroupPut(_) => {}
+            MetaChange::ChecksPut(_) | MetaChange::GroupPut(_) => {}
             MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => self.points.learn(change),
             MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }

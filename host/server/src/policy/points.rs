@@ -38,7 +38,8 @@ impl Points {
                 (topic.topic, interceptor)
             }
             MetaChange::TopicRemoved { topic, .. } => (*topic, None),
-            MetaChange::GroupPut(_)
+            MetaChange::ChecksPut(_)
+            | MetaChange::GroupPut(_)
             | MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }
             | MetaChange::PluginFile(_)

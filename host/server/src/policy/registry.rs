@@ -261,8 +261,10 @@ impl Loader {
                     false => names.signed.remove(&id),
                 };
             }),
-            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
-            }
+            MetaChange::ChecksPut(_)
+            | MetaChange::GroupPut(_)
+            | MetaChange::TopicPut(_)
+            | MetaChange::TopicRemoved { .. } => {}
         }
     }
 

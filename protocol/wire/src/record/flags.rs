@@ -18,6 +18,12 @@ impl Flags {
         (bits & !(Self::DELAYED.0 | Self::PREPARED.0) == 0).then_some(Self(bits))
     }
 
+    /// The bits of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether all bits of `other` are set.
     #[must_use]
     pub fn has(self, other: Self) -> bool {

@@ -9,6 +9,7 @@ pub mod produce;
 pub mod route;
 pub mod settle;
 pub mod subscribe;
+pub mod transaction;
 
 pub use call::{Call, Called};
 pub use extend::{Extend, Extended, HeldRange};
@@ -22,4 +23,7 @@ pub use settle::{Settle, SettleRange, Settled, Verdict};
 pub use subscribe::{
     Credit, Credited, Deliver, Delivered, Ended, Expression, QueueStart, Start, Subscribe,
     Subscribed, Unsubscribe, Unsubscribed,
+};
+pub use transaction::{
+    JoinProducers, JoinedProducers, TxBegin, TxBegun, TxCheck, TxDecide, TxDecided, TxVerdict,
 };

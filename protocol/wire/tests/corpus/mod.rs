@@ -3,6 +3,7 @@ use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
 use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
@@ -11,7 +12,7 @@ use yard_wire::requests::*;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
-    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
 };
 
 /// Where the batch begins in the body of a produce request.
@@ -21,6 +22,8 @@ const SHARD: ShardId = ShardId(3);
 const QUEUE: QueueIndex = QueueIndex(5);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(77);
 const STORED: Timestamp = Timestamp(1_700_000_000_123);
+const TRANSACTION: TxId =
+    TxId { coordinator: SHARD, producer: ProducerId(0x8f14), epoch: Epoch(1), number: 42 };
 
 /// Every frame, encoded.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
@@ -103,8 +106,13 @@ fn calls() -> impl Iterator<Item = Request> {
                 "SIZE|none" => "12MiB",
                 "levels|exponential|DELAYS|plugin:NAME" => "1s,1m",
                 "PLUGIN|none" => "redact(remove=card)",
+                "DURATION" => "12s",
+                "normal|ordered" => "ordered",
+                "go-on|stop" => "stop",
+                "retry|bury" => "bury",
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
+                "TRANSACTION" => "0001-8f14e45fceea167a-00000000-000000000000002a",
                 "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
@@ -129,6 +137,7 @@ fn requests() -> Vec<Request> {
             member: "worker-1".into(),
             start,
             expression,
+            exclusive: false,
             lease_ms: 30_000,
             messages: 1_000,
             bytes: 1 << 20,
@@ -147,6 +156,7 @@ fn requests() -> Vec<Request> {
         range(10, 11, Verdict::Nack, Some(5_000)),
         range(12, 13, Verdict::Reject, None),
         range(13, 14, Verdict::Expire, None),
+        range(14, 15, Verdict::Release, None),
     ];
     let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
@@ -192,6 +202,18 @@ fn requests() -> Vec<Request> {
             topic: "orders".into(),
             to: vec![(QUEUE, QueueOffset(8))],
         }),
+        Request::JoinProducers(JoinProducers { shard, group: "payments".into() }),
+        Request::TxBegin(TxBegin {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            note: "order 4711".into(),
+        }),
+        Request::TxDecide(TxDecide {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            verdict: TxVerdict::Commit,
+            check: 2,
+        }),
     ];
     requests.extend(calls());
     requests
@@ -231,6 +253,9 @@ fn replies() -> Vec<Reply> {
         backlog_max: CountLimit(7),
         interceptor: PluginChoice(PluginUse::read("redact(mask=name)").ok()),
         created_ms: STORED,
+        r#type: TopicType::Ordered,
+        order_retry: OrderRetry(500),
+        after_last: AfterLast::Stop,
     };
     assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");
     vec![
@@ -246,7 +271,11 @@ fn replies() -> Vec<Reply> {
         }),
         Reply::FindRoute(Route { nodes: vec![node], topics: vec![None, Some(topic), None] }),
         Reply::Call(Called { result: row.to_bytes() }),
-        Reply::Subscribe(Subscribed { subscription: SUBSCRIPTION, queues: vec![start] }),
+        Reply::Subscribe(Subscribed {
+            subscription: SUBSCRIPTION,
+            queues: vec![start],
+            r#type: TopicType::Ordered,
+        }),
         Reply::Credit(Credited {}),
         Reply::Unsubscribe(Unsubscribed {}),
         Reply::Produce(Produced {
@@ -291,6 +320,9 @@ fn replies() -> Vec<Reply> {
             }],
             ended: 2,
         }),
+        Reply::JoinProducers(JoinedProducers {}),
+        Reply::TxBegin(TxBegun {}),
+        Reply::TxDecide(TxDecided { verdict: TxVerdict::Unknown }),
     ]
 }
 
@@ -308,6 +340,13 @@ fn pushes() -> Vec<Push> {
             shard: SHARD,
             subscription: SUBSCRIPTION,
             why: Refusal::new(Code::UnknownTopic, "the topic was removed"),
+        }),
+        Push::TxCheck(TxCheck {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            check: 2,
+            begun: STORED,
+            note: "order 4711".into(),
         }),
     ]
 }

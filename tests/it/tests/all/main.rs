@@ -2,7 +2,8 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
+//!   bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
 //!   flights
@@ -28,6 +29,7 @@ mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod ordered;
 mod points;
 mod policies;
 mod restart;
@@ -38,3 +40,4 @@ mod slow_consumer;
 mod slow_peer;
 mod tenants;
 mod topics;
+mod transactions;

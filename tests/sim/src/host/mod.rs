@@ -11,6 +11,7 @@ mod io;
 mod judge;
 mod lag;
 mod life;
+mod operator;
 mod oracle;
 mod outputs;
 
@@ -162,6 +163,16 @@ impl Host {
     /// How many delayed messages wait; `None` while the broker is down.
     pub(crate) fn delayed(&self) -> Option<u64> {
         let count = |slot: &Slot| slot.shard.as_ref().map(|shard| shard.broker().stats().delayed);
+        self.slots.iter().map(count).sum()
+    }
+
+    /// How many transactions are open, and how many prepared messages wait; `None` while the
+    /// broker is down.
+    pub(crate) fn transactions(&self) -> Option<u64> {
+        let count = |slot: &Slot| {
+            let stats = slot.shard.as_ref().map(|shard| shard.broker().stats());
+            stats.map(|stats| stats.transactions + stats.prepared)
+        };
         self.slots.iter().map(count).sum()
     }
 

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
-use yard_wire::operation::{DelayCancelled, GroupSet, Operation};
+use yard_wire::operation::{DelayCancelled, GroupSet, Operation, TxList};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
@@ -112,6 +112,10 @@ plants! {
     AttemptsUnlimited "attempts-unlimited" Sim 100
     CancelMadeUp "cancel-made-up" Sim 500
     IdRenewed "id-renewed" Sim 100
+    CommitHalved "commit-halved" Sim 500
+    RollbackReleased "rollback-released" Sim 100
+    UndecidedHidden "undecided-hidden" Sim 500
+    OrderGroupsSplit "order-groups-split" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -292,6 +296,30 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                 }
             }
         }
+        Some(Plant::CommitHalved) => outputs.iter_mut().for_each(|output| {
+            if let Output::Notify { to, notice } = output
+                && let NoticeWhat::Decided { commit } = &mut notice.what
+            {
+                *commit &= *to == notice.from;
+            }
+        }),
+        Some(Plant::RollbackReleased) => outputs.iter_mut().for_each(|output| {
+            if let Output::Notify { notice, .. } = output
+                && let NoticeWhat::Decided { commit } = &mut notice.what
+            {
+                *commit = true;
+            }
+        }),
+        Some(Plant::UndecidedHidden) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Call(called)), .. } = output
+                    && let Ok(mut list) = TxList::from_bytes(called.result.clone())
+                {
+                    list.rows.clear();
+                    called.result = list.to_bytes();
+                }
+            }
+        }
         Some(Plant::AnswersSwapped) => {
             let mut origins = outputs.iter_mut().filter_map(produced_origin);
             if let (Some(one), Some(other)) = (origins.next(), origins.next()) {
@@ -323,6 +351,15 @@ pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
 pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     if base.has(Plant::SealedIndexShifted) && !places.is_empty() {
         places.rotate_left(1);
+    }
+}
+
+/// Changes the order groups that were read: each message has one of its own.
+pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
+    if base.has(Plant::OrderGroupsSplit) {
+        for (place, order) in places.iter().zip(orders) {
+            *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+        }
     }
 }
 
