@@ -5,7 +5,7 @@
 //!                             │                                     │ outside, off the writer
 //!                             │ no answer, or late: it stays        ▼
 //!                             ▼                                PolicyAnswered
-//!                          due then ◄── step Returned, Doomed or Dropped: recorded, never asked again
+//!                          due then ◄── step Returned, Doomed or Dropped: never asked again
 //! ```
 //!
 //! What the native table says is recorded with the failure, so a message always has an answer; the

@@ -2,8 +2,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_broker::Event;
+use yard_broker::{Event, Ticket};
 use yard_shard::{Input, Output};
+use yard_store::IndexRead;
 use yard_transport::CONTROL;
 use yard_wire::ShardId;
 use yard_wire::request::{Push, Reply};
@@ -24,6 +25,22 @@ pub(crate) struct ShardOutputs {
     pub shard: ShardId,
 }
 
+impl ShardOutputs {
+    fn read_index(&self, ticket: Ticket, read: IndexRead) {
+        let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+        let readers = self.hub.logs[shard].readers.clone();
+        let read_index = move || {
+            let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
+            let places = places.unwrap_or_else(|error| {
+                tracing::error!(shard, %error, "the queue index could not be read");
+                Vec::new()
+            });
+            hub.inboxes[shard].put_first(Input::Index { ticket, places });
+        };
+        readers.spawn_blocking_on(read_index, &self.hub.runtime);
+    }
+}
+
 impl Outputs for ShardOutputs {
     fn group(&mut self, segment: u32, offset: u32, bytes: &Bytes) {
         let log = &self.hub.logs[usize::from(self.shard.0)];
@@ -42,9 +59,7 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
-            Output::AskPolicy(question) => {
-                policy::retry::ask(&self.hub, self.shard, *question);
-            }
+            Output::AskPolicy(asked) => policy::retry::ask(&self.hub, self.shard, *asked),
             Output::EnsureTopic { tenant, name } => {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
@@ -68,19 +83,7 @@ impl Outputs for ShardOutputs {
                 let job = FetchJob { origin, shard, from, first, end, bytes_max, plan };
                 deliver::fetch(&self.hub, job);
             }
-            Output::ReadIndex { ticket, read } => {
-                let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
-                let readers = self.hub.logs[shard].readers.clone();
-                let read_index = move || {
-                    let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
-                    let places = places.unwrap_or_else(|error| {
-                        tracing::error!(shard, %error, "the queue index could not be read");
-                        Vec::new()
-                    });
-                    hub.inboxes[shard].put_first(Input::Index { ticket, places });
-                };
-                readers.spawn_blocking_on(read_index, &self.hub.runtime);
-            }
+            Output::ReadIndex { ticket, read } => self.read_index(ticket, read),
             Output::ReadOrders { ticket, plan } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
                 let readers = self.hub.logs[shard].readers.clone();

@@ -109,8 +109,7 @@ impl Bench {
                     let reply = crate::sought(first, end, offset);
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
-                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
-                Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
+                Output::EnsureTopic { .. } | Output::AskPolicy(_) => unreachable!("nobody asks"),
                 Output::Notify { notice, .. } => {
                     self.step(vec![Input::Event(Event::Notice(notice))]);
                 }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A batch that was sent once keeps its sequence and its bytes for ever, unless it was refused for
-//!   one of its messages: then it is cut in two, so that the others are not refused with it.
+//! - A batch that was sent once keeps its sequence and its bytes for ever, unless it was refused
+//!   for one of its messages: then it is cut in two, so that the others are not refused with it.
 //! - From the first unanswered batch to the newest there are never more than `in_flight_max`
 //!   batches, those answered in between included; so the broker, which remembers the answers of
 //!   the last [`LANE_BATCHES_IN_FLIGHT_MAX`], knows every batch that can be sent again.

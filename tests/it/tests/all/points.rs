@@ -2,9 +2,7 @@
 //! failed comes again, and what becomes of a message before it is stored.
 use std::time::{Duration, Instant};
 
-use yard_client::wire::operation::{
-    GroupInfo, GroupSet, PluginDisable, PluginPush, TopicInfo, TopicSet,
-};
+use yard_client::wire::operation::{GroupSet, PluginDisable, PluginPush, TopicInfo, TopicSet};
 use yard_client::wire::plugin::Blob;
 use yard_client::wire::plugin_use::{PluginChoice, PluginUse};
 use yard_client::wire::property::REPLACED;
@@ -23,7 +21,12 @@ async fn server(test: &str) -> Option<(Server, Client)> {
     let server = Server::start(ServerOptions::new(yard::locate(None).unwrap())).await.unwrap();
     let client = server.client(test).await.unwrap();
     create(&client, "orders", 1).await;
-    match group_set(&client, "probe", "retry-ladder", 3).await {
+    // The first who asks waits for the plugin to be compiled: longer than for an answer, perhaps.
+    let probed = until("the plugins are there", || async {
+        let probed = group_set(&client, "probe", "retry-ladder", 3).await;
+        (!probed.as_ref().is_err_and(|error| error.code == Code::TimedOut)).then_some(probed)
+    });
+    match probed.await.unwrap() {
         Ok(()) => Some((server, client)),
         Err(error) if error.code == Code::BuiltWithoutPlugins => {
             eprintln!("skipped: {test}: the program has no plugins in it");
@@ -67,8 +70,6 @@ async fn a_retry_plugin_says_when_what_failed_comes_again() {
     let Some((mut server, client)) = server("retry").await else { return };
     let ladder = "retry-ladder(steps=200ms 300ms & errors=invalid: dead-letter)";
     group_set(&client, "g", ladder, 9).await.unwrap();
-    let info = client.admin().call(GroupInfo { name: "g".into() }).await;
-    assert!(info.is_err(), "it consumes nothing yet: {info:?}");
     send_all(&client, "orders", vec!["slow".into(), "invalid".into(), "lost".into()]).await;
     let mut orders = consumer(&client, "orders", "g").await;
     let (mut deliveries, mut began) = (0, Instant::now());
@@ -115,7 +116,11 @@ async fn a_retry_plugin_says_when_what_failed_comes_again() {
 async fn an_interceptor_changes_and_refuses_what_is_stored() {
     let Some((mut server, client)) = server("redact").await else { return };
     let used = "redact(remove=card & mask=name, iban & body-digits=12)";
-    intercept(&client, Some(used)).await.unwrap();
+    let set = until("the interceptor is compiled", || async {
+        let set = intercept(&client, Some(used)).await;
+        (!set.as_ref().is_err_and(|error| error.code == Code::TimedOut)).then_some(set)
+    });
+    set.await.unwrap().unwrap();
     let info = client.admin().call(TopicInfo { name: "orders".into() }).await.unwrap();
     assert_eq!(info.interceptor.0.map(|used| used.to_string()).as_deref(), Some(used));
     let card = Message::new("pay with 4111111111111111 please").key("k1").tag("paid");
@@ -173,7 +178,11 @@ async fn what_is_wrong_with_a_plugin_of_a_topic_or_a_group_has_its_code() {
     let Some((_server, client)) = server("bad").await else { return };
     refused(group_set(&client, "g", "nobody", 3).await, Code::UnknownPlugin);
     refused(intercept(&client, Some("nobody")).await, Code::UnknownPlugin);
-    refused(group_set(&client, "g", "redact(mask=a)", 3).await, Code::PluginExports);
+    let compiled = until("the interceptor is compiled", || async {
+        let set = group_set(&client, "g", "redact(mask=a)", 3).await;
+        set.err().filter(|error| error.code != Code::TimedOut)
+    });
+    assert_eq!(compiled.await.unwrap().code, Code::PluginExports);
     refused(intercept(&client, Some("retry-ladder")).await, Code::PluginExports);
     let error = refused(intercept(&client, Some("redact")).await, Code::BadPluginUse);
     assert!(error.to_string().contains("nothing is redacted"), "the plugin's words: {error}");
@@ -181,7 +190,10 @@ async fn what_is_wrong_with_a_plugin_of_a_topic_or_a_group_has_its_code() {
     refused(steps, Code::BadPluginUse);
     let wasm = Blob(guests::filter("letters", "1.0.0", 'a', None).into());
     client.admin().call(PluginPush { wasm, ..PluginPush::default() }).await.unwrap();
-    refused(intercept(&client, Some("letters")).await, Code::PluginExports);
+    let loaded = until("it is loaded", || async {
+        intercept(&client, Some("letters")).await.err().filter(|it| it.code == Code::PluginExports)
+    });
+    loaded.await.unwrap();
     client.admin().call(PluginDisable { name: "letters".into() }).await.unwrap();
     let disabled = until("nothing of it runs", || async {
         intercept(&client, Some("letters")).await.err().filter(|it| it.code != Code::PluginExports)
