@@ -103,6 +103,10 @@ pub(crate) const NOTICE_RETRY_MS: u64 = 1_000;
 /// A shard with prepared messages asks for the decision after this, in milliseconds: told it is by
 /// itself, so that this is for what came late or was lost.
 pub(crate) const ASK_MS: u64 = 10_000;
+/// And again after this, in milliseconds, while the transaction is open.
+pub(crate) const ASK_AGAIN_MS: u64 = 60_000;
+/// And after this, where the coordinator does not know it: a tenant can send many such.
+pub(crate) const ORPHAN_ASK_MS: u64 = 600_000;
 /// Producer groups of one connection in one shard.
 pub(crate) const JOINED_GROUPS_MAX: usize = 64;
 /// In debug builds the whole state is checked after every event while it is at most this large,

@@ -9,7 +9,7 @@ use yard_wire::{TenantId, TxId};
 use super::coordinate::entry;
 use super::entry::{NoticeWhat, TxStep};
 use super::prepared::TxName;
-use crate::bounds::{ASK_MS, PREPARED_MAX, PREPARED_OF_TENANT_MAX, TICK_TX_MAX};
+use crate::bounds::{PREPARED_MAX, PREPARED_OF_TENANT_MAX, TICK_TX_MAX};
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
 use crate::entry::{Cancelled, Entry};
@@ -69,9 +69,8 @@ impl Broker {
 
     /// Asks the coordinators of what has waited here for long.
     pub(super) fn ask_coordinators(&mut self, effects: &mut Vec<Effect>) {
-        let again = self.now.plus_ms(ASK_MS);
         for _ in 0..TICK_TX_MAX {
-            let Some(name) = self.timers.prepared.take_ask(self.now, again) else { break };
+            let Some(name) = self.timers.prepared.take_ask(self.now) else { break };
             let (to, notice) = (name.1.coordinator, self.notice(name, NoticeWhat::Asked));
             effects.push(Effect::Notify { to, notice });
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::{TenantId, Timestamp, TopicId, TxId};
 
+use crate::bounds::{ASK_AGAIN_MS, ORPHAN_ASK_MS};
 use crate::timers::{Delayed, Key, count, discount};
 
 /// A transaction; names of other tenants are other transactions.
@@ -150,12 +151,13 @@ impl Prepared {
         self.asks.first().map(|(at, _)| *at)
     }
 
-    /// A transaction whose coordinator is to be asked now; it is asked again at `again`.
-    pub(crate) fn take_ask(&mut self, now: Timestamp, again: Timestamp) -> Option<TxName> {
-        assert!(now < again, "time passes between two questions");
+    /// A transaction whose coordinator is to be asked now, and not again for a while.
+    pub(crate) fn take_ask(&mut self, now: Timestamp) -> Option<TxName> {
         let (at, name) = self.asks.first().filter(|(at, _)| *at <= now).copied()?;
         let held = self.held.get_mut(&name).expect("what is asked about is held");
         assert_eq!(held.ask_at, at, "it is listed by when it is asked about");
+        let again_ms = if held.is_orphan { ORPHAN_ASK_MS } else { ASK_AGAIN_MS };
+        let again = now.plus_ms(again_ms);
         held.ask_at = again;
         self.asks.remove(&(at, name));
         self.asks.insert((again, name));
