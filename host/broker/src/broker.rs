@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::batch::BatchHeader;
+use yard_wire::batch::{Batch, BatchHeader};
 use yard_wire::record::Record;
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
@@ -28,6 +28,7 @@ use crate::retention::{DiskLevel, Headroom};
 use crate::retry::mix;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
+use crate::windows::Windows;
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -76,6 +77,7 @@ pub struct Broker {
     /// Topics that were removed: their messages go.
     pub(crate) removed: BTreeSet<TopicId>,
     pub(crate) timers: Timers,
+    pub(crate) windows: Windows,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -124,6 +126,7 @@ impl Broker {
             groups: Groups::default(),
             removed: BTreeSet::new(),
             timers: Timers::default(),
+            windows: Windows::default(),
             ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -180,6 +183,7 @@ impl Broker {
             Event::Tick => {
                 self.tick(effects);
                 self.release_due(effects);
+                self.sweep_windows(effects);
             }
             Event::Parked(targets) => self.timers.lie(&targets),
             Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
@@ -250,7 +254,8 @@ impl Broker {
         }
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
-        let wakes = [due, self.wake_wanted, self.timers.next_due()];
+        let swept = self.windows.sweep_at(self.now);
+        let wakes = [due, self.wake_wanted, self.timers.next_due(), swept];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
@@ -302,6 +307,16 @@ impl Broker {
                 self.apply_batch(*tenant, batch.header(), batch.count(), applied);
                 batch.parked().for_each(|(_, record)| self.timers.arrive(*tenant, &record));
             }
+            Entry::Deduped { tenant, deduped } => {
+                self.apply_deduped(*tenant, &deduped.header, &deduped.dedupe, applied);
+                let parked = deduped.batch.iter().flat_map(Batch::parked);
+                parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record));
+            }
+            Entry::Forget { forgotten } => {
+                for (topic, count) in forgotten {
+                    self.windows.forget(*topic, *count);
+                }
+            }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
                     return;
@@ -328,7 +343,9 @@ impl Broker {
             }
             Entry::Cancel { cancelled: Cancelled { due, segment, offset }, .. } => {
                 let (segment, offset) = (*segment, *offset);
-                self.timers.remove((*due, At { segment, offset }));
+                if let Some(delayed) = self.timers.remove((*due, At { segment, offset })) {
+                    self.windows.cancelled(delayed.topic, delayed.id);
+                }
             }
             Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Meta { changes } => {
@@ -379,7 +396,7 @@ impl Broker {
         applied: &Applied,
     ) {
         assert!(count >= 1, "a batch has records");
-        self.producers.apply(tenant, header, count, &applied.placed);
+        self.producers.apply(tenant, header, count, (&applied.placed, &[]));
     }
 
     /// How many queues of a topic this shard holds, as far as it knows the topic.
@@ -414,6 +431,7 @@ impl Broker {
     fn drop_topic(&mut self, topic: TopicId) {
         self.removed.insert(topic);
         self.timers.drop_topic(topic);
+        self.windows.drop_topic(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);

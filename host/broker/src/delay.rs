@@ -36,7 +36,7 @@ impl Broker {
         let mut count = 0;
         for (_, record) in batch.parked() {
             count += 1;
-            if record.flags() != Flags::DELAYED {
+            if record.flags().has(Flags::PREPARED) {
                 let detail = "prepared messages are not taken yet".to_owned();
                 return Err(ProduceError::BadArgument(BadArgument(detail)));
             }

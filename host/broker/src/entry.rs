@@ -9,6 +9,7 @@ use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
+use crate::dedupe::Deduped;
 use crate::meta::{GroupSettings, MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
@@ -33,6 +34,19 @@ pub enum Entry {
         tenant: TenantId,
         /// The messages.
         batch: Batch,
+    },
+    /// A batch of which some messages have dedupe keys was accepted. The payload is what is stored
+    /// of it, and the rest lies beside it; where nothing is stored, the rest alone.
+    Deduped {
+        /// Who sent it.
+        tenant: TenantId,
+        /// The batch.
+        deduped: Box<Deduped>,
+    },
+    /// Dedupe keys are remembered no longer: of each topic, how many of the oldest.
+    Forget {
+        /// The topics.
+        forgotten: Vec<(TopicId, u32)>,
     },
     /// A group began to consume a topic.
     Group {
@@ -447,12 +461,19 @@ impl Entry {
     pub const RELEASE: u16 = 0x104;
     /// Kind of a group that goes on from other offsets in the log.
     pub const MOVE: u16 = 20;
+    /// Kind of a batch of which nothing is stored in the log.
+    pub const DUPLICATES: u16 = 26;
+    /// Kind of dedupe keys that are forgotten in the log.
+    pub const FORGET: u16 = 27;
 
     /// The number under which the log keeps it.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
             Self::Batch { .. } => Self::BATCH,
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => Self::BATCH,
+            Self::Deduped { .. } => Self::DUPLICATES,
+            Self::Forget { .. } => Self::FORGET,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
             Self::Release { .. } => Self::RELEASE,
@@ -467,12 +488,13 @@ impl Entry {
     pub fn tenant(&self) -> TenantId {
         match self {
             Self::Batch { tenant, .. }
+            | Self::Deduped { tenant, .. }
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. } => *tenant,
-            Self::Meta { .. } => TenantId(0),
+            Self::Meta { .. } | Self::Forget { .. } => TenantId(0),
         }
     }
 
@@ -481,6 +503,11 @@ impl Entry {
     pub fn encode_payload(&self) -> Bytes {
         match self {
             Self::Batch { batch, .. } => batch.bytes().clone(),
+            Self::Deduped { deduped, .. } => match &deduped.batch {
+                Some(batch) => batch.bytes().clone(),
+                None => deduped.put_alone(),
+            },
+            Self::Forget { forgotten } => forgotten.to_bytes(),
             Self::Group { created, .. } => created.to_bytes(),
             Self::Progress { progress, .. } => {
                 assert!(!progress.steps.is_empty(), "an entry says something");
@@ -506,6 +533,26 @@ impl Entry {
         }
     }
 
+    /// What lies beside its payload: of a batch with dedupe keys; else nothing.
+    #[must_use]
+    pub fn encode_notes(&self) -> Bytes {
+        match self {
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => deduped.dedupe.to_bytes(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Reads a batch from the log beside which something lies, see [`Entry::encode_notes`].
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn decode_noted(tenant: TenantId, notes: Bytes, payload: Bytes) -> Result<Self, Malformed> {
+        let batch = Batch::parse(payload)?;
+        let (header, dedupe) = (*batch.header(), Deduped::take_notes(notes)?);
+        let deduped = Deduped { header, batch: Some(batch), dedupe };
+        Ok(Self::Deduped { tenant, deduped: Box::new(deduped) })
+    }
+
     /// Reads an entry from the log. A batch is checked whole; at recovery, where the log has
     /// checked it already, [`crate::Broker::apply_batch`] needs its header only.
     ///
@@ -524,6 +571,11 @@ impl Entry {
             Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
+            Self::DUPLICATES => {
+                let deduped = Box::new(Deduped::take_alone(payload)?);
+                Ok(Self::Deduped { tenant, deduped })
+            }
+            Self::FORGET => Ok(Self::Forget { forgotten: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
     }

@@ -9,6 +9,7 @@
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
+//!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -29,6 +30,7 @@ mod bounds;
 mod broker;
 mod burial;
 mod check;
+mod dedupe;
 mod delay;
 mod deliver;
 mod dlq;
@@ -60,16 +62,18 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod windows;
 
 pub use broker::{Broker, BrokerConfig, Stats};
+pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic,
-    TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
+    DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant,
+    Topic, TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
 pub use retention::{DiskLevel, Part, QueueParts};

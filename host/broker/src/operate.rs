@@ -16,7 +16,7 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
+use crate::meta::{DedupeWindow, MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
 
@@ -182,8 +182,12 @@ impl Broker {
         yard_wire::name::check(name).map_err(OperateError::BadName)?;
         check_queues(*queues)?;
         check_note(note)?;
+        let dedupe = DedupeWindow::default()
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) && topic.settings.limits == limits {
+            let settings = (topic.settings.limits, topic.settings.dedupe);
+            if topic.shards.len() == usize::from(*queues) && settings == (limits, dedupe) {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
@@ -198,7 +202,7 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.settings = TopicSettings { note: note.clone(), limits }.into();
+        topic.settings = TopicSettings { note: note.clone(), limits, dedupe }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -215,7 +219,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits } = &*topic.settings;
+        let TopicSettings { note, limits, dedupe } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -224,7 +228,10 @@ impl Broker {
             retain_bytes: limits.retain_bytes,
             discard_unconsumed: limits.discard_unconsumed,
             backlog_max: limits.backlog_max,
+            dedupe_window: dedupe.window,
+            dedupe_count: dedupe.count,
             created_ms: topic.created,
+            dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
             queues,
         };
@@ -260,6 +267,10 @@ impl Broker {
         if let Some(discard_unconsumed) = arguments.discard_unconsumed {
             limits.discard_unconsumed = discard_unconsumed;
         }
+        settings.dedupe = settings
+            .dedupe
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -380,7 +391,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits } = &*topic.settings;
+    let TopicSettings { note, limits, dedupe } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -390,6 +401,8 @@ fn topic_row(topic: &Topic) -> TopicRow {
         retain_bytes: limits.retain_bytes,
         discard_unconsumed: limits.discard_unconsumed,
         backlog_max: limits.backlog_max,
+        dedupe_window: dedupe.window,
+        dedupe_count: dedupe.count,
         created_ms: topic.created,
     }
 }

@@ -237,6 +237,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
         }),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
+            all.dedupe_keys += one.dedupe_keys;
             all.messages += one.messages;
             all.queues.extend(one.queues);
             all.queues.sort_by_key(|row| row.queue);

@@ -113,6 +113,10 @@ codes! {
     BadTag = 226, Never;
     /// A group cannot go on from an offset beyond the end of a queue.
     SeekBeyondEnd = 227, Never;
+    /// A dedupe key is empty or too long, or of a message that cannot have one.
+    BadDedupeKey = 236, Never;
+    /// The topic remembers no dedupe keys, so a message with one cannot be checked.
+    NoDedupeWindow = 237, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -128,6 +132,8 @@ codes! {
     MessageDamaged = 306, Never;
     /// A group of the topic is too far behind; nothing was stored.
     BacklogFull = 307, SamePlace;
+    /// So many dedupe keys of the tenant are remembered that no more are taken; nothing was stored.
+    DedupeFull = 310, SamePlace;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
     AckUnavailable = 401, Never;

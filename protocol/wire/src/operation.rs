@@ -296,6 +296,10 @@ operations! {
         discard_unconsumed: bool = Switch,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: CountLimit = Default("none"),
+        /// For how long dedupe keys are remembered, 1s to 7d; an hour unless given.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000; 100,000 unless given.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -320,6 +324,10 @@ operations! {
         discard_unconsumed: Option<bool> = Optional,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: Option<CountLimit> = Optional,
+        /// For how long dedupe keys are remembered, 1s to 7d; none: such messages are refused.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {

@@ -84,7 +84,10 @@ fn results_are_shown_by_the_names_of_their_fields() {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
+        dedupe_window: AgeLimit(3_600_000),
+        dedupe_count: CountLimit(100_000),
         created_ms: Timestamp(9),
+        dedupe_keys: 5,
         messages: 2,
         queues: Vec::new(),
     };
@@ -93,8 +96,8 @@ fn results_are_shown_by_the_names_of_their_fields() {
     assert_eq!(fields[0], ("name", Value::Text("orders".into())));
     assert_eq!(fields[3], ("retain", Value::Text("1d".into())));
     assert_eq!(fields[4], ("retain_bytes", Value::Null));
-    assert_eq!(fields[8], ("messages", Value::Number(2)));
-    assert_eq!(fields[9], ("queues", Value::List(Vec::new())));
+    assert_eq!(fields[11], ("messages", Value::Number(2)));
+    assert_eq!(fields[12], ("queues", Value::List(Vec::new())));
     let cut = Bytes::from_static(&[1]);
     assert!(Operation::TopicInfo.decode_result(cut).is_err());
     assert_eq!(<TopicRm as Operate>::OPERATION, Operation::TopicRm);

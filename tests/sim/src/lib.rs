@@ -24,6 +24,7 @@ mod client;
 pub mod damage;
 mod host;
 mod jobs;
+mod keys;
 mod message;
 mod network;
 mod plan;

@@ -7,7 +7,7 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
-use yard_wire::record::{DUE, Flags, ORDER, Record, RecordParts};
+use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId};
 
 use crate::base::Found;
@@ -29,6 +29,8 @@ pub(crate) struct Letter {
     pub seq: u64,
     /// Its order group.
     pub order_group: Option<u64>,
+    /// Its dedupe key.
+    pub dedupe: Option<u64>,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
@@ -51,14 +53,17 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     let order = letter.order_group.map(|group| group.to_string());
     let due = letter.due.map(|due| due.to_string());
     let order = order.iter().map(|group| (ORDER, &group[..]));
+    let dedupe = letter.dedupe.map(|key| key.to_string());
+    let keys = dedupe.iter().map(|key| (DEDUPE, &key[..]));
     let properties: Vec<(&str, &str)> =
-        order.chain(due.iter().map(|due| (DUE, &due[..]))).collect();
+        order.chain(keys).chain(due.iter().map(|due| (DUE, &due[..]))).collect();
+    let flags = if due.is_some() { Flags::DELAYED } else { Flags::NONE };
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
-        flags: if due.is_some() { Flags::DELAYED } else { Flags::NONE },
+        flags: if dedupe.is_some() { flags.and(Flags::DEDUPE) } else { flags },
         tag: "",
         properties: &properties,
         body: &body,

@@ -5,6 +5,7 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
+use crate::keys;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
@@ -242,6 +243,9 @@ impl World {
         let base = &mut self.base;
         for client in &mut self.clients {
             client.finish(base);
+        }
+        if base.phase == Phase::Over {
+            keys::check(base);
         }
         if base.failure.is_none() {
             let options = Options {

@@ -22,6 +22,10 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
     }
@@ -42,8 +46,14 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
+        /// Dedupe keys that are remembered now.
+        pub dedupe_keys: u64,
         /// Committed messages that it holds.
         pub messages: u64,
         /// Its queues, in order.

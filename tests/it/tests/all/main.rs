@@ -4,8 +4,8 @@
 //! ```text
 //!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
 //!                                                  server in this process
-//!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
-//!   flights
+//!   backup, console, dead_letters, deduping, finding, policies, slow_consumer, disk_full,
+//!   retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -20,6 +20,7 @@ mod bench;
 mod console;
 mod crash;
 mod dead_letters;
+mod deduping;
 mod delivery;
 mod disk_full;
 mod finding;

@@ -13,10 +13,10 @@ use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::{expression, is_wanted};
-use crate::message;
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
 use crate::random::Random;
+use crate::{keys, message};
 
 /// Credit that it gives when everything is to be drained.
 const DRAIN_MESSAGES: u32 = 1_000;
@@ -289,6 +289,7 @@ impl Consumer {
         let Deliver { shard, subscription, queue, messages } = deliver;
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
+            keys::seen(base, &message.record);
             match message::decode(&message.record) {
                 Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));

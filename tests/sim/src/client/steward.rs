@@ -2,11 +2,12 @@
 use std::collections::BTreeMap;
 
 use yard_checker::{DeadLetter, Event, Scan, Stored};
+use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
 use yard_wire::operation::{GroupSet, Operation, TopicCreate};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
-use yard_wire::units::SizeLimit;
+use yard_wire::units::{AgeLimit, SizeLimit};
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
 use super::consumer::group_name;
@@ -65,7 +66,10 @@ impl Steward {
         if self.created < base.plan.topics {
             let (name, queues) = (name(self.created), base.plan.queues);
             let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
-            let create = TopicCreate { name, queues, retain_bytes, ..TopicCreate::default() };
+            // No clock is set that far ahead.
+            let dedupe_window = Some(AgeLimit(DEDUPE_WINDOW_MS_MAX));
+            let create =
+                TopicCreate { name, queues, retain_bytes, dedupe_window, ..TopicCreate::default() };
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }

@@ -112,6 +112,8 @@ plants! {
     AttemptsUnlimited "attempts-unlimited" Sim 100
     CancelMadeUp "cancel-made-up" Sim 500
     IdRenewed "id-renewed" Sim 100
+    KeysDropped "keys-dropped" Sim 100
+    OriginalMistaken "original-mistaken" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -229,6 +231,9 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
             }
             settle.ranges.retain(|range| range.from < range.to);
         }
+        (Some(Plant::KeysDropped), Request::Produce(produce)) if life > 1 => {
+            produce.batch = image::drop_keys(&produce.batch);
+        }
         (Some(Plant::ReleasedEarly), Request::Produce(produce)) => {
             produce.batch = image::bring_forward(&produce.batch);
         }
@@ -279,6 +284,13 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                     && produced.duplicate
                 {
                     produced.placed.iter_mut().for_each(|placed| placed.first.0 += 1);
+                }
+            }
+        }
+        Some(Plant::OriginalMistaken) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Produce(produced)), .. } = output {
+                    produced.originals.iter_mut().for_each(|original| original.id.0[15] ^= 1);
                 }
             }
         }
