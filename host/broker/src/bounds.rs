@@ -63,6 +63,19 @@ pub(crate) const RESULT_BYTES_MAX: usize = 4 << 20;
 /// Places of earlier batches that a shard remembers for duplicates, over all producers. About
 /// 100 MiB.
 pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
+/// Dedupe keys that a shard remembers: some 170 bytes of memory each.
+pub(crate) const DEDUPE_KEYS_MAX: usize = 4_000_000;
+/// Those of one tenant.
+pub(crate) const DEDUPE_KEYS_OF_TENANT_MAX: usize = 2_000_000;
+/// A producer that is refused because no more keys can be remembered asks again after this, in
+/// milliseconds.
+pub(crate) const DEDUPE_WAIT_MS: u32 = 1_000;
+/// Keys that were remembered for long enough are looked for at this interval, in milliseconds,
+pub(crate) const SWEEP_MS: u64 = 10_000;
+/// in so many topics at a time,
+pub(crate) const SWEEP_TOPICS_MAX: usize = 4_096;
+/// and so many are forgotten at a time.
+pub(crate) const FORGOTTEN_MAX: usize = 65_536;
 /// Delayed messages that wait in one shard: at most 200 bytes of memory each.
 pub(crate) const DELAYED_MAX: u64 = 4_000_000;
 /// Those of one tenant.
@@ -144,4 +157,6 @@ const _: () = {
     // A name (47 digits), a group and a note fit thrice; messages have an id and a topic.
     assert!(TX_ROWS_MAX as usize * 2_048 <= RESULT_BYTES_MAX);
     assert!(limits::TX_MESSAGES_MAX <= limits::RELEASES_MAX);
+    assert!(DEDUPE_KEYS_OF_TENANT_MAX < DEDUPE_KEYS_MAX, "one tenant does not fill a shard");
+    assert!(DEDUPE_KEYS_OF_TENANT_MAX as u64 > limits::DEDUPE_COUNT_MAX, "a topic has its window");
 };

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::batch::BatchHeader;
+use yard_wire::batch::{Batch, BatchHeader};
 use yard_wire::record::Record;
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
@@ -29,6 +29,7 @@ use crate::retry::mix;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
 use crate::transaction::Transactions;
+use crate::windows::Windows;
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -85,6 +86,7 @@ pub struct Broker {
     pub(crate) removed: BTreeSet<TopicId>,
     pub(crate) timers: Timers,
     pub(crate) transactions: Transactions,
+    pub(crate) windows: Windows,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -134,6 +136,7 @@ impl Broker {
             removed: BTreeSet::new(),
             timers: Timers::default(),
             transactions: Transactions::default(),
+            windows: Windows::default(),
             ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -197,6 +200,7 @@ impl Broker {
                 self.tick(effects);
                 self.release_due(effects);
                 self.tick_transactions(effects);
+                self.sweep_windows(effects);
             }
             Event::Notice(notice) => self.noticed(notice, effects),
             Event::Parked(targets) => self.timers.lie(&targets),
@@ -278,7 +282,8 @@ impl Broker {
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
         let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
-        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open];
+        let swept = self.windows.sweep_at(self.now);
+        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
@@ -332,6 +337,17 @@ impl Broker {
                 let parked = batch.parked();
                 parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
             }
+            Entry::Deduped { tenant, deduped } => {
+                self.apply_deduped(*tenant, &deduped.header, &deduped.dedupe, applied);
+                let parked = deduped.batch.iter().flat_map(Batch::parked);
+                let ask_at = self.now.plus_ms(ASK_MS);
+                parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
+            }
+            Entry::Forget { forgotten } => {
+                for (topic, count) in forgotten {
+                    self.windows.forget(*topic, *count);
+                }
+            }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
                     return;
@@ -359,7 +375,9 @@ impl Broker {
                 }
             }
             Entry::Cancel { cancelled, .. } => {
-                self.timers.remove((cancelled.due, At::from(cancelled)));
+                if let Some(delayed) = self.timers.remove((cancelled.due, At::from(cancelled))) {
+                    self.windows.cancelled(delayed.topic, delayed.id);
+                }
             }
             Entry::Tx { tenant, entry } => self.apply_tx(*tenant, entry),
             Entry::Move { moved, .. } => self.apply_move(moved),
@@ -411,7 +429,7 @@ impl Broker {
         applied: &Applied,
     ) {
         assert!(count >= 1, "a batch has records");
-        self.producers.apply(tenant, header, count, &applied.placed);
+        self.producers.apply(tenant, header, count, (&applied.placed, &[]));
     }
 
     /// How many queues of a topic this shard holds, as far as it knows the topic.
@@ -447,6 +465,7 @@ impl Broker {
     fn drop_topic(&mut self, topic: TopicId) {
         self.removed.insert(topic);
         self.timers.drop_topic(topic);
+        self.windows.drop_topic(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);

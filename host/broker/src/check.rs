@@ -17,6 +17,7 @@ impl Broker {
         self.groups.check();
         self.timers.check();
         self.transactions.check();
+        self.windows.check();
         for ends in self.ends.values() {
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
         }
@@ -81,7 +82,8 @@ impl Broker {
     pub(crate) fn size(&self) -> u64 {
         let tables = self.meta.topic_count() + self.producers.len() + self.ends.len();
         let parked = self.timers.len() + self.timers.prepared.len() + self.transactions.len();
-        let mut size = (tables + self.groups.len() + self.subscriptions.len() + parked) as u64;
+        let named = self.groups.len() + self.subscriptions.len() + self.windows.len();
+        let mut size = (tables + named + parked) as u64;
         for (_, group) in self.groups.iter().take(crate::bounds::CHECKED_ALWAYS_MAX as usize) {
             for state in group.queues.values() {
                 size += 1 + state.progress.returned().len() as u64;

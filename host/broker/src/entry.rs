@@ -9,6 +9,7 @@ use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
+use crate::dedupe::Deduped;
 use crate::meta::{
     GroupSettings, MetaChange, Plugin, PluginFile, ProducerGroup, Tenant, Topic, TrustedKey,
 };
@@ -36,6 +37,19 @@ pub enum Entry {
         tenant: TenantId,
         /// The messages.
         batch: Batch,
+    },
+    /// A batch of which some messages have dedupe keys was accepted. The payload is what is stored
+    /// of it, and the rest lies beside it; where nothing is stored, the rest alone.
+    Deduped {
+        /// Who sent it.
+        tenant: TenantId,
+        /// The batch.
+        deduped: Box<Deduped>,
+    },
+    /// Dedupe keys are remembered no longer: of each topic, how many of the oldest.
+    Forget {
+        /// The topics.
+        forgotten: Vec<(TopicId, u32)>,
     },
     /// A group began to consume a topic.
     Group {
@@ -506,12 +520,19 @@ impl Entry {
     pub const MOVE: u16 = 20;
     /// Kind of a transaction's step in the log.
     pub const TX: u16 = 80;
+    /// Kind of a batch of which nothing is stored in the log.
+    pub const DUPLICATES: u16 = 26;
+    /// Kind of dedupe keys that are forgotten in the log.
+    pub const FORGET: u16 = 27;
 
     /// The number under which the log keeps it.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
             Self::Batch { .. } => Self::BATCH,
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => Self::BATCH,
+            Self::Deduped { .. } => Self::DUPLICATES,
+            Self::Forget { .. } => Self::FORGET,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
             Self::Release { .. } => Self::RELEASE,
@@ -527,13 +548,14 @@ impl Entry {
     pub fn tenant(&self) -> TenantId {
         match self {
             Self::Batch { tenant, .. }
+            | Self::Deduped { tenant, .. }
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. }
             | Self::Tx { tenant, .. } => *tenant,
-            Self::Meta { .. } => TenantId(0),
+            Self::Meta { .. } | Self::Forget { .. } => TenantId(0),
         }
     }
 
@@ -542,6 +564,11 @@ impl Entry {
     pub fn encode_payload(&self) -> Bytes {
         match self {
             Self::Batch { batch, .. } => batch.bytes().clone(),
+            Self::Deduped { deduped, .. } => match &deduped.batch {
+                Some(batch) => batch.bytes().clone(),
+                None => deduped.put_alone(),
+            },
+            Self::Forget { forgotten } => forgotten.to_bytes(),
             Self::Group { created, .. } => created.to_bytes(),
             Self::Progress { progress, .. } => {
                 assert!(!progress.steps.is_empty(), "an entry says something");
@@ -569,6 +596,26 @@ impl Entry {
         }
     }
 
+    /// What lies beside its payload: of a batch with dedupe keys; else nothing.
+    #[must_use]
+    pub fn encode_notes(&self) -> Bytes {
+        match self {
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => deduped.dedupe.to_bytes(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Reads a batch from the log beside which something lies, see [`Entry::encode_notes`].
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn decode_noted(tenant: TenantId, notes: Bytes, payload: Bytes) -> Result<Self, Malformed> {
+        let batch = Batch::parse(payload)?;
+        let (header, dedupe) = (*batch.header(), Deduped::take_notes(notes)?);
+        let deduped = Deduped { header, batch: Some(batch), dedupe };
+        Ok(Self::Deduped { tenant, deduped: Box::new(deduped) })
+    }
+
     /// Reads an entry from the log. A batch is checked whole; at recovery, where the log has
     /// checked it already, [`crate::Broker::apply_batch`] needs its header only.
     ///
@@ -588,6 +635,11 @@ impl Entry {
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::TX => Ok(Self::Tx { tenant, entry: TxEntry::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
+            Self::DUPLICATES => {
+                let deduped = Box::new(Deduped::take_alone(payload)?);
+                Ok(Self::Deduped { tenant, deduped })
+            }
+            Self::FORGET => Ok(Self::Forget { forgotten: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
     }

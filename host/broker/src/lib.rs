@@ -10,6 +10,7 @@
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
+//!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -30,6 +31,7 @@ mod bounds;
 mod broker;
 mod burial;
 mod check;
+mod dedupe;
 mod delay;
 mod deliver;
 mod dlq;
@@ -64,8 +66,10 @@ mod subscribe;
 mod tests;
 mod timers;
 mod transaction;
+mod windows;
 
 pub use broker::{Broker, BrokerConfig, Stats};
+pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
@@ -73,8 +77,8 @@ pub use find::{Asked, Findings, Hit, Search};
 pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup, Settings, Tenant,
-    Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
+    DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup,
+    Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
 pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};

@@ -4,14 +4,17 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::limits::ORDER_RETRY_MS_DEFAULT;
+use yard_wire::dedupe::check_window;
+use yard_wire::limits::{
+    DEDUPE_COUNT_DEFAULT, DEDUPE_COUNT_MAX, DEDUPE_WINDOW_MS_DEFAULT, ORDER_RETRY_MS_DEFAULT,
+};
 use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::transaction::Checks;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
-use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 yard_wire::message! {
     /// What a topic keeps, and how far its groups may be behind.
@@ -38,6 +41,15 @@ yard_wire::message! {
         pub after_last: AfterLast,
     }
 
+    /// Which dedupe keys of a topic are remembered: the newest so many, for so long.
+    #[derive(Copy)]
+    pub struct DedupeWindow {
+        /// For how long; none: messages with such keys are refused.
+        pub window: AgeLimit,
+        /// How many, over all shards.
+        pub count: CountLimit,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -49,6 +61,8 @@ yard_wire::message! {
         pub interceptor: Option<PluginUse>,
         /// What it promises about order.
         pub order: TopicOrder,
+        /// Which dedupe keys are remembered.
+        pub dedupe: DedupeWindow,
     }
 
     /// A tenant.
@@ -95,6 +109,36 @@ yard_wire::message! {
         pub retry: RetryPolicy,
         /// How often it is delivered at most.
         pub attempts: Attempts,
+    }
+}
+
+impl DedupeWindow {
+    const DEFAULT: Self = Self {
+        window: AgeLimit(DEDUPE_WINDOW_MS_DEFAULT),
+        count: CountLimit(DEDUPE_COUNT_DEFAULT),
+    };
+}
+
+impl DedupeWindow {
+    /// With what is given in place of its own.
+    pub(crate) fn with(
+        self,
+        window: Option<AgeLimit>,
+        count: Option<CountLimit>,
+    ) -> Result<Self, Refusal> {
+        let (window, count) = (window.unwrap_or(self.window), count.unwrap_or(self.count));
+        window.get().map_or(Ok(()), check_window)?;
+        if !(1..=DEDUPE_COUNT_MAX).contains(&count.0) {
+            let detail = format!("a dedupe count of {}: 1 to {DEDUPE_COUNT_MAX}", count.0);
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        Ok(Self { window, count })
+    }
+}
+
+impl Default for DedupeWindow {
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }
 
@@ -223,6 +267,7 @@ static UNSET: TopicSettings = TopicSettings {
         retry: OrderRetry(ORDER_RETRY_MS_DEFAULT),
         after_last: AfterLast::GoOn,
     },
+    dedupe: DedupeWindow::DEFAULT,
 };
 
 impl From<TopicSettings> for Settings {

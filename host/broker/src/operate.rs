@@ -17,7 +17,9 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings};
+use crate::meta::{
+    DedupeWindow, MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings,
+};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
 use crate::transaction::prepared::TxName;
@@ -205,10 +207,14 @@ impl Broker {
         check_queues(*queues)?;
         check_note(note)?;
         check_order(order)?;
+        let dedupe = DedupeWindow::default()
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            let TopicSettings { limits: has, interceptor: uses, order: keeps, .. } =
+            let TopicSettings { note: _, limits: has, interceptor: uses, order: keeps, dedupe: is } =
                 &*topic.settings;
-            let is_same = *has == limits && *uses == interceptor.0 && *keeps == order;
+            let same_limits = *has == limits && *is == dedupe;
+            let is_same = same_limits && *uses == interceptor.0 && *keeps == order;
             if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
@@ -226,7 +232,7 @@ impl Broker {
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
         let (note, interceptor) = (note.clone(), interceptor.0.clone());
-        topic.settings = TopicSettings { note, limits, interceptor, order }.into();
+        topic.settings = TopicSettings { note, limits, interceptor, order, dedupe }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -243,7 +249,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits, interceptor, order } = &*topic.settings;
+        let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -253,7 +259,10 @@ impl Broker {
             discard_unconsumed: limits.discard_unconsumed,
             backlog_max: limits.backlog_max,
             interceptor: PluginChoice(interceptor.clone()),
+            dedupe_window: dedupe.window,
+            dedupe_count: dedupe.count,
             created_ms: topic.created,
+            dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
             r#type: order.r#type,
             order_retry: order.retry,
@@ -299,6 +308,10 @@ impl Broker {
         order.retry = arguments.order_retry.unwrap_or(order.retry);
         order.after_last = arguments.after_last.unwrap_or(order.after_last);
         check_order(*order)?;
+        settings.dedupe = settings
+            .dedupe
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -427,7 +440,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits, interceptor, order } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -438,6 +451,8 @@ fn topic_row(topic: &Topic) -> TopicRow {
         discard_unconsumed: limits.discard_unconsumed,
         backlog_max: limits.backlog_max,
         interceptor: PluginChoice(interceptor.clone()),
+        dedupe_window: dedupe.window,
+        dedupe_count: dedupe.count,
         created_ms: topic.created,
         r#type: order.r#type,
         order_retry: order.retry,

@@ -2,7 +2,7 @@
 //! place that gives them codes and words.
 use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
-use crate::bounds::{BACKLOG_LOOK_MS, DISK_FULL_WAIT_MS};
+use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
 use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
@@ -65,6 +65,9 @@ pub(crate) enum ProduceError {
     Ahead { expected: Sequence },
     UnknownTransaction(TxId),
     TransactionTooLarge(TxId),
+    PreparedKey,
+    NoDedupeWindow { name: String },
+    DedupeFull { max: usize },
 }
 
 /// Why a transaction did not begin, or was not decided.
@@ -140,6 +143,7 @@ pub(crate) enum OperateError {
     BadName(Refusal),
     BadArgument(BadArgument),
     BadRetryPolicy(Refusal),
+    BadWindow(Refusal),
     SystemTopic(SystemTopic),
     LimitReached(LimitReached),
     TopicExists {
@@ -248,6 +252,18 @@ impl From<ProduceError> for Refusal {
             }
             ProduceError::Ahead { expected } => {
                 Self::new(Code::OutOfSequence, format!("expected was {expected}"))
+            }
+            ProduceError::PreparedKey => {
+                let detail = "a message of a transaction cannot have a dedupe key";
+                Self::new(Code::BadDedupeKey, detail)
+            }
+            ProduceError::NoDedupeWindow { name } => {
+                let detail = format!("topic {} remembers no dedupe keys", quoted(&name));
+                Self::new(Code::NoDedupeWindow, detail)
+            }
+            ProduceError::DedupeFull { max } => {
+                let detail = format!("{max} dedupe keys are remembered");
+                Self::after(Code::DedupeFull, DEDUPE_WAIT_MS, detail)
             }
             ProduceError::UnknownTransaction(tx) => unknown_transaction(tx),
             ProduceError::TransactionTooLarge(tx) => {
@@ -385,7 +401,9 @@ impl From<OperateError> for Refusal {
         match error {
             OperateError::NoTopic(fact) => fact.into(),
             OperateError::NotHere(fact) => fact.into(),
-            OperateError::BadName(refusal) | OperateError::BadRetryPolicy(refusal) => refusal,
+            OperateError::BadName(refusal)
+            | OperateError::BadRetryPolicy(refusal)
+            | OperateError::BadWindow(refusal) => refusal,
             OperateError::BadArgument(fact) => fact.into(),
             OperateError::SystemTopic(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),

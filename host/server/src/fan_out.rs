@@ -285,6 +285,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             }
         }),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
+            all.dedupe_keys += one.dedupe_keys;
             all.messages += one.messages;
             all.queues.extend(one.queues);
             all.queues.sort_by_key(|row| row.queue);

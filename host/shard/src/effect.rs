@@ -2,7 +2,7 @@
 use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
-use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
+use yard_wire::requests::{self, AckPlace, Called, Fetched, Original, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId, Wire};
 
 use crate::find::{FindPlan, SeekPlan};
@@ -107,10 +107,19 @@ impl Shard {
                 let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
             }
+            Entry::Deduped { tenant, deduped } if deduped.batch.is_some() => {
+                let batch = deduped.batch.as_ref().expect("asked just now");
+                self.store.append_noted(self.now, *tenant, batch, &entry.encode_notes())
+            }
             other => {
                 let payload = other.encode_payload();
+                // What producers cause has no part in what is kept for those that settle.
+                let reserve = match other {
+                    Entry::Deduped { .. } => Reserve::Keep,
+                    _ => Reserve::Use,
+                };
                 let append = |store: &mut Store| {
-                    store.append(self.now, other.kind(), other.tenant(), &payload)
+                    store.append(self.now, other.kind(), other.tenant(), &payload, reserve)
                 };
                 let first = append(&mut self.store);
                 match other {
@@ -137,7 +146,11 @@ impl Shard {
         for then in then {
             let answers = matches!(then, Then::Produced { .. });
             let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
-            self.follow(then, group, placed, outputs);
+            let originals = match entry {
+                Entry::Deduped { deduped, .. } => deduped.dedupe.originals(&placed),
+                _ => Vec::new(),
+            };
+            self.follow(then, group, (placed, originals), outputs);
         }
         true
     }
@@ -146,7 +159,7 @@ impl Shard {
         &mut self,
         then: Then,
         group: GroupNumber,
-        placed: Vec<Placed>,
+        (placed, originals): (Vec<Placed>, Vec<Original>),
         outputs: &mut Vec<Output>,
     ) {
         match then {
@@ -157,6 +170,7 @@ impl Shard {
                     nodes,
                     duplicate: false,
                     placed,
+                    originals,
                 });
                 if place == AckPlace::Memory {
                     outputs.push(Output::Reply { origin, result: Ok(reply) });

@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::code::RetryClass;
 use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
-use yard_wire::requests::{AckNodes, AckPlace, Produce, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Original, Produce, Produced};
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
 
 use crate::backoff::Backoff;
@@ -128,8 +128,11 @@ pub struct Placements {
     /// An earlier attempt had stored them.
     pub duplicate: bool,
     /// The place of each record in its queue, in the order of the tickets; `None` of those that
-    /// wait for their time.
+    /// wait for their time. Of those that were not stored, the place of the message in their stead.
     pub offsets: Vec<Option<QueueOffset>>,
+    /// The records that were not stored, because messages with their dedupe keys were before:
+    /// counted from the first ticket, in order.
+    pub originals: Vec<Original>,
 }
 
 /// What became of records that were pushed one after another. [`Code::TimedOut`] means that it is

@@ -194,6 +194,12 @@ const COMPOSED: &[Verb] = &[
             arg("tag", "TEXT|.FIELD", Optional, "Tag of the messages, or the field it is in."),
             arg("key", "TEXT|.FIELD", Optional, "Key of the messages, or the field it is in."),
             arg("order", "TEXT|.FIELD", Optional, "Order group, or the field it is in."),
+            arg(
+                "dedupe",
+                ".FIELD,...",
+                Optional,
+                "Fields that make messages the same: stored once.",
+            ),
             arg("props", "all|a,b", Optional, "Fields that become properties; null is left out."),
             arg("queue", "NUMBER", Optional, "Send to this queue only."),
             arg(

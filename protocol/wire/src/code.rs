@@ -115,6 +115,10 @@ codes! {
     SeekBeyondEnd = 227, Never;
     /// No type of a topic has this name.
     UnknownTopicType = 228, Never;
+    /// A dedupe key is empty or too long, or of a message that cannot have one.
+    BadDedupeKey = 236, Never;
+    /// The topic remembers no dedupe keys, so a message with one cannot be checked.
+    NoDedupeWindow = 237, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -130,6 +134,8 @@ codes! {
     MessageDamaged = 306, Never;
     /// A group of the topic is too far behind; nothing was stored.
     BacklogFull = 307, SamePlace;
+    /// So many dedupe keys of the tenant are remembered that no more are taken; nothing was stored.
+    DedupeFull = 310, SamePlace;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
     AckUnavailable = 401, Never;

@@ -26,6 +26,7 @@ pub mod value;
 pub mod batch;
 pub mod catalogue;
 pub mod code;
+pub mod dedupe;
 pub mod expression;
 pub mod frame;
 pub mod ids;
@@ -46,6 +47,7 @@ pub mod units;
 
 pub use code::{Code, Refusal};
 pub use codec::{Malformed, Wire};
+pub use dedupe::DedupeKey;
 pub use ids::{
     Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
     RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,

@@ -20,6 +20,18 @@ pub const RELEASES_MAX: usize = 1_000;
 pub const NOTES_BYTES_MAX: usize = 4 << 10;
 /// How far away the delivery of a message may be, in milliseconds: 400 days.
 pub const DELAY_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
+/// Bytes of a dedupe key.
+pub const DEDUPE_KEY_BYTES_MAX: usize = 256;
+/// For how long the dedupe keys of a topic are remembered, in milliseconds: at least this,
+pub const DEDUPE_WINDOW_MS_MIN: u64 = 1_000;
+/// at most this: 7 days,
+pub const DEDUPE_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// and this when nobody says otherwise: an hour.
+pub const DEDUPE_WINDOW_MS_DEFAULT: u64 = 60 * 60 * 1_000;
+/// Dedupe keys of a topic that are remembered, at most.
+pub const DEDUPE_COUNT_MAX: u64 = 1_000_000;
+/// The same when nobody says otherwise.
+pub const DEDUPE_COUNT_DEFAULT: u64 = 100_000;
 /// Bytes of one batch, header included.
 pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 /// Bytes of one frame, header included, once a connection has said hello.

@@ -309,6 +309,10 @@ operations! {
         order_retry: OrderRetry = Default("1s"),
         /// Ordered only: after a message's last attempt its order group goes on, or stops.
         after_last: AfterLast = Default("go-on"),
+        /// For how long dedupe keys are remembered, 1s to 7d; an hour unless given.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000; 100,000 unless given.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -339,6 +343,10 @@ operations! {
         order_retry: Option<OrderRetry> = Optional,
         /// Ordered only: after a message's last attempt its order group goes on, or stops.
         after_last: Option<AfterLast> = Optional,
+        /// For how long dedupe keys are remembered, 1s to 7d; none: such messages are refused.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {

@@ -8,7 +8,7 @@
 //!     14    8 born_ms        the producer's clock, milliseconds since 1970 UTC
 //!     22    8 stored_ms      0 as stored; the host fills it in a plugin's copy
 //!     30    4 queue          index of the queue in its topic
-//!     34    4 flags          bit 0: delayed, bit 1: prepared; others 0
+//!     34    4 flags          bit 0: delayed, bit 1: prepared, bit 2: has a dedupe key; others 0
 //!     38    4 attempts       0 as stored; the host fills it in a plugin's copy
 //!     42    2 tag_bytes
 //!     44    2 properties     how many
@@ -28,15 +28,15 @@
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
 //! keys of the message), `$order` (its order group) and `$due` (of a delayed message: when it is
 //! to be delivered, milliseconds since 1970 UTC in decimal), `$tx` (of a prepared message: its
-//! transaction, see [`crate::transaction`]).
+//! transaction, see [`crate::transaction`]), `$dedupe` (its dedupe key).
 //!
-//! A record with a flag is parked: it is stored as it arrived and gets a place in its queue by a
-//! release later, see [`crate::release`].
+//! A record that is delayed or prepared is parked: it is stored as it arrived and gets a place in
+//! its queue by a release later, see [`crate::release`].
 use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
+use crate::{Code, DedupeKey, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
 
 mod flags;
 mod properties;
@@ -57,6 +57,9 @@ pub const ORDER: &str = "$order";
 /// Name of the property that says when a delayed message is to be delivered, in milliseconds
 /// since 1970 UTC, decimal.
 pub const DUE: &str = "$due";
+/// Name of the property that carries the dedupe key: 1 to
+/// [`limits::DEDUPE_KEY_BYTES_MAX`] bytes. It counts only with [`Flags::DEDUPE`].
+pub const DEDUPE: &str = "$dedupe";
 
 /// Name of the property that says to which transaction a prepared message belongs, as
 /// [`TxId`] writes it.
@@ -589,6 +592,15 @@ impl Record {
         self.property(TX).and_then(TxId::parse)
     }
 
+    /// Its dedupe key; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`Code::BadDedupeKey`] when it is missing, empty or too long.
+    pub fn dedupe_key(&self) -> Option<Result<DedupeKey, Refusal>> {
+        let text = || self.property(DEDUPE).unwrap_or_default();
+        self.flags().has(Flags::DEDUPE).then(|| DedupeKey::of(text()))
+    }
+
     /// When the message was born, by the producer's clock.
     #[must_use]
     pub fn born(&self) -> Timestamp {
@@ -737,7 +749,8 @@ mod tests {
 
     #[test]
     fn flags_are_kept_and_others_than_the_known_refused() {
-        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, false)] {
+        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, true), (8, false)]
+        {
             let properties = [(DUE, "1700000000000")];
             let parts = RecordParts {
                 flags: Flags(bits),
@@ -750,7 +763,8 @@ mod tests {
             assert_eq!(found.is_ok(), is_known, "{bits}");
             let Ok(record) = found else { continue };
             assert_eq!(record.flags(), Flags(bits));
-            assert_eq!(record.flags().is_parked(), bits != 0);
+            assert_eq!(record.flags().is_parked(), bits & 3 != 0);
+            assert_eq!(record.dedupe_key().is_some(), bits & 4 != 0);
             assert_eq!(record.flags().has(Flags::PREPARED), bits & 2 != 0);
             assert_eq!(record.due(), Some(Timestamp(1_700_000_000_000)));
         }

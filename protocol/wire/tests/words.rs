@@ -87,7 +87,10 @@ fn results_are_shown_by_the_names_of_their_fields() {
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
         interceptor: PluginChoice(None),
+        dedupe_window: AgeLimit(3_600_000),
+        dedupe_count: CountLimit(100_000),
         created_ms: Timestamp(9),
+        dedupe_keys: 5,
         messages: 2,
         r#type: TopicType::Ordered,
         order_retry: OrderRetry(1_000),
@@ -102,6 +105,7 @@ fn results_are_shown_by_the_names_of_their_fields() {
     assert_eq!(fields[8], ("messages", Value::Number(2)));
     assert_eq!(fields[9], ("type", Value::Text("ordered".into())));
     assert_eq!(fields[10], ("order_retry", Value::Text("1s".into())));
+    assert_eq!(fields[11], ("messages", Value::Number(2)));
     assert_eq!(fields[12], ("queues", Value::List(Vec::new())));
     let cut = Bytes::from_static(&[1]);
     assert!(Operation::TopicInfo.decode_result(cut).is_err());

@@ -10,6 +10,7 @@ use yard_wire::requests::{Expression, TopicRoute};
 use yard_wire::{Correlation, QueueIndex, QueueOffset, TenantId, TopicId};
 
 use crate::agenda::{Agenda, Happening, Micros};
+use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::network::{Network, ToBroker};
 use crate::plan::Plan;
@@ -82,6 +83,8 @@ pub(crate) struct Base {
     pub dead_routes: Vec<TopicRoute>,
     /// What plain fetches have returned before the last scan.
     pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
+    /// What is known of dedupe keys.
+    pub keys: Keys,
     /// The first promise that was seen broken before the history was judged.
     pub failure: Option<String>,
 }
@@ -108,6 +111,7 @@ impl Base {
             routes: Vec::new(),
             dead_routes: Vec::new(),
             fetched: BTreeMap::new(),
+            keys: Keys::default(),
             failure: None,
         }
     }

@@ -25,6 +25,7 @@ mod client;
 pub mod damage;
 mod host;
 mod jobs;
+mod keys;
 mod ledger;
 mod message;
 mod network;

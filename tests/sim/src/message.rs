@@ -7,7 +7,7 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
-use yard_wire::record::{DUE, Flags, ORDER, Record, RecordParts, TX};
+use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
 use crate::base::Found;
@@ -29,6 +29,8 @@ pub(crate) struct Letter {
     pub seq: u64,
     /// Its order group.
     pub order_group: Option<u64>,
+    /// Its dedupe key.
+    pub dedupe: Option<u64>,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
@@ -55,15 +57,17 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     let tx = letter.tx.map(|tx| tx.to_string());
     let order = order.iter().map(|group| (ORDER, &group[..]));
     let waits = due.iter().map(|due| (DUE, &due[..])).chain(tx.iter().map(|tx| (TX, &tx[..])));
-    let properties: Vec<(&str, &str)> = order.chain(waits).collect();
     let flag = |is_set: bool, flag| if is_set { flag } else { Flags::NONE };
-    let delayed = flag(due.is_some(), Flags::DELAYED);
+    let parked = flag(due.is_some(), Flags::DELAYED).and(flag(tx.is_some(), Flags::PREPARED));
+    let dedupe = letter.dedupe.map(|key| key.to_string());
+    let keys = dedupe.iter().map(|key| (DEDUPE, &key[..]));
+    let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).collect();
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
-        flags: delayed.and(flag(tx.is_some(), Flags::PREPARED)),
+        flags: parked.and(flag(dedupe.is_some(), Flags::DEDUPE)),
         tag: "",
         properties: &properties,
         body: &body,

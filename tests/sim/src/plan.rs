@@ -79,6 +79,10 @@ pub struct ProducerPlan {
     pub delayed: u64,
     /// In how many of a hundred bursts it begins a transaction.
     pub transactional: u64,
+    /// How many of a hundred messages have a dedupe key.
+    pub keyed: u64,
+    /// How many such keys there are, the same for all producers.
+    pub dedupe_keys: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -228,6 +232,7 @@ impl Plan {
         plan.draw_filters();
         plan.draw_transactions();
         plan.draw_order();
+        plan.draw_keys();
         plan
     }
 
@@ -262,6 +267,16 @@ impl Plan {
         for ordered in &mut self.ordered {
             let after_last = random.pick(&[AfterLast::GoOn, AfterLast::Stop]);
             *ordered = random.percent(40).then_some(after_last);
+        }
+    }
+
+    /// Producers that send the same things as others. What else is drawn does not depend on it.
+    fn draw_keys(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4b45_5953_2e2e_2e2e);
+        let dedupe_keys = random.pick(&[3, 40]);
+        for producer in &mut self.producers {
+            producer.keyed = random.pick(&[0, 0, 20, 60]);
+            producer.dedupe_keys = dedupe_keys;
         }
     }
 
@@ -358,6 +373,8 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
                 transactional: 0,
+                keyed: 0,
+                dedupe_keys: 1,
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),

@@ -5,6 +5,7 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
+use crate::keys;
 use crate::ledger::TxCounts;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
@@ -242,6 +243,9 @@ impl World {
             && let Err(undecided) = base.ledger.finish(&mut base.history)
         {
             base.fail(|| undecided);
+        }
+        if base.phase == Phase::Over {
+            keys::check(base);
         }
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);

@@ -98,6 +98,8 @@ fn an_idle_group_remembers_only_where_it_got_on() {
     let floors = world.log.iter().filter_map(|(entry, _)| match entry {
         Entry::Group { created, .. } => Some(created.floors.len()),
         Entry::Batch { .. }
+        | Entry::Deduped { .. }
+        | Entry::Forget { .. }
         | Entry::Progress { .. }
         | Entry::Move { .. }
         | Entry::Release { .. }

@@ -2,6 +2,7 @@
 mod bounds;
 mod consuming;
 mod dead_letters;
+mod deduping;
 mod delayed;
 mod extending;
 mod finding;

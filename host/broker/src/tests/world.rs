@@ -234,9 +234,15 @@ impl World {
     }
 
     fn append(&mut self, entry: Entry, then: Vec<Then>) {
+        let batch = match &entry {
+            Entry::Batch { batch, .. } => Some(batch.clone()),
+            Entry::Deduped { deduped, .. } => deduped.batch.clone(),
+            _ => None,
+        };
         let queues: Vec<(TopicId, QueueIndex, OrderKey)> = match &entry {
-            Entry::Batch { batch, .. } => {
-                let stored = batch.records().filter(|record| !record.flags().is_parked());
+            Entry::Batch { .. } | Entry::Deduped { .. } => {
+                let records = batch.iter().flat_map(Batch::records);
+                let stored = records.filter(|record| !record.flags().is_parked());
                 let order = |record: &Record| OrderKey::peek(record.bytes());
                 stored.map(|it| (it.topic(), it.queue(), order(&it))).collect()
             }
@@ -246,6 +252,7 @@ impl World {
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
+            | Entry::Forget { .. }
             | Entry::Move { .. }
             | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
@@ -263,14 +270,12 @@ impl World {
         }
         let applied = Applied { placed: placed.clone(), stored: self.now };
         let mut parked = Vec::new();
-        let payload = entry.encode_payload();
-        let decoded = Entry::decode(entry.kind(), entry.tenant(), payload);
-        assert_eq!(decoded.as_ref(), Ok(&entry), "an entry is read as it was written");
+        assert_eq!(read_again(&entry), Ok(entry.clone()), "an entry is read as it was written");
         self.broker.apply(&entry, &applied);
         if !self.is_large {
             self.broker.check();
         }
-        if let Entry::Batch { batch, .. } = &entry {
+        if let Some(batch) = &batch {
             // At recovery it is known at once where they lie.
             for (_, record) in batch.parked() {
                 self.log_end += 1;
@@ -282,13 +287,18 @@ impl World {
             }
         }
         self.parked.insert(self.log.len(), parked);
+        let originals = match &entry {
+            Entry::Deduped { deduped, .. } => deduped.dedupe.originals(&placed),
+            _ => Vec::new(),
+        };
         self.log.push((entry, applied));
         for then in then {
             self.waiting.push(match then {
                 Then::Produced { origin, place, nodes } => {
                     let shard = self.config.shard;
-                    let placed = placed.clone();
-                    let produced = Produced { shard, place, nodes, duplicate: false, placed };
+                    let (placed, originals) = (placed.clone(), originals.clone());
+                    let duplicate = false;
+                    let produced = Produced { shard, place, nodes, duplicate, placed, originals };
                     Out::Reply(origin, Ok(Reply::Produce(produced)))
                 }
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
@@ -350,15 +360,22 @@ impl World {
     pub(crate) fn replayed(&self) -> Broker {
         let mut broker = Broker::new(self.config);
         for (at, (entry, applied)) in self.log.iter().enumerate() {
-            let payload = entry.encode_payload();
-            let entry = Entry::decode(entry.kind(), entry.tenant(), payload).unwrap();
-            let Entry::Batch { tenant, batch } = &entry else {
-                broker.apply(&entry, applied);
-                continue;
-            };
-            broker.apply_batch(*tenant, batch.header(), batch.count(), applied);
+            let entry = read_again(entry).unwrap();
+            match &entry {
+                Entry::Batch { tenant, batch } => {
+                    broker.apply_batch(*tenant, batch.header(), batch.count(), applied);
+                }
+                Entry::Deduped { tenant, deduped } => {
+                    let Deduped { header, dedupe, .. } = &**deduped;
+                    broker.apply_deduped(*tenant, header, dedupe, applied);
+                }
+                _ => {
+                    broker.apply(&entry, applied);
+                    continue;
+                }
+            }
             for (target, record) in self.parked.get(&at).into_iter().flatten() {
-                broker.apply_parked(*tenant, *target, record);
+                broker.apply_parked(entry.tenant(), *target, record);
             }
         }
         broker
@@ -422,6 +439,16 @@ impl World {
     pub(crate) fn take_outs(&mut self) -> Vec<Out> {
         std::mem::take(&mut self.outs)
     }
+}
+
+/// An entry as the log gives it back.
+fn read_again(entry: &Entry) -> Result<Entry, Malformed> {
+    let (payload, notes) = (entry.encode_payload(), entry.encode_notes());
+    if notes.is_empty() {
+        return Entry::decode(entry.kind(), entry.tenant(), payload);
+    }
+    assert_eq!(entry.kind(), Entry::BATCH, "only batches have notes");
+    Entry::decode_noted(entry.tenant(), notes, payload)
 }
 
 pub(crate) fn origin(session: u64) -> Origin {

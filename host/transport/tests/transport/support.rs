@@ -141,7 +141,9 @@ impl Service for Shared {
         let reply = match request {
             Incoming::Produce { place, nodes, batch, .. } => {
                 let shard = batch.header().shard;
-                Reply::Produce(Produced { shard, place, nodes, duplicate: false, placed: vec![] })
+                let (placed, originals) = (vec![], vec![]);
+                let duplicate = false;
+                Reply::Produce(Produced { shard, place, nodes, duplicate, placed, originals })
             }
             Incoming::Request(request) => match request {
                 Request::FindRoute(find) => {

@@ -58,6 +58,7 @@ impl Broker {
             nodes: produce.nodes,
             duplicate: false,
             placed,
+            originals: vec![],
         };
         self.remembered.push_back((sequence, produced.clone()));
         if self.remembered.len() > LANE_BATCHES_IN_FLIGHT_MAX {

@@ -227,6 +227,7 @@ impl State {
             name: "orders".to_owned(),
             topic: TOPIC,
             shards: self.shards.clone(),
+            created_queues: self.shards.len() as u16,
             version: 1,
         };
         let found = topics.iter().map(|name| (name == "orders").then(|| topic.clone()));
@@ -336,7 +337,8 @@ impl State {
         }
         numbering.next = batch.next_sequence().0;
         let (place, nodes, shard) = (produce.place, produce.nodes, header.shard);
-        let produced = Produced { shard, place, nodes, duplicate: false, placed };
+        let (duplicate, originals) = (false, vec![]);
+        let produced = Produced { shard, place, nodes, duplicate, placed, originals };
         numbering.remembered.push_back((header.sequence.0, produced.clone()));
         if numbering.remembered.len() > LANE_BATCHES_IN_FLIGHT_MAX {
             numbering.remembered.pop_front();

@@ -27,6 +27,10 @@ report! {
         pub backlog_max: CountLimit,
         /// The plugin that sees messages before they are stored.
         pub interceptor: PluginChoice,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
         /// What it promises about order.
@@ -55,8 +59,14 @@ report! {
         pub backlog_max: CountLimit,
         /// The plugin that sees messages before they are stored.
         pub interceptor: PluginChoice,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
+        /// Dedupe keys that are remembered now.
+        pub dedupe_keys: u64,
         /// Committed messages that it holds.
         pub messages: u64,
         /// What it promises about order.

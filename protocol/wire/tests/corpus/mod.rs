@@ -229,6 +229,7 @@ fn replies() -> Vec<Reply> {
         name: "orders".into(),
         topic: TopicId(9),
         shards: vec![SHARD, SHARD],
+        created_queues: 1,
         version: 4,
     };
     let placed = Placed { topic: TopicId(9), queue: QUEUE, first: QueueOffset(40), count: 3 };
@@ -252,6 +253,8 @@ fn replies() -> Vec<Reply> {
         discard_unconsumed: true,
         backlog_max: CountLimit(7),
         interceptor: PluginChoice(PluginUse::read("redact(mask=name)").ok()),
+        dedupe_window: AgeLimit(3_600_000),
+        dedupe_count: CountLimit(9),
         created_ms: STORED,
         r#type: TopicType::Ordered,
         order_retry: OrderRetry(500),
@@ -284,6 +287,15 @@ fn replies() -> Vec<Reply> {
             nodes: AckNodes::One,
             duplicate: true,
             placed: vec![placed.clone(), placed],
+            originals: vec![
+                Original { record: 2, id: MessageId([7; 16]), queue: QUEUE, offset: None },
+                Original {
+                    record: 5,
+                    id: MessageId([8; 16]),
+                    queue: QUEUE,
+                    offset: Some(QueueOffset(9)),
+                },
+            ],
         }),
         Reply::Settle(Settled {
             done: 11,

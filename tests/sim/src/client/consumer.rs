@@ -16,10 +16,10 @@ use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::{expression, is_wanted};
-use crate::message;
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
 use crate::random::Random;
+use crate::{keys, message};
 
 /// Credit that it gives when everything is to be drained.
 const DRAIN_MESSAGES: u32 = 1_000;
@@ -307,6 +307,7 @@ impl Consumer {
         let is_ordered = base.plan.ordered[self.plan.topic as usize].is_some();
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
+            keys::seen(base, &message.record);
             match message::decode(&message.record) {
                 Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));

@@ -8,7 +8,7 @@ use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Call};
+use yard_wire::requests::{AckNodes, AckPlace, Call, Original};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
     Sequence, ShardId, Timestamp, TopicId, TxId, Wire,
@@ -22,6 +22,7 @@ use super::Link;
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::WALL_MS;
+use crate::keys;
 use crate::message::{self, BODY_BYTES_MIN, Letter};
 use crate::network::ToClient;
 use crate::plan::ProducerPlan;
@@ -50,6 +51,23 @@ struct Written {
     bytes: Bytes,
 }
 
+/// What a message is called.
+#[derive(Clone, Copy)]
+struct Name {
+    shard: ShardId,
+    id: MessageId,
+    /// Its dedupe key.
+    key: Option<(TopicId, u64)>,
+}
+
+/// What is told of a message that is stored, or in whose place another one is.
+#[derive(Clone, Copy)]
+struct Told {
+    offset: Option<QueueOffset>,
+    original: Option<Original>,
+    place: AckPlace,
+}
+
 /// A lane, and the number of the message of each of its tickets.
 struct NumberedLane {
     core: LaneCore,
@@ -65,8 +83,7 @@ pub(crate) struct Producer {
     number: u64,
     lanes: BTreeMap<LaneName, NumberedLane>,
     asked: BTreeMap<Correlation, (LaneName, Attempt)>,
-    /// Of each message its shard and its id.
-    names: Vec<(ShardId, MessageId)>,
+    names: Vec<Name>,
     /// Messages that it wants back, by request.
     cancelling: BTreeMap<Correlation, u64>,
     sent: Vec<Sent>,
@@ -177,12 +194,15 @@ impl Producer {
     fn write(&mut self, base: &mut Base, tx: Option<TxId>) -> u64 {
         let topic = self.random.below(base.routes.len() as u64) as usize;
         let route = &base.routes[topic];
+        let has_key = self.plan.keyed > 0 && self.random.percent(self.plan.keyed);
+        let dedupe = has_key.then(|| self.random.below(self.plan.dedupe_keys));
         let groups = self.plan.order_groups;
-        let order_group = (groups > 0).then(|| self.random.below(groups));
+        let order_group = (groups > 0 && !has_key).then(|| self.random.below(groups));
         let queues = route.shards.len() as u64;
-        let queue = match order_group {
-            Some(group) => (group * 7 + self.number) % queues,
-            None => self.random.below(queues),
+        let queue = match (dedupe, order_group) {
+            (Some(key), _) => key * 5 % queues,
+            (None, Some(group)) => (group * 7 + self.number) % queues,
+            (None, None) => self.random.below(queues),
         };
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
@@ -196,6 +216,7 @@ impl Producer {
             producer: self.number,
             seq: number,
             order_group,
+            dedupe,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
@@ -203,7 +224,9 @@ impl Producer {
         };
         let (bytes, hash) = message::encode(&letter);
         let id = Record::parse(bytes.clone()).expect("it was encoded just now").id();
-        self.names.push((name.0, id));
+        let key = dedupe.map(|key| (letter.topic, key));
+        key.into_iter().for_each(|key| base.keys.sent(key, id));
+        self.names.push(Name { shard: name.0, id, key });
         self.sent.push(Sent {
             client: self.link.client as u64,
             tenant: 0,
@@ -265,7 +288,11 @@ impl Producer {
             }
             while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
                 for (at, ticket) in tickets.enumerate() {
-                    let result = result.as_ref().map(|p| (p.offsets[at], p.place));
+                    let result = result.as_ref().map(|p| Told {
+                        offset: p.offsets[at],
+                        original: p.originals.iter().find(|it| it.record == at as u32).copied(),
+                        place: p.place,
+                    });
                     let result = result.map_err(Refusal::clone);
                     completions.push((lane.numbers[ticket as usize], result));
                 }
@@ -285,19 +312,20 @@ impl Producer {
         }
     }
 
-    fn complete(
-        &mut self,
-        base: &mut Base,
-        number: u64,
-        result: Result<(Option<QueueOffset>, AckPlace), Refusal>,
-    ) {
+    fn complete(&mut self, base: &mut Base, number: u64, result: Result<Told, Refusal>) {
         let is_stored = result.is_ok();
         let is_in_tx = self.in_tx.contains_key(&number);
         let sent = &mut self.sent[number as usize];
         self.unanswered.remove(&number);
         sent.completed = Some(base.now);
         match result {
-            Ok((offset, got)) => {
+            Ok(Told { original: Some(original), place, .. }) => {
+                // It is never to be seen itself.
+                sent.outcome = Outcome::Refused;
+                let Name { id, key, .. } = self.names[number as usize];
+                keys::answered(base, key, id, (original, place));
+            }
+            Ok(Told { offset, place: got, .. }) => {
                 sent.outcome = Outcome::Ok { offset: offset.map(|offset| offset.0) };
                 let is_delayed = sent.due.is_some() && !is_in_tx;
                 if got != self.plan.place {
@@ -323,7 +351,7 @@ impl Producer {
 
     /// Asks for a delayed message back.
     fn cancel(&mut self, base: &mut Base, number: u64) {
-        let (shard, id) = self.names[number as usize];
+        let Name { shard, id, .. } = self.names[number as usize];
         let operation = Operation::DelayCancel as u16;
         let request = Request::Call(Call { operation, args: DelayCancel { id }.to_bytes() });
         if let Some(correlation) = self.link.request(base, CALL_STREAM + shard.0, request) {

@@ -2,13 +2,14 @@
 use std::collections::BTreeMap;
 
 use yard_checker::{DeadLetter, Event, Scan, Stored};
+use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
 use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
 use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
 use yard_wire::transaction::CheckSpan;
-use yard_wire::units::SizeLimit;
+use yard_wire::units::{AgeLimit, SizeLimit};
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
 mod undecided;
@@ -80,6 +81,8 @@ impl Steward {
                 r#type: if ordered.is_some() { TopicType::Ordered } else { TopicType::Normal },
                 order_retry: OrderRetry(base.plan.order_retry_ms),
                 after_last: ordered.unwrap_or_default(),
+                // No clock is set that far ahead.
+                dedupe_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
                 ..TopicCreate::default()
             };
             let operation = Operation::TopicCreate as u16;

@@ -73,6 +73,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             producer: NEW_PRODUCER,
             seq: number,
             order_group: None,
+            dedupe: None,
             body_bytes: 100,
             born: now,
             due: None,

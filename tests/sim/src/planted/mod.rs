@@ -116,6 +116,8 @@ plants! {
     RollbackReleased "rollback-released" Sim 100
     UndecidedHidden "undecided-hidden" Sim 500
     OrderGroupsSplit "order-groups-split" Sim 100
+    KeysDropped "keys-dropped" Sim 100
+    OriginalMistaken "original-mistaken" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -233,6 +235,9 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
             }
             settle.ranges.retain(|range| range.from < range.to);
         }
+        (Some(Plant::KeysDropped), Request::Produce(produce)) if life > 1 => {
+            produce.batch = image::drop_keys(&produce.batch);
+        }
         (Some(Plant::ReleasedEarly), Request::Produce(produce)) => {
             produce.batch = image::bring_forward(&produce.batch);
         }
@@ -283,6 +288,13 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                     && produced.duplicate
                 {
                     produced.placed.iter_mut().for_each(|placed| placed.first.0 += 1);
+                }
+            }
+        }
+        Some(Plant::OriginalMistaken) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Produce(produced)), .. } = output {
+                    produced.originals.iter_mut().for_each(|original| original.id.0[15] ^= 1);
                 }
             }
         }
