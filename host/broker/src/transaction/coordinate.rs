@@ -189,6 +189,8 @@ impl Broker {
         (origin, reply): (Origin, Reply),
         effects: &mut Vec<Effect>,
     ) {
+        let open = self.transactions.get(name);
+        assert!(open.is_some_and(|open| open.decided.is_none()), "a decision is made once");
         let notice = self.notice(name, NoticeWhat::Decided { commit });
         let tell = (0..self.config.shards).map(|to| Then::Notify { to: ShardId(to), notice });
         let then = std::iter::once(Then::Reply { origin, reply }).chain(tell).collect();
@@ -264,8 +266,9 @@ impl Broker {
             NoticeWhat::Unknown => self.timers.prepared.is_orphan_now(name),
             NoticeWhat::Asked => self.answer_shard(name, from, effects),
             NoticeWhat::Settled => {
-                assert!(from.0 < self.config.shards, "a shard is one of the shards");
                 let shards = self.config.shards;
+                assert!(from.0 < shards, "a shard is one of the shards");
+                assert_eq!(tx.coordinator, self.config.shard, "its coordinator is told");
                 let open = self.transactions.open.get_mut(&name);
                 let Some(open) = open.filter(|open| open.decided.is_some()) else { return };
                 open.missing &= !(1 << from.0);

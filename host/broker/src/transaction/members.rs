@@ -44,6 +44,7 @@ impl Members {
         if is_new {
             producers.sessions.push(session);
         }
+        assert!(producers.sessions.contains(&session), "a member can be asked");
         std::mem::take(&mut producers.stranded)
     }
 
@@ -51,7 +52,9 @@ impl Members {
     pub(super) fn leave(&mut self, session: SessionId) {
         for group in self.sessions.remove(&session).unwrap_or_default() {
             let producers = self.groups.get_mut(&group).expect("a member's group is known");
+            let before = producers.sessions.len();
             producers.sessions.retain(|other| *other != session);
+            assert_eq!(producers.sessions.len() + 1, before, "a member is listed once");
             self.forget_if_empty(&group);
         }
     }

@@ -68,6 +68,7 @@ impl Tx {
 
     /// The shards that have not carried out the decision, of so many.
     fn missing(&self, shards: u16) -> impl Iterator<Item = ShardId> + use<> {
+        assert!(shards <= 64, "each has a bit");
         let missing = self.missing;
         (0..shards).filter(move |shard| missing & 1 << shard != 0).map(ShardId)
     }
@@ -187,6 +188,7 @@ impl Transactions {
             tx.due = at;
             self.dues.insert((at, name));
         }
+        assert!(self.dues.len() <= self.open.len(), "what is listed is open");
     }
 
     /// Takes in an entry of the coordinator.
@@ -256,6 +258,7 @@ impl Transactions {
         }
         numbers.open += 1;
         numbers.used = self.entries;
+        assert!(numbers.epoch >= tx.epoch, "the newest incarnation is known");
     }
 
     fn note_outcome(&mut self, (tenant, tx): TxName, commit: bool) {
@@ -279,11 +282,13 @@ impl Transactions {
         }
         let (tenant, tx) = name;
         let counts = self.counts.get_mut(&tenant).expect("it was counted");
+        assert!(counts.open > counts.undecided, "what is done was decided");
         counts.open -= 1;
         if *counts == OpenCounts::default() {
             self.counts.remove(&tenant);
         }
         let numbers = self.producers.get_mut(&(tenant, tx.producer)).expect("it has begun one");
+        assert!(numbers.open > 0, "what is done was open");
         numbers.open -= 1;
         numbers.used = self.entries;
         if numbers.open == 0 {

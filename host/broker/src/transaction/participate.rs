@@ -105,6 +105,7 @@ impl Broker {
             return Some(entry(name, TxStep::Settled { commit }));
         }
         assert!(due.len() <= TX_MESSAGES_MAX, "one entry makes them visible together");
+        assert!(due.iter().all(|(_, it)| it.tenant == tenant), "a transaction is one tenant's");
         // Runs of one queue; in each, the order of the log.
         due.sort_by_key(|(_, it)| (it.topic, it.queue));
         let release = |(_, it): &&(Key, Delayed)| {

@@ -52,6 +52,7 @@ impl Prepared {
             Held { ask_at, ..Held::default() }
         });
         held.arriving += 1;
+        assert!(self.asks.contains(&(held.ask_at, name)), "its coordinator is asked some time");
     }
 
     /// One that had arrived lies there now.
@@ -82,7 +83,8 @@ impl Prepared {
     fn forget_if_empty(&mut self, name: TxName) {
         if self.held.get(&name).is_some_and(|held| held.keys.is_empty() && held.arriving == 0) {
             let held = self.held.remove(&name).expect("it was there just now");
-            self.asks.remove(&(held.ask_at, name));
+            let was_listed = self.asks.remove(&(held.ask_at, name));
+            assert!(was_listed, "its coordinator was asked some time");
         }
     }
 
@@ -102,7 +104,9 @@ impl Prepared {
     pub(crate) fn take_all(&mut self, name: TxName) -> Vec<(Key, Delayed)> {
         let keys = self.held.get(&name).map(|held| held.keys.clone()).unwrap_or_default();
         let taken = keys.into_iter().map(|key| (key, self.remove(key).expect("it is held")));
-        taken.collect()
+        let taken: Vec<(Key, Delayed)> = taken.collect();
+        assert!(taken.is_sorted_by_key(|(key, _)| *key), "in the order of their names");
+        taken
     }
 
     /// The one of this name, for carrying it elsewhere.
@@ -114,6 +118,7 @@ impl Prepared {
     /// some of it is arriving just now.
     pub(crate) fn of(&self, name: TxName) -> Option<Vec<(Key, Delayed)>> {
         let held = self.held.get(&name).filter(|held| held.arriving == 0)?;
+        assert!(!held.keys.is_empty(), "something of it is held");
         Some(held.keys.iter().map(|key| (*key, self.records[key].1)).collect())
     }
 
