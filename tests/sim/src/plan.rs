@@ -223,6 +223,7 @@ impl Plan {
             plan.draw_retention(random);
         }
         plan.draw_filters();
+        plan.draw_order();
         plan
     }
 
@@ -232,6 +233,16 @@ impl Plan {
         let picky = [random.percent(35), random.percent(35)];
         for consumer in &mut self.consumers {
             consumer.is_picky = picky[usize::from(consumer.group > 0)];
+        }
+    }
+
+    /// Topics that keep an order. What else is drawn does not depend on it.
+    fn draw_order(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4f52_4445_522e_2e2e);
+        self.order_retry_ms = random.range(1, 300) as u32;
+        for ordered in &mut self.ordered {
+            let after_last = random.pick(&[AfterLast::GoOn, AfterLast::Stop]);
+            *ordered = random.percent(40).then_some(after_last);
         }
     }
 
