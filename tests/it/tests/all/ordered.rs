@@ -56,8 +56,8 @@ fn check_order(log: &[(String, usize)], sent: &BTreeMap<String, Vec<usize>>) -> 
 
 /// A consumer in a runtime of its own, which can be ended like a process.
 fn consume(context: Context, log: Log) -> tokio::runtime::Runtime {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     runtime.spawn(async move {
         let client = client_of(context).await;
         let builder = client.consumer("flights", "g").start(Start::Earliest);
