@@ -211,10 +211,9 @@ impl Broker {
             .with(arguments.dedupe_window, arguments.dedupe_count)
             .map_err(OperateError::BadWindow)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            let TopicSettings { note: _, limits: has, interceptor: uses, order: keeps, dedupe: is } =
-                &*topic.settings;
-            let same_limits = *has == limits && *is == dedupe;
-            let is_same = same_limits && *uses == interceptor.0 && *keeps == order;
+            let has = &*topic.settings;
+            let same_limits = has.limits == limits && has.dedupe == dedupe;
+            let is_same = same_limits && has.interceptor == interceptor.0 && has.order == order;
             if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }

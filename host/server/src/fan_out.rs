@@ -82,23 +82,22 @@ impl FanOut {
                 added.to_bytes()
             }
             Arguments::DelayLs(list) => {
-                let mut report = DelayReport::from_bytes(result).map_err(|e| internal(&e))?;
-                cut(&mut report, list.limit as usize);
-                report.to_bytes()
+                let cut = |report: &mut DelayReport| cut(report, list.limit as usize);
+                edited(result, cut).map_err(|e| internal(&e))?
             }
             Arguments::TxLs(list) => {
                 let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
                 cut_transactions(report, list.limit as usize).to_bytes()
             }
             Arguments::PluginInfo(_) => {
-                let mut report = PluginReport::from_bytes(result).map_err(|e| internal(&e))?;
-                hub.policies.complete(self.tenant, &mut report);
-                report.to_bytes()
+                let complete = |report: &mut _| hub.policies.complete(self.tenant, report);
+                edited(result, complete).map_err(|e| internal(&e))?
             }
             Arguments::PluginLs(_) => {
-                let mut rows = Vec::<PluginRow>::from_bytes(result).map_err(|e| internal(&e))?;
-                rows.iter_mut().for_each(|row| hub.policies.complete_row(self.tenant, row));
-                rows.to_bytes()
+                let complete = |rows: &mut Vec<PluginRow>| {
+                    rows.iter_mut().for_each(|row| hub.policies.complete_row(self.tenant, row));
+                };
+                edited(result, complete).map_err(|e| internal(&e))?
             }
             Arguments::ClientLs(_)
             | Arguments::DelayCancel(_)
@@ -136,6 +135,16 @@ impl FanOut {
         };
         Ok(Reply::Call(Called { result }))
     }
+}
+
+/// A result, changed.
+fn edited<T: Wire>(
+    result: bytes::Bytes,
+    edit: impl FnOnce(&mut T),
+) -> Result<bytes::Bytes, yard_wire::Malformed> {
+    let mut value = T::from_bytes(result)?;
+    edit(&mut value);
+    Ok(value.to_bytes())
 }
 
 /// What the process knows of itself.
