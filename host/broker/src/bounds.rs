@@ -7,6 +7,10 @@ pub(crate) const PREFETCH_MAX: u32 = 256;
 /// this many, no new ones are delivered until some are settled. So a consumer that sends
 /// everything back does not make the broker remember a whole backlog.
 pub(crate) const UNSETTLED_MAX: usize = 262_144;
+/// Messages of a queue that are put in line behind those of their order groups, while members hold
+/// order groups that could go on: others with credit get what is found among so many. Where
+/// nothing can go on, because order groups wait or have stopped, [`UNSETTLED_MAX`] is the bound.
+pub(crate) const ORDER_AHEAD_MAX: usize = 16_384;
 /// Messages that become dead letters by one entry.
 pub(crate) const BURIAL_MAX: u32 = 256;
 /// When a message could not become a dead letter, it is tried again after this, in milliseconds:
@@ -34,6 +38,12 @@ pub(crate) const BACKLOG_LOOK_MS: u32 = 100;
 /// Where the disk has no room for what a message's last attempt came to, it is delivered again
 /// after this, in milliseconds.
 pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
+/// Messages that failed and are asked about together.
+pub(crate) const RETRY_ASK_MAX: usize = 256;
+/// A plugin's answer about a message that failed counts for so long, in milliseconds.
+pub(crate) const RETRY_ANSWER_MS_MAX: u64 = 5_000;
+/// Messages that have stopped order groups that one list tells of, in each shard.
+pub(crate) const STOPPED_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters that one list tells of.
 pub(crate) const DLQ_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters of one queue that were dealt with and lie apart: some 40 bytes each.
@@ -53,6 +63,19 @@ pub(crate) const RESULT_BYTES_MAX: usize = 4 << 20;
 /// Places of earlier batches that a shard remembers for duplicates, over all producers. About
 /// 100 MiB.
 pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
+/// Dedupe keys that a shard remembers: some 170 bytes of memory each.
+pub(crate) const DEDUPE_KEYS_MAX: usize = 4_000_000;
+/// Those of one tenant.
+pub(crate) const DEDUPE_KEYS_OF_TENANT_MAX: usize = 2_000_000;
+/// A producer that is refused because no more keys can be remembered asks again after this, in
+/// milliseconds.
+pub(crate) const DEDUPE_WAIT_MS: u32 = 1_000;
+/// Keys that were remembered for long enough are looked for at this interval, in milliseconds,
+pub(crate) const SWEEP_MS: u64 = 10_000;
+/// in so many topics at a time,
+pub(crate) const SWEEP_TOPICS_MAX: usize = 4_096;
+/// and so many are forgotten at a time.
+pub(crate) const FORGOTTEN_MAX: usize = 65_536;
 /// Delayed messages that wait in one shard: at most 200 bytes of memory each.
 pub(crate) const DELAYED_MAX: u64 = 4_000_000;
 /// Those of one tenant.
@@ -65,6 +88,40 @@ pub(crate) const RELEASE_RETRY_MS: u64 = 1_000;
 pub(crate) const DELAY_SCAN_MAX: usize = 65_536;
 /// Rows of one list of delayed messages.
 pub(crate) const DELAY_ROWS_MAX: u32 = 1_000;
+/// Prepared messages that wait in one shard for their transactions: at most 250 bytes of memory
+/// each.
+pub(crate) const PREPARED_MAX: u64 = 2_000_000;
+/// Those of one tenant.
+pub(crate) const PREPARED_OF_TENANT_MAX: u64 = 500_000;
+/// Transactions that are open in one shard: at most 1 KiB of memory each.
+pub(crate) const TX_OPEN_MAX: usize = 200_000;
+/// Those of one tenant.
+pub(crate) const TX_OPEN_OF_TENANT_MAX: usize = 50_000;
+/// Outcomes that are remembered of a producer, so that the same decision is answered again.
+pub(crate) const TX_OUTCOMES_MAX: usize = 1_024;
+/// Producers of a tenant without an open transaction whose outcomes are remembered; the longest
+/// silent is forgotten first.
+pub(crate) const TX_PRODUCERS_MAX: usize = 1_024;
+/// Checks of a transaction at most.
+pub(crate) const TX_CHECKS_MAX: u16 = 1_000;
+/// Rows of one list of transactions.
+pub(crate) const TX_ROWS_MAX: u32 = 1_000;
+/// Transactions that one list looks at: some milliseconds, in which nobody else is served.
+pub(crate) const TX_SCAN_MAX: usize = 65_536;
+/// Transactions that one tick looks after; the rest is looked after a millisecond later.
+pub(crate) const TICK_TX_MAX: usize = 1_000;
+/// What a shard was told about a transaction and has not answered is told again after this, in
+/// milliseconds.
+pub(crate) const NOTICE_RETRY_MS: u64 = 1_000;
+/// A shard with prepared messages asks for the decision after this, in milliseconds: told it is by
+/// itself, so that this is for what came late or was lost.
+pub(crate) const ASK_MS: u64 = 10_000;
+/// And again after this, in milliseconds, while the transaction is open.
+pub(crate) const ASK_AGAIN_MS: u64 = 60_000;
+/// And after this, where the coordinator does not know it: a tenant can send many such.
+pub(crate) const ORPHAN_ASK_MS: u64 = 600_000;
+/// Producer groups of one connection in one shard.
+pub(crate) const JOINED_GROUPS_MAX: usize = 64;
 /// In debug builds the whole state is checked after every event while it is at most this large,
 pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
 /// and after every so many events when it is larger.
@@ -84,6 +141,7 @@ const _: () = {
     let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
     assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
     assert!(DLQ_RANGES_MAX > STEPS_MAX, "one request can be done");
+    assert!(ORDER_AHEAD_MAX + (PREFETCH_MAX as usize) < UNSETTLED_MAX);
     assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
@@ -94,4 +152,11 @@ const _: () = {
     // An id (32 digits), a place (48) and a name of a topic fit thrice.
     assert!(DELAY_ROWS_MAX as usize * 1_024 <= RESULT_BYTES_MAX);
     assert!(DELAYED_OF_TENANT_MAX < DELAYED_MAX, "one tenant does not fill a shard");
+    assert!(PREPARED_OF_TENANT_MAX < PREPARED_MAX, "one tenant does not fill a shard");
+    assert!(TX_OPEN_OF_TENANT_MAX < TX_OPEN_MAX, "one tenant does not fill a shard");
+    // A name (47 digits), a group and a note fit thrice; messages have an id and a topic.
+    assert!(TX_ROWS_MAX as usize * 2_048 <= RESULT_BYTES_MAX);
+    assert!(limits::TX_MESSAGES_MAX <= limits::RELEASES_MAX);
+    assert!(DEDUPE_KEYS_OF_TENANT_MAX < DEDUPE_KEYS_MAX, "one tenant does not fill a shard");
+    assert!(DEDUPE_KEYS_OF_TENANT_MAX as u64 > limits::DEDUPE_COUNT_MAX, "a topic has its window");
 };

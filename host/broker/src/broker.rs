@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::batch::BatchHeader;
+use yard_wire::batch::{Batch, BatchHeader};
 use yard_wire::record::Record;
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
@@ -13,10 +13,10 @@ use yard_wire::{
     TopicId,
 };
 
-use crate::bounds::STEPS_MAX;
+use crate::bounds::{ASK_MS, STEPS_MAX};
 use crate::burial::Burials;
 use crate::effect::Effect;
-use crate::entry::{Cancelled, Entry, GroupId, Outcome, Progress, Step};
+use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
@@ -28,6 +28,8 @@ use crate::retention::{DiskLevel, Headroom};
 use crate::retry::mix;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
+use crate::transaction::Transactions;
+use crate::windows::Windows;
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -62,6 +64,13 @@ pub struct Stats {
     pub producers: u64,
     /// Delayed messages that wait.
     pub delayed: u64,
+    /// Transactions that this shard coordinates, until every shard has carried out what was
+    /// decided.
+    pub transactions: u64,
+    /// Those of them that wait for an operator.
+    pub undecided: u64,
+    /// Prepared messages that wait for their transactions.
+    pub prepared: u64,
 }
 
 /// The decisions of one shard.
@@ -76,6 +85,8 @@ pub struct Broker {
     /// Topics that were removed: their messages go.
     pub(crate) removed: BTreeSet<TopicId>,
     pub(crate) timers: Timers,
+    pub(crate) transactions: Transactions,
+    pub(crate) windows: Windows,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
@@ -124,6 +135,8 @@ impl Broker {
             groups: Groups::default(),
             removed: BTreeSet::new(),
             timers: Timers::default(),
+            transactions: Transactions::default(),
+            windows: Windows::default(),
             ends: Paged::default(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -165,9 +178,14 @@ impl Broker {
             Event::PluginPushed { origin, tenant, pushed } => {
                 self.plugin_pushed(origin, tenant, *pushed, effects);
             }
-            Event::SessionClosed(session) => self.session_closed(session, effects),
+            Event::SessionClosed(session) => {
+                self.session_closed(session, effects);
+                self.transactions.leave(session);
+            }
             Event::Committed(tails) => self.committed(&tails),
-            Event::Located { ticket, places } => self.located(ticket, &places, effects),
+            Event::Located { ticket, places, orders } => {
+                self.located(ticket, &places, &orders, effects);
+            }
             Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
             Event::Unreadable { session, subscription, queue, offset } => {
@@ -175,12 +193,16 @@ impl Broker {
             }
             Event::Judged(judged) => self.judged(&judged, effects),
             Event::Held(held) => self.hold_back(&held),
+            Event::PolicyAnswered(answer) => self.policy_answered(&answer, effects),
             Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {
                 self.tick(effects);
                 self.release_due(effects);
+                self.tick_transactions(effects);
+                self.sweep_windows(effects);
             }
+            Event::Notice(notice) => self.noticed(notice, effects),
             Event::Parked(targets) => self.timers.lie(&targets),
             Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
             Event::Trimmed(firsts) => self.trimmed(&firsts),
@@ -229,6 +251,15 @@ impl Broker {
             Request::Seek(request) => {
                 self.seek(origin, tenant, request, effects).map_err(Refusal::from)
             }
+            Request::JoinProducers(request) => {
+                self.join_producers(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::TxBegin(request) => {
+                self.tx_begin(origin, tenant, request, effects).map_err(Refusal::from)
+            }
+            Request::TxDecide(request) => {
+                self.tx_decide(origin, tenant, &request, effects).map_err(Refusal::from)
+            }
             Request::Hello(_) | Request::Produce(_) => Err(OperateError::NotOurs.into()),
         };
         if let Err(refusal) = done {
@@ -250,7 +281,9 @@ impl Broker {
         }
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
-        let wakes = [due, self.wake_wanted, self.timers.next_due()];
+        let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
+        let swept = self.windows.sweep_at(self.now);
+        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
@@ -300,7 +333,20 @@ impl Broker {
         match entry {
             Entry::Batch { tenant, batch } => {
                 self.apply_batch(*tenant, batch.header(), batch.count(), applied);
-                batch.parked().for_each(|(_, record)| self.timers.arrive(*tenant, &record));
+                let ask_at = self.now.plus_ms(ASK_MS);
+                let parked = batch.parked();
+                parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
+            }
+            Entry::Deduped { tenant, deduped } => {
+                self.apply_deduped(*tenant, &deduped.header, &deduped.dedupe, applied);
+                let parked = deduped.batch.iter().flat_map(Batch::parked);
+                let ask_at = self.now.plus_ms(ASK_MS);
+                parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
+            }
+            Entry::Forget { forgotten } => {
+                for (topic, count) in forgotten {
+                    self.windows.forget(*topic, *count);
+                }
             }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
@@ -316,20 +362,24 @@ impl Broker {
                 }
             }
             Entry::Progress { progress, .. } => self.apply_progress(progress),
-            Entry::Release { settle, dues, .. } => {
+            Entry::Release { tenant, settle, dues, tx, .. } => {
                 // What became visible is told by the log, as of a batch.
-                for Cancelled { due, segment, offset } in dues {
-                    let (segment, offset) = (*segment, *offset);
-                    self.timers.remove((*due, At { segment, offset }));
+                match tx {
+                    Some(tx) => self.timers.settle((*tenant, *tx), true, dues),
+                    None => dues.iter().for_each(|it| {
+                        self.timers.remove((it.due, At::from(it)));
+                    }),
                 }
                 if let Some(progress) = settle {
                     self.apply_progress(progress);
                 }
             }
-            Entry::Cancel { cancelled: Cancelled { due, segment, offset }, .. } => {
-                let (segment, offset) = (*segment, *offset);
-                self.timers.remove((*due, At { segment, offset }));
+            Entry::Cancel { cancelled, .. } => {
+                if let Some(delayed) = self.timers.remove((cancelled.due, At::from(cancelled))) {
+                    self.windows.cancelled(delayed.topic, delayed.id);
+                }
             }
+            Entry::Tx { tenant, entry } => self.apply_tx(*tenant, entry),
             Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Meta { changes } => {
                 for change in changes {
@@ -365,7 +415,7 @@ impl Broker {
     /// A record of a batch that is parked, at recovery; live, `Event::Parked` tells where it lies.
     pub fn apply_parked(&mut self, tenant: TenantId, target: Target, record: &Record) {
         assert!(record.flags().is_parked(), "others have their place");
-        self.timers.arrive(tenant, record);
+        self.timers.arrive(tenant, record, Timestamp(0));
         self.timers.lie(&[target]);
     }
 
@@ -379,7 +429,7 @@ impl Broker {
         applied: &Applied,
     ) {
         assert!(count >= 1, "a batch has records");
-        self.producers.apply(tenant, header, count, &applied.placed);
+        self.producers.apply(tenant, header, count, (&applied.placed, &[]));
     }
 
     /// How many queues of a topic this shard holds, as far as it knows the topic.
@@ -392,6 +442,7 @@ impl Broker {
         let topic = match change {
             MetaChange::TenantPut(_)
             | MetaChange::GroupPut(_)
+            | MetaChange::ChecksPut(_)
             | MetaChange::PluginFile(_)
             | MetaChange::PluginPut(_)
             | MetaChange::PluginRemoved { .. }
@@ -414,6 +465,7 @@ impl Broker {
     fn drop_topic(&mut self, topic: TopicId) {
         self.removed.insert(topic);
         self.timers.drop_topic(topic);
+        self.windows.drop_topic(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
@@ -604,6 +656,9 @@ impl Broker {
             leased: leased.map(|member| u64::from(member.leased)).sum(),
             producers: self.producers.len() as u64,
             delayed: self.timers.len() as u64,
+            transactions: self.transactions.len() as u64,
+            undecided: self.transactions.undecided(),
+            prepared: self.timers.prepared.len() as u64,
         }
     }
 }

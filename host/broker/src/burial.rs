@@ -161,7 +161,8 @@ impl Broker {
             let ticket = self.next_ticket;
             self.next_ticket.0 += 1;
             self.burials.ask(ticket, Asked { of: (id, queue), from });
-            effects.push(Effect::Locate { ticket, topic, queue, from, count });
+            let orders = false;
+            effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
         }
         for (tenant, name) in wanted {
             if self.config.shard == METADATA_SHARD {
@@ -226,7 +227,7 @@ impl Broker {
         if !items.is_empty() {
             let (tenant, errors) = (group.tenant, Vec::new());
             let settle = Some(Progress { group: id, steps, errors });
-            let entry = Entry::Release { tenant, items, settle, dues: Vec::new() };
+            let entry = Entry::Release { tenant, items, settle, dues: Vec::new(), tx: None };
             effects.push(Effect::Append { entry, then: Vec::new() });
             self.wake(self.now);
         }

@@ -16,6 +16,8 @@ impl Broker {
         self.producers.check();
         self.groups.check();
         self.timers.check();
+        self.transactions.check();
+        self.windows.check();
         for ends in self.ends.values() {
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
         }
@@ -79,8 +81,9 @@ impl Broker {
     /// What looking at the whole state costs, roughly, in things to look at.
     pub(crate) fn size(&self) -> u64 {
         let tables = self.meta.topic_count() + self.producers.len() + self.ends.len();
-        let mut size =
-            (tables + self.groups.len() + self.subscriptions.len() + self.timers.len()) as u64;
+        let parked = self.timers.len() + self.timers.prepared.len() + self.transactions.len();
+        let named = self.groups.len() + self.subscriptions.len() + self.windows.len();
+        let mut size = (tables + named + parked) as u64;
         for (_, group) in self.groups.iter().take(crate::bounds::CHECKED_ALWAYS_MAX as usize) {
             for state in group.queues.values() {
                 size += 1 + state.progress.returned().len() as u64;

@@ -35,10 +35,13 @@ impl Broker {
     ) -> Result<(), ProduceError> {
         let mut count = 0;
         for (_, record) in batch.parked() {
-            count += 1;
-            if record.flags() != Flags::DELAYED {
-                let detail = "prepared messages are not taken yet".to_owned();
-                return Err(ProduceError::BadArgument(BadArgument(detail)));
+            if record.flags().has(Flags::PREPARED) {
+                self.check_tx_name(&record)?;
+            } else {
+                count += 1;
+            }
+            if !record.flags().has(Flags::DELAYED) {
+                continue;
             }
             let Some(due) = record.due() else {
                 let detail = "a delayed message does not say when it is due".to_owned();
@@ -88,7 +91,7 @@ impl Broker {
                 Cancelled { due: *due, segment: *segment, offset: *offset }
             };
             let dues: Vec<Cancelled> = due.iter().map(named).collect();
-            let entry = Entry::Release { tenant, items, settle: None, dues };
+            let entry = Entry::Release { tenant, items, settle: None, dues, tx: None };
             effects.push(Effect::Append { entry, then: Vec::new() });
         }
     }
@@ -122,7 +125,7 @@ impl Broker {
         }
     }
 
-    fn topic_name(&self, topic: TopicId) -> String {
+    pub(crate) fn topic_name(&self, topic: TopicId) -> String {
         self.meta.topic(topic).map_or_else(|| topic.to_string(), |topic| topic.name.to_string())
     }
 
@@ -187,14 +190,14 @@ impl Broker {
         Ok(Outcome::Now(called(&DelayReport { waiting, rows, next })))
     }
 
-    /// How many delayed messages wait in each segment of the log, and their bytes.
+    /// How many parked records are in each segment of the log, and their bytes.
     #[must_use]
     pub fn parked_bytes(&self) -> &BTreeMap<u32, (u64, u64)> {
         self.timers.segments()
     }
 
-    /// The delayed messages that wait in segments below this one: what each is called here, and
-    /// where it lies. It costs a look at all that wait.
+    /// The parked records in segments below this one: what each is called here, and where it lies.
+    /// It costs a look at all that wait.
     #[must_use]
     pub fn parked_below(&self, until: u32) -> Vec<([u8; 16], Target)> {
         let named = |((due, at), delayed): (Key, Delayed)| {
@@ -205,7 +208,7 @@ impl Broker {
         self.timers.below(until).into_iter().map(named).collect()
     }
 
-    /// A delayed message lies elsewhere from now on; `None`: it is damaged, and lost.
+    /// A parked record lies elsewhere from now on; `None`: it is damaged, and lost.
     pub fn apply_carried(&mut self, token: [u8; 16], target: Option<Target>) {
         self.timers.carry(key(token), target);
     }
@@ -219,7 +222,7 @@ impl Broker {
     }
 }
 
-/// What a delayed message is called towards the log: when it is due and where it was stored.
+/// What a parked record is called towards the log: when it is due and where it was stored.
 fn token(due: Timestamp, at: At) -> [u8; 16] {
     let mut token = [0; 16];
     token[..8].copy_from_slice(&due.0.to_le_bytes());

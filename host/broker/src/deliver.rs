@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   while a member has credit and a queue may have something:
-//!       queue  = the next in turns          member = the next in turns
+//!       queue  = whose next is the oldest   member = the next in turns
 //!       lease  = its fair share             nothing placed: ask the index, pass the queue over
 //! ```
 use yard_wire::RecordPlace;
@@ -17,8 +17,10 @@ use crate::event::{QueueTail, SessionId, Ticket};
 use crate::group::flight::{Budget, Holder};
 use crate::group::lease::Hold;
 use crate::group::member::Live;
+use crate::group::order::OrderKey;
 use crate::group::queue::{GroupQueue, push_step};
 use crate::judged::asking;
+use crate::policy::Failure;
 use crate::retry::{Failed, Next, Rules};
 
 impl Broker {
@@ -45,6 +47,7 @@ impl Broker {
         &mut self,
         ticket: Ticket,
         places: &[RecordPlace],
+        keys: &[OrderKey],
         effects: &mut Vec<Effect>,
     ) {
         if self.located_doomed(ticket, places, effects) {
@@ -59,7 +62,7 @@ impl Broker {
         let state = group.queues.get_mut(&queue).expect("a queue that asks exists");
         let flight = state.flight.as_mut().expect("a queue that asks delivers");
         assert_eq!(flight.asked.map(|asked| asked.ticket), Some(ticket), "one question at a time");
-        flight.answered(places, now);
+        flight.answered(&state.progress, places, keys, now);
         group.live.as_mut().expect("a group that asks is live").make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);
@@ -122,12 +125,14 @@ impl Broker {
         let topic = group.topic;
         let mut touched = Vec::new();
         while live.takers() > 0 {
-            let Some(queue) = live.next_queue() else {
+            let front = |queue| group.queues.get(&queue)?.flight.as_ref()?.front();
+            let Some(queue) = live.next_queue(front) else {
                 break;
             };
             let state = group.queues.get_mut(&queue).expect("an available queue exists");
             touched.push(queue);
-            if let Some((session, subscription, items)) = deliver_some(live, state, now) {
+            if let Some((session, subscription, items)) = deliver_some(live, (queue, state), now) {
+                live.make_available(queue);
                 let asking = asking(live, subscription, queue);
                 effects.push(Effect::Deliver {
                     session,
@@ -147,7 +152,8 @@ impl Broker {
                 self.next_ticket.0 += 1;
                 flight.ask(ticket, from, count);
                 self.tickets.insert(ticket, (id, queue));
-                effects.push(Effect::Locate { ticket, topic, queue, from, count });
+                let orders = flight.orders().is_some();
+                effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
             }
         }
         touched.sort_unstable();
@@ -195,7 +201,8 @@ impl Broker {
         queues.sort_unstable();
         let mut steps: Vec<Step> = Vec::new();
         for (at, (id, queue)) in queues.iter().enumerate() {
-            self.tick_queue(*id, *queue, &mut steps);
+            let failures = self.tick_queue(*id, *queue, &mut steps);
+            self.ask_retry(*id, *queue, &failures, effects);
             if queues.get(at + 1).is_none_or(|(next, _)| next != id) {
                 self.append_steps(*id, &steps, effects);
                 steps.clear();
@@ -204,28 +211,54 @@ impl Broker {
         assert!(steps.is_empty(), "what came back was recorded");
     }
 
-    fn tick_queue(&mut self, id: GroupId, queue: QueueIndex, steps: &mut Vec<Step>) {
+    /// Ends what is due in a queue; what has failed by it and comes again.
+    fn tick_queue(
+        &mut self,
+        id: GroupId,
+        queue: QueueIndex,
+        steps: &mut Vec<Step>,
+    ) -> Vec<Failure> {
         let now = self.now;
         let group = self.groups.get_mut(id).expect("a group with something due exists");
         let live = group.live.as_mut().expect("a group with something due is live");
         let state = group.queues.get_mut(&queue).expect("a queue with something due exists");
         let flight = state.flight.as_mut().expect("a queue with something due delivers");
         let settings = self.meta.group(group.tenant, &group.name);
-        let rules = Rules { settings: &settings, now, seed: self.config.seed };
-        let (first_step, mut dies) = (steps.len(), false);
+        let order = self.meta.topic(group.topic).map(|topic| topic.settings.order);
+        let order = order.unwrap_or_default();
+        let rules = Rules { settings: &settings, order, now, seed: self.config.seed };
+        let (first_step, mut dies, mut failures) = (steps.len(), false, Vec::new());
         for (offset, lease) in flight.tick(now) {
             let Hold { subscription, since: delivered, attempt, .. } = lease.hold;
             live.leases_ended(subscription, 1);
+            if flight.orders().is_some_and(|orders| orders.is_behind(offset)) {
+                flight.was_not_begun(offset, &lease);
+                continue;
+            }
             // Until the step is recorded, also where the disk has no room for it, it waits.
             let (due, outcome) = match rules.after(Failed { queue, offset, attempt }, None) {
                 Next::At(due) => {
                     let attempts = attempt;
+                    if rules.asks() {
+                        failures.push(Failure {
+                            offset,
+                            attempt,
+                            place: lease.place,
+                            last_delay_ms: state.progress.returned().delay_ms(offset),
+                            reason: Doom::LeaseEnded.to_string(),
+                        });
+                    }
                     (due, Outcome::Returned { attempts, due, delivered, error: 0 })
                 }
                 Next::Dead => {
                     let (attempts, reason) = (attempt, Doom::LeaseEnded);
                     dies = true;
                     let outcome = Outcome::Doomed { attempts, delivered, reason, error: 0 };
+                    (now.plus_ms(DEAD_RETRY_MS), outcome)
+                }
+                Next::Stop => {
+                    let (attempts, reason) = (attempt, Doom::LeaseEnded);
+                    let outcome = Outcome::Stopped { attempts, delivered, reason, error: 0 };
                     (now.plus_ms(DEAD_RETRY_MS), outcome)
                 }
             };
@@ -239,6 +272,8 @@ impl Broker {
             // What is doomed is buried when the step was applied.
             self.wake(now);
         }
+        failures.sort_unstable_by_key(|failure| failure.offset);
+        failures
     }
 }
 
@@ -246,30 +281,50 @@ type Delivery = (crate::event::SessionId, yard_wire::SubscriptionId, Vec<crate::
 
 /// Leases a fair share of a queue to the member whose turn it is; `None` when the queue has
 /// nothing whose place is known.
-fn deliver_some(live: &mut Live, state: &mut GroupQueue, now: Timestamp) -> Option<Delivery> {
+fn deliver_some(
+    live: &mut Live,
+    (queue, state): (QueueIndex, &mut GroupQueue),
+    now: Timestamp,
+) -> Option<Delivery> {
     let flight = state.flight.as_mut().expect("an available queue delivers");
     let deliverable = flight.deliverable();
     if deliverable == 0 {
         return None;
     }
-    let share = deliverable.div_ceil(live.takers()).min(DELIVER_RECORDS_MAX) as u32;
-    let subscription = live.next_turn().expect("the caller saw a taker");
-    let member = live.members.get_mut(&subscription).expect("who has a turn is a member");
-    let budget = Budget {
-        messages: share.min(member.messages),
-        credit_bytes: member.bytes,
-        frame_bytes: DELIVER_BYTES_MAX,
+    let owner = match &mut live.owners {
+        Some(owners) => Some(owners.taker(queue, flight.leases.len() == 0)?),
+        None => None,
     };
-    let until = now.plus_ms(member.lease_ms.into());
-    let holder = Holder { subscription, since: now, until };
-    let items = flight.lease(&state.progress, holder, budget);
-    if items.is_empty() {
-        return None;
-    }
+    let takers = if owner.is_some() { 1 } else { live.takers() };
+    // Order groups are shared out, not their messages.
+    let sharers = if flight.orders().is_some() { 1 } else { takers };
+    let share = deliverable.div_ceil(sharers).min(DELIVER_RECORDS_MAX) as u32;
+    let (subscription, items) = loop {
+        let has_for = |id| flight.orders().is_none_or(|orders| orders.has_for(id, takers));
+        let may = |id| owner.is_none_or(|owner| owner == id) && has_for(id);
+        let subscription = live.next_turn(may)?;
+        let member = &live.members[&subscription];
+        let budget = Budget {
+            messages: share.min(member.messages),
+            credit_bytes: member.bytes,
+            frame_bytes: DELIVER_BYTES_MAX,
+        };
+        let until = now.plus_ms(member.lease_ms.into());
+        let holder = Holder { subscription, since: now, until };
+        let items = flight.lease(&state.progress, holder, budget, takers);
+        if !items.is_empty() {
+            break (subscription, items);
+        }
+        // It had more order groups than its share, and gets no more of those for now.
+        if flight.orders().is_none_or(|orders| orders.has_for(subscription, takers)) {
+            return None;
+        }
+    };
     assert!(items.len() <= DELIVER_RECORDS_MAX, "a delivery is bounded");
     let bytes = items.iter().map(|item| u64::from(item.place.bytes)).sum();
+    let member = live.members.get_mut(&subscription).expect("who has a turn is a member");
     member.spend(items.len() as u32, bytes);
     let session = member.session;
-    live.end_turn();
+    live.end_turn(subscription);
     Some((session, subscription, items))
 }

@@ -1,9 +1,10 @@
 //! What the broker wants done: one closed enum.
 use yard_wire::operation::TopicReport;
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckNodes, AckPlace, FindCursor};
+use yard_wire::requests::{AckNodes, AckPlace, FindCursor, TxCheck};
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
+    TopicId,
 };
 
 use crate::entry::Entry;
@@ -11,6 +12,8 @@ use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
 use crate::judged::Asking;
 use crate::meta::MetaChange;
+use crate::policy::RetryQuestion;
+use crate::transaction::Notice;
 
 /// Something that must be done. The shard does the effects of one `handle` in order, and all of
 /// them before it calls `handle` again.
@@ -53,6 +56,8 @@ pub enum Effect {
         from: QueueOffset,
         /// Entries wanted at most.
         count: u32,
+        /// Whether the order groups of the records are wanted as well: those are in the records.
+        orders: bool,
     },
     /// Read records and push them to a subscription. Leases and credit are already taken.
     Deliver {
@@ -125,12 +130,29 @@ pub enum Effect {
         /// The report.
         report: TopicReport,
     },
+    /// Ask a plugin what becomes of messages that failed; answered by `Event::PolicyAnswered`, or
+    /// not at all.
+    AskPolicy(Box<RetryQuestion>),
     /// Ask the metadata shard for a topic of the system, by `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.
         tenant: TenantId,
         /// Its name.
         name: String,
+    },
+    /// Give a shard, perhaps this one, `Event::Notice`, when everything appended so far is synced.
+    Notify {
+        /// The shard.
+        to: ShardId,
+        /// What it is told.
+        notice: Notice,
+    },
+    /// Ask a producer what is to become of a transaction.
+    TxCheck {
+        /// The connection.
+        session: SessionId,
+        /// The question.
+        check: TxCheck,
     },
     /// Tell a consumer that the broker ended its subscription.
     Ended {
@@ -163,6 +185,13 @@ pub enum Then {
         origin: Origin,
         /// The answer.
         reply: Reply,
+    },
+    /// Give a shard, perhaps this one, `Event::Notice`, when the entry is synced.
+    Notify {
+        /// The shard.
+        to: ShardId,
+        /// What it is told.
+        notice: Notice,
     },
     /// Give a committed change of the metadata to every other shard and to the server, when the
     /// entry is synced and before any reply that follows in the list.

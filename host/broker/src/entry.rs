@@ -6,10 +6,14 @@ use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::plugin::Digest;
 use yard_wire::release::{self, Release};
-use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
-use crate::meta::{GroupSettings, MetaChange, Plugin, PluginFile, Tenant, Topic, TrustedKey};
+use crate::dedupe::Deduped;
+use crate::meta::{
+    GroupSettings, MetaChange, Plugin, PluginFile, ProducerGroup, Tenant, Topic, TrustedKey,
+};
+use crate::transaction::TxEntry;
 
 /// A group's consumption of one topic in one shard: 0, 1, 2 and so on, never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +38,19 @@ pub enum Entry {
         /// The messages.
         batch: Batch,
     },
+    /// A batch of which some messages have dedupe keys was accepted. The payload is what is stored
+    /// of it, and the rest lies beside it; where nothing is stored, the rest alone.
+    Deduped {
+        /// Who sent it.
+        tenant: TenantId,
+        /// The batch.
+        deduped: Box<Deduped>,
+    },
+    /// Dedupe keys are remembered no longer: of each topic, how many of the oldest.
+    Forget {
+        /// The topics.
+        forgotten: Vec<(TopicId, u32)>,
+    },
     /// A group began to consume a topic.
     Group {
         /// Whose group it is.
@@ -57,8 +74,10 @@ pub enum Entry {
         /// What became of messages of a group by this: never recorded without the releases, nor
         /// they without it.
         settle: Option<Progress>,
-        /// Of delayed messages: which each was; else none.
+        /// Of messages that waited: which each was; else none.
         dues: Vec<Cancelled>,
+        /// The transaction that is committed by it, of prepared messages.
+        tx: Option<TxId>,
     },
     /// A delayed message was taken back before it was due.
     Cancel {
@@ -73,6 +92,13 @@ pub enum Entry {
         tenant: TenantId,
         /// Where to.
         moved: Moved,
+    },
+    /// A transaction got on.
+    Tx {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which, and how.
+        entry: TxEntry,
     },
     /// The metadata changed; all changes at once or none.
     Meta {
@@ -158,12 +184,13 @@ yard_wire::message! {
 ///      0    2 queue
 ///      2    8 from
 ///     10    8 to         offset after the last
-///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired
+///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
+///                        9 dropped, 10 stopped
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
 ///     39    4 error      of 3 only: number of the text, from 1; 0: none
-///     19    4 attempts   of 4 only, as of 3
+///     19    4 attempts   of 4 and 9 only, as of 3
 ///     23    8 delivered
 ///     31    1 reason     (see Doom)
 ///     32    4 error
@@ -190,6 +217,8 @@ pub enum Outcome {
     Dead,
     /// They had expired before anybody handled them.
     Expired,
+    /// They failed, and the group's retry policy has given them up.
+    Dropped,
     /// The log does not hold them any more.
     Trimmed,
     /// The group does not want them: they were never delivered to it.
@@ -216,6 +245,17 @@ pub enum Outcome {
         /// As of those that come again.
         error: u32,
     },
+    /// They failed for the last time, and their order groups stop until somebody acts.
+    Stopped {
+        /// How often they were delivered.
+        attempts: u32,
+        /// When they were delivered last.
+        delivered: Timestamp,
+        /// Why.
+        reason: Doom,
+        /// As of those that come again.
+        error: u32,
+    },
 }
 
 /// Why a message becomes a dead letter.
@@ -227,6 +267,10 @@ pub enum Doom {
     Failed,
     /// The lease of its last attempt ended.
     LeaseEnded,
+    /// The plugin that decides who gets it fails at it.
+    Poisoned,
+    /// The plugin that decides when it comes again says so.
+    Policy,
 }
 
 impl fmt::Display for Doom {
@@ -235,17 +279,21 @@ impl fmt::Display for Doom {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::LeaseEnded => "lease-ended",
+            Self::Poisoned => "poisoned",
+            Self::Policy => "policy",
         })
     }
 }
 
-/// One byte: 1 rejected, 2 failed, 3 lease ended.
+/// One byte: 1 rejected, 2 failed, 3 lease ended, 4 poisoned, 5 policy.
 impl Wire for Doom {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(match self {
             Self::Rejected => 1,
             Self::Failed => 2,
             Self::LeaseEnded => 3,
+            Self::Poisoned => 4,
+            Self::Policy => 5,
         });
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -253,6 +301,8 @@ impl Wire for Doom {
             1 => Ok(Self::Rejected),
             2 => Ok(Self::Failed),
             3 => Ok(Self::LeaseEnded),
+            4 => Ok(Self::Poisoned),
+            5 => Ok(Self::Policy),
             other => Err(Malformed::Field { what: "reason of a dead letter", value: other.into() }),
         }
     }
@@ -273,9 +323,12 @@ impl Progress {
             return Err(Malformed::Length { what: "error text", found: long.len() as u64, max });
         }
         let named = |step: &Step| match step.outcome {
-            Outcome::Returned { error, .. } | Outcome::Doomed { error, .. } => error,
+            Outcome::Returned { error, .. }
+            | Outcome::Doomed { error, .. }
+            | Outcome::Stopped { error, .. } => error,
             Outcome::Acked
             | Outcome::Dead
+            | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Filtered
             | Outcome::Trimmed => 0,
@@ -300,6 +353,7 @@ impl Wire for Step {
             Outcome::Trimmed => out.push(2),
             Outcome::Filtered => out.push(5),
             Outcome::Expired => out.push(8),
+            Outcome::Dropped => out.push(9),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
@@ -307,8 +361,10 @@ impl Wire for Step {
                 delivered.put(out);
                 error.put(out);
             }
-            Outcome::Doomed { attempts, delivered, reason, error } => {
-                out.push(4);
+            Outcome::Doomed { attempts, delivered, reason, error }
+            | Outcome::Stopped { attempts, delivered, reason, error } => {
+                let is_doomed = matches!(self.outcome, Outcome::Doomed { .. });
+                out.push(if is_doomed { 4 } else { 10 });
                 attempts.put(out);
                 delivered.put(out);
                 reason.put(out);
@@ -338,6 +394,13 @@ impl Wire for Step {
             },
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
+            9 => Outcome::Dropped,
+            10 => Outcome::Stopped {
+                attempts: u32::take(input)?,
+                delivered: Timestamp::take(input)?,
+                reason: Doom::take(input)?,
+                error: u32::take(input)?,
+            },
             other => {
                 return Err(Malformed::Field { what: "outcome", value: other.into() });
             }
@@ -347,7 +410,10 @@ impl Wire for Step {
         }
         // Each of these messages costs memory; more than this are never under way.
         let (span, max) = (to.0 - from.0, UNSETTLED_MAX as u64);
-        let is_kept = matches!(outcome, Outcome::Returned { .. } | Outcome::Doomed { .. });
+        let is_kept = matches!(
+            outcome,
+            Outcome::Returned { .. } | Outcome::Doomed { .. } | Outcome::Stopped { .. }
+        );
         if is_kept && span > max {
             return Err(Malformed::Length { what: "messages of a step", found: span, max });
         }
@@ -370,7 +436,7 @@ impl MetaChange {
 }
 
 /// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put, 4 plugin file, 5 plugin put,
-/// 6 plugin removed, 7 key put, 8 key removed; then the fields.
+/// 6 plugin removed, 7 key put, 8 key removed, 80 checks put; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -403,6 +469,10 @@ impl Wire for MetaChange {
                 out.push(7);
                 key.put(out);
             }
+            Self::ChecksPut(settings) => {
+                out.push(80);
+                settings.put(out);
+            }
             Self::KeyRemoved { tenant, key } => {
                 out.push(8);
                 tenant.put(out);
@@ -427,6 +497,7 @@ impl Wire for MetaChange {
             }),
             7 => Ok(Self::KeyPut(TrustedKey::take(input)?)),
             8 => Ok(Self::KeyRemoved { tenant: TenantId::take(input)?, key: Digest::take(input)? }),
+            80 => Ok(Self::ChecksPut(ProducerGroup::take(input)?)),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }
@@ -447,17 +518,27 @@ impl Entry {
     pub const RELEASE: u16 = 0x104;
     /// Kind of a group that goes on from other offsets in the log.
     pub const MOVE: u16 = 20;
+    /// Kind of a transaction's step in the log.
+    pub const TX: u16 = 80;
+    /// Kind of a batch of which nothing is stored in the log.
+    pub const DUPLICATES: u16 = 26;
+    /// Kind of dedupe keys that are forgotten in the log.
+    pub const FORGET: u16 = 27;
 
     /// The number under which the log keeps it.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
             Self::Batch { .. } => Self::BATCH,
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => Self::BATCH,
+            Self::Deduped { .. } => Self::DUPLICATES,
+            Self::Forget { .. } => Self::FORGET,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
             Self::Release { .. } => Self::RELEASE,
             Self::Cancel { .. } => Self::CANCEL,
             Self::Move { .. } => Self::MOVE,
+            Self::Tx { .. } => Self::TX,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -467,12 +548,14 @@ impl Entry {
     pub fn tenant(&self) -> TenantId {
         match self {
             Self::Batch { tenant, .. }
+            | Self::Deduped { tenant, .. }
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
-            | Self::Move { tenant, .. } => *tenant,
-            Self::Meta { .. } => TenantId(0),
+            | Self::Move { tenant, .. }
+            | Self::Tx { tenant, .. } => *tenant,
+            Self::Meta { .. } | Self::Forget { .. } => TenantId(0),
         }
     }
 
@@ -481,17 +564,23 @@ impl Entry {
     pub fn encode_payload(&self) -> Bytes {
         match self {
             Self::Batch { batch, .. } => batch.bytes().clone(),
+            Self::Deduped { deduped, .. } => match &deduped.batch {
+                Some(batch) => batch.bytes().clone(),
+                None => deduped.put_alone(),
+            },
+            Self::Forget { forgotten } => forgotten.to_bytes(),
             Self::Group { created, .. } => created.to_bytes(),
             Self::Progress { progress, .. } => {
                 assert!(!progress.steps.is_empty(), "an entry says something");
                 progress.to_bytes()
             }
-            Self::Release { items, settle, dues, .. } => {
+            Self::Release { items, settle, dues, tx, .. } => {
                 assert!(dues.is_empty() || dues.len() == items.len(), "each was due at a time");
                 let mut out = Vec::new();
                 release::put_all(items, &mut out);
                 settle.put(&mut out);
                 dues.put(&mut out);
+                tx.put(&mut out);
                 out.into()
             }
             Self::Cancel { cancelled, .. } => cancelled.to_bytes(),
@@ -499,11 +588,32 @@ impl Entry {
                 assert!(!moved.floors.is_empty(), "an entry says something");
                 moved.to_bytes()
             }
+            Self::Tx { entry, .. } => entry.to_bytes(),
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
                 changes.to_bytes()
             }
         }
+    }
+
+    /// What lies beside its payload: of a batch with dedupe keys; else nothing.
+    #[must_use]
+    pub fn encode_notes(&self) -> Bytes {
+        match self {
+            Self::Deduped { deduped, .. } if deduped.batch.is_some() => deduped.dedupe.to_bytes(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Reads a batch from the log beside which something lies, see [`Entry::encode_notes`].
+    ///
+    /// # Errors
+    /// [`Malformed`] with what is wrong.
+    pub fn decode_noted(tenant: TenantId, notes: Bytes, payload: Bytes) -> Result<Self, Malformed> {
+        let batch = Batch::parse(payload)?;
+        let (header, dedupe) = (*batch.header(), Deduped::take_notes(notes)?);
+        let deduped = Deduped { header, batch: Some(batch), dedupe };
+        Ok(Self::Deduped { tenant, deduped: Box::new(deduped) })
     }
 
     /// Reads an entry from the log. A batch is checked whole; at recovery, where the log has
@@ -523,22 +633,29 @@ impl Entry {
             Self::RELEASE => Self::take_releases(tenant, payload),
             Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
+            Self::TX => Ok(Self::Tx { tenant, entry: TxEntry::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
+            Self::DUPLICATES => {
+                let deduped = Box::new(Deduped::take_alone(payload)?);
+                Ok(Self::Deduped { tenant, deduped })
+            }
+            Self::FORGET => Ok(Self::Forget { forgotten: Vec::from_bytes(payload)? }),
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
     }
 
     /// The releases of the log, then what the broker added: Option of a progress, list of
-    /// which delayed messages they were.
+    /// which waiting messages they were, Option of the transaction.
     fn take_releases(tenant: TenantId, mut payload: Bytes) -> Result<Self, Malformed> {
         let items = release::take_all(&mut payload)?;
         let settle = <Option<Progress> as Wire>::take(&mut payload)?;
-        let dues = Vec::<Cancelled>::from_bytes(payload)?;
+        let dues = <Vec<Cancelled> as Wire>::take(&mut payload)?;
+        let tx = Option::<TxId>::from_bytes(payload)?;
         if !dues.is_empty() && dues.len() != items.len() {
             let (found, max) = (dues.len() as u64, items.len() as u64);
             return Err(Malformed::Length { what: "instants of releases", found, max });
         }
-        Ok(Self::Release { tenant, items, settle, dues })
+        Ok(Self::Release { tenant, items, settle, dues, tx })
     }
 }
 

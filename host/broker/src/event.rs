@@ -10,10 +10,13 @@ use yard_wire::{
 
 use crate::entry::Progress;
 use crate::find::{Asked, Findings};
+use crate::group::order::OrderKey;
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
+use crate::policy::RetryAnswer;
 use crate::retention::DiskLevel;
+use crate::transaction::Notice;
 
 /// A connection, by a number that the transport never uses again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +59,10 @@ pub struct Judged {
     pub queue: QueueIndex,
     /// Messages that it does not want.
     pub skipped: Vec<Range>,
-    /// Bytes of credit that they took.
+    /// Messages that nobody can decide about, each with what it does to the policy: at most
+    /// `ERROR_TEXT_BYTES_MAX`.
+    pub poison: Vec<(QueueOffset, String)>,
+    /// Bytes of credit that all of these took.
     pub bytes: u64,
 }
 
@@ -125,6 +131,8 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
+        /// Of each, its order group, where that was asked for; else empty.
+        orders: Vec<OrderKey>,
     },
     /// What came of `Effect::Find`, later.
     Found {
@@ -157,6 +165,8 @@ pub enum Event {
     Judged(Judged),
     /// It could not be asked.
     Held(Held),
+    /// A plugin has decided what becomes of messages that failed.
+    PolicyAnswered(RetryAnswer),
     /// The log had no room for what was settled.
     NotRecorded {
         /// What was not recorded.
@@ -177,6 +187,8 @@ pub enum Event {
     /// The groups of parked records were closed: where the next of them lie, in the order in which
     /// they were appended.
     Parked(Vec<Target>),
+    /// Another shard, or this one, says something about a transaction.
+    Notice(Notice),
     /// Time has passed; sent at or after the instant of the last `Effect::WakeAt`.
     Tick,
     /// Queues hold nothing below these offsets any more (retention).

@@ -4,6 +4,7 @@
 //! ```text
 //!   Deliver(items, filter, turn) ──► asked ─┬─ wanted ──────► the consumer
 //!                                           ├─ not wanted ──► Judged: settled as filtered
+//!                                           ├─ poison ──────► Judged: a dead letter, at once
 //!                                           └─ no answer ───► Held: back to the queue, which waits
 //! ```
 //!
@@ -14,12 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use yard_wire::expression::Filter;
+use yard_wire::limits::{DELIVER_RECORDS_MAX, ERROR_TEXT_BYTES_MAX};
 use yard_wire::requests::Expression;
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId};
 
 use crate::broker::Broker;
 use crate::effect::Effect;
-use crate::entry::{GroupId, Outcome, Progress, Step};
+use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Held, Judged, SessionId};
 use crate::group::member::Live;
 use crate::refusal::SubscribeError;
@@ -44,8 +46,13 @@ impl Broker {
         &self,
         id: GroupId,
         wanted: Option<&Expression>,
+        is_exclusive: bool,
     ) -> Result<(), SubscribeError> {
         let group = self.groups.get(id).expect("the caller found the group");
+        if let Some(live) = group.live.as_ref().filter(|it| it.owners.is_some() != is_exclusive) {
+            let is_theirs_exclusive = live.owners.is_some();
+            return Err(SubscribeError::OtherMode { is_theirs_exclusive });
+        }
         let theirs = group.live.as_ref().map(|live| live.filter.as_deref());
         match theirs {
             Some(theirs) if theirs != wanted => {
@@ -61,13 +68,14 @@ impl Broker {
         (*whose == session).then_some(*group)
     }
 
-    /// Messages that the group does not want are settled, and what they took of the credit is given
-    /// back. A lease that has ended meanwhile is somebody else's: the message is asked about anew.
+    /// Messages that the group does not want are settled, those that are poison become dead
+    /// letters, and what they took of the credit is given back. A lease that has ended meanwhile is
+    /// somebody else's: the message is asked about anew.
     pub(crate) fn judged(&mut self, judged: &Judged, effects: &mut Vec<Effect>) {
-        let Judged { session, subscription, queue, ref skipped, bytes } = *judged;
+        let Judged { session, subscription, queue, ref skipped, ref poison, bytes } = *judged;
         let Some(id) = self.group_of(session, subscription) else { return };
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
-        let is_full = group.is_full(queue);
+        let is_in_the_way = group.is_in_the_way(queue);
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
         let (mut steps, mut messages) = (Vec::new(), 0);
         for (from, to) in skipped {
@@ -78,13 +86,33 @@ impl Broker {
                 steps.push(Step { queue, from, to, outcome: Outcome::Filtered });
             }
         }
+        let mut errors = Vec::new();
+        for (offset, text) in poison {
+            assert!(text.len() <= ERROR_TEXT_BYTES_MAX, "whoever asked has cut the text");
+            messages += 1;
+            let end = QueueOffset(offset.0 + 1);
+            let leased = flight.iter().flat_map(|flight| flight.leases.ranges(*offset, end));
+            for (_, _, hold) in leased.filter(|(_, _, hold)| hold.subscription == subscription) {
+                errors.push(text.clone());
+                let error = u32::try_from(errors.len()).expect("a delivery is bounded");
+                let (attempts, delivered, reason) = (hold.attempt, hold.since, Doom::Poisoned);
+                let outcome = Outcome::Doomed { attempts, delivered, reason, error };
+                steps.push(Step::of_one(queue, *offset, outcome));
+            }
+        }
+        assert!(steps.len() <= DELIVER_RECORDS_MAX, "a delivery is bounded");
         let live = group.live.as_mut().expect("a group with a member is live");
         give_back(live, subscription, messages, bytes);
         self.to_pump.insert(id);
-        self.append_steps(id, &steps, effects);
-        if is_full {
-            // New messages had to wait for this.
+        if is_in_the_way || !errors.is_empty() {
+            // New messages had to wait for this, or it is to be buried.
             self.wake(self.now);
+        }
+        if !steps.is_empty() {
+            let tenant = self.groups.get(id).expect("a subscription's group exists").tenant;
+            let progress = Progress { group: id, steps, errors };
+            let entry = Entry::Progress { tenant, progress };
+            effects.push(Effect::Append { entry, then: Vec::new() });
         }
     }
 
@@ -110,15 +138,26 @@ impl Broker {
         self.to_pump.insert(id);
     }
 
-    /// The log had no room for what was settled. Messages that the group does not want are nobody's
-    /// then: they go back as if they had not been delivered, and are asked about again. Whoever
-    /// settled others was refused, and has them still.
+    /// The log had no room for what was settled. Messages that the group does not want, and those
+    /// that are poison, are nobody's then: they go back as if they had not been delivered, and are
+    /// asked about again. Whoever settled others was refused, and has them still.
     pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
         let Some(group) = self.groups.get_mut(id) else { return };
         let Some(live) = group.live.as_mut() else { return };
-        let filtered = progress.steps.iter().filter(|step| step.outcome == Outcome::Filtered);
+        let is_nobodys = |step: &&Step| match step.outcome {
+            Outcome::Filtered | Outcome::Doomed { reason: Doom::Poisoned, .. } => true,
+            Outcome::Acked
+            | Outcome::Dead
+            | Outcome::Doomed { .. }
+            | Outcome::Dropped
+            | Outcome::Expired
+            | Outcome::Returned { .. }
+            | Outcome::Stopped { .. }
+            | Outcome::Trimmed => false,
+        };
+        let filtered = progress.steps.iter().filter(is_nobodys);
         let mut queues = BTreeSet::new();
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());

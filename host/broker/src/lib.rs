@@ -9,6 +9,8 @@
 //!           ├─ producers   numbering of batches, remembered answers             (producer.rs)
 //!           ├─ groups      progress of each group in each queue, leases, credit (group/)
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
+//!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
+//!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -29,6 +31,7 @@ mod bounds;
 mod broker;
 mod burial;
 mod check;
+mod dedupe;
 mod delay;
 mod deliver;
 mod dlq;
@@ -46,6 +49,7 @@ mod operate;
 mod paged;
 mod plugin_table;
 mod plugins;
+mod policy;
 mod produce;
 mod producer;
 mod refusal;
@@ -56,21 +60,28 @@ mod retry;
 mod route;
 mod settle;
 mod snapshot;
+mod stopped;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transaction;
+mod windows;
 
 pub use broker::{Broker, BrokerConfig, Stats};
+pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
+pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, Settings, Tenant, Topic,
-    TopicLimits, TopicSettings, Trial, TrialKind, TrustedKey,
+    DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup,
+    Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
+pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};
 pub use retention::{DiskLevel, Part, QueueParts};
+pub use transaction::{Notice, NoticeWhat, TxEntry, TxStep};
 pub use yard_wire::Malformed;

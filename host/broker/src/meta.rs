@@ -4,10 +4,17 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::dedupe::check_window;
+use yard_wire::limits::{
+    DEDUPE_COUNT_DEFAULT, DEDUPE_COUNT_MAX, DEDUPE_WINDOW_MS_DEFAULT, ORDER_RETRY_MS_DEFAULT,
+};
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::transaction::Checks;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
-use yard_wire::{Malformed, ShardId, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 yard_wire::message! {
     /// What a topic keeps, and how far its groups may be behind.
@@ -23,6 +30,26 @@ yard_wire::message! {
         pub backlog_max: CountLimit,
     }
 
+    /// What a topic promises about order.
+    #[derive(Copy, Default)]
+    pub struct TopicOrder {
+        /// Whether there is an order. It never changes.
+        pub r#type: TopicType,
+        /// When a message that failed comes again, in an ordered topic.
+        pub retry: OrderRetry,
+        /// What becomes of its order group after a message's last attempt, in an ordered topic.
+        pub after_last: AfterLast,
+    }
+
+    /// Which dedupe keys of a topic are remembered: the newest so many, for so long.
+    #[derive(Copy)]
+    pub struct DedupeWindow {
+        /// For how long; none: messages with such keys are refused.
+        pub window: AgeLimit,
+        /// How many, over all shards.
+        pub count: CountLimit,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -30,6 +57,12 @@ yard_wire::message! {
         pub note: String,
         /// What it keeps.
         pub limits: TopicLimits,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: Option<PluginUse>,
+        /// What it promises about order.
+        pub order: TopicOrder,
+        /// Which dedupe keys are remembered.
+        pub dedupe: DedupeWindow,
     }
 
     /// A tenant.
@@ -79,6 +112,36 @@ yard_wire::message! {
     }
 }
 
+impl DedupeWindow {
+    const DEFAULT: Self = Self {
+        window: AgeLimit(DEDUPE_WINDOW_MS_DEFAULT),
+        count: CountLimit(DEDUPE_COUNT_DEFAULT),
+    };
+}
+
+impl DedupeWindow {
+    /// With what is given in place of its own.
+    pub(crate) fn with(
+        self,
+        window: Option<AgeLimit>,
+        count: Option<CountLimit>,
+    ) -> Result<Self, Refusal> {
+        let (window, count) = (window.unwrap_or(self.window), count.unwrap_or(self.count));
+        window.get().map_or(Ok(()), check_window)?;
+        if !(1..=DEDUPE_COUNT_MAX).contains(&count.0) {
+            let detail = format!("a dedupe count of {}: 1 to {DEDUPE_COUNT_MAX}", count.0);
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        Ok(Self { window, count })
+    }
+}
+
+impl Default for DedupeWindow {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl GroupSettings {
     /// Those of a group for which nobody has set anything.
     pub(crate) fn default_for(tenant: TenantId, name: &str) -> Self {
@@ -98,6 +161,16 @@ yard_wire::word! {
 }
 
 yard_wire::message! {
+    /// When producers of a group are asked about their open transactions.
+    pub struct ProducerGroup {
+        /// The tenant that it belongs to.
+        pub tenant: TenantId,
+        /// Its name, unique in the tenant.
+        pub name: String,
+        /// When they are asked.
+        pub checks: Checks,
+    }
+
     /// A plugin: the versions of one name, and which of them decides.
     pub struct Plugin {
         /// The tenant that it belongs to.
@@ -188,6 +261,13 @@ static UNSET: TopicSettings = TopicSettings {
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
     },
+    interceptor: None,
+    order: TopicOrder {
+        r#type: TopicType::Normal,
+        retry: OrderRetry(ORDER_RETRY_MS_DEFAULT),
+        after_last: AfterLast::GoOn,
+    },
+    dedupe: DedupeWindow::DEFAULT,
 };
 
 impl From<TopicSettings> for Settings {
@@ -229,6 +309,8 @@ pub enum MetaChange {
     },
     /// The settings of a group were changed.
     GroupPut(GroupSettings),
+    /// It was changed when producers of a group are asked about open transactions.
+    ChecksPut(ProducerGroup),
     /// A plugin's file.
     PluginFile(PluginFile),
     /// A plugin was added or changed.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_wire::transaction::Checks;
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
-use crate::meta::{GroupSettings, MetaChange, Tenant, Topic};
+use crate::meta::{GroupSettings, MetaChange, ProducerGroup, Tenant, Topic};
 use crate::paged::Paged;
 use crate::plugin_table::PluginTable;
 
@@ -37,6 +38,8 @@ pub(crate) struct MetaTable {
     counts: BTreeMap<TenantId, Counts>,
     /// Settings of groups that somebody has set.
     groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
+    /// When producers are asked about open transactions, of groups for which somebody has set it.
+    checks: BTreeMap<TenantId, BTreeMap<String, Checks>>,
     pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
@@ -54,6 +57,7 @@ impl MetaTable {
             tenant_names: BTreeMap::new(),
             counts: BTreeMap::new(),
             groups: BTreeMap::new(),
+            checks: BTreeMap::new(),
             plugins: PluginTable::default(),
             next_tenant: 0,
             next_topic: 1,
@@ -149,6 +153,22 @@ impl MetaTable {
         self.groups.get(&tenant).map_or(0, BTreeMap::len)
     }
 
+    /// When producers of a group are asked about open transactions.
+    pub(crate) fn checks(&self, tenant: TenantId, group: &str) -> Checks {
+        let set = self.checks.get(&tenant).and_then(|groups| groups.get(group));
+        set.copied().unwrap_or_default()
+    }
+
+    /// Whether somebody has set that.
+    pub(crate) fn has_checks(&self, tenant: TenantId, group: &str) -> bool {
+        self.checks.get(&tenant).is_some_and(|groups| groups.contains_key(group))
+    }
+
+    /// Producer groups of a tenant for which somebody has set it.
+    pub(crate) fn checks_count_of(&self, tenant: TenantId) -> usize {
+        self.checks.get(&tenant).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn next_tenant(&self) -> TenantId {
         TenantId(self.next_tenant)
     }
@@ -177,6 +197,9 @@ impl MetaTable {
             MetaChange::GroupPut(settings) => {
                 let groups = self.groups.entry(settings.tenant).or_default();
                 groups.insert(settings.name.clone(), settings);
+            }
+            MetaChange::ChecksPut(ProducerGroup { tenant, name, checks }) => {
+                self.checks.entry(tenant).or_default().insert(name, checks);
             }
             MetaChange::PluginFile(file) => self.plugins.put_file(&file),
             MetaChange::PluginPut(plugin) => {
@@ -266,7 +289,14 @@ impl MetaTable {
     /// What there is beside tenants and topics, as changes.
     fn others(&self) -> impl Iterator<Item = MetaChange> {
         let groups = self.groups.values().flat_map(BTreeMap::values);
-        groups.cloned().map(MetaChange::GroupPut).chain(self.plugins.changes())
+        let checks = self.checks.iter().flat_map(|(tenant, groups)| {
+            let put = |(name, checks): (&String, &Checks)| {
+                let (tenant, name, checks) = (*tenant, name.clone(), *checks);
+                MetaChange::ChecksPut(ProducerGroup { tenant, name, checks })
+            };
+            groups.iter().map(put)
+        });
+        groups.cloned().map(MetaChange::GroupPut).chain(checks).chain(self.plugins.changes())
     }
 
     pub(crate) fn check(&self) {
@@ -349,6 +379,9 @@ impl MetaTable {
                 MetaChange::GroupPut(settings) => {
                     table.group_set(settings.tenant, &settings.name).is_none()
                         && settings.retry.check().is_ok()
+                }
+                MetaChange::ChecksPut(settings) => {
+                    !table.has_checks(settings.tenant, &settings.name)
                 }
                 MetaChange::PluginFile(_) | MetaChange::PluginPut(_) | MetaChange::KeyPut(_) => {
                     true

@@ -1,10 +1,11 @@
 //! The operations of the catalogue that concern topics, tenants and the settings of groups.
-use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, TOPICS_MAX};
+use yard_wire::limits::{GROUPS_MAX, QUEUES_MAX, RETRY_DELAY_MS_MAX, TOPICS_MAX};
 use yard_wire::name::is_system;
 use yard_wire::operation::{
     Arguments, GroupSet, GroupSettingsRow, Operation, QueueRow, TenantAdd, TenantAdded, TenantRow,
     TenantSet, TopicCreate, TopicReport, TopicRow, TopicSet,
 };
+use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
 use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, Wire};
@@ -16,9 +17,12 @@ use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
-use crate::meta::{MetaChange, Tenant, Topic, TopicLimits, TopicSettings};
+use crate::meta::{
+    DedupeWindow, MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings,
+};
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
+use crate::transaction::prepared::TxName;
 
 /// What an operation comes to.
 pub(crate) enum Outcome {
@@ -32,6 +36,8 @@ pub(crate) enum Outcome {
     Change(MetaChange, Reply),
     /// An entry of this shard, and the result once it is durable.
     Record(Entry, Reply),
+    /// A transaction is committed, or rolled back, and the result once that is durable.
+    Decide(TxName, bool, Reply),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -82,8 +88,13 @@ impl Broker {
             }
             Outcome::Unchanged(reply) => Self::reply_durable(origin, reply, effects),
             Outcome::Record(entry, reply) => {
+                // An order group may go on by it.
+                self.wake(self.now);
                 let then = vec![Then::Reply { origin, reply }];
                 effects.push(Effect::Append { entry, then });
+            }
+            Outcome::Decide(name, commit, reply) => {
+                self.append_decision(name, commit, (origin, reply), effects);
             }
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
@@ -124,17 +135,25 @@ impl Broker {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
             Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
+            Arguments::GroupStopped(arguments) => self.group_stopped(tenant, &arguments.name),
+            Arguments::GroupUnblock(arguments) => self.group_unblock(tenant, arguments),
             Arguments::DelayLs(arguments) => self.delay_ls(tenant, &arguments),
             Arguments::DelayCancel(arguments) => self.delay_cancel(tenant, &arguments),
             Arguments::DlqLs(_) => self.dlq_ls(tenant),
             Arguments::DlqWaiting(arguments) => self.dlq_waiting(tenant, &arguments),
             Arguments::DlqDone(arguments) => self.dlq_done(tenant, &arguments),
+            Arguments::TxLs(arguments) => self.tx_ls(tenant, &arguments),
+            Arguments::TxInfo(arguments) => self.tx_info(tenant, arguments.id),
+            Arguments::TxCommit(arguments) => self.tx_settle(tenant, arguments.id, true),
+            Arguments::TxRollback(arguments) => self.tx_settle(tenant, arguments.id, false),
+            Arguments::TxSet(arguments) => self.tx_set(tenant, arguments),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
             }
             Arguments::TenantSet(arguments) => self.tenant_set(arguments),
             Arguments::PluginLs(_) => self.plugin_ls(tenant),
+            Arguments::PluginGet(arguments) => self.plugin_get(tenant, &arguments),
             Arguments::PluginInfo(arguments) => self.plugin_info(tenant, &arguments.name),
             Arguments::PluginPromote(arguments) => self.plugin_promote(tenant, &arguments),
             Arguments::PluginRollback(arguments) => self.plugin_rollback(tenant, &arguments.name),
@@ -171,23 +190,37 @@ impl Broker {
         tenant: TenantId,
         arguments: &TopicCreate,
     ) -> Result<Outcome, OperateError> {
-        let TopicCreate { name, queues, note, .. } = arguments;
+        let TopicCreate { name, queues, note, interceptor, .. } = arguments;
         let limits = TopicLimits {
             retain: arguments.retain,
             retain_bytes: arguments.retain_bytes,
             discard_unconsumed: arguments.discard_unconsumed,
             backlog_max: arguments.backlog_max,
         };
+        let order = TopicOrder {
+            r#type: arguments.r#type,
+            retry: arguments.order_retry,
+            after_last: arguments.after_last,
+        };
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
         yard_wire::name::check(name).map_err(OperateError::BadName)?;
         check_queues(*queues)?;
         check_note(note)?;
+        check_order(order)?;
+        let dedupe = DedupeWindow::default()
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
-            if topic.shards.len() == usize::from(*queues) && topic.settings.limits == limits {
+            let TopicSettings { note: _, limits: has, interceptor: uses, order: keeps, dedupe: is } =
+                &*topic.settings;
+            let same_limits = *has == limits && *is == dedupe;
+            let is_same = same_limits && *uses == interceptor.0 && *keeps == order;
+            if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
             let queues = topic.shards.len();
-            return Err(OperateError::TopicExists { name: name.clone(), queues });
+            let order = topic.settings.order.r#type;
+            return Err(OperateError::TopicExists { name: name.clone(), queues, order });
         }
         if self.meta.tenant(tenant).is_none() {
             return Err(OperateError::NoTenant(tenant.to_string()));
@@ -198,7 +231,8 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        topic.settings = TopicSettings { note: note.clone(), limits }.into();
+        let (note, interceptor) = (note.clone(), interceptor.0.clone());
+        topic.settings = TopicSettings { note, limits, interceptor, order, dedupe }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -215,7 +249,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits } = &*topic.settings;
+        let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -224,8 +258,15 @@ impl Broker {
             retain_bytes: limits.retain_bytes,
             discard_unconsumed: limits.discard_unconsumed,
             backlog_max: limits.backlog_max,
+            interceptor: PluginChoice(interceptor.clone()),
+            dedupe_window: dedupe.window,
+            dedupe_count: dedupe.count,
             created_ms: topic.created,
+            dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
+            r#type: order.r#type,
+            order_retry: order.retry,
+            after_last: order.after_last,
             queues,
         };
         Ok(Outcome::Describe(topic.topic, report))
@@ -260,6 +301,17 @@ impl Broker {
         if let Some(discard_unconsumed) = arguments.discard_unconsumed {
             limits.discard_unconsumed = discard_unconsumed;
         }
+        if let Some(PluginChoice(interceptor)) = arguments.interceptor {
+            settings.interceptor = interceptor;
+        }
+        let order = &mut settings.order;
+        order.retry = arguments.order_retry.unwrap_or(order.retry);
+        order.after_last = arguments.after_last.unwrap_or(order.after_last);
+        check_order(*order)?;
+        settings.dedupe = settings
+            .dedupe
+            .with(arguments.dedupe_window, arguments.dedupe_count)
+            .map_err(OperateError::BadWindow)?;
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -370,6 +422,14 @@ fn check_queues(queues: u16) -> Result<(), OperateError> {
     Err(OperateError::BadArgument(BadArgument(detail)))
 }
 
+fn check_order(order: TopicOrder) -> Result<(), OperateError> {
+    if order.retry.is_valid() {
+        return Ok(());
+    }
+    let detail = format!("a retry after {} ms: 1 to {RETRY_DELAY_MS_MAX}", order.retry.0);
+    Err(OperateError::BadArgument(BadArgument(detail)))
+}
+
 pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
     if note.len() <= NOTE_BYTES_MAX {
         return Ok(());
@@ -380,7 +440,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -390,7 +450,13 @@ fn topic_row(topic: &Topic) -> TopicRow {
         retain_bytes: limits.retain_bytes,
         discard_unconsumed: limits.discard_unconsumed,
         backlog_max: limits.backlog_max,
+        interceptor: PluginChoice(interceptor.clone()),
+        dedupe_window: dedupe.window,
+        dedupe_count: dedupe.count,
         created_ms: topic.created,
+        r#type: order.r#type,
+        order_retry: order.retry,
+        after_last: order.after_last,
     }
 }
 

@@ -54,6 +54,11 @@ impl PluginTable {
         self.files.contains_key(&hash)
     }
 
+    /// The bytes of a file.
+    pub(crate) fn file(&self, hash: Digest) -> Option<&Bytes> {
+        self.files.get(&hash)
+    }
+
     pub(crate) fn put_file(&mut self, file: &PluginFile) {
         // Copied: it may be a part of a large piece of the log, which is not to stay for it.
         self.files.entry(file.hash).or_insert_with(|| Bytes::copy_from_slice(&file.bytes));

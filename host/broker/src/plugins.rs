@@ -2,9 +2,11 @@
 //! found out before it comes here; here is decided which version of a name does.
 use bytes::Bytes;
 use yard_wire::operation::{
-    PluginCanary, PluginDistrust, PluginPromote, PluginRm, PluginShadow, PluginTrust,
+    PluginCanary, PluginDistrust, PluginGet, PluginPromote, PluginRm, PluginShadow, PluginTrust,
 };
-use yard_wire::plugin::{Digest, PluginKeyRow, PluginReport, PluginRow, PluginVersionRow};
+use yard_wire::plugin::{
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginReport, PluginRow, PluginVersionRow,
+};
 use yard_wire::request::Reply;
 use yard_wire::{TenantId, Timestamp, limits};
 
@@ -116,6 +118,23 @@ impl Broker {
             return full("bytes of all plugins", limits::PLUGIN_TOTAL_BYTES_MAX as usize);
         }
         Ok(())
+    }
+
+    /// The file of a version: the one that decides, where none is named.
+    pub(crate) fn plugin_get(
+        &self,
+        tenant: TenantId,
+        arguments: &PluginGet,
+    ) -> Result<Outcome, OperateError> {
+        self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
+        let name = &arguments.name;
+        let plugin = self.plugin_named(tenant, name)?;
+        let number = arguments.version.unwrap_or(plugin.active);
+        let missing = || OperateError::NoPlugin(format!("{name}, version {number}"));
+        let version = plugin.version(number).ok_or_else(missing)?;
+        let file = self.meta.plugins.file(version.hash).expect("a version has its file");
+        let (name, hash, wasm) = (name.clone(), version.hash, Blob(file.clone()));
+        Ok(Outcome::Now(called(&PluginCopy { name, version: number, hash, wasm })))
     }
 
     fn plugin_named(&self, tenant: TenantId, name: &str) -> Result<&Plugin, OperateError> {

@@ -11,8 +11,16 @@ use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta_table::shard_of;
-use crate::producer::Numbering;
+use crate::producer::{Answer, Numbering};
 use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError, SystemTopic};
+
+/// A batch that is not refused.
+enum Taken {
+    /// It is appended so.
+    New(Entry),
+    /// It was stored before, and so answered.
+    Again(Answer),
+}
 
 impl Broker {
     pub(crate) fn produce(
@@ -24,24 +32,29 @@ impl Broker {
         batch: Batch,
         effects: &mut Vec<Effect>,
     ) {
-        let numbering = self.check_batch(tenant, nodes, &batch).and_then(|()| {
+        let taken = self.check_batch(tenant, nodes, &batch).and_then(|()| {
             let count = batch.count();
             match self.producers.judge(tenant, batch.header(), count, floor) {
-                Numbering::Next => self.check_backlog(&batch).map(|()| None),
-                Numbering::Duplicate(placed) => Ok(Some(placed)),
+                Numbering::Next => {
+                    self.check_backlog(&batch)?;
+                    self.check_prepared(tenant, &batch)?;
+                    self.dedupe(tenant, batch).map(Taken::New)
+                }
+                Numbering::Duplicate(answer) => Ok(Taken::Again(answer)),
                 Numbering::Stale { expected } => Err(ProduceError::Stale { expected }),
                 Numbering::Ahead { expected } => Err(ProduceError::Ahead { expected }),
                 Numbering::Fenced { known } => Err(ProduceError::Fenced { known }),
             }
         });
-        effects.push(match numbering {
-            Ok(None) => Effect::Append {
-                entry: Entry::Batch { tenant, batch },
-                then: vec![Then::Produced { origin, place, nodes }],
-            },
-            Ok(Some(placed)) => {
+        effects.push(match taken {
+            Ok(Taken::New(entry)) => {
+                let then = vec![Then::Produced { origin, place, nodes }];
+                Effect::Append { entry, then }
+            }
+            Ok(Taken::Again(Answer { placed, originals, .. })) => {
                 let shard = self.config.shard;
-                let produced = Produced { shard, place, nodes, duplicate: true, placed };
+                let duplicate = true;
+                let produced = Produced { shard, place, nodes, duplicate, placed, originals };
                 Effect::ReplyAfter { origin, place, reply: Reply::Produce(produced) }
             }
             Err(error) => Effect::Reply { origin, result: Err(error.into()) },

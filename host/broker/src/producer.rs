@@ -14,10 +14,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::limits::{LANE_BATCHES_IN_FLIGHT_MAX, PRODUCERS_MAX};
-use yard_wire::requests::Placed;
+use yard_wire::requests::{Original, Placed};
 use yard_wire::{Epoch, Lane, Malformed, ProducerId, Sequence, TenantId, Wire};
 
 use crate::bounds::ANSWERS_PLACED_MAX;
+
+/// What an original costs, in places: it is about twice as large.
+const ORIGINAL_PLACES: usize = 2;
+const _: () = assert!(size_of::<Original>() <= ORIGINAL_PLACES * size_of::<Placed>());
 
 /// What the numbering says about a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(crate) enum Numbering {
     /// It is the next of its lane.
     Next,
     /// It was stored before, here.
-    Duplicate(Vec<Placed>),
+    Duplicate(Answer),
     /// It was stored long ago; where is forgotten.
     Stale {
         /// The sequence expected next.
@@ -43,10 +47,19 @@ pub(crate) enum Numbering {
     },
 }
 
+/// What was said about a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
+pub(crate) struct Answer {
     first: Sequence,
-    placed: Vec<Placed>,
+    pub(crate) placed: Vec<Placed>,
+    pub(crate) originals: Vec<Original>,
+}
+
+impl Answer {
+    /// What it costs, in places.
+    fn cost(&self) -> usize {
+        self.placed.len() + ORIGINAL_PLACES * self.originals.len()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,7 +143,7 @@ impl Producers {
         let same =
             |(answer, to): &&(Answer, Sequence)| answer.first == header.sequence && *to == end;
         match { answers }.find(same) {
-            Some((answer, _)) => Numbering::Duplicate(answer.placed.clone()),
+            Some((answer, _)) => Numbering::Duplicate(answer.clone()),
             None => Numbering::Stale { expected },
         }
     }
@@ -141,7 +154,7 @@ impl Producers {
         tenant: TenantId,
         header: &BatchHeader,
         count: usize,
-        placed: &[Placed],
+        (placed, originals): (&[Placed], &[Original]),
     ) {
         self.batches += 1;
         let key = (tenant, header.producer);
@@ -162,15 +175,17 @@ impl Producers {
         }
         let lane = producer.lanes.entry(header.lane).or_default();
         lane.next = Sequence(header.sequence.0 + count as u64);
-        let answer = Answer { first: header.sequence, placed: placed.to_vec() };
+        let (placed, originals) = (placed.to_vec(), originals.to_vec());
+        let answer = Answer { first: header.sequence, placed, originals };
+        let added = answer.cost();
         lane.answers.push_back((answer, lane.next));
         let mut dropped = 0;
         while lane.answers.len() > LANE_BATCHES_IN_FLIGHT_MAX {
-            dropped += lane.answers.pop_front().map_or(0, |(answer, _)| answer.placed.len());
+            dropped += lane.answers.pop_front().map_or(0, |(answer, _)| answer.cost());
         }
-        producer.placed = producer.placed + placed.len() - dropped;
-        self.placed = self.placed + placed.len() - dropped;
-        *cost = *cost + placed.len() - dropped;
+        producer.placed = producer.placed + added - dropped;
+        self.placed = self.placed + added - dropped;
+        *cost = *cost + added - dropped;
         self.forget_surplus(key);
     }
 
@@ -215,7 +230,7 @@ impl Producers {
         assert_eq!(costs, placed + self.by_id.len(), "each costs its tenant");
         for producer in self.by_id.values() {
             let answers = producer.lanes.values().flat_map(|lane| &lane.answers);
-            let count: usize = answers.map(|(answer, _)| answer.placed.len()).sum();
+            let count: usize = answers.map(|(answer, _)| answer.cost()).sum();
             assert_eq!(count, producer.placed, "places are counted");
             for lane in producer.lanes.values() {
                 assert!(lane.answers.len() <= LANE_BATCHES_IN_FLIGHT_MAX, "answers are bounded");
@@ -229,15 +244,17 @@ impl Wire for Answer {
     fn put(&self, out: &mut Vec<u8>) {
         self.first.put(out);
         self.placed.put(out);
+        self.originals.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
-        Ok(Self { first: Sequence::take(input)?, placed: Vec::take(input)? })
+        let (first, placed) = (Sequence::take(input)?, Vec::take(input)?);
+        Ok(Self { first, placed, originals: Vec::take(input)? })
     }
 }
 
 /// `u64` batches, `u32` count, then of each: `u32` tenant, `u64` producer, `u32` epoch, `u64`
 /// used, `u32` count of lanes, then of each: `u16` lane, its answers, the oldest first: `u64`
-/// first sequence, where it went, `u64` sequence after the last.
+/// first sequence, where it went, what was there before, `u64` sequence after the last.
 impl Wire for Producers {
     fn put(&self, out: &mut Vec<u8>) {
         self.batches.put(out);
@@ -272,7 +289,7 @@ impl Wire for Producers {
                 let Some((_, next)) = answers.last() else {
                     return Err(Malformed::Field { what: "lane", value: lane.0.into() });
                 };
-                producer.placed += answers.iter().map(|(it, _)| it.placed.len()).sum::<usize>();
+                producer.placed += answers.iter().map(|(it, _)| it.cost()).sum::<usize>();
                 let state = LaneState { next: *next, answers: answers.into() };
                 producer.lanes.insert(lane, state);
             }

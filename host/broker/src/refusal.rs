@@ -1,12 +1,13 @@
 //! What can stand against a request: facts, one enum for each request made of them, and the one
 //! place that gives them codes and words.
-use yard_wire::limits::DELAY_MS_MAX;
+use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
-use crate::bounds::{BACKLOG_LOOK_MS, DISK_FULL_WAIT_MS};
+use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
+use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
     Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, Timestamp,
-    TopicId,
+    TopicId, TxId,
 };
 
 /// The tenant has no such topic. Says what the caller said, nothing else: whether another tenant
@@ -62,6 +63,25 @@ pub(crate) enum ProduceError {
     Fenced { known: Epoch },
     Stale { expected: Sequence },
     Ahead { expected: Sequence },
+    UnknownTransaction(TxId),
+    TransactionTooLarge(TxId),
+    PreparedKey,
+    NoDedupeWindow { name: String },
+    DedupeFull { max: usize },
+}
+
+/// Why a transaction did not begin, or was not decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TxError {
+    NotHere(NotHere),
+    BadName(Refusal),
+    BadArgument(BadArgument),
+    LimitReached(LimitReached),
+    Unknown(TxId),
+    Foreign(TxId),
+    Finished { tx: TxId, committed: bool },
+    Stale(TxId),
+    Fenced { known: Epoch },
 }
 
 /// Why a subscription did not begin, or is not there.
@@ -74,6 +94,7 @@ pub(crate) enum SubscribeError {
     BadArgument(BadArgument),
     Expression(Refusal),
     OtherExpression { theirs: String, ours: String },
+    OtherMode { is_theirs_exclusive: bool },
     LimitReached(LimitReached),
 }
 
@@ -122,13 +143,21 @@ pub(crate) enum OperateError {
     BadName(Refusal),
     BadArgument(BadArgument),
     BadRetryPolicy(Refusal),
+    BadWindow(Refusal),
     SystemTopic(SystemTopic),
     LimitReached(LimitReached),
     TopicExists {
         name: String,
         queues: usize,
+        order: TopicType,
     },
     NoGroup(String),
+    NoQueue(NoQueue),
+    /// No message there has stopped its order group.
+    NotStopped {
+        queue: QueueIndex,
+        offset: QueueOffset,
+    },
     NoTenant(String),
     TenantExists(String),
     /// The message was sent just now, and where it lies is not known yet.
@@ -138,6 +167,7 @@ pub(crate) enum OperateError {
         name: String,
         why: &'static str,
     },
+    Transaction(TxError),
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -216,16 +246,63 @@ impl From<ProduceError> for Refusal {
                 let detail = format!("topic {}: a group is {limit} messages behind", quoted(&name));
                 Self::after(Code::BacklogFull, BACKLOG_LOOK_MS, detail)
             }
-            ProduceError::Fenced { known } => {
-                let detail = format!("epoch {known} of this producer is newer");
-                Self::new(Code::ProducerFenced, detail)
-            }
+            ProduceError::Fenced { known } => fenced(known),
             ProduceError::Stale { expected } => {
                 Self::new(Code::StaleSequence, format!("expected was {expected}"))
             }
             ProduceError::Ahead { expected } => {
                 Self::new(Code::OutOfSequence, format!("expected was {expected}"))
             }
+            ProduceError::PreparedKey => {
+                let detail = "a message of a transaction cannot have a dedupe key";
+                Self::new(Code::BadDedupeKey, detail)
+            }
+            ProduceError::NoDedupeWindow { name } => {
+                let detail = format!("topic {} remembers no dedupe keys", quoted(&name));
+                Self::new(Code::NoDedupeWindow, detail)
+            }
+            ProduceError::DedupeFull { max } => {
+                let detail = format!("{max} dedupe keys are remembered");
+                Self::after(Code::DedupeFull, DEDUPE_WAIT_MS, detail)
+            }
+            ProduceError::UnknownTransaction(tx) => unknown_transaction(tx),
+            ProduceError::TransactionTooLarge(tx) => {
+                let detail = format!("{tx} has {TX_MESSAGES_MAX} messages in this shard at most");
+                Self::new(Code::TransactionTooLarge, detail)
+            }
+        }
+    }
+}
+
+fn fenced(known: Epoch) -> Refusal {
+    let detail = format!("epoch {known} of this producer is newer");
+    Refusal::new(Code::ProducerFenced, detail)
+}
+
+fn unknown_transaction(tx: TxId) -> Refusal {
+    Refusal::new(Code::UnknownTransaction, format!("no open transaction {tx}"))
+}
+
+impl From<TxError> for Refusal {
+    fn from(error: TxError) -> Self {
+        match error {
+            TxError::NotHere(fact) => fact.into(),
+            TxError::BadName(refusal) => refusal,
+            TxError::BadArgument(fact) => fact.into(),
+            TxError::LimitReached(fact) => fact.into(),
+            TxError::Unknown(tx) => unknown_transaction(tx),
+            TxError::Foreign(tx) => {
+                Self::new(Code::ForeignTransaction, format!("{tx} is another group's"))
+            }
+            TxError::Finished { tx, committed } => {
+                let what = if committed { "committed" } else { "rolled back" };
+                Self::new(Code::TransactionFinished, format!("{tx} was {what}"))
+            }
+            TxError::Stale(tx) => {
+                let detail = format!("{tx}: its number or check is not one that is open");
+                Self::new(Code::StaleTransaction, detail)
+            }
+            TxError::Fenced { known } => fenced(known),
         }
     }
 }
@@ -247,6 +324,14 @@ impl From<SubscribeError> for Refusal {
                 let (theirs, ours) = (wants(&theirs), wants(&ours));
                 let detail = format!("the group's members want {theirs}, this one {ours}");
                 Self::new(Code::OtherExpression, detail)
+            }
+            SubscribeError::OtherMode { is_theirs_exclusive } => {
+                let detail = if is_theirs_exclusive {
+                    "the group's members have queues of their own, this one would share them"
+                } else {
+                    "the group's members share the queues, this one wants queues of its own"
+                };
+                Self::new(Code::OtherMode, detail)
             }
             SubscribeError::LimitReached(fact) => fact.into(),
         }
@@ -316,16 +401,24 @@ impl From<OperateError> for Refusal {
         match error {
             OperateError::NoTopic(fact) => fact.into(),
             OperateError::NotHere(fact) => fact.into(),
-            OperateError::BadName(refusal) | OperateError::BadRetryPolicy(refusal) => refusal,
+            OperateError::BadName(refusal)
+            | OperateError::BadRetryPolicy(refusal)
+            | OperateError::BadWindow(refusal) => refusal,
             OperateError::BadArgument(fact) => fact.into(),
             OperateError::SystemTopic(fact) => fact.into(),
             OperateError::LimitReached(fact) => fact.into(),
-            OperateError::TopicExists { name, queues } => {
-                let detail = format!("topic {} has {queues} queues", quoted(&name));
+            OperateError::TopicExists { name, queues, order } => {
+                let name = quoted(&name);
+                let detail = format!("topic {name} has {queues} queues and is {order}");
                 Self::new(Code::TopicExists, detail)
             }
             OperateError::NoGroup(name) => {
                 Self::new(Code::UnknownGroup, format!("no group {}", quoted(&name)))
+            }
+            OperateError::NoQueue(fact) => fact.into(),
+            OperateError::NotStopped { queue, offset } => {
+                let detail = format!("offset {offset} of queue {queue} stops no order group");
+                Self::new(Code::NotStopped, detail)
             }
             OperateError::NoTenant(name) => {
                 Self::new(Code::UnknownTenant, format!("no tenant {}", quoted(&name)))
@@ -342,6 +435,7 @@ impl From<OperateError> for Refusal {
             OperateError::PluginState { name, why } => {
                 Self::new(Code::PluginState, format!("plugin {}: {why}", quoted(&name)))
             }
+            OperateError::Transaction(error) => error.into(),
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";
                 Self::new(Code::UnknownRequest, detail)

@@ -10,10 +10,11 @@
 //! Every delivery counts as an attempt, also one that the end of a subscription cut short, so that
 //! a number is never given twice. Only what failed uses the attempts up: consumers that come and
 //! go make no dead letters of messages that they never looked at.
+use yard_wire::order::{AfterLast, TopicType};
 use yard_wire::retry::{Exponential, FACTOR_PARTS, RETRY_LEVELS_MS, RetryPolicy};
 use yard_wire::{QueueIndex, QueueOffset, Timestamp};
 
-use crate::meta::GroupSettings;
+use crate::meta::{GroupSettings, TopicOrder};
 
 /// What comes of a failed delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Next {
     At(Timestamp),
     /// It was the last.
     Dead,
+    /// It was the last, and its order group stops.
+    Stop,
 }
 
 /// Which message it is about: jitter differs from one to the next.
@@ -37,6 +40,8 @@ pub(crate) struct Failed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules<'a> {
     pub(crate) settings: &'a GroupSettings,
+    /// What the topic promises about order.
+    pub(crate) order: TopicOrder,
     pub(crate) now: Timestamp,
     /// Randomness of the process: what is due is recorded, so it need not be drawn twice.
     pub(crate) seed: u64,
@@ -47,19 +52,33 @@ impl Rules<'_> {
     pub(crate) fn after(&self, failed: Failed, asked_ms: Option<u32>) -> Next {
         assert!(failed.attempt >= 1, "what failed was delivered");
         if self.settings.attempts.are_used_up(failed.attempt) {
-            return Next::Dead;
+            return self.after_last();
         }
         let delay_ms = match asked_ms {
             Some(asked_ms) => asked_ms,
+            None if self.order.r#type == TopicType::Ordered => self.order.retry.0,
             None => delay_ms(&self.settings.retry, failed.attempt, self.mixed(failed)),
         };
         // 0 would say that the lease was taken away already.
         Next::At(self.now.plus_ms(delay_ms.into()).max(Timestamp(1)))
     }
 
+    /// What comes of a message that is not delivered again.
+    pub(crate) fn after_last(&self) -> Next {
+        let TopicOrder { r#type, after_last, .. } = self.order;
+        let stops = r#type == TopicType::Ordered && after_last == AfterLast::Stop;
+        if stops { Next::Stop } else { Next::Dead }
+    }
+
     /// Whether messages that failed at the same attempt come again at different instants.
     pub(crate) fn spreads(&self) -> bool {
         matches!(&self.settings.retry, RetryPolicy::Exponential(it) if it.jitter_percent > 0)
+    }
+
+    /// Whether a plugin is asked about what comes again. In an ordered topic the topic says.
+    pub(crate) fn asks(&self) -> bool {
+        let is_free = self.order.r#type == TopicType::Normal;
+        is_free && matches!(self.settings.retry, RetryPolicy::Plugin(_))
     }
 
     fn mixed(&self, failed: Failed) -> u64 {
@@ -79,7 +98,8 @@ pub(crate) fn mix(word: u64) -> u64 {
 /// The delay after the `attempt`-th delivery; `random` decides about jitter.
 fn delay_ms(policy: &RetryPolicy, attempt: u32, random: u64) -> u32 {
     match policy {
-        RetryPolicy::Levels => nth(&RETRY_LEVELS_MS, attempt),
+        // Until the plugin has said otherwise, and where it does not.
+        RetryPolicy::Levels | RetryPolicy::Plugin(_) => nth(&RETRY_LEVELS_MS, attempt),
         RetryPolicy::List(delays) => nth(delays, attempt),
         RetryPolicy::Exponential(exponential) => growing_ms(exponential, attempt, random),
     }
@@ -119,6 +139,10 @@ mod tests {
         GroupSettings { tenant, name, retry, attempts: Attempts(attempts) }
     }
 
+    fn rules(settings: &GroupSettings, now: u64, seed: u64) -> Rules<'_> {
+        Rules { settings, order: TopicOrder::default(), now: Timestamp(now), seed }
+    }
+
     fn failed(offset: u64, attempt: u32) -> Failed {
         Failed { queue: QueueIndex(3), offset: QueueOffset(offset), attempt }
     }
@@ -126,10 +150,10 @@ mod tests {
     /// Delays in milliseconds of deliveries that fail one after another, until the last.
     fn delays(retry: RetryPolicy, attempts: u32, count: u32) -> Vec<u64> {
         let settings = settings(retry, attempts);
-        let rules = Rules { settings: &settings, now: Timestamp(1_000), seed: 9 };
+        let rules = rules(&settings, 1_000, 9);
         let next = |attempt| match rules.after(failed(7, attempt), None) {
             Next::At(due) => Some(due.0 - 1_000),
-            Next::Dead => None,
+            Next::Dead | Next::Stop => None,
         };
         (1..=count).map_while(next).collect()
     }
@@ -173,9 +197,7 @@ mod tests {
     #[test]
     fn jitter_is_drawn_from_the_seed_and_differs_from_message_to_message() {
         let settings = settings(RetryPolicy::Exponential(Exponential::default()), 0);
-        let draw = |seed, offset| {
-            Rules { settings: &settings, now: Timestamp(0), seed }.after(failed(offset, 1), None)
-        };
+        let draw = |seed, offset| rules(&settings, 0, seed).after(failed(offset, 1), None);
         assert_eq!(draw(1, 5), draw(1, 5));
         let offsets: std::collections::BTreeSet<String> =
             (0..50).map(|offset| format!("{:?}", draw(1, offset))).collect();
@@ -186,7 +208,7 @@ mod tests {
     #[test]
     fn a_consumers_own_delay_goes_first_and_attempts_count_all_the_same() {
         let settings = settings(RetryPolicy::Levels, 3);
-        let rules = Rules { settings: &settings, now: Timestamp(100), seed: 1 };
+        let rules = rules(&settings, 100, 1);
         assert_eq!(rules.after(failed(1, 1), Some(7)), Next::At(Timestamp(107)));
         assert_eq!(rules.after(failed(1, 2), Some(0)), Next::At(Timestamp(100)));
         assert_eq!(rules.after(failed(1, 3), Some(7)), Next::Dead);

@@ -102,6 +102,7 @@ fn route_of(topic: &Topic) -> TopicRoute {
         name: topic.name.to_string(),
         topic: topic.topic,
         shards: topic.shards.to_vec(),
+        created_queues: topic.created_queues,
         version: topic.version,
     }
 }

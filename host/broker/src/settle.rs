@@ -10,12 +10,13 @@ use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
-use crate::entry::{Doom, Entry, Outcome, Progress, Step};
+use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::Origin;
 use crate::group::Group;
 use crate::group::lease::Hold;
 use crate::group::queue::push_step;
 use crate::group::range_set::RangeSet;
+use crate::policy::Failure;
 use crate::refusal::{BadArgument, MemberError};
 use crate::retry::{Failed, Next, Rules};
 
@@ -27,9 +28,13 @@ struct Settling<'a> {
     /// The error texts that steps name.
     errors: Vec<String>,
     lost: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
+    /// What is given back as it came.
+    released: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
     done: u64,
     /// What earlier ranges of the request have said something about.
     taken: BTreeMap<QueueIndex, RangeSet>,
+    /// What the plugin of the group is asked about, by queue.
+    failures: BTreeMap<QueueIndex, Vec<Failure>>,
 }
 
 impl Broker {
@@ -45,14 +50,18 @@ impl Broker {
         let now = self.now;
         let group = self.groups.get(id).expect("a member's group exists");
         let settings = self.meta.group(group.tenant, &group.name);
-        let mut settling =
-            Settling::new(Rules { settings: &settings, now, seed: self.config.seed });
+        let order = self.meta.topic(group.topic).map(|topic| topic.settings.order);
+        let (order, seed) = (order.unwrap_or_default(), self.config.seed);
+        let mut settling = Settling::new(Rules { settings: &settings, order, now, seed });
         for range in &request.ranges {
             settling.take(group, subscription, range);
         }
-        let Settling { steps, errors, lost, done, .. } = settling;
-        assert_eq!(done == 0, steps.is_empty(), "what is done is recorded");
+        let Settling { steps, errors, lost, released, done, failures, .. } = settling;
+        let is_nothing = steps.is_empty() && released.is_empty();
+        assert_eq!(done == 0, is_nothing, "what is done is recorded or given back");
         let reply = Reply::Settle(Settled { done, lost });
+        self.release(id, subscription, &released);
+        let group = self.groups.get(id).expect("a member's group exists");
         if steps.is_empty() {
             effects.push(Effect::Reply { origin, result: Ok(reply) });
             return Ok(());
@@ -64,7 +73,7 @@ impl Broker {
                 wakes_at = Some(wakes_at.map_or(due, |at: Timestamp| at.min(due)));
             }
             // New messages had to wait for this, or it is to be buried.
-            if group.is_full(step.queue) || matches!(step.outcome, Outcome::Doomed { .. }) {
+            if group.is_in_the_way(step.queue) || matches!(step.outcome, Outcome::Doomed { .. }) {
                 wakes_at = Some(now);
             }
         }
@@ -73,10 +82,38 @@ impl Broker {
             entry: Entry::Progress { tenant, progress: Progress { group: id, steps, errors } },
             then: vec![Then::Reply { origin, reply }],
         });
+        for (queue, mut failures) in failures {
+            failures.sort_unstable_by_key(|failure| failure.offset);
+            self.ask_retry(id, queue, &failures, effects);
+        }
         if let Some(at) = wakes_at {
             self.wake(at);
         }
         Ok(())
+    }
+}
+
+impl Broker {
+    /// Messages that a member gives back as they came are ready for whoever is next. Nothing is
+    /// recorded: after a restart they would be delivered again all the same.
+    fn release(
+        &mut self,
+        id: GroupId,
+        subscription: SubscriptionId,
+        released: &[(QueueIndex, (QueueOffset, QueueOffset))],
+    ) {
+        for (queue, (from, to)) in released {
+            let group = self.groups.get_mut(id).expect("a member's group exists");
+            let state = group.queues.get_mut(queue).expect("what is given back was leased");
+            let flight = state.flight.as_mut().expect("what is given back was leased");
+            let taken = flight.release(*from, *to, subscription);
+            assert_eq!(u64::from(taken), to.0 - from.0, "what is given back was leased");
+            let live = group.live.as_mut().expect("a group with a member is live");
+            live.leases_ended(subscription, taken);
+            live.make_available(*queue);
+            self.list_due(id, *queue);
+            self.to_pump.insert(id);
+        }
     }
 }
 
@@ -108,15 +145,16 @@ fn check_ranges(ranges: &[SettleRange]) -> Result<(), MemberError> {
 
 impl<'a> Settling<'a> {
     fn new(rules: Rules<'a>) -> Self {
-        let (steps, errors, lost) = (Vec::new(), Vec::new(), Vec::new());
-        Self { rules, steps, errors, lost, done: 0, taken: BTreeMap::new() }
+        let (steps, errors, lost, released) = Default::default();
+        let (taken, failures) = (BTreeMap::new(), BTreeMap::new());
+        Self { rules, steps, errors, lost, released, done: 0, taken, failures }
     }
 
     fn take(&mut self, group: &Group, subscription: SubscriptionId, range: &SettleRange) {
         let SettleRange { queue, from, to, .. } = *range;
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
         let mut taken = self.taken.remove(&queue).unwrap_or_default();
-        let first_step = self.steps.len();
+        let (first_step, first_released) = (self.steps.len(), self.released.len());
         let mut at = from;
         for (from, to, hold) in flight.iter().flat_map(|flight| flight.leases.ranges(from, to)) {
             if hold.subscription != subscription {
@@ -128,15 +166,22 @@ impl<'a> Settling<'a> {
                 }
                 at = to;
                 self.done += to.0 - from.0;
-                self.push(range, hold, (from, to), first_step);
+                if range.verdict == Verdict::Release {
+                    self.released.push((queue, (from, to)));
+                } else {
+                    self.push(range, hold, (from, to), first_step);
+                    self.note_failures(group, range, hold, (from, to));
+                }
             }
         }
         if at < to {
             self.lost.push((queue, (at, to)));
         }
-        for step in &self.steps[first_step..] {
-            let new = taken.insert(step.from, step.to);
-            assert_eq!(new, step.to.0 - step.from.0, "a message is settled once");
+        let settled = self.steps[first_step..].iter().map(|step| (step.from, step.to));
+        let released = self.released[first_released..].iter().map(|(_, range)| *range);
+        for (from, to) in settled.chain(released) {
+            let new = taken.insert(from, to);
+            assert_eq!(new, to.0 - from.0, "a message is settled once");
         }
         self.taken.insert(queue, taken);
     }
@@ -161,12 +206,42 @@ impl<'a> Settling<'a> {
         }
     }
 
+    /// What the group's plugin is to decide about, where it has one and the consumer did not.
+    fn note_failures(
+        &mut self,
+        group: &Group,
+        range: &SettleRange,
+        hold: Hold,
+        (from, to): (QueueOffset, QueueOffset),
+    ) {
+        let Rules { settings, .. } = self.rules;
+        let is_left = range.verdict == Verdict::Nack && range.delay_ms.is_none();
+        if !self.rules.asks() || !is_left || settings.attempts.are_used_up(hold.attempt) {
+            return;
+        }
+        let state = group.queues.get(&range.queue).expect("a queue with leases is known");
+        let reason = range.error.clone().unwrap_or_default();
+        let failures = (from.0..to.0).filter_map(|offset| {
+            let offset = QueueOffset(offset);
+            let place = state.flight.as_ref()?.leases.place(offset)?;
+            Some(Failure {
+                offset,
+                attempt: hold.attempt,
+                place,
+                last_delay_ms: state.progress.returned().delay_ms(offset),
+                reason: reason.clone(),
+            })
+        });
+        self.failures.entry(range.queue).or_default().extend(failures);
+    }
+
     fn outcome_of(&mut self, range: &SettleRange, hold: Hold, offset: QueueOffset) -> Outcome {
         let Hold { attempt, since: delivered, .. } = hold;
         match range.verdict {
             Verdict::Ack => Outcome::Acked,
             Verdict::Expire => Outcome::Expired,
-            Verdict::Reject => self.doomed(range, hold, Doom::Rejected),
+            Verdict::Release => unreachable!("what is given back is not recorded"),
+            Verdict::Reject => self.given_up(range, hold, Doom::Rejected),
             Verdict::Nack => {
                 let failed = Failed { queue: range.queue, offset, attempt };
                 match self.rules.after(failed, range.delay_ms) {
@@ -174,16 +249,20 @@ impl<'a> Settling<'a> {
                         let error = self.number_of(range.error.as_ref());
                         Outcome::Returned { attempts: attempt, due, delivered, error }
                     }
-                    Next::Dead => self.doomed(range, hold, Doom::Failed),
+                    Next::Dead | Next::Stop => self.given_up(range, hold, Doom::Failed),
                 }
             }
         }
     }
 
-    fn doomed(&mut self, range: &SettleRange, hold: Hold, reason: Doom) -> Outcome {
+    /// What becomes of messages that are not delivered again, unless somebody says otherwise.
+    fn given_up(&mut self, range: &SettleRange, hold: Hold, reason: Doom) -> Outcome {
         let Hold { attempt: attempts, since: delivered, .. } = hold;
         let error = self.number_of(range.error.as_ref());
-        Outcome::Doomed { attempts, delivered, reason, error }
+        match self.rules.after_last() {
+            Next::Stop => Outcome::Stopped { attempts, delivered, reason, error },
+            Next::Dead | Next::At(_) => Outcome::Doomed { attempts, delivered, reason, error },
+        }
     }
 
     /// The number of an error text among those of the entry: the last is asked for again and again.

@@ -10,6 +10,8 @@
 //!      .    . groups     (group/mod.rs)
 //!      .    . removed    topics, `u32` count and `u32` each
 //!      .    . timers     (timers.rs)
+//!      .    . transactions   (transaction/mod.rs)
+//!      .    . windows    (windows.rs)
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
@@ -20,6 +22,8 @@ use crate::group::Groups;
 use crate::meta_table::MetaTable;
 use crate::producer::Producers;
 use crate::timers::Timers;
+use crate::transaction::Transactions;
+use crate::windows::Windows;
 
 const MAGIC: [u8; 4] = *b"YBS1";
 
@@ -36,6 +40,8 @@ pub(crate) fn write(broker: &Broker) -> Bytes {
     broker.groups.put(&mut out);
     broker.removed.iter().copied().collect::<Vec<TopicId>>().put(&mut out);
     broker.timers.put(&mut out);
+    broker.transactions.put(&mut out);
+    broker.windows.put(&mut out);
     assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
     Bytes::from(out)
 }
@@ -57,6 +63,8 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     broker.groups = Groups::take(&mut input)?;
     broker.removed = Vec::<TopicId>::take(&mut input)?.into_iter().collect();
     broker.timers = Timers::take(&mut input)?;
+    broker.transactions = Transactions::take(&mut input)?;
+    broker.windows = Windows::take(&mut input)?;
     let topics: Vec<TopicId> = broker.groups.topics().collect();
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use yard_wire::limits::{
     GROUPS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, NAME_BYTES_MAX, QUEUES_MAX, SUBSCRIPTIONS_MAX,
 };
+use yard_wire::order::TopicType;
 use yard_wire::request::Reply;
 use yard_wire::requests::{
     Credit, Credited, Expression, QueueStart, Start, Subscribe, Subscribed, Unsubscribe,
@@ -34,6 +35,7 @@ pub(crate) struct Joining {
     subscription: SubscriptionId,
     member: Member,
     filter: Option<Expression>,
+    is_exclusive: bool,
 }
 
 impl Broker {
@@ -49,22 +51,22 @@ impl Broker {
         let no_topic = || SubscribeError::NoTopic(NoTopic::Named(request.topic.clone()));
         let topic = named.ok_or_else(no_topic)?;
         let queues = self.queues_here(topic)?;
-        let topic_id = topic.topic;
+        let (topic_id, r#type) = (topic.topic, topic.settings.order.r#type);
         let mut floors = self.resolve_start(topic, &queues, &request.start)?;
         let known = self.groups.find(tenant, &request.group, topic_id);
         let filter = judged::read(request.expression.as_ref())?;
         match known {
-            Some(group) => self.check_same(group, filter.as_ref())?,
+            Some(group) => self.check_same(group, filter.as_ref(), request.exclusive)?,
             None => self.check_new_group(tenant, queues.len())?,
         }
         let subscription = self.next_subscription;
         self.next_subscription.0 += 1;
-        let name = request.group.clone();
+        let (name, is_exclusive) = (request.group.clone(), request.exclusive);
         let member = member_of(origin.session, request);
         if let Some(group) = known {
             let queues = self.queue_starts(group, &queues);
-            let reply = Reply::Subscribe(Subscribed { subscription, queues });
-            self.join(Joining { group, subscription, member, filter });
+            let reply = Reply::Subscribe(Subscribed { subscription, queues, r#type });
+            self.join(Joining { group, subscription, member, filter, is_exclusive });
             Self::reply_durable(origin, reply, effects);
             return Ok(());
         }
@@ -74,14 +76,15 @@ impl Broker {
             settled_below: *floor,
             end: self.ends_of(topic_id, *queue).end,
         });
-        let reply = Reply::Subscribe(Subscribed { subscription, queues: starts.collect() });
+        let queues = starts.collect();
+        let reply = Reply::Subscribe(Subscribed { subscription, queues, r#type });
         floors.retain(|(_, floor)| *floor > QueueOffset(0));
         let created = GroupCreated { group, topic: topic_id, name, floors };
         effects.push(Effect::Append {
             entry: Entry::Group { tenant, created },
             then: vec![Then::Reply { origin, reply }],
         });
-        self.joining = Some(Joining { group, subscription, member, filter });
+        self.joining = Some(Joining { group, subscription, member, filter, is_exclusive });
         // The group exists when the entry was applied; then there is something to deliver.
         self.wake(self.now);
         Ok(())
@@ -195,7 +198,7 @@ impl Broker {
 
     /// Makes somebody a member of a group that exists.
     pub(crate) fn join(&mut self, joining: Joining) {
-        let Joining { group: id, subscription, member, filter } = joining;
+        let Joining { group: id, subscription, member, filter, is_exclusive } = joining;
         let session = member.session;
         self.sessions.entry(session).or_default().insert(subscription);
         let old = self.subscriptions.insert(subscription, (session, id));
@@ -205,8 +208,10 @@ impl Broker {
         let live = group.live.get_or_insert_with(Box::<Live>::default);
         if !was_live {
             live.filter = filter.map(Arc::new);
+            live.owners = is_exclusive.then(Box::default);
         }
         live.join(subscription, member);
+        group.look_again();
         let topic = group.topic;
         if !was_live {
             self.groups.set_live(id, true);
@@ -216,18 +221,33 @@ impl Broker {
                 self.take_off(id, topic, queue);
             }
         }
+        self.share_queues(id);
         self.to_pump.insert(id);
+    }
+
+    /// Shares the queues out anew, where members have queues of their own.
+    fn share_queues(&mut self, id: GroupId) {
+        let group = self.groups.get_mut(id).expect("the caller has the group");
+        let Some(topic) = self.meta.topic(group.topic) else { return };
+        let here = self.config.shard;
+        let live = group.live.as_mut().expect("somebody has a share");
+        live.share_queues(|| queues_on(topic, here).collect(), here.0.into());
     }
 
     /// Begins the deliveries of a group with members in one queue, unless they began.
     pub(crate) fn take_off(&mut self, id: GroupId, topic: TopicId, queue: QueueIndex) {
         let (ends, now) = (self.ends_of(topic, queue), self.now);
+        let known = self.meta.topic(topic).expect("the topic was looked up");
+        let is_ordered = known.settings.order.r#type == TopicType::Ordered;
         let group = self.groups.get_mut(id).expect("the caller has the group");
         let live = group.live.as_mut().expect("only a group with members delivers");
         let state = group.queues.entry(queue).or_default();
         if state.flight.is_none() {
-            let flight = Flight::begin(&state.progress, ends.first, now);
+            let flight = Flight::begin(&state.progress, ends.first, now, is_ordered);
             state.flight = Some(Box::new(flight));
+            // The queue may be new, and nobody's.
+            let here = self.config.shard;
+            live.share_queues(|| queues_on(known, here).collect(), here.0.into());
         }
         live.make_available(queue);
         self.list_due(id, queue);
@@ -263,6 +283,7 @@ impl Broker {
         let group = self.groups.get_mut(group_id).expect("a member's group exists");
         let live = group.live.as_mut().expect("a group with a member is live");
         live.add_credit(id, request.messages, request.bytes);
+        group.look_again();
         self.to_pump.insert(group_id);
         effects.push(Effect::Reply { origin, result: Ok(Reply::Credit(Credited {})) });
         Ok(())
@@ -340,6 +361,7 @@ impl Broker {
             group.live = None;
             self.groups.set_live(group_id, false);
         } else {
+            self.share_queues(group_id);
             self.to_pump.insert(group_id);
         }
     }

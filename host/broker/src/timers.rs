@@ -1,4 +1,5 @@
-//! Delayed messages: parked records by the instant at which they become visible.
+//! Parked records. Delayed messages by the instant at which they become visible; prepared ones by
+//! their transactions (`transaction/prepared.rs`).
 //!
 //! ```text
 //!   batch applied ──► arriving ──► group closed: where they lie ──► waiting, by (due, place)
@@ -12,11 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
-use yard_wire::record::Record;
+use yard_wire::record::{Flags, Record};
 use yard_wire::release::Target;
-use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::RELEASE_RETRY_MS;
+use crate::entry::Cancelled;
+use crate::transaction::prepared::{Prepared, TxName};
 
 /// Where a record was stored: it is named by it, and records of one due instant come in the order
 /// of the log.
@@ -38,7 +41,15 @@ impl From<Target> for At {
     }
 }
 
+/// When it is due, 0 of what is not delayed, and where it was stored.
 pub(crate) type Key = (Timestamp, At);
+
+impl From<&Cancelled> for At {
+    fn from(cancelled: &Cancelled) -> Self {
+        let Cancelled { segment, offset, .. } = *cancelled;
+        Self { segment, offset }
+    }
+}
 
 /// A message that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +63,15 @@ pub(crate) struct Delayed {
     pub(crate) lies: At,
 }
 
+/// A parked record whose place is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Arriving {
+    due: Timestamp,
+    delayed: Delayed,
+    /// Its transaction, of a prepared one.
+    tx: Option<TxId>,
+}
+
 /// What is known of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -61,28 +81,29 @@ pub(crate) enum Known {
     Waiting(Key, Delayed),
 }
 
-/// Every delayed message of a shard.
+/// Every parked record of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     /// Appended, in the order of the log: where they lie is not known yet. `None`: the topic was
     /// removed meanwhile.
-    arriving: VecDeque<Option<(Timestamp, Delayed)>>,
+    arriving: VecDeque<Option<Arriving>>,
+    pub(crate) prepared: Prepared,
     waiting: BTreeMap<Key, Delayed>,
     by_id: BTreeSet<(MessageId, Timestamp, At)>,
     /// How many of each, arriving ones included.
     tenants: BTreeMap<TenantId, u64>,
     topics: BTreeMap<TopicId, u64>,
-    /// How many wait in each segment of the log, and their bytes.
+    /// How many parked records are in each segment of the log, and their bytes.
     segments: BTreeMap<u32, (u64, u64)>,
     /// The last one whose release was asked for, and when to ask again for what is still there.
     asked: Option<(Key, Timestamp)>,
 }
 
-fn count<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
+pub(crate) fn count<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
     *counts.entry(of).or_default() += 1;
 }
 
-fn discount<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
+pub(crate) fn discount<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
     let left = counts.get_mut(&of).expect("what is taken away was counted");
     assert!(*left > 0, "what is counted is there");
     *left -= 1;
@@ -92,32 +113,46 @@ fn discount<K: Ord + Copy>(counts: &mut BTreeMap<K, u64>, of: K) {
 }
 
 impl Timers {
-    /// A delayed record was appended.
-    pub(crate) fn arrive(&mut self, tenant: TenantId, record: &Record) {
-        let due = record.due().expect("checked before it was appended");
+    /// A parked record was appended. Where it is the first of its transaction, the coordinator is
+    /// asked at `ask_at` what became of that.
+    pub(crate) fn arrive(&mut self, tenant: TenantId, record: &Record, ask_at: Timestamp) {
+        let is = |flag| record.flags().has(flag);
+        let due = is(Flags::DELAYED).then(|| record.due().expect("checked before it was appended"));
+        let tx = is(Flags::PREPARED).then(|| record.transaction().expect("checked before, too"));
+        assert!(due.is_some() || tx.is_some(), "it waits for something");
         let (topic, queue) = (record.topic(), record.queue());
         let bytes = record.bytes().len() as u32;
         assert!(bytes > 0, "a record has bytes");
-        count(&mut self.tenants, tenant);
-        count(&mut self.topics, topic);
+        match tx {
+            Some(tx) => self.prepared.arrive((tenant, tx), topic, ask_at),
+            None => {
+                count(&mut self.tenants, tenant);
+                count(&mut self.topics, topic);
+            }
+        }
         let (id, lies) = (record.id(), At::FIRST);
         let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
-        self.arriving.push_back(Some((due, delayed)));
+        let due = due.unwrap_or(Timestamp(0));
+        self.arriving.push_back(Some(Arriving { due, delayed, tx }));
     }
 
     /// Where the next of those that arrived lie.
     pub(crate) fn lie(&mut self, targets: &[Target]) {
         for target in targets {
             let arrived = self.arriving.pop_front().expect("what lies somewhere arrived");
-            let Some((due, delayed)) = arrived else { continue };
+            let Some(Arriving { due, delayed, tx }) = arrived else { continue };
             assert_eq!(delayed.bytes, target.bytes, "they come in the order of the log");
             let lies = At::from(*target);
-            self.insert((due, lies), Delayed { lies, ..delayed });
+            let (key, delayed) = ((due, lies), Delayed { lies, ..delayed });
+            self.hold(&delayed);
+            match tx {
+                Some(tx) => self.prepared.lie(tx, key, delayed),
+                None => self.insert(key, delayed),
+            }
         }
     }
 
     fn insert(&mut self, key: Key, delayed: Delayed) {
-        self.hold(&delayed);
         let is_new = self.by_id.insert((delayed.id, key.0, key.1));
         let before = self.waiting.insert(key, delayed);
         assert!(is_new && before.is_none(), "a place has one record");
@@ -143,15 +178,36 @@ impl Timers {
     pub(crate) fn carry(&mut self, key: Key, target: Option<Target>) {
         let Some(target) = target else {
             let _ = self.remove(key);
+            if let Some(lost) = self.prepared.remove(key) {
+                self.let_go(&lost);
+            }
             return;
         };
+        let parked = self.waiting.get_mut(&key).or_else(|| self.prepared.get_mut(key));
         // It may have been released or cancelled meanwhile.
-        let Some(mut delayed) = self.waiting.get(&key).copied() else { return };
-        assert_eq!(delayed.bytes, target.bytes, "it is carried on as it is");
-        self.let_go(&delayed);
-        delayed.lies = target.into();
-        self.hold(&delayed);
-        self.waiting.insert(key, delayed);
+        let Some(parked) = parked else { return };
+        assert_eq!(parked.bytes, target.bytes, "it is carried on as it is");
+        let before = *parked;
+        parked.lies = target.into();
+        let after = *parked;
+        self.let_go(&before);
+        self.hold(&after);
+    }
+
+    /// A transaction is decided: nothing of it is prepared any more. Of one that is committed,
+    /// what the entry did not release waits until it is due.
+    pub(crate) fn settle(&mut self, name: TxName, commit: bool, released: &[Cancelled]) {
+        let released: BTreeSet<Key> = released.iter().map(|it| (it.due, At::from(it))).collect();
+        for (key, delayed) in self.prepared.take_all(name) {
+            if commit && !released.contains(&key) {
+                count(&mut self.tenants, delayed.tenant);
+                count(&mut self.topics, delayed.topic);
+                self.insert(key, delayed);
+            } else {
+                self.let_go(&delayed);
+            }
+        }
+        assert_eq!(self.prepared.count_in_tx(name), 0, "nobody decides while some arrive");
     }
 
     /// Those that lie in segments below this one.
@@ -160,12 +216,14 @@ impl Timers {
             return Vec::new();
         }
         let below = self.waiting.iter().filter(|(_, it)| it.lies.segment < until);
-        let below: Vec<_> = below.map(|(key, it)| (*key, *it)).collect();
+        let below = below.map(|(key, it)| (*key, *it));
+        let prepared = self.prepared.iter().filter(|(.., it)| it.lies.segment < until);
+        let below: Vec<_> = below.chain(prepared.map(|(key, _, it)| (key, *it))).collect();
         assert!(!below.is_empty(), "what is counted in a segment waits there");
         below
     }
 
-    /// How many wait in each segment, and their bytes.
+    /// How many parked records are in each segment, and their bytes.
     pub(crate) fn segments(&self) -> &BTreeMap<u32, (u64, u64)> {
         &self.segments
     }
@@ -217,7 +275,9 @@ impl Timers {
 
     /// Whether a message with this id waits for the tenant.
     pub(crate) fn find(&self, tenant: TenantId, id: MessageId) -> Option<Known> {
-        let is_its = |(_, it): &(Timestamp, Delayed)| it.id == id && it.tenant == tenant;
+        let is_its = |Arriving { delayed: it, tx, .. }: &Arriving| {
+            it.id == id && it.tenant == tenant && tx.is_none()
+        };
         if self.arriving.iter().flatten().any(is_its) {
             return Some(Known::Arriving);
         }
@@ -234,8 +294,10 @@ impl Timers {
         self.waiting.range(from..).map(|(key, delayed)| (*key, delayed))
     }
 
+    /// How many delayed messages wait.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.arriving.iter().flatten().count()
+        let arriving = self.arriving.iter().flatten().filter(|it| it.tx.is_none());
+        self.waiting.len() + arriving.count()
     }
 
     /// How many of a tenant's wait.
@@ -248,15 +310,21 @@ impl Timers {
         self.topics.get(&topic).copied().unwrap_or(0)
     }
 
-    /// Topics of those that wait.
+    /// Topics of those that wait, and of what is prepared.
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
-        self.topics.keys().copied()
+        self.topics.keys().copied().chain(self.prepared.topics())
     }
 
     /// A topic was removed, and what waited for it with it.
     pub(crate) fn drop_topic(&mut self, topic: TopicId) {
-        if self.count_in(topic) == 0 {
+        if self.count_in(topic) == 0 && !self.prepared.has_topic(topic) {
             return;
+        }
+        let prepared = self.prepared.iter().filter(|(.., it)| it.topic == topic);
+        let prepared: Vec<Key> = prepared.map(|(key, ..)| key).collect();
+        for key in prepared {
+            let delayed = self.prepared.remove(key).expect("it was listed");
+            self.let_go(&delayed);
         }
         let keys = self.waiting.iter().filter(|(_, it)| it.topic == topic);
         let keys: Vec<Key> = keys.map(|(key, _)| *key).collect();
@@ -264,11 +332,15 @@ impl Timers {
             self.remove(key);
         }
         for arriving in &mut self.arriving {
-            let Some((_, delayed)) = arriving.take_if(|(_, it)| it.topic == topic) else {
-                continue;
-            };
-            discount(&mut self.tenants, delayed.tenant);
-            discount(&mut self.topics, topic);
+            let gone = arriving.take_if(|it| it.delayed.topic == topic);
+            let Some(Arriving { delayed, tx, .. }) = gone else { continue };
+            match tx {
+                Some(tx) => self.prepared.drop_arriving(tx, &delayed),
+                None => {
+                    discount(&mut self.tenants, delayed.tenant);
+                    discount(&mut self.topics, topic);
+                }
+            }
         }
     }
 
@@ -277,7 +349,9 @@ impl Timers {
         assert_eq!(self.tenants.values().sum::<u64>(), self.len() as u64, "each is counted");
         assert_eq!(self.topics.values().sum::<u64>(), self.len() as u64, "each is counted");
         let held: u64 = self.segments.values().map(|(count, _)| count).sum();
-        assert_eq!(held, self.waiting.len() as u64, "each is in a segment");
+        let parked = self.waiting.len() + self.prepared.lying();
+        assert_eq!(held, parked as u64, "each is in a segment");
+        self.prepared.check();
         for ((due, at), delayed) in &self.waiting {
             assert!(self.by_id.contains(&(delayed.id, *due, *at)), "what waits is listed by id");
         }
@@ -290,22 +364,20 @@ impl Timers {
 ///      4    . (u64 due_ms, u32 segment, u32 offset, u32 bytes, u32 tenant, u32 topic, u16 queue,
 ///              16 id, u32 segment and u32 offset where it lies by now)*, by due instant and
 ///              the place where it was stored
+///      .    4 count
+///      .    . the prepared ones: as above with 0 for what is not delayed, and its transaction
 /// ```
 impl Wire for Timers {
     fn put(&self, out: &mut Vec<u8>) {
         assert!(self.arriving.is_empty(), "a snapshot is taken between groups");
         u32::try_from(self.waiting.len()).expect("they are bounded").put(out);
-        for ((due, at), delayed) in &self.waiting {
-            due.put(out);
-            at.segment.put(out);
-            at.offset.put(out);
-            delayed.bytes.put(out);
-            delayed.tenant.put(out);
-            delayed.topic.put(out);
-            delayed.queue.put(out);
-            delayed.id.put(out);
-            delayed.lies.segment.put(out);
-            delayed.lies.offset.put(out);
+        for (key, delayed) in &self.waiting {
+            put_parked(*key, delayed, out);
+        }
+        u32::try_from(self.prepared.lying()).expect("they are bounded").put(out);
+        for (key, tx, delayed) in self.prepared.iter() {
+            put_parked(key, delayed, out);
+            tx.put(out);
         }
     }
 
@@ -313,21 +385,48 @@ impl Wire for Timers {
         let mut timers = Self::default();
         let mut last: Option<Key> = None;
         for _ in 0..u32::take(input)? {
-            let due = Timestamp::take(input)?;
-            let at = At { segment: u32::take(input)?, offset: u32::take(input)? };
-            let (bytes, tenant) = (u32::take(input)?, TenantId::take(input)?);
-            let (topic, queue) = (TopicId::take(input)?, QueueIndex::take(input)?);
-            let id = MessageId::take(input)?;
-            let lies = At { segment: u32::take(input)?, offset: u32::take(input)? };
-            let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
-            if last.is_some_and(|last| last >= (due, at)) {
-                return Err(Malformed::Field { what: "order of what waits", value: due.0 });
-            }
-            last = Some((due, at));
-            count(&mut timers.tenants, tenant);
-            count(&mut timers.topics, topic);
-            timers.insert((due, at), delayed);
+            let (key, delayed) = take_parked(&mut last, input)?;
+            count(&mut timers.tenants, delayed.tenant);
+            count(&mut timers.topics, delayed.topic);
+            timers.hold(&delayed);
+            timers.insert(key, delayed);
+        }
+        last = None;
+        for _ in 0..u32::take(input)? {
+            let (key, delayed) = take_parked(&mut last, input)?;
+            let tx = TxId::take(input)?;
+            timers.hold(&delayed);
+            timers.prepared.arrive((delayed.tenant, tx), delayed.topic, Timestamp(0));
+            timers.prepared.lie(tx, key, delayed);
         }
         Ok(timers)
     }
+}
+
+fn put_parked((due, at): Key, delayed: &Delayed, out: &mut Vec<u8>) {
+    due.put(out);
+    at.segment.put(out);
+    at.offset.put(out);
+    delayed.bytes.put(out);
+    delayed.tenant.put(out);
+    delayed.topic.put(out);
+    delayed.queue.put(out);
+    delayed.id.put(out);
+    delayed.lies.segment.put(out);
+    delayed.lies.offset.put(out);
+}
+
+fn take_parked(last: &mut Option<Key>, input: &mut Bytes) -> Result<(Key, Delayed), Malformed> {
+    let due = Timestamp::take(input)?;
+    let at = At { segment: u32::take(input)?, offset: u32::take(input)? };
+    let (bytes, tenant) = (u32::take(input)?, TenantId::take(input)?);
+    let (topic, queue) = (TopicId::take(input)?, QueueIndex::take(input)?);
+    let id = MessageId::take(input)?;
+    let lies = At { segment: u32::take(input)?, offset: u32::take(input)? };
+    let delayed = Delayed { id, tenant, topic, queue, bytes, lies };
+    if last.is_some_and(|last| last >= (due, at)) {
+        return Err(Malformed::Field { what: "order of what waits", value: due.0 });
+    }
+    *last = Some((due, at));
+    Ok(((due, at), delayed))
 }

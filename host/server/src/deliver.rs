@@ -21,7 +21,6 @@ use yard_broker::{Asking, DeliverItem, Event, Origin, Rounds, SessionId};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
 use yard_wire::frame::{self, Class, HEADER_BYTES};
-use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::request::{Kind, Push, Request};
 use yard_wire::requests::{
     Credit, Deliver, Delivered, Fetched, FetchedRecord, Settle, SettleRange, Verdict,
@@ -49,12 +48,6 @@ const LANE_JOBS_MAX: usize = limits::CREDIT_MESSAGES_MAX as usize;
 const SESSION_MESSAGES_MAX: usize = 16 * limits::CREDIT_MESSAGES_MAX as usize;
 /// Bytes that are copied on a thread of the network: some tens of microseconds.
 const COPIED_HERE_MAX: usize = 2 * limits::DELIVER_BYTES_MAX;
-
-/// A message at which a plugin fails comes again after so long, in milliseconds; each time after
-/// twice as long.
-const POISON_MS_MIN: u32 = 100;
-/// And after no longer than this.
-const POISON_MS_MAX: u32 = 300_000;
 
 /// The stream of requests that the server makes in a session's name: there is none of this
 /// number, so their answers go nowhere.
@@ -250,6 +243,26 @@ fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
     }
 }
 
+/// Reads records one by one: none of those that cannot be read. `None` when the process ends.
+pub(crate) async fn read_each(
+    log: &Log,
+    reads: Arc<Semaphore>,
+    places: Vec<RecordPlace>,
+) -> Option<Vec<Option<Bytes>>> {
+    let turn = reads.acquire_owned().await.ok()?;
+    let read = on_a_thread(turn, log.clone(), move |log| {
+        let read_one = |place: &RecordPlace| {
+            let mut record = None;
+            let mut keep = |bytes: &[u8]| record = Some(Bytes::copy_from_slice(bytes));
+            log.cache.read(log.disk.as_ref(), std::slice::from_ref(place), &mut keep).ok()?;
+            record
+        };
+        // They lie apart: nothing is read ahead.
+        (places.iter().map(read_one).collect(), Vec::new())
+    });
+    read.await.ok()
+}
+
 fn places_of(items: &[DeliverItem]) -> Vec<RecordPlace> {
     items.iter().map(|item| item.place).collect()
 }
@@ -335,23 +348,6 @@ fn delivery(job: &Job, count: usize, messages: Bytes) -> [Bytes; 2] {
         Deliver::put_head((job.shard, job.subscription, job.queue), count as u32, out);
     });
     [head.into(), messages]
-}
-
-/// A plugin fails at this message, whoever asks. It comes again, later and later, until it is a
-/// dead letter, and those behind it go on.
-fn poisoned(hub: &Hub, session: &Session, job: &Job, item: &DeliverItem, text: &str) {
-    let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
-    let offset = item.offset;
-    tracing::warn!(shard = shard.0, %queue, %offset, text, "a plugin fails at a message");
-    let (from, to) = (offset, QueueOffset(offset.0 + 1));
-    let delay_ms = Some((POISON_MS_MIN << item.attempt.min(16)).min(POISON_MS_MAX));
-    let error = Some(text.chars().take(ERROR_TEXT_BYTES_MAX / char::MAX.len_utf8()).collect());
-    let verdict = Verdict::Nack;
-    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
-    let settle = Settle { shard, subscription, ranges };
-    return_damaged(hub, session, shard, Request::Settle(settle));
-    let credit = Credit { shard, subscription, messages: 1, bytes: item.place.bytes };
-    return_damaged(hub, session, shard, Request::Credit(credit));
 }
 
 fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {

@@ -2,17 +2,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use yard_abi::manifest::Point;
 use yard_broker::{Event, Origin, SessionId};
 use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::expression::{Filter, PluginFilter};
-use yard_wire::operation::{Arguments, Operation, PluginPush};
+use yard_wire::operation::{Arguments, GroupSet, Operation, PluginPush};
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::request::{Reply, Request, Right};
-use yard_wire::requests::{
-    AckPlace, Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome,
-};
+use yard_wire::requests::{Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome};
+use yard_wire::retry::RetryPolicy;
 use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
 
+use crate::before::{self, Lines, Produce};
 use crate::deliver::Lanes;
 use crate::fan_out::{self, FanOut};
 use crate::hub::{Hub, Session};
@@ -74,6 +76,7 @@ impl Service for Dispatch {
             library: hello.library.clone(),
             connected: crate::time::now(),
             lanes: Lanes::default(),
+            lines: Lines::default(),
             reads: self.hub.reads(tenant),
         });
         Ok(welcome)
@@ -121,6 +124,9 @@ fn cost_bytes(request: &Request) -> usize {
         },
         Request::Extend(extend) => extend.ranges.len() * size_of::<HeldRange>(),
         Request::MoveGroup(request) => request.to.len() * 16,
+        Request::JoinProducers(request) => request.group.len(),
+        Request::TxBegin(request) => request.group.len() + request.note.len(),
+        Request::TxDecide(request) => request.group.len(),
         Request::FindRoute(find) => find.topics.iter().map(|topic| 32 + topic.len()).sum(),
         Request::Settle(settle) => settle.ranges.iter().map(range_bytes).sum(),
         Request::Subscribe(subscribe) => match &subscribe.start {
@@ -141,20 +147,26 @@ fn range_bytes(range: &SettleRange) -> usize {
     size_of::<SettleRange>() + range.error.as_ref().map_or(0, String::len)
 }
 
+/// The plugin that arguments put somewhere, and where.
+fn plugin_of(arguments: &Arguments) -> Option<(Point, PluginUse)> {
+    match arguments {
+        Arguments::GroupSet(GroupSet { retry: Some(RetryPolicy::Plugin(used)), .. }) => {
+            Some((Point::Retry, used.clone()))
+        }
+        Arguments::TopicCreate(create) => Some((Point::Interceptor, create.interceptor.0.clone()?)),
+        Arguments::TopicSet(set) => Some((Point::Interceptor, set.interceptor.clone()?.0?)),
+        _ => None,
+    }
+}
+
 impl Dispatch {
     fn route(&self, origin: Origin, request: Incoming) -> Result<(), Refusal> {
         let session = self.hub.session(origin.session.0).ok_or(Code::Closed)?;
         let tenant = session.tenant;
         let request = match request {
             Incoming::Produce { place, nodes, floor, batch, bytes } => {
-                let shard = batch.header().shard;
-                let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
-                let hurry = match place {
-                    AckPlace::Synced => Hurry::AfterSync,
-                    AckPlace::Memory | AckPlace::Written => Hurry::Urgent,
-                };
-                let inbox = self.inbox(shard)?;
-                return inbox.offer(tenant, bytes, hurry, Input::Event(event));
+                let produce = Produce { origin, place, nodes, floor, batch, bytes };
+                return before::put(&self.hub, &session, produce);
             }
             Incoming::Request(request) => request,
         };
@@ -168,10 +180,13 @@ impl Dispatch {
             Request::Fetch(fetch) => fetch.shard,
             Request::Find(find) => find.shard,
             Request::FindRoute(_) => METADATA,
+            Request::JoinProducers(request) => request.shard,
             Request::MoveGroup(request) => request.shard,
             Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,
+            Request::TxBegin(request) => request.tx.coordinator,
+            Request::TxDecide(request) => request.tx.coordinator,
             Request::Unsubscribe(unsubscribe) => unsubscribe.shard,
             Request::Hello(_) | Request::Produce(_) => {
                 return Err(Refusal::new(Code::WrongStream, "not expected here"));
@@ -234,12 +249,10 @@ impl Dispatch {
     }
 
     fn inbox(&self, shard: ShardId) -> Result<&Arc<Inbox>, Refusal> {
-        self.hub.inbox(shard).ok_or_else(|| {
-            Refusal::new(Code::WrongShard, format!("this broker has no shard {shard}"))
-        })
+        self.hub.inbox(shard).ok_or_else(|| before::no_shard(shard))
     }
 
-    fn call(&self, session: &Session, origin: Origin, call: &Call) -> Result<(), Refusal> {
+    fn call(&self, session: &Arc<Session>, origin: Origin, call: &Call) -> Result<(), Refusal> {
         let operation = Operation::from_number(call.operation).ok_or_else(|| {
             Refusal::new(Code::UnknownRequest, format!("operation {}", call.operation))
         })?;
@@ -264,6 +277,24 @@ impl Dispatch {
             // Before anything is stored: a tenant without its certificate would be of no use.
             fan_out::check_certificate_request(&self.hub, &add.request)?;
         }
+        let Some((point, used)) = plugin_of(&arguments) else {
+            self.spread(session, origin, call, arguments);
+            return Ok(());
+        };
+        // Before anything is stored: what the plugin says of its settings is the answer.
+        let (hub, session, call) = (Arc::clone(&self.hub), Arc::clone(session), call.clone());
+        self.hub.runtime.spawn(async move {
+            match hub.policies.check_use(session.tenant, point, &used).await {
+                Ok(()) => Self { hub }.spread(&session, origin, &call, arguments),
+                Err(refusal) => hub.reply(origin, Err(refusal)),
+            }
+        });
+        Ok(())
+    }
+
+    /// Gives an operation to its shard, or to all of them.
+    fn spread(&self, session: &Session, origin: Origin, call: &Call, arguments: Arguments) {
+        let operation = arguments.operation();
         let everywhere = fan_out::asks_every_shard(operation);
         let shards = if everywhere { self.hub.inboxes.len() } else { 1 };
         let asked = self.hub.start_fan_out(FanOut::new(origin, session.tenant, arguments, shards));
@@ -274,7 +305,6 @@ impl Dispatch {
                 self.hub.answer_fan_out(asked.correlation.0, Err(refusal));
             }
         }
-        Ok(())
     }
 
     /// Finds out whether a plugin may run, and gives it to the metadata if it may.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, TenantAdded, TopicReport,
+    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
+    UnblockRow,
 };
 use yard_wire::plugin::{PluginReport, PluginRow};
 use yard_wire::request::Reply;
@@ -65,24 +66,18 @@ impl FanOut {
     fn complete(&self, reply: Reply, hub: &Hub) -> Result<Reply, Refusal> {
         let internal = |e: &dyn std::fmt::Display| Refusal::new(Code::Internal, e.to_string());
         let Reply::Call(Called { result }) = reply else {
-            return Err(Refusal::new(Code::Internal, "a call was answered with something else"));
+            return Err(internal(&"a call was answered with something else"));
         };
         let result = match &self.arguments {
             Arguments::BrokerInfo(_) => {
-                let mut report = BrokerReport::from_bytes(result).map_err(|e| internal(&e))?;
-                report.broker = BROKER.to_owned();
-                report.started_ms = hub.started;
-                report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
-                report.cpu_us = os::cpu_us();
-                report.rss_anon_bytes = os::rss_anon_bytes();
-                report.to_bytes()
+                let report = BrokerReport::from_bytes(result).map_err(|e| internal(&e))?;
+                complete_broker(report, hub).to_bytes()
             }
             Arguments::TenantAdd(add) => {
                 let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
                 let authority = hub.authority.as_ref().ok_or(Code::Internal)?;
-                added.certificate = authority
-                    .issue_tenant(&add.request, &add.name, false)
-                    .map_err(|e| internal(&e))?;
+                let issued = authority.issue_tenant(&add.request, &add.name, false);
+                added.certificate = issued.map_err(|e| internal(&e))?;
                 authority.certificate_pem().clone_into(&mut added.authority);
                 added.to_bytes()
             }
@@ -90,6 +85,10 @@ impl FanOut {
                 let mut report = DelayReport::from_bytes(result).map_err(|e| internal(&e))?;
                 cut(&mut report, list.limit as usize);
                 report.to_bytes()
+            }
+            Arguments::TxLs(list) => {
+                let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
+                cut_transactions(report, list.limit as usize).to_bytes()
             }
             Arguments::PluginInfo(_) => {
                 let mut report = PluginReport::from_bytes(result).map_err(|e| internal(&e))?;
@@ -109,9 +108,12 @@ impl FanOut {
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
             | Arguments::GroupSet(_)
+            | Arguments::GroupStopped(_)
+            | Arguments::GroupUnblock(_)
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
+            | Arguments::PluginGet(_)
             | Arguments::PluginKeys(_)
             | Arguments::PluginLogs(_)
             | Arguments::PluginPromote(_)
@@ -120,6 +122,10 @@ impl FanOut {
             | Arguments::PluginRollback(_)
             | Arguments::PluginShadow(_)
             | Arguments::PluginTrust(_)
+            | Arguments::TxCommit(_)
+            | Arguments::TxInfo(_)
+            | Arguments::TxRollback(_)
+            | Arguments::TxSet(_)
             | Arguments::TenantLs(_)
             | Arguments::TenantSet(_)
             | Arguments::TopicCreate(_)
@@ -132,6 +138,16 @@ impl FanOut {
     }
 }
 
+/// What the process knows of itself.
+fn complete_broker(mut report: BrokerReport, hub: &Hub) -> BrokerReport {
+    report.broker = BROKER.to_owned();
+    report.started_ms = hub.started;
+    report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
+    report.cpu_us = os::cpu_us();
+    report.rss_anon_bytes = os::rss_anon_bytes();
+    report
+}
+
 /// Keeps so many rows of a list, and says where it goes on.
 fn cut(report: &mut DelayReport, rows_max: usize) {
     if report.rows.len() > rows_max {
@@ -139,6 +155,16 @@ fn cut(report: &mut DelayReport, rows_max: usize) {
         let last = report.rows.last().map(|row| row.place.clone());
         report.next = last.unwrap_or_default();
     }
+}
+
+/// The same for a list of transactions.
+fn cut_transactions(mut report: TxList, rows_max: usize) -> TxList {
+    if report.rows.len() > rows_max {
+        report.rows.truncate(rows_max);
+        let last = report.rows.last().map(|row| row.id.to_string());
+        report.next = last.unwrap_or_default();
+    }
+    report
 }
 
 /// Whether a tenant's certificate request could be signed here.
@@ -171,12 +197,19 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqWaiting
         | Operation::GroupInfo
         | Operation::GroupLs
-        | Operation::TopicInfo => true,
+        | Operation::GroupStopped
+        | Operation::GroupUnblock
+        | Operation::TopicInfo
+        | Operation::TxCommit
+        | Operation::TxInfo
+        | Operation::TxLs
+        | Operation::TxRollback => true,
         Operation::ClientLs
         | Operation::GroupSet
         | Operation::PluginCanary
         | Operation::PluginDisable
         | Operation::PluginDistrust
+        | Operation::PluginGet
         | Operation::PluginInfo
         | Operation::PluginKeys
         | Operation::PluginLogs
@@ -193,18 +226,19 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::TopicCreate
         | Operation::TopicLs
         | Operation::TopicRm
-        | Operation::TopicSet => false,
+        | Operation::TopicSet
+        | Operation::TxSet => false,
     }
 }
 
 fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
-    // A group lives only in shards that it has consumed from: the others do not know it.
     let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    let refusals: Vec<Refusal> = bad.into_iter().filter_map(Result::err).collect();
-    let tolerated = operation == Operation::GroupInfo && !good.is_empty();
-    if let Some(refusal) =
-        refusals.into_iter().find(|r| !(tolerated && r.code == Code::UnknownGroup))
-    {
+    let is_ignorance = |refusal: &Refusal| ignorance(operation) == Some(refusal.code);
+    let (ignorant, refusals): (Vec<Refusal>, Vec<Refusal>) =
+        bad.into_iter().filter_map(Result::err).partition(is_ignorance);
+    // Not to know it says something only where nobody does.
+    let ignorant = ignorant.into_iter().filter(|_| good.is_empty());
+    if let Some(refusal) = refusals.into_iter().chain(ignorant).next() {
         return Err(refusal);
     }
     let parts = good.into_iter().filter_map(|answer| match answer {
@@ -236,7 +270,22 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         }),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
+        Operation::TxCommit | Operation::TxRollback => {
+            merge_all(parts, |_all: &mut TxDecidedRow, _same| {})
+        }
+        Operation::TxInfo => merge_all(parts, merge_transaction),
+        Operation::TxLs => merge_all(parts, merge_transactions),
+        Operation::GroupStopped => merge_all(parts, |all: &mut Vec<StoppedRow>, one| {
+            all.extend(one);
+            all.sort_by(|a, b| (&a.topic, a.queue, a.offset).cmp(&(&b.topic, b.queue, b.offset)));
+        }),
+        Operation::GroupUnblock => merge_all(parts, |all: &mut UnblockRow, one| {
+            if one.done {
+                *all = one;
+            }
+        }),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
+            all.dedupe_keys += one.dedupe_keys;
             all.messages += one.messages;
             all.queues.extend(one.queues);
             all.queues.sort_by_key(|row| row.queue);
@@ -244,6 +293,16 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
         other => unreachable!("only one shard is asked for {other:?}"),
     };
     merged.map_err(|e| Refusal::new(Code::Internal, e.to_string()))
+}
+
+/// How a shard says that it does not have what the operation is about, while others may: a group
+/// lives only in shards that it has consumed from, a transaction where it is decided and where its
+/// messages are.
+fn ignorance(operation: Operation) -> Option<Code> {
+    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
+    let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
+    let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
+    if is_about_group { Some(Code::UnknownGroup) } else { unknown }
 }
 
 fn merge_all<T: Wire>(
@@ -271,6 +330,30 @@ fn merge_delays(all: &mut DelayReport, one: DelayReport) {
     let stopped = [&all.next, &one.next].into_iter().filter(|next| !next.is_empty()).min();
     if let Some(next) = stopped.cloned() {
         all.rows.retain(|row| row.place <= next);
+        all.next = next;
+    }
+}
+
+/// Adds the messages of a transaction to what its coordinator knows of it.
+fn merge_transaction(all: &mut TxReport, mut one: TxReport) {
+    if all.group.is_empty() {
+        std::mem::swap(all, &mut one);
+    }
+    all.messages.append(&mut one.messages);
+}
+
+/// Joins two lists of transactions, as those of delayed messages.
+fn merge_transactions(all: &mut TxList, one: TxList) {
+    all.open += one.open;
+    all.undecided += one.undecided;
+    all.rows.extend(one.rows);
+    all.rows.sort_by_key(|row| row.id);
+    // Names are as long as each other and sort as their texts. Shards with messages that no
+    // coordinator knows of all list them.
+    all.rows.dedup_by_key(|row| row.id);
+    let stopped = [&all.next, &one.next].into_iter().filter(|next| !next.is_empty()).min();
+    if let Some(next) = stopped.cloned() {
+        all.rows.retain(|row| row.id.to_string() <= next);
         all.next = next;
     }
 }

@@ -16,6 +16,7 @@ use yard_wire::request::Reply;
 use yard_wire::requests::Node;
 use yard_wire::{Refusal, ShardId, TenantId, Timestamp};
 
+use crate::before::Lines;
 use crate::bodies::Bodies;
 use crate::deliver::Lanes;
 use crate::fairness::Fairness;
@@ -58,6 +59,8 @@ pub(crate) struct Session {
     pub connected: Timestamp,
     /// Deliveries under way.
     pub lanes: Lanes,
+    /// Batches that wait for plugins.
+    pub lines: Lines,
     /// The right to read, shared by the tenant's sessions.
     pub reads: Arc<Semaphore>,
 }

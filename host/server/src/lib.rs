@@ -18,6 +18,7 @@
 pub mod bare;
 pub mod config;
 
+mod before;
 mod bodies;
 mod boot;
 mod deliver;

@@ -2,8 +2,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_broker::Event;
+use yard_broker::{Event, Ticket};
 use yard_shard::{Input, Output};
+use yard_store::IndexRead;
 use yard_transport::CONTROL;
 use yard_wire::ShardId;
 use yard_wire::request::{Push, Reply};
@@ -13,6 +14,7 @@ use crate::deliver::{self, FetchJob, Job};
 use crate::dispatch::METADATA;
 use crate::find;
 use crate::hub::{Hub, OWN_SESSION};
+use crate::policy;
 use crate::threads::Outputs;
 
 /// The outputs of one shard.
@@ -21,6 +23,22 @@ pub(crate) struct ShardOutputs {
     pub hub: Arc<Hub>,
     /// The shard.
     pub shard: ShardId,
+}
+
+impl ShardOutputs {
+    fn read_index(&self, ticket: Ticket, read: IndexRead) {
+        let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+        let readers = self.hub.logs[shard].readers.clone();
+        let read_index = move || {
+            let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
+            let places = places.unwrap_or_else(|error| {
+                tracing::error!(shard, %error, "the queue index could not be read");
+                Vec::new()
+            });
+            hub.inboxes[shard].put_first(Input::Index { ticket, places });
+        };
+        readers.spawn_blocking_on(read_index, &self.hub.runtime);
+    }
 }
 
 impl Outputs for ShardOutputs {
@@ -41,9 +59,19 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
+            Output::AskPolicy(asked) => policy::retry::ask(&self.hub, self.shard, *asked),
             Output::EnsureTopic { tenant, name } => {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));
+            }
+            Output::Notify { to, notice } => {
+                let shard = self.hub.inbox(to).expect("a notice goes to one of the shards");
+                shard.put_first(Input::Event(Event::Notice(notice)));
+            }
+            Output::TxCheck { session, check } => {
+                if let Some(session) = self.hub.session(session.0) {
+                    session.handle.push(CONTROL, &Push::TxCheck(check));
+                }
             }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let shard = self.shard;
@@ -55,18 +83,22 @@ impl Outputs for ShardOutputs {
                 let job = FetchJob { origin, shard, from, first, end, bytes_max, plan };
                 deliver::fetch(&self.hub, job);
             }
-            Output::ReadIndex { ticket, read } => {
+            Output::ReadIndex { ticket, read } => self.read_index(ticket, read),
+            Output::ReadOrders { ticket, plan } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
                 let readers = self.hub.logs[shard].readers.clone();
-                let read_index = move || {
-                    let places = yard_store::read::index(hub.logs[shard].disk.as_ref(), &read);
-                    let places = places.unwrap_or_else(|error| {
-                        tracing::error!(shard, %error, "the queue index could not be read");
-                        Vec::new()
+                let read_orders = move || {
+                    let log = &hub.logs[shard];
+                    let disk = log.disk.as_ref();
+                    let found =
+                        plan.orders(disk, |places, each| log.cache.read(disk, places, each));
+                    let (places, orders) = found.unwrap_or_else(|error| {
+                        tracing::error!(shard, %error, "order groups could not be read");
+                        Default::default()
                     });
-                    hub.inboxes[shard].put_first(Input::Index { ticket, places });
+                    hub.inboxes[shard].put_first(Input::Orders { ticket, places, orders });
                 };
-                readers.spawn_blocking_on(read_index, &self.hub.runtime);
+                readers.spawn_blocking_on(read_orders, &self.hub.runtime);
             }
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {

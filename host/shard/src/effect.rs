@@ -1,8 +1,8 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Then};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
-use yard_wire::requests::{self, AckPlace, Called, Fetched, Placed, Produced};
+use yard_wire::requests::{self, AckPlace, Called, Fetched, Original, Placed, Produced};
 use yard_wire::{Code, GroupNumber, QueueIndex, QueueOffset, Refusal, TopicId, Wire};
 
 use crate::find::{FindPlan, SeekPlan};
@@ -46,13 +46,9 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.after_everything(place, waiter, outputs);
             }
-            Effect::Locate { ticket, topic, queue, from, count } => {
-                match self.store.locate(topic, queue, from, count) {
-                    Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
-                    Located::Places(places) => events.push(Event::Located { ticket, places }),
-                    Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
-                    Located::End => events.push(Event::Located { ticket, places: Vec::new() }),
-                }
+            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+                let located = self.store.locate(topic, queue, from, count);
+                answer(ticket, located, orders, events, outputs);
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
@@ -85,9 +81,15 @@ impl Shard {
                 let reply = Reply::Call(Called { result: report.to_bytes() });
                 outputs.push(Output::Reply { origin, result: Ok(reply) });
             }
+            Effect::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
+                self.after_everything(AckPlace::Synced, waiter, outputs);
+            }
+            Effect::TxCheck { session, check } => outputs.push(Output::TxCheck { session, check }),
             Effect::Ended { session, subscription, why } => {
                 outputs.push(Output::Ended { session, subscription, why });
             }
+            Effect::AskPolicy(question) => outputs.push(Output::AskPolicy(question)),
             Effect::EnsureTopic { tenant, name } => {
                 outputs.push(Output::EnsureTopic { tenant, name });
             }
@@ -99,14 +101,25 @@ impl Shard {
     fn append(&mut self, entry: &Entry, then: Vec<Then>, outputs: &mut Vec<Output>) -> bool {
         let appended = match entry {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
-            Entry::Release { tenant, settle, .. } => {
-                let reserve = if settle.is_some() { Reserve::Use } else { Reserve::Keep };
+            Entry::Release { tenant, settle, tx, .. } => {
+                // What follows from something that was promised.
+                let is_owed = settle.is_some() || tx.is_some();
+                let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
+            }
+            Entry::Deduped { tenant, deduped } if deduped.batch.is_some() => {
+                let batch = deduped.batch.as_ref().expect("asked just now");
+                self.store.append_noted(self.now, *tenant, batch, &entry.encode_notes())
             }
             other => {
                 let payload = other.encode_payload();
+                // What producers cause has no part in what is kept for those that settle.
+                let reserve = match other {
+                    Entry::Deduped { .. } => Reserve::Keep,
+                    _ => Reserve::Use,
+                };
                 let append = |store: &mut Store| {
-                    store.append(self.now, other.kind(), other.tenant(), &payload)
+                    store.append(self.now, other.kind(), other.tenant(), &payload, reserve)
                 };
                 let first = append(&mut self.store);
                 match other {
@@ -133,7 +146,11 @@ impl Shard {
         for then in then {
             let answers = matches!(then, Then::Produced { .. });
             let placed = if answers { std::mem::take(&mut applied.placed) } else { Vec::new() };
-            self.follow(then, group, placed, outputs);
+            let originals = match entry {
+                Entry::Deduped { deduped, .. } => deduped.dedupe.originals(&placed),
+                _ => Vec::new(),
+            };
+            self.follow(then, group, (placed, originals), outputs);
         }
         true
     }
@@ -142,7 +159,7 @@ impl Shard {
         &mut self,
         then: Then,
         group: GroupNumber,
-        placed: Vec<Placed>,
+        (placed, originals): (Vec<Placed>, Vec<Original>),
         outputs: &mut Vec<Output>,
     ) {
         match then {
@@ -153,6 +170,7 @@ impl Shard {
                     nodes,
                     duplicate: false,
                     placed,
+                    originals,
                 });
                 if place == AckPlace::Memory {
                     outputs.push(Output::Reply { origin, result: Ok(reply) });
@@ -162,6 +180,10 @@ impl Shard {
             }
             Then::Reply { origin, reply } => {
                 let waiter = Waiter::Reply { origin, reply };
+                self.waiting.push(group, AckPlace::Synced, waiter);
+            }
+            Then::Notify { to, notice } => {
+                let waiter = Waiter::Notify { to, notice };
                 self.waiting.push(group, AckPlace::Synced, waiter);
             }
             Then::Broadcast(change) => {
@@ -181,12 +203,7 @@ impl Shard {
         match self.appended.filter(|last| reached.is_none_or(|reached| reached < *last)) {
             Some(_) if self.is_fenced() => self.waiting.refuse(waiter, outputs),
             Some(group) => self.waiting.push(group, place, waiter),
-            None => match waiter {
-                Waiter::Reply { origin, reply } => {
-                    outputs.push(Output::Reply { origin, result: Ok(reply) });
-                }
-                Waiter::Broadcast(change) => outputs.push(Output::Broadcast(change)),
-            },
+            None => outputs.push(waiter.output()),
         }
     }
 
@@ -216,6 +233,26 @@ impl Shard {
             }
         };
         outputs.push(Output::Fetch { origin, from, first, end, bytes_max, plan });
+    }
+}
+
+/// Answers a question to the index, now or when something was read for it.
+fn answer(
+    ticket: Ticket,
+    located: Located,
+    orders: bool,
+    events: &mut Vec<Event>,
+    outputs: &mut Vec<Output>,
+) {
+    let known = |places| Event::Located { ticket, places, orders: Vec::new() };
+    let read_orders = |plan| Output::ReadOrders { ticket, plan };
+    match located {
+        Located::Read(read) if orders => outputs.push(read_orders(FetchPlan::Index(read))),
+        Located::Places(places) if orders => outputs.push(read_orders(FetchPlan::Records(places))),
+        Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
+        Located::Places(places) => events.push(known(places)),
+        Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),
+        Located::End => events.push(known(Vec::new())),
     }
 }
 
@@ -249,7 +286,7 @@ fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
             Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
                 outputs.push(Output::Reply { origin, result: Err(refusal.clone()) });
             }
-            Then::Broadcast(_) => {}
+            Then::Broadcast(_) | Then::Notify { .. } => {}
         }
     }
 }

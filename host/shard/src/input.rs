@@ -1,5 +1,5 @@
 //! What can happen to a shard: one closed enum.
-use yard_broker::{Event, Ticket};
+use yard_broker::{Event, OrderKey, Ticket};
 use yard_store::IoDone;
 use yard_wire::RecordPlace;
 
@@ -16,5 +16,14 @@ pub enum Input {
         ticket: Ticket,
         /// The entries, from the offset asked for on.
         places: Vec<RecordPlace>,
+    },
+    /// The answer to `Output::ReadOrders`; empty where nothing could be read.
+    Orders {
+        /// The question.
+        ticket: Ticket,
+        /// The entries, from the offset asked for on.
+        places: Vec<RecordPlace>,
+        /// The order group of each.
+        orders: Vec<OrderKey>,
     },
 }

@@ -23,6 +23,7 @@ mod find;
 mod input;
 mod open;
 mod operate;
+mod orders;
 mod output;
 mod retention;
 #[cfg(test)]
@@ -159,7 +160,11 @@ impl Shard {
             }
             Input::Io(done) => self.io_done(done, outputs),
             Input::Index { ticket, places } => {
-                self.handle(Event::Located { ticket, places }, outputs);
+                let orders = Vec::new();
+                self.handle(Event::Located { ticket, places, orders }, outputs);
+            }
+            Input::Orders { ticket, places, orders } => {
+                self.handle(Event::Located { ticket, places, orders }, outputs);
             }
         }
     }

@@ -124,7 +124,7 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
 }
 
 fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
-    let Recovered { kind, tenant, payload, placed, parked, carried, stored, group: _ } = entry;
+    let Recovered { kind, tenant, notes, payload, placed, parked, carried, stored, .. } = entry;
     if !carried.is_empty() {
         carried.into_iter().for_each(|it| broker.apply_carried(it.token.0, it.target));
         return Ok(());
@@ -133,7 +133,12 @@ fn apply(broker: &mut Broker, entry: Recovered) -> Result<(), Malformed> {
     // Of a batch the header is enough, and those of its records that wait.
     if kind == Entry::BATCH {
         let (header, count) = yard_wire::batch::parse_header(&payload)?;
-        broker.apply_batch(tenant, &header, count, &applied);
+        if notes.is_empty() {
+            broker.apply_batch(tenant, &header, count, &applied);
+        } else {
+            let dedupe = Broker::read_notes(notes)?;
+            broker.apply_deduped(tenant, &header, &dedupe, &applied);
+        }
         for Parked { target, record } in parked {
             broker.apply_parked(tenant, target, &Record::parse(record)?);
         }

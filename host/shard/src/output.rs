@@ -1,14 +1,18 @@
 //! What a shard wants done: one closed enum.
-use yard_broker::{Asked, Asking, DeliverItem, MetaChange, Origin, SessionId, Ticket};
+use yard_broker::{
+    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, RetryQuestion, SessionId, Ticket,
+};
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
+use yard_wire::requests::TxCheck;
 use yard_wire::{
-    QueueIndex, QueueOffset, RecordPlace, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
+    QueueIndex, QueueOffset, RecordPlace, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
+    TopicId,
 };
 
 use crate::find::{FindPlan, SeekPlan};
 
-/// How a fetch request is answered.
+/// How records of a queue are come by.
 #[derive(Clone, Debug)]
 pub enum FetchPlan {
     /// By reading these records.
@@ -36,6 +40,14 @@ pub enum Output {
         ticket: Ticket,
         /// What to read.
         read: IndexRead,
+    },
+    /// Read records and bring their places and order groups as `Input::Orders`, see
+    /// [`FetchPlan::orders`].
+    ReadOrders {
+        /// Names the question.
+        ticket: Ticket,
+        /// What to read.
+        plan: FetchPlan,
     },
     /// Read records and push them to a subscription.
     Deliver {
@@ -99,6 +111,23 @@ pub enum Output {
     /// A change of the metadata is durable: give it to every other shard, before any answer that
     /// follows in the list.
     Broadcast(MetaChange),
+    /// Ask a plugin and bring what it decides as `Event::PolicyAnswered`; where it decides nothing
+    /// in time, nothing is brought.
+    AskPolicy(Box<RetryQuestion>),
+    /// Give a shard, perhaps this one, `Event::Notice`.
+    Notify {
+        /// The shard.
+        to: ShardId,
+        /// What it is told.
+        notice: Notice,
+    },
+    /// Ask a producer what is to become of a transaction.
+    TxCheck {
+        /// The connection.
+        session: SessionId,
+        /// The question.
+        check: TxCheck,
+    },
     /// Give the metadata shard `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.

@@ -87,6 +87,7 @@ impl Bench {
                     let places = yard_store::read::index(&self.disk, &read).unwrap();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
+                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { origin, plan, .. } => {
                     let places = match plan {
                         FetchPlan::Records(places) => places,
@@ -108,7 +109,11 @@ impl Bench {
                     let reply = crate::sought(first, end, offset);
                     self.replies.push((origin.correlation.0, Ok(reply)));
                 }
-                Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::EnsureTopic { .. } | Output::AskPolicy(_) => unreachable!("nobody asks"),
+                Output::Notify { notice, .. } => {
+                    self.step(vec![Input::Event(Event::Notice(notice))]);
+                }
+                Output::TxCheck { .. } => unreachable!("no test here is asked"),
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -226,6 +231,7 @@ impl Bench {
             member: "m".into(),
             start: Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 30_000,
             messages: 1_000,
             bytes: 1 << 20,

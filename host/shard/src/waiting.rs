@@ -1,10 +1,10 @@
 //! Answers that wait for the log: each for a group to be written or synced.
 use std::collections::VecDeque;
 
-use yard_broker::{MetaChange, Origin};
+use yard_broker::{MetaChange, Notice, Origin};
 use yard_wire::request::Reply;
 use yard_wire::requests::AckPlace;
-use yard_wire::{Code, GroupNumber, Refusal};
+use yard_wire::{Code, GroupNumber, Refusal, ShardId};
 
 use crate::output::Output;
 
@@ -13,6 +13,18 @@ use crate::output::Output;
 pub(crate) enum Waiter {
     Reply { origin: Origin, reply: Reply },
     Broadcast(MetaChange),
+    Notify { to: ShardId, notice: Notice },
+}
+
+impl Waiter {
+    /// What it waited for.
+    pub(crate) fn output(self) -> Output {
+        match self {
+            Self::Reply { origin, reply } => Output::Reply { origin, result: Ok(reply) },
+            Self::Broadcast(change) => Output::Broadcast(change),
+            Self::Notify { to, notice } => Output::Notify { to, notice },
+        }
+    }
 }
 
 /// Two lines of waiters, each in the order of the groups. Bounded by the bytes that the groups
@@ -75,7 +87,7 @@ fn refuse(waiter: Waiter, outputs: &mut Vec<Output>) {
             let result = Err(Refusal::from(Code::LogFenced));
             outputs.push(Output::Reply { origin, result });
         }
-        Waiter::Broadcast(_) => {}
+        Waiter::Broadcast(_) | Waiter::Notify { .. } => {}
     }
 }
 
@@ -87,9 +99,6 @@ fn release(
     while line.front().is_some_and(|(first, _)| *first <= group) {
         let (first, waiter) = line.pop_front().expect("looked at just now");
         assert!(first <= group, "nobody is answered early");
-        outputs.push(match waiter {
-            Waiter::Reply { origin, reply } => Output::Reply { origin, result: Ok(reply) },
-            Waiter::Broadcast(change) => Output::Broadcast(change),
-        });
+        outputs.push(waiter.output());
     }
 }

@@ -13,7 +13,7 @@ use yard_store::Io;
 use yard_store::disk::lying::LyingDisk;
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::operation::{Operate, TopicCreate, TopicRow};
-use yard_wire::record::{DUE, Flags, Record, RecordParts};
+use yard_wire::record::{DUE, Flags, Record, RecordParts, TX};
 use yard_wire::release::Target;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
@@ -22,7 +22,7 @@ use yard_wire::requests::{
 };
 use yard_wire::{
     Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence, ShardId,
-    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
 };
 
 const TENANT: TenantId = TenantId(0);
@@ -168,6 +168,7 @@ impl World {
             member: "m".into(),
             start: Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 600_000,
             messages: 65_536,
             bytes: 64 << 20,
@@ -358,7 +359,7 @@ fn a_delayed_message_that_waits_takes_at_most_two_hundred_bytes() {
         let before = broker.stats().delayed;
         let grown = measure(|| {
             for first in (0..MESSAGES).step_by(BATCH as usize) {
-                park(&mut broker, first..first + BATCH, is_mixed);
+                park(&mut broker, first..first + BATCH, is_mixed, false);
             }
         });
         assert_eq!(broker.stats().delayed - before, u64::from(MESSAGES));
@@ -368,18 +369,40 @@ fn a_delayed_message_that_waits_takes_at_most_two_hundred_bytes() {
     }
 }
 
-fn park(broker: &mut Broker, numbers: std::ops::Range<u32>, is_mixed: bool) {
+#[test]
+fn a_prepared_message_takes_at_most_two_hundred_and_fifty_bytes() {
+    const MESSAGES: u32 = 100_000;
+    const BATCH: u32 = 1_000;
+    let config = BrokerConfig { shard: ShardId(0), shards: 1, seed: 1, replicated: false };
+    let mut broker = Broker::new(config);
+    let grown = measure(|| {
+        for first in (0..MESSAGES).step_by(BATCH as usize) {
+            park(&mut broker, first..first + BATCH, false, true);
+        }
+    });
+    assert_eq!(broker.stats().prepared, u64::from(MESSAGES));
+    let each = grown.bytes_current as f64 / f64::from(MESSAGES);
+    println!("a prepared message, {IN_ONE} in a transaction: {each:.0} bytes");
+    assert!(each <= 250.0, "{each} bytes");
+}
+
+/// Messages of a transaction.
+const IN_ONE: u32 = 10;
+
+fn park(broker: &mut Broker, numbers: std::ops::Range<u32>, is_mixed: bool, is_prepared: bool) {
     let (mut records, mut parked) = (Vec::new(), Vec::new());
     let segment = u32::from(is_mixed);
     for number in numbers.clone() {
         let spread = number.wrapping_mul(0x9e37_79b9);
         let order = if is_mixed { spread } else { number };
         let due = (1_000_000_000_000 + u64::from(order)).to_string();
+        let tx = TxId { number: u64::from(number / IN_ONE), ..TxId::default() }.to_string();
+        let waits = if is_prepared { (TX, &tx[..]) } else { (DUE, &due[..]) };
         let parts = RecordParts {
             topic: TopicId(1),
             id: MessageId::new(Timestamp(number.into()), spread.into()),
-            flags: Flags::DELAYED,
-            properties: &[(DUE, &due)],
+            flags: if is_prepared { Flags::PREPARED } else { Flags::DELAYED },
+            properties: &[waits],
             ..RecordParts::default()
         };
         parts.encode(&mut records).unwrap();

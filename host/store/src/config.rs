@@ -37,10 +37,13 @@ pub const MOVED_RANGES_MAX: usize = 64;
 /// A new log zeroes only this much ahead before it serves, in bytes.
 pub const FIRST_ZERO_BYTES: u64 = 16 << 20;
 
+/// Bytes that the broker may add to a batch.
+pub const NOTES_BYTES_MAX: usize = 1 << 20;
+
 const _: () = {
     let placements = BATCH_RECORDS_MAX * entry::PLACEMENT_BYTES;
     assert!(
-        entry::HEADER_BYTES + placements + BATCH_BYTES_MAX + entry::FOOTER_BYTES
+        entry::HEADER_BYTES + placements + NOTES_BYTES_MAX + BATCH_BYTES_MAX + entry::FOOTER_BYTES
             <= GROUP_PAYLOAD_BYTES_MAX
     );
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);

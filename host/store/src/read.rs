@@ -49,6 +49,19 @@ pub fn records(disk: &dyn Disk, places: &[RecordPlace]) -> Result<Vec<Bytes>, Re
     Ok(records)
 }
 
+/// Gives the records at these places to `each`, in their order.
+///
+/// # Errors
+/// As [`records`]; nothing was given then.
+pub fn each(
+    disk: &dyn Disk,
+    places: &[RecordPlace],
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<(), ReadError> {
+    records(disk, places)?.iter().for_each(|record| each(record));
+    Ok(())
+}
+
 /// What readers get of a release of which only the place is known.
 pub(crate) fn release_at(disk: &dyn Disk, segment: u32, offset: u32) -> Result<Record, ReadError> {
     let (bytes, stored) = (HEADER_BYTES as u32, Timestamp(0));

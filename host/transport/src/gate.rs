@@ -138,6 +138,9 @@ fn cost_bytes(request: &Incoming) -> u32 {
             | Request::Subscribe(_)
             | Request::Credit(_)
             | Request::Unsubscribe(_)
+            | Request::JoinProducers(_)
+            | Request::TxBegin(_)
+            | Request::TxDecide(_)
             | Request::Produce(_) => SMALL_ANSWER_BYTES,
         },
     }

@@ -119,26 +119,28 @@ impl Exports {
         filter.predicate().call_evaluate(store, predicate, frame, count)
     }
 
-    /// Opens a point with its settings; filters have nothing to open.
+    /// Opens a point with its settings, where there is something to open; what its frames must
+    /// have, where it has any.
     pub(crate) fn open(
         &self,
         store: &mut Store<Guest>,
         point: Point,
         binding: &Binding,
-    ) -> wasmtime::Result<Result<(), String>> {
+    ) -> wasmtime::Result<Result<Needs, String>> {
         let config = binding.config();
+        let none = || Needs { body: 0, columns: Vec::new() };
         match point {
-            Point::Filter => Ok(Ok(())),
-            Point::Dedupe => {
-                let opened = has(self.dedupe.as_ref(), point)?.call_open(store, config)?;
-                Ok(opened.map(drop))
+            Point::Filter => Ok(Ok(none())),
+            Point::Dedupe => has(self.dedupe.as_ref(), point)?.call_open(store, config),
+            Point::Retry => {
+                let opened = has(self.retry.as_ref(), point)?.call_open(store, config)?;
+                Ok(opened.map(|()| none()))
             }
-            Point::Retry => has(self.retry.as_ref(), point)?.call_open(store, config),
-            Point::TxnCheck => has(self.txn_check.as_ref(), point)?.call_open(store, config),
-            Point::Interceptor => {
-                let opened = has(self.interceptor.as_ref(), point)?.call_open(store, config)?;
-                Ok(opened.map(drop))
+            Point::TxnCheck => {
+                let opened = has(self.txn_check.as_ref(), point)?.call_open(store, config)?;
+                Ok(opened.map(|()| none()))
             }
+            Point::Interceptor => has(self.interceptor.as_ref(), point)?.call_open(store, config),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A store belongs to one version of one plugin for one tenant on one worker. After a fault it is
 //! dropped: an instance that trapped refuses every call.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use yard_abi::manifest::Point;
 use yard_wire::TenantId;
 
-use crate::bindings::{self, Exports};
+use crate::bindings::{self, Exports, Needs};
 use crate::capability::{Kv, KvFull, Log, LogLines, Metrics};
 use crate::compiled::Compiled;
 use crate::engine::{Engine, Metering, ticks};
@@ -200,8 +200,8 @@ pub(crate) struct Instance {
     store: Store<Guest>,
     exports: Exports,
     predicates: HashMap<Arc<Binding>, Predicate>,
-    /// Points that were opened with their settings.
-    opened: BTreeSet<Point>,
+    /// Points that were opened with their settings, and what their frames must have.
+    opened: BTreeMap<Point, Needs>,
     calls: u64,
 }
 
@@ -250,7 +250,7 @@ impl Instance {
             store,
             exports,
             predicates: HashMap::new(),
-            opened: BTreeSet::new(),
+            opened: BTreeMap::new(),
             calls: 0,
         })
     }
@@ -351,22 +351,22 @@ impl Instance {
         self.prepare(now_ms, usage, |store, _| predicate.resource.resource_drop(store))
     }
 
-    /// Opens a point with its settings, once.
+    /// Opens a point with its settings, once; what its frames must have.
     pub(crate) fn open(
         &mut self,
         point: Point,
         binding: &Binding,
         now_ms: u64,
         usage: &mut Usage,
-    ) -> Result<(), Failed> {
-        if self.opened.contains(&point) {
-            return Ok(());
+    ) -> Result<Needs, Failed> {
+        if let Some(needs) = self.opened.get(&point) {
+            return Ok(needs.clone());
         }
         let opened =
             self.prepare(now_ms, usage, |store, exports| exports.open(store, point, binding))?;
-        opened.map_err(|says| refused(&says))?;
-        self.opened.insert(point);
-        Ok(())
+        let needs = opened.map_err(|says| refused(&says))?;
+        self.opened.insert(point, needs.clone());
+        Ok(needs)
     }
 
     /// Moves what the guest wrote and counted.

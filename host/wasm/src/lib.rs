@@ -56,7 +56,7 @@ pub use fault::{Fault, FaultKind};
 pub use guest::{Binding, Usage};
 pub use limits::Limits;
 pub use replay::{Contender, Replay, ReplaySide};
-pub use selftest::{SelfTest, SelfTestError, self_test};
+pub use selftest::{SelfTest, SelfTestError, attempt_of, half_of, self_test};
 pub use signature::{PluginHash, TrustedKey};
 pub use table::{Directory, Installed, PluginId, Role, Rollout, Table};
 pub use worker::{

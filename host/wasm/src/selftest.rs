@@ -90,7 +90,7 @@ fn try_vector(
     let binding = Binding::new(vector.expression.clone(), config.collect());
     match vector.point {
         Point::Retry => {
-            let asked = worker.decide(ask, &binding, &attempt(vector)?);
+            let asked = worker.decide(ask, &binding, &attempt_of(vector)?);
             answer(asked, usage).map(|next| match next {
                 Next::DelayMs(delay_ms) => format!("delay-ms {delay_ms}"),
                 Next::ToTopic(topic) => format!("to-topic {topic}"),
@@ -99,7 +99,7 @@ fn try_vector(
             })
         }
         Point::TxnCheck => {
-            let asked = worker.check(ask, &binding, &half(vector)?);
+            let asked = worker.check(ask, &binding, &half_of(vector)?);
             answer(asked, usage).map(|fate| {
                 let name = match fate {
                     Fate::Commit => "commit",
@@ -189,7 +189,11 @@ fn frame(vector: &TestVector) -> Result<FrameBuilder, String> {
     }
 }
 
-fn attempt(vector: &TestVector) -> Result<Attempt, String> {
+/// The question to a retry plugin that a vector asks.
+///
+/// # Errors
+/// A sentence that says which of its facts is no number.
+pub fn attempt_of(vector: &TestVector) -> Result<Attempt, String> {
     Ok(Attempt {
         count: number(vector, "count")?,
         max: number(vector, "max")?,
@@ -202,7 +206,11 @@ fn attempt(vector: &TestVector) -> Result<Attempt, String> {
     })
 }
 
-fn half(vector: &TestVector) -> Result<Half, String> {
+/// The question to a transaction plugin that a vector asks.
+///
+/// # Errors
+/// A sentence that says which of its facts is no number.
+pub fn half_of(vector: &TestVector) -> Result<Half, String> {
     let body = Some(&vector.message.body).filter(|body| !body.is_empty());
     Ok(Half {
         id: text(vector, "id"),

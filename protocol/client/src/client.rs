@@ -18,7 +18,7 @@ use crate::link::Streams;
 use crate::random::Random;
 use crate::topology::Topology;
 use crate::trace::Propagation;
-use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
+use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder, TransactionsBuilder};
 
 mod builder;
 
@@ -128,6 +128,12 @@ impl Client {
     #[must_use]
     pub fn consumer(&self, topic: impl Into<String>, group: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), topic.into(), group.into())
+    }
+
+    /// Transactions of a producer group; see [`TransactionsBuilder`].
+    #[must_use]
+    pub fn transactions(&self, group: impl Into<String>) -> TransactionsBuilder {
+        TransactionsBuilder::new(self.clone(), group.into())
     }
 
     /// Operations.

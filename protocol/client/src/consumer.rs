@@ -17,6 +17,8 @@ use crate::trace::Propagation;
 
 mod builder;
 mod delivery;
+mod failures;
+mod in_order;
 mod keeping;
 mod settlements;
 mod start;
@@ -27,6 +29,8 @@ use delivery::Batch;
 
 pub use builder::{Broadcast, ConsumerBuilder};
 pub use delivery::{Delivery, Kept};
+pub use failures::{Failures, OrderLine};
+use in_order::InOrder;
 
 /// Where a group begins that has never consumed the topic. A group that has, goes on where it
 /// was, and this is ignored.
@@ -156,7 +160,9 @@ impl Consumer {
     /// Handles messages with up to `concurrency` (at least 1) handlers at a time, until the
     /// client is closed. Good: the message is acked. Bad: it is nacked with the failure as its
     /// error, and comes back by the group's retry policy. A handler may settle its message itself
-    /// instead. Messages of one queue are handled in order where `concurrency` is 1.
+    /// instead. Messages of one queue are handled in order where `concurrency` is 1; in an ordered
+    /// topic messages of one order group always are, one after another, and others beside them.
+    /// When one fails, those behind it are given back unhandled and come again after it.
     ///
     /// While a handler runs, the lease of its message is extended again and again, up to 12 hours
     /// after the message was delivered; and it runs in a span that continues the message's trace,
@@ -175,21 +181,25 @@ impl Consumer {
         Failure: fmt::Display,
     {
         let mut running = FuturesUnordered::new();
-        let mut has_ended = false;
+        let (mut has_ended, mut in_order) = (false, InOrder::default());
+        let shared = self.shared.clone();
+        let mut begin = |delivery: Delivery| {
+            let settler = delivery.settler();
+            let kept = settler.keep();
+            let span = shared.span_of(&delivery);
+            let handling = span.in_scope(|| handler(delivery)).instrument(span);
+            async move {
+                let result = handling.await;
+                drop(kept);
+                (settler, result)
+            }
+        };
         while !(has_ended && running.is_empty()) {
-            let may_take = !has_ended && running.len() < concurrency.max(1);
+            let has_room = running.len() < concurrency.max(1) && in_order.has_room();
             tokio::select! {
-                next = self.next(), if may_take => match next {
+                next = self.next(), if !has_ended && has_room => match next {
                     Some(delivery) => {
-                        let settler = delivery.settler();
-                        let kept = settler.keep();
-                        let span = self.shared.span_of(&delivery);
-                        let handling = span.in_scope(|| handler(delivery)).instrument(span);
-                        running.push(async move {
-                            let result = handling.await;
-                            drop(kept);
-                            (settler, result)
-                        });
+                        running.extend(in_order.begin(delivery).map(&mut begin));
                     }
                     None => has_ended = true,
                 },
@@ -205,6 +215,7 @@ impl Consumer {
                             }
                         }
                     }
+                    running.extend(in_order.ended(&settler).map(&mut begin));
                 }
             }
         }

@@ -9,8 +9,8 @@ use yard_wire::{Code, Refusal};
 /// people. Written as `E0201 UnknownTopic: no topic is called "orders"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which rule or fact stands against it. Codes below 800 come from the broker, the others
-    /// from this library.
+    /// Which rule or fact stands against it. Codes from 801 to 999 come from this library, the
+    /// others from the broker.
     pub code: Code,
     /// What exactly was wrong, in a sentence.
     pub detail: String,

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A batch that was sent once keeps its sequence and its bytes for ever.
+//! - A batch that was sent once keeps its sequence and its bytes for ever, unless it was refused
+//!   for one of its messages: then it is cut in two, so that the others are not refused with it.
 //! - From the first unanswered batch to the newest there are never more than `in_flight_max`
 //!   batches, those answered in between included; so the broker, which remembers the answers of
 //!   the last [`LANE_BATCHES_IN_FLIGHT_MAX`], knows every batch that can be sent again.
@@ -24,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::code::RetryClass;
 use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
-use yard_wire::requests::{AckNodes, AckPlace, Produce, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Original, Produce, Produced};
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
 
 use crate::backoff::Backoff;
@@ -34,6 +35,7 @@ use gather::{Gathered, Gathering};
 mod answer;
 mod distance;
 mod gather;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -126,8 +128,11 @@ pub struct Placements {
     /// An earlier attempt had stored them.
     pub duplicate: bool,
     /// The place of each record in its queue, in the order of the tickets; `None` of those that
-    /// wait for their time.
+    /// wait for their time. Of those that were not stored, the place of the message in their stead.
     pub offsets: Vec<Option<QueueOffset>>,
+    /// The records that were not stored, because messages with their dedupe keys were before:
+    /// counted from the first ticket, in order.
+    pub originals: Vec<Original>,
 }
 
 /// What became of records that were pushed one after another. [`Code::TimedOut`] means that it is
@@ -160,6 +165,8 @@ struct Formed {
     deadline_ms: u64,
     round: u32,
     state: State,
+    /// It is sent when everything before it is answered: one of its messages was refused.
+    is_alone: bool,
 }
 
 /// One lane of one producer at one shard.
@@ -197,6 +204,8 @@ enum Reaction {
     Wait,
     /// Give the batch up.
     Fail,
+    /// Find the message of the batch that it is about, and give that up.
+    Split,
     /// Give everything up, for ever.
     Fence,
 }
@@ -207,6 +216,9 @@ fn reaction(code: Code) -> Reaction {
     }
     if code == Code::ProducerFenced {
         return Reaction::Fence;
+    }
+    if code == Code::MessageRefused {
+        return Reaction::Split;
     }
     if code == Code::WrongShard {
         // Sending the same bytes to the same shard again is of no use.
@@ -448,7 +460,12 @@ impl LaneCore {
     }
 
     fn first_waiting(&self) -> Option<usize> {
-        self.window.iter().position(|formed| formed.state == State::Waiting)
+        let at = self.window.iter().position(|formed| formed.state == State::Waiting)?;
+        (!self.window[at].is_alone || self.is_first_unanswered(at)).then_some(at)
+    }
+
+    fn is_first_unanswered(&self, at: usize) -> bool {
+        self.window.iter().take(at).all(|formed| formed.state == State::Answered)
     }
 
     fn may_form(&self, now_ms: u64) -> bool {
@@ -458,7 +475,10 @@ impl LaneCore {
         let options = &self.options;
         let has_lingered = || now_ms >= first.pushed_ms().saturating_add(options.linger_ms);
         let may_be_small = || self.window.len() < self.distance.small_batches_max();
-        self.window.len() < options.in_flight_max
+        // What waits goes first.
+        let is_held = self.window.iter().any(|formed| formed.state == State::Waiting);
+        !is_held
+            && self.window.len() < options.in_flight_max
             && (self.gathering.len() > 1
                 || first.is_full(options)
                 || first.first() < self.hurried_before
@@ -480,6 +500,7 @@ impl LaneCore {
             deadline_ms: pushed_ms.saturating_add(self.options.delivery_ms),
             round: 0,
             state: State::Waiting,
+            is_alone: false,
             records,
         });
         assert!(self.window.len() <= self.options.in_flight_max, "the window is bounded");

@@ -7,6 +7,7 @@
 //!     │                          │
 //!     ├─────► Consumer ──► subscription task per shard ──► Settlements    coalesced ranges
 //!     │                          │
+//!     ├─────► Transactions       │     prepared messages, checks
 //!     ├─────► Admin              │
 //!     ▼                          ▼
 //!   Link per node (reconnects) ──► Connection: control stream + K data streams over QUIC
@@ -48,12 +49,15 @@ mod random;
 mod tls;
 mod topology;
 mod trace;
+mod transaction;
 pub mod transport;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
 pub use compress::Compression;
-pub use consumer::{Broadcast, Consumer, ConsumerBuilder, Delivery, Kept, Start};
+pub use consumer::{
+    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Kept, OrderLine, Start,
+};
 pub use context::Context;
 pub use error::Error;
 pub use exchange::Response;
@@ -63,9 +67,10 @@ pub use message::{DELAY_LEVELS, Message, priority_queues};
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
 pub use tls::TlsOptions;
 pub use trace::{TraceContext, TracePropagator};
+pub use transaction::{PendingTransaction, Transaction, Transactions, TransactionsBuilder};
 pub use yard_wire::record::Record;
 pub use yard_wire::requests::{
     AckNodes, AckPlace as Ack, Covered, Fetched, FetchedRecord, FoundMessage, Sought, TopicRoute,
-    Wanted,
+    TxVerdict, Wanted,
 };
-pub use yard_wire::{self as wire, Code, MessageId, QueueIndex, QueueOffset, Timestamp};
+pub use yard_wire::{self as wire, Code, MessageId, QueueIndex, QueueOffset, Timestamp, TxId};

@@ -8,8 +8,8 @@ use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
     CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
 };
-use yard_wire::record::{DUE, Flags, KEY, ORDER, Record, RecordHead};
-use yard_wire::{Code, MessageId, QueueIndex, Timestamp, TopicId};
+use yard_wire::record::{DEDUPE, DUE, Flags, KEY, ORDER, Record, RecordHead, TX};
+use yard_wire::{Code, DedupeKey, MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
 use crate::compress::Compression;
 use crate::{Error, TraceContext};
@@ -23,12 +23,15 @@ pub struct Message {
     body: Bytes,
     tag: String,
     order_group: Option<String>,
+    dedupe: Option<String>,
     keys: Vec<String>,
     properties: Vec<(String, String)>,
     queue: Option<u16>,
     due: Option<Due>,
     priority: Option<u8>,
     expires: Option<Expiry>,
+    /// It is prepared: its transaction.
+    transaction: Option<TxId>,
     /// Properties of the system that are known when they are set.
     system: Vec<(&'static str, String)>,
 }
@@ -137,6 +140,20 @@ impl Message {
     #[must_use]
     pub fn order_group(mut self, order_group: impl Into<String>) -> Self {
         self.order_group = Some(order_group.into());
+        self
+    }
+
+    /// Sets the dedupe key, 1 to 256 bytes: of the messages of a topic with the same key only the
+    /// first is stored as long as the topic remembers it, see the settings of the topic; the others
+    /// get the result of the first, whoever sent it and however long ago. It chooses the queue,
+    /// unless there is an order group: then messages with the same key must have the same order
+    /// group, or they are not compared.
+    ///
+    /// With a queue or a priority, and with a key of another length, the message is refused with
+    /// [`Code::BadDedupeKey`] when it is sent.
+    #[must_use]
+    pub fn dedupe(mut self, key: impl Into<String>) -> Self {
+        self.dedupe = Some(key.into());
         self
     }
 
@@ -251,9 +268,15 @@ impl Message {
         self
     }
 
-    /// Whether it names its queue.
+    /// It is visible once the transaction is committed.
+    pub(crate) fn prepared(mut self, tx: TxId) -> Self {
+        self.transaction = Some(tx);
+        self.system(TX, tx.to_string())
+    }
+
+    /// Whether it says itself which queue it goes to: by its number, or by its dedupe key.
     pub(crate) fn names_queue(&self) -> bool {
-        self.queue.is_some()
+        self.queue.is_some() || self.dedupe.is_some()
     }
 
     /// Refuses what breaks the rules, and fixes what is known only now: by the broker's clock it is
@@ -287,11 +310,11 @@ impl Message {
         &self.body
     }
 
-    /// Which of `queues` queues the message goes to; `pick` chooses one of a range where nothing
-    /// else does.
+    /// Which of `queues` queues the message goes to, of which the topic was created with the first
+    /// `created_queues`; `pick` chooses one of a range where nothing else does.
     pub(crate) fn choose_queue(
         &self,
-        queues: u16,
+        (queues, created_queues): (u16, u16),
         pick: impl FnOnce(Range<u16>) -> u16,
     ) -> Result<QueueIndex, Error> {
         assert!(queues > 0, "a topic has at least one queue");
@@ -300,6 +323,10 @@ impl Message {
             let place = xxh3_64(text.as_bytes()) % u64::from(range.end - range.start);
             range.start + place as u16
         };
+        if let (None, None, Some(key)) = (self.queue, &self.order_group, &self.dedupe) {
+            let among = u64::from(created_queues.clamp(1, queues));
+            return Ok(QueueIndex((xxh3_64(key.as_bytes()) % among) as u16));
+        }
         let chosen = match (self.queue, &self.order_group, self.keys.first()) {
             (Some(queue), _, _) if queue < queues => queue,
             (Some(queue), _, _) => {
@@ -314,7 +341,7 @@ impl Message {
     }
 
     /// The record that a producer would send of the message: checked, packed by `compression`, and
-    /// for a queue of the topic, of which there are `queues`. For those who bring messages to a
+    /// for a queue of the topic, of which there are `queues` from its beginning. For those who bring messages to a
     /// broker by other ways than a [`crate::Producer`], a simulator for one. `now` is when it was
     /// made, by a clock that is the broker's too; `pick` chooses one of a range of queues where
     /// nothing else does.
@@ -334,7 +361,7 @@ impl Message {
     ) -> Result<Record, Error> {
         self.fix_due(now);
         self.prepare(now, compression)?;
-        let queue = self.choose_queue(queues, pick)?;
+        let queue = self.choose_queue((queues, queues), pick)?;
         let head = self.head((topic, queue), id, now);
         let sized = head.check(self.properties())?;
         let mut bytes = Vec::with_capacity(sized.bytes());
@@ -349,22 +376,26 @@ impl Message {
         id: MessageId,
         born: Timestamp,
     ) -> RecordHead<'_> {
-        let flags = if self.due.is_some() { Flags::DELAYED } else { Flags::NONE };
+        let flag = |is_set: bool, flag| if is_set { flag } else { Flags::NONE };
+        let delayed = flag(self.due.is_some(), Flags::DELAYED);
+        let parked = delayed.and(flag(self.transaction.is_some(), Flags::PREPARED));
+        let flags = parked.and(flag(self.dedupe.is_some(), Flags::DEDUPE));
         RecordHead { topic, queue, id, born, flags, tag: &self.tag, body: &self.body }
     }
 
-    /// The properties of the record: keys, order group, when it is due, what else is the system's,
-    /// then the message's own.
+    /// The properties of the record: keys, order group, dedupe key, when it is due, what else is
+    /// the system's, then the message's own.
     pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let keys = self.keys.iter().map(|key| (KEY, key.as_str()));
         let order = self.order_group.iter().map(|group| (ORDER, group.as_str()));
+        let dedupe = self.dedupe.iter().map(|key| (DEDUPE, key.as_str()));
         let system = self.system.iter().map(|(name, value)| (*name, value.as_str()));
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let due = self.due.iter().map(|due| match due {
             Due::At(due_ms) => (DUE, due_ms.as_str()),
             Due::After(_) => unreachable!("a message that is sent knows when it is due"),
         });
-        keys.chain(order).chain(due).chain(system).chain(own)
+        keys.chain(order).chain(dedupe).chain(due).chain(system).chain(own)
     }
 
     /// Refuses names that are not the application's to use, tags that nobody could ask for, and
@@ -380,6 +411,14 @@ impl Message {
             let detail =
                 format!("the tag {tag:?} is blank, or has a | or a control character in it");
             return Err(Error::new(Code::BadTag, detail));
+        }
+        if let Some(key) = &self.dedupe {
+            DedupeKey::of(key)?;
+            if self.queue.is_some() || self.priority.is_some() {
+                let detail = "a message with a dedupe key has neither queue nor priority: the key \
+                              chooses the queue";
+                return Err(Error::new(Code::BadDedupeKey, detail));
+            }
         }
         let bad = |detail: String| Err(Error::new(Code::BadArgument, detail));
         match self.priority {
@@ -421,10 +460,12 @@ mod tests {
             let pick = |range: Range<u16>| {
                 range.start + (turn % u64::from(range.end - range.start)) as u16
             };
-            let found = message.choose_queue(8, pick).ok().map(|q| q.0);
+            let found = message.choose_queue((8, 8), pick).ok().map(|q| q.0);
             assert_eq!(found, expect, "{message:?}");
         };
         let hash = |text: &str| (xxh3_64(text.as_bytes()) % 8) as u16;
+        check(Message::new("x").dedupe("d").key("k"), 0, Some(hash("d")));
+        check(Message::new("x").dedupe("d").order_group("o"), 0, Some(hash("o")));
         check(Message::new("x").queue(7).order_group("o").key("k"), 0, Some(7));
         check(Message::new("x").queue(8), 0, None);
         check(Message::new("x").order_group("o").key("k"), 5, Some(hash("o")));
@@ -492,7 +533,7 @@ mod tests {
             (0..=9).map(|priority| priority_queues(priority, 16)).collect();
         assert_eq!((bands[0].clone(), bands[9].clone()), (0..1, 14..16));
         assert!(bands.windows(2).all(|two| two[0].end == two[1].start), "{bands:?}");
-        let of = |message: Message| message.choose_queue(16, |range| range.start).unwrap().0;
+        let of = |message: Message| message.choose_queue((16, 16), |range| range.start).unwrap().0;
         assert_eq!(of(Message::new("x").priority(9)), 14);
         assert!((14..16).contains(&of(Message::new("x").priority(9).key("k"))));
         assert_eq!(of(Message::new("x").priority(9).queue(3)), 3);

@@ -34,7 +34,8 @@ pub use receipt::Receipt;
 /// The pause between two looks at the route when answers say that it is old.
 const ROUTE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a message is, and what is known about it.
+/// Where a message is, and what is known about it. Where a message with its dedupe key was stored
+/// before, id, queue and offset are those of that one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendResult {
     /// Id of the message.
@@ -43,13 +44,15 @@ pub struct SendResult {
     pub topic: Arc<str>,
     /// Its queue.
     pub queue: QueueIndex,
-    /// Its place in the queue; `None` of a delayed message, which gets one when it is due.
+    /// Its place in the queue; `None` of a delayed message, which gets one when it is due, and of
+    /// one in a transaction.
     pub offset: Option<QueueOffset>,
     /// Where its bytes are on the broker that answered.
     pub place: AckPlace,
     /// On how many nodes they are.
     pub nodes: AckNodes,
-    /// An earlier attempt had stored it; it is stored once.
+    /// An earlier attempt had stored it, or another message with its dedupe key was; it is stored
+    /// once.
     pub duplicate: bool,
 }
 
@@ -280,7 +283,7 @@ impl Shared {
             let placed = self.with_routing(|routing| {
                 spread::follow(self, routing, now_ms);
                 routing.turn += 1;
-                let queues = routing.route.shards.len() as u16;
+                let queues = (routing.route.shards.len() as u16, routing.route.created_queues);
                 let pick = |range| self.pick(routing, range, now_ms);
                 let queue = message.choose_queue(queues, pick).inspect_err(|_| {
                     // The topic may have grown.

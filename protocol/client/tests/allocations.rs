@@ -82,8 +82,8 @@ fn batches() {
             count: 500,
         };
         let (place, nodes) = (sent.produce.place, sent.produce.nodes);
-        let produced =
-            Produced { shard: ShardId(0), place, nodes, duplicate: false, placed: vec![placed] };
+        let (shard, duplicate, placed) = (ShardId(0), false, vec![placed]);
+        let produced = Produced { shard, place, nodes, duplicate, placed, originals: vec![] };
         drop(sent.produce);
         lane.on_reply(sent.attempt, Ok(produced), 0);
         let done = lane.next_completion().expect("answered").result.expect("stored");

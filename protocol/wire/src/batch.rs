@@ -22,8 +22,9 @@ use bytes::Bytes;
 
 use crate::codec::Malformed;
 use crate::limits;
+use crate::record::Flags;
 use crate::record::{Address, Record};
-use crate::{Epoch, Lane, ProducerId, QueueIndex, Refusal, Sequence, ShardId, TopicId};
+use crate::{DedupeKey, Epoch, Lane, ProducerId, QueueIndex, Refusal, Sequence, ShardId, TopicId};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 48;
@@ -117,6 +118,8 @@ pub struct Batch {
     runs: Vec<Run>,
     /// Offset in the batch of the byte after each record.
     ends: Vec<u32>,
+    /// The dedupe keys of its records: which one, counted from 0, and its key; in order.
+    dedupe_keys: Vec<(u32, DedupeKey)>,
     /// The first record that breaks the limits of a message.
     over: Option<Refusal>,
 }
@@ -133,8 +136,9 @@ impl Batch {
         let room = count.min((bytes.len() - at) / crate::record::HEADER_BYTES);
         let mut ends = Vec::with_capacity(room);
         let mut runs: Vec<Run> = Vec::with_capacity(1);
+        let mut dedupe_keys = Vec::new();
         let mut over = None;
-        for _ in 0..count {
+        for number in 0..count {
             let (Address { topic, queue, flags, bytes: length }, limits) =
                 Record::check_front(&bytes[at..])?;
             over = over.or(limits.err());
@@ -143,13 +147,21 @@ impl Batch {
                 Some(last) => last.count += 1,
                 None => runs.push(run),
             }
-            at += length as usize;
+            let end = at + length as usize;
+            if flags.has(Flags::DEDUPE) {
+                match Record::checked(bytes.slice(at..end)).dedupe_key() {
+                    Some(Ok(key)) => dedupe_keys.push((number as u32, key)),
+                    Some(Err(refusal)) => over = over.or(Some(refusal)),
+                    None => {}
+                }
+            }
+            at = end;
             ends.push(at as u32);
         }
         if at < bytes.len() {
             return Err(Malformed::Trailing { left: (bytes.len() - at) as u64 });
         }
-        Ok(Self { header, bytes, runs, ends, over })
+        Ok(Self { header, bytes, runs, ends, dedupe_keys, over })
     }
 
     /// Sender and place in the lane.
@@ -200,6 +212,45 @@ impl Batch {
         let places = is_parked.then(|| self.places().zip(self.records()));
         let all = places.into_iter().flatten().map(|((at, _), record)| (at, record));
         all.filter(|(_, record)| record.flags().is_parked())
+    }
+
+    /// The dedupe keys of its records: which record, counted from 0, and its key; in order.
+    #[must_use]
+    pub fn dedupe_keys(&self) -> &[(u32, DedupeKey)] {
+        &self.dedupe_keys
+    }
+
+    /// Gives records the dedupe keys that somebody has computed for them, in place of their own.
+    ///
+    /// # Panics
+    /// When they are not in the order of the records, or of records that there are not.
+    pub fn set_dedupe_keys(&mut self, keys: Vec<(u32, DedupeKey)>) {
+        assert!(keys.is_sorted_by(|one, next| one.0 < next.0), "in order, one a record");
+        assert!(keys.last().is_none_or(|(last, _)| (*last as usize) < self.count()));
+        self.dedupe_keys = keys;
+    }
+
+    /// The batch without these of its records, counted from 0 and in order, under the same number;
+    /// `None` where none is left. The records that stay are copied.
+    #[must_use]
+    pub fn without(&self, left_out: &[u32]) -> Option<Self> {
+        assert!(left_out.is_sorted_by(|one, next| one < next), "each is left out once");
+        let mut out = Vec::with_capacity(self.bytes.len());
+        out.resize(HEADER_BYTES, 0);
+        let mut count = 0;
+        let mut left_out = left_out.iter().peekable();
+        for (number, (at, bytes)) in (0u32..).zip(self.places()) {
+            if left_out.next_if_eq(&&number).is_none() {
+                out.extend_from_slice(&self.bytes[at as usize..(at + bytes) as usize]);
+                count += 1;
+            }
+        }
+        assert!(left_out.next().is_none(), "only what is there is left out");
+        if count == 0 {
+            return None;
+        }
+        finish(&self.header, count, &mut out);
+        Some(Self::parse(out.into()).expect("records that hold are a batch that holds"))
     }
 
     /// Checks every record against the limits of a message.
@@ -273,7 +324,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Flags, RecordParts};
+    use crate::record::{DEDUPE, RecordParts};
 
     fn sample() -> Bytes {
         let mut records = Vec::new();
@@ -339,6 +390,43 @@ mod tests {
         assert_eq!(runs, [(false, 1), (true, 2), (false, 1)]);
         let parked: Vec<_> = batch.parked().map(|(at, record)| (at, record.flags())).collect();
         assert_eq!(parked, [(48 + 80, Flags::DELAYED), (48 + 160, Flags::PREPARED)]);
+    }
+
+    #[test]
+    fn dedupe_keys_are_found_and_records_left_out() {
+        let mut records = Vec::new();
+        let long = "x".repeat(limits::DEDUPE_KEY_BYTES_MAX + 1);
+        let keys = [Some("a"), None, Some("b"), Some("a"), None];
+        let put = |key: Option<&str>, flags: Flags, records: &mut Vec<u8>| {
+            let properties: Vec<_> = key.iter().map(|key| (DEDUPE, *key)).collect();
+            let parts = RecordParts { flags, properties: &properties, ..Default::default() };
+            parts.encode(records).expect("within limits");
+        };
+        for key in keys {
+            let flags = if key.is_some() { Flags::DEDUPE } else { Flags::NONE };
+            put(key, flags, &mut records);
+        }
+        let header = BatchHeader { sequence: Sequence(40), ..BatchHeader::default() };
+        let batch = Batch::parse(encode(&header, 5, &records)).expect("whole");
+        let [a, b] = ["a", "b"].map(|key| DedupeKey::of(key).expect("within limits"));
+        assert_eq!(batch.dedupe_keys(), [(0, a), (2, b), (3, a)]);
+        let left = batch.without(&[0, 4]).expect("three are left");
+        assert_eq!((left.count(), left.header()), (3, batch.header()));
+        assert_eq!(left.dedupe_keys(), [(1, b), (2, a)]);
+        assert!(left.records().eq(batch.records().skip(1).take(3)));
+        assert_eq!(batch.without(&[0, 1, 2, 3, 4]), None);
+        for bad in ["", &long] {
+            let mut records = Vec::new();
+            put(Some(bad), Flags::DEDUPE, &mut records);
+            let batch = Batch::parse(encode(&header, 1, &records)).expect("whole");
+            let refusal = batch.check_limits().expect_err("no key");
+            assert_eq!(refusal.code, crate::Code::BadDedupeKey);
+        }
+        // Without the flag the property is only a property.
+        let mut records = Vec::new();
+        put(Some("a"), Flags::NONE, &mut records);
+        let batch = Batch::parse(encode(&header, 1, &records)).expect("whole");
+        assert!(batch.dedupe_keys().is_empty() && batch.check_limits().is_ok());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub enum Program {
     LogVerify,
     /// Show a message by its id.
     MsgShow,
+    /// Measure a plugin.
+    PluginBench,
     /// Build a plugin.
     PluginBuild,
     /// Begin a plugin.
@@ -117,6 +119,16 @@ const fn arg(
 
 use Presence::{Default, Optional, Required, Rest, Switch};
 
+const PLUGIN_MESSAGES: Field = arg(
+    "messages",
+    "FILE",
+    Optional,
+    "Messages, a JSON object a line with tag, properties, body, as in examples of a manifest.",
+);
+const PLUGIN_FILTER: Field =
+    arg("filter", "TEXT", Optional, "The expression that the plugin is given.");
+const PLUGIN_DIALECT: Field =
+    arg("dialect", "DIALECT", Optional, "The setting `dialect`, where the plugin has one.");
 const DLQ_TAG: Field = arg("tag", "TAG", Optional, "With this tag only.");
 const DLQ_KEY: Field = arg("key", "KEY", Optional, "With this key only.");
 const DLQ_REASON: Field = arg(
@@ -124,7 +136,7 @@ const DLQ_REASON: Field = arg(
     "REASON",
     Optional,
     "Only those that are there for: rejected, failed, \
-        lease-ended.",
+        lease-ended, poisoned, policy.",
 );
 const DLQ_FROM: Field =
     arg("from", "TIME|AGE", Optional, "Dead since then or later: 2013-01-01T10:00:00Z or 2h.");
@@ -182,6 +194,12 @@ const COMPOSED: &[Verb] = &[
             arg("tag", "TEXT|.FIELD", Optional, "Tag of the messages, or the field it is in."),
             arg("key", "TEXT|.FIELD", Optional, "Key of the messages, or the field it is in."),
             arg("order", "TEXT|.FIELD", Optional, "Order group, or the field it is in."),
+            arg(
+                "dedupe",
+                ".FIELD,...",
+                Optional,
+                "Fields that make messages the same: stored once.",
+            ),
             arg("props", "all|a,b", Optional, "Fields that become properties; null is left out."),
             arg("queue", "NUMBER", Optional, "Send to this queue only."),
             arg(
@@ -479,10 +497,30 @@ const COMPOSED: &[Verb] = &[
         runs: Runs::Program(Program::PluginTest),
         words: &["plugin", "test"],
         help: "Check a plugin as a push does, and try its examples, without a broker.",
-        example: "yard plugin test big-orders.wasm",
+        example: "yard plugin test big-orders.wasm --messages orders.jsonl",
         right: Right::Connect,
         risk: Risk::Reads,
-        fields: &[arg("wasm", "FILE", Required, "The plugin.")],
+        fields: &[
+            arg("wasm", "FILE", Required, "The plugin."),
+            PLUGIN_MESSAGES,
+            PLUGIN_FILTER,
+            PLUGIN_DIALECT,
+        ],
+    },
+    Verb {
+        runs: Runs::Program(Program::PluginBench),
+        words: &["plugin", "bench"],
+        help: "Measure what a message costs at each point of a plugin, without a broker.",
+        example: "yard plugin bench big-orders.wasm --messages orders.jsonl",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[
+            arg("wasm", "FILE", Required, "The plugin."),
+            PLUGIN_MESSAGES,
+            PLUGIN_FILTER,
+            PLUGIN_DIALECT,
+            arg("rounds", "NUMBER", Default("9"), "Rounds, 1 to 1,000; the median counts."),
+        ],
     },
     Verb {
         runs: Runs::Program(Program::PluginReplay),
@@ -495,8 +533,14 @@ const COMPOSED: &[Verb] = &[
             arg("wasm", "FILE", Required, "The plugin."),
             arg("topic", "TOPIC", Required, "Topic to read."),
             arg("since", "TIME|AGE", Optional, "Messages stored then or later; all without."),
-            arg("filter", "TEXT", Optional, "The expression that the plugin is given."),
-            arg("dialect", "DIALECT", Optional, "The setting `dialect`, where the plugin has one."),
+            PLUGIN_FILTER,
+            PLUGIN_DIALECT,
+            arg(
+                "against",
+                "VERSION|none",
+                Default("none"),
+                "Version of the plugin at the broker to compare with, by its number.",
+            ),
         ],
     },
     Verb {

@@ -113,6 +113,12 @@ codes! {
     BadTag = 226, Never;
     /// A group cannot go on from an offset beyond the end of a queue.
     SeekBeyondEnd = 227, Never;
+    /// No type of a topic has this name.
+    UnknownTopicType = 228, Never;
+    /// A dedupe key is empty or too long, or of a message that cannot have one.
+    BadDedupeKey = 236, Never;
+    /// The topic remembers no dedupe keys, so a message with one cannot be checked.
+    NoDedupeWindow = 237, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;
@@ -128,6 +134,8 @@ codes! {
     MessageDamaged = 306, Never;
     /// A group of the topic is too far behind; nothing was stored.
     BacklogFull = 307, SamePlace;
+    /// So many dedupe keys of the tenant are remembered that no more are taken; nothing was stored.
+    DedupeFull = 310, SamePlace;
 
     /// This broker cannot give the acknowledgement that was asked for; nothing was stored.
     AckUnavailable = 401, Never;
@@ -159,6 +167,10 @@ codes! {
     HeldTooLong = 608, Never;
     /// The group was moved to other offsets; subscribe again.
     GroupMoved = 609, SamePlace;
+    /// No message of the group has stopped its order group there.
+    NotStopped = 618, Never;
+    /// Members of the group share the queues, or have queues of their own; not both.
+    OtherMode = 619, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;
@@ -198,6 +210,10 @@ codes! {
     PluginFailed = 718, SamePlace;
     /// The version of the plugin is in use, or nothing is there that could be.
     PluginState = 719, Never;
+    /// A plugin is not named as it must be, or does not take its settings.
+    BadPluginUse = 720, Never;
+    /// The plugin before the topic refused the message; nothing was stored.
+    MessageRefused = 721, Never;
 
     /// The client has no connection to a broker at the moment.
     Disconnected = 801, SamePlace;
@@ -238,6 +254,17 @@ codes! {
     JournalUnwritable = 907, Never;
     /// A plan was not applied: it was not confirmed.
     NotConfirmed = 908, Never;
+
+    /// No open transaction of this name is known.
+    UnknownTransaction = 1001, Never;
+    /// The transaction is another producer group's.
+    ForeignTransaction = 1002, Never;
+    /// The transaction was decided otherwise before.
+    TransactionFinished = 1003, Never;
+    /// The number or the check of the transaction is older than what is known.
+    StaleTransaction = 1004, Never;
+    /// The transaction has more messages than one may have.
+    TransactionTooLarge = 1005, Never;
 }
 
 impl Code {

@@ -26,24 +26,30 @@ pub mod value;
 pub mod batch;
 pub mod catalogue;
 pub mod code;
+pub mod dedupe;
 pub mod expression;
 pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod operation;
+pub mod order;
 pub mod plugin;
+pub mod plugin_use;
 pub mod property;
 pub mod record;
 pub mod release;
 pub mod request;
 pub mod requests;
 pub mod retry;
+pub mod transaction;
 pub mod units;
 
 pub use code::{Code, Refusal};
 pub use codec::{Malformed, Wire};
+pub use dedupe::DedupeKey;
 pub use ids::{
     Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
     RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,
 };
+pub use transaction::TxId;

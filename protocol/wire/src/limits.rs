@@ -20,6 +20,18 @@ pub const RELEASES_MAX: usize = 1_000;
 pub const NOTES_BYTES_MAX: usize = 4 << 10;
 /// How far away the delivery of a message may be, in milliseconds: 400 days.
 pub const DELAY_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
+/// Bytes of a dedupe key.
+pub const DEDUPE_KEY_BYTES_MAX: usize = 256;
+/// For how long the dedupe keys of a topic are remembered, in milliseconds: at least this,
+pub const DEDUPE_WINDOW_MS_MIN: u64 = 1_000;
+/// at most this: 7 days,
+pub const DEDUPE_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// and this when nobody says otherwise: an hour.
+pub const DEDUPE_WINDOW_MS_DEFAULT: u64 = 60 * 60 * 1_000;
+/// Dedupe keys of a topic that are remembered, at most.
+pub const DEDUPE_COUNT_MAX: u64 = 1_000_000;
+/// The same when nobody says otherwise.
+pub const DEDUPE_COUNT_DEFAULT: u64 = 100_000;
 /// Bytes of one batch, header included.
 pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 /// Bytes of one frame, header included, once a connection has said hello.
@@ -73,6 +85,9 @@ pub const LEASE_MS_DEFAULT: u32 = 30_000;
 pub const ATTEMPTS_DEFAULT: u32 = 17;
 /// Delays in a list of a retry policy.
 pub const RETRY_DELAYS_MAX: usize = 64;
+/// How long a message of an ordered topic that failed waits unless set, in milliseconds. Source:
+/// RocketMQ, `suspendCurrentQueueTimeMillis`.
+pub const ORDER_RETRY_MS_DEFAULT: u32 = 1_000;
 /// Longest delay of a retry policy, in milliseconds: 30 days.
 pub const RETRY_DELAY_MS_MAX: u32 = 30 * 24 * 60 * 60 * 1_000;
 /// Bytes of the error text of a nack or reject.
@@ -87,6 +102,14 @@ pub const UNPACK_RATIO_MAX: usize = 1_024;
 pub const PRIORITY_MAX: u8 = 9;
 /// Topics in one route request.
 pub const ROUTE_TOPICS_MAX: usize = 1_000;
+/// Bytes of the note of a transaction.
+pub const TX_NOTE_BYTES_MAX: usize = 255;
+/// Prepared messages of one transaction in one shard: one entry of the log makes them visible.
+pub const TX_MESSAGES_MAX: usize = RELEASES_MAX;
+/// Shortest time between two checks of a transaction, in milliseconds.
+pub const CHECK_MS_MIN: u32 = 100;
+/// Longest time between two checks of a transaction, in milliseconds: a day.
+pub const CHECK_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
 /// Bytes of the text of a filter expression.
 pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a plugin's WebAssembly. Source: what a plugin written in a compiled language needs, ten
@@ -100,6 +123,10 @@ pub const PLUGIN_TOTAL_BYTES_MAX: u64 = 256 << 20;
 pub const PLUGINS_MAX: usize = 1_000;
 /// Versions that are kept of a plugin.
 pub const PLUGIN_VERSIONS_MAX: usize = 32;
+/// Bytes of what is written to name a plugin of a topic or a group, with its settings.
+pub const PLUGIN_USE_BYTES_MAX: usize = 4 << 10;
+/// Settings of a plugin of a topic or a group.
+pub const PLUGIN_SETTINGS_MAX: usize = 32;
 /// Keys that a tenant trusts.
 pub const PLUGIN_KEYS_MAX: usize = 32;
 /// A peer that is silent for this long is dead, in milliseconds.

@@ -4,11 +4,16 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
-use crate::plugin::{Blob, Digest, PluginKeyRow, PluginLogRow, PluginReport, PluginRow};
+use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
+use crate::plugin::{
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
+};
+use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
-use crate::value::{ToValue, Value};
+use crate::value::{ToValue, Value, plain};
 use crate::{Code, MessageId, Refusal, Timestamp};
 
 mod rows;
@@ -192,7 +197,7 @@ macro_rules! operations {
             #[must_use]
             pub fn fields(self) -> &'static [Field] {
                 match self { $( Self::$name => const { &[ $( Field {
-                    name: stringify!($field),
+                    name: plain(stringify!($field)),
                     help: concat!($($field_doc),+).trim_ascii(),
                     kind: <$type as Arg>::KIND,
                     presence: $presence,
@@ -296,6 +301,18 @@ operations! {
         discard_unconsumed: bool = Switch,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: CountLimit = Default("none"),
+        /// A plugin that sees messages before they are stored, with its settings.
+        interceptor: PluginChoice = Default("none"),
+        /// What it promises about order: nothing, or messages of an order group one after another.
+        r#type: TopicType = Default("normal"),
+        /// Ordered only: a message that failed comes again after this.
+        order_retry: OrderRetry = Default("1s"),
+        /// Ordered only: after a message's last attempt its order group goes on, or stops.
+        after_last: AfterLast = Default("go-on"),
+        /// For how long dedupe keys are remembered, 1s to 7d; an hour unless given.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000; 100,000 unless given.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -320,6 +337,16 @@ operations! {
         discard_unconsumed: Option<bool> = Optional,
         /// Producers are refused while a group is so many messages behind.
         backlog_max: Option<CountLimit> = Optional,
+        /// A plugin that sees messages before they are stored, with its settings.
+        interceptor: Option<PluginChoice> = Optional,
+        /// Ordered only: a message that failed comes again after this.
+        order_retry: Option<OrderRetry> = Optional,
+        /// Ordered only: after a message's last attempt its order group goes on, or stops.
+        after_last: Option<AfterLast> = Optional,
+        /// For how long dedupe keys are remembered, 1s to 7d; none: such messages are refused.
+        dedupe_window: Option<AgeLimit> = Optional,
+        /// How many of them, at most 1,000,000.
+        dedupe_count: Option<CountLimit> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -348,12 +375,31 @@ operations! {
         /// Id of the message, as its send result says.
         id: MessageId = Required,
     } -> DelayCancelled;
+    /// List the messages that have stopped their order groups, in all topics of a group.
+    GroupStopped = 14, ["group", "stopped"], Read, Reads, "yard group stopped billing", {
+        /// Name of the group.
+        name: String = Required,
+    } -> Vec<StoppedRow>;
+    /// Let an order group go on that a message has stopped.
+    GroupUnblock = 15, ["group", "unblock"], Manage, Changes,
+    "yard group unblock billing orders 3 1042 --then bury", {
+        /// Name of the group.
+        name: String = Required,
+        /// Name of the topic.
+        topic: String = Required,
+        /// The queue of the message.
+        queue: u16 = Required,
+        /// Offset of the message that stopped it.
+        offset: u64 = Required,
+        /// What becomes of the message: delivered once more, or a dead letter.
+        then: Unblock = Default("retry"),
+    } -> UnblockRow;
     /// Change what becomes of messages that fail in a group, in all its topics.
     GroupSet = 16, ["group", "set"], Manage, Changes,
     "yard group set billing --retry 10s,1m,10m --max-attempts 5", {
         /// Name of the group; it need not consume anything yet.
         name: String = Required,
-        /// When a message that failed comes again: RocketMQ's 16 levels, growing delays, a list.
+        /// When a message that failed comes again: 16 levels, growing delays, a list, or a plugin.
         retry: Option<RetryPolicy> = Optional,
         /// Deliveries of a message, the first included; what fails then becomes a dead letter.
         max_attempts: Option<Attempts> = Optional,
@@ -494,6 +540,54 @@ operations! {
     /// List the keys that are trusted.
     PluginKeys = 72, ["plugin", "keys"], Read, Reads, "yard plugin keys",
     {} -> Vec<PluginKeyRow>;
+    /// Fetch the file of a version of a plugin.
+    PluginGet = 73, ["plugin", "get"], Read, Reads, "yard plugin get big-orders --version 2", {
+        /// Name of the plugin.
+        name: String = Required,
+        /// Number of the version; without, the one that is active.
+        version: Option<u32> = Optional,
+    } -> PluginCopy;
+    /// List open transactions, in the order of their names.
+    TxLs = 80, ["tx", "ls"], Read, Reads, "yard tx ls --undecided", {
+        /// Of this producer group only.
+        group: Option<String> = Optional,
+        /// Only those that nobody is asked about any more: they wait for an operator.
+        undecided: bool = Switch,
+        /// How many rows, 1 to 1000.
+        limit: u32 = Default("100"),
+        /// Go on behind this transaction: the `next` of a list.
+        after: Option<TxId> = Optional,
+    } -> TxList;
+    /// Show a transaction and its messages.
+    TxInfo = 81, ["tx", "info"], Read, Reads,
+    "yard tx info 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxReport;
+    /// Commit an open transaction: its messages become visible.
+    TxCommit = 82, ["tx", "commit"], Manage, Removes,
+    "yard tx commit 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxDecidedRow;
+    /// Roll an open transaction back: its messages are dropped.
+    TxRollback = 83, ["tx", "rollback"], Manage, Removes,
+    "yard tx rollback 0001-8f14e45fceea167a-00000000-000000000000002a", {
+        /// The transaction.
+        id: TxId = Required,
+    } -> TxDecidedRow;
+    /// Change when producers of a group are asked about their open transactions.
+    TxSet = 84, ["tx", "set"], Manage, Changes,
+    "yard tx set payments --first 10s --every 1m --checks 30", {
+        /// Name of the producer group.
+        group: String = Required,
+        /// So long after it began they are asked about a transaction for the first time.
+        first: Option<CheckSpan> = Optional,
+        /// And again each time this has passed.
+        every: Option<CheckSpan> = Optional,
+        /// So often, at most 1000 times; then the transaction waits for an operator.
+        checks: Option<u16> = Optional,
+    } -> TxSettingsRow;
 }
 
 #[cfg(test)]

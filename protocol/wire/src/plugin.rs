@@ -24,6 +24,13 @@ impl Wire for Blob {
     }
 }
 
+/// Its size: nobody reads it.
+impl ToValue for Blob {
+    fn to_value(&self) -> Value {
+        Value::Text(format!("{} bytes", self.0.len()))
+    }
+}
+
 impl Arg for Blob {
     const KIND: &'static str = "FILE";
     fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
@@ -129,6 +136,18 @@ report! {
         pub signer: Digest,
         /// When it was pushed.
         pub pushed_ms: Timestamp,
+    }
+
+    /// The file of a version.
+    pub struct PluginCopy {
+        /// Name of the plugin.
+        pub name: String,
+        /// Number of the version.
+        pub version: u32,
+        /// SHA-256 of the file.
+        pub hash: Digest,
+        /// The file.
+        pub wasm: Blob,
     }
 
     /// A version since the start of the broker.

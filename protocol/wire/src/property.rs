@@ -16,6 +16,9 @@ pub const REPLY_TO: &str = "$reply-to";
 pub const CORRELATION: &str = "$correlation";
 /// In a reply: the request could not be done, and the body says why.
 pub const FAILED: &str = "$failed";
+/// Who changed the message before it was stored: the name of a plugin, a slash, the number of its
+/// version.
+pub const REPLACED: &str = "$replaced";
 /// Trace of the request that the message belongs to. Source: W3C Trace Context, `traceparent`.
 pub const TRACE_PARENT: &str = "traceparent";
 /// What systems that trace add to it. Source: W3C Trace Context, `tracestate`.

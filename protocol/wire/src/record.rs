@@ -8,7 +8,7 @@
 //!     14    8 born_ms        the producer's clock, milliseconds since 1970 UTC
 //!     22    8 stored_ms      0 as stored; the host fills it in a plugin's copy
 //!     30    4 queue          index of the queue in its topic
-//!     34    4 flags          bit 0: delayed, bit 1: prepared; others 0
+//!     34    4 flags          bit 0: delayed, bit 1: prepared, bit 2: has a dedupe key; others 0
 //!     38    4 attempts       0 as stored; the host fills it in a plugin's copy
 //!     42    2 tag_bytes
 //!     44    2 properties     how many
@@ -27,21 +27,21 @@
 //! message with three fields filled in. What the broker itself attaches a meaning to travels as
 //! properties whose names begin with `$`, which applications may not use: `$key` (repeated, the
 //! keys of the message), `$order` (its order group) and `$due` (of a delayed message: when it is
-//! to be delivered, milliseconds since 1970 UTC in decimal).
+//! to be delivered, milliseconds since 1970 UTC in decimal), `$tx` (of a prepared message: its
+//! transaction, see [`crate::transaction`]), `$dedupe` (its dedupe key).
 //!
-//! A record with a flag is parked: it is stored as it arrived and gets a place in its queue by a
-//! release later, see [`crate::release`].
+//! A record that is delayed or prepared is parked: it is stored as it arrived and gets a place in
+//! its queue by a release later, see [`crate::release`].
 use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
+use crate::{Code, DedupeKey, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
 
 mod flags;
 mod properties;
 
 pub use flags::Flags;
-use properties::split_property;
 pub(crate) use properties::{
     PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
 };
@@ -57,6 +57,13 @@ pub const ORDER: &str = "$order";
 /// Name of the property that says when a delayed message is to be delivered, in milliseconds
 /// since 1970 UTC, decimal.
 pub const DUE: &str = "$due";
+/// Name of the property that carries the dedupe key: 1 to
+/// [`limits::DEDUPE_KEY_BYTES_MAX`] bytes. It counts only with [`Flags::DEDUPE`].
+pub const DEDUPE: &str = "$dedupe";
+
+/// Name of the property that says to which transaction a prepared message belongs, as
+/// [`TxId`] writes it.
+pub const TX: &str = "$tx";
 
 const FLAGS_AT: usize = 34;
 const HEADER_CRC_AT: usize = 72;
@@ -425,27 +432,31 @@ impl Record {
     /// [`Malformed`] when the parts do not fit the record. Keys behind a property that does not
     /// fit are not given.
     pub fn peek_keys(record: &[u8]) -> Result<(MessageId, impl Iterator<Item = &str>), Malformed> {
+        let properties = Self::peek_properties(record)?;
+        let mut id = [0; 16];
+        id.copy_from_slice(&record[56..72]);
+        let keys = properties.filter(|(name, _)| *name == KEY).map(|(_, value)| value);
+        Ok((MessageId(id), keys))
+    }
+
+    /// The order group of the record that fills `record`; its checksums are not looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the parts do not fit the record.
+    pub fn peek_order_group(record: &[u8]) -> Result<Option<&str>, Malformed> {
+        let mut properties = Self::peek_properties(record)?;
+        Ok(properties.find(|(name, _)| *name == ORDER).map(|(_, value)| value))
+    }
+
+    fn peek_properties(record: &[u8]) -> Result<impl Iterator<Item = (&str, &str)>, Malformed> {
         let length = Self::peek_length(record)?;
         let tag_end = HEADER_BYTES + usize::from(u16_at(record, 42));
         let body = u32_at(record, 46) as usize;
-        let Some(mut rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end))
-        else {
+        let Some(rest) = length.checked_sub(body).and_then(|end| record.get(tag_end..end)) else {
             let wanted = (tag_end + body) as u64;
             return Err(Malformed::Short { wanted, left: length as u64 });
         };
-        let mut id = [0; 16];
-        id.copy_from_slice(&record[56..72]);
-        let keys = std::iter::from_fn(move || {
-            while !rest.is_empty() {
-                let (name, value, after) = split_property(rest).ok()?;
-                rest = after;
-                if name == KEY {
-                    return Some(value);
-                }
-            }
-            None
-        });
-        Ok((MessageId(id), keys))
+        Ok(split_properties(rest))
     }
 
     /// The address of the record at the front of `input`; its checksums are not looked at.
@@ -572,6 +583,22 @@ impl Record {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
+    }
+
+    /// The transaction of a prepared message; `None` where that is not said, or not so that it
+    /// can be read.
+    #[must_use]
+    pub fn transaction(&self) -> Option<TxId> {
+        self.property(TX).and_then(TxId::parse)
+    }
+
+    /// Its dedupe key; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`Code::BadDedupeKey`] when it is missing, empty or too long.
+    pub fn dedupe_key(&self) -> Option<Result<DedupeKey, Refusal>> {
+        let text = || self.property(DEDUPE).unwrap_or_default();
+        self.flags().has(Flags::DEDUPE).then(|| DedupeKey::of(text()))
     }
 
     /// When the message was born, by the producer's clock.
@@ -722,7 +749,8 @@ mod tests {
 
     #[test]
     fn flags_are_kept_and_others_than_the_known_refused() {
-        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, false)] {
+        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, true), (8, false)]
+        {
             let properties = [(DUE, "1700000000000")];
             let parts = RecordParts {
                 flags: Flags(bits),
@@ -735,7 +763,8 @@ mod tests {
             assert_eq!(found.is_ok(), is_known, "{bits}");
             let Ok(record) = found else { continue };
             assert_eq!(record.flags(), Flags(bits));
-            assert_eq!(record.flags().is_parked(), bits != 0);
+            assert_eq!(record.flags().is_parked(), bits & 3 != 0);
+            assert_eq!(record.dedupe_key().is_some(), bits & 4 != 0);
             assert_eq!(record.flags().has(Flags::PREPARED), bits & 2 != 0);
             assert_eq!(record.due(), Some(Timestamp(1_700_000_000_000)));
         }

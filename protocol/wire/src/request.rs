@@ -6,8 +6,9 @@ use crate::codec::{Malformed, Wire};
 use crate::frame::Role;
 use crate::requests::{
     Call, Called, Credit, Credited, Deliver, Ended, Extend, Extended, Fetch, Fetched, Find,
-    FindRoute, Found, GroupMoved, Hello, MoveGroup, Produce, Produced, Route, Seek, Settle,
-    Settled, Sought, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+    FindRoute, Found, GroupMoved, Hello, JoinProducers, JoinedProducers, MoveGroup, Produce,
+    Produced, Route, Seek, Settle, Settled, Sought, Subscribe, Subscribed, TxBegin, TxBegun,
+    TxCheck, TxDecide, TxDecided, Unsubscribe, Unsubscribed, Welcome,
 };
 
 /// What a replay of a request's bytes by somebody who recorded them could do.
@@ -170,6 +171,12 @@ requests! {
     Seek = 20, Data, Harmless, Read => Sought;
     /// Hold delivered messages for longer.
     Extend = 26, Data, Refused, Consume => Extended;
+    /// Be asked about open transactions of a producer group.
+    JoinProducers = 30, Control, Harmless, Produce => JoinedProducers;
+    /// Begin a transaction.
+    TxBegin = 31, Data, Refused, Produce => TxBegun;
+    /// Commit a transaction or roll it back.
+    TxDecide = 32, Data, Refused, Produce => TxDecided;
 }
 
 /// Something that the broker sends unasked.
@@ -179,6 +186,8 @@ pub enum Push {
     Deliver(Deliver),
     /// A subscription ended; on the control stream.
     Ended(Ended),
+    /// What is to become of a transaction? On the control stream.
+    TxCheck(TxCheck),
 }
 
 impl Push {
@@ -186,6 +195,8 @@ impl Push {
     pub const DELIVER: u16 = 1;
     /// The number of an ended push.
     pub const ENDED: u16 = 2;
+    /// The number of a check of a transaction.
+    pub const TX_CHECK: u16 = 3;
 
     /// The number of the push.
     #[must_use]
@@ -193,6 +204,7 @@ impl Push {
         match self {
             Self::Deliver(_) => Self::DELIVER,
             Self::Ended(_) => Self::ENDED,
+            Self::TxCheck(_) => Self::TX_CHECK,
         }
     }
 
@@ -201,6 +213,7 @@ impl Push {
         match self {
             Self::Deliver(body) => body.put(out),
             Self::Ended(body) => body.put(out),
+            Self::TxCheck(body) => body.put(out),
         }
     }
 
@@ -212,6 +225,7 @@ impl Push {
         match number {
             Self::DELIVER => Ok(Self::Deliver(Deliver::from_bytes(body)?)),
             Self::ENDED => Ok(Self::Ended(Ended::from_bytes(body)?)),
+            Self::TX_CHECK => Ok(Self::TxCheck(TxCheck::from_bytes(body)?)),
             other => Err(Malformed::Field { what: "push", value: other.into() }),
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::codec::{Malformed, Wire};
 use crate::limits::{ATTEMPTS_DEFAULT, RETRY_DELAY_MS_MAX, RETRY_DELAYS_MAX};
 use crate::operation::Arg;
+use crate::plugin_use::PluginUse;
 use crate::units::{MILLISECONDS, in_unit, read_duration_ms};
 use crate::value::{ToValue, Value};
 use crate::{Code, Refusal};
@@ -52,6 +53,8 @@ pub enum RetryPolicy {
     /// These delays in milliseconds, one after another; the last for all after them. 1 to
     /// [`RETRY_DELAYS_MAX`] of 1 to [`RETRY_DELAY_MS_MAX`].
     List(Vec<u32>),
+    /// As a plugin says; by [`RETRY_LEVELS_MS`] where it does not.
+    Plugin(PluginUse),
 }
 
 message! {
@@ -114,7 +117,7 @@ impl RetryPolicy {
     /// [`Code::BadRetryPolicy`] for the first that is not.
     pub fn check(&self) -> Result<(), Refusal> {
         match self {
-            Self::Levels => Ok(()),
+            Self::Levels | Self::Plugin(_) => Ok(()),
             Self::Exponential(exponential) => exponential.check(),
             Self::List(delays) => {
                 if !(1..=RETRY_DELAYS_MAX).contains(&delays.len()) {
@@ -131,6 +134,7 @@ impl RetryPolicy {
             None if text == "levels" => Self::Levels,
             None if text == "exponential" => Self::Exponential(Exponential::default()),
             Some(("exponential", parts)) => Self::Exponential(Exponential::read(parts)?),
+            Some(("plugin", used)) => Self::Plugin(PluginUse::read(used)?),
             Some(_) => return Err(unknown(text)),
             None => {
                 let delays = text.split(',').map(|delay| read_delay(delay).ok_or(()));
@@ -145,7 +149,7 @@ fn unknown(text: &str) -> Refusal {
     let short: String = text.chars().take(80).collect();
     bad(format!(
         "{short:?} is none of levels, exponential:first=5s,factor=2,max=2h,jitter=10% (each part \
-         may be left out) and delays like 10s,1m,1h"
+         may be left out), delays like 10s,1m,1h and plugin:NAME(SETTING=VALUE)"
     ))
 }
 
@@ -219,6 +223,7 @@ impl fmt::Display for RetryPolicy {
                 let delays: Vec<String> = delays.iter().map(|ms| delay(*ms)).collect();
                 f.write_str(&delays.join(","))
             }
+            Self::Plugin(used) => write!(f, "plugin:{used}"),
         }
     }
 }
@@ -235,6 +240,10 @@ impl Wire for RetryPolicy {
                 out.push(2);
                 delays.put(out);
             }
+            Self::Plugin(used) => {
+                out.push(3);
+                used.put(out);
+            }
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -242,13 +251,14 @@ impl Wire for RetryPolicy {
             0 => Ok(Self::Levels),
             1 => Ok(Self::Exponential(Exponential::take(input)?)),
             2 => Ok(Self::List(Vec::take(input)?)),
+            3 => Ok(Self::Plugin(PluginUse::take(input)?)),
             other => Err(Malformed::Field { what: "retry policy", value: other.into() }),
         }
     }
 }
 
 impl Arg for RetryPolicy {
-    const KIND: &'static str = "levels|exponential|DELAYS";
+    const KIND: &'static str = "levels|exponential|DELAYS|plugin:NAME";
     fn parse(_: &str, text: Option<&str>) -> Result<Self, Refusal> {
         Self::read(text.unwrap_or_default())
     }
@@ -324,6 +334,10 @@ mod tests {
         check("exponential:factor=1.50,first=100ms,jitter=0%", Ok(some));
         check("10s", Ok("10s"));
         check("1000ms,60s,1h,400h", Ok("1s,1m,1h,400h"));
+        check("plugin: retry-ladder", Ok("plugin:retry-ladder"));
+        check("plugin:l(steps=1s 5s&jitter=9)", Ok("plugin:l(steps=1s 5s & jitter=9)"));
+        let nameless = RetryPolicy::read("plugin:").expect_err("no name");
+        assert_eq!(nameless.code, Code::BadPluginUse);
         check("", Err("none of"));
         check("level", Err("none of"));
         check("10", Err("none of"));

@@ -76,6 +76,15 @@ impl<T: ToValue> ToValue for Option<T> {
     }
 }
 
+/// The name of a field as people write it: without what lets a word of Rust be one.
+#[must_use]
+pub const fn plain(name: &str) -> &str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
+
 /// Defines messages that can be shown.
 #[macro_export]
 macro_rules! report {
@@ -88,7 +97,10 @@ macro_rules! report {
         impl $crate::value::ToValue for $name {
             fn to_value(&self) -> $crate::value::Value {
                 $crate::value::Value::Record(vec![
-                    $( (stringify!($field), $crate::value::ToValue::to_value(&self.$field)) ),*
+                    $( (
+                        const { $crate::value::plain(stringify!($field)) },
+                        $crate::value::ToValue::to_value(&self.$field),
+                    ) ),*
                 ])
             }
         } )*

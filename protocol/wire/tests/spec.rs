@@ -32,6 +32,7 @@ fn pushes() -> String {
     let rows = [
         (Push::DELIVER, "Deliver", "data", "Messages for a subscription."),
         (Push::ENDED, "Ended", "control", "The broker ended a subscription."),
+        (Push::TX_CHECK, "TxCheck", "control", "What is to become of a transaction?"),
     ];
     let mut table = String::from("| kind | push | stream | what it says |\n|--:|---|---|---|\n");
     for (number, name, role, sentence) in rows {
@@ -89,6 +90,8 @@ fn bounds() -> String {
         ("Bytes of a name", limits::NAME_BYTES_MAX as u64),
         ("Bytes of any other text", limits::TEXT_BYTES_MAX as u64),
         ("Bytes of a filter expression", limits::EXPRESSION_BYTES_MAX as u64),
+        ("Bytes of the note of a transaction", limits::TX_NOTE_BYTES_MAX as u64),
+        ("Messages of a transaction in a shard", limits::TX_MESSAGES_MAX as u64),
         ("Bytes of a plugin", limits::PLUGIN_BYTES_MAX as u64),
         ("Lanes of a connection", limits::LANES_MAX.into()),
         ("Batches in flight of a lane", limits::LANE_BATCHES_IN_FLIGHT_MAX as u64),

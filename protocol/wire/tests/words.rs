@@ -5,6 +5,8 @@ use bytes::Bytes;
 use yard_wire::operation::{
     BrokerInfo, BrokerReport, Operate, Operation, TopicReport, TopicRm, TopicRow,
 };
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
+use yard_wire::plugin_use::PluginChoice;
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::requests::{AckPlace, Verdict};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
@@ -84,8 +86,15 @@ fn results_are_shown_by_the_names_of_their_fields() {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: false,
         backlog_max: CountLimit(0),
+        interceptor: PluginChoice(None),
+        dedupe_window: AgeLimit(3_600_000),
+        dedupe_count: CountLimit(100_000),
         created_ms: Timestamp(9),
+        dedupe_keys: 5,
         messages: 2,
+        r#type: TopicType::Ordered,
+        order_retry: OrderRetry(1_000),
+        after_last: AfterLast::GoOn,
         queues: Vec::new(),
     };
     let shown = Operation::TopicInfo.decode_result(report.to_bytes()).unwrap();
@@ -94,7 +103,10 @@ fn results_are_shown_by_the_names_of_their_fields() {
     assert_eq!(fields[3], ("retain", Value::Text("1d".into())));
     assert_eq!(fields[4], ("retain_bytes", Value::Null));
     assert_eq!(fields[8], ("messages", Value::Number(2)));
-    assert_eq!(fields[9], ("queues", Value::List(Vec::new())));
+    assert_eq!(fields[9], ("type", Value::Text("ordered".into())));
+    assert_eq!(fields[10], ("order_retry", Value::Text("1s".into())));
+    assert_eq!(fields[11], ("messages", Value::Number(2)));
+    assert_eq!(fields[12], ("queues", Value::List(Vec::new())));
     let cut = Bytes::from_static(&[1]);
     assert!(Operation::TopicInfo.decode_result(cut).is_err());
     assert_eq!(<TopicRm as Operate>::OPERATION, Operation::TopicRm);

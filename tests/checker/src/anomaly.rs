@@ -43,6 +43,7 @@ kinds! {
     OrderGroup "order-group" "A producer's messages of one order group are out of order."
     RealTimeOrder "real-time-order" "Stored before a message that was there earlier."
     NonmonotonicPoll "nonmonotonic-poll" "First deliveries went backwards in the queue."
+    Overtaken "overtaken" "Delivered while one before it in its order group was open elsewhere."
     PollSkip "poll-skip" "A group got messages before and after one that it never got."
     NonmonotonicAttempt "nonmonotonic-attempt" "A later delivery has no higher attempt."
     AttemptsExceeded "attempts-exceeded" "Delivered more often than the retry policy allows."

@@ -30,6 +30,7 @@ pub mod scale;
 pub mod scratch;
 pub mod seeded;
 pub mod server;
+pub mod swaps;
 pub mod tenant;
 pub mod wait;
 pub mod yard;

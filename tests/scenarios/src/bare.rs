@@ -94,6 +94,14 @@ impl Bare {
                     let places = places.expect("an honest disk can be read");
                     self.step(vec![Input::Index { ticket, places }]);
                 }
+                Output::ReadOrders { ticket, plan } => {
+                    let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+                        yard_store::read::each(&self.disk, places, each)
+                    };
+                    let found = plan.orders(&self.disk, read);
+                    let (places, orders) = found.expect("an honest disk can be read");
+                    self.step(vec![Input::Orders { ticket, places, orders }]);
+                }
                 Output::Deliver { session, subscription, queue, items, asking, .. } => {
                     self.deliver((session, subscription, queue), &items, asking.as_ref());
                 }
@@ -114,7 +122,14 @@ impl Bare {
                     let ended = Push::Ended(Ended { shard: SHARD, subscription, why });
                     self.pushed.push((session.0, ended));
                 }
-                Output::Broadcast(_) => {}
+                Output::Notify { notice, .. } => {
+                    self.step(vec![Input::Event(Event::Notice(notice))]);
+                }
+                Output::TxCheck { session, check } => {
+                    self.pushed.push((session.0, Push::TxCheck(check)));
+                }
+                // No plugin decides anything here, so the native table does.
+                Output::AskPolicy(_) | Output::Broadcast(_) => {}
                 Output::EnsureTopic { tenant, name } => {
                     self.step(vec![Input::Event(Event::EnsureTopic { tenant, name })]);
                 }
@@ -143,7 +158,8 @@ impl Bare {
             }
         }
         if !skipped.is_empty() {
-            let judged = Judged { session, subscription, queue, skipped, bytes };
+            let poison = Vec::new();
+            let judged = Judged { session, subscription, queue, skipped, poison, bytes };
             self.step(vec![Input::Event(Event::Judged(judged))]);
         }
         if !messages.is_empty() {

@@ -70,6 +70,7 @@ impl Member {
             member: self.name.clone(),
             start: self.start.clone(),
             expression: how.expression.clone(),
+            exclusive: false,
             lease_ms: how.lease_ms,
             messages: how.credit.unwrap_or(CREDIT.0),
             bytes: how.bytes.unwrap_or(CREDIT.1),

@@ -225,6 +225,8 @@ impl<L: Line> Wired<L> {
                         self.members[at].lose();
                         self.members[at].ended = Some(ended.why);
                     }
+                    // Members only consume.
+                    Push::TxCheck(_) => {}
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use yard_broker::{SessionId, Ticket};
+use yard_shard::FetchPlan;
 use yard_store::{IndexRead, IoDone};
 
 use crate::network::{ToBroker, ToClient};
@@ -93,6 +94,17 @@ pub(crate) enum Happening {
         /// What to read.
         read: Box<IndexRead>,
     },
+    /// Order groups are read for a shard.
+    ReadOrders {
+        /// The shard.
+        shard: usize,
+        /// The life of the broker that this belongs to.
+        life: u32,
+        /// The question.
+        ticket: Ticket,
+        /// What to read.
+        plan: Box<FetchPlan>,
+    },
     /// Something goes wrong, by the plan's number.
     Fault(usize),
     /// The broker starts.
@@ -152,6 +164,7 @@ impl Agenda {
             | Happening::Perform { .. }
             | Happening::Done { .. }
             | Happening::ReadIndex { .. }
+            | Happening::ReadOrders { .. }
             | Happening::Start
             | Happening::RoomAgain
             | Happening::Replace => false,

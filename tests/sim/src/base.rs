@@ -10,6 +10,8 @@ use yard_wire::requests::{Expression, TopicRoute};
 use yard_wire::{Correlation, QueueIndex, QueueOffset, TenantId, TopicId};
 
 use crate::agenda::{Agenda, Happening, Micros};
+use crate::keys::Keys;
+use crate::ledger::Ledger;
 use crate::network::{Network, ToBroker};
 use crate::plan::Plan;
 use crate::planted::{Memory, Plant};
@@ -57,6 +59,8 @@ pub(crate) struct Base {
     pub network: Network,
     /// What is recorded.
     pub history: History,
+    /// What applications have recorded of their transactions.
+    pub ledger: Ledger,
     /// The hash of what happened.
     pub trace: Trace,
     /// What the run is made of.
@@ -79,6 +83,8 @@ pub(crate) struct Base {
     pub dead_routes: Vec<TopicRoute>,
     /// What plain fetches have returned before the last scan.
     pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
+    /// What is known of dedupe keys.
+    pub keys: Keys,
     /// The first promise that was seen broken before the history was judged.
     pub failure: Option<String>,
 }
@@ -93,6 +99,7 @@ impl Base {
             random: Random::new(plan.seed),
             network: Network::new(plan.weather.clone()),
             history: History::new(),
+            ledger: Ledger::default(),
             trace: Trace::new(printing),
             plan,
             phase: Phase::SetUp,
@@ -104,6 +111,7 @@ impl Base {
             routes: Vec::new(),
             dead_routes: Vec::new(),
             fetched: BTreeMap::new(),
+            keys: Keys::default(),
             failure: None,
         }
     }

@@ -25,6 +25,8 @@ mod client;
 pub mod damage;
 mod host;
 mod jobs;
+mod keys;
+mod ledger;
 mod message;
 mod network;
 mod plan;
@@ -37,6 +39,7 @@ pub mod sweep;
 mod trace;
 mod world;
 
+pub use ledger::TxCounts;
 pub use plan::Plan;
 pub use planted::{Finder, Plant};
 pub use world::{Outcome, World};

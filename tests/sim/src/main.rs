@@ -126,6 +126,12 @@ fn many(arguments: &Arguments) -> bool {
         println!("seed {seed} failed: {failure}");
         println!("Repeat it: cargo xtask sim --seed {seed} --ops {operations} --trace");
     }
+    let counts = swept.transactions;
+    println!(
+        "transactions: {} committed, {} rolled back; of them {} by an operator from a list, {} \
+         left by producers that died",
+        counts.committed, counts.rolled_back, counts.by_operator, counts.orphaned
+    );
     let seconds = swept.took.as_secs_f64();
     let runs = (swept.seeds + swept.twice) as f64;
     let rate = runs / seconds / jobs as f64;

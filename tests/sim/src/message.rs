@@ -7,8 +7,8 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
-use yard_wire::record::{DUE, Flags, ORDER, Record, RecordParts};
-use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId};
+use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
+use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
 use crate::base::Found;
 use crate::random::Random;
@@ -29,12 +29,16 @@ pub(crate) struct Letter {
     pub seq: u64,
     /// Its order group.
     pub order_group: Option<u64>,
+    /// Its dedupe key.
+    pub dedupe: Option<u64>,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
     pub born: Timestamp,
     /// When it is to be delivered, if not at once, by the broker's clock.
     pub due: Option<Timestamp>,
+    /// Its transaction, if it has one.
+    pub tx: Option<TxId>,
 }
 
 /// The record of a message, and the hash of its body and id.
@@ -50,15 +54,20 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     body.truncate(letter.body_bytes.max(BODY_BYTES_MIN) as usize);
     let order = letter.order_group.map(|group| group.to_string());
     let due = letter.due.map(|due| due.to_string());
+    let tx = letter.tx.map(|tx| tx.to_string());
     let order = order.iter().map(|group| (ORDER, &group[..]));
-    let properties: Vec<(&str, &str)> =
-        order.chain(due.iter().map(|due| (DUE, &due[..]))).collect();
+    let waits = due.iter().map(|due| (DUE, &due[..])).chain(tx.iter().map(|tx| (TX, &tx[..])));
+    let flag = |is_set: bool, flag| if is_set { flag } else { Flags::NONE };
+    let parked = flag(due.is_some(), Flags::DELAYED).and(flag(tx.is_some(), Flags::PREPARED));
+    let dedupe = letter.dedupe.map(|key| key.to_string());
+    let keys = dedupe.iter().map(|key| (DEDUPE, &key[..]));
+    let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).collect();
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
-        flags: if due.is_some() { Flags::DELAYED } else { Flags::NONE },
+        flags: parked.and(flag(dedupe.is_some(), Flags::DEDUPE)),
         tag: "",
         properties: &properties,
         body: &body,

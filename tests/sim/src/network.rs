@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use yard_broker::SessionId;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{Deliver, Ended};
+use yard_wire::requests::{Deliver, Ended, TxCheck};
 use yard_wire::{Correlation, Refusal};
 
 use crate::agenda::{Agenda, Happening, MS, Micros, SECOND};
@@ -37,6 +37,8 @@ pub(crate) enum ToClient {
     },
     /// The end of a subscription.
     Ended(Ended),
+    /// A question about a transaction.
+    TxCheck(TxCheck),
 }
 
 /// Which way.

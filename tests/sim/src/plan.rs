@@ -2,6 +2,8 @@
 //! that each fault also meets runs in which nothing else hides it ("swarm testing").
 use yard_checker::CrashKind;
 use yard_store::disk::lying;
+use yard_wire::order::AfterLast;
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::requests::AckPlace;
 use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 
@@ -25,6 +27,11 @@ pub struct Plan {
     pub topics: u32,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
+    /// Of each topic, whether it keeps the order of order groups, and what it does after a
+    /// message's last attempt.
+    pub ordered: Vec<Option<AfterLast>>,
+    /// When a message that failed in an ordered topic comes again, in milliseconds.
+    pub order_retry_ms: u32,
     /// Of each topic, the newest bytes that it keeps; 0: all.
     pub retain_bytes: Vec<u64>,
     /// The producers.
@@ -70,6 +77,12 @@ pub struct ProducerPlan {
     pub order_groups: u64,
     /// How many of a hundred messages it delays.
     pub delayed: u64,
+    /// In how many of a hundred bursts it begins a transaction.
+    pub transactional: u64,
+    /// How many of a hundred messages have a dedupe key.
+    pub keyed: u64,
+    /// How many such keys there are, the same for all producers.
+    pub dedupe_keys: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -188,11 +201,13 @@ impl Plan {
             queues: random.range(1, 16) as u16,
             topics,
             segment_bytes: SEGMENT_BYTES << random.below(3),
+            ordered: vec![None; topics as usize],
+            order_retry_ms: 1,
             retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
             groups,
-            retry: draw_retry(random),
+            retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             readers: usize::from(random.percent(30)),
             weather: Weather {
@@ -215,7 +230,25 @@ impl Plan {
             plan.draw_retention(random);
         }
         plan.draw_filters();
+        plan.draw_transactions();
+        plan.draw_order();
+        plan.draw_keys();
         plan
+    }
+
+    /// Producers with transactions: of those that know what is stored. What else is drawn does not
+    /// depend on it.
+    fn draw_transactions(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5452_414e_5341_4354);
+        for producer in &mut self.producers {
+            let percent = random.pick(&[0, 0, 30, 80]);
+            producer.transactional = if producer.place == AckPlace::Synced { percent } else { 0 };
+        }
+    }
+
+    /// Whether anybody has any.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.producers.iter().any(|producer| producer.transactional > 0)
     }
 
     /// Groups that do not want every message. What else is drawn does not depend on it.
@@ -224,6 +257,26 @@ impl Plan {
         let picky = [random.percent(35), random.percent(35)];
         for consumer in &mut self.consumers {
             consumer.is_picky = picky[usize::from(consumer.group > 0)];
+        }
+    }
+
+    /// Topics that keep an order. What else is drawn does not depend on it.
+    fn draw_order(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4f52_4445_522e_2e2e);
+        self.order_retry_ms = random.range(1, 300) as u32;
+        for ordered in &mut self.ordered {
+            let after_last = random.pick(&[AfterLast::GoOn, AfterLast::Stop]);
+            *ordered = random.percent(40).then_some(after_last);
+        }
+    }
+
+    /// Producers that send the same things as others. What else is drawn does not depend on it.
+    fn draw_keys(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4b45_5953_2e2e_2e2e);
+        let dedupe_keys = random.pick(&[3, 40]);
+        for producer in &mut self.producers {
+            producer.keyed = random.pick(&[0, 0, 20, 60]);
+            producer.dedupe_keys = dedupe_keys;
         }
     }
 
@@ -319,6 +372,9 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
+                transactional: 0,
+                keyed: 0,
+                dedupe_keys: 1,
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),
@@ -355,9 +411,16 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
     consumers
 }
 
-fn draw_retry(random: &mut Random) -> RetryPolicy {
+/// Of so many seeds, one has a plugin for it.
+const PLUGIN_ONE_IN: u64 = 8;
+
+fn draw_retry(seed: u64, random: &mut Random) -> RetryPolicy {
     let first_ms = random.range(1, 200) as u32;
-    match random.below(3) {
+    let drawn = random.below(3);
+    if seed % PLUGIN_ONE_IN == 5 {
+        return RetryPolicy::Plugin(PluginUse::read("ladder").expect("the name of a plugin"));
+    }
+    match drawn {
         0 => RetryPolicy::List(vec![first_ms]),
         1 => RetryPolicy::List(vec![1, first_ms, 10 * first_ms]),
         _ => {

@@ -82,7 +82,10 @@ fn stream_of(request: &Request) -> u16 {
         | Request::Subscribe(_)
         | Request::Credit(_)
         | Request::Unsubscribe(_)
-        | Request::MoveGroup(_) => 0,
+        | Request::MoveGroup(_)
+        | Request::JoinProducers(_)
+        | Request::TxBegin(_)
+        | Request::TxDecide(_) => 0,
         Request::Produce(_) => 1,
         Request::Settle(_)
         | Request::Extend(_)
@@ -159,6 +162,7 @@ impl Stage {
                     self.pushes.push((session.0, Push::Deliver(deliver)));
                 }
                 ToClient::Ended(ended) => self.pushes.push((session.0, Push::Ended(ended))),
+                ToClient::TxCheck(check) => self.pushes.push((session.0, Push::TxCheck(check))),
             },
             // Whoever plays the clients hears of it at once.
             Some(_) | None => {}

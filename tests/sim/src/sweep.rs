@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::jobs::share_out;
+use crate::ledger::TxCounts;
 use crate::plan::Plan;
 use crate::planted::Plant;
 use crate::world::{Outcome, World};
@@ -40,6 +41,8 @@ pub struct Swept {
     pub crashes: u64,
     /// Happenings in all of them.
     pub happenings: u64,
+    /// Transactions in all of them.
+    pub transactions: TxCounts,
     /// The failure of the lowest seed that failed.
     pub failure: Option<(u64, String)>,
     /// How long it took.
@@ -56,6 +59,7 @@ pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool
         operations: 0,
         crashes: 0,
         happenings: 0,
+        transactions: TxCounts::default(),
         failure: Some(panic),
     })
 }
@@ -85,8 +89,9 @@ impl Sweep {
 
     fn run_one(&self, seed: u64) -> ControlFlow<Swept, Swept> {
         let outcome = run_seed(seed, self.operations, None, false);
-        let Outcome { operations, crashes, happenings, .. } = outcome;
-        let mut part = Swept { seeds: 1, operations, crashes, happenings, ..Swept::default() };
+        let Outcome { operations, crashes, happenings, transactions, .. } = outcome;
+        let counted = Swept { operations, crashes, happenings, transactions, ..Swept::default() };
+        let mut part = Swept { seeds: 1, ..counted };
         let mut failure = outcome.failure;
         if failure.is_none() && seed.is_multiple_of(TWICE_ONE_IN) {
             part.twice += 1;
@@ -109,6 +114,7 @@ impl Swept {
         self.operations += part.operations;
         self.crashes += part.crashes;
         self.happenings += part.happenings;
+        self.transactions.add(part.transactions);
         let failures = [self.failure.take(), part.failure];
         self.failure = failures.into_iter().flatten().min();
     }

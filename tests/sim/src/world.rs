@@ -5,6 +5,8 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
+use crate::keys;
+use crate::ledger::TxCounts;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
@@ -33,6 +35,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Happenings.
     pub happenings: u64,
+    /// Transactions, by what became of them.
+    pub transactions: TxCounts,
     /// What is wrong, if anything.
     pub failure: Option<String>,
 }
@@ -200,12 +204,16 @@ impl World {
             Phase::Drain => {
                 let quiet = host.is_quiet() && base.network.is_empty_upwards();
                 let quiet = quiet && host.lag() == Some(0) && host.delayed() == Some(0);
+                let quiet = quiet && host.transactions() == Some(0);
                 *calm = if quiet && clients.iter().all(Client::is_done) { *calm + 1 } else { 0 };
                 if base.now > *healed_at + DRAIN_MAX {
                     let busy = (0..).zip(clients.iter()).filter(|(_, client)| !client.is_done());
                     let busy: Vec<usize> = busy.map(|(number, _)| number).collect();
-                    let lag = host.lag();
-                    base.fail(|| format!("not drained: clients {busy:?} have work, lag {lag:?}"));
+                    let (lag, open) = (host.lag(), host.transactions());
+                    base.fail(|| {
+                        let left = format!("lag {lag:?}, of transactions {open:?}");
+                        format!("not drained: clients {busy:?} have work, {left}")
+                    });
                 }
                 if *calm == CALM_REVIEWS {
                     base.phase = Phase::Scan;
@@ -215,6 +223,7 @@ impl World {
                     clients[0].begin_scan(base);
                 } else {
                     host.ask_lag(base, groups);
+                    host.ask_stopped(base, groups);
                 }
                 base.after(REVIEW, Happening::Review);
             }
@@ -230,8 +239,21 @@ impl World {
         for client in &mut self.clients {
             client.finish(base);
         }
+        if base.failure.is_none()
+            && let Err(undecided) = base.ledger.finish(&mut base.history)
+        {
+            base.fail(|| undecided);
+        }
+        if base.phase == Phase::Over {
+            keys::check(base);
+        }
         if base.failure.is_none() {
+            let routes = base.routes.iter().zip(&base.plan.ordered);
+            let ordered = routes.filter(|(_, ordered)| ordered.is_some());
+            let attempts = base.plan.attempts.0;
             let options = Options {
+                ordered: ordered.map(|(route, _)| route.topic.0).collect(),
+                last_from: (attempts > 0).then_some(attempts),
                 expect_all_delivered: true,
                 expect_all_settled: true,
                 ..Options::default()
@@ -249,6 +271,7 @@ impl World {
             operations: base.history.operations() as u64,
             crashes: base.history.crashes.len() as u64,
             happenings,
+            transactions: base.ledger.counts,
             failure: base.failure,
         }
     }

@@ -7,15 +7,20 @@
 //!                  │ └─────── end of lease, or of subscription ───► ready
 //!                  └─ack, reject──► settled (progress)
 //! ```
+//!
+//! In an ordered topic new messages go to `ready` as soon as their places are known, and `orders`
+//! says which of those that are ready may be delivered to whom.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, SubscriptionId, Timestamp};
 
-use crate::bounds::{LOCATE_RETRY_MS, PREFETCH_MAX, UNSETTLED_MAX};
+use crate::bounds::{LOCATE_RETRY_MS, ORDER_AHEAD_MAX, PREFETCH_MAX, UNSETTLED_MAX};
 use crate::effect::DeliverItem;
 use crate::entry::{Outcome, Step};
 use crate::event::Ticket;
 use crate::group::lease::{Hold, Lease, Leases};
+use crate::group::member::Front;
+use crate::group::order::{OrderKey, Orders, Stand};
 use crate::group::queue::{Progress, push_step};
 
 /// A message to deliver again.
@@ -54,6 +59,10 @@ pub(crate) struct Flight {
     unplaced: BTreeMap<QueueOffset, u32>,
     /// Messages to deliver again later.
     waiting: BTreeMap<QueueOffset, Waiting>,
+    /// Messages that have stopped their order groups.
+    stopped: BTreeSet<QueueOffset>,
+    /// Of an ordered topic: what may be delivered.
+    orders: Option<Box<Orders>>,
     /// Messages that become dead letters: they take part in the bound of what is unsettled.
     pub(crate) doomed: usize,
     /// The same messages by the instant when they are due.
@@ -103,8 +112,14 @@ impl Holder {
 
 impl Flight {
     /// Starts from what the log says: nothing is leased, what came back waits or is ready.
-    pub(crate) fn begin(progress: &Progress, first: QueueOffset, now: Timestamp) -> Self {
+    pub(crate) fn begin(
+        progress: &Progress,
+        first: QueueOffset,
+        now: Timestamp,
+        is_ordered: bool,
+    ) -> Self {
         let mut flight = Self {
+            orders: is_ordered.then(Box::default),
             cursor: progress.settled_below().max(first),
             passed_over_below: progress.touched_end(),
             doomed: progress.returned().doomed_count(),
@@ -112,6 +127,10 @@ impl Flight {
         };
         let returned = progress.returned().from(flight.cursor);
         for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
+            if returned.stopped.is_some() {
+                flight.stop(offset);
+                continue;
+            }
             let again = Again { attempts: returned.attempts, place: None };
             flight.put_back(offset, again, returned.due, now);
         }
@@ -131,24 +150,53 @@ impl Flight {
         let old = self.waiting.insert(offset, Waiting { again, due });
         assert!(old.is_none(), "a message waits once");
         self.dues.insert((due, offset));
+        self.stand(offset, Stand::Barred);
+    }
+
+    fn stop(&mut self, offset: QueueOffset) {
+        let is_new = self.stopped.insert(offset);
+        assert!(is_new, "a message stops its order group once");
+        self.stand(offset, Stand::Barred);
+    }
+
+    /// Keeps order groups in step with where a message is.
+    fn stand(&mut self, offset: QueueOffset, stand: Stand) {
+        if let Some(orders) = &mut self.orders {
+            orders.put(offset, stand);
+        }
+    }
+
+    /// Of an ordered topic: what may be delivered.
+    pub(crate) fn orders(&self) -> Option<&Orders> {
+        self.orders.as_deref()
     }
 
     fn make_ready(&mut self, offset: QueueOffset, again: Again) {
         let place = again.place.filter(|place| !self.may_be_gone(place));
-        let absent = match place {
-            Some(place) => self.ready.insert(offset, (again.attempts, place)).is_none(),
-            None => self.unplaced.insert(offset, again.attempts).is_none(),
+        let (absent, stand) = match place {
+            Some(place) => {
+                (self.ready.insert(offset, (again.attempts, place)).is_none(), Stand::Ready)
+            }
+            None => (self.unplaced.insert(offset, again.attempts).is_none(), Stand::Barred),
         };
         assert!(absent, "a message becomes ready once");
+        self.stand(offset, stand);
+    }
+
+    /// Messages that were looked at and are nobody's now.
+    fn open_count(&self) -> usize {
+        self.waiting.len() + self.ready.len() + self.unplaced.len() + self.stopped.len()
     }
 
     /// Messages that were delivered before and are nobody's now.
     pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting.len() + self.ready.len() + self.unplaced.len()
+        let is_new = |(attempts, _): &&(u32, RecordPlace)| *attempts == 0;
+        let new = self.orders.as_ref().map(|_| self.ready.values().filter(is_new).count());
+        self.open_count() - new.unwrap_or(0)
     }
 
     fn unsettled(&self) -> usize {
-        self.leases.len() + self.waiting_count() + self.doomed
+        self.leases.len() + self.open_count() + self.doomed
     }
 
     /// Whether new messages must wait until some are settled.
@@ -167,8 +215,21 @@ impl Flight {
         if self.held_until.is_some() {
             return 0;
         }
+        if let Some(orders) = &self.orders {
+            return if orders.is_open() { self.ready.len() } else { 0 };
+        }
         let new = if self.is_full() { 0 } else { self.prefetched.len() };
         self.ready.len() + new
+    }
+
+    /// Where the log has what can be delivered next; `None` when nothing can.
+    pub(crate) fn front(&self) -> Option<Front> {
+        if self.deliverable() == 0 {
+            return None;
+        }
+        let again = self.ready.first_key_value().map(|(_, (_, place))| place);
+        let place = again.or_else(|| self.prefetched.front())?;
+        Some((place.segment, place.offset))
     }
 
     /// What the index must be asked, if anything: first offset and count.
@@ -180,9 +241,11 @@ impl Flight {
         if self.asked.is_some() || self.retry_at.is_some() {
             return None;
         }
-        let from = match self.unplaced.first_key_value() {
-            Some((offset, _)) => *offset,
-            None if self.prefetched.is_empty() && !self.is_full() => {
+        let unplaced = self.unplaced.first_key_value().map(|(offset, _)| *offset);
+        let unknown = self.orders.as_ref().and_then(|orders| orders.first_unknown());
+        let from = match unknown.or(unplaced) {
+            Some(offset) => offset,
+            None if self.prefetched.is_empty() && self.has_room() => {
                 self.pass_over(progress);
                 self.cursor
             }
@@ -190,6 +253,18 @@ impl Flight {
         };
         let count = end.0.saturating_sub(from.0).min(PREFETCH_MAX.into());
         (count > 0).then_some((from, count as u32))
+    }
+
+    /// Whether new messages may come under way.
+    fn has_room(&self) -> bool {
+        let is_enough = self.is_full() || self.is_far_ahead();
+        !is_enough || self.is_behind_others()
+    }
+
+    /// Whether enough order groups are known that somebody may go on with.
+    fn is_far_ahead(&self) -> bool {
+        let is_open = self.orders.as_ref().is_some_and(|orders| orders.is_open());
+        is_open && self.ready.len() >= ORDER_AHEAD_MAX
     }
 
     pub(crate) fn ask(&mut self, ticket: Ticket, from: QueueOffset, count: u32) {
@@ -209,7 +284,7 @@ impl Flight {
         let again: Vec<(QueueOffset, u32)> = self.ready.iter().filter_map(gone).collect();
         for (offset, attempts) in &again {
             self.ready.remove(offset);
-            self.unplaced.insert(*offset, *attempts);
+            self.make_ready(*offset, Again { attempts: *attempts, place: None });
         }
         for again in self.waiting.values_mut() {
             again.again.place = again.again.place.filter(|place| !is_gone(place));
@@ -227,7 +302,13 @@ impl Flight {
     }
 
     /// Takes in what the index says; nothing means that it could not be read.
-    pub(crate) fn answered(&mut self, places: &[RecordPlace], now: Timestamp) {
+    pub(crate) fn answered(
+        &mut self,
+        progress: &Progress,
+        places: &[RecordPlace],
+        keys: &[OrderKey],
+        now: Timestamp,
+    ) {
         let asked = self.asked.take().expect("an answer follows a question");
         if places.is_empty() {
             self.retry_at = Some(now.plus_ms(LOCATE_RETRY_MS));
@@ -241,6 +322,13 @@ impl Flight {
         }
         let to = QueueOffset(asked.from.0 + places.len() as u64);
         let place_of = |offset: QueueOffset| places[(offset.0 - asked.from.0) as usize];
+        if let Some(orders) = &mut self.orders {
+            assert!(keys.len() >= places.len(), "order groups are asked for with the places");
+            for offset in orders.unknown_in(asked.from, to) {
+                let key = keys[(offset.0 - asked.from.0) as usize];
+                orders.learn(offset, key, Stand::Barred);
+            }
+        }
         for (offset, again) in self.waiting.range_mut(asked.from..to) {
             again.again.place = Some(place_of(*offset));
         }
@@ -248,10 +336,33 @@ impl Flight {
             let (offset, attempts) = (*offset, *attempts);
             self.unplaced.remove(&offset);
             self.ready.insert(offset, (attempts, place_of(offset)));
+            self.stand(offset, Stand::Ready);
         }
-        if self.prefetched.is_empty() && asked.from <= self.cursor && self.cursor < to {
+        if self.orders.is_some() {
+            self.line_up(progress, (asked.from, places), keys);
+        } else if self.prefetched.is_empty() && asked.from <= self.cursor && self.cursor < to {
             let known = (self.cursor.0 - asked.from.0) as usize;
             self.prefetched.extend(&places[known..]);
+        }
+    }
+
+    /// Puts new messages behind those of their order groups.
+    fn line_up(
+        &mut self,
+        progress: &Progress,
+        (from, places): (QueueOffset, &[RecordPlace]),
+        keys: &[OrderKey],
+    ) {
+        let to = QueueOffset(from.0 + places.len() as u64);
+        self.pass_over(progress);
+        while from <= self.cursor && self.cursor < to {
+            let (offset, at) = (self.cursor, (self.cursor.0 - from.0) as usize);
+            let orders = self.orders.as_mut().expect("the topic is ordered");
+            let absent = self.ready.insert(offset, (0, places[at])).is_none();
+            assert!(absent, "a message is new once");
+            orders.learn(offset, keys[at], Stand::Ready);
+            self.move_cursor(QueueOffset(offset.0 + 1));
+            self.pass_over(progress);
         }
     }
 
@@ -282,17 +393,35 @@ impl Flight {
         let passed = (to.0 - self.cursor.0).min(self.prefetched.len() as u64) as usize;
         self.prefetched.drain(..passed);
         self.cursor = to;
+        if let Some(orders) = &mut self.orders {
+            orders.lined_up(to);
+        }
+    }
+
+    /// Whether messages that came back lie behind some that are not known yet. Those are asked for
+    /// however much is under way: else nothing of it could go on.
+    fn is_behind_others(&self) -> bool {
+        let waiting = self.waiting.last_key_value().map(|(offset, _)| *offset);
+        let ready = self.ready.last_key_value().map(|(offset, _)| *offset);
+        let unplaced = self.unplaced.last_key_value().map(|(offset, _)| *offset);
+        let last = [waiting, ready, unplaced].into_iter().flatten().max();
+        self.orders.is_some() && last.is_some_and(|last| last > self.cursor)
     }
 
     /// Leases what can be delivered: first what comes again, then new messages, each in the order
-    /// of offsets, within the budget.
+    /// of offsets, within the budget; in an ordered topic, where so many want something, what is
+    /// next in its order group.
     pub(crate) fn lease(
         &mut self,
         progress: &Progress,
         holder: Holder,
         mut budget: Budget,
+        takers: usize,
     ) -> Vec<DeliverItem> {
         assert!(budget.messages >= 1 && budget.credit_bytes >= 1, "a holder has credit");
+        if self.orders.is_some() {
+            return self.lease_in_order(holder, budget, takers);
+        }
         let room = self.deliverable().min(budget.messages as usize);
         let mut items = Vec::with_capacity(room);
         while let Some((offset, (attempts, place))) = self.ready.first_key_value() {
@@ -304,6 +433,28 @@ impl Flight {
             items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
         }
         self.lease_new(progress, holder, budget, &mut items);
+        items
+    }
+
+    fn lease_in_order(
+        &mut self,
+        holder: Holder,
+        mut budget: Budget,
+        takers: usize,
+    ) -> Vec<DeliverItem> {
+        let mut items = Vec::new();
+        while let Some(orders) = &mut self.orders
+            && let Some(offset) = orders.next_for(holder.subscription, takers)
+        {
+            let (attempts, place) = self.ready[&offset];
+            if !budget.take(place.bytes, items.is_empty()) {
+                break;
+            }
+            self.ready.remove(&offset);
+            let attempt = attempts.saturating_add(1);
+            items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
+        }
+        assert!(items.is_sorted_by_key(|item| item.offset), "they come in the queue's order");
         items
     }
 
@@ -358,13 +509,15 @@ impl Flight {
         assert!(item.attempt >= 1, "the first delivery is attempt 1");
         let DeliverItem { offset, attempt, place } = item;
         self.leases.insert(offset, Lease { hold: holder.hold(attempt), place });
+        self.stand(offset, Stand::Leased(holder.subscription));
         item
     }
 
     /// Ends leases and waits that are due; returns the leases that ended, for the caller to say
     /// when each comes again.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Vec<(QueueOffset, Lease)> {
-        let ended = self.leases.take_ended(now);
+        let mut ended = self.leases.take_ended(now);
+        ended.sort_unstable_by_key(|(offset, _)| *offset);
         while let Some((due, offset)) = self.dues.first().copied().filter(|(due, _)| *due <= now) {
             self.dues.remove(&(due, offset));
             let waiting = self.waiting.remove(&offset).expect("what is due waits");
@@ -389,6 +542,32 @@ impl Flight {
         self.make_wait(offset, again_of(lease), due);
     }
 
+    /// A lease that ended was of a message that nobody can have begun, because one before it in its
+    /// order group is not settled: it is as if it had not been delivered.
+    pub(crate) fn was_not_begun(&mut self, offset: QueueOffset, lease: &Lease) {
+        self.undo(offset, lease);
+    }
+
+    /// A lease is taken back as if it had not been given.
+    fn undo(&mut self, offset: QueueOffset, Lease { hold, place }: &Lease) {
+        assert!(hold.attempt >= 1, "what is leased was delivered");
+        let (attempts, place) = (hold.attempt - 1, Some(*place));
+        self.make_ready(offset, Again { attempts, place });
+    }
+
+    /// Takes what a subscription holds of a range, as if it had not been delivered; returns how
+    /// many messages it took.
+    pub(crate) fn release(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        holder: SubscriptionId,
+    ) -> u32 {
+        let taken = self.leases.take_held(from, to, holder);
+        taken.iter().for_each(|(offset, lease)| self.undo(*offset, lease));
+        u32::try_from(taken.len()).expect("leases are bounded")
+    }
+
     /// Takes what a subscription holds of a range, as if it had not been delivered, and delivers
     /// nothing for a while; returns how many messages it took.
     pub(crate) fn hold_back(
@@ -399,13 +578,7 @@ impl Flight {
         until: Timestamp,
     ) -> u32 {
         self.held_until = self.held_until.max(Some(until));
-        let taken = self.leases.take_held(from, to, holder);
-        for (offset, Lease { hold, place }) in &taken {
-            assert!(hold.attempt >= 1, "what is leased was delivered");
-            let (attempts, place) = (hold.attempt - 1, Some(*place));
-            self.make_ready(*offset, Again { attempts, place });
-        }
-        u32::try_from(taken.len()).expect("leases are bounded")
+        self.release(from, to, holder)
     }
 
     /// Takes in what the log says about this queue; whose leases ended by it, and how many, is
@@ -416,6 +589,7 @@ impl Flight {
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Doomed { .. }
+            | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Filtered => {
                 self.forget(from, to, &mut ended);
@@ -431,10 +605,41 @@ impl Flight {
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
             Outcome::Returned { attempts, due, .. } => {
+                self.wait_otherwise((from, to), attempts, due);
                 for (offset, lease) in self.leases.take_attempt(from, to, attempts) {
                     ended(lease.hold.subscription, 1);
                     self.make_wait(offset, again_of(&lease), due);
                 }
+                while let Some(offset) = self.stopped.range(from..to).next().copied() {
+                    self.stopped.remove(&offset);
+                    self.make_wait(offset, Again { attempts, place: None }, due);
+                }
+            }
+            Outcome::Stopped { .. } => {
+                self.take_out(from, to, &mut ended);
+                (from.0..to.0).map(QueueOffset).for_each(|offset| self.stop(offset));
+            }
+        }
+    }
+
+    /// Whether a message is to be delivered again later.
+    pub(crate) fn waits(&self, offset: QueueOffset) -> bool {
+        self.waiting.contains_key(&offset)
+    }
+
+    /// Messages that wait after this attempt do so until another instant.
+    fn wait_otherwise(
+        &mut self,
+        (from, to): (QueueOffset, QueueOffset),
+        attempts: u32,
+        due: Timestamp,
+    ) {
+        for (offset, waiting) in self.waiting.range_mut(from..to) {
+            if waiting.again.attempts == attempts && waiting.due != due {
+                let was = self.dues.remove(&(waiting.due, *offset));
+                assert!(was, "what waits has an instant");
+                waiting.due = due;
+                self.dues.insert((due, *offset));
             }
         }
     }
@@ -454,6 +659,19 @@ impl Flight {
         to: QueueOffset,
         ended: &mut impl FnMut(SubscriptionId, u32),
     ) {
+        self.take_out(from, to, ended);
+        if let Some(orders) = &mut self.orders {
+            orders.forget(from, to);
+        }
+    }
+
+    /// Takes messages out of wherever they are, but for their order groups.
+    fn take_out(
+        &mut self,
+        from: QueueOffset,
+        to: QueueOffset,
+        ended: &mut impl FnMut(SubscriptionId, u32),
+    ) {
         self.leases.take_range(from, to, ended);
         while let Some((offset, _)) = self.ready.range(from..to).next() {
             let offset = *offset;
@@ -467,6 +685,9 @@ impl Flight {
             let (offset, due) = (*offset, waiting.due);
             self.waiting.remove(&offset);
             self.dues.remove(&(due, offset));
+        }
+        while let Some(offset) = self.stopped.range(from..to).next().copied() {
+            self.stopped.remove(&offset);
         }
     }
 
@@ -491,12 +712,17 @@ impl Flight {
             assert_eq!(waiting, Some(*due), "what has an instant waits for it");
         }
         let mut count = 0;
-        for offset in self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys()) {
+        let again = self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys());
+        for offset in again.chain(&self.stopped) {
             assert_eq!(self.places_of(*offset), 1, "an unsettled message is in one place");
             assert!(progress.settled_end_of(*offset).is_none(), "what comes again is unsettled");
             count += 1;
         }
-        assert_eq!(count, self.waiting_count(), "what waits is counted");
+        assert_eq!(count, self.open_count(), "what waits is counted");
+        if let Some(orders) = &self.orders {
+            orders.check(count + self.leases.len(), |offset| self.stand_of(offset));
+            assert!(self.prefetched.is_empty(), "new messages are put in line");
+        }
         for (offset, _) in self.leases.iter() {
             assert_eq!(self.places_of(offset), 1, "a leased message is in one place");
             assert!(progress.settled_end_of(offset).is_none(), "what is leased is unsettled");
@@ -527,6 +753,15 @@ impl Flight {
             + usize::from(self.ready.contains_key(&offset))
             + usize::from(self.unplaced.contains_key(&offset))
             + usize::from(self.waiting.contains_key(&offset))
+            + usize::from(self.stopped.contains(&offset))
+    }
+
+    fn stand_of(&self, offset: QueueOffset) -> Option<Stand> {
+        let after = QueueOffset(offset.0 + 1);
+        let lease = self.leases.ranges(offset, after).next();
+        let stand = lease.map(|(_, _, hold)| Stand::Leased(hold.subscription));
+        let stand = stand.or(self.ready.contains_key(&offset).then_some(Stand::Ready));
+        stand.or((self.places_of(offset) == 1).then_some(Stand::Barred))
     }
 }
 

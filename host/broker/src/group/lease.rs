@@ -76,6 +76,12 @@ impl Leases {
         run.is_some_and(|(from, run)| offset < after(*from, run.places.len()))
     }
 
+    /// Where a leased message is.
+    pub(crate) fn place(&self, offset: QueueOffset) -> Option<RecordPlace> {
+        let (from, run) = self.runs.range(..=offset).next_back()?;
+        run.places.get((offset.0 - from.0) as usize).copied()
+    }
+
     /// What is leased of `from..to`, in order: ranges in the same hands.
     pub(crate) fn ranges(
         &self,
@@ -374,6 +380,7 @@ mod tests {
                 let expect: Vec<u64> = plain.range(from..to).map(|(at, _)| at.0).collect();
                 assert_eq!(ranges, expect);
                 assert_eq!(leases.holds(from), plain.contains_key(&from));
+                assert_eq!(leases.place(from), plain.get(&from).map(|lease| lease.place));
                 let first = plain.values().map(|lease| lease.hold.until).min();
                 assert_eq!(leases.first_end(), first);
             }

@@ -7,6 +7,7 @@ use yard_wire::requests::Expression;
 use yard_wire::{QueueIndex, SubscriptionId};
 
 use crate::event::SessionId;
+use crate::group::owners::Owners;
 
 /// One subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +50,18 @@ pub(crate) struct Live {
     pub(crate) members: BTreeMap<SubscriptionId, Member>,
     /// Which messages they want; none: all.
     pub(crate) filter: Option<Arc<Expression>>,
+    /// Where members have queues of their own: whose each is.
+    pub(crate) owners: Option<Box<Owners>>,
     /// Members with credit, in the order of their turns; each once.
     turns: VecDeque<SubscriptionId>,
     /// Queues that may have something to deliver or to ask the index for.
-    available: BTreeSet<QueueIndex>,
-    /// The queue that was looked at last.
-    last: Option<QueueIndex>,
+    available: BTreeMap<QueueIndex, Option<Front>>,
+    /// The same in the order in which they are looked at: those first of which it is not known.
+    by_front: BTreeSet<(Option<Front>, QueueIndex)>,
 }
+
+/// Where the log has what a queue delivers next: segment, and offset in it.
+pub(crate) type Front = (u32, u32);
 
 impl Live {
     pub(crate) fn join(&mut self, id: SubscriptionId, member: Member) {
@@ -104,34 +110,72 @@ impl Live {
         self.turns.len()
     }
 
-    pub(crate) fn next_turn(&self) -> Option<SubscriptionId> {
-        self.turns.front().copied()
+    /// The next member in turns of which `may` is true: the first, in most topics.
+    pub(crate) fn next_turn(&self, may: impl Fn(SubscriptionId) -> bool) -> Option<SubscriptionId> {
+        self.turns.iter().copied().find(|id| may(*id))
     }
 
-    /// The member whose turn it was got something.
-    pub(crate) fn end_turn(&mut self) {
-        let id = self.turns.pop_front().expect("somebody had a turn");
+    /// A member that has a turn got something.
+    pub(crate) fn end_turn(&mut self, id: SubscriptionId) {
+        let at = self.turns.iter().position(|turn| *turn == id).expect("it had a turn");
+        self.turns.remove(at);
         if self.members[&id].has_credit() {
             self.turns.push_back(id);
         }
     }
 
+    /// Shares these queues out anew, where members have queues of their own.
+    pub(crate) fn share_queues(&mut self, queues: impl FnOnce() -> Vec<QueueIndex>, turn: usize) {
+        let Some(owners) = &mut self.owners else { return };
+        let queues = queues();
+        let mut members: Vec<(&str, SubscriptionId)> =
+            self.members.iter().map(|(id, member)| (&*member.name, *id)).collect();
+        members.sort_unstable();
+        let members: Vec<SubscriptionId> = members.into_iter().map(|(_, id)| id).collect();
+        owners.share(&members, &queues, turn);
+        queues.into_iter().for_each(|queue| self.make_available(queue));
+    }
+
+    /// Whether what becomes of a message there may let a queue go to another member.
+    pub(crate) fn is_moving(&self, queue: QueueIndex) -> bool {
+        self.owners.as_ref().is_some_and(|owners| owners.is_moving(queue))
+    }
+
+    /// There may be something in a queue, or something else than before.
     pub(crate) fn make_available(&mut self, queue: QueueIndex) {
-        self.available.insert(queue);
+        self.put_front(queue, None);
+    }
+
+    fn put_front(&mut self, queue: QueueIndex, front: Option<Front>) {
+        if let Some(old) = self.available.insert(queue, front) {
+            let was = self.by_front.remove(&(old, queue));
+            assert!(was, "what is available has a place in the order");
+        }
+        self.by_front.insert((front, queue));
     }
 
     pub(crate) fn exhausted(&mut self, queue: QueueIndex) {
-        let was = self.available.remove(&queue);
-        assert!(was, "a queue was available before it was exhausted");
+        let front = self.available.remove(&queue);
+        let front = front.expect("a queue was available before it was exhausted");
+        let was = self.by_front.remove(&(front, queue));
+        assert!(was, "what is available has a place in the order");
     }
 
-    /// The next queue to look at, in turns.
-    pub(crate) fn next_queue(&mut self) -> Option<QueueIndex> {
-        let after = self.last.and_then(|last| last.0.checked_add(1)).map_or(0, |at| at);
-        let next = self.available.range(QueueIndex(after)..).next();
-        let queue = next.or_else(|| self.available.first()).copied()?;
-        self.last = Some(queue);
-        Some(queue)
+    /// The queue whose next message is the oldest of the log, or one that has none whose place is
+    /// known. So what lies together is read together: queues that went through the log each at
+    /// its own pace would read all of it once each.
+    pub(crate) fn next_queue(
+        &mut self,
+        front: impl Fn(QueueIndex) -> Option<Front>,
+    ) -> Option<QueueIndex> {
+        loop {
+            let (known, queue) = *self.by_front.first()?;
+            let found = if known.is_some() { known } else { front(queue) };
+            if found == known {
+                return Some(queue);
+            }
+            self.put_front(queue, found);
+        }
     }
 
     pub(crate) fn check(&self) {
@@ -142,5 +186,9 @@ impl Live {
             assert!(member.bytes <= CREDIT_BYTES_MAX, "credit is bounded");
         }
         assert!(self.turns.len() <= self.members.len(), "turns are the members'");
+        assert_eq!(self.by_front.len(), self.available.len(), "each queue has one place");
+        if let Some(owners) = &self.owners {
+            owners.check(|id| self.members.contains_key(&id));
+        }
     }
 }

@@ -8,6 +8,8 @@
 pub(crate) mod flight;
 pub(crate) mod lease;
 pub(crate) mod member;
+pub(crate) mod order;
+pub(crate) mod owners;
 pub(crate) mod queue;
 pub(crate) mod range_set;
 pub(crate) mod returned;
@@ -46,7 +48,9 @@ impl Group {
             flight.doomed = queue.progress.returned().doomed_count();
             let live = self.live.as_mut().expect("only a group with members has flights");
             flight.apply(step, |subscription, count| live.leases_ended(subscription, count));
-            if was_full || step.outcome == Outcome::Trimmed {
+            // Others may go on where this one was in the way.
+            let others_wait = flight.orders().is_some() || live.is_moving(step.queue);
+            if was_full || others_wait || step.outcome == Outcome::Trimmed {
                 live.make_available(step.queue);
             }
         }
@@ -62,9 +66,25 @@ impl Group {
         state.map(|state| state.progress.settled_below()).unwrap_or_default()
     }
 
-    pub(crate) fn is_full(&self, queue: QueueIndex) -> bool {
+    /// Whether what becomes of a message there may let others go on.
+    pub(crate) fn is_in_the_way(&self, queue: QueueIndex) -> bool {
         let flight = self.queues.get(&queue).and_then(|queue| queue.flight.as_ref());
-        flight.is_some_and(|flight| flight.is_full())
+        let is_full = flight.is_some_and(|flight| flight.is_full());
+        let is_ordered = flight.is_some_and(|flight| flight.orders().is_some());
+        is_full || is_ordered || self.live.as_ref().is_some_and(|live| live.is_moving(queue))
+    }
+
+    /// Somebody wants something: there may be what only it may have.
+    pub(crate) fn look_again(&mut self) {
+        let live = self.live.as_mut().expect("somebody wants something");
+        let flights =
+            self.queues.iter().filter_map(|(queue, it)| Some((queue, it.flight.as_ref()?)));
+        let is_exclusive = live.owners.is_some();
+        // Of one queue of a topic it is as of all.
+        let bound = flights.take_while(|(_, it)| is_exclusive || it.orders().is_some());
+        for (queue, _) in bound.filter(|(_, flight)| flight.deliverable() > 0) {
+            live.make_available(*queue);
+        }
     }
 
     /// Where the leases of the group say whose they are, member by member.

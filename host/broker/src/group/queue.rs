@@ -121,7 +121,7 @@ impl Progress {
     pub(crate) fn apply(&mut self, step: &Step, errors: &[Arc<str>]) {
         assert!(step.from < step.to, "a step concerns something");
         match step.outcome {
-            Outcome::Acked | Outcome::Trimmed => {
+            Outcome::Acked | Outcome::Dropped | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
             Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
@@ -129,14 +129,22 @@ impl Progress {
             Outcome::Dead => self.dead_count += self.settle(step.from, step.to),
             Outcome::Returned { attempts, due, delivered, error } => {
                 let error = error_named(errors, error).expect("an entry has the texts it names");
-                let (first, last, doom) = (delivered, delivered, None);
-                let returned = Returned { attempts, due, first, last, error, doom };
+                let (first, last, doom, stopped) = (delivered, delivered, None, None);
+                let returned = Returned { attempts, due, first, last, error, doom, stopped };
                 self.give_back(step.from, step.to, &returned);
             }
             Outcome::Doomed { attempts, delivered, reason, error } => {
                 let error = error_named(errors, error).expect("an entry has the texts it names");
-                let (first, last, doom) = (delivered, delivered, Some(reason));
-                let returned = Returned { attempts, due: Timestamp(0), first, last, error, doom };
+                let (first, last, due) = (delivered, delivered, Timestamp(0));
+                let (doom, stopped) = (Some(reason), None);
+                let returned = Returned { attempts, due, first, last, error, doom, stopped };
+                self.give_back(step.from, step.to, &returned);
+            }
+            Outcome::Stopped { attempts, delivered, reason, error } => {
+                let error = error_named(errors, error).expect("an entry has the texts it names");
+                let (first, last, due) = (delivered, delivered, Timestamp(0));
+                let (doom, stopped) = (None, Some(reason));
+                let returned = Returned { attempts, due, first, last, error, doom, stopped };
                 self.give_back(step.from, step.to, &returned);
             }
         }

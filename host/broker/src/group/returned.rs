@@ -27,6 +27,8 @@ pub(crate) struct Returned {
     pub(crate) error: Option<Arc<str>>,
     /// It does not come again: it becomes a dead letter.
     pub(crate) doom: Option<Doom>,
+    /// It does not come again until somebody unblocks its order group, and why.
+    pub(crate) stopped: Option<Doom>,
 }
 
 impl Returned {
@@ -52,6 +54,11 @@ impl ReturnedSet {
 
     pub(crate) fn get(&self, offset: QueueOffset) -> Option<&Returned> {
         self.messages.get(&offset)
+    }
+
+    /// From the delivery before the one that is due, or was, until that; 0 where there is none.
+    pub(crate) fn delay_ms(&self, offset: QueueOffset) -> u64 {
+        self.get(offset).map_or(0, |it| it.due.0.saturating_sub(it.last.0))
     }
 
     pub(crate) fn doomed_count(&self) -> usize {
@@ -95,6 +102,7 @@ impl ReturnedSet {
         }
         self.error_bytes += returned.error_bytes();
         if returned.doom.is_some() {
+            returned.stopped = None;
             self.doomed.insert(offset);
         }
         self.messages.insert(offset, returned);
@@ -125,6 +133,8 @@ impl ReturnedSet {
         assert!(doomed.map(|(offset, _)| offset).eq(&self.doomed), "what is doomed is listed");
         for returned in self.messages.values() {
             assert!(returned.attempts >= 1, "what came back was delivered");
+            let is_over = returned.doom.is_some() && returned.stopped.is_some();
+            assert!(!is_over, "what becomes a dead letter stops nothing");
             assert!(returned.first <= returned.last, "the first delivery is the first");
         }
     }
@@ -132,7 +142,7 @@ impl ReturnedSet {
 
 /// `u32` count and texts, then `u32` count and runs of messages alike: `u64` from, `u64` to, `u32`
 /// attempts, `u64` due, `u64` first, `u64` last, `u32` number of the text from 1 or 0, optional
-/// reason of a dead letter.
+/// reason of a dead letter, optional reason why it has stopped its order group.
 impl Wire for ReturnedSet {
     fn put(&self, out: &mut Vec<u8>) {
         let mut texts: Vec<String> = Vec::new();
@@ -163,6 +173,7 @@ impl Wire for ReturnedSet {
             returned.last.put(out);
             error.put(out);
             returned.doom.put(out);
+            returned.stopped.put(out);
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
@@ -177,6 +188,7 @@ impl Wire for ReturnedSet {
                 last: Timestamp::take(input)?,
                 error: error_named(&texts, u32::take(input)?)?,
                 doom: <Option<Doom> as Wire>::take(input)?,
+                stopped: <Option<Doom> as Wire>::take(input)?,
             };
             let is_next = set.end() <= from && from < to && to.0 - from.0 <= UNSETTLED_MAX as u64;
             if !is_next || returned.attempts == 0 || returned.first > returned.last {

@@ -53,6 +53,7 @@ fn subscribe(world: &mut World, group: &str, topic: &str, start: Start) -> Optio
         member: String::new(),
         start,
         expression: None,
+        exclusive: false,
         lease_ms: 30_000,
         messages: 0,
         bytes: 0,
@@ -97,10 +98,13 @@ fn an_idle_group_remembers_only_where_it_got_on() {
     let floors = world.log.iter().filter_map(|(entry, _)| match entry {
         Entry::Group { created, .. } => Some(created.floors.len()),
         Entry::Batch { .. }
+        | Entry::Deduped { .. }
+        | Entry::Forget { .. }
         | Entry::Progress { .. }
         | Entry::Move { .. }
         | Entry::Release { .. }
         | Entry::Cancel { .. }
+        | Entry::Tx { .. }
         | Entry::Meta { .. } => None,
     });
     assert_eq!(floors.collect::<Vec<_>>(), [0, 1]);

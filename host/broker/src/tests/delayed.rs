@@ -312,7 +312,7 @@ fn releases_and_what_they_settle_are_one_entry() {
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
     let step = Step { queue, from, to, outcome: Outcome::Dead };
     let settle = Some(Progress { group: GroupId(3), steps: vec![step], errors: Vec::new() });
-    let entry = Entry::Release { tenant: TENANT, items, settle, dues: Vec::new() };
+    let entry = Entry::Release { tenant: TENANT, items, settle, dues: Vec::new(), tx: None };
     let bytes = entry.encode_payload();
     assert_eq!(Entry::decode(Entry::RELEASE, TENANT, bytes.clone()), Ok(entry));
     for end in 0..bytes.len() {

@@ -26,6 +26,36 @@ fn what_is_not_wanted_is_settled_and_counted_and_credit_comes_back() {
 }
 
 #[test]
+fn poison_becomes_a_dead_letter_at_once_with_what_it_does() {
+    check_orders(
+        "sub a g orders earliest credit=4 plugin=thirds
+        > a gets 0: 0..4 in round 0
+        sync
+        > a subscribed: 0 0..10
+        poison a 0 1 3
+        > a gets 0: 4..6 in round 0
+        history g orders 0
+        > 1: 1 times, 1000..1000, trap at 1
+        > 3: 1 times, 1000..1000, trap at 3
+        at 1000
+        sync
+        > tell: topic $dead.g [0]
+        info g
+        > 0: 0..10 lag=8 held=4 waiting=0 rejected=2; a held=4 credit=0
+        ack a 0 0..1 0 2..3
+        sync
+        > settled 2
+        restart
+        info g
+        > 0: 4..10 lag=6 held=0 waiting=0 rejected=2
+        sub d h $dead.g earliest
+        > d gets 0: 0..2
+        sync
+        > d subscribed: 0 0..2",
+    );
+}
+
+#[test]
 fn a_verdict_about_a_message_that_is_held_no_more_says_nothing() {
     check_orders(
         "policy g 1s 9

@@ -15,7 +15,7 @@ fn topics_are_created_grown_and_removed() {
         topic orders 3
         > topic 1 queues=3
         topic orders 4
-        > TopicExists: topic \"orders\" has 3 queues
+        > TopicExists: topic \"orders\" has 3 queues and is normal
         topic .orders 4
         > BadName: the name \".orders\" is not usable: it begins with a dot
         topic many 1025
@@ -173,6 +173,7 @@ fn a_shard_without_the_log_of_metadata_is_told() {
         member: "a".to_owned(),
         start: yard_wire::requests::Start::Earliest,
         expression: None,
+        exclusive: false,
         lease_ms: 1_000,
         messages: 1,
         bytes: 1,
@@ -218,6 +219,7 @@ fn latest_loses_nothing_in_a_shard_that_the_topic_grew_into() {
         member: "a".to_owned(),
         start: yard_wire::requests::Start::Latest,
         expression: None,
+        exclusive: false,
         lease_ms: 1_000,
         messages: 10,
         bytes: 1 << 20,

@@ -2,18 +2,23 @@
 mod bounds;
 mod consuming;
 mod dead_letters;
+mod deduping;
 mod delayed;
 mod extending;
 mod finding;
 mod judging;
 mod metadata;
+mod order_random;
+mod ordered;
 mod plugins;
 mod producing;
 mod random;
 mod relocating;
 mod retention;
+mod retrying;
 mod scale;
 mod script;
+mod transactions;
 mod world;
 
 /// Randomness from a seed. Source: xorshift64*.

@@ -9,6 +9,7 @@ use yard_wire::batch::BatchHeader;
 use yard_wire::limits::DELIVER_RECORDS_MAX;
 use yard_wire::name::is_system;
 use yard_wire::operation::{GroupSet, Operate, TopicCreate, TopicRm, TopicSet};
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Credit, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
@@ -21,7 +22,9 @@ use yard_wire::{
 
 use super::Random;
 use super::world::{Delivery, Out, World, config};
-use crate::{Entry, Event, MetaChange, SessionId};
+use crate::{
+    Decision, Doom, Entry, Event, Fate, MetaChange, Outcome, RetryAnswer, RetryQuestion, SessionId,
+};
 
 const LEASES_MS: [u32; 3] = [1_000, 1_500, 30_000];
 const TENANT: TenantId = TenantId(0);
@@ -61,6 +64,10 @@ struct Model {
     disk_may_be_full: bool,
     delivered: u64,
     redelivered: u64,
+    /// What a plugin was asked and has not answered.
+    questions: Vec<RetryQuestion>,
+    /// Messages that a plugin decided about in time.
+    decided: u64,
 }
 
 struct Run {
@@ -93,7 +100,45 @@ impl Run {
         let first_ms = 1 + self.random.below(1_000) as u32;
         let growing = Exponential { first_ms, max_ms: 2_000, ..Exponential::default() };
         let attempts = self.random.below(7) as u32;
-        self.set_policy(&name, RetryPolicy::Exponential(growing), attempts);
+        let retry = if self.random.chance(40) {
+            RetryPolicy::Plugin(PluginUse::read("ladder").unwrap())
+        } else {
+            RetryPolicy::Exponential(growing)
+        };
+        self.set_policy(&name, retry, attempts);
+    }
+
+    /// A plugin answers one of its questions, possibly about some of the messages only.
+    fn decide(&mut self) {
+        let Some(count) = (self.model.questions.len() as u64).checked_sub(1) else { return };
+        let at = self.random.below(count + 1) as usize;
+        let RetryQuestion { group, queue, asked, failures, group_name, topic, .. } =
+            self.model.questions.swap_remove(at);
+        let mut decisions = Vec::new();
+        for failure in failures {
+            let fate = match self.random.below(10) {
+                0 => Fate::Dropped,
+                1 => Fate::Dead { reason: "e9".to_owned() },
+                2 => continue,
+                _ => Fate::Again { delay_ms: self.random.below(900) as u32 },
+            };
+            decisions.push(Decision { offset: failure.offset, attempt: failure.attempt, fate });
+        }
+        let before = self.world.log.len();
+        self.world.handle(Event::PolicyAnswered(RetryAnswer { group, queue, asked, decisions }));
+        for (entry, _) in &self.world.log[before..] {
+            let Entry::Progress { progress, .. } = entry else { continue };
+            for step in &progress.steps {
+                self.model.decided += 1;
+                if let Outcome::Dropped | Outcome::Doomed { reason: Doom::Policy, .. } =
+                    step.outcome
+                {
+                    let places = (step.from.0..step.to.0).map(|offset| (topic, queue, offset));
+                    let settled = places.map(|place| (group_name.clone(), place));
+                    self.model.settled.extend(settled);
+                }
+            }
+        }
     }
 
     fn step(&mut self) {
@@ -116,6 +161,10 @@ impl Run {
             98 => self.restart(),
             99 if self.random.chance(50) => self.change_policy(),
             _ => self.create_topic(),
+        }
+        self.observe();
+        if self.random.chance(20) {
+            self.decide();
         }
         self.observe();
     }
@@ -245,6 +294,7 @@ impl Run {
             member: "somebody".to_owned(),
             start,
             expression: None,
+            exclusive: false,
             lease_ms: consumer.lease_ms,
             messages: consumer.credit,
             bytes: 1 << 20,
@@ -396,6 +446,7 @@ impl Run {
                     }
                 }
                 Out::Ended(_, by, _) => self.gone(|id, _| id == by),
+                Out::Ask(question) => self.model.questions.push(question),
                 Out::Reply(_, Ok(Reply::Produce(produced))) => {
                     assert!(!produced.placed.is_empty());
                 }
@@ -404,6 +455,8 @@ impl Run {
                 | Out::Find(..)
                 | Out::Seek(..)
                 | Out::Broadcast(_)
+                | Out::Notify(..)
+                | Out::Check(..)
                 | Out::Ensure(_) => {}
             }
         }
@@ -439,6 +492,7 @@ impl Run {
                     member: "drain".to_owned(),
                     start: Start::Earliest,
                     expression: None,
+                    exclusive: false,
                     lease_ms: 30_000,
                     messages: 60_000,
                     bytes: u32::MAX,
@@ -448,8 +502,9 @@ impl Run {
                 drainers.push((id, consumer));
             }
         }
-        for _ in 0..60 {
-            self.world.advance(self.world.now.plus_ms(1_000));
+        // At last for as long as the table of those that no plugin decided about.
+        for wait_ms in [[1_000; 60].as_slice(), &[7_200_000; 6]].concat() {
+            self.world.advance(self.world.now.plus_ms(wait_ms));
             self.observe();
             for (id, consumer) in &drainers {
                 let held = self.model.held.iter().filter(|(_, held)| held.by == *id);
@@ -520,7 +575,7 @@ impl Model {
 
 #[test]
 fn random_events_keep_every_promise() {
-    let (mut delivered, mut redelivered) = (0, 0);
+    let (mut delivered, mut redelivered, mut decided) = (0, 0, 0);
     for seed in 0..60 {
         let mut run = Run::new(seed);
         for step in 0..700 {
@@ -532,9 +587,11 @@ fn random_events_keep_every_promise() {
         run.drain();
         delivered += run.model.delivered;
         redelivered += run.model.redelivered;
+        decided += run.model.decided;
     }
     // So that the test cannot pass by doing nothing.
     assert!(delivered > 10_000 && redelivered > 1_000, "{delivered} {redelivered}");
+    assert!(decided > 100, "{decided}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn subscribe(world: &mut World, session: u64, group: &str) -> SubscriptionId {
         member: String::new(),
         start: Start::Earliest,
         expression: None,
+        exclusive: false,
         lease_ms: 30_000,
         messages: CREDIT_MESSAGES_MAX,
         bytes: CREDIT_BYTES_MAX,
@@ -134,31 +135,36 @@ fn producers_are_forgotten_where_there_are_most() {
     };
     let placed =
         [Placed { topic: TopicId(1), queue: QueueIndex(0), first: QueueOffset(0), count: 1 }];
+    let answer = (&placed[..], &[][..]);
+    let is_known = |numbering| match numbering {
+        Numbering::Duplicate(known) => known.placed == placed && known.originals.is_empty(),
+        _ => false,
+    };
     let (small, large) = (TenantId(1), TenantId(2));
     let mut producers = Producers::bounded(10, 1_000);
-    producers.apply(small, &header(1, 0), 1, &placed);
+    producers.apply(small, &header(1, 0), 1, answer);
     for producer in 0..50 {
-        producers.apply(large, &header(producer, 0), 1, &placed);
+        producers.apply(large, &header(producer, 0), 1, answer);
         producers.check();
     }
     assert_eq!(producers.len(), 10);
     let judge = |tenant, producer| producers.judge(tenant, &header(producer, 0), 1, Sequence(0));
-    assert_eq!(judge(small, 1), Numbering::Duplicate(placed.to_vec()));
+    assert!(is_known(judge(small, 1)));
     assert_eq!(judge(large, 0), Numbering::Next, "the longest silent is forgotten");
-    assert_eq!(judge(large, 49), Numbering::Duplicate(placed.to_vec()));
+    assert!(is_known(judge(large, 49)));
     // Answers are bounded as well: those of the last batches of a lane, and all together.
     let mut producers = Producers::bounded(10, 100);
     for batch in 0..200 {
-        producers.apply(small, &header(1, batch), 1, &placed);
+        producers.apply(small, &header(1, batch), 1, answer);
         producers.check();
     }
     for batch in 0..200 {
-        producers.apply(small, &header(2, batch), 1, &placed);
+        producers.apply(small, &header(2, batch), 1, answer);
         producers.check();
     }
     assert_eq!(producers.len(), 1, "the silent one made room");
     let judge = |batch| producers.judge(small, &header(2, batch), 1, Sequence(0));
-    assert_eq!(judge(136), Numbering::Duplicate(placed.to_vec()));
+    assert!(is_known(judge(136)));
     assert_eq!(judge(135), Numbering::Stale { expected: Sequence(200) });
 }
 

@@ -5,11 +5,15 @@
 //! | `topic NAME QUEUES` | the topic is created |
 //! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
-//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=]` | C subscribes, on its
-//! own connection |
+//! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=] [mode=]` | C subscribes,
+//! on its own connection |
 //! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
+//! | `poison C Q OFFSET…` | messages that its policy fails at |
+//! | `decide GROUP TOPIC Q ASKED OFFSETxATTEMPT:MS|dead|drop…` | what a retry plugin answers |
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
+//! | `ordered NAME QUEUES go-on/stop`, `put … orders=a,b,-` | an ordered topic; order groups |
+//! | `stopped GROUP`, `unblock GROUP TOPIC Q OFFSET retry/bury` | order groups that stopped |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
 //! | `history GROUP TOPIC Q` | what is kept of messages that came back |
 //! | `extend C Q FROM..TO MS`, `move GROUP TOPIC Q OFFSET…` | longer leases; a group goes on |
@@ -26,8 +30,10 @@ use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
     Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupQueueRow, GroupReport,
-    GroupRow, GroupSet, Operate, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow, TopicSet,
+    GroupRow, GroupSet, GroupStopped, GroupUnblock, Operate, StoppedRow, TenantAdd, TenantAdded,
+    TopicCreate, TopicRm, TopicRow, TopicSet,
 };
+use yard_wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Covered, Credit, Expression, Extend, Fetch, Find, FindCursor, FindRoute,
@@ -42,7 +48,10 @@ use yard_wire::{
 };
 
 use super::world::{Delivery, Out, RECORD_BYTES, World, config};
-use crate::{Asked, DeliverItem, DiskLevel, Event, Findings, Held, Hit, Judged, Range, SessionId};
+use crate::{
+    Asked, Decision, DeliverItem, DiskLevel, Event, Fate, Findings, Held, Hit, Judged, Range,
+    RetryAnswer, SessionId,
+};
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
 #[track_caller]
@@ -95,6 +104,12 @@ impl Script {
     }
 
     pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
+        let outs = self.perform(line);
+        outs.into_iter().map(|out| self.say(out)).collect()
+    }
+
+    /// What comes of a line, before it is said.
+    pub(crate) fn perform(&mut self, line: &str) -> Vec<Out> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (plain, named): (Vec<&str>, Vec<&str>) =
             words.into_iter().partition(|word| !word.contains('='));
@@ -105,21 +120,23 @@ impl Script {
             "sub" => self.sub(&plain[1..], &named),
             "extend" => self.extend(&plain[1..]),
             "move" => self.move_group(&plain[1..]),
-            "ack" | "nack" | "reject" | "expire" => self.settle(plain[0], &plain[1..], &named),
+            "ack" | "nack" | "reject" | "expire" | "release" => {
+                self.settle(plain[0], &plain[1..], &named)
+            }
             "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
-            | "fetch" | "policy" => {
+            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" => {
                 self.ask(&plain);
             }
             "dlq" => self.deal_with(&plain[1..]),
             "id" | "find" | "seek" => self.look(&plain),
             "hits" => self.hits(&plain[1..], &named),
             "history" => self.tell_history(&plain),
-            "skip" | "hold" => self.judge(&plain),
+            "skip" | "hold" | "poison" => self.judge(&plain),
+            "decide" => self.decide(&plain),
             "credit" | "unsub" | "close" => self.member(&plain),
             _ => self.happen(&plain),
         }
-        let outs = self.world.take_outs();
-        outs.into_iter().map(|out| self.say(out)).collect()
+        self.world.take_outs()
     }
 
     fn put(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
@@ -139,6 +156,8 @@ impl Script {
         let nodes =
             named.get("nodes").map_or(AckNodes::One, |nodes| AckNodes::parse(nodes).unwrap());
         let queues = vec![self.queue(queue); count.parse().unwrap()];
+        let names = named.get("orders").map(|names| names.split(',').map(str::to_owned).collect());
+        self.world.names = names.unwrap_or_default();
         self.world.produce(self.tenant, nodes, number("floor"), header, &queues);
     }
 
@@ -176,6 +195,7 @@ impl Script {
             member: (*name).to_owned(),
             start,
             expression,
+            exclusive: named.get("mode") == Some(&"exclusive"),
             lease_ms: number("lease", 30_000),
             messages: number("credit", 100),
             bytes: number("bytes", 1 << 20),
@@ -231,6 +251,26 @@ impl Script {
         self.world.advance(self.world.now);
     }
 
+    fn decide(&mut self, words: &[&str]) {
+        let (topic, queue) = (self.topics[words[2]], QueueIndex(words[3].parse().unwrap()));
+        let group = self.world.broker.groups.find(self.tenant, words[1], topic).unwrap();
+        let asked = Timestamp(words[4].parse().unwrap());
+        let decisions = words[5..].iter().map(|word| {
+            let (which, fate) = word.split_once(':').unwrap();
+            let (offset, attempt) = which.split_once('x').unwrap();
+            let fate = match fate {
+                "dead" => Fate::Dead { reason: "no use".to_owned() },
+                "drop" => Fate::Dropped,
+                ms => Fate::Again { delay_ms: ms.parse().unwrap() },
+            };
+            let (offset, attempt) =
+                (QueueOffset(offset.parse().unwrap()), attempt.parse().unwrap());
+            Decision { offset, attempt, fate }
+        });
+        let decisions = decisions.collect();
+        self.world.handle(Event::PolicyAnswered(RetryAnswer { group, queue, asked, decisions }));
+    }
+
     fn judge(&mut self, words: &[&str]) {
         let (session, subscription) = self.consumers[words[1]];
         let (session, queue) = (SessionId(session), QueueIndex(words[2].parse().unwrap()));
@@ -238,9 +278,11 @@ impl Script {
         let ranges = words[3..].iter().filter_map(|word| word.split_once(".."));
         let ranges: Vec<Range> = ranges.map(|(from, to)| (offset(from), offset(to))).collect();
         let messages: u64 = ranges.iter().map(|(from, to)| to.0 - from.0).sum();
-        let bytes = messages * u64::from(RECORD_BYTES);
-        let event = if words[0] == "skip" {
-            Event::Judged(Judged { session, subscription, queue, skipped: ranges, bytes })
+        let poison = words[3..].iter().filter(|_| words[0] == "poison");
+        let poison: Vec<_> = poison.map(|word| (offset(word), format!("trap at {word}"))).collect();
+        let bytes = (messages + poison.len() as u64) * u64::from(RECORD_BYTES);
+        let event = if words[0] != "hold" {
+            Event::Judged(Judged { session, subscription, queue, skipped: ranges, poison, bytes })
         } else {
             let wait_ms = words[words.len() - 1].parse().unwrap();
             Event::Held(Held { session, subscription, queue, ranges, bytes, wait_ms })
@@ -288,6 +330,42 @@ impl Script {
                     self.topics.insert(text(1), row.id);
                     self.note(&topic_text(&row));
                 }
+            }
+            "ordered" => {
+                let (name, queues) = (text(1), words[2].parse().unwrap());
+                let (r#type, order_retry) = (TopicType::Ordered, OrderRetry(1_000));
+                let after_last = AfterLast::parse(words[3]).unwrap();
+                let arguments = TopicCreate {
+                    name,
+                    queues,
+                    r#type,
+                    order_retry,
+                    after_last,
+                    ..TopicCreate::default()
+                };
+                if let Some(row) = self.call(&arguments) {
+                    self.topics.insert(text(1), row.id);
+                    self.note(&format!("{} {}", topic_text(&row), row.r#type));
+                }
+            }
+            "stopped" => {
+                for row in self.call(&GroupStopped { name: text(1) }).unwrap_or_default() {
+                    let StoppedRow { topic, queue, offset, attempts, reason, error, .. } = row;
+                    self.note(&format!("{topic}/{queue}/{offset} x{attempts} {reason} {error:?}"));
+                }
+            }
+            "unblock" => {
+                let arguments = GroupUnblock {
+                    name: text(1),
+                    topic: text(2),
+                    queue: words[3].parse().unwrap(),
+                    offset: words[4].parse().unwrap(),
+                    then: Unblock::parse(words[5]).unwrap(),
+                };
+                if let Some(row) = self.call(&arguments) {
+                    self.note(&format!("unblocked {} {}", row.then, row.done));
+                }
+                self.world.advance(self.world.now);
             }
             "set" => {
                 let queues = Some(words[2].parse().unwrap());
@@ -530,6 +608,16 @@ impl Script {
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
             Out::Ensure(name) => format!("wants topic {name}"),
+            Out::Ask(question) => {
+                let failures = question.failures.iter().map(|it| {
+                    let (delay, reason) = (it.last_delay_ms, &it.reason);
+                    format!(" {}x{} after {delay} {reason:?}", it.offset, it.attempt)
+                });
+                let of = format!("{} of {}", question.policy, question.group_name);
+                format!("asks {of} at {}:{}", question.asked, failures.collect::<String>())
+            }
+            Out::Notify(to, notice) => format!("tell shard {to}: {:?}", notice.what),
+            Out::Check(session, check) => format!("ask {}: check {}", session.0, check.check),
             Out::Broadcast(change) => match change {
                 crate::MetaChange::TenantPut(tenant) => format!("tell: tenant {}", tenant.name),
                 crate::MetaChange::TopicPut(topic) => {

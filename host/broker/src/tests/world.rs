@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
-use yard_wire::record::{Record, RecordParts};
+use yard_wire::record::{ORDER, Record, RecordParts};
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced};
+use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced, TxCheck};
 use yard_wire::{
     Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -27,6 +27,9 @@ pub(crate) enum Out {
     Seek(TopicId, QueueIndex, Timestamp),
     Broadcast(MetaChange),
     Ensure(String),
+    Ask(RetryQuestion),
+    Notify(ShardId, Notice),
+    Check(SessionId, TxCheck),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +60,11 @@ pub(crate) struct World {
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
-    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32)>,
+    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, bool)>,
+    /// Order groups that the records of the next batch name, in turns.
+    pub(crate) names: Vec<String>,
+    /// Order groups of the messages.
+    pub(crate) orders: BTreeMap<(TopicId, QueueIndex, u64), OrderKey>,
     pub(crate) slow_index: bool,
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
@@ -93,6 +100,8 @@ impl World {
             committed: BTreeMap::new(),
             waiting: Vec::new(),
             asked: Vec::new(),
+            names: Vec::new(),
+            orders: BTreeMap::new(),
             slow_index: false,
             full: false,
             wakes_at: None,
@@ -135,13 +144,13 @@ impl World {
             Effect::ReplyAfter { origin, reply, .. } => {
                 self.waiting.push(Out::Reply(origin, Ok(reply)));
             }
-            Effect::Locate { ticket, topic, queue, from, count } => {
+            Effect::Locate { ticket, topic, queue, from, count, orders } => {
                 let end = self.committed[&(topic, queue)];
                 assert!(from.0 + u64::from(count) <= end, "only what is committed is looked up");
                 if self.slow_index {
-                    self.asked.push((ticket, topic, queue, from, count));
+                    self.asked.push((ticket, topic, queue, from, count, orders));
                 } else {
-                    events.push(self.located(ticket, (topic, queue), from, count));
+                    events.push(self.located(ticket, (topic, queue), from, count, orders));
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
@@ -168,6 +177,9 @@ impl World {
                 self.outs.push(Out::Ended(session, subscription, why.code));
             }
             Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
+            Effect::AskPolicy(question) => self.outs.push(Out::Ask(*question)),
+            Effect::Notify { to, notice } => self.waiting.push(Out::Notify(to, notice)),
+            Effect::TxCheck { session, check } => self.outs.push(Out::Check(session, check)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),
         }
     }
@@ -178,6 +190,7 @@ impl World {
         queue: (TopicId, QueueIndex),
         from: QueueOffset,
         count: u32,
+        with_orders: bool,
     ) -> Event {
         let first = self.firsts.get(&queue).copied().unwrap_or(0);
         let (lost, lost_end) = self.lost.get(&queue).copied().unwrap_or((u64::MAX, u64::MAX));
@@ -196,7 +209,14 @@ impl World {
             stored: Timestamp(1),
             released: false,
         });
-        Event::Located { ticket, places: places.collect() }
+        let orders = if with_orders { self.orders_of(queue, from.0, to) } else { Vec::new() };
+        Event::Located { ticket, places: places.collect(), orders }
+    }
+
+    /// The order groups of messages, as they were produced.
+    fn orders_of(&self, queue: (TopicId, QueueIndex), from: u64, to: u64) -> Vec<OrderKey> {
+        let known = |offset| self.orders.get(&(queue.0, queue.1, offset)).copied();
+        (from..to).map(|offset| known(offset).unwrap_or(OrderKey::NONE)).collect()
     }
 
     /// Lets the slow index answer one question, possibly that it cannot be read.
@@ -204,33 +224,43 @@ impl World {
         if self.asked.is_empty() {
             return;
         }
-        let (ticket, topic, queue, from, count) = self.asked.remove(0);
+        let (ticket, topic, queue, from, count, orders) = self.asked.remove(0);
         let event = if readable {
-            self.located(ticket, (topic, queue), from, count)
+            self.located(ticket, (topic, queue), from, count, orders)
         } else {
-            Event::Located { ticket, places: Vec::new() }
+            Event::Located { ticket, places: Vec::new(), orders: Vec::new() }
         };
         self.handle(event);
     }
 
     fn append(&mut self, entry: Entry, then: Vec<Then>) {
-        let queues: Vec<(TopicId, QueueIndex)> = match &entry {
-            Entry::Batch { batch, .. } => {
-                let stored = batch.records().filter(|record| !record.flags().is_parked());
-                stored.map(|record| (record.topic(), record.queue())).collect()
+        let batch = match &entry {
+            Entry::Batch { batch, .. } => Some(batch.clone()),
+            Entry::Deduped { deduped, .. } => deduped.batch.clone(),
+            _ => None,
+        };
+        let queues: Vec<(TopicId, QueueIndex, OrderKey)> = match &entry {
+            Entry::Batch { .. } | Entry::Deduped { .. } => {
+                let records = batch.iter().flat_map(Batch::records);
+                let stored = records.filter(|record| !record.flags().is_parked());
+                let order = |record: &Record| OrderKey::peek(record.bytes());
+                stored.map(|it| (it.topic(), it.queue(), order(&it))).collect()
             }
             Entry::Release { items, .. } => {
-                items.iter().map(|item| (item.topic(), item.queue())).collect()
+                items.iter().map(|it| (it.topic(), it.queue(), OrderKey::NONE)).collect()
             }
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
+            | Entry::Forget { .. }
             | Entry::Move { .. }
+            | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();
-        for (topic, queue) in queues {
+        for (topic, queue, order) in queues {
             let next = self.stored.entry((topic, queue)).or_default();
+            self.orders.insert((topic, queue, *next), order);
             let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
             match known {
                 Some(known) => known.count += 1,
@@ -240,14 +270,12 @@ impl World {
         }
         let applied = Applied { placed: placed.clone(), stored: self.now };
         let mut parked = Vec::new();
-        let payload = entry.encode_payload();
-        let decoded = Entry::decode(entry.kind(), entry.tenant(), payload);
-        assert_eq!(decoded.as_ref(), Ok(&entry), "an entry is read as it was written");
+        assert_eq!(read_again(&entry), Ok(entry.clone()), "an entry is read as it was written");
         self.broker.apply(&entry, &applied);
         if !self.is_large {
             self.broker.check();
         }
-        if let Entry::Batch { batch, .. } = &entry {
+        if let Some(batch) = &batch {
             // At recovery it is known at once where they lie.
             for (_, record) in batch.parked() {
                 self.log_end += 1;
@@ -259,17 +287,23 @@ impl World {
             }
         }
         self.parked.insert(self.log.len(), parked);
+        let originals = match &entry {
+            Entry::Deduped { deduped, .. } => deduped.dedupe.originals(&placed),
+            _ => Vec::new(),
+        };
         self.log.push((entry, applied));
         for then in then {
             self.waiting.push(match then {
                 Then::Produced { origin, place, nodes } => {
                     let shard = self.config.shard;
-                    let placed = placed.clone();
-                    let produced = Produced { shard, place, nodes, duplicate: false, placed };
+                    let (placed, originals) = (placed.clone(), originals.clone());
+                    let duplicate = false;
+                    let produced = Produced { shard, place, nodes, duplicate, placed, originals };
                     Out::Reply(origin, Ok(Reply::Produce(produced)))
                 }
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
                 Then::Broadcast(change) => Out::Broadcast(change),
+                Then::Notify { to, notice } => Out::Notify(to, notice),
             });
         }
     }
@@ -326,15 +360,22 @@ impl World {
     pub(crate) fn replayed(&self) -> Broker {
         let mut broker = Broker::new(self.config);
         for (at, (entry, applied)) in self.log.iter().enumerate() {
-            let payload = entry.encode_payload();
-            let entry = Entry::decode(entry.kind(), entry.tenant(), payload).unwrap();
-            let Entry::Batch { tenant, batch } = &entry else {
-                broker.apply(&entry, applied);
-                continue;
-            };
-            broker.apply_batch(*tenant, batch.header(), batch.count(), applied);
+            let entry = read_again(entry).unwrap();
+            match &entry {
+                Entry::Batch { tenant, batch } => {
+                    broker.apply_batch(*tenant, batch.header(), batch.count(), applied);
+                }
+                Entry::Deduped { tenant, deduped } => {
+                    let Deduped { header, dedupe, .. } = &**deduped;
+                    broker.apply_deduped(*tenant, header, dedupe, applied);
+                }
+                _ => {
+                    broker.apply(&entry, applied);
+                    continue;
+                }
+            }
             for (target, record) in self.parked.get(&at).into_iter().flatten() {
-                broker.apply_parked(*tenant, *target, record);
+                broker.apply_parked(entry.tenant(), *target, record);
             }
         }
         broker
@@ -390,7 +431,7 @@ impl World {
             place: AckPlace::Synced,
             nodes,
             floor: Sequence(floor),
-            batch: batch_of(header, queues),
+            batch: batch_of(header, queues, &std::mem::take(&mut self.names)),
         };
         self.handle(event);
     }
@@ -400,18 +441,32 @@ impl World {
     }
 }
 
+/// An entry as the log gives it back.
+fn read_again(entry: &Entry) -> Result<Entry, Malformed> {
+    let (payload, notes) = (entry.encode_payload(), entry.encode_notes());
+    if notes.is_empty() {
+        return Entry::decode(entry.kind(), entry.tenant(), payload);
+    }
+    assert_eq!(entry.kind(), Entry::BATCH, "only batches have notes");
+    Entry::decode_noted(entry.tenant(), notes, payload)
+}
+
 pub(crate) fn origin(session: u64) -> Origin {
     Origin { session: SessionId(session), stream: 1, correlation: Correlation(9) }
 }
 
-/// One record for each queue named.
-pub(crate) fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)]) -> Batch {
+/// One record for each queue named, of these order groups in turns; `-` is none.
+fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)], names: &[String]) -> Batch {
     let mut records = Vec::new();
-    for (topic, queue) in queues {
+    for (at, (topic, queue)) in queues.iter().enumerate() {
+        let name = (!names.is_empty()).then(|| &names[at % names.len()][..]);
+        let properties = name.filter(|name| *name != "-").map(|name| (ORDER, name));
+        let properties: Vec<(&str, &str)> = properties.into_iter().collect();
         let parts = RecordParts {
             topic: *topic,
             queue: *queue,
             id: MessageId::new(Timestamp(5), 1),
+            properties: &properties,
             body: b"x",
             ..RecordParts::default()
         };

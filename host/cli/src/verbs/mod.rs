@@ -151,6 +151,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     }
     log_to_stderr(verb.runs, verbose);
     match verb.runs {
+        Runs::Operation(Operation::PluginGet) => block_on(plugin::get(&session, &written)),
         Runs::Operation(Operation::PluginPush) => block_on(plugin::push(&session, &written)),
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
@@ -170,6 +171,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::DlqPeek) => block_on(dlq::peek(&session, &written)),
         Runs::Program(Program::DlqResend) => block_on(dlq::resend(&session, &written)),
         Runs::Program(Program::MsgShow) => block_on(find::show(&session, &written)),
+        Runs::Program(Program::PluginBench) => plugin::bench(&session, &written),
         Runs::Program(Program::PluginBuild) => plugin::build(&session, &written),
         Runs::Program(Program::PluginNew) => plugin::new(&session, &written),
         Runs::Program(Program::PluginReplay) => block_on(plugin::replay(&session, &written)),

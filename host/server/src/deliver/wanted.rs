@@ -4,7 +4,7 @@
 //! ```text
 //!   portions ──► tags: compared here ─┬─ wanted ────────► frames
 //!            └─► a plugin is asked    ├─ not wanted ────► Event::Judged, in ranges
-//!                                     ├─ poison ────────► given up, with what the plugin said
+//!                                     ├─ poison ────────► a dead letter, with the fault's text
 //!                                     └─ no answer ─────► Event::Held, and what follows too
 //! ```
 use bytes::{Bytes, BytesMut};
@@ -13,9 +13,10 @@ use yard_broker::{DeliverItem, Event, Held, Judged, Range, SessionId};
 use yard_shard::Input;
 use yard_wire::QueueOffset;
 use yard_wire::expression::{Filter, Tags};
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::requests::Delivered;
 
-use super::{Hub, Job, Portion, Session, poisoned};
+use super::{Hub, Job, Portion, Session};
 use crate::hub::lock;
 use crate::policy::{Answer, Question, Verdict};
 
@@ -46,7 +47,7 @@ pub(super) async fn of(
                 (portion, wanted)
             });
             let chosen: Vec<(Portion, Vec<Verdict>)> = chosen.collect();
-            return Some(split(hub, session, job, chosen));
+            return Some(split(hub, session, job, chosen, Vec::new()));
         }
         Ok(Filter::All) => return Some(portions),
         Err(refusal) => {
@@ -56,7 +57,7 @@ pub(super) async fn of(
             return Some(Vec::new());
         }
     };
-    let mut chosen = Vec::with_capacity(portions.len());
+    let (mut chosen, mut poisoned) = (Vec::with_capacity(portions.len()), Vec::new());
     let mut left = portions.into_iter();
     while let Some(portion) = left.next() {
         let question = Question {
@@ -67,9 +68,7 @@ pub(super) async fn of(
             messages: portion.messages.clone(),
         };
         let Answer { verdicts, poison, wait_ms } = hub.policies.ask(&filter, question).await?;
-        for (at, text) in poison {
-            poisoned(hub, session, job, &portion.items[at], &text);
-        }
+        poisoned.extend(poison.into_iter().map(|(at, text)| (portion.items[at], text)));
         let (judged, rest) = part(portion, verdicts.len());
         chosen.extend(judged.map(|judged| (judged, verdicts)));
         if let Some(wait_ms) = wait_ms {
@@ -79,7 +78,7 @@ pub(super) async fn of(
             break;
         }
     }
-    Some(split(hub, session, job, chosen))
+    Some(split(hub, session, job, chosen, poisoned))
 }
 
 fn is_tagged(tags: &Tags, record: &[u8]) -> bool {
@@ -107,12 +106,13 @@ fn records(portion: &Portion) -> impl Iterator<Item = &[u8]> {
     records_of(&portion.items, &portion.messages)
 }
 
-/// Tells the broker what is not wanted; what is left.
+/// Tells the broker what is not wanted, and what the plugin fails at; what is left.
 fn split(
     hub: &Hub,
     session: &Session,
     job: &Job,
     chosen: Vec<(Portion, Vec<Verdict>)>,
+    poisoned: Vec<(DeliverItem, String)>,
 ) -> Vec<Portion> {
     let (mut skipped, mut bytes): (Vec<Range>, u64) = (Vec::new(), 0);
     let mut left = Vec::with_capacity(chosen.len());
@@ -125,10 +125,18 @@ fn split(
         }
         left.extend(keep(portion, &verdicts));
     }
-    if !skipped.is_empty() {
+    let mut poison = Vec::with_capacity(poisoned.len());
+    for (item, mut text) in poisoned {
+        let (shard, queue, offset) = (job.shard.0, job.queue, item.offset);
+        tracing::warn!(shard, %queue, %offset, text, "a plugin fails at a message");
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+        poison.push((offset, text));
+        bytes += u64::from(item.place.bytes);
+    }
+    if !skipped.is_empty() || !poison.is_empty() {
         let session_id = SessionId(session.handle.id());
         let (subscription, queue) = (job.subscription, job.queue);
-        let judged = Judged { session: session_id, subscription, queue, skipped, bytes };
+        let judged = Judged { session: session_id, subscription, queue, skipped, poison, bytes };
         tell(hub, session, job, Event::Judged(judged));
     }
     left

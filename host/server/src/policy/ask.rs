@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use yard_abi::manifest::Point;
 use yard_abi::{Delivery, FrameBuilder, Room};
 use yard_broker::DeliverItem;
 use yard_wasm::canary::{Arm, Traffic};
-use yard_wasm::{
-    Ask, Batch, Binding, ColdError, Fault, FaultKind, Hold, Judging, PluginId, Role, Turn,
-};
+use yard_wasm::{Ask, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Role, Turn};
 use yard_wire::{Code, QueueIndex, Refusal, TenantId, Timestamp, TopicId};
 
 use super::journal::{Journal, Whose};
@@ -68,8 +67,42 @@ pub(crate) struct Asked {
     pub(crate) binding: Arc<Binding>,
 }
 
+impl Asked {
+    /// What the plugin wants to see of a message's body, or how long to wait until it can say.
+    /// Several versions may want different things; a frame may have more than was asked for.
+    pub(super) fn body_bytes(
+        &self,
+        worker: &mut PolicyWorker,
+        ask: &Ask<'_>,
+        point: Point,
+        version: Option<u32>,
+        (needs, journal): (&Needs, &Journal),
+    ) -> Result<u32, u32> {
+        if let Some(known) = needs.get(self, version) {
+            return Ok(known);
+        }
+        let asked = worker.needs(ask, &self.binding, point);
+        worker.heard(journal, &self.whose, asked.event.into_iter().collect());
+        match asked.answer {
+            Ok(wanted) => {
+                let version = version.or(asked.version).unwrap_or_default();
+                Ok(needs.put(self, version, wanted.body))
+            }
+            Err(ColdError::Absent) => Err(ABSENT_MS),
+            Err(ColdError::Held { until_ms }) => Err(wait_ms(until_ms, ask.now_ms)),
+            Err(ColdError::Fault(fault)) => {
+                if let Some(version) = asked.version {
+                    journal.fault(&self.whose, version, &fault);
+                    journal.say(&self.whose, Timestamp(ask.now_ms), version, fault.to_string());
+                }
+                Err(ABSENT_MS)
+            }
+        }
+    }
+}
+
 /// A plugin without a version that decides is asked again after so long, in milliseconds.
-const ABSENT_MS: u32 = 500;
+pub(super) const ABSENT_MS: u32 = 500;
 /// Nobody is asked again sooner, in milliseconds,
 const WAIT_MS_MIN: u64 = 5;
 /// or later than this.
@@ -175,7 +208,7 @@ impl Filtering {
         }
         if let Some((canary, fault)) = judging.canary_fault() {
             self.journal.weigh(whose, |evidence| evidence.canary.add(0, 1, 0));
-            self.fault(*canary, fault);
+            self.journal.fault(whose, *canary, fault);
         }
         let Some(shadow) = judging.shadowed() else { return };
         match &shadow.verdicts {
@@ -194,7 +227,7 @@ impl Filtering {
                     self.differs(version, shadow.version, item, bits.has(at));
                 }
             }
-            Err(fault) => self.fault(shadow.version, fault),
+            Err(fault) => self.journal.fault(whose, shadow.version, fault),
         }
     }
 
@@ -207,54 +240,23 @@ impl Filtering {
         );
         self.journal.say(&self.asked.whose, crate::time::now(), version, text);
     }
+}
 
-    fn fault(&self, version: u32, fault: &Fault) {
-        let whose = &self.asked.whose;
-        self.journal.count(whose, version, |run| {
-            run.faults += 1;
-            run.last_fault = fault.to_string();
-        });
-    }
+pub(super) fn wait_ms(until_ms: u64, now_ms: u64) -> u32 {
+    let wait_ms = until_ms.saturating_sub(now_ms).clamp(WAIT_MS_MIN, WAIT_MS_MAX);
+    u32::try_from(wait_ms).expect("clamped to minutes")
+}
 
-    /// What the plugin wants to see of a message, or how long to wait until it can say. Several
-    /// versions may want different things; a frame may have more than was asked for.
+impl Filtering {
     fn body_bytes(
         &self,
         worker: &mut PolicyWorker,
         ask: &Ask<'_>,
         version: Option<u32>,
     ) -> Result<u32, u32> {
-        if let Some(known) = self.needs.get(&self.asked, version) {
-            return Ok(known);
-        }
-        let asked = worker.plugins.needs(ask, &self.asked.binding);
-        worker.heard(&self.journal, &self.asked.whose, asked.event.into_iter().collect());
-        match asked.answer {
-            Ok(needs) => {
-                let version = version.or(asked.version).unwrap_or_default();
-                Ok(self.needs.put(&self.asked, version, needs.body))
-            }
-            Err(ColdError::Absent) => Err(ABSENT_MS),
-            Err(ColdError::Held { until_ms }) => Err(wait_ms(until_ms, ask.now_ms)),
-            Err(ColdError::Fault(fault)) => {
-                if let Some(version) = asked.version {
-                    self.fault(version, &fault);
-                    self.journal.say(
-                        &self.asked.whose,
-                        Timestamp(ask.now_ms),
-                        version,
-                        fault.to_string(),
-                    );
-                }
-                Err(ABSENT_MS)
-            }
-        }
+        let known = (&*self.needs, &*self.journal);
+        self.asked.body_bytes(worker, ask, Point::Filter, version, known)
     }
-}
-
-fn wait_ms(until_ms: u64, now_ms: u64) -> u32 {
-    let wait_ms = until_ms.saturating_sub(now_ms).clamp(WAIT_MS_MIN, WAIT_MS_MAX);
-    u32::try_from(wait_ms).expect("clamped to minutes")
 }
 
 impl Job<PolicyWorker> for Filtering {
@@ -310,10 +312,11 @@ impl Job<PolicyWorker> for Filtering {
     }
 }
 
-/// Whether a plugin understands an expression.
+/// Whether a plugin understands an expression, or its settings.
 pub(crate) struct Checking {
     pub(crate) asked: Asked,
     pub(crate) tenant: TenantId,
+    pub(crate) point: Point,
     pub(crate) journal: Arc<Journal>,
     pub(crate) to: Option<oneshot::Sender<Result<(), Refusal>>>,
 }
@@ -323,7 +326,7 @@ impl Job<PolicyWorker> for Checking {
         let now_ms = crate::time::now().0;
         let traffic = Traffic::Queue { topic: 0, queue: 0 };
         let ask = Ask { tenant: self.tenant, plugin: self.asked.plugin, traffic, now_ms };
-        let asked = worker.plugins.needs(&ask, &self.asked.binding);
+        let asked = worker.needs(&ask, &self.asked.binding, self.point);
         worker.heard(&self.journal, &self.asked.whose, asked.event.into_iter().collect());
         let name = &self.asked.whose.1;
         let result = match asked.answer {
@@ -338,7 +341,9 @@ impl Job<PolicyWorker> for Checking {
                 Err(Refusal::after(Code::PluginNotRunning, wait_ms, detail))
             }
             Err(ColdError::Fault(fault)) if fault.kind == FaultKind::Refused => {
-                Err(Refusal::new(Code::BadExpression, format!("{name}: {}", fault.text)))
+                let is_filter = self.point == Point::Filter;
+                let code = if is_filter { Code::BadExpression } else { Code::BadPluginUse };
+                Err(Refusal::new(code, format!("{name}: {}", fault.text)))
             }
             Err(ColdError::Fault(fault)) => {
                 Err(Refusal::new(Code::PluginFailed, format!("{name}: {fault}")))

@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
+use yard_wasm::Fault;
 use yard_wasm::canary::Evidence;
 use yard_wire::plugin::{PluginLogRow, PluginRunRow};
 use yard_wire::{TenantId, Timestamp};
@@ -32,6 +33,14 @@ impl Journal {
         self.with(whose, |known| {
             let new = || PluginRunRow { version, ..empty() };
             add(known.runs.entry(version).or_insert_with(new));
+        });
+    }
+
+    /// A version failed.
+    pub(crate) fn fault(&self, whose: &Whose, version: u32, fault: &Fault) {
+        self.count(whose, version, |run| {
+            run.faults += 1;
+            run.last_fault = fault.to_string();
         });
     }
 

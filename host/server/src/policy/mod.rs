@@ -17,9 +17,12 @@
 //! Start reading at [`Policies`], then `ask.rs`.
 mod ask;
 mod embedded;
+mod intercept;
 mod journal;
+mod points;
 mod pool;
 mod registry;
+pub(crate) mod retry;
 mod turns;
 mod watch;
 
@@ -29,20 +32,26 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use yard_abi::manifest::Point;
 use yard_broker::{MetaChange, Pushed};
 use yard_wasm::{
-    AcceptError, Binding, Cache, CompileError, Compiler, Directory, Engine, EngineError,
+    AcceptError, Ask, Binding, Cache, CompileError, Compiler, Directory, Engine, EngineError,
     HealthEvent, LoadError, Metering, PluginId, Worker,
 };
+use yard_wire::batch::Batch;
 use yard_wire::expression::{DIALECT_SETTING, PluginFilter};
 use yard_wire::operation::PluginPush;
 use yard_wire::plugin::{Digest, PluginLogRow, PluginReport, PluginRow};
-use yard_wire::{Code, Refusal, TenantId, Timestamp, limits};
+use yard_wire::plugin_use::PluginUse;
+use yard_wire::record::Record;
+use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, limits};
 
 use crate::hub::lock;
 use ask::{Asked, Checking, Filtering};
+use intercept::{Before, Changed};
 use journal::{Journal, Whose};
+use points::{Interceptor, Points};
 use pool::Pool;
 use registry::{NotRunnable, Registry, Tools};
 
@@ -51,6 +60,13 @@ pub(crate) use watch::run as watch_trials;
 
 /// Deliveries of one tenant that may wait for its policies: what is more waits where it is.
 const TENANT_ASKS_MAX: usize = 8;
+/// Questions of one tenant about messages that failed which may wait: those beyond go by the
+/// broker's own table.
+const TENANT_RETRIES_MAX: usize = 64;
+/// Bytes of one tenant that may wait for interceptors: some of the largest batches.
+const TENANT_BEFORE_BYTES_MAX: usize = 32 << 20;
+/// Who is refused because a plugin is not there asks again after this, in milliseconds.
+const ABSENT_WAIT_MS: u32 = 1_000;
 /// Bindings that are remembered.
 const BINDINGS_MAX: usize = 10_000;
 /// What plugins wrote is collected at least this often while they run.
@@ -89,6 +105,16 @@ pub(crate) struct PolicyWorker {
 }
 
 impl PolicyWorker {
+    /// What a plugin wants to see at a point, with these settings.
+    fn needs(&mut self, ask: &Ask<'_>, binding: &Arc<Binding>, point: Point) -> Wanted {
+        match point {
+            Point::Filter => self.plugins.needs(ask, binding),
+            Point::Dedupe | Point::Interceptor | Point::Retry | Point::TxnCheck => {
+                self.plugins.open(ask, binding, point)
+            }
+        }
+    }
+
     /// Writes down changes of health, and now and then what plugins wrote.
     fn heard(&mut self, journal: &Journal, whose: &Whose, events: Vec<HealthEvent>) {
         for event in events {
@@ -111,6 +137,9 @@ impl PolicyWorker {
         }
     }
 }
+
+/// What a plugin wants to see.
+type Wanted = yard_wasm::Asked<yard_wasm::Needs>;
 
 /// Bytes of bodies that each version wants to see.
 type ByVersion = BTreeMap<u32, u32>;
@@ -149,6 +178,10 @@ pub(crate) struct Policies {
     engine: Engine,
     bindings: Mutex<HashMap<PluginFilter, Arc<Binding>>>,
     asks: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    retries: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    /// Bytes that wait for interceptors.
+    rooms: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    points: Points,
     pushes: Semaphore,
 }
 
@@ -177,16 +210,29 @@ impl Policies {
             }
         });
         let pool = Pool::start(workers)?;
-        let (needs, bindings, asks) = (Arc::default(), Mutex::default(), Mutex::default());
-        let pushes = Semaphore::new(PUSHES_MAX);
-        Ok(Self { registry, pool, journal, needs, engine, bindings, asks, pushes })
+        let (needs, bindings) = (Arc::default(), Mutex::default());
+        let (asks, retries, rooms) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (points, pushes) = (Points::default(), Semaphore::new(PUSHES_MAX));
+        Ok(Self {
+            registry,
+            pool,
+            journal,
+            needs,
+            engine,
+            bindings,
+            asks,
+            retries,
+            rooms,
+            points,
+            pushes,
+        })
     }
 
     /// Takes in a change of the metadata. Never blocks.
     pub(crate) fn learn(&self, change: &MetaChange) {
         match change {
-            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
-            }
+            MetaChange::ChecksPut(_) | MetaChange::GroupPut(_) => {}
+            MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => self.points.learn(change),
             MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }
             | MetaChange::PluginFile(_)
@@ -199,12 +245,7 @@ impl Policies {
     /// Asks a plugin about messages. `None` when the process ends.
     pub(crate) async fn ask(&self, filter: &PluginFilter, question: Question) -> Option<Answer> {
         let tenant = question.tenant;
-        let turn = Arc::clone(
-            lock(&self.asks)
-                .entry(tenant)
-                .or_insert_with(|| Arc::new(Semaphore::new(TENANT_ASKS_MAX))),
-        );
-        let _turn = turn.acquire_owned().await.ok()?;
+        let _turn = turns(&self.asks, tenant, TENANT_ASKS_MAX).acquire_owned().await.ok()?;
         let Ok(asked) = self.resolve(tenant, filter).await else {
             return Some(Answer { wait_ms: Some(1_000), ..Answer::default() });
         };
@@ -226,9 +267,81 @@ impl Policies {
         filter: PluginFilter,
     ) -> Result<(), Refusal> {
         let asked = self.resolve(tenant, &filter).await?;
+        self.open(tenant, asked, Point::Filter).await
+    }
+
+    /// Whether a plugin serves a point and takes its settings.
+    ///
+    /// # Errors
+    /// `UnknownPlugin`, `PluginNotRunning`, `PluginExports`, `BadPluginUse` with what the plugin
+    /// says of its settings, `PluginFailed`.
+    pub(crate) async fn check_use(
+        &self,
+        tenant: TenantId,
+        point: Point,
+        used: &PluginUse,
+    ) -> Result<(), Refusal> {
+        let asked = self.resolve_use(tenant, used).await?;
+        self.open(tenant, asked, point).await
+    }
+
+    async fn open(&self, tenant: TenantId, asked: Asked, point: Point) -> Result<(), Refusal> {
+        if self.registry.serves(asked.plugin, point) == Some(false) {
+            let (name, point) = (&asked.whose.1, point.name());
+            let detail = format!("plugin {name} does not serve the point {point}");
+            return Err(Refusal::new(Code::PluginExports, detail));
+        }
         let (to, from) = oneshot::channel();
-        let journal = Arc::clone(&self.journal);
-        self.pool.put(tenant, Box::new(Checking { asked, tenant, journal, to: Some(to) }));
+        let (journal, to) = (Arc::clone(&self.journal), Some(to));
+        self.pool.put(tenant, Box::new(Checking { asked, tenant, point, journal, to }));
+        from.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
+    }
+
+    /// The right to ask about messages that failed, unless the tenant asks too much already.
+    fn retry_turn(&self, tenant: TenantId) -> Option<OwnedSemaphorePermit> {
+        turns(&self.retries, tenant, TENANT_RETRIES_MAX).try_acquire_owned().ok()
+    }
+
+    /// The plugin of a topic or a group, with its settings.
+    async fn resolve_use(&self, tenant: TenantId, used: &PluginUse) -> Result<Asked, Refusal> {
+        let name = used.plugin();
+        let plugin = self.registry.find(tenant, name).await.ok_or_else(|| unknown(name))?;
+        let binding = Binding::new(String::new(), used.settings().to_vec());
+        Ok(Asked { plugin, whose: (tenant, name.to_owned()), binding })
+    }
+
+    /// Whether a plugin must see a batch before it is stored.
+    pub(crate) fn is_before(&self, tenant: TenantId, batch: &Batch) -> bool {
+        batch.runs().iter().any(|run| self.points.interceptor(tenant, run.topic).is_some())
+    }
+
+    /// The interceptor of a topic.
+    pub(crate) fn before(&self, tenant: TenantId, topic: TopicId) -> Option<Arc<Interceptor>> {
+        self.points.interceptor(tenant, topic)
+    }
+
+    /// Bytes that a tenant may have waiting for interceptors.
+    pub(crate) fn room_before(&self, tenant: TenantId) -> Arc<Semaphore> {
+        turns(&self.rooms, tenant, TENANT_BEFORE_BYTES_MAX)
+    }
+
+    /// What an interceptor makes of records.
+    ///
+    /// # Errors
+    /// `MessageRefused` with what the plugin says, `PluginFailed`; `PluginNotRunning` where nobody
+    /// can say.
+    pub(crate) async fn intercept(&self, of: &Interceptor, records: Vec<Record>) -> Changed {
+        let name = of.used.plugin();
+        let plugin = self.registry.find(of.tenant, name).await.ok_or_else(|| {
+            let detail = format!("plugin {name}, which is before the topic, is not there");
+            Refusal::after(Code::PluginNotRunning, ABSENT_WAIT_MS, detail)
+        })?;
+        let (whose, binding) = ((of.tenant, name.to_owned()), Arc::clone(&of.binding));
+        let asked = Asked { plugin, whose, binding };
+        let (to, from) = oneshot::channel();
+        let known = (Arc::clone(&self.needs), Arc::clone(&self.journal));
+        let job = Before::new(asked, of.tenant, records, known, to);
+        self.pool.put(of.tenant, Box::new(job));
         from.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
     }
 
@@ -239,15 +352,7 @@ impl Policies {
             Some(_) => self.registry.of_system(name).await,
             None => self.registry.find(tenant, name).await,
         };
-        let Some(plugin) = found else {
-            let refusal = if embedded::is_name(name) {
-                let detail = format!("{name} is not in this broker: it was built without plugins");
-                Refusal::new(Code::BuiltWithoutPlugins, detail)
-            } else {
-                Refusal::new(Code::UnknownPlugin, format!("no plugin {name:?}"))
-            };
-            return Err(refusal);
-        };
+        let plugin = found.ok_or_else(|| unknown(name))?;
         Ok(Asked { plugin, whose: (tenant, name.clone()), binding: self.binding(filter) })
     }
 
@@ -328,6 +433,23 @@ impl Policies {
         self.registry.close();
         self.pool.close();
     }
+}
+
+/// The turns of a tenant.
+fn turns(
+    of: &Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    tenant: TenantId,
+    max: usize,
+) -> Arc<Semaphore> {
+    Arc::clone(lock(of).entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(max))))
+}
+
+fn unknown(name: &str) -> Refusal {
+    if embedded::is_name(name) {
+        let detail = format!("{name} is not in this broker: it was built without plugins");
+        return Refusal::new(Code::BuiltWithoutPlugins, detail);
+    }
+    Refusal::new(Code::UnknownPlugin, format!("no plugin {name:?}"))
 }
 
 /// Why a plugin may not run, as its author is told.

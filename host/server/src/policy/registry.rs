@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use yard_abi::manifest::Capability;
+use yard_abi::manifest::{Capability, Point};
 use yard_broker::{MetaChange, Plugin, Trial, TrialKind};
 use yard_wasm::canary::{Share, Split};
 use yard_wasm::health::HealthState;
@@ -148,6 +148,13 @@ impl Registry {
         self.with(|names| names.names.get(&id).cloned())
     }
 
+    /// Whether the version that decides serves a point; none: there is no such version now.
+    pub(crate) fn serves(&self, id: PluginId, point: Point) -> Option<bool> {
+        let (_, table) = self.tools.directory.table();
+        let active = table.plugins.get(&id)?.active.as_ref()?;
+        Some(active.compiled().manifest().points.contains(&point))
+    }
+
     /// What a plugin does, where that is not what the metadata says.
     pub(crate) fn state(&self, tenant: TenantId, name: &str) -> Option<&'static str> {
         let whose = (tenant, name.to_owned());
@@ -254,8 +261,10 @@ impl Loader {
                     false => names.signed.remove(&id),
                 };
             }),
-            MetaChange::GroupPut(_) | MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => {
-            }
+            MetaChange::ChecksPut(_)
+            | MetaChange::GroupPut(_)
+            | MetaChange::TopicPut(_)
+            | MetaChange::TopicRemoved { .. } => {}
         }
     }
 

@@ -194,3 +194,39 @@ impl Disk for PatientDisk<'_> {
         self.disk.remove(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::lying::LyingDisk;
+
+    #[test]
+    fn blocks_in_a_row_are_one_place_and_others_are_their_own() {
+        let (first, second) = (FileName::Segment(0), FileName::Segment(1));
+        let block = BLOCK_BYTES as u64;
+        let disk = LyingDisk::new(1);
+        for name in [first, second] {
+            disk.put(name, vec![7; 8 * BLOCK_BYTES]);
+        }
+        disk.spoil(first, block..3 * block);
+        disk.spoil(first, 5 * block..6 * block);
+        disk.spoil(second, 6 * block..7 * block);
+        let patient = PatientDisk::new(&disk);
+        for name in [first, second, first] {
+            let mut bytes = vec![0; 8 * BLOCK_BYTES];
+            patient.read_at(name, 0, &mut bytes).unwrap();
+            for (at, piece) in bytes.chunks(BLOCK_BYTES).enumerate() {
+                let at = at as u64 * block;
+                let expected = if patient.lacks(name, at, at + block) { UNREADABLE } else { 7 };
+                assert!(piece.iter().all(|byte| *byte == expected), "{name:?} at {at}");
+            }
+        }
+        let place = |name, from: u64, blocks: u64| Unreadable {
+            name,
+            offset: from * block,
+            bytes: blocks * block,
+        };
+        let expected = [place(first, 1, 2), place(first, 5, 1), place(second, 6, 1)];
+        assert_eq!(patient.unreadable(), expected);
+    }
+}

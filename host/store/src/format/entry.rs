@@ -3,19 +3,20 @@
 //! ```text
 //! offset size field
 //!      0    4 length_bytes   the whole entry, this field included
-//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, of the placements, and of the
+//!      4    4 crc            CRC32C of bytes 0..4 and 8..24, of placements and notes, and of the
 //!                            payload: not of a batch, and of copies only of their number
 //!      8    2 kind           1: a batch; 0x104: releases; others belong to who appends them
 //!     10    2 flags          0: reserved
 //!     12    4 tenant
 //!     16    4 placements     of a batch and of releases: how many, at least one; else 0
-//!     20    4 reserved       0
+//!     20    4 notes          of a batch: bytes of what the broker adds; else 0
 //!     24    . placements     one for each run of records or of releases, in their order
 //!      0    .   4 topic
 //!      4    .   2 queue
 //!      6    .   8 first      offset of the first of them in the queue; 2^64 - 1: these records
 //!                            are parked, they have none
 //!     14    .   4 count      records or releases
+//!      .    . notes          the broker's own
 //!      .    . payload
 //!      .    4 length_bytes   again
 //! ```
@@ -90,6 +91,8 @@ pub(crate) struct Entry {
     pub(crate) tenant: TenantId,
     /// Of a batch and of releases: where the records went.
     pub(crate) placements: Placements,
+    /// Of a batch: what the broker adds to it.
+    pub(crate) notes: Bytes,
     pub(crate) payload: Bytes,
 }
 
@@ -127,7 +130,7 @@ impl Entry {
 
     /// Byte offset of the payload in the entry.
     pub(crate) fn payload_at(&self) -> usize {
-        HEADER_BYTES + self.placements.bytes()
+        HEADER_BYTES + self.placements.bytes() + self.notes.len()
     }
 }
 
@@ -144,7 +147,7 @@ pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut V
     out.extend_from_slice(payload);
     let covered = HEADER_BYTES + covered_payload(kind, payload.len());
     out.resize(out.len() + FOOTER_BYTES, 0);
-    finish(kind, tenant, 0, &mut out[begin..], covered);
+    finish(kind, tenant, (0, 0), &mut out[begin..], covered);
 }
 
 /// How many bytes of a payload the checksum of its entry covers.
@@ -156,14 +159,16 @@ fn covered_payload(kind: u16, bytes: usize) -> usize {
     }
 }
 
-/// Appends a batch or releases to `out`, with where each run of the records went.
+/// Appends a batch or releases to `out`, with where each run of the records went, and of a batch
+/// with the notes of the broker.
 pub(crate) fn put_placed(
     (kind, tenant): (u16, TenantId),
     placements: impl Iterator<Item = PlacedRun>,
-    payload: &[u8],
+    (notes, payload): (&[u8], &[u8]),
     out: &mut Vec<u8>,
 ) {
     assert!(has_placements(kind), "only these have placements");
+    assert!(kind == BATCH || notes.is_empty(), "the notes of releases are in their payload");
     let begin = out.len();
     out.resize(begin + HEADER_BYTES, 0);
     let mut count = 0;
@@ -179,27 +184,34 @@ pub(crate) fn put_placed(
         count += 1;
     }
     assert!(count > 0, "the records of an entry went somewhere");
+    out.extend_from_slice(notes);
     let placed = out.len() - begin;
     out.extend_from_slice(payload);
     let covered = if kind == BATCH { placed } else { out.len() - begin };
     out.resize(out.len() + FOOTER_BYTES, 0);
-    finish(kind, tenant, count, &mut out[begin..], covered);
+    finish(kind, tenant, (count, notes.len() as u32), &mut out[begin..], covered);
 }
 
 /// Writes the header of an entry whose checksum covers so many bytes.
-fn finish(kind: u16, tenant: TenantId, placements: u32, entry: &mut [u8], covered: usize) {
+fn finish(
+    kind: u16,
+    tenant: TenantId,
+    (placements, notes): (u32, u32),
+    entry: &mut [u8],
+    covered: usize,
+) {
     assert!(covered >= HEADER_BYTES && covered <= entry.len(), "the header is covered");
     let length = u32::try_from(entry.len()).expect("a group is below 4 GiB");
-    let head = header(kind, tenant, placements, length, &entry[HEADER_BYTES..covered]);
+    let of = (kind, tenant);
+    let head = header(of, (placements, notes), length, &entry[HEADER_BYTES..covered]);
     put(entry, 0, &head);
     put(entry, length as usize - FOOTER_BYTES, &length.to_le_bytes());
 }
 
 /// The header of an entry with so many bytes, whose checksum covers these as well.
 fn header(
-    kind: u16,
-    tenant: TenantId,
-    placements: u32,
+    (kind, tenant): (u16, TenantId),
+    (placements, notes): (u32, u32),
     length: u32,
     covered: &[u8],
 ) -> [u8; HEADER_BYTES] {
@@ -208,6 +220,7 @@ fn header(
     put(&mut head, 8, &kind.to_le_bytes());
     put(&mut head, 12, &tenant.0.to_le_bytes());
     put(&mut head, 16, &placements.to_le_bytes());
+    put(&mut head, 20, &notes.to_le_bytes());
     let crc = crc32c::crc32c_append(header_crc(&head), covered);
     put(&mut head, 4, &crc.to_le_bytes());
     head
@@ -223,7 +236,7 @@ pub(crate) fn mended_copies(bytes: &Bytes) -> Option<Entry> {
     let others = (0..u32::BITS).map(|bit| said ^ (1 << bit));
     let count = std::iter::once(said).chain(others).find(|count| {
         let count = count.to_le_bytes();
-        let head = header(MOVED, NOBODY, 0, length, &count);
+        let head = header((MOVED, NOBODY), (0, 0), length, &count);
         let whole = head.iter().chain(&count);
         let wrong = whole.zip(&bytes[..]).map(|(wanted, found)| (wanted ^ found).count_ones());
         wrong.sum::<u32>() <= 1
@@ -235,8 +248,8 @@ pub(crate) fn mended_copies(bytes: &Bytes) -> Option<Entry> {
         payload = Bytes::from(mended);
     }
     assert!(count.abs_diff(said).count_ones() <= 1, "one bit at most was put right");
-    let placements = Placements(Bytes::new());
-    Some(Entry { kind: MOVED, tenant: NOBODY, placements, payload })
+    let (placements, notes) = (Placements(Bytes::new()), Bytes::new());
+    Some(Entry { kind: MOVED, tenant: NOBODY, placements, notes, payload })
 }
 
 /// Where the entry that ends at `end` begins, as it says.
@@ -275,16 +288,22 @@ pub(crate) fn front(input: &Bytes) -> Result<Entry, Malformed> {
         let (found, max) = (rows as u64, rows_max as u64);
         return Err(Malformed::Length { what: "placements of an entry", found, max });
     }
-    let payload_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
+    let notes_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
+    let notes = u32_at(input, 20) as usize;
+    if notes > end - notes_at || (notes > 0 && kind != BATCH) {
+        let (found, max) = (notes as u64, (end - notes_at) as u64);
+        return Err(Malformed::Length { what: "notes of an entry", found, max });
+    }
+    let payload_at = notes_at + notes;
     let covered = payload_at + covered_payload(kind, end - payload_at);
     let crc = crc32c::crc32c_append(header_crc(input), &input[HEADER_BYTES..covered]);
     if crc != u32_at(input, 4) {
         return Err(Malformed::Checksum { what: "entry" });
     }
     let tenant = TenantId(u32_at(input, 12));
-    let placements = Placements(input.slice(HEADER_BYTES..payload_at));
-    let payload = input.slice(payload_at..end);
-    Ok(Entry { kind, tenant, placements, payload })
+    let placements = Placements(input.slice(HEADER_BYTES..notes_at));
+    let (notes, payload) = (input.slice(notes_at..payload_at), input.slice(payload_at..end));
+    Ok(Entry { kind, tenant, placements, notes, payload })
 }
 
 /// Where a record, or a release of one, lies in its entry, and which one of its queue it is.

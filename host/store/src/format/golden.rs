@@ -43,7 +43,7 @@ fn a_batch_with_its_placements() {
     });
     let mut bytes = Vec::new();
     let of = (entry::BATCH, TenantId(5));
-    entry::put_placed(of, runs.iter().copied(), b"the batch", &mut bytes);
+    entry::put_placed(of, runs.iter().copied(), (b"", b"the batch"), &mut bytes);
     check(&bytes, 0xfea0_c5dc_9f8b_2acc);
     let mut rest = Bytes::from(bytes);
     let found = entry::take_entry(&mut rest).unwrap();
@@ -67,7 +67,7 @@ fn releases_with_their_placements() {
     let runs = [PlacedRun { topic, queue, first: Some(QueueOffset(30)), count: 2 }];
     let mut bytes = Vec::new();
     let of = (entry::RELEASE, TenantId(5));
-    entry::put_placed(of, runs.iter().copied(), &payload, &mut bytes);
+    entry::put_placed(of, runs.iter().copied(), (b"", &payload), &mut bytes);
     check(&bytes, 0xa25b_b706_f70f_c52d);
     let found = entry::take_entry(&mut Bytes::from(bytes)).unwrap();
     let mut records = Vec::new();
@@ -84,7 +84,7 @@ fn what_is_parked_is_in_the_placements_without_an_offset() {
     let run = |first, count| PlacedRun { topic, queue, first, count };
     let runs = [run(Some(QueueOffset(4)), 1), run(None, 2)];
     let mut bytes = Vec::new();
-    entry::put_placed((entry::BATCH, TenantId(5)), runs.iter().copied(), b"b", &mut bytes);
+    entry::put_placed((entry::BATCH, TenantId(5)), runs.iter().copied(), (b"", b"b"), &mut bytes);
     let found = entry::take_entry(&mut Bytes::from(bytes)).unwrap();
     assert!(found.placements.iter().eq(runs));
 }

@@ -37,6 +37,8 @@ pub struct Recovered {
     pub kind: u16,
     /// The tenant that it was appended for.
     pub tenant: TenantId,
+    /// For a batch: what was appended beside it.
+    pub notes: Bytes,
     /// As it was appended.
     pub payload: Bytes,
     /// For a batch and releases: queue by queue, in order of first use, where the records went;

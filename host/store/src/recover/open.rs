@@ -390,11 +390,20 @@ impl Opening<'_> {
             let is_own = self.take_own(segment, at, &entry).map_err(malformed)?;
             let carried = carried_in(segment, at, &entry).map_err(malformed)?;
             if wanted && (!is_own || !carried.is_empty()) {
-                let Entry { kind, tenant, payload, placements: _ } = entry;
+                let Entry { kind, tenant, notes, payload, placements: _ } = entry;
                 let (group, stored) = (header.group, header.stored);
-                let recovered =
-                    Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
-                (self.on_entry)(recovered).map_err(malformed)?;
+                (self.on_entry)(Recovered {
+                    group,
+                    kind,
+                    tenant,
+                    notes,
+                    payload,
+                    placed,
+                    parked,
+                    carried,
+                    stored,
+                })
+                .map_err(malformed)?;
             }
         }
         Ok(entries)

@@ -46,7 +46,7 @@ struct Place {
 }
 
 /// What to hand out: tenant, kind, payload, and where the records of a batch or of releases went.
-type Left = (TenantId, u16, Bytes, Placements);
+type Left = (TenantId, u16, (Bytes, Bytes), Placements);
 
 /// A group that is damaged, as far as it is known.
 struct Damaged {
@@ -328,13 +328,24 @@ impl Opening<'_> {
             }
         };
         let wanted = self.checkpoint.is_none_or(|saved| header.group > saved.group);
-        if let Some((tenant, kind, payload, (placed, parked))) = left.filter(|_| wanted) {
-            let group = header.group;
-            let carried = Vec::new();
-            let entry = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
-            let malformed = |why| OpenError::Entry { segment, offset, why };
-            (self.on_entry)(entry).map_err(malformed)?;
-        }
+        let Some((tenant, kind, (notes, payload), (placed, parked))) = left.filter(|_| wanted)
+        else {
+            return Ok(());
+        };
+        let (group, carried) = (header.group, Vec::new());
+        let malformed = |why| OpenError::Entry { segment, offset, why };
+        (self.on_entry)(Recovered {
+            group,
+            kind,
+            tenant,
+            notes,
+            payload,
+            placed,
+            parked,
+            carried,
+            stored,
+        })
+        .map_err(malformed)?;
         Ok(())
     }
 
@@ -350,11 +361,20 @@ impl Opening<'_> {
             return Ok(());
         }
         let (group, kind, tenant) = (header.group, entry.kind, entry.tenant);
-        let (payload, placed, parked) = (entry.payload.clone(), Vec::new(), Vec::new());
-        let recovered = Recovered { group, kind, tenant, payload, placed, parked, carried, stored };
         let (segment, offset) = (0, 0);
         let malformed = |why| OpenError::Entry { segment, offset, why };
-        (self.on_entry)(recovered).map_err(malformed)
+        (self.on_entry)(Recovered {
+            group,
+            kind,
+            tenant,
+            notes: Bytes::new(),
+            payload: entry.payload.clone(),
+            placed: Vec::new(),
+            parked: Vec::new(),
+            carried,
+            stored,
+        })
+        .map_err(malformed)
     }
 
     /// Takes an entry that holds and is no batch; what to hand out of it. Copies and retirements
@@ -374,13 +394,13 @@ impl Opening<'_> {
         }
         if entry::has_placements(entry.kind) {
             let placed = self.place_entry(segment, entry_at, stored_delta_ms, &entry).ok()?;
-            return Some((entry.tenant, entry.kind, entry.payload, placed));
+            return Some((entry.tenant, entry.kind, (entry.notes, entry.payload), placed));
         }
         match self.take_own(segment, entry_at, &entry) {
             Ok(true) => None,
             Ok(false) => {
                 let placed = Placements::default();
-                Some((entry.tenant, entry.kind, entry.payload, placed))
+                Some((entry.tenant, entry.kind, (entry.notes, entry.payload), placed))
             }
             Err(_) => {
                 let bytes = entry.total_bytes() as u64;
@@ -450,7 +470,7 @@ impl Opening<'_> {
         let batch = PlacedRecords { segment, payload_at, payload, stored_delta_ms, rows, records };
         let placed = self.index_records(&batch).ok()?;
         // Without its header nobody knows whose numbering it continues.
-        has_header.then_some((entry.tenant, BATCH, entry.payload, placed))
+        has_header.then_some((entry.tenant, BATCH, (entry.notes, entry.payload), placed))
     }
 
     /// Takes a batch that holds, in an entry that does not; what to hand out of it.
@@ -473,6 +493,7 @@ impl Opening<'_> {
             Some(_) | None => follow,
         };
         let (tenant, bits) = salvage::compared(entry, &rows, batch);
+        let rows_count = rows.len();
         let end = place.payload_at as usize + at + entry.len() - FOOTER_BYTES;
         let placed = self.index_records(&PlacedRecords {
             segment: place.segment,
@@ -483,7 +504,8 @@ impl Opening<'_> {
             records: batch.places().map(|place| Some(lying(place))).collect(),
         });
         let placed = placed.ok()?;
-        (bits <= 1).then(|| (tenant, BATCH, batch.bytes().clone(), placed))
+        let notes = salvage::notes(entry, rows_count, batch);
+        (bits <= 1).then(|| (tenant, BATCH, (notes, batch.bytes().clone()), placed))
     }
 
     /// After a group whose chain was lost: takes over what the next one says.

@@ -83,20 +83,26 @@ fn damaged(payload: &Bytes, begin: usize, end: usize, pieces: &mut Vec<Piece>) {
 
 /// The batch in a damaged entry at the front of `rest`, with the bytes of the entry.
 fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
-    let stored = rest.get(16..20).map(|bytes| u32_at(bytes, 0) as usize)?;
+    let stored = rest.get(..HEADER_BYTES).map(|bytes| u32_at(bytes, 16) as usize)?;
     let rows_max = yard_wire::limits::BATCH_RECORDS_MAX;
     let counted = (1..=rows_max).filter(|rows| *rows != stored);
     let tried = std::iter::once(stored).filter(|rows| (1..=rows_max).contains(rows));
-    for rows in tried.chain(counted) {
-        let batch_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
-        if rest.len() < batch_at + BATCH_HEADER_BYTES {
+    // The bytes of the notes may be what is damaged, in one bit.
+    let said = u32_at(rest, 20);
+    let others = (0..u32::BITS).map(|bit| said ^ (1 << bit));
+    let lengths = std::iter::once(said).chain(others);
+    let tried = tried.flat_map(|rows| lengths.clone().map(move |notes| (rows, notes as usize)));
+    for (rows, notes) in tried.chain(counted.map(|rows| (rows, said as usize))) {
+        let notes_at = HEADER_BYTES + rows * PLACEMENT_BYTES;
+        let batch_at = notes_at.saturating_add(notes);
+        if rest.len() < batch_at.saturating_add(BATCH_HEADER_BYTES) {
             continue;
         }
         let length = u32_at(rest, batch_at) as usize;
         let Some(bytes) = rest.get(batch_at..batch_at.saturating_add(length)) else { continue };
         let Ok((_, count)) = batch::parse_header(bytes) else { continue };
         let total = batch_at + length + FOOTER_BYTES;
-        let placed: Vec<PlacedRun> = rest[HEADER_BYTES..batch_at]
+        let placed: Vec<PlacedRun> = rest[HEADER_BYTES..notes_at]
             .chunks_exact(PLACEMENT_BYTES)
             .map(entry::placement)
             .collect();
@@ -159,8 +165,22 @@ pub(super) fn compared(entry: &[u8], rows: &[PlacedRun], batch: &Batch) -> (Tena
     assert!(entry.len() >= HEADER_BYTES + FOOTER_BYTES, "an entry has both its ends");
     let tenant = TenantId(u32_at(entry, 12));
     let mut whole = Vec::with_capacity(entry.len());
-    entry::put_placed((BATCH, tenant), rows.iter().copied(), batch.bytes(), &mut whole);
+    let notes = notes_of(entry, rows.len(), batch);
+    let parts = (&entry[notes], &batch.bytes()[..]);
+    entry::put_placed((BATCH, tenant), rows.iter().copied(), parts, &mut whole);
     (tenant, (u32_at(&whole, 4) ^ u32_at(entry, 4)).count_ones())
+}
+
+/// Where the notes of a damaged entry of a batch lie, which has so many placements.
+fn notes_of(entry: &[u8], rows: usize, batch: &Batch) -> std::ops::Range<usize> {
+    let begin = HEADER_BYTES + rows * PLACEMENT_BYTES;
+    let end = entry.len() - FOOTER_BYTES - batch.bytes().len();
+    begin.min(end)..end
+}
+
+/// The notes of a damaged entry of a batch, which has so many placements.
+pub(super) fn notes(entry: &Bytes, rows: usize, batch: &Batch) -> Bytes {
+    entry.slice(notes_of(entry, rows, batch))
 }
 
 /// The records of a batch whose placements hold, in order: offset in the batch and bytes of each

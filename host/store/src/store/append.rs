@@ -6,6 +6,7 @@ use yard_wire::requests::Placed;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
 
 use super::{Appended, Gather, GatheredRecord, Store};
+use crate::config::NOTES_BYTES_MAX;
 use crate::disk::MEMORY_ALIGNMENT;
 use crate::error::{AppendError, Fenced, Leaving, NoSpace, TooLarge};
 use crate::format::entry::{self, BATCH, PlacedRun, RELEASE};
@@ -34,10 +35,26 @@ impl Store {
         tenant: TenantId,
         batch: &Batch,
     ) -> Result<Appended, AppendError> {
-        let placements_bytes = batch.runs().len() * entry::PLACEMENT_BYTES;
-        let payload_bytes = placements_bytes + batch.bytes().len();
+        self.append_noted(now, tenant, batch, &[])
+    }
+
+    /// As [`Store::append_batch`], with at most [`NOTES_BYTES_MAX`] bytes beside the batch that are
+    /// given back with it.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    pub fn append_noted(
+        &mut self,
+        now: Timestamp,
+        tenant: TenantId,
+        batch: &Batch,
+        notes: &[u8],
+    ) -> Result<Appended, AppendError> {
+        assert!(notes.len() <= NOTES_BYTES_MAX, "notes are bounded");
+        let before_batch = batch.runs().len() * entry::PLACEMENT_BYTES + notes.len();
+        let payload_bytes = before_batch + batch.bytes().len();
         let gather = self.gather_for(now, payload_bytes, Reserve::Keep)?;
-        let batch_at = gather.payload_offset() + placements_bytes as u32;
+        let batch_at = gather.payload_offset() + before_batch as u32;
         let mut places = batch.places();
         for run in batch.runs() {
             for (offset, bytes) in places.by_ref().take(run.count as usize) {
@@ -48,7 +65,7 @@ impl Store {
         }
         assert!(places.next().is_none(), "every record is of a run");
         let runs = batch.runs().iter().map(|run| (run.topic, run.queue, run.count, run.parked));
-        Ok(self.put_placed((BATCH, tenant), runs, batch.bytes()))
+        Ok(self.put_placed((BATCH, tenant), runs, (notes, batch.bytes())))
     }
 
     /// Appends releases: gives the records that they name their offsets in the queues that they
@@ -90,7 +107,7 @@ impl Store {
             gather.records.push(GatheredRecord { offset: at, bytes, refers_to });
             at += release.encoded_bytes() as u32;
         }
-        Ok(self.put_placed((RELEASE, tenant), runs.into_iter(), payload))
+        Ok(self.put_placed((RELEASE, tenant), runs.into_iter(), (&[], payload)))
     }
 
     /// What is released stays at least as long as its release.
@@ -110,7 +127,7 @@ impl Store {
         &mut self,
         of: (u16, TenantId),
         runs: impl Iterator<Item = (TopicId, QueueIndex, u32, bool)>,
-        payload: &[u8],
+        bytes: (&[u8], &[u8]),
     ) -> Appended {
         let gather = self.gathers.back_mut().expect("one was there or begun");
         let mut placing = Placing::begin(&mut self.index);
@@ -125,7 +142,7 @@ impl Store {
             }
             PlacedRun { topic, queue, first: Some(first), count }
         });
-        entry::put_placed(of, placements, payload, &mut gather.bytes);
+        entry::put_placed(of, placements, bytes, &mut gather.bytes);
         gather.entries += 1;
         Appended { group: gather.group, placed: placing.placed, stored: gather.stored }
     }
@@ -155,9 +172,10 @@ impl Store {
         kind: u16,
         tenant: TenantId,
         payload: &[u8],
+        reserve: Reserve,
     ) -> Result<Appended, AppendError> {
         assert!(!entry::has_placements(kind), "what has records is appended otherwise");
-        let gather = self.gather_for(now, payload.len(), Reserve::Use)?;
+        let gather = self.gather_for(now, payload.len(), reserve)?;
         entry::put_entry(kind, tenant, payload, &mut gather.bytes);
         gather.entries += 1;
         let (group, stored) = (gather.group, gather.stored);

@@ -94,6 +94,7 @@ impl Model {
             group: appended.group,
             kind,
             tenant: TenantId(9),
+            notes: Bytes::new(),
             payload: Bytes::copy_from_slice(payload),
             placed: appended.placed,
             parked: Vec::new(),
@@ -221,16 +222,20 @@ impl Rig {
         batch: &Batch,
     ) -> Result<Appended, yard_store::AppendError> {
         self.now.0 += 1;
-        let appended = self.store.append_batch(self.now, TenantId(9), batch)?;
+        // Beside some batches lies something of the broker's.
+        let noted = if batch.count().is_multiple_of(2) { 3 * batch.count() } else { 0 };
+        let notes: Vec<u8> = (0..noted).map(|at| at as u8 ^ 0x5a).collect();
+        let appended = self.store.append_noted(self.now, TenantId(9), batch, &notes)?;
         self.model.appended(BATCH, batch.bytes(), appended.clone());
         let entry = self.model.entries.len() - 1;
+        self.model.entries[entry].notes = notes.into();
         self.gathered.extend(batch.parked().map(|(_, record)| (entry, record.bytes().clone())));
         Ok(appended)
     }
 
     pub(crate) fn append(&mut self, payload: &[u8]) -> Result<Appended, yard_store::AppendError> {
         self.now.0 += 1;
-        let appended = self.store.append(self.now, 2, TenantId(9), payload)?;
+        let appended = self.store.append(self.now, 2, TenantId(9), payload, Reserve::Use)?;
         self.model.appended(2, payload, appended.clone());
         Ok(appended)
     }

@@ -23,6 +23,7 @@ fn subscribe() -> Request {
         member: "m".into(),
         start: Start::Earliest,
         expression: None,
+        exclusive: false,
         lease_ms: 30_000,
         messages: 1,
         bytes: 1,

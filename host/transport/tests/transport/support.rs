@@ -14,10 +14,12 @@ use yard_transport::{
     tls,
 };
 use yard_wire::frame::{ALPN, Class, Frame, FrameDecoder, Preamble, Role, encode_with};
+use yard_wire::order::TopicType;
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
     Called, Covered, Credited, Deliver, Delivered, Extended, Fetched, FetchedRecord, FindRoute,
-    Found, GroupMoved, Hello, Produced, Route, Settled, Sought, Subscribed, Unsubscribed, Welcome,
+    Found, GroupMoved, Hello, JoinedProducers, Produced, Route, Settled, Sought, Subscribed,
+    TxBegun, TxDecided, Unsubscribed, Welcome,
 };
 use yard_wire::{
     Code, Correlation, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
@@ -139,7 +141,9 @@ impl Service for Shared {
         let reply = match request {
             Incoming::Produce { place, nodes, batch, .. } => {
                 let shard = batch.header().shard;
-                Reply::Produce(Produced { shard, place, nodes, duplicate: false, placed: vec![] })
+                let (placed, originals) = (vec![], vec![]);
+                let duplicate = false;
+                Reply::Produce(Produced { shard, place, nodes, duplicate, placed, originals })
             }
             Incoming::Request(request) => match request {
                 Request::FindRoute(find) => {
@@ -153,7 +157,11 @@ impl Service for Shared {
                 Request::Subscribe(_) => {
                     tokio::spawn(deliver_without_end(self.0.clone(), session.clone()));
                     let subscription = SubscriptionId(1);
-                    Reply::Subscribe(Subscribed { subscription, queues: vec![] })
+                    Reply::Subscribe(Subscribed {
+                        subscription,
+                        queues: vec![],
+                        r#type: TopicType::Normal,
+                    })
                 }
                 Request::Credit(_) => return self.0.hold(session, stream, correlation),
                 Request::Unsubscribe(_) => {
@@ -180,6 +188,9 @@ impl Service for Shared {
                     Reply::Extend(Extended { done, until, spent: vec![], lost: vec![] })
                 }
                 Request::MoveGroup(_) => Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 }),
+                Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),
+                Request::TxBegin(_) => Reply::TxBegin(TxBegun {}),
+                Request::TxDecide(decide) => Reply::TxDecide(TxDecided { verdict: decide.verdict }),
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),
             },
         };

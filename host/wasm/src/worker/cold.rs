@@ -62,6 +62,14 @@ impl Worker {
         })
     }
 
+    /// Opens a point with its settings, and says what its frames must have. A fault of kind
+    /// [`FaultKind::Refused`] has the guest's text for who set them.
+    pub fn open(&mut self, ask: &Ask<'_>, binding: &Arc<Binding>, point: Point) -> Asked<Needs> {
+        self.ask(ask, Some(binding), |instance, usage| {
+            instance.open(point, binding, ask.now_ms, usage)
+        })
+    }
+
     /// Asks a dedupe plugin how long keys count, and what becomes of duplicates.
     pub fn describe(&mut self, ask: &Ask<'_>, binding: &Arc<Binding>) -> Asked<Policy> {
         self.ask(ask, Some(binding), |instance, usage| {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use yard_wire::request::Push;
+use yard_wire::requests::TxCheck;
 use yard_wire::{Code, ShardId, SubscriptionId};
 
 use crate::Error;
@@ -24,6 +25,8 @@ pub(crate) type PushReceiver = mpsc::Receiver<Push>;
 struct State {
     is_closed: bool,
     subscriptions: BTreeMap<Key, mpsc::Sender<Push>>,
+    /// Where checks of transactions come out, by producer group.
+    checks: BTreeMap<String, mpsc::Sender<TxCheck>>,
     /// Subscriptions that are being made.
     expected: usize,
     /// Pushes that they give credit for.
@@ -34,10 +37,22 @@ struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Pushes(Mutex<State>);
 
-fn key(push: &Push) -> Key {
+/// The subscription that a push is for, if it is for one.
+fn key(push: &Push) -> Option<Key> {
     match push {
-        Push::Deliver(deliver) => (deliver.shard, deliver.subscription),
-        Push::Ended(ended) => (ended.shard, ended.subscription),
+        Push::Deliver(deliver) => Some((deliver.shard, deliver.subscription)),
+        Push::Ended(ended) => Some((ended.shard, ended.subscription)),
+        Push::TxCheck(_) => None,
+    }
+}
+
+impl State {
+    fn dispatch_check(&mut self, push: Push) {
+        let Push::TxCheck(check) = push else { return };
+        if let Some(sender) = self.checks.get(&check.group) {
+            // One that does not fit, or is wanted no more, comes again, perhaps to another.
+            let _ = sender.try_send(check);
+        }
     }
 }
 
@@ -49,7 +64,10 @@ impl Pushes {
 
     pub(super) fn dispatch(&self, push: Push) -> Result<(), Error> {
         self.with(|state| {
-            let key = key(&push);
+            let Some(key) = key(&push) else {
+                state.dispatch_check(push);
+                return Ok(());
+            };
             let Some(subscription) = state.subscriptions.get(&key) else {
                 if state.expected > 0 && state.early.len() < EARLY_MAX + state.expected_frames {
                     state.early.push(push);
@@ -71,6 +89,15 @@ impl Pushes {
         })
     }
 
+    /// Checks of a producer group come out here, until the connection is gone.
+    pub(crate) fn hear_checks(&self, group: &str, sender: mpsc::Sender<TxCheck>) {
+        self.with(|state| {
+            if !state.is_closed {
+                state.checks.insert(group.to_owned(), sender);
+            }
+        });
+    }
+
     /// To be called before a subscription is asked for that gives credit for `frames_max` pushes;
     /// [`Pushes::settle`] afterwards, always.
     pub(crate) fn anticipate(&self, frames_max: usize) {
@@ -88,7 +115,7 @@ impl Pushes {
             state.expected_frames -= frames_max;
             let receiver = made.map(|wanted| {
                 let (sender, receiver) = mpsc::channel(frames_max);
-                for push in state.early.extract_if(.., |push| key(push) == wanted) {
+                for push in state.early.extract_if(.., |push| key(push) == made) {
                     // What does not fit was sent without credit; it comes back after its lease.
                     let _ = sender.try_send(push);
                 }
@@ -112,6 +139,7 @@ impl Pushes {
         self.with(|state| {
             state.is_closed = true;
             state.subscriptions.clear();
+            state.checks.clear();
             state.early.clear();
         });
     }

@@ -32,6 +32,7 @@ pub struct ConsumerBuilder {
     member: String,
     expression: Option<Expression>,
     broadcast: Option<Broadcast>,
+    exclusive: bool,
 }
 
 /// Every member gets every message; for [`ConsumerBuilder::broadcast`].
@@ -73,6 +74,7 @@ impl ConsumerBuilder {
             member,
             expression: None,
             broadcast: None,
+            exclusive: false,
         }
     }
 
@@ -120,6 +122,17 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn broadcast(mut self, broadcast: Broadcast) -> Self {
         self.broadcast = Some(broadcast);
+        self
+    }
+
+    /// Members of the group have queues of their own, instead of sharing the messages of all
+    /// queues: each gets as many queues as any other, or one more, and members beyond the queues
+    /// get none. The broker shares them out, moves as few as it can when members come and go, and
+    /// hands a queue over when nothing of it is in anybody's hands. All members of a group have to
+    /// want this.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
         self
     }
 
@@ -176,6 +189,7 @@ impl ConsumerBuilder {
             member: self.member,
             start,
             expression: self.expression,
+            exclusive: self.exclusive,
             lease_ms: u32::try_from(self.lease_ms).expect("checked against 12 hours"),
             messages: (self.messages / share).max(1),
             bytes: (self.bytes / share).max(1),

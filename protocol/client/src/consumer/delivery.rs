@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64 as hash;
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT};
 use yard_wire::record::Record;
 use yard_wire::requests::{Delivered, HeldRange, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 
+use super::failures::OrderLine;
 use super::settlements::{Settlement, Waiter};
 use super::subscription::Subscription;
 use crate::{Error, TraceContext, compress, exchange};
@@ -46,6 +48,12 @@ struct Held {
 }
 
 impl Held {
+    /// The order group of a record, where the topic keeps an order.
+    fn line_of(&self, record: &Record) -> Option<OrderLine> {
+        let name = self.subscription.is_ordered().then(|| record.order_group());
+        name.map(|name| (self.queue, name.map_or(0, |name| hash(name.as_bytes()).max(1))))
+    }
+
     /// Notes that a message is settled. False when it was before.
     fn settle(&self, index: usize) -> bool {
         let bit = 1 << (index % 64);
@@ -79,7 +87,11 @@ impl Batch {
             self.take(record.len());
             match Record::parse(record) {
                 Ok(record) => {
-                    let settler = Settler { held: self.held.clone(), index, offset };
+                    let line = self.held.line_of(&record);
+                    let settler = Settler { held: self.held.clone(), index, offset, line };
+                    if settler.give_back_if_failed() {
+                        continue;
+                    }
                     if expiry(&record).is_some_and(|at| at <= self.held.subscription.broker_now()) {
                         settler.settle_later(Opinion::of(Verdict::Expire));
                         continue;
@@ -140,6 +152,8 @@ pub(crate) struct Settler {
     /// Of the message in its frame.
     index: usize,
     offset: QueueOffset,
+    /// Its order group, where the topic keeps an order.
+    line: Option<OrderLine>,
 }
 
 impl Settler {
@@ -183,8 +197,39 @@ impl Settler {
         })
     }
 
+    /// Its order group, where the topic keeps an order.
+    pub(super) fn line(&self) -> Option<OrderLine> {
+        self.line
+    }
+
+    /// Whether its lease is gone with the connection.
+    pub(super) fn is_over(&self) -> bool {
+        self.held.subscription.is_over()
+    }
+
+    /// Gives the message back where one before it in its order group has failed here: it comes
+    /// again after that. Whether it did.
+    pub(super) fn give_back_if_failed(&self) -> bool {
+        let Some(line) = self.line else { return false };
+        let gives_back = self.held.subscription.gives_back(line, self.offset);
+        if gives_back {
+            self.settle_later(Opinion::of(Verdict::Release));
+        }
+        gives_back
+    }
+
+    /// Notes that its order group has failed, if it has.
+    fn note(&self, opinion: &Opinion) {
+        if let Some(line) = self.line
+            && let Verdict::Nack | Verdict::Reject = opinion.verdict
+        {
+            self.held.subscription.failed(line, self.offset);
+        }
+    }
+
     fn settle_later(&self, opinion: Opinion) {
         if self.held.settle(self.index) {
+            self.note(&opinion);
             self.held.subscription.settle(self.settlement(opinion, Vec::new()));
         }
     }
@@ -199,6 +244,7 @@ impl Settler {
         if !self.held.settle(self.index) {
             return Err(Error::new(Code::AlreadySettled, "this delivery was settled before"));
         }
+        self.note(&opinion);
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let waiters = vec![(self.offset, sender)];
         self.held.subscription.settle(self.settlement(opinion, waiters));
@@ -408,6 +454,15 @@ impl Delivery {
     ) -> Result<(), Error> {
         let (verdict, delay_ms) = (Verdict::Nack, ms(delay));
         self.settler.settle(Opinion { verdict, delay_ms, error: Some(clipped(error)) }).await
+    }
+
+    /// Not begun: the message is delivered again at once, to whoever is next, and this delivery
+    /// does not count as an attempt. Resolves when the broker has it back.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn release(&self) -> Result<(), Error> {
+        self.settler.settle(Opinion::of(Verdict::Release)).await
     }
 
     /// Hopeless: the message is not delivered again and is kept apart for an operator. Resolves

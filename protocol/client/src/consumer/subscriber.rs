@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
+use yard_wire::order::TopicType;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::Subscribe;
 use yard_wire::{Code, ShardId};
@@ -132,7 +133,9 @@ impl Subscriber {
         let timeout = self.client.request_timeout;
         let (lease_ms, clock) = (self.request.lease_ms, self.client.clock.clone());
         let asking = (connection, timeout);
-        let subscription = Arc::new(Subscription::new(key, credit, lease_ms, asking, clock));
+        let is_ordered = subscribed.r#type == TopicType::Ordered;
+        let subscription = Subscription::new(key, credit, lease_ms, asking, clock, is_ordered);
+        let subscription = Arc::new(subscription);
         Ok(Serving::new(connection.clone(), subscription, receiver, self.out.clone(), timeout))
     }
 }

@@ -18,6 +18,7 @@ use yard_wire::requests::{
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use super::delivery::Batch;
+use super::failures::{Failures, OrderLine};
 use super::keeping::Keeping;
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
@@ -42,6 +43,8 @@ struct State {
     /// Why the subscription is over; nothing can be settled any more.
     over: Option<Error>,
     settlements: Settlements,
+    /// Order groups that have failed here.
+    failures: Failures,
     /// What somebody works on.
     keeping: Keeping,
     /// Messages and bytes taken out of the local buffer, not yet given back as credit.
@@ -65,6 +68,7 @@ pub(crate) struct Subscription {
     timeout: Duration,
     lease_ms: u32,
     clock: Arc<BrokerClock>,
+    is_ordered: bool,
 }
 
 impl Subscription {
@@ -74,6 +78,7 @@ impl Subscription {
         lease_ms: u32,
         (connection, timeout): (&Arc<Connection>, Duration),
         clock: Arc<BrokerClock>,
+        is_ordered: bool,
     ) -> Self {
         Self {
             key,
@@ -81,6 +86,7 @@ impl Subscription {
             timeout,
             lease_ms,
             clock,
+            is_ordered,
             half: ((messages / 2).max(1), (bytes / 2).max(1)),
             state: Mutex::default(),
             is_over: AtomicBool::new(false),
@@ -163,6 +169,21 @@ impl Subscription {
         if is_news {
             self.wake.notify_one();
         }
+    }
+
+    /// Whether the topic keeps an order.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// A message of an order group has failed.
+    pub(super) fn failed(&self, line: OrderLine, offset: QueueOffset) {
+        self.with(|state| state.failures.failed(line, offset));
+    }
+
+    /// Whether a message is to be given back, as one before it has failed.
+    pub(super) fn gives_back(&self, line: OrderLine, offset: QueueOffset) -> bool {
+        self.with(|state| state.failures.gives_back(line, offset))
     }
 
     /// Whether the leases of this subscription are gone.
@@ -301,6 +322,7 @@ impl Serving {
                 push = self.pushes.recv() => match push {
                     Some(Push::Deliver(deliver)) => self.receive(deliver),
                     Some(Push::Ended(ended)) => return End::Ended(ended.why),
+                    Some(Push::TxCheck(_)) => unreachable!("a check is no subscription's"),
                     None => return End::Lost,
                 },
                 permit = out.reserve(), if !self.buffer.is_empty() => {

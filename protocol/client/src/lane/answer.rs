@@ -15,7 +15,8 @@ impl LaneCore {
         let records = std::mem::take(&mut formed.records);
         let result = offsets(&records, produced).map(|offsets| {
             let &Produced { place, nodes, duplicate, .. } = produced;
-            Placements { place, nodes, duplicate, offsets }
+            let originals = produced.originals.clone();
+            Placements { place, nodes, duplicate, offsets, originals }
         });
         self.complete(at, records.len(), result);
         self.move_floor();
@@ -50,6 +51,7 @@ impl LaneCore {
                 self.fail(at, &refusal);
                 self.move_floor();
             }
+            Reaction::Split => self.find_refused(at, &refusal),
             Reaction::Fence => {
                 self.fail_all(&refusal);
                 self.fenced = Some(refusal);
@@ -74,7 +76,12 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<Option<Queue
     taken.sort_by_key(|(placed, _)| (placed.topic, placed.queue));
     let mut offsets = Vec::with_capacity(records.len());
     let mut last = 0;
-    for Gathered { topic, queue, parked, .. } in records {
+    let mut originals = produced.originals.iter().peekable();
+    for (number, Gathered { topic, queue, parked, .. }) in (0u32..).zip(records) {
+        if let Some(original) = originals.next_if(|it| it.record == number) {
+            offsets.push(original.offset);
+            continue;
+        }
         if *parked {
             offsets.push(None);
             continue;
@@ -99,6 +106,10 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<Option<Queue
         offsets.push(Some(QueueOffset(offset)));
         *taken_of_it += 1;
         last = at;
+    }
+    if let Some(original) = originals.next() {
+        let detail = format!("the answer speaks of record {}, which is not there", original.record);
+        return Err(Refusal::new(Code::BadReply, detail));
     }
     Ok(offsets)
 }

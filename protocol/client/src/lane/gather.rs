@@ -21,7 +21,7 @@ pub(super) struct Gathered {
     pub(super) queue: QueueIndex,
     pub(super) parked: bool,
     /// Where it ends in the batch.
-    end: u32,
+    pub(super) end: u32,
     pushed_ms: u64,
 }
 

@@ -58,6 +58,7 @@ impl Broker {
             nodes: produce.nodes,
             duplicate: false,
             placed,
+            originals: vec![],
         };
         self.remembered.push_back((sequence, produced.clone()));
         if self.remembered.len() > LANE_BATCHES_IN_FLIGHT_MAX {
@@ -110,6 +111,55 @@ fn sent(batches: u64) -> (LaneCore, Vec<Outgoing>) {
     }
     let outgoing = std::iter::from_fn(|| lane.next_to_send(0)).collect();
     (lane, outgoing)
+}
+
+/// Lets a broker that refuses some messages answer until nothing more is sent.
+fn answer_all(lane: &mut LaneCore, broker: &mut Broker, bad: &[u64]) -> usize {
+    let mut sent = 0;
+    let mut waiting: VecDeque<Outgoing> = VecDeque::new();
+    loop {
+        waiting.extend(std::iter::from_fn(|| lane.next_to_send(0)));
+        let Some(outgoing) = waiting.pop_front() else { return sent };
+        sent += 1;
+        let batch = Batch::parse(outgoing.produce.batch.clone()).expect("whole");
+        let ticket = |id: MessageId| u128::from_be_bytes(id.0) as u64;
+        let is_bad = batch.records().any(|record| bad.contains(&ticket(record.id())));
+        // As on the way to a shard: before its number is looked at.
+        let refused = is_bad.then(|| Refusal::from(Code::MessageRefused));
+        let answer = refused.map_or_else(|| broker.produce(&outgoing.produce), Err);
+        lane.on_reply(outgoing.attempt, answer, 0);
+    }
+}
+
+#[test]
+fn a_refused_message_takes_no_other_with_it() {
+    for bad in [&[][..], &[0], &[9], &[3, 4, 17], &[0, 1, 2, 3, 4, 5, 6, 7]] {
+        let options = LaneOptions { batch_records_max: 8, ..LaneOptions::default() };
+        let (mut lane, mut broker) = (lane(options), Broker::default());
+        lane.on_connect();
+        for ticket in 0..20 {
+            push(&mut lane, ticket, 0, 0);
+        }
+        lane.hurry();
+        let sent = answer_all(&mut lane, &mut broker, bad);
+        let found = completions(&mut lane);
+        let tickets: Vec<u64> = found.iter().map(|(ticket, _)| *ticket).collect();
+        assert_eq!(tickets, (0..20).collect::<Vec<_>>(), "each once, in order: {bad:?}");
+        for (ticket, result) in found {
+            let expect = if bad.contains(&ticket) { Err(Code::MessageRefused) } else { Ok(()) };
+            assert_eq!(result.map(drop), expect, "{ticket} of {bad:?}");
+        }
+        let stored: Vec<u64> = broker.stored.iter().map(|(ticket, _)| *ticket).collect();
+        let expect: Vec<u64> = (0..20).filter(|ticket| !bad.contains(ticket)).collect();
+        assert_eq!(stored, expect, "in order: {bad:?}");
+        assert!(sent < 40, "{sent} batches for {bad:?}");
+        assert!(lane.is_idle());
+        // And the lane goes on.
+        push(&mut lane, 20, 0, 0);
+        lane.hurry();
+        answer_all(&mut lane, &mut broker, bad);
+        assert_eq!(completions(&mut lane).len(), 1);
+    }
 }
 
 fn sequences(lane: &mut LaneCore, now_ms: u64) -> Vec<u64> {

@@ -89,15 +89,18 @@ impl Receipt {
     }
 
     fn result(&self, placements: &Placements, first: u64) -> SendResult {
-        let Placements { place, nodes, duplicate, offsets } = placements;
+        let Placements { place, nodes, duplicate, offsets, originals } = placements;
+        let at = (self.ticket - first) as usize;
+        let original = originals.binary_search_by_key(&at, |it| it.record as usize);
+        let original = original.ok().map(|found| originals[found]);
         SendResult {
-            id: self.id,
+            id: original.map_or(self.id, |it| it.id),
             topic: self.fate.topic.clone(),
-            queue: self.queue,
-            offset: offsets[(self.ticket - first) as usize],
+            queue: original.map_or(self.queue, |it| it.queue),
+            offset: offsets[at],
             place: *place,
             nodes: *nodes,
-            duplicate: *duplicate,
+            duplicate: *duplicate || original.is_some(),
         }
     }
 }
@@ -156,7 +159,7 @@ mod tests {
     fn placements(offsets: &[u64]) -> Result<Placements, Error> {
         let offsets = offsets.iter().map(|offset| Some(QueueOffset(*offset))).collect();
         let (place, nodes, duplicate) = (AckPlace::Memory, AckNodes::One, false);
-        Ok(Placements { place, nodes, duplicate, offsets })
+        Ok(Placements { place, nodes, duplicate, offsets, originals: Vec::new() })
     }
 
     fn receipt(fate: &Arc<Fate>, ticket: u64) -> Receipt {

@@ -14,6 +14,7 @@ use yard_wire::frame::{
     ALPN, Class, Frame, FrameDecoder, PREAMBLE_BYTES, Preamble, Role, encode_with,
 };
 use yard_wire::limits::{FRAME_BYTES_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
+use yard_wire::order::TopicType;
 use yard_wire::record::Record;
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
@@ -226,6 +227,7 @@ impl State {
             name: "orders".to_owned(),
             topic: TOPIC,
             shards: self.shards.clone(),
+            created_queues: self.shards.len() as u16,
             version: 1,
         };
         let found = topics.iter().map(|name| (name == "orders").then(|| topic.clone()));
@@ -258,7 +260,11 @@ impl State {
                 self.members.insert(self.next_subscription, member);
                 self.subscribes.push(subscribe);
                 let subscription = SubscriptionId(self.next_subscription);
-                Reply::Subscribe(Subscribed { subscription, queues: vec![] })
+                Reply::Subscribe(Subscribed {
+                    subscription,
+                    queues: vec![],
+                    r#type: TopicType::Normal,
+                })
             }
             Request::Credit(credit) => {
                 if let Some(member) = self.members.get_mut(&credit.subscription.0) {
@@ -294,6 +300,9 @@ impl State {
                 Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 })
             }
             Request::Find(find) => Reply::Find(self.find(&find)),
+            Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),
+            Request::TxBegin(_) => Reply::TxBegin(TxBegun {}),
+            Request::TxDecide(decide) => Reply::TxDecide(TxDecided { verdict: decide.verdict }),
         }))
     }
 
@@ -328,7 +337,8 @@ impl State {
         }
         numbering.next = batch.next_sequence().0;
         let (place, nodes, shard) = (produce.place, produce.nodes, header.shard);
-        let produced = Produced { shard, place, nodes, duplicate: false, placed };
+        let (duplicate, originals) = (false, vec![]);
+        let produced = Produced { shard, place, nodes, duplicate, placed, originals };
         numbering.remembered.push_back((header.sequence.0, produced.clone()));
         if numbering.remembered.len() > LANE_BATCHES_IN_FLIGHT_MAX {
             numbering.remembered.pop_front();

@@ -1,5 +1,8 @@
 //! What the operations answer: rows and reports.
+use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
+use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
@@ -22,8 +25,20 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: PluginChoice,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
+        /// What it promises about order.
+        pub r#type: TopicType,
+        /// In an ordered topic, a message that failed comes again after this.
+        pub order_retry: OrderRetry,
+        /// In an ordered topic, what becomes of an order group after a message's last attempt.
+        pub after_last: AfterLast,
     }
 
     /// A topic with its queues.
@@ -42,10 +57,24 @@ report! {
         pub discard_unconsumed: bool,
         /// Messages that a group may be behind before producers are refused.
         pub backlog_max: CountLimit,
+        /// The plugin that sees messages before they are stored.
+        pub interceptor: PluginChoice,
+        /// For how long dedupe keys are remembered.
+        pub dedupe_window: AgeLimit,
+        /// How many of them are.
+        pub dedupe_count: CountLimit,
         /// When it was created.
         pub created_ms: Timestamp,
+        /// Dedupe keys that are remembered now.
+        pub dedupe_keys: u64,
         /// Committed messages that it holds.
         pub messages: u64,
+        /// What it promises about order.
+        pub r#type: TopicType,
+        /// In an ordered topic, a message that failed comes again after this.
+        pub order_retry: OrderRetry,
+        /// In an ordered topic, what becomes of an order group after a message's last attempt.
+        pub after_last: AfterLast,
         /// Its queues, in order.
         pub queues: Vec<QueueRow>,
     }
@@ -156,6 +185,40 @@ report! {
         pub filter: String,
     }
 
+    /// A message that has stopped its order group.
+    pub struct StoppedRow {
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Its offset.
+        pub offset: QueueOffset,
+        /// How often it was delivered.
+        pub attempts: u32,
+        /// Why it is not delivered again: failed, lease-ended, rejected.
+        pub reason: String,
+        /// What a consumer said last.
+        pub error: String,
+        /// When it was delivered last.
+        pub last_ms: Timestamp,
+    }
+
+    /// What came of unblocking an order group.
+    pub struct UnblockRow {
+        /// Name of the group.
+        pub name: String,
+        /// Name of the topic.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Offset of the message that had stopped it.
+        pub offset: QueueOffset,
+        /// What becomes of the message.
+        pub then: Unblock,
+        /// Whether this shard, or one of all, has done it.
+        pub done: bool,
+    }
+
     /// Delayed messages that wait.
     pub struct DelayReport {
         /// How many wait: of the topic, else of the tenant.
@@ -225,6 +288,91 @@ report! {
         pub skipped: u64,
         /// They were not looked at: ask again for the last of them.
         pub left: u64,
+    }
+
+    /// Transactions of a tenant that are not decided, or whose decision is being carried out.
+    pub struct TxList {
+        /// How many there are.
+        pub open: u64,
+        /// Those of them that wait for an operator.
+        pub undecided: u64,
+        /// Some of them, in the order of their names.
+        pub rows: Vec<TxRow>,
+        /// Where a list goes on that this one did not come to the end of; else empty.
+        pub next: String,
+    }
+
+    /// A transaction in a list.
+    pub struct TxRow {
+        /// Its name.
+        pub id: TxId,
+        /// Name of its producer group; empty of one that its coordinator does not know.
+        pub group: String,
+        /// `open`, `undecided` (nobody is asked any more), `committing`, `rolling-back`, or
+        /// `unknown` (messages wait here that no coordinator knows of).
+        pub state: String,
+        /// When it began.
+        pub begun_ms: Timestamp,
+        /// How often a producer was asked.
+        pub checks: u16,
+        /// When one is asked again; 0: not any more.
+        pub next_check_ms: Timestamp,
+        /// What its producer said when it began.
+        pub note: String,
+    }
+
+    /// A transaction with its messages.
+    pub struct TxReport {
+        /// Its name.
+        pub id: TxId,
+        /// Name of its producer group.
+        pub group: String,
+        /// As in a list; empty where this shard only has messages of it.
+        pub state: String,
+        /// When it began.
+        pub begun_ms: Timestamp,
+        /// How often a producer was asked.
+        pub checks: u16,
+        /// When one is asked again; 0: not any more.
+        pub next_check_ms: Timestamp,
+        /// What its producer said when it began.
+        pub note: String,
+        /// Prepared messages that wait, of all shards.
+        pub messages: Vec<TxMessageRow>,
+    }
+
+    /// A prepared message.
+    pub struct TxMessageRow {
+        /// Name of its topic.
+        pub topic: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its id.
+        pub id: String,
+        /// Bytes of its record.
+        pub bytes: u32,
+        /// When it is due, of a delayed message; else 0.
+        pub due_ms: Timestamp,
+    }
+
+    /// A transaction that was decided.
+    pub struct TxDecidedRow {
+        /// Its name.
+        pub id: TxId,
+        /// Whether its messages become visible; else they are dropped.
+        pub committed: bool,
+    }
+
+    /// When producers of a group are asked about their open transactions.
+    pub struct TxSettingsRow {
+        /// Name of the producer group.
+        pub group: String,
+        /// The first time so long after the transaction began.
+        pub first: CheckSpan,
+        /// Again so long after each time.
+        pub every: CheckSpan,
+        /// So often at most.
+        pub checks: u16,
     }
 
     /// A tenant in a list.

@@ -10,7 +10,7 @@ pub(crate) fn property_header(name: &str, value: &str) -> [u8; PROPERTY_HEADER_B
     [a, b, c, d]
 }
 
-pub(super) fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
+fn split_property(rest: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
     let short = |wanted: usize| Malformed::Short { wanted: wanted as u64, left: rest.len() as u64 };
     if rest.len() < PROPERTY_HEADER_BYTES {
         return Err(short(PROPERTY_HEADER_BYTES));

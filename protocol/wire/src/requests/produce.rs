@@ -2,7 +2,7 @@
 use bytes::Bytes;
 
 use crate::codec::Wire;
-use crate::{QueueIndex, QueueOffset, Sequence, ShardId, TopicId};
+use crate::{MessageId, QueueIndex, QueueOffset, Sequence, ShardId, TopicId};
 
 word! {
     /// Where the bytes are on the broker that answers, when it answers.
@@ -58,6 +58,22 @@ message! {
         /// For each queue of the batch, in order of first use, where its records are. The
         /// records of one queue follow each other in the order of the batch.
         pub placed: Vec<Placed>,
+        /// The records of the batch that were not stored, in order, because messages with their
+        /// dedupe keys were stored before: which those are. They are not counted in `placed`.
+        pub originals: Vec<Original>,
+    }
+
+    /// The message in whose place a record was not stored.
+    #[derive(Copy)]
+    pub struct Original {
+        /// Which record of the batch was not stored, counted from 0.
+        pub record: u32,
+        /// Id of the message that was stored.
+        pub id: MessageId,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its place in the queue; `None` of a delayed message.
+        pub offset: Option<QueueOffset>,
     }
 
     /// Where the records of one queue of a batch are.

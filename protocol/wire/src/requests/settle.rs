@@ -13,6 +13,9 @@ word! {
         /// Nobody wants it any more: it is not delivered again, and counted apart. Its
         /// [`crate::property::EXPIRES`] has passed.
         Expire = 8 "expire",
+        /// Given back as it came: it is delivered again at once, nothing is recorded, and the
+        /// delivery does not count as an attempt. So a consumer parts with what it has not begun.
+        Release = 9 "release",
     }
 }
 

@@ -2,6 +2,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
+use crate::order::TopicType;
 use crate::{QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 /// Where a group begins that has never consumed the topic. A group that has, goes on where it
@@ -54,6 +55,9 @@ message! {
         pub start: Start,
         /// Which messages are wanted; `None`: all.
         pub expression: Option<Expression>,
+        /// Whether members of the group have queues of their own, instead of sharing the messages
+        /// of all. All members of a group want the same.
+        pub exclusive: bool,
         /// How long the consumer may hold a message before it is delivered again, in
         /// milliseconds: [`crate::limits::LEASE_MS_MIN`] to [`crate::limits::LEASE_MS_MAX`].
         pub lease_ms: u32,
@@ -77,6 +81,8 @@ message! {
         pub subscription: SubscriptionId,
         /// The queues that it can receive from.
         pub queues: Vec<QueueStart>,
+        /// What the topic promises about order.
+        pub r#type: TopicType,
     }
 
     /// A queue when a subscription began.

@@ -3,14 +3,16 @@ use bytes::Bytes;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::frame::{Class, encode_with};
 use yard_wire::operation::{Operate, Operation, PluginPush, Presence, TopicRm, TopicRow};
+use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::{Blob, SIGNATURE_BYTES};
+use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
-    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
 };
 
 /// Where the batch begins in the body of a produce request.
@@ -20,6 +22,8 @@ const SHARD: ShardId = ShardId(3);
 const QUEUE: QueueIndex = QueueIndex(5);
 const SUBSCRIPTION: SubscriptionId = SubscriptionId(77);
 const STORED: Timestamp = Timestamp(1_700_000_000_123);
+const TRANSACTION: TxId =
+    TxId { coordinator: SHARD, producer: ProducerId(0x8f14), epoch: Epoch(1), number: 42 };
 
 /// Every frame, encoded.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
@@ -100,9 +104,15 @@ fn calls() -> impl Iterator<Item = Request> {
                 "NUMBER" | "NUMBER|none" | "NUMBER|unlimited" => "12",
                 "DURATION|none" => "12h",
                 "SIZE|none" => "12MiB",
-                "levels|exponential|DELAYS" => "1s,1m",
+                "levels|exponential|DELAYS|plugin:NAME" => "1s,1m",
+                "PLUGIN|none" => "redact(remove=card)",
+                "DURATION" => "12s",
+                "normal|ordered" => "ordered",
+                "go-on|stop" => "stop",
+                "retry|bury" => "bury",
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
+                "TRANSACTION" => "0001-8f14e45fceea167a-00000000-000000000000002a",
                 "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
@@ -127,6 +137,7 @@ fn requests() -> Vec<Request> {
             member: "worker-1".into(),
             start,
             expression,
+            exclusive: false,
             lease_ms: 30_000,
             messages: 1_000,
             bytes: 1 << 20,
@@ -145,6 +156,7 @@ fn requests() -> Vec<Request> {
         range(10, 11, Verdict::Nack, Some(5_000)),
         range(12, 13, Verdict::Reject, None),
         range(13, 14, Verdict::Expire, None),
+        range(14, 15, Verdict::Release, None),
     ];
     let full = record("vip", &[(KEY, "order-1"), (ORDER, "7"), ("colour", "grün")], &[0xab; 90]);
     let (shard, subscription) = (SHARD, SUBSCRIPTION);
@@ -190,6 +202,18 @@ fn requests() -> Vec<Request> {
             topic: "orders".into(),
             to: vec![(QUEUE, QueueOffset(8))],
         }),
+        Request::JoinProducers(JoinProducers { shard, group: "payments".into() }),
+        Request::TxBegin(TxBegin {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            note: "order 4711".into(),
+        }),
+        Request::TxDecide(TxDecide {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            verdict: TxVerdict::Commit,
+            check: 2,
+        }),
     ];
     requests.extend(calls());
     requests
@@ -205,6 +229,7 @@ fn replies() -> Vec<Reply> {
         name: "orders".into(),
         topic: TopicId(9),
         shards: vec![SHARD, SHARD],
+        created_queues: 1,
         version: 4,
     };
     let placed = Placed { topic: TopicId(9), queue: QUEUE, first: QueueOffset(40), count: 3 };
@@ -227,7 +252,13 @@ fn replies() -> Vec<Reply> {
         retain_bytes: SizeLimit(0),
         discard_unconsumed: true,
         backlog_max: CountLimit(7),
+        interceptor: PluginChoice(PluginUse::read("redact(mask=name)").ok()),
+        dedupe_window: AgeLimit(3_600_000),
+        dedupe_count: CountLimit(9),
         created_ms: STORED,
+        r#type: TopicType::Ordered,
+        order_retry: OrderRetry(500),
+        after_last: AfterLast::Stop,
     };
     assert_eq!(TopicRm::OPERATION, Operation::TopicRm, "its result is a TopicRow");
     vec![
@@ -243,7 +274,11 @@ fn replies() -> Vec<Reply> {
         }),
         Reply::FindRoute(Route { nodes: vec![node], topics: vec![None, Some(topic), None] }),
         Reply::Call(Called { result: row.to_bytes() }),
-        Reply::Subscribe(Subscribed { subscription: SUBSCRIPTION, queues: vec![start] }),
+        Reply::Subscribe(Subscribed {
+            subscription: SUBSCRIPTION,
+            queues: vec![start],
+            r#type: TopicType::Ordered,
+        }),
         Reply::Credit(Credited {}),
         Reply::Unsubscribe(Unsubscribed {}),
         Reply::Produce(Produced {
@@ -252,6 +287,15 @@ fn replies() -> Vec<Reply> {
             nodes: AckNodes::One,
             duplicate: true,
             placed: vec![placed.clone(), placed],
+            originals: vec![
+                Original { record: 2, id: MessageId([7; 16]), queue: QUEUE, offset: None },
+                Original {
+                    record: 5,
+                    id: MessageId([8; 16]),
+                    queue: QUEUE,
+                    offset: Some(QueueOffset(9)),
+                },
+            ],
         }),
         Reply::Settle(Settled {
             done: 11,
@@ -288,6 +332,9 @@ fn replies() -> Vec<Reply> {
             }],
             ended: 2,
         }),
+        Reply::JoinProducers(JoinedProducers {}),
+        Reply::TxBegin(TxBegun {}),
+        Reply::TxDecide(TxDecided { verdict: TxVerdict::Unknown }),
     ]
 }
 
@@ -305,6 +352,13 @@ fn pushes() -> Vec<Push> {
             shard: SHARD,
             subscription: SUBSCRIPTION,
             why: Refusal::new(Code::UnknownTopic, "the topic was removed"),
+        }),
+        Push::TxCheck(TxCheck {
+            tx: TRANSACTION,
+            group: "payments".into(),
+            check: 2,
+            begun: STORED,
+            note: "order 4711".into(),
         }),
     ]
 }

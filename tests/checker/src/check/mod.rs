@@ -28,6 +28,11 @@ pub struct Options {
     pub attempts_survive_crashes: bool,
     /// Deliveries of one message to one group that the retry policy allows, the first included.
     pub attempts_max: Option<u32>,
+    /// Topics that deliver the messages of an order group one after another. What was given back
+    /// is delivered again under the same attempt there.
+    pub ordered: Vec<u32>,
+    /// From this attempt on the end of a lease, which leaves no trace, may be a message's last.
+    pub last_from: Option<u32>,
     /// Kinds that this run does not promise, say [`Kind::NonmonotonicSend`] for producers that
     /// pipeline without sequence numbers. They are neither counted nor shown.
     pub ignore: Vec<Kind>,
@@ -42,6 +47,8 @@ impl Default for Options {
             expect_all_settled: false,
             attempts_survive_crashes: false,
             attempts_max: None,
+            ordered: Vec::new(),
+            last_from: None,
             ignore: Vec::new(),
             examples_max: 10,
         }

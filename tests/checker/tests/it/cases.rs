@@ -271,7 +271,7 @@ fn nonmonotonic_poll() {
         "poll q=0/0 c=1 g=1 at=11..13 0=1.1",
         "poll q=0/0 c=2 g=1 at=12..13 0=1.1",
         "poll q=0/0 c=1 g=2 at=12..13 0=1.1",
-        "poll q=0/0 c=1 g=1 at=12..13 0=1.1::2",
+        "poll q=0/0 c=1 g=1 at=12..13 0=1.1:0:2",
         "crash at=11 process; poll q=0/0 c=1 g=1 at=12..13 0=1.1",
         "reset q=0/0 g=1 at=11; poll q=0/0 c=1 g=1 at=12..13 0=1.1",
     ] {
@@ -425,6 +425,50 @@ fn tenant_leak() {
         format!("send q=0/0 t=1 p=1 s=1 at=1..2 ok@0; poll q=0/0 t={tenant} at=3..4 0=1.1")
     };
     pair(Kind::TenantLeak, &text(2), &text(1));
+}
+
+#[test]
+fn overtaken() {
+    let options = Options { ordered: vec![0], ..Options::default() };
+    let sent = "send q=0/0 p=1 s=1 o=5 at=1..2 ok@0; send q=0/0 p=1 s=2 o=6 at=1..2 ok@1;
+        send q=0/0 p=1 s=3 o=5 at=1..2 ok@2";
+    let first = "poll q=0/0 g=1 c=7 at=10..11 0=1.1 1=1.2";
+    let check = |broken: &str, clean: &str| {
+        let text = |rest: &str| format!("{sent}; {first}; {rest}");
+        pair_with(&options, Kind::Overtaken, &text(broken), &text(clean));
+    };
+    let poll = |client: u64, at: u64, what: &str| {
+        format!("poll q=0/0 g=1 c={client} at={at}..{} {what}", at + 1)
+    };
+    // In the hands of another consumer; other order groups, and the same consumer, go on.
+    check(&poll(8, 20, "2=1.3"), &poll(8, 20, "1=1.2"));
+    check(&poll(8, 20, "2=1.3"), &poll(7, 20, "2=1.3"));
+    // Settled, or possibly; refused is neither.
+    let settle = |what: &str| format!("settle q=0/0 g=1 c=7 at=15..16 {what}");
+    let then = |what: &str| format!("{}; {}", settle(what), poll(8, 20, "2=1.3"));
+    for fine in ["ack 0..1 ok", "reject 0..1 ok", "ack 0..1 unknown"] {
+        check(&then("ack 0..1 refused"), &then(fine));
+    }
+    // Failed, and not delivered again.
+    let failed = format!("{}; {}", settle("nack 0..1 ok"), poll(7, 20, "2=1.3"));
+    let again = format!("{}; {}", settle("nack 0..1 ok"), poll(7, 18, "0=1.1:0:2 2=1.3"));
+    check(&failed, &again);
+    // Delivered again to another: it is there.
+    let moved = format!("{}; {}", poll(8, 15, "0=1.1:0:2"), poll(7, 20, "2=1.3"));
+    let followed = format!("{}; {}", poll(8, 15, "0=1.1:0:2"), poll(8, 20, "2=1.3"));
+    check(&moved, &followed);
+    // Its last lease may have ended, whether anybody saw that delivery or not.
+    let limited = Options { last_from: Some(2), ..options.clone() };
+    expect(&format!("{sent}; {first}; {moved}"), &limited, &[]);
+    let overtaking = format!("{sent}; {first}; {}", poll(8, 20, "2=1.3"));
+    expect(&overtaking, &limited, &[]);
+    let later = format!("{overtaking}; {}", poll(8, 30, "0=1.1:0:2"));
+    expect(&later, &limited, &[Kind::Overtaken]);
+    // Without an order group a queue is one; elsewhere nothing is promised.
+    let plain = "send q=0/0 p=1 s=1 at=1..2 ok@0; send q=0/0 p=1 s=2 at=1..2 ok@1";
+    let broken = format!("{plain}; {first}; {}", poll(8, 20, "1=1.2:0:2"));
+    pair_with(&options, Kind::Overtaken, &broken, &broken.replace("c=8", "c=7"));
+    expect(&broken, &Options::default(), &[]);
 }
 
 #[test]

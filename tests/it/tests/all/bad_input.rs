@@ -164,6 +164,7 @@ fn names() -> Vec<Case> {
                 member: "m".to_owned(),
                 start: Start::Earliest,
                 expression: None,
+                exclusive: false,
                 lease_ms,
                 messages: 1,
                 bytes: 1,

@@ -2,10 +2,11 @@
 //! this process, and the program `yard` as a process of its own.
 //!
 //! ```text
-//!   basics, delivery, holding, seeking, sending, topics, tenants, restart, bad_input
+//!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
+//!   bad_input
 //!                                                  server in this process
-//!   backup, console, dead_letters, finding, policies, slow_consumer, disk_full, retention, crash,
-//!   flights
+//!   backup, console, dead_letters, deduping, finding, policies, slow_consumer, disk_full,
+//!   retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -20,13 +21,17 @@ mod bench;
 mod console;
 mod crash;
 mod dead_letters;
+mod deduping;
 mod delivery;
+mod differential;
 mod disk_full;
 mod finding;
 mod flights;
 mod holding;
 mod local;
 mod lossy;
+mod ordered;
+mod points;
 mod policies;
 mod restart;
 mod retention;
@@ -36,3 +41,4 @@ mod slow_consumer;
 mod slow_peer;
 mod tenants;
 mod topics;
+mod transactions;

@@ -1,16 +1,17 @@
 //! Filters of subscriptions, through the real program: what is wanted arrives, what is not is
 //! settled; plugins are pushed, swapped, tried and refused.
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use yard_client::wire::operation::{
     PluginCanary, PluginDisable, PluginInfo, PluginLogs, PluginPromote, PluginPush, PluginRm,
     PluginRollback, PluginTrust, TenantSet, TopicInfo,
 };
 use yard_client::wire::plugin::{Blob, Digest, PluginRow};
+use yard_client::wire::record::Record;
+use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Client, Code, Consumer, Error, Message, Start};
 use yard_it::guests;
+use yard_it::swaps::{self, Swaps};
 use yard_it::wait::{until, within};
 use yard_it::{Server, ServerOptions, yard};
 
@@ -144,7 +145,7 @@ async fn decides(client: &Client, orders: &mut Consumer, letter: char) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_is_kept_back_and_the_rest_of_its_batch_goes_on() {
+async fn poison_is_a_dead_letter_at_once_and_the_rest_of_its_batch_goes_on() {
     let server = server().await;
     let client = server.client("poison").await.unwrap();
     create(&client, "orders", 1).await;
@@ -155,78 +156,30 @@ async fn poison_is_kept_back_and_the_rest_of_its_batch_goes_on() {
     let got: Vec<String> = take(&mut orders, 100).await.iter().map(text).collect();
     let expect: Vec<String> = (0..200).step_by(2).map(|n| format!("{n:06}")).collect();
     assert_eq!(got, expect);
-    let left = until("all but the poison is settled", || async {
-        let report = group(&client, "g").await;
-        (report.lag == 1).then_some(report)
+    let report = settled(&client, "g").await;
+    let counts: (u64, u64) = (report.queues[0].filtered, report.queues[0].rejected);
+    assert_eq!(counts, (99, 1), "all but the poison, which is a dead letter");
+    let letters = until("the dead letter", || async {
+        let fetched = client.fetch("$dead.g", QueueIndex(0), QueueOffset(0), 10).await.ok()?;
+        (!fetched.records.is_empty()).then_some(fetched.records)
     });
-    assert_eq!(left.await.unwrap().queues[0].filtered, 99);
+    let letters = letters.await.unwrap();
+    let [letter] = &letters[..] else { panic!("one letter: {letters:?}") };
+    let letter = Record::parse(letter.record.clone()).unwrap();
+    assert_eq!(letter.body(), &b"000077"[..]);
+    assert_eq!(letter.property("$dead.reason"), Some("poisoned"));
+    let why = letter.property("$dead.error").unwrap();
+    assert!(why.contains("unreachable"), "the trap's own text: {why}");
     let info = client.admin().call(PluginInfo { name: "letters".into() }).await.unwrap();
     assert!(info.runs[0].poisoned >= 1 && !info.runs[0].last_fault.is_empty(), "{info:?}");
     client.close().await;
 }
 
-/// While versions change hands under load, every message is judged once: what one version wants
-/// and the other does not tells who judged it.
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_are_swapped_under_load_and_no_message_is_lost_or_repeated() {
-    const MESSAGES: usize = 20_000;
-    const SWAPS: u32 = 60;
     let server = server().await;
-    let client = server.client("swaps").await.unwrap();
-    create(&client, "orders", 4).await;
-    push(&client, guests::filter("letters", "1.0.0", 'a', None)).await.unwrap();
-    push(&client, guests::filter("letters", "2.0.0", 'a', None)).await.unwrap();
-    let mut orders = filtered(&client, "g", "plugin", "letters").await.unwrap();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let swapping = tokio::spawn({
-        let (client, is_over) = (server.client("swapper").await.unwrap(), Arc::clone(&is_over));
-        async move {
-            let mut swaps = 0u32;
-            while swaps < SWAPS || !is_over.load(Ordering::Relaxed) {
-                let version = Some(1 + swaps % 2);
-                let promote = PluginPromote { name: "letters".into(), version };
-                client.admin().call(promote).await.unwrap();
-                swaps += 1;
-            }
-            client.close().await;
-            swaps
-        }
-    });
-    let sending = tokio::spawn({
-        let client = server.client("sender").await.unwrap();
-        async move {
-            let producer = client.producer("orders").build().await.unwrap();
-            let mut receipts = Vec::new();
-            for message in tagged(MESSAGES, |n| ["a", "b"][n % 2]) {
-                receipts.push(producer.enqueue(message).await.unwrap());
-            }
-            for receipt in receipts {
-                receipt.await.unwrap();
-            }
-            producer.close().await.unwrap();
-            client.close().await;
-        }
-    });
-    let mut last: BTreeMap<u16, u64> = BTreeMap::new();
-    let mut seen = vec![false; MESSAGES];
-    for _ in 0..MESSAGES / 2 {
-        let delivery = next(&mut orders).await;
-        let number: usize = text(&delivery).parse().unwrap();
-        assert!(number.is_multiple_of(2), "{number} was not wanted");
-        assert!(!std::mem::replace(&mut seen[number], true), "{number} came again");
-        let (queue, offset) = (delivery.queue().0, delivery.offset().0);
-        assert!(last.insert(queue, offset).is_none_or(|last| last < offset), "out of order");
-        delivery.ack_later();
-    }
-    is_over.store(true, Ordering::Relaxed);
-    let swaps = swapping.await.unwrap();
-    sending.await.unwrap();
-    assert_eq!(filtered_out(&client, "g").await, MESSAGES as u64 / 2);
-    let info = client.admin().call(PluginInfo { name: "letters".into() }).await.unwrap();
-    let judged: u64 = info.runs.iter().map(|run| run.messages).sum();
-    assert_eq!(judged, MESSAGES as u64, "each message once, after {swaps} swaps: {info:?}");
-    assert!(info.runs.iter().all(|run| run.messages > 0), "both decided: {info:?}");
-    client.close().await;
+    let found = swaps::run(&server, Swaps { messages: 20_000, swaps: 60 }).await.unwrap();
+    assert!(found.is_good() && found.swaps >= 60, "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,6 +67,7 @@ async fn a_consumer_that_does_not_read_costs_its_windows() {
         member: "silent".to_owned(),
         start: Start::Earliest,
         expression: None,
+        exclusive: false,
         lease_ms: 600_000,
         messages: CREDIT_MESSAGES_MAX,
         bytes: CREDIT_BYTES_MAX,

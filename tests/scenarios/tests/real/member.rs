@@ -163,7 +163,7 @@ impl Member {
             (Verdict::Nack, Some(error)) => delivery.nack_because(delay, error).await,
             (Verdict::Reject, None) => delivery.reject().await,
             (Verdict::Reject, Some(error)) => delivery.reject_because(error).await,
-            (Verdict::Expire, _) => unreachable!("no step says so"),
+            (Verdict::Expire | Verdict::Release, _) => unreachable!("no step says so"),
         };
         if let Some((_, is_settled)) = self.deliveries.get_mut(&place) {
             *is_settled = true;

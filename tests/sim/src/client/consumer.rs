@@ -1,8 +1,11 @@
 //! A client that receives: takes deliveries, thinks, settles in ranges, late or never, and dies.
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_broker::SessionId;
 use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict};
+use yard_client::{Failures, OrderLine};
+use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     Credit, Deliver, Settle as SettleRequest, SettleRange, Settled, Start, Subscribe, Verdict,
@@ -13,10 +16,10 @@ use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::{expression, is_wanted};
-use crate::message;
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
 use crate::random::Random;
+use crate::{keys, message};
 
 /// Credit that it gives when everything is to be drained.
 const DRAIN_MESSAGES: u32 = 1_000;
@@ -31,6 +34,8 @@ struct Held {
     queue: QueueIndex,
     offset: QueueOffset,
     bytes: u32,
+    /// Its order group.
+    line: OrderLine,
     /// None: it forgets the message.
     verdict: Option<Verdict>,
     /// By the group's settings it is not delivered again, whatever fails.
@@ -59,6 +64,8 @@ pub(crate) struct Consumer {
     subscribing: BTreeMap<Correlation, ShardId>,
     subscriptions: BTreeMap<ShardId, SubscriptionId>,
     held: Vec<Held>,
+    /// Order groups that have failed here.
+    failures: Failures,
     settling: BTreeMap<Correlation, Settling>,
 }
 
@@ -75,6 +82,7 @@ impl Consumer {
             subscribing: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             held: Vec::new(),
+            failures: Failures::default(),
             settling: BTreeMap::new(),
         }
     }
@@ -107,6 +115,7 @@ impl Consumer {
             member: self.member.to_string(),
             start: Start::Earliest,
             expression: self.plan.is_picky.then(|| expression(self.plan.group)),
+            exclusive: false,
             lease_ms: self.plan.lease_ms,
             messages: self.plan.credit,
             bytes: self.plan.credit_bytes,
@@ -120,6 +129,7 @@ impl Consumer {
         self.subscribing.clear();
         self.subscriptions.clear();
         self.held.clear();
+        self.failures = Failures::default();
         for settling in std::mem::take(&mut self.settling).into_values() {
             self.record(base, &settling, None, &[]);
         }
@@ -180,6 +190,9 @@ impl Consumer {
             if ranges.last().is_some_and(|last| last.queue == held.queue && last.to > from) {
                 continue;
             }
+            if let Verdict::Nack | Verdict::Reject = verdict {
+                self.failures.failed(held.line, held.offset);
+            }
             match ranges.last_mut() {
                 Some(last)
                     if (last.queue, last.to, last.verdict) == (held.queue, from, verdict)
@@ -212,7 +225,8 @@ impl Consumer {
 
     /// What it says about a message that it does not want, sometimes.
     fn error_of(&mut self, verdict: Verdict) -> Option<String> {
-        let says = verdict != Verdict::Ack && self.random.percent(50);
+        let may_say = matches!(verdict, Verdict::Nack | Verdict::Reject);
+        let says = may_say && self.random.percent(50);
         says.then(|| format!("failure {}", self.random.below(5)))
     }
 
@@ -227,6 +241,9 @@ impl Consumer {
 
     pub(super) fn receive(&mut self, base: &mut Base, session: SessionId, frame: ToClient) {
         match frame {
+            ToClient::TxCheck(check) => {
+                base.fail(|| format!("a consumer is asked about {}", check.tx));
+            }
             ToClient::Deliver { deliver, decided } => {
                 self.take(base, deliver, decided);
                 if self.random.once_in(self.plan.dies_one_in) {
@@ -287,8 +304,10 @@ impl Consumer {
 
     fn take(&mut self, base: &mut Base, deliver: Deliver, decided: Micros) {
         let Deliver { shard, subscription, queue, messages } = deliver;
+        let is_ordered = base.plan.ordered[self.plan.topic as usize].is_some();
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
+            keys::seen(base, &message.record);
             match message::decode(&message.record) {
                 Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
@@ -302,7 +321,12 @@ impl Consumer {
                 }),
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
-            let (verdict, delay) = self.think();
+            let line = (queue, line_of(&message.record));
+            let (verdict, delay) = if is_ordered && self.failures.gives_back(line, message.offset) {
+                (Some(Verdict::Release), 1)
+            } else {
+                self.think()
+            };
             self.held.push(Held {
                 due: base.now + delay,
                 shard,
@@ -310,6 +334,7 @@ impl Consumer {
                 queue,
                 offset: message.offset,
                 bytes: message.record.len() as u32,
+                line,
                 verdict,
                 is_last: base.plan.attempts.are_used_up(message.attempt),
                 credit: 1,
@@ -396,6 +421,7 @@ impl Consumer {
                 queue: range.queue,
                 offset: QueueOffset(offset),
                 bytes: 0,
+                line: (range.queue, 0),
                 verdict: Some(range.verdict),
                 is_last: *is_last,
                 credit: 0,
@@ -452,10 +478,18 @@ impl Consumer {
     }
 }
 
+/// Number of the order group of a record; 0: none.
+fn line_of(record: &Bytes) -> u64 {
+    let record = Record::parse(record.clone()).ok();
+    let name = record.as_ref().and_then(|record| record.order_group());
+    name.and_then(|name| name.parse::<u64>().ok()).map_or(0, |number| number + 1)
+}
+
 /// What a settlement promises: a failure of the last delivery is as good as a rejection.
 fn verdict(verdict: Verdict, is_last: bool) -> SettleVerdict {
     match verdict {
         Verdict::Ack | Verdict::Expire => SettleVerdict::Ack,
+        Verdict::Release => SettleVerdict::Nack,
         Verdict::Nack if !is_last => SettleVerdict::Nack,
         Verdict::Nack | Verdict::Reject => SettleVerdict::Reject,
     }

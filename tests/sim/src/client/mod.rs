@@ -13,7 +13,7 @@ use crate::base::Base;
 use crate::network::ToClient;
 
 pub(crate) use consumer::{Consumer, group_name};
-pub(crate) use producer::{CALL_STREAM, Producer};
+pub(crate) use producer::{CALL_STREAM, Producer, TX_GROUP};
 pub(crate) use reader::Reader;
 pub(crate) use steward::Steward;
 
@@ -112,7 +112,8 @@ impl Client {
     /// From now on it does nothing that makes work for others.
     pub(crate) fn drain(&mut self, base: &mut Base) {
         match self {
-            Self::Steward(_) | Self::Reader(_) => {}
+            Self::Steward(client) => client.work(base),
+            Self::Reader(_) => {}
             Self::Producer(client) => client.drain(base),
             Self::Consumer(client) => client.drain(base),
         }

@@ -8,16 +8,21 @@ use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Call};
+use yard_wire::requests::{AckNodes, AckPlace, Call, Original};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
-    Sequence, ShardId, Timestamp, TopicId, Wire,
+    Sequence, ShardId, Timestamp, TopicId, TxId, Wire,
 };
+
+mod transaction;
+
+pub(crate) use transaction::TX_GROUP;
 
 use super::Link;
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::WALL_MS;
+use crate::keys;
 use crate::message::{self, BODY_BYTES_MIN, Letter};
 use crate::network::ToClient;
 use crate::plan::ProducerPlan;
@@ -46,6 +51,23 @@ struct Written {
     bytes: Bytes,
 }
 
+/// What a message is called.
+#[derive(Clone, Copy)]
+struct Name {
+    shard: ShardId,
+    id: MessageId,
+    /// Its dedupe key.
+    key: Option<(TopicId, u64)>,
+}
+
+/// What is told of a message that is stored, or in whose place another one is.
+#[derive(Clone, Copy)]
+struct Told {
+    offset: Option<QueueOffset>,
+    original: Option<Original>,
+    place: AckPlace,
+}
+
 /// A lane, and the number of the message of each of its tickets.
 struct NumberedLane {
     core: LaneCore,
@@ -61,13 +83,21 @@ pub(crate) struct Producer {
     number: u64,
     lanes: BTreeMap<LaneName, NumberedLane>,
     asked: BTreeMap<Correlation, (LaneName, Attempt)>,
-    /// Of each message its shard and its id.
-    names: Vec<(ShardId, MessageId)>,
+    names: Vec<Name>,
     /// Messages that it wants back, by request.
     cancelling: BTreeMap<Correlation, u64>,
     sent: Vec<Sent>,
     left: u64,
     next_burst: Micros,
+    /// The transaction that is open.
+    open: Option<transaction::Open>,
+    /// The id under which it numbers them, and the next number.
+    tx_producer: u64,
+    next_tx: u64,
+    /// Its process ends when what has arrived was taken in.
+    dies: bool,
+    /// Messages of transactions.
+    in_tx: BTreeMap<u64, TxId>,
     /// What has no answer yet, for a planted bug.
     unanswered: BTreeMap<u64, (LaneName, Written)>,
 }
@@ -89,12 +119,18 @@ impl Producer {
             sent: Vec::new(),
             left,
             next_burst: base.now,
+            open: None,
+            tx_producer: plan_seed(base, client),
+            next_tx: 0,
+            dies: false,
+            in_tx: BTreeMap::new(),
             unanswered: BTreeMap::new(),
         }
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.left == 0 && self.lanes.values().all(|lane| lane.core.is_idle())
+        let is_idle = self.lanes.values().all(|lane| lane.core.is_idle());
+        self.left == 0 && is_idle && self.open.is_none()
     }
 
     pub(super) fn connected(&mut self, base: &mut Base) {
@@ -102,6 +138,7 @@ impl Producer {
         if base.has(Plant::ClientRenumbers) {
             self.renumber(base);
         }
+        self.join(base);
         self.work(base);
     }
 
@@ -119,6 +156,7 @@ impl Producer {
 
     /// Its process ends and another one begins: what has no answer is never heard of again.
     pub(crate) fn is_born_again(&mut self, base: &mut Base) {
+        self.abandon(base);
         self.finish(base);
         self.number += 1_000;
         self.lanes.clear();
@@ -130,10 +168,13 @@ impl Producer {
 
     pub(super) fn work(&mut self, base: &mut Base) {
         if base.now >= self.next_burst && self.left > 0 {
-            self.write_burst(base);
+            if !self.may_begin(base) {
+                self.write_burst(base);
+            }
             let pause = self.random.range(self.plan.pause / 2, self.plan.pause * 3 / 2);
             self.next_burst = base.now + pause.max(1);
         }
+        self.ask_again(base);
         self.pump(base);
     }
 
@@ -145,19 +186,23 @@ impl Producer {
         };
         self.left -= count;
         for _ in 0..count {
-            self.write(base);
+            self.write(base, None);
         }
     }
 
-    fn write(&mut self, base: &mut Base) {
+    /// Writes a message, of a transaction or not, and puts it into its lane. Gives its number.
+    fn write(&mut self, base: &mut Base, tx: Option<TxId>) -> u64 {
         let topic = self.random.below(base.routes.len() as u64) as usize;
         let route = &base.routes[topic];
+        let has_key = self.plan.keyed > 0 && self.random.percent(self.plan.keyed);
+        let dedupe = has_key.then(|| self.random.below(self.plan.dedupe_keys));
         let groups = self.plan.order_groups;
-        let order_group = (groups > 0).then(|| self.random.below(groups));
+        let order_group = (groups > 0 && !has_key).then(|| self.random.below(groups));
         let queues = route.shards.len() as u64;
-        let queue = match order_group {
-            Some(group) => (group * 7 + self.number) % queues,
-            None => self.random.below(queues),
+        let queue = match (dedupe, order_group) {
+            (Some(key), _) => key * 5 % queues,
+            (None, Some(group)) => (group * 7 + self.number) % queues,
+            (None, None) => self.random.below(queues),
         };
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
@@ -171,13 +216,17 @@ impl Producer {
             producer: self.number,
             seq: number,
             order_group,
+            dedupe,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
+            tx,
         };
         let (bytes, hash) = message::encode(&letter);
         let id = Record::parse(bytes.clone()).expect("it was encoded just now").id();
-        self.names.push((name.0, id));
+        let key = dedupe.map(|key| (letter.topic, key));
+        key.into_iter().for_each(|key| base.keys.sent(key, id));
+        self.names.push(Name { shard: name.0, id, key });
         self.sent.push(Sent {
             client: self.link.client as u64,
             tenant: 0,
@@ -192,12 +241,17 @@ impl Producer {
             outcome: Outcome::Unknown,
             level: level(self.plan.place),
         });
-        let (topic, queue, parked) = (letter.topic, letter.queue, due.is_some());
+        if let Some(tx) = tx {
+            self.in_tx.insert(number, tx);
+        }
+        let (topic, queue) = (letter.topic, letter.queue);
+        let parked = due.is_some() || tx.is_some();
         let written = Written { number, topic, queue, parked, bytes };
         if base.has(Plant::ClientRenumbers) {
             self.unanswered.insert(number, (name, written.clone()));
         }
         self.push(base, name, &written);
+        number
     }
 
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {
@@ -234,7 +288,11 @@ impl Producer {
             }
             while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
                 for (at, ticket) in tickets.enumerate() {
-                    let result = result.as_ref().map(|p| (p.offsets[at], p.place));
+                    let result = result.as_ref().map(|p| Told {
+                        offset: p.offsets[at],
+                        original: p.originals.iter().find(|it| it.record == at as u32).copied(),
+                        place: p.place,
+                    });
                     let result = result.map_err(Refusal::clone);
                     completions.push((lane.numbers[ticket as usize], result));
                 }
@@ -245,24 +303,31 @@ impl Producer {
         for (number, result) in completions {
             self.complete(base, number, result);
         }
-        if let Some(at) = wake {
+        if std::mem::take(&mut self.dies) {
+            self.is_born_again(base);
+        }
+        let ask_at = self.open.as_ref().and_then(|open| open.ask_at);
+        if let Some(at) = wake.into_iter().chain(ask_at).min() {
             self.link.work_at(base, at);
         }
     }
 
-    fn complete(
-        &mut self,
-        base: &mut Base,
-        number: u64,
-        result: Result<(Option<QueueOffset>, AckPlace), Refusal>,
-    ) {
+    fn complete(&mut self, base: &mut Base, number: u64, result: Result<Told, Refusal>) {
+        let is_stored = result.is_ok();
+        let is_in_tx = self.in_tx.contains_key(&number);
         let sent = &mut self.sent[number as usize];
         self.unanswered.remove(&number);
         sent.completed = Some(base.now);
         match result {
-            Ok((offset, got)) => {
+            Ok(Told { original: Some(original), place, .. }) => {
+                // It is never to be seen itself.
+                sent.outcome = Outcome::Refused;
+                let Name { id, key, .. } = self.names[number as usize];
+                keys::answered(base, key, id, (original, place));
+            }
+            Ok(Told { offset, place: got, .. }) => {
                 sent.outcome = Outcome::Ok { offset: offset.map(|offset| offset.0) };
-                let is_delayed = sent.due.is_some();
+                let is_delayed = sent.due.is_some() && !is_in_tx;
                 if got != self.plan.place {
                     let wanted = self.plan.place;
                     base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));
@@ -279,11 +344,14 @@ impl Producer {
                 }
             }
         }
+        if is_in_tx {
+            self.prepared(base, number, is_stored);
+        }
     }
 
     /// Asks for a delayed message back.
     fn cancel(&mut self, base: &mut Base, number: u64) {
-        let (shard, id) = self.names[number as usize];
+        let Name { shard, id, .. } = self.names[number as usize];
         let operation = Operation::DelayCancel as u16;
         let request = Request::Call(Call { operation, args: DelayCancel { id }.to_bytes() });
         if let Some(correlation) = self.link.request(base, CALL_STREAM + shard.0, request) {
@@ -310,7 +378,14 @@ impl Producer {
     }
 
     pub(super) fn receive(&mut self, base: &mut Base, frame: ToClient) {
-        let ToClient::Reply(correlation, result) = frame else { return };
+        let (correlation, result) = match frame {
+            ToClient::Reply(correlation, result) => (correlation, result),
+            ToClient::TxCheck(check) => return self.checked(base, check),
+            ToClient::Deliver { .. } | ToClient::Ended(_) => return,
+        };
+        if self.answered(base, correlation, &result).is_some() {
+            return self.pump(base);
+        }
         if let Some(number) = self.cancelling.remove(&correlation) {
             return self.cancelled(base, number, result);
         }
@@ -340,10 +415,19 @@ impl Producer {
     }
 
     pub(super) fn finish(&mut self, base: &mut Base) {
-        for sent in self.sent.drain(..) {
-            base.history.push(Event::Send(sent));
+        for (number, sent) in (0..).zip(self.sent.drain(..)) {
+            match self.in_tx.remove(&number) {
+                Some(tx) => base.ledger.keep(tx, sent),
+                None => base.history.push(Event::Send(sent)),
+            }
         }
+        self.in_tx.clear();
     }
+}
+
+/// A number of its own for each producer, without a draw: other runs stay as they are.
+fn plan_seed(base: &Base, client: usize) -> u64 {
+    Random::new(base.plan.seed ^ (client as u64) << 32).word()
 }
 
 fn new_lane(

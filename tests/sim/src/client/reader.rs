@@ -6,8 +6,8 @@ use yard_wire::{Correlation, QueueIndex, QueueOffset, ShardId, TopicId};
 use super::Link;
 use crate::agenda::MS;
 use crate::base::{Base, Found, Phase};
-use crate::message;
 use crate::network::ToClient;
+use crate::{keys, message};
 
 /// A client that reads.
 pub(crate) struct Reader {
@@ -70,6 +70,7 @@ pub(super) fn read(
             let (got, end) = (record.offset, fetched.end);
             base.fail(|| format!("fetch of {topic}/{queue}: {got} for {expected}, end {end}"));
         }
+        keys::seen(base, &record.record);
         match message::decode(&record.record) {
             Ok(read) => found.push((record.offset, read)),
             Err(error) => base.fail(|| format!("fetch of {topic}/{queue}: {error}")),

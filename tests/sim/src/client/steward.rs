@@ -2,15 +2,20 @@
 use std::collections::BTreeMap;
 
 use yard_checker::{DeadLetter, Event, Scan, Stored};
+use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
-use yard_wire::operation::{GroupSet, Operation, TopicCreate};
+use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
+use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
-use yard_wire::units::SizeLimit;
+use yard_wire::transaction::CheckSpan;
+use yard_wire::units::{AgeLimit, SizeLimit};
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
+mod undecided;
+
 use super::consumer::group_name;
-use super::{Link, reader};
+use super::{Link, TX_GROUP, reader};
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
 use crate::network::ToClient;
@@ -29,6 +34,7 @@ pub(crate) struct Steward {
     knows_dead: bool,
     scans: Vec<Reading>,
     at: usize,
+    operator: undecided::Operator,
 }
 
 struct Reading {
@@ -45,17 +51,19 @@ impl Steward {
     #[must_use]
     pub(crate) fn new(client: usize) -> Self {
         let (link, scans) = (Link::new(client), Vec::new());
-        Self { link, asked: None, created: 0, knows_dead: false, scans, at: 0 }
+        let operator = undecided::Operator::default();
+        Self { link, asked: None, created: 0, knows_dead: false, scans, at: 0, operator }
     }
 
     pub(super) fn work(&mut self, base: &mut Base) {
         let request = match base.phase {
-            Phase::SetUp => Some(self.next_of_setup(base)),
-            Phase::Scan => self.next_of_scan(base),
-            Phase::Storm | Phase::Drain | Phase::Over => None,
+            Phase::SetUp => Some((0, self.next_of_setup(base))),
+            Phase::Scan => self.next_of_scan(base).map(|request| (0, request)),
+            Phase::Drain if base.plan.has_transactions() => Some(self.operator.next(base)),
+            Phase::Drain | Phase::Storm | Phase::Over => None,
         };
-        if let Some(request) = request {
-            self.asked = self.link.request(base, 0, request);
+        if let Some((stream, request)) = request {
+            self.asked = self.link.request(base, stream, request);
             self.link.work_at(base, base.now + PATIENCE);
         }
     }
@@ -65,7 +73,18 @@ impl Steward {
         if self.created < base.plan.topics {
             let (name, queues) = (name(self.created), base.plan.queues);
             let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
-            let create = TopicCreate { name, queues, retain_bytes, ..TopicCreate::default() };
+            let ordered = base.plan.ordered[self.created as usize];
+            let create = TopicCreate {
+                name,
+                queues,
+                retain_bytes,
+                r#type: if ordered.is_some() { TopicType::Ordered } else { TopicType::Normal },
+                order_retry: OrderRetry(base.plan.order_retry_ms),
+                after_last: ordered.unwrap_or_default(),
+                // No clock is set that far ahead.
+                dedupe_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
+                ..TopicCreate::default()
+            };
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }
@@ -75,6 +94,13 @@ impl Steward {
             let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
             let set = GroupSet { name, retry, max_attempts };
             let operation = Operation::GroupSet as u16;
+            return Request::Call(Call { operation, args: set.to_bytes() });
+        }
+        if group == base.plan.groups && base.plan.has_transactions() {
+            let (first, every) = (Some(CheckSpan(300)), Some(CheckSpan(500)));
+            let (group, checks) = (TX_GROUP.to_owned(), Some(4));
+            let set = TxSet { group, first, every, checks };
+            let operation = Operation::TxSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }
         Request::FindRoute(FindRoute { topics: (0..base.plan.topics).map(name).collect() })
@@ -119,6 +145,17 @@ impl Steward {
             return;
         }
         self.asked = None;
+        if base.phase == Phase::Drain {
+            let result = match result {
+                Ok(Reply::Call(called)) => Ok(called.result),
+                Ok(other) => return base.fail(|| format!("a call was answered by {other:?}")),
+                Err(refusal) => Err(refusal),
+            };
+            if self.operator.answered(base, &result) {
+                self.work(base);
+            }
+            return;
+        }
         match result {
             Ok(Reply::Call(_)) => self.created += 1,
             Ok(Reply::FindRoute(route)) if base.phase == Phase::Scan => {

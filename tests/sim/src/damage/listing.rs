@@ -73,9 +73,11 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             producer: NEW_PRODUCER,
             seq: number,
             order_group: None,
+            dedupe: None,
             body_bytes: 100,
             born: now,
             due: None,
+            tx: None,
         };
         let (shard, sequence) = (ShardId(0), Sequence(number));
         let producer = ProducerId(NEW_PRODUCER);

@@ -130,6 +130,9 @@ fn shard_of(request: &Request, stream: u16) -> ShardId {
         Request::Fetch(body) => body.shard,
         Request::Find(body) => body.shard,
         Request::Seek(body) => body.shard,
+        Request::JoinProducers(body) => body.shard,
+        Request::TxBegin(body) => body.tx.coordinator,
+        Request::TxDecide(body) => body.tx.coordinator,
         Request::Hello(_) | Request::FindRoute(_) | Request::Call(_) | Request::Produce(_) => {
             ShardId(0)
         }

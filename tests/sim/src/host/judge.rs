@@ -92,8 +92,8 @@ impl Host {
         let skipped: Vec<Range> = unwanted.iter().map(|item| one(item.offset)).collect();
         let bytes = unwanted.iter().map(|item| u64::from(item.place.bytes)).sum();
         if !skipped.is_empty() {
-            let skipped = skipped.clone();
-            let judged = Judged { session, subscription, queue, skipped, bytes };
+            let (skipped, poison) = (skipped.clone(), Vec::new());
+            let judged = Judged { session, subscription, queue, skipped, poison, bytes };
             self.give(base, shard, Input::Event(Event::Judged(judged)));
         }
         skipped

@@ -5,11 +5,13 @@
 //!                                 ├─► Shard::step ─► outputs ─► reads of the log
 //!   results of I/O ──► results ───┘                       └─► line of the disk ─► results
 //! ```
+mod decide;
 mod dispatch;
 mod io;
 mod judge;
 mod lag;
 mod life;
+mod operator;
 mod oracle;
 mod outputs;
 
@@ -179,6 +181,9 @@ impl Host {
             Happening::ReadIndex { shard, life, ticket, read } => {
                 self.read_index(base, (shard, life), ticket, &read);
             }
+            Happening::ReadOrders { shard, life, ticket, plan } => {
+                self.read_orders(base, (shard, life), ticket, *plan);
+            }
             Happening::Start => self.start(base),
             Happening::ShutDown => self.end_shut_down(base),
             Happening::RoomAgain => self.free_disks(),
@@ -227,6 +232,16 @@ impl Host {
     /// How many delayed messages wait; `None` while the broker is down.
     pub(crate) fn delayed(&self) -> Option<u64> {
         let count = |slot: &Slot| slot.shard.as_ref().map(|shard| shard.broker().stats().delayed);
+        self.slots.iter().map(count).sum()
+    }
+
+    /// How many transactions are open, and how many prepared messages wait; `None` while the
+    /// broker is down.
+    pub(crate) fn transactions(&self) -> Option<u64> {
+        let count = |slot: &Slot| {
+            let stats = slot.shard.as_ref().map(|shard| shard.broker().stats());
+            stats.map(|stats| stats.transactions + stats.prepared)
+        };
         self.slots.iter().map(count).sum()
     }
 

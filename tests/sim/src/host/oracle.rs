@@ -5,11 +5,12 @@
 //! nothing of what the shard believes.
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use yard_broker::Origin;
 use yard_store::Io;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::requests::{AckPlace, Produced};
-use yard_wire::{Epoch, Lane, ProducerId, Sequence};
+use yard_wire::{Epoch, Lane, Malformed, ProducerId, Sequence, ShardId, Wire};
 
 const GROUP_HEADER_BYTES: usize = 64;
 const PAYLOAD_BYTES_AT: usize = 48;
@@ -17,8 +18,11 @@ const ENTRY_HEADER_BYTES: usize = 24;
 const ENTRY_KIND_AT: usize = 8;
 const PLACEMENTS_AT: usize = 16;
 const PLACEMENT_BYTES: usize = 18;
+const NOTES_AT: usize = 20;
 const ENTRY_FOOTER_BYTES: usize = 4;
 const BATCH_KIND: u16 = 1;
+/// A batch of which nothing is stored.
+const DUPLICATES_KIND: u16 = 26;
 
 type Batch = (ProducerId, Epoch, Lane, Sequence);
 
@@ -35,6 +39,14 @@ pub(crate) struct Oracle {
 
 fn name(header: &BatchHeader) -> Batch {
     (header.producer, header.epoch, header.lane, header.sequence)
+}
+
+/// The batch of which nothing is stored, by its entry.
+fn name_alone(payload: &[u8]) -> Result<Batch, Malformed> {
+    let mut input = Bytes::copy_from_slice(payload);
+    let (producer, epoch) = (ProducerId::take(&mut input)?, Epoch::take(&mut input)?);
+    let (lane, _shard) = (Lane::take(&mut input)?, ShardId::take(&mut input)?);
+    Ok((producer, epoch, lane, Sequence::take(&mut input)?))
 }
 
 impl Oracle {
@@ -77,13 +89,20 @@ impl Oracle {
         while at < end {
             let length = u32_at(at);
             let kind = u32_at(at + ENTRY_KIND_AT) as u16;
-            let batch_at = at + ENTRY_HEADER_BYTES + u32_at(at + PLACEMENTS_AT) * PLACEMENT_BYTES;
+            let placements = u32_at(at + PLACEMENTS_AT) * PLACEMENT_BYTES;
+            let batch_at = at + ENTRY_HEADER_BYTES + placements + u32_at(at + NOTES_AT);
             if kind == BATCH_KIND
                 && let Some(batch) = bytes.get(batch_at..at + length - ENTRY_FOOTER_BYTES)
                 && let Ok((header, _)) = batch::parse_header(batch)
             {
                 // The first copy counts; a second one would be a finding of the checker's.
                 self.batches.entry(name(&header)).or_insert(group);
+            }
+            let alone = bytes.get(at + ENTRY_HEADER_BYTES..at + length);
+            if let (DUPLICATES_KIND, Some(alone)) = (kind, alone)
+                && let Ok(batch) = name_alone(alone)
+            {
+                self.batches.entry(batch).or_insert(group);
             }
             assert!(length >= ENTRY_HEADER_BYTES, "the group is laid out as drawn");
             at += length;

@@ -1,11 +1,11 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Origin, SessionId};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId, Ticket};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
-use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord};
+use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord, TxCheck};
 use yard_wire::{QueueOffset, RecordPlace, Refusal, ShardId};
 
 use super::io::brief;
@@ -49,6 +49,7 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
+            Output::ReadOrders { ticket, plan } => self.begin_orders(base, shard, ticket, plan),
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
@@ -97,11 +98,24 @@ impl Host {
                     self.give(base, other, Input::Event(Event::Metadata(change.clone())));
                 }
             }
+            Output::AskPolicy(question) => self.decide(base, shard, &question),
+            Output::Notify { to, notice } => self.notify(base, to, notice),
+            Output::TxCheck { session, check } => self.ask_producer(base, session, check),
             Output::EnsureTopic { tenant, name } => {
                 self.give(base, 0, Input::Event(Event::EnsureTopic { tenant, name }));
             }
             Output::WakeAt(at) => self.want_wake(base, shard, at),
         }
+    }
+
+    fn notify(&mut self, base: &mut Base, to: ShardId, notice: Notice) {
+        base.trace.mix(&[notice.tx.number, to.0.into()]);
+        self.give(base, usize::from(to.0), Input::Event(Event::Notice(notice)));
+    }
+
+    fn ask_producer(&mut self, base: &mut Base, session: SessionId, check: TxCheck) {
+        base.trace.mix(&[session.0, check.tx.number, check.check.into()]);
+        self.send(base, session, 0, ToClient::TxCheck(check));
     }
 
     fn reply(
@@ -149,7 +163,9 @@ impl Host {
         };
         base.trace.mix(&[base.now, origin.session.0, origin.correlation.0, code]);
         if origin.session == OWN {
-            self.lag_is(origin, result);
+            if !self.answers_operator(base, origin, &result) {
+                self.lag_is(origin, result);
+            }
         } else if origin.correlation.0 != 0 {
             let frame = ToClient::Reply(origin.correlation, result);
             self.send(base, origin.session, origin.stream, frame);
@@ -266,7 +282,7 @@ impl Host {
         &mut self,
         base: &mut Base,
         (shard, life): (usize, u32),
-        ticket: yard_broker::Ticket,
+        ticket: Ticket,
         read: &IndexRead,
     ) {
         if life != self.life {
@@ -278,6 +294,36 @@ impl Host {
                 self.give(base, shard, Input::Index { ticket, places });
             }
             Err(error) => base.fail(|| format!("shard {shard}: an index failed: {error}")),
+        }
+    }
+}
+
+impl Host {
+    fn begin_orders(&mut self, base: &mut Base, shard: usize, ticket: Ticket, plan: FetchPlan) {
+        base.trace.mix(&[ticket.0]);
+        let delay = self.random.latency(base.plan.io);
+        let (plan, life) = (Box::new(plan), self.life);
+        base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
+    }
+
+    /// Order groups are read for a shard.
+    pub(crate) fn read_orders(
+        &mut self,
+        base: &mut Base,
+        (shard, life): (usize, u32),
+        ticket: Ticket,
+        plan: FetchPlan,
+    ) {
+        if life != self.life {
+            return;
+        }
+        let disk = &self.slots[shard].disk;
+        match plan.orders(disk, |places, each| yard_store::read::each(disk, places, each)) {
+            Ok((places, mut orders)) => {
+                planted::alter_orders(base, &places, &mut orders);
+                self.give(base, shard, Input::Orders { ticket, places, orders });
+            }
+            Err(error) => base.fail(|| format!("shard {shard}: order groups failed: {error}")),
         }
     }
 }

@@ -6,7 +6,7 @@ use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_wire::MessageId;
 use yard_wire::batch::{self, Batch};
-use yard_wire::record::{DUE, Record, RecordParts};
+use yard_wire::record::{DUE, Flags, Record, RecordParts};
 
 const SEGMENT_HEADER_BYTES: usize = 512;
 const SALT_AT: usize = 32;
@@ -231,7 +231,20 @@ pub(super) fn bring_forward(bytes: &Bytes) -> Bytes {
             _ => (name, value),
         };
         let properties: Vec<(&str, &str)> = record.properties().map(earlier).collect();
-        encode_again(&record, record.id(), &properties, &mut records);
+        encode_again(&record, (record.id(), record.flags()), &properties, &mut records);
+    }
+    batch::encode(batch.header(), batch.count(), &records)
+}
+
+/// A batch whose messages have no dedupe keys.
+pub(super) fn drop_keys(bytes: &Bytes) -> Bytes {
+    let Ok(batch) = Batch::parse(bytes.clone()) else { return bytes.clone() };
+    let mut records = Vec::new();
+    for record in batch.records() {
+        let is_delayed = record.flags().has(Flags::DELAYED);
+        let flags = if is_delayed { Flags::DELAYED } else { Flags::NONE };
+        let properties: Vec<(&str, &str)> = record.properties().collect();
+        encode_again(&record, (record.id(), flags), &properties, &mut records);
     }
     batch::encode(batch.header(), batch.count(), &records)
 }
@@ -243,18 +256,23 @@ pub(super) fn renew_id(bytes: &mut Bytes) {
     id.0[15] ^= 1;
     let properties: Vec<(&str, &str)> = record.properties().collect();
     let mut out = Vec::new();
-    encode_again(&record, id, &properties, &mut out);
+    encode_again(&record, (id, record.flags()), &properties, &mut out);
     *bytes = out.into();
 }
 
-fn encode_again(record: &Record, id: MessageId, properties: &[(&str, &str)], out: &mut Vec<u8>) {
+fn encode_again(
+    record: &Record,
+    (id, flags): (MessageId, Flags),
+    properties: &[(&str, &str)],
+    out: &mut Vec<u8>,
+) {
     let body = record.body();
     let parts = RecordParts {
         topic: record.topic(),
         queue: record.queue(),
         id,
         born: record.born(),
-        flags: record.flags(),
+        flags,
         tag: record.tag(),
         properties,
         body: &body,

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, Origin, SessionId};
+use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
-use yard_wire::operation::{DelayCancelled, GroupSet, Operation};
+use yard_wire::operation::{DelayCancelled, GroupSet, Operation, TxList};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
@@ -112,6 +112,12 @@ plants! {
     AttemptsUnlimited "attempts-unlimited" Sim 100
     CancelMadeUp "cancel-made-up" Sim 500
     IdRenewed "id-renewed" Sim 100
+    CommitHalved "commit-halved" Sim 500
+    RollbackReleased "rollback-released" Sim 100
+    UndecidedHidden "undecided-hidden" Sim 500
+    OrderGroupsSplit "order-groups-split" Sim 100
+    KeysDropped "keys-dropped" Sim 100
+    OriginalMistaken "original-mistaken" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -229,6 +235,9 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
             }
             settle.ranges.retain(|range| range.from < range.to);
         }
+        (Some(Plant::KeysDropped), Request::Produce(produce)) if life > 1 => {
+            produce.batch = image::drop_keys(&produce.batch);
+        }
         (Some(Plant::ReleasedEarly), Request::Produce(produce)) => {
             produce.batch = image::bring_forward(&produce.batch);
         }
@@ -282,6 +291,13 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                 }
             }
         }
+        Some(Plant::OriginalMistaken) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Produce(produced)), .. } = output {
+                    produced.originals.iter_mut().for_each(|original| original.id.0[15] ^= 1);
+                }
+            }
+        }
         Some(Plant::CancelMadeUp) => {
             for output in outputs {
                 if let Output::Reply { result: Ok(Reply::Call(called)), .. } = output
@@ -289,6 +305,30 @@ pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
                 {
                     cancelled.cancelled = true;
                     called.result = cancelled.to_bytes();
+                }
+            }
+        }
+        Some(Plant::CommitHalved) => outputs.iter_mut().for_each(|output| {
+            if let Output::Notify { to, notice } = output
+                && let NoticeWhat::Decided { commit } = &mut notice.what
+            {
+                *commit &= *to == notice.from;
+            }
+        }),
+        Some(Plant::RollbackReleased) => outputs.iter_mut().for_each(|output| {
+            if let Output::Notify { notice, .. } = output
+                && let NoticeWhat::Decided { commit } = &mut notice.what
+            {
+                *commit = true;
+            }
+        }),
+        Some(Plant::UndecidedHidden) => {
+            for output in outputs {
+                if let Output::Reply { result: Ok(Reply::Call(called)), .. } = output
+                    && let Ok(mut list) = TxList::from_bytes(called.result.clone())
+                {
+                    list.rows.clear();
+                    called.result = list.to_bytes();
                 }
             }
         }
@@ -323,6 +363,15 @@ pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
 pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     if base.has(Plant::SealedIndexShifted) && !places.is_empty() {
         places.rotate_left(1);
+    }
+}
+
+/// Changes the order groups that were read: each message has one of its own.
+pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
+    if base.has(Plant::OrderGroupsSplit) {
+        for (place, order) in places.iter().zip(orders) {
+            *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+        }
     }
 }
 

@@ -83,9 +83,14 @@ impl<'a> Bench<'a> {
                     let places = yard_store::read::index(self.disk, &read).unwrap_or_default();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
+                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),
+                Output::AskPolicy(_) => unreachable!("no group here has a plugin"),
+                Output::Notify { .. } | Output::TxCheck { .. } => {
+                    unreachable!("no script has transactions")
+                }
                 Output::Broadcast(_) | Output::Ended { .. } | Output::WakeAt(_) => {}
             }
         }
@@ -152,6 +157,7 @@ impl<'a> Bench<'a> {
             member: "member".to_owned(),
             start: yard_wire::requests::Start::Earliest,
             expression: None,
+            exclusive: false,
             lease_ms: 3_600_000,
             messages: CREDIT,
             bytes: u32::MAX,

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use yard_console::show::own_properties;
 
 /// Why a message became a dead letter, as the broker notes it.
-const REASONS: [&str; 3] = ["rejected", "failed", "lease-ended"];
+const REASONS: [&str; 5] = ["rejected", "failed", "lease-ended", "poisoned", "policy"];
 
 /// A dead letter with its place.
 pub(super) struct Letter {

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use yard_abi::manifest::Capability;
-use yard_client::wire::TenantId;
+use yard_abi::manifest::{Capability, TestMessage};
 use yard_client::wire::expression::{DIALECT_SETTING, Dialect};
 use yard_client::wire::value::{ToValue, Value};
+use yard_client::wire::{MessageId, TenantId};
 use yard_server::COMPILE_ARGUMENT;
 use yard_wasm::{
     Accepted, Binding, Cache, Compiled, Compiler, Contender, Engine, Limits, Metering, Replay,
@@ -19,15 +19,30 @@ use crate::failure::Failure;
 
 /// The tenant of a machine without a broker.
 const TENANT: TenantId = TenantId(0);
+/// Messages that a report lists by their places; all of them are counted.
+const LISTED_MAX: usize = 1_000;
 
-/// Where a message is: queue and offset.
-pub(super) type Place = (u16, u64);
+/// Where a message is, and which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) queue: u16,
+    pub(super) offset: u64,
+    pub(super) id: MessageId,
+}
+
+impl Place {
+    fn fields(self) -> Vec<(&'static str, Value)> {
+        let Self { queue, offset, id } = self;
+        let id = Value::Text(id.to_string());
+        vec![("queue", queue.to_value()), ("offset", offset.to_value()), ("id", id)]
+    }
+}
 
 /// What runs a plugin here.
 pub(super) struct Local {
     pub(super) engine: Engine,
-    cache: Cache,
-    compiler: Compiler,
+    pub(super) cache: Cache,
+    pub(super) compiler: Compiler,
     folder: PathBuf,
 }
 
@@ -38,7 +53,7 @@ impl Drop for Local {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::local(error.to_string())
 }
 
@@ -53,49 +68,90 @@ impl Local {
         Ok(Self { engine, cache, compiler, folder })
     }
 
-    /// Checks a file as a push does, but for who signed it, and makes it runnable.
-    pub(super) fn prepare(&self, path: &str) -> Result<(Accepted, Compiled), Failure> {
-        let file = super::read(path)?;
+    /// Checks a file as a push does, but for who signed it.
+    pub(super) fn accept(&self, file: &[u8]) -> Result<Accepted, Failure> {
         let grants: BTreeSet<Capability> = Capability::ALL.into_iter().collect();
         let signed = Signed::Optional;
         let terms = Terms { limits: &Limits::DEFAULT, grants: &grants, trusted: &[], signed };
-        let upload = Upload { bytes: &file, hash: None, signature: None };
-        let accepted = yard_wasm::accept(&upload, &terms).map_err(failed)?;
+        let upload = Upload { bytes: file, hash: None, signature: None };
+        yard_wasm::accept(&upload, &terms).map_err(failed)
+    }
+
+    /// The same, and makes it runnable.
+    pub(super) fn prepare(&self, file: &[u8]) -> Result<(Accepted, Compiled), Failure> {
+        let accepted = self.accept(file)?;
         let Self { engine, cache, compiler, .. } = self;
         let (compiled, _) =
-            Compiled::prepare(engine, cache, compiler, &accepted, &file).map_err(failed)?;
+            Compiled::prepare(engine, cache, compiler, &accepted, file).map_err(failed)?;
         Ok((accepted, compiled))
     }
 
-    /// A replay of a filter, with the expression of the command line.
+    /// A replay of a filter, with the expression of the command line, beside another version of it
+    /// where there is one.
     pub(super) fn replay(
         &self,
-        (accepted, compiled): (Accepted, Compiled),
+        accepted: &Accepted,
+        compiled: Compiled,
+        against: Option<Compiled>,
         written: &Written,
     ) -> Replay<Place> {
-        let text = written.text("filter").unwrap_or_default().to_owned();
-        let dialect = written.text("dialect").and_then(Dialect::parse);
-        let dialect = dialect.filter(|dialect| *dialect != Dialect::Plugin);
-        let config = dialect.map(|dialect| (DIALECT_SETTING.to_owned(), dialect.text().to_owned()));
-        let binding = Binding::new(text, config.into_iter().collect());
-        let candidate = Contender { compiled, binding: Arc::clone(&binding) };
-        Replay::new(&self.engine, TENANT, &accepted.limits, &candidate, None)
+        let binding = binding(written);
+        let contender = |compiled| Contender { compiled, binding: Arc::clone(&binding) };
+        let (candidate, against) = (contender(compiled), against.map(contender));
+        Replay::new(&self.engine, TENANT, &accepted.limits, &candidate, against.as_ref())
     }
 }
 
+/// What the command line says that a filter is told.
+pub(super) fn binding(written: &Written) -> Arc<Binding> {
+    let text = written.text("filter").unwrap_or_default().to_owned();
+    let dialect = written.text("dialect").and_then(Dialect::parse);
+    let dialect = dialect.filter(|dialect| *dialect != Dialect::Plugin);
+    let config = dialect.map(|dialect| (DIALECT_SETTING.to_owned(), dialect.text().to_owned()));
+    Binding::new(text, config.into_iter().collect())
+}
+
+/// The messages of a file, one a line.
+pub(super) fn messages(path: &str) -> Result<Vec<TestMessage>, Failure> {
+    let bytes = super::read(path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let message = |(at, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| Failure::local(format!("{path}, line {}: {error}", at + 1)))
+    };
+    lines.map(message).collect()
+}
+
 /// What a replay came to, for people and scripts.
-pub(super) fn shown(messages: u64, side: &ReplaySide<Place>) -> Value {
+pub(super) fn shown(replay: &Replay<Place>) -> Value {
+    let mut fields = vec![("messages", replay.messages().to_value())];
+    fields.extend(side(replay.candidate()));
+    if let Some(against) = replay.against() {
+        let found = replay.comparison();
+        let listed = found.listed.iter().take(LISTED_MAX).map(|difference| {
+            let says = if difference.candidate { "delivers" } else { "skips" };
+            let mut fields = difference.id.fields();
+            fields.push(("candidate", Value::Text(says.to_owned())));
+            Value::Record(fields)
+        });
+        fields.push(("against", Value::Record(side(against))));
+        fields.push(("compared", found.messages.to_value()));
+        fields.push(("differing", found.differing.to_value()));
+        fields.push(("differences", Value::List(listed.collect())));
+    }
+    Value::Record(fields)
+}
+
+fn side(side: &ReplaySide<Place>) -> Vec<(&'static str, Value)> {
     let judged = side.judged.max(1);
     let usage = &side.usage;
-    let poison = side.poison.iter().map(|((queue, offset), fault)| {
-        Value::Record(vec![
-            ("queue", queue.to_value()),
-            ("offset", offset.to_value()),
-            ("fault", Value::Text(fault.to_string())),
-        ])
+    let poison = side.poison.iter().take(LISTED_MAX).map(|(place, fault)| {
+        let mut fields = place.fields();
+        fields.push(("fault", Value::Text(fault.to_string())));
+        Value::Record(fields)
     });
-    Value::Record(vec![
-        ("messages", messages.to_value()),
+    vec![
         ("judged", side.judged.to_value()),
         ("delivered", side.delivered.to_value()),
         ("poisoned", side.poisoned.to_value()),
@@ -105,5 +161,5 @@ pub(super) fn shown(messages: u64, side: &ReplaySide<Place>) -> Value {
         ("fuel_a_message", (usage.fuel / judged).to_value()),
         ("memory_bytes", usage.memory_bytes.to_value()),
         ("poison", Value::List(poison.collect())),
-    ])
+    ]
 }

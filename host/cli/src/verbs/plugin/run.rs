@@ -1,12 +1,15 @@
 //! `yard plugin test` and `yard plugin replay`: what a plugin says of its examples, and of messages
-//! that a topic holds. Nothing else changes.
+//! from a file or of a topic. Nothing else changes.
+use yard_abi::manifest::Point;
 use yard_abi::{Delivery, FrameBuilder, Room};
 use yard_client::Client;
+use yard_client::wire::operation::PluginGet;
+use yard_client::wire::record::Record;
 use yard_client::wire::value::{ToValue, Value};
-use yard_client::wire::{QueueIndex, QueueOffset, Timestamp};
-use yard_wasm::{Batch, Replay};
+use yard_client::wire::{MessageId, QueueIndex, QueueOffset, Timestamp};
+use yard_wasm::{Accepted, Batch, Compiled, Replay};
 
-use super::local::{Local, Place, shown};
+use super::local::{self, Local, Place, shown};
 use crate::args::Written;
 use crate::failure::Failure;
 use crate::output;
@@ -16,14 +19,17 @@ use crate::verbs::{self, Session};
 const BATCH_MAX: u32 = 1_000;
 /// Bytes of bodies that the plugin sees.
 const BODY_BYTES: u32 = 1 << 16;
+/// What is written where there is nothing to compare with.
+const NONE: &str = "none";
 
 pub(crate) fn test(session: &Session, written: &Written) -> Result<(), Failure> {
     let local = Local::start()?;
-    let (accepted, compiled) = local.prepare(written.required("wasm")?)?;
+    let file = super::read(written.required("wasm")?)?;
+    let (accepted, compiled) = local.prepare(&file)?;
     let tested = yard_wasm::self_test(&local.engine, &compiled, &accepted.limits)
         .map_err(|why| Failure::local(why.to_string()))?;
     let points: Vec<&str> = accepted.manifest.points.iter().map(|point| point.name()).collect();
-    let row = Value::Record(vec![
+    let mut fields = vec![
         ("name", accepted.manifest.name.to_value()),
         ("version", accepted.manifest.version.to_value()),
         ("points", points.join(",").to_value()),
@@ -31,20 +37,66 @@ pub(crate) fn test(session: &Session, written: &Written) -> Result<(), Failure> 
         ("tests", (tested.vectors as u64).to_value()),
         ("fuel", tested.usage.fuel.to_value()),
         ("memory_bytes", tested.usage.memory_bytes.to_value()),
-    ]);
-    Ok(output::show(&row, session.format)?)
+    ];
+    if let Some(path) = written.text("messages") {
+        must_filter(&accepted)?;
+        let mut replay = local.replay(&accepted, compiled, None, written);
+        let mut frames = Frames::new(&mut replay);
+        for (message, offset) in local::messages(path)?.iter().zip(0..) {
+            let (record, delivery) = message.record();
+            let (queue, id) = (0, MessageId::default());
+            frames.push(&record, delivery, Place { queue, offset, id })?;
+        }
+        frames.close();
+        fields.push(("replay", shown(&replay)));
+    }
+    Ok(output::show(&Value::Record(fields), session.format)?)
+}
+
+fn must_filter(accepted: &Accepted) -> Result<(), Failure> {
+    if accepted.manifest.points.contains(&Point::Filter) {
+        return Ok(());
+    }
+    let name = &accepted.manifest.name;
+    Err(Failure::local(format!("{name} is no filter: only filters are run over messages")))
 }
 
 pub(crate) async fn replay(session: &Session, written: &Written) -> Result<(), Failure> {
     let local = Local::start()?;
-    let mut replay = local.replay(local.prepare(written.required("wasm")?)?, written);
+    let file = super::read(written.required("wasm")?)?;
+    let (accepted, compiled) = local.prepare(&file)?;
+    must_filter(&accepted)?;
     let topic = written.required("topic")?;
     let since = verbs::time(written, "since")?;
+    let number = written.read("against", |text| match text {
+        NONE => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("takes VERSION|none, not {text:?}")),
+    })?;
     let client = session.connect(Some(1)).await?;
-    let result = all(&client, topic, since, &mut replay).await;
+    let result = async {
+        let against = match number.flatten() {
+            Some(number) => Some(version(&local, &client, &accepted, number).await?),
+            None => None,
+        };
+        let mut replay = local.replay(&accepted, compiled, against, written);
+        all(&client, topic, since, &mut replay).await?;
+        Ok::<_, Failure>(replay)
+    };
+    let result = result.await;
     verbs::leave(&client).await;
-    result?;
-    Ok(output::show(&shown(replay.messages(), replay.candidate()), session.format)?)
+    Ok(output::show(&shown(&result?), session.format)?)
+}
+
+/// A version of the plugin that the broker has.
+async fn version(
+    local: &Local,
+    client: &Client,
+    accepted: &Accepted,
+    number: u32,
+) -> Result<Compiled, Failure> {
+    let name = accepted.manifest.name.clone();
+    let copy = client.admin().call(PluginGet { name, version: Some(number) }).await?;
+    local.prepare(&copy.wasm.0).map(|(_, compiled)| compiled)
 }
 
 /// Judges what the queues of a topic hold.
@@ -55,17 +107,14 @@ async fn all(
     replay: &mut Replay<Place>,
 ) -> Result<(), Failure> {
     let queues = client.route(topic).await?.shards.len();
+    let mut frames = Frames::new(replay);
     for queue in (0..queues).map(|queue| QueueIndex(queue as u16)) {
-        let mut from = match since {
-            Some(time) => client.seek(topic, queue, time).await?.offset,
-            None => client.seek(topic, queue, Timestamp(0)).await?.offset,
-        };
+        let time = since.unwrap_or(Timestamp(0));
+        let mut from = client.seek(topic, queue, time).await?.offset;
         loop {
             let fetched = client.fetch(topic, queue, from, BATCH_MAX).await?;
             let Some(last) = fetched.records.last() else { break };
             from = QueueOffset(last.offset.0 + 1);
-            let mut frame = FrameBuilder::new(BODY_BYTES);
-            let mut offsets = Vec::new();
             for record in &fetched.records {
                 let delivery = Delivery {
                     offset: record.offset.0,
@@ -73,21 +122,46 @@ async fn all(
                     queue: queue.0.into(),
                     attempts: 0,
                 };
-                let mut put = || {
-                    let room = frame.push(&record.record, delivery);
-                    room.map_err(|error| Failure::local(format!("a message: {error}")))
-                };
-                if put()? == Room::Full {
-                    replay.batch(&Batch::new(&frame), |at| (queue.0, offsets[at]));
-                    frame.clear();
-                    offsets.clear();
-                    let room = frame.push(&record.record, delivery);
-                    assert_eq!(room, Ok(Room::Taken), "an empty frame takes any message");
-                }
-                offsets.push(record.offset.0);
+                let wrong = |error| Failure::local(format!("a message: {error}"));
+                let (id, _) = Record::peek_keys(&record.record).map_err(wrong)?;
+                let place = Place { queue: queue.0, offset: record.offset.0, id };
+                frames.push(&record.record, delivery, place)?;
             }
-            replay.batch(&Batch::new(&frame), |at| (queue.0, offsets[at]));
         }
+        frames.close();
     }
     Ok(())
+}
+
+/// Messages on their way into a replay, frame by frame.
+struct Frames<'a> {
+    replay: &'a mut Replay<Place>,
+    frame: FrameBuilder,
+    places: Vec<Place>,
+}
+
+impl<'a> Frames<'a> {
+    fn new(replay: &'a mut Replay<Place>) -> Self {
+        Self { replay, frame: FrameBuilder::new(BODY_BYTES), places: Vec::new() }
+    }
+
+    fn push(&mut self, record: &[u8], delivery: Delivery, place: Place) -> Result<(), Failure> {
+        let wrong = |error| Failure::local(format!("a message: {error}"));
+        if self.frame.push(record, delivery).map_err(wrong)? == Room::Full {
+            self.close();
+            let room = self.frame.push(record, delivery);
+            assert_eq!(room, Ok(Room::Taken), "an empty frame takes any message");
+        }
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// Judges what was gathered.
+    fn close(&mut self) {
+        if !self.places.is_empty() {
+            let places = std::mem::take(&mut self.places);
+            self.replay.batch(&Batch::new(&self.frame), |at| places[at]);
+            self.frame.clear();
+        }
+    }
 }

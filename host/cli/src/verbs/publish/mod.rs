@@ -23,7 +23,7 @@ use yard_client::wire::limits::{PRIORITY_MAX, QUEUES_MAX};
 use yard_client::{Ack, AckNodes, Client, Compression, Producer};
 
 use self::lines::{Chunk, Line, Source};
-use self::pick::{Pick, Picks, Properties};
+use self::pick::{DedupeBy, Pick, Picks, Properties};
 use self::progress::Progress;
 use self::settle::{Refused, Settling, Tally, Unsettled};
 use super::Session;
@@ -71,6 +71,7 @@ impl Plan {
             tag: written.read("tag", Pick::read)?,
             key: written.read("key", Pick::read)?,
             order: written.read("order", Pick::read)?,
+            dedupe: written.read("dedupe", DedupeBy::read)?,
             properties: written.read("props", Properties::read)?.unwrap_or_default(),
             delay: delay.or(at),
             queue: queue.map(|queue| u16::try_from(queue).expect("checked against the most")),

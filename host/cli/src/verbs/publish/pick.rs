@@ -76,12 +76,44 @@ impl Properties {
     }
 }
 
+/// The fields whose values, in this order, make messages the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DedupeBy(Vec<Vec<String>>);
+
+impl DedupeBy {
+    /// Reads `.a` or `.a,.b.c`.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        let path = |text: &str| match text.trim().strip_prefix('.') {
+            Some(path) => read_path(path),
+            None => Err(format!("takes fields like .id or .user.id,.day, not {text:?}")),
+        };
+        text.split(',').map(path).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The dedupe key of a line: the values as a JSON list, so that no two lists look the same. The
+    /// value of a single field stays as it is.
+    fn key(&self, fields: &Fields<'_>) -> Result<String, String> {
+        let mut values = Vec::with_capacity(self.0.len());
+        for path in &self.0 {
+            let Some(value) = fields.text_at(path)? else {
+                return Err(format!("it has no .{}, which --dedupe needs", path.join(".")));
+            };
+            values.push(value);
+        }
+        match &values[..] {
+            [value] => Ok(value.to_string()),
+            values => serde_json::to_string(values).map_err(|error| error.to_string()),
+        }
+    }
+}
+
 /// How a line becomes a message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Picks {
     pub(crate) tag: Option<Pick>,
     pub(crate) key: Option<Pick>,
     pub(crate) order: Option<Pick>,
+    pub(crate) dedupe: Option<DedupeBy>,
     pub(crate) properties: Properties,
     pub(crate) queue: Option<u16>,
     pub(crate) delay: Option<Delay>,
@@ -92,7 +124,9 @@ pub(crate) struct Picks {
 impl Picks {
     fn need_fields(&self) -> bool {
         let picks = [&self.tag, &self.key, &self.order];
-        self.properties != Properties::None || picks.into_iter().flatten().any(Pick::needs_fields)
+        self.properties != Properties::None
+            || self.dedupe.is_some()
+            || picks.into_iter().flatten().any(Pick::needs_fields)
     }
 
     /// The message of a line. A field that is missing or null is left out.
@@ -107,6 +141,9 @@ impl Picks {
         }
         if let Some(order) = text(&self.order, &fields)? {
             message = message.order_group(order);
+        }
+        if let Some(dedupe) = &self.dedupe {
+            message = message.dedupe(dedupe.key(&fields)?);
         }
         match &self.properties {
             Properties::None => {}
@@ -279,6 +316,25 @@ mod tests {
         let picks = Picks { tag: Some(Pick::Field(vec!["a".into()])), ..Picks::default() };
         for line in ["", "plain", "[1]", "3", "null", "{\"a\":1} x", "{\"a\":"] {
             assert!(picks.message(line.as_bytes()).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn dedupe_keys() {
+        let line = br#"{"id":7,"day":"a","n":null,"u":{"id":"x\",\"y"}}"#;
+        let check = |by: &str, expected: Result<&str, &str>| {
+            let dedupe = DedupeBy::read(by).expect("valid");
+            let picks = Picks { dedupe: Some(dedupe), ..Picks::default() };
+            let expected = expected.map(|key| Message::new(line.to_vec()).dedupe(key));
+            assert_eq!(picks.message(line), expected.map_err(str::to_owned), "{by}");
+        };
+        check(".id", Ok("7"));
+        check(".day,.id", Ok(r#"["a","7"]"#));
+        check(".u.id,.id", Ok(r#"["x\",\"y","7"]"#));
+        check(".n", Err("it has no .n, which --dedupe needs"));
+        check(".id,.u.v", Err("it has no .u.v, which --dedupe needs"));
+        for wrong in ["", "id", ".", ".a,,.b", ".a,b"] {
+            assert!(DedupeBy::read(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Bytes of their bodies.
     bytes: u64,
-    /// Stored by an earlier attempt whose answer was lost.
+    /// Stored by an earlier attempt whose answer was lost, or by whoever sent its dedupe key first.
     duplicates: u64,
     /// Not sent.
     pub(crate) failed: u64,
@@ -199,7 +199,10 @@ fn is_unknown(code: Code) -> bool {
 
 /// Whether a refusal says something about this message alone, so that the next may be sent.
 fn concerns_one_message(code: Code) -> bool {
-    matches!(code, Code::BodyTooLarge | Code::PropertiesTooLarge | Code::BadArgument)
+    matches!(
+        code,
+        Code::BodyTooLarge | Code::PropertiesTooLarge | Code::BadArgument | Code::BadDedupeKey
+    )
 }
 
 impl Tally {
@@ -259,8 +262,8 @@ impl Tally {
             sentence.push_str(&format!(", {} not known to be stored", self.unknown));
         }
         if self.duplicates > 0 {
-            let (were, s) = if self.duplicates == 1 { ("was a", "") } else { ("were", "s") };
-            sentence.push_str(&format!(", {} {were} resent duplicate{s}", self.duplicates));
+            let were = if self.duplicates == 1 { "was" } else { "were" };
+            sentence.push_str(&format!(", {} {were} stored before", self.duplicates));
         }
         sentence
     }
@@ -278,7 +281,7 @@ mod tests {
         check(
             Tally { sent: 336_776, bytes: 101_191_266, duplicates: 12, ..Tally::default() },
             3_200,
-            "sent 336776 messages (101 MB) in 3.2 s, 105 k/s, 0 failed, 12 were resent duplicates",
+            "sent 336776 messages (101 MB) in 3.2 s, 105 k/s, 0 failed, 12 were stored before",
         );
         check(
             Tally { sent: 1, bytes: 5, failed: 2, unknown: 3, ..Tally::default() },

@@ -31,13 +31,15 @@ pub(crate) fn check(
     }
     order.sort_unstable();
     for message in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).filter(|run| run.len() > 1) {
-        check_message(subscription, message, report);
+        let may_repeat = options.ordered.contains(&queue.topic);
+        check_message(subscription, message, may_repeat, report);
     }
 }
 
 fn check_message(
     subscription: &Subscription,
     deliveries: &[(u64, usize, u32, u32)],
+    may_repeat: bool,
     report: &mut Report,
 ) {
     let seen = |number: u32| &subscription.seen[number as usize];
@@ -49,7 +51,8 @@ fn check_message(
             )
         });
     };
-    for pair in deliveries.windows(2).filter(|pair| pair[0].2 == pair[1].2) {
+    let is_repeated = |pair: &&[(u64, usize, u32, u32)]| pair[0].2 == pair[1].2 && !may_repeat;
+    for pair in deliveries.windows(2).filter(is_repeated) {
         add(seen(pair[0].3), seen(pair[1].3));
     }
     let span = |&(_, _, attempt, number): &(u64, usize, u32, u32)| Span {

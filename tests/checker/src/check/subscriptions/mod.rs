@@ -4,6 +4,7 @@ mod acks;
 mod attempts;
 mod conservation;
 mod order;
+mod overtaking;
 
 use super::Options;
 use crate::event::{Poll, Queue, Settle, Skip, Time};
@@ -67,7 +68,10 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
             resets: resets.remove(&name).unwrap_or_default(),
         };
         subscription.resets.sort_unstable();
-        order::check(index, &subscription, report);
+        if !options.ordered.contains(&subscription.queue.topic) {
+            order::check(index, &subscription, report);
+        }
+        overtaking::check(&subscription, options, report);
         attempts::check(index, &subscription, options, report);
         acks::check(index, &subscription, report);
         conservation::check(index, &subscription, options, report);

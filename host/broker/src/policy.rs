@@ -1,0 +1,188 @@
+//! When a message that failed comes again, where a plugin says so.
+//!
+//! ```text
+//!   nack, end of lease ──► step Returned by the native table ──► AskPolicy
+//!                             │                                     │ outside, off the writer
+//!                             │ no answer, or late: it stays        ▼
+//!                             ▼                                PolicyAnswered
+//!                          due then ◄── step Returned, Doomed or Dropped: never asked again
+//! ```
+//!
+//! What the native table says is recorded with the failure, so a message always has an answer; the
+//! plugin's is recorded in its place when it comes. So a restart asks nobody: what was not answered
+//! before goes by the table.
+use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
+use yard_wire::plugin_use::PluginUse;
+use yard_wire::retry::RetryPolicy;
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
+
+use crate::bounds::{RETRY_ANSWER_MS_MAX, RETRY_ASK_MAX};
+use crate::broker::Broker;
+use crate::effect::Effect;
+use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
+use crate::group::queue::push_step;
+
+/// Messages of one queue that failed, for a plugin to decide about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryQuestion {
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// The group, as the answer names it.
+    pub group: GroupId,
+    /// Its name.
+    pub group_name: String,
+    /// Topic of the queue.
+    pub topic: TopicId,
+    /// Its name.
+    pub topic_name: String,
+    /// The queue.
+    pub queue: QueueIndex,
+    /// The plugin.
+    pub policy: PluginUse,
+    /// How often the group wants a message delivered at most; 0: without end.
+    pub attempts_max: u32,
+    /// When they failed.
+    pub asked: Timestamp,
+    /// The messages, in the order of their offsets; 1 to 256.
+    pub failures: Vec<Failure>,
+}
+
+/// A message that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its place in the queue.
+    pub offset: QueueOffset,
+    /// Deliveries so far, this one included.
+    pub attempt: u32,
+    /// Its place in the log.
+    pub place: RecordPlace,
+    /// From its delivery before until this one was due, in milliseconds; 0 at the first.
+    pub last_delay_ms: u64,
+    /// What the consumer said; `lease-ended` where it said nothing in time.
+    pub reason: String,
+}
+
+/// What a plugin decided about messages that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryAnswer {
+    /// See [`RetryQuestion::group`].
+    pub group: GroupId,
+    /// See [`RetryQuestion::queue`].
+    pub queue: QueueIndex,
+    /// See [`RetryQuestion::asked`].
+    pub asked: Timestamp,
+    /// In the order of the offsets; messages that are not named go by the native table.
+    pub decisions: Vec<Decision>,
+}
+
+/// What becomes of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The message.
+    pub offset: QueueOffset,
+    /// After which delivery.
+    pub attempt: u32,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a message that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It comes again so long after it failed, in milliseconds.
+    Again {
+        /// At most `RETRY_DELAY_MS_MAX`.
+        delay_ms: u32,
+    },
+    /// It becomes a dead letter.
+    Dead {
+        /// Why: at most `ERROR_TEXT_BYTES_MAX`; empty: as the consumer said.
+        reason: String,
+    },
+    /// It counts as consumed.
+    Dropped,
+}
+
+impl Broker {
+    /// Asks the plugin of a group about messages that failed, where it has one.
+    pub(crate) fn ask_retry(
+        &self,
+        id: GroupId,
+        queue: QueueIndex,
+        failures: &[Failure],
+        effects: &mut Vec<Effect>,
+    ) {
+        let group = self.groups.get(id).expect("the caller has the group");
+        let settings = self.meta.group(group.tenant, &group.name);
+        let RetryPolicy::Plugin(policy) = &settings.retry else { return };
+        let Some(topic) = self.meta.topic(group.topic) else { return };
+        for failures in failures.chunks(RETRY_ASK_MAX) {
+            assert!(failures.is_sorted_by_key(|it| it.offset), "they are in order");
+            effects.push(Effect::AskPolicy(Box::new(RetryQuestion {
+                tenant: group.tenant,
+                group: id,
+                group_name: group.name.clone(),
+                topic: group.topic,
+                topic_name: topic.name.to_string(),
+                queue,
+                policy: policy.clone(),
+                attempts_max: settings.attempts.0,
+                asked: self.now,
+                failures: failures.to_vec(),
+            })));
+        }
+    }
+
+    /// A plugin has decided. What it says too late, or of a message that was delivered again or
+    /// settled meanwhile, is not heard.
+    pub(crate) fn policy_answered(&mut self, answer: &RetryAnswer, effects: &mut Vec<Effect>) {
+        let RetryAnswer { group: id, queue, asked, ref decisions } = *answer;
+        assert!(decisions.len() <= RETRY_ASK_MAX, "there are no more answers than questions");
+        if asked.plus_ms(RETRY_ANSWER_MS_MAX) < self.now {
+            return;
+        }
+        let Some(group) = self.groups.get(id) else { return };
+        let Some(state) = group.queues.get(&queue) else { return };
+        let (mut steps, mut errors, mut wakes_at) = (Vec::new(), Vec::<String>::new(), None);
+        for Decision { offset, attempt, fate } in decisions {
+            let returned = state.progress.returned().get(*offset);
+            let same = returned.filter(|it| it.attempts == *attempt && it.doom.is_none());
+            let Some(returned) = same else { continue };
+            if state.flight.as_ref().is_some_and(|flight| !flight.waits(*offset)) {
+                continue;
+            }
+            let (attempts, delivered) = (*attempt, returned.last);
+            let (outcome, wake) = match fate {
+                Fate::Again { delay_ms } => {
+                    // 0 would say that the lease was taken away already.
+                    let due = asked.plus_ms((*delay_ms).into()).max(Timestamp(1));
+                    (Outcome::Returned { attempts, due, delivered, error: 0 }, due)
+                }
+                Fate::Dead { reason: text } => {
+                    assert!(text.len() <= ERROR_TEXT_BYTES_MAX, "whoever asked has cut it");
+                    if !text.is_empty() && errors.last() != Some(text) {
+                        errors.push(text.clone());
+                    }
+                    let number = u32::try_from(errors.len()).expect("answers are bounded");
+                    let error = if text.is_empty() { 0 } else { number };
+                    let reason = Doom::Policy;
+                    (Outcome::Doomed { attempts, delivered, reason, error }, self.now)
+                }
+                Fate::Dropped => (Outcome::Dropped, self.now),
+            };
+            wakes_at = Some(wakes_at.map_or(wake, |at: Timestamp| at.min(wake)));
+            push_step(&mut steps, 0, Step::of_one(queue, *offset, outcome));
+        }
+        if let Some(at) = wakes_at {
+            let (tenant, progress) = (group.tenant, Progress { group: id, steps, errors });
+            let entry = Entry::Progress { tenant, progress };
+            effects.push(Effect::Append { entry, then: Vec::new() });
+            self.wake(at);
+        }
+    }
+}
+
+const _: () = assert!(
+    RETRY_ANSWER_MS_MAX < yard_wire::retry::RETRY_LEVELS_MS[0] as u64,
+    "a message waits by the native table for as long as it may be answered for"
+);

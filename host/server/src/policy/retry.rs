@@ -1,0 +1,167 @@
+//! Messages that failed on their way through a retry plugin: one question, one call a turn.
+//!
+//! ```text
+//!   AskPolicy ──► records are read ──► Retrying: a call a turn ──► PolicyAnswered
+//!                     (readers)          (policy workers)            (writer)
+//! ```
+//!
+//! What is not answered is left out of the answer, and goes by the broker's own table: a message
+//! that cannot be read, a plugin that is missing, rests or fails, a tenant with too many questions.
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use yard_abi::Message;
+use yard_broker::{Decision, Event, Failure, Fate, RetryAnswer, RetryQuestion};
+use yard_shard::Input;
+use yard_wasm::canary::Traffic;
+use yard_wasm::{Ask, Attempt, ColdError, Next as Said};
+use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, RETRY_DELAY_MS_MAX};
+use yard_wire::{ShardId, Timestamp};
+
+use super::PolicyWorker;
+use super::ask::Asked;
+use super::journal::Journal;
+use super::pool::{Job, Next};
+use crate::deliver;
+use crate::hub::Hub;
+
+/// Nobody waits for an answer longer: the broker does not take it any more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks about messages that failed, and gives the shard the answer.
+pub(crate) fn ask(hub: &Arc<Hub>, shard: ShardId, question: RetryQuestion) {
+    let hub_too = Arc::clone(hub);
+    hub.runtime.spawn(async move {
+        let (tenant, group, queue) = (question.tenant, question.group, question.queue);
+        let asked = question.asked;
+        let answered = tokio::time::timeout(PATIENCE, answer(&hub_too, shard, question)).await;
+        let decisions = answered.ok().flatten().unwrap_or_default();
+        if let Some(inbox) = hub_too.inbox(shard).filter(|_| !decisions.is_empty()) {
+            let answer = RetryAnswer { group, queue, asked, decisions };
+            inbox.put_after(tenant, Input::Event(Event::PolicyAnswered(answer)));
+        }
+    });
+}
+
+async fn answer(hub: &Hub, shard: ShardId, question: RetryQuestion) -> Option<Vec<Decision>> {
+    let policies = &hub.policies;
+    let _turn = policies.retry_turn(question.tenant)?;
+    let asked = policies.resolve_use(question.tenant, &question.policy).await.ok()?;
+    let log = hub.logs.get(usize::from(shard.0))?;
+    let places = question.failures.iter().map(|failure| failure.place).collect();
+    let records = deliver::read_each(log, hub.reads(question.tenant), places).await?;
+    let found = question.failures.iter().cloned().zip(records);
+    let left: VecDeque<_> = found.filter_map(|(it, record)| Some((it, record?))).collect();
+    let (to, from) = oneshot::channel();
+    let (journal, decisions) = (Arc::clone(&policies.journal), Vec::new());
+    let job = Retrying { asked, question, left, journal, decisions, to: Some(to) };
+    policies.pool.put(job.question.tenant, Box::new(job));
+    from.await.ok()
+}
+
+/// A question on a worker.
+struct Retrying {
+    asked: Asked,
+    question: RetryQuestion,
+    /// Messages that were not asked about yet, with their records.
+    left: VecDeque<(Failure, Bytes)>,
+    journal: Arc<Journal>,
+    decisions: Vec<Decision>,
+    to: Option<oneshot::Sender<Vec<Decision>>>,
+}
+
+impl Retrying {
+    /// What the plugin is told of the next message.
+    fn attempt(&self, failure: &Failure, record: &[u8]) -> Option<Attempt> {
+        let message = Message::parse(record).ok()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let properties = message.properties().map(|(name, value)| (text(name), text(value)));
+        let age_ms = self.question.asked.0.saturating_sub(failure.place.stored.0);
+        Some(Attempt {
+            count: failure.attempt,
+            max: self.question.attempts_max,
+            age_ms,
+            topic: self.question.topic_name.clone(),
+            group: self.question.group_name.clone(),
+            reason: failure.reason.clone(),
+            last_delay_ms: failure.last_delay_ms,
+            properties: properties.collect(),
+        })
+    }
+
+    fn fate(&self, said: Said, now: Timestamp) -> Option<Fate> {
+        match said {
+            Said::DelayMs(ms) => {
+                let most = u64::from(RETRY_DELAY_MS_MAX);
+                let delay_ms = u32::try_from(ms.min(most)).expect("the longest delay has 32 bits");
+                Some(Fate::Again { delay_ms })
+            }
+            Said::DeadLetter(mut reason) => {
+                reason.truncate(reason.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+                Some(Fate::Dead { reason })
+            }
+            Said::Drop => Some(Fate::Dropped),
+            Said::ToTopic(topic) => {
+                let text = format!("to-topic {topic}: this broker does not do that; see the guide");
+                self.journal.say(&self.asked.whose, now, 0, text);
+                None
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Next {
+        if let Some(to) = self.to.take() {
+            // Whoever asked may have gone.
+            let _ = to.send(std::mem::take(&mut self.decisions));
+        }
+        Next::Done
+    }
+
+    /// Asks about one message; whether to go on with the others.
+    fn decide(&mut self, worker: &mut PolicyWorker, failure: &Failure, attempt: &Attempt) -> bool {
+        let now = crate::time::now();
+        let (topic, queue) = (self.question.topic.0, u32::from(self.question.queue.0));
+        let traffic = Traffic::Queue { topic, queue };
+        let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
+        let ask = Ask { tenant, plugin, traffic, now_ms: now.0 };
+        let asked = worker.plugins.decide(&ask, &self.asked.binding, attempt);
+        worker.heard(&self.journal, &self.asked.whose, asked.event.into_iter().collect());
+        let fault = match &asked.answer {
+            Ok(_) => None,
+            Err(ColdError::Fault(fault)) => Some(fault.to_string()),
+            Err(ColdError::Absent | ColdError::Held { .. }) => return false,
+        };
+        if let Some(version) = asked.version {
+            self.journal.count(&self.asked.whose, version, |run| {
+                run.batches += 1;
+                run.messages += 1;
+                run.matched += u64::from(fault.is_none());
+                run.busy_us += asked.usage.spent_ns / 1_000;
+                if let Some(fault) = &fault {
+                    run.faults += 1;
+                    run.last_fault.clone_from(fault);
+                }
+            });
+        }
+        if let Some(fate) = asked.answer.ok().and_then(|said| self.fate(said, now)) {
+            let Failure { offset, attempt, .. } = *failure;
+            self.decisions.push(Decision { offset, attempt, fate });
+        }
+        true
+    }
+}
+
+impl Job<PolicyWorker> for Retrying {
+    fn step(&mut self, worker: &mut PolicyWorker) -> Next {
+        if self.to.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            return self.finish();
+        }
+        let Some((failure, record)) = self.left.pop_front() else { return self.finish() };
+        let attempt = self.attempt(&failure, &record);
+        let goes_on = attempt.is_none_or(|attempt| self.decide(worker, &failure, &attempt));
+        if goes_on && !self.left.is_empty() { Next::Again } else { self.finish() }
+    }
+}
