@@ -257,6 +257,12 @@ pub trait Host {
     fn now(&mut self) -> Timestamp;
     /// A step begins: what nobody may see may happen now.
     fn begin_step(&mut self) {}
+    /// Whether to look once more, for what follows from earlier steps by itself; waits a moment
+    /// where it says so. Where everything is done before a step ends, there is nothing to wait for.
+    fn looks_again(&mut self, looks: u32) -> bool {
+        let _ = looks;
+        false
+    }
     /// Whether time has passed as the scenario says, to a quarter of a second: only then what did
     /// not happen says something.
     fn kept_time(&mut self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use yard_client::assign::{MemberAt, QueueAt, Strategy, assign};
-use yard_wire::operation::{Operation, Presence};
+use yard_wire::operation::{Operation, Presence, Risk};
 use yard_wire::requests::{Verdict, Wanted};
 use yard_wire::value::Value;
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
@@ -116,7 +116,18 @@ impl Run<'_> {
     fn step(&mut self, step: &Step) -> Result<bool, String> {
         self.host.begin_step();
         let step = self.named(step);
-        let came = self.take(&step)?;
+        let mut looks = 0;
+        loop {
+            let judged = self.try_step(&step);
+            if judged.is_ok() || !only_reads(&step) || !self.host.looks_again(looks) {
+                return judged;
+            }
+            looks += 1;
+        }
+    }
+
+    fn try_step(&mut self, step: &Step) -> Result<bool, String> {
+        let came = self.take(step)?;
         let expected = step.expected.as_deref();
         match (step.refused(), came) {
             (Some(code), Err(refusal)) if refusal.code == code => Ok(true),
@@ -212,12 +223,9 @@ impl Run<'_> {
     }
 
     fn operate(&mut self, step: &Step, words: &[&str]) -> Tried<Came> {
-        let (names, arguments) = match step.form.verb {
-            Verb::Topic => (["topic", "create"], words),
-            _ => ([words[0], words[1]], &words[2..]),
-        };
-        let operation = Operation::ALL.iter().find(|operation| operation.words() == names);
-        let operation = *operation.ok_or_else(|| format!("there is no operation {names:?}"))?;
+        let arguments = if step.form.verb == Verb::Topic { words } else { &words[2..] };
+        let operation =
+            operation_of(step).ok_or_else(|| format!("there is no operation {words:?}"))?;
         let fields = operation.fields();
         let required = fields.iter().filter(|field| field.presence == Presence::Required);
         let required: Vec<&str> = required.map(|field| field.name).collect();
@@ -231,7 +239,7 @@ impl Run<'_> {
         for (name, value) in &step.named {
             let name = name.replace('-', "_");
             if !fields.iter().any(|field| field.name == name) {
-                return Err(format!("{names:?} has no argument {name}"));
+                return Err(format!("{:?} has no argument {name}", operation.words()));
             }
             written.insert(name, value.clone());
         }
@@ -456,6 +464,24 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a step changes nothing, so that it may be taken until it says what it should.
+fn only_reads(step: &Step) -> bool {
+    match step.form.verb {
+        Verb::Fetch | Verb::Seek | Verb::Find => true,
+        Verb::Yard => operation_of(step).is_some_and(|operation| operation.risk() == Risk::Reads),
+        _ => false,
+    }
+}
+
+/// The operation that a step runs, by its words.
+fn operation_of(step: &Step) -> Option<Operation> {
+    let names: Vec<&str> = match step.form.verb {
+        Verb::Topic => vec!["topic", "create"],
+        _ => step.words.iter().take(2).map(String::as_str).collect(),
+    };
+    Operation::ALL.iter().copied().find(|operation| operation.words() == names)
 }
 
 fn done(outcome: Outcome<()>) -> Outcome<Came> {

@@ -137,7 +137,10 @@ impl ConsumerBuilder {
     }
 
     fn check(&self) -> Result<(), Error> {
-        yard_wire::name::check(&self.topic)?;
+        // Topics of the system are read like others.
+        if !yard_wire::name::is_system(&self.topic) {
+            yard_wire::name::check(&self.topic)?;
+        }
         yard_wire::name::check(&self.group)?;
         let bad = |detail: String| Err(Error::new(Code::BadArgument, detail));
         if !(u128::from(LEASE_MS_MIN)..=u128::from(LEASE_MS_MAX)).contains(&self.lease_ms) {

@@ -25,7 +25,10 @@ use crate::member::Member;
 
 /// How far behind the scenario's time a host may be for what did not happen to count. No scenario
 /// looks nearer than half a second before something is due.
-const BEHIND_MAX: Duration = Duration::from_millis(250);
+const BEHIND_MAX: Duration = Duration::from_millis(400);
+/// Looks at what follows from earlier steps by itself, and the pause before each.
+const LOOKS_MAX: u32 = 1_000;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// How long an answer to a request is waited for that nobody gives.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,11 @@ impl Host for Real<'_> {
     fn now(&mut self) -> Timestamp {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(now.expect("it is after 1970").as_millis() as u64)
+    }
+
+    fn looks_again(&mut self, looks: u32) -> bool {
+        std::thread::sleep(LOOK_PAUSE);
+        looks < LOOKS_MAX
     }
 
     fn kept_time(&mut self) -> bool {
@@ -286,10 +294,9 @@ impl Host for Real<'_> {
     }
 
     fn advance(&mut self, ms: u64) {
-        self.passed += Duration::from_millis(ms);
-        // Time that the steps have taken has passed already.
-        let left = (self.began + self.passed).saturating_duration_since(Instant::now());
-        std::thread::sleep(left);
+        let time = Duration::from_millis(ms);
+        self.passed += time;
+        std::thread::sleep(time);
     }
 
     fn restart(&mut self, ending: Ending) {
