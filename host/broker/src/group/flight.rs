@@ -124,6 +124,9 @@ impl Flight {
             doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
+        if let Some(orders) = &mut flight.orders {
+            orders.line_up_to(flight.cursor);
+        }
         let returned = progress.returned().from(flight.cursor);
         for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
             if returned.stopped.is_some() {
@@ -234,7 +237,7 @@ impl Flight {
         let unknown = self.orders.as_ref().and_then(|orders| orders.first_unknown());
         let from = match unknown.or(unplaced) {
             Some(offset) => offset,
-            None if self.prefetched.is_empty() && !self.is_full() && !self.is_far_ahead() => {
+            None if self.prefetched.is_empty() && self.may_go_on() => {
                 self.pass_over(progress);
                 self.cursor
             }
@@ -242,6 +245,13 @@ impl Flight {
         };
         let count = end.0.saturating_sub(from.0).min(PREFETCH_MAX.into());
         (count > 0).then_some((from, count as u32))
+    }
+
+    /// Whether new messages may be looked at: as long as few are unsettled, or others wait behind
+    /// them that came back before a restart.
+    fn may_go_on(&self) -> bool {
+        let is_in_front = self.orders.is_some() && self.cursor < self.passed_over_below;
+        is_in_front || !self.is_full() && !self.is_far_ahead()
     }
 
     /// Whether enough order groups are known that somebody may go on with.
@@ -376,6 +386,9 @@ impl Flight {
         let passed = (to.0 - self.cursor.0).min(self.prefetched.len() as u64) as usize;
         self.prefetched.drain(..passed);
         self.cursor = to;
+        if let Some(orders) = &mut self.orders {
+            orders.line_up_to(to);
+        }
     }
 
     /// Leases what can be delivered: first what comes again, then new messages, each in the order

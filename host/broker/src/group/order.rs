@@ -105,6 +105,8 @@ pub(crate) struct Orders {
     keys: BTreeMap<QueueOffset, OrderKey>,
     /// Messages under way whose order group is not known yet: nothing behind them is delivered.
     unknown: BTreeSet<QueueOffset>,
+    /// New messages below this offset are in line: what came back is not delivered before them.
+    lined_up: QueueOffset,
     lines: BTreeMap<OrderKey, Line>,
     /// Nobody's, by their next message.
     free: BTreeSet<(QueueOffset, OrderKey)>,
@@ -115,6 +117,17 @@ impl Orders {
     /// The first message whose order group the index must be asked for.
     pub(crate) fn first_unknown(&self) -> Option<QueueOffset> {
         self.unknown.first().copied()
+    }
+
+    /// New messages below this offset are in line.
+    pub(crate) fn line_up_to(&mut self, to: QueueOffset) {
+        assert!(self.lined_up <= to, "messages are put in line in their order");
+        self.lined_up = to;
+    }
+
+    /// Only messages below this offset may be delivered.
+    fn limit(&self) -> QueueOffset {
+        self.unknown.first().map_or(self.lined_up, |unknown| self.lined_up.min(*unknown))
     }
 
     /// Messages of `from..to` whose order group is not known.
@@ -229,8 +242,7 @@ impl Orders {
         let has_room = share.is_none_or(|share| share.lines < self.fair(takers));
         let free = self.free.first().filter(|_| has_room);
         let next = [own, free].into_iter().flatten().min();
-        let limit = self.unknown.first();
-        next.is_some_and(|(next, _)| limit.is_none_or(|limit| next < limit))
+        next.is_some_and(|(next, _)| *next < self.limit())
     }
 
     /// The next message for a member, where so many want something.
@@ -258,9 +270,9 @@ impl Orders {
 
     /// Whether anybody may be given anything.
     pub(crate) fn is_open(&self) -> bool {
-        let limit = self.unknown.first();
+        let limit = self.limit();
         let is_before = |open: &BTreeSet<(QueueOffset, OrderKey)>| {
-            open.first().is_some_and(|(next, _)| limit.is_none_or(|limit| next < limit))
+            open.first().is_some_and(|(next, _)| *next < limit)
         };
         is_before(&self.free) || self.shares.values().any(|share| is_before(&share.open))
     }
