@@ -8,7 +8,7 @@ use yard_wire::operation::{
     GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
     UnblockRow,
 };
-use yard_wire::plugin::{PluginReport, PluginRow};
+use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
 use yard_wire::requests::Called;
 use yard_wire::{Code, Refusal, TenantId, Wire};
@@ -89,14 +89,11 @@ impl FanOut {
                 let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
                 cut_transactions(report, list.limit as usize).to_bytes()
             }
-            Arguments::PluginInfo(_) => {
-                let complete = |report: &mut _| hub.policies.complete(self.tenant, report);
-                edited(result, complete).map_err(|e| internal(&e))?
-            }
+            Arguments::PluginInfo(_) => edited(result, |it| hub.policies.complete(self.tenant, it))
+                .map_err(|e| internal(&e))?,
             Arguments::PluginLs(_) => {
-                let complete = |rows: &mut Vec<PluginRow>| {
-                    rows.iter_mut().for_each(|row| hub.policies.complete_row(self.tenant, row));
-                };
+                let complete = |row: &mut _| hub.policies.complete_row(self.tenant, row);
+                let complete = |rows: &mut Vec<PluginRow>| rows.iter_mut().for_each(complete);
                 edited(result, complete).map_err(|e| internal(&e))?
             }
             Arguments::ClientLs(_)

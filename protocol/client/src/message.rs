@@ -341,10 +341,10 @@ impl Message {
     }
 
     /// The record that a producer would send of the message: checked, packed by `compression`, and
-    /// for a queue of the topic, of which there are `queues` from its beginning. For those who bring messages to a
-    /// broker by other ways than a [`crate::Producer`], a simulator for one. `now` is when it was
-    /// made, by a clock that is the broker's too; `pick` chooses one of a range of queues where
-    /// nothing else does.
+    /// for a queue of the topic, of which there are `queues` from its beginning. For those who
+    /// bring messages to a broker by other ways than a [`crate::Producer`], a simulator for one.
+    /// `now` is when it was made, by a clock that is the broker's too; `pick` chooses one of a
+    /// range of queues where nothing else does.
     ///
     /// # Errors
     /// As [`crate::Producer::enqueue`].

@@ -36,7 +36,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::codec::Malformed;
 use crate::limits;
-use crate::{Code, DedupeKey, MessageId, QueueIndex, Refusal, Timestamp, TopicId, TxId};
+use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
 
 mod flags;
 mod properties;
@@ -576,29 +576,6 @@ impl Record {
     #[must_use]
     pub fn flags(&self) -> Flags {
         flags_of(&self.bytes).expect("checked when the record was taken")
-    }
-
-    /// When a delayed message is to be delivered; `None` where that is not said, or not so that
-    /// it can be read.
-    #[must_use]
-    pub fn due(&self) -> Option<Timestamp> {
-        self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
-    }
-
-    /// The transaction of a prepared message; `None` where that is not said, or not so that it
-    /// can be read.
-    #[must_use]
-    pub fn transaction(&self) -> Option<TxId> {
-        self.property(TX).and_then(TxId::parse)
-    }
-
-    /// Its dedupe key; `None` where it has none.
-    ///
-    /// # Errors
-    /// [`Code::BadDedupeKey`] when it is missing, empty or too long.
-    pub fn dedupe_key(&self) -> Option<Result<DedupeKey, Refusal>> {
-        let text = || self.property(DEDUPE).unwrap_or_default();
-        self.flags().has(Flags::DEDUPE).then(|| DedupeKey::of(text()))
     }
 
     /// When the message was born, by the producer's clock.

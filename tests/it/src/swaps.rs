@@ -193,7 +193,7 @@ async fn receive(consumer: &mut Consumer, sent: &AtomicUsize) -> Result<Found, F
         }
         let is_again = std::mem::replace(&mut seen[number], true);
         found.repeated += usize::from(is_again);
-        came += usize::from(!is_again && number % 2 == 0);
+        came += usize::from(!is_again && number.is_multiple_of(2));
         found.unwanted += usize::from(number % 2 == 1);
         let (queue, offset) = (delivery.queue().0, delivery.offset().0);
         let before = last.insert(queue, offset);

@@ -3,7 +3,7 @@
 //! ```text
 //!   files/AREA/NAME.txt ──► Scenario ──► run ──► Host ─┬─ Wired<Bare>       exact, no time passes
 //!                            file:line            │    ├─ Wired<Simulated>  faults nobody may see
-//!                                                 │    └─ tests/real        a process, QUIC, client
+//!                                                 │    └─ tests/real       a process, QUIC, client
 //!                                                 └──► rows, compared with what the file says
 //! ```
 //!

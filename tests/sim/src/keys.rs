@@ -1,5 +1,5 @@
 //! Dedupe keys that producers share, and what must hold of them: of the messages with a key one is
-//! ever seen, and whoever is told that another one was stored in place of its own is told the truth.
+//! ever seen, and whoever is told that another one was stored in place of its own is told so truly.
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

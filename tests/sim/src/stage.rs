@@ -153,19 +153,19 @@ impl Stage {
     fn happen(&mut self) {
         let (at, happening) = self.base.agenda.next().expect("something is under way");
         self.base.now = at;
-        match self.host.happen(&mut self.base, happening) {
-            Some(Happening::ToClient { session, frame }) => match *frame {
+        let left = self.host.happen(&mut self.base, happening);
+        // Whoever plays the clients hears of everything else at once.
+        if let Some(Happening::ToClient { session, frame }) = left {
+            let push = match *frame {
                 ToClient::Reply(correlation, result) => {
                     self.answers.insert(correlation.0, result);
+                    None
                 }
-                ToClient::Deliver { deliver, .. } => {
-                    self.pushes.push((session.0, Push::Deliver(deliver)));
-                }
-                ToClient::Ended(ended) => self.pushes.push((session.0, Push::Ended(ended))),
-                ToClient::TxCheck(check) => self.pushes.push((session.0, Push::TxCheck(check))),
-            },
-            // Whoever plays the clients hears of it at once.
-            Some(_) | None => {}
+                ToClient::Deliver { deliver, .. } => Some(Push::Deliver(deliver)),
+                ToClient::Ended(ended) => Some(Push::Ended(ended)),
+                ToClient::TxCheck(check) => Some(Push::TxCheck(check)),
+            };
+            self.pushes.extend(push.map(|push| (session.0, push)));
         }
         if let Some(failure) = &self.base.failure {
             panic!("the simulator of seed {}: {failure}", self.base.plan.seed);

@@ -125,6 +125,9 @@ impl Flight {
             doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
+        if let Some(orders) = &mut flight.orders {
+            orders.line_up_to(flight.cursor);
+        }
         let returned = progress.returned().from(flight.cursor);
         for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
             if returned.stopped.is_some() {
@@ -245,7 +248,7 @@ impl Flight {
         let unknown = self.orders.as_ref().and_then(|orders| orders.first_unknown());
         let from = match unknown.or(unplaced) {
             Some(offset) => offset,
-            None if self.prefetched.is_empty() && self.has_room() => {
+            None if self.prefetched.is_empty() && self.may_go_on() => {
                 self.pass_over(progress);
                 self.cursor
             }
@@ -255,10 +258,11 @@ impl Flight {
         (count > 0).then_some((from, count as u32))
     }
 
-    /// Whether new messages may come under way.
-    fn has_room(&self) -> bool {
-        let is_enough = self.is_full() || self.is_far_ahead();
-        !is_enough || self.is_behind_others()
+    /// Whether new messages may be looked at: as long as few are unsettled, or others wait behind
+    /// them that came back before a restart.
+    fn may_go_on(&self) -> bool {
+        let is_in_front = self.orders.is_some() && self.cursor < self.passed_over_below;
+        is_in_front || !self.is_full() && !self.is_far_ahead()
     }
 
     /// Whether enough order groups are known that somebody may go on with.
@@ -394,18 +398,8 @@ impl Flight {
         self.prefetched.drain(..passed);
         self.cursor = to;
         if let Some(orders) = &mut self.orders {
-            orders.lined_up(to);
+            orders.line_up_to(to);
         }
-    }
-
-    /// Whether messages that came back lie behind some that are not known yet. Those are asked for
-    /// however much is under way: else nothing of it could go on.
-    fn is_behind_others(&self) -> bool {
-        let waiting = self.waiting.last_key_value().map(|(offset, _)| *offset);
-        let ready = self.ready.last_key_value().map(|(offset, _)| *offset);
-        let unplaced = self.unplaced.last_key_value().map(|(offset, _)| *offset);
-        let last = [waiting, ready, unplaced].into_iter().flatten().max();
-        self.orders.is_some() && last.is_some_and(|last| last > self.cursor)
     }
 
     /// Leases what can be delivered: first what comes again, then new messages, each in the order

@@ -105,9 +105,8 @@ pub(crate) struct Orders {
     keys: BTreeMap<QueueOffset, OrderKey>,
     /// Messages under way whose order group is not known yet: nothing behind them is delivered.
     unknown: BTreeSet<QueueOffset>,
-    /// Before this each message is settled, or under way: nothing behind it is delivered. After a
-    /// restart, what came back earlier may lie behind what nobody has been given yet.
-    lined_up_below: QueueOffset,
+    /// New messages below this offset are in line: what came back is not delivered before them.
+    lined_up: QueueOffset,
     lines: BTreeMap<OrderKey, Line>,
     /// Nobody's, by their next message.
     free: BTreeSet<(QueueOffset, OrderKey)>,
@@ -118,6 +117,17 @@ impl Orders {
     /// The first message whose order group the index must be asked for.
     pub(crate) fn first_unknown(&self) -> Option<QueueOffset> {
         self.unknown.first().copied()
+    }
+
+    /// New messages below this offset are in line.
+    pub(crate) fn line_up_to(&mut self, to: QueueOffset) {
+        assert!(self.lined_up <= to, "messages are put in line in their order");
+        self.lined_up = to;
+    }
+
+    /// Only messages below this offset may be delivered.
+    fn limit(&self) -> QueueOffset {
+        self.unknown.first().map_or(self.lined_up, |unknown| self.lined_up.min(*unknown))
     }
 
     /// Messages of `from..to` whose order group is not known.
@@ -218,17 +228,6 @@ impl Orders {
                 }
             }
         }
-    }
-
-    /// Each message before this is settled or under way.
-    pub(crate) fn lined_up(&mut self, below: QueueOffset) {
-        assert!(self.lined_up_below <= below, "messages are lined up in their order");
-        self.lined_up_below = below;
-    }
-
-    /// Before this may be delivered what is open.
-    fn limit(&self) -> QueueOffset {
-        self.unknown.first().map_or(self.lined_up_below, |it| self.lined_up_below.min(*it))
     }
 
     /// How many order groups each of so many members should have.

@@ -1,6 +1,7 @@
 //! The properties of a record, encoded: `(u16 name length, u16 value length, name, value)*`.
-use super::u16_at;
+use super::{DEDUPE, DUE, Flags, Record, TX, u16_at};
 use crate::codec::Malformed;
+use crate::{DedupeKey, Refusal, Timestamp, TxId};
 
 pub(crate) const PROPERTY_HEADER_BYTES: usize = 4;
 
@@ -42,4 +43,30 @@ pub(crate) fn check_properties(mut rest: &[u8], count: usize) -> Result<(), Malf
         (_, _, rest) = split_property(rest)?;
     }
     if rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing { left: rest.len() as u64 }) }
+}
+
+/// What the system's own properties say.
+impl Record {
+    /// When a delayed message is to be delivered; `None` where that is not said, or not so that
+    /// it can be read.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.property(DUE).and_then(|text| text.parse().ok()).map(Timestamp)
+    }
+
+    /// The transaction of a prepared message; `None` where that is not said, or not so that it
+    /// can be read.
+    #[must_use]
+    pub fn transaction(&self) -> Option<TxId> {
+        self.property(TX).and_then(TxId::parse)
+    }
+
+    /// Its dedupe key; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`crate::Code::BadDedupeKey`] when it is missing, empty or too long.
+    pub fn dedupe_key(&self) -> Option<Result<DedupeKey, Refusal>> {
+        let text = || self.property(DEDUPE).unwrap_or_default();
+        self.flags().has(Flags::DEDUPE).then(|| DedupeKey::of(text()))
+    }
 }
