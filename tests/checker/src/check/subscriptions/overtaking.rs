@@ -98,11 +98,10 @@ fn may_follow(
             settle.client == it.client && it.completed <= settle.invoked && is_known
         })
     };
-    theirs.iter().filter(was_before).filter(|it| !is_superseded(it)).any(|it| {
-        // The end of its last lease leaves no trace.
-        let is_last = options.last_from.is_some_and(|max| it.attempt >= max);
-        is_last || it.client == seen.client && !has_failed(it)
-    })
+    // Nobody may have written down its last delivery, and nothing tells of the end of that lease.
+    let is_gone = options.limited && !theirs.iter().any(|it| it.invoked > seen.completed);
+    let mut last = theirs.iter().filter(was_before).filter(|it| !is_superseded(it));
+    is_gone || last.any(|it| it.client == seen.client && !has_failed(it))
 }
 
 fn add(subscription: &Subscription, before: u64, seen: &Seen, report: &mut Report) {
