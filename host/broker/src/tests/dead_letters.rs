@@ -60,6 +60,20 @@ fn what_was_rejected_and_what_failed_at_last_is_read_from_the_groups_own_topic()
 }
 
 #[test]
+fn a_topic_that_is_created_meanwhile_has_a_number_of_its_own() {
+    check_orders(
+        "reject a 0 0..1
+        topic bills 1
+        > settled 1
+        > tell: topic bills [0]
+        > tell: topic $dead.g [0]
+        > topic 2 queues=1
+        route bills orders $dead.g
+        > route bills:2 [0], orders:1 [0], $dead.g:3 [0]",
+    );
+}
+
+#[test]
 fn the_end_of_the_last_lease_makes_a_dead_letter_also_when_the_members_are_gone() {
     check_orders(
         "nack a 0 0..4 delay=0
