@@ -89,6 +89,8 @@ pub struct Broker {
     pub(crate) windows: Windows,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
+    /// Of queues that lose messages just now, below which offset; see [`Broker::retiring`].
+    pub(crate) going: BTreeMap<(TopicId, QueueIndex), QueueOffset>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, (SessionId, GroupId)>,
     pub(crate) sessions: BTreeMap<SessionId, BTreeSet<SubscriptionId>>,
     /// Questions to the index that were not answered yet.
@@ -138,6 +140,7 @@ impl Broker {
             transactions: Transactions::default(),
             windows: Windows::default(),
             ends: Paged::default(),
+            going: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             sessions: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -207,7 +210,10 @@ impl Broker {
             Event::EnsureTopic { tenant, name } => {
                 self.ensure_topic(tenant, &name, 0, effects);
             }
-            Event::Trimmed(firsts) => self.trimmed(&firsts),
+            Event::Trimmed(firsts) => {
+                self.going.clear();
+                self.trimmed(&firsts);
+            }
             Event::Retired { below } => self.retired(below),
             Event::Disk(level) => self.disk = level,
         }

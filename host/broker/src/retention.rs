@@ -145,6 +145,13 @@ impl Broker {
         floors
     }
 
+    /// From now on messages below these offsets go, until `Event::Trimmed` tells which did. A
+    /// group that begins meanwhile begins behind them: it was not asked what it still wants.
+    pub fn retiring(&mut self, floors: BTreeMap<(TopicId, QueueIndex), QueueOffset>) {
+        assert!(!floors.is_empty(), "something goes");
+        self.going = floors;
+    }
+
     fn share_of(&self, topic: &Topic, limit: u64) -> u64 {
         let here = queues_on(topic, self.config.shard).count();
         share(limit, here, topic.shards.len())

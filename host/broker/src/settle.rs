@@ -63,6 +63,7 @@ impl Broker {
         self.release(id, subscription, &released);
         let group = self.groups.get(id).expect("a member's group exists");
         if steps.is_empty() {
+            self.to_pump.insert(id);
             effects.push(Effect::Reply { origin, result: Ok(reply) });
             return Ok(());
         }
@@ -95,7 +96,8 @@ impl Broker {
 
 impl Broker {
     /// Messages that a member gives back as they came are ready for whoever is next. Nothing is
-    /// recorded: after a restart they would be delivered again all the same.
+    /// recorded: after a restart they would be delivered again all the same. What failed with them
+    /// bars them when it is applied, so nobody is given any before.
     fn release(
         &mut self,
         id: GroupId,
@@ -112,7 +114,6 @@ impl Broker {
             live.leases_ended(subscription, taken);
             live.make_available(*queue);
             self.list_due(id, *queue);
-            self.to_pump.insert(id);
         }
     }
 }

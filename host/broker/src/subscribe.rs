@@ -149,7 +149,11 @@ impl Broker {
         queues: &[QueueIndex],
         start: &Start,
     ) -> Result<Vec<(QueueIndex, QueueOffset)>, SubscribeError> {
-        let ends = |queue: &QueueIndex| self.ends_of(topic.topic, *queue);
+        let ends = |queue: &QueueIndex| {
+            let Ends { first, end } = self.ends_of(topic.topic, *queue);
+            let going = self.going.get(&(topic.topic, *queue)).copied().unwrap_or(first);
+            Ends { first: first.max(going.min(end)), end }
+        };
         Ok(match start {
             Start::Earliest => queues.iter().map(|queue| (*queue, ends(queue).first)).collect(),
             Start::Latest => {

@@ -112,6 +112,7 @@ impl Shard {
             let waiting = self.broker.parked_below(until).into_iter();
             let waiting = waiting.map(|(token, target)| Waiting { token: Token(token), target });
             self.store.retire(until, &keep_from, waiting.collect(), ios);
+            self.broker.retiring(floors);
         }
     }
 

@@ -109,9 +109,10 @@ impl Wire for PluginUse {
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let text = String::take(input)?;
-        let length = text.len() as u64;
-        Self::read(&text)
-            .map_err(|_| Malformed::Field { what: "plugin and its settings", value: length })
+        // Only as it is written by programs: blanks that people may leave would be lost here.
+        let used = Self::read(&text).ok().filter(|used| used.to_string() == text);
+        let value = text.len() as u64;
+        used.ok_or(Malformed::Field { what: "plugin and its settings", value })
     }
 }
 

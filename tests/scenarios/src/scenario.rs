@@ -142,7 +142,7 @@ impl Scenario {
         let leaves_out = |kind| self.not_on.iter().any(|(other, _)| *other == kind);
         let mut passed_ms = 0;
         for step in &self.steps {
-            for kind in step.form.not_on.iter().filter(|kind| !leaves_out(**kind)) {
+            if let Some(kind) = step.form.not_on.iter().find(|kind| !leaves_out(**kind)) {
                 let (verb, host) = (step.form.verb.text(), kind.text());
                 return wrong(step.line, format!("`{verb}` needs a line `not on {host}: why`"));
             }

@@ -250,10 +250,9 @@ impl World {
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);
             let ordered = routes.filter(|(_, ordered)| ordered.is_some());
-            let attempts = base.plan.attempts.0;
             let options = Options {
                 ordered: ordered.map(|(route, _)| route.topic.0).collect(),
-                last_from: (attempts > 0).then_some(attempts),
+                limited: base.plan.attempts.0 > 0,
                 expect_all_delivered: true,
                 expect_all_settled: true,
                 ..Options::default()

@@ -106,8 +106,11 @@ fn put(world: &mut World, batch: Batch) -> Result<Produced, Refusal> {
     }
 }
 
+/// Queue, first offset and count; number in the batch, number of the original, queue and offset.
+type Said = (Vec<(u16, u64, u32)>, Vec<(u32, u64, u16, Option<u64>)>);
+
 /// What an answer says: the places of what was stored, and the originals of what was not.
-fn said(produced: &Produced) -> (Vec<(u16, u64, u32)>, Vec<(u32, u64, u16, Option<u64>)>) {
+fn said(produced: &Produced) -> Said {
     let placed = produced.placed.iter().map(|it| (it.queue.0, it.first.0, it.count));
     let originals = produced.originals.iter().map(|it| {
         let number = (0..1_000).find(|number| id(*number) == it.id).expect("one of the letters");
@@ -220,7 +223,8 @@ fn a_window_ends_by_count_oldest_first() {
 #[test]
 fn delayed_messages_are_compared_and_a_cancelled_one_no_more() {
     let mut world = world();
-    let due = Some(world.now.0 + 5_000);
+    let due_ms = world.now.0 + 5_000;
+    let due = Some(due_ms);
     put(&mut world, batch(1, 0, &[(1, 2, "a", due), (2, 2, "b", None)])).unwrap();
     let again = put(&mut world, batch(2, 0, &[(3, 2, "a", due), (4, 2, "a", None)])).unwrap();
     assert_eq!(said(&again), (vec![], vec![(0, 1, 2, None), (1, 1, 2, None)]));
@@ -232,7 +236,7 @@ fn delayed_messages_are_compared_and_a_cancelled_one_no_more() {
     world.restart();
     let twice = put(&mut world, batch(3, 0, &[(7, 2, "a", None)])).unwrap();
     assert_eq!(said(&twice), (vec![], vec![(0, 5, 2, None)]));
-    world.advance(Timestamp(due.unwrap() + 1));
+    world.advance(Timestamp(due_ms + 1));
     world.sync();
     assert_eq!(world.stored[&(TOPIC, QueueIndex(2))], 2, "each key once");
     world.compare_with_log();

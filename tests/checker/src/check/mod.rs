@@ -31,8 +31,9 @@ pub struct Options {
     /// Topics that deliver the messages of an order group one after another. What was given back
     /// is delivered again under the same attempt there.
     pub ordered: Vec<u32>,
-    /// From this attempt on the end of a lease, which leaves no trace, may be a message's last.
-    pub last_from: Option<u32>,
+    /// Deliveries are limited: the end of a message's last lease, which leaves no trace, may be its
+    /// end.
+    pub limited: bool,
     /// Kinds that this run does not promise, say [`Kind::NonmonotonicSend`] for producers that
     /// pipeline without sequence numbers. They are neither counted nor shown.
     pub ignore: Vec<Kind>,
@@ -48,7 +49,7 @@ impl Default for Options {
             attempts_survive_crashes: false,
             attempts_max: None,
             ordered: Vec::new(),
-            last_from: None,
+            limited: false,
             ignore: Vec::new(),
             examples_max: 10,
         }

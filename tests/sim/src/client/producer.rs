@@ -195,6 +195,8 @@ impl Producer {
         let topic = self.random.below(base.routes.len() as u64) as usize;
         let route = &base.routes[topic];
         let has_key = self.plan.keyed > 0 && self.random.percent(self.plan.keyed);
+        // What a transaction stores cannot be compared before it is decided.
+        let has_key = has_key && tx.is_none();
         let dedupe = has_key.then(|| self.random.below(self.plan.dedupe_keys));
         let groups = self.plan.order_groups;
         let order_group = (groups > 0 && !has_key).then(|| self.random.below(groups));

@@ -64,15 +64,8 @@ fn check_line(
     for (at, (_, deliveries)) in line.iter().enumerate() {
         for (before, theirs) in &line[at.saturating_sub(BEFORE_MAX)..at] {
             for seen in deliveries {
-                let settled = fates.settled.get(before);
-                let is_settled = settled.is_some_and(|at| *at <= seen.completed);
-                // Its last delivery went to somebody who ended before anybody could tell of it.
-                let is_gone = theirs.iter().all(|it| it.completed <= seen.completed);
-                let may_be_dead = options.last_from.is_some() && settled.is_none() && is_gone;
-                if !is_settled
-                    && !may_be_dead
-                    && !may_follow(seen, theirs, fates.failed.get(before), options)
-                {
+                let is_settled = fates.settled.get(before).is_some_and(|at| *at <= seen.completed);
+                if !is_settled && !may_follow(seen, theirs, fates.failed.get(before), options) {
                     add(subscription, *before, seen, report);
                 }
             }
@@ -98,11 +91,10 @@ fn may_follow(
             settle.client == it.client && it.completed <= settle.invoked && is_known
         })
     };
-    theirs.iter().filter(was_before).filter(|it| !is_superseded(it)).any(|it| {
-        // The end of its last lease leaves no trace.
-        let is_last = options.last_from.is_some_and(|max| it.attempt >= max);
-        is_last || it.client == seen.client && !has_failed(it)
-    })
+    // Nobody may have written down its last delivery, and nothing tells of the end of that lease.
+    let is_gone = options.limited && !theirs.iter().any(|it| it.invoked > seen.completed);
+    let mut last = theirs.iter().filter(was_before).filter(|it| !is_superseded(it));
+    is_gone || last.any(|it| it.client == seen.client && !has_failed(it))
 }
 
 fn add(subscription: &Subscription, before: u64, seen: &Seen, report: &mut Report) {
