@@ -235,10 +235,6 @@ impl MetaTable {
                 return;
             }
             let old = old.clone();
-            assert!(
-                old.tenant == topic.tenant && old.name == topic.name,
-                "a number is one topic's"
-            );
             self.unlist(&old);
         }
         topic.shards = self.share_places(topic.shards);

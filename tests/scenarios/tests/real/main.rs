@@ -18,7 +18,7 @@ use yard_scenarios::{Kind, Scenario, run};
 use host::{Broker, Real};
 
 /// Scenarios at a time: most of them wait most of the time.
-const AT_A_TIME: usize = 12;
+const AT_A_TIME: usize = 20;
 
 fn is_about_the_process(scenario: &Scenario) -> bool {
     scenario.steps.iter().any(|step| step.form.verb == Verb::Restart)
