@@ -220,9 +220,13 @@ async fn damage_and_bad_backups_are_told_and_nothing_is_touched() {
     // A bit of the log: told, backed up as it is and said so.
     let segment = data.join("shard-0/log-0000000001");
     let mut bytes = fs::read(&segment).unwrap();
-    // Of the body of a message, wherever in the file one lies.
-    let filler = bytes.windows(BODY_BYTES / 2).rposition(|part| part.iter().all(|it| *it == b'.'));
-    bytes[filler.unwrap()] ^= 4;
+    // Of the body of a message in the middle of the file.
+    let middle = bytes.len() / 2;
+    let filler = bytes[middle..].windows(BODY_BYTES / 2).position(|part| {
+        let is_filler = |byte: &u8| *byte == b'.';
+        part.iter().all(is_filler)
+    });
+    bytes[middle + filler.unwrap()] ^= 4;
     fs::write(&segment, &bytes).unwrap();
     let before = tree(&data);
     let output = run(&yard, &["verify", "-o", "json"], &[&data]);
