@@ -35,11 +35,6 @@ use yard_server::COMPILE_ARGUMENT;
 use crate::failure::Failure;
 use crate::output::Format;
 
-/// Buffers of deliveries and packets are made by one thread and freed by another, all the time:
-/// the system's allocator gives them back to the system, and takes them again page by page.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let started = Instant::now();
     let mut arguments = env::args_os().skip(1);

@@ -108,8 +108,6 @@ impl Compiler {
             .args(&self.arguments)
             .args(&own)
             .env_clear()
-            // The program's allocator would reserve more address space than the child may have.
-            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(input)
             .stdout(output.try_clone()?)
             .stderr(Stdio::piped())
