@@ -207,9 +207,7 @@ impl Broker {
             }
             Event::Notice(notice) => self.noticed(notice, effects),
             Event::Parked(targets) => self.timers.lie(&targets),
-            Event::EnsureTopic { tenant, name } => {
-                self.ensure_topic(tenant, &name, 0, effects);
-            }
+            Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
             Event::Trimmed(firsts) => {
                 self.going.clear();
                 self.trimmed(&firsts);

@@ -164,10 +164,9 @@ impl Broker {
             let orders = false;
             effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
         }
-        let mut made = self.topics_made_by(effects);
         for (tenant, name) in wanted {
             if self.config.shard == METADATA_SHARD {
-                made += u32::from(self.ensure_topic(tenant, &name, made, effects));
+                self.ensure_topic(tenant, &name, effects);
             } else {
                 effects.push(Effect::EnsureTopic { tenant, name });
             }
@@ -178,42 +177,36 @@ impl Broker {
     }
 
     /// New topics among the effects of this event. They are applied after it, so until then others
-    /// must not get their numbers.
-    fn topics_made_by(&self, effects: &[Effect]) -> u32 {
+    /// must get neither their numbers nor their names.
+    fn new_topics<'a>(&self, effects: &'a [Effect]) -> impl Iterator<Item = &'a Topic> + use<'a> {
+        let next = self.meta.next_topic();
         let changes = effects.iter().flat_map(|effect| match effect {
             Effect::Append { entry: Entry::Meta { changes }, .. } => &changes[..],
             _ => &[],
         });
-        let next = self.meta.next_topic();
-        let is_new = |change: &&MetaChange| match change {
-            MetaChange::TopicPut(topic) => topic.topic >= next,
-            _ => false,
-        };
-        changes.filter(is_new).count() as u32
+        changes.filter_map(move |change| match change {
+            MetaChange::TopicPut(topic) if topic.topic >= next => Some(topic),
+            _ => None,
+        })
     }
 
     /// In the metadata shard: creates a topic of the system unless it is there, with one queue in
-    /// each shard; the `before`-th of one event, which makes each at most once. Whether it was not
-    /// there. Where that cannot be recorded, it is asked for again.
-    pub(crate) fn ensure_topic(
-        &mut self,
-        tenant: TenantId,
-        name: &str,
-        before: u32,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    /// each shard. Where that cannot be recorded, it is asked for again.
+    pub(crate) fn ensure_topic(&mut self, tenant: TenantId, name: &str, effects: &mut Vec<Effect>) {
         assert!(self.config.shard == METADATA_SHARD, "topics are made in one place");
         assert!(is_system(name), "only topics of the system are made unasked");
+        let is_it = |topic: &Topic| topic.tenant == tenant && *topic.name == *name;
+        let is_made = self.new_topics(effects).any(is_it);
         let room = self.meta.topic_count_of(tenant) < SYSTEM_TOPICS_MAX;
-        if self.meta.topic_named(tenant, name).is_some() || !room {
-            return false;
+        if self.meta.topic_named(tenant, name).is_some() || is_made || !room {
+            return;
         }
+        let before = self.new_topics(effects).count() as u32;
         let topic = self.new_topic(tenant, name, self.config.shards, before);
         let change = MetaChange::TopicPut(topic);
         let then = vec![Then::Broadcast(change.clone())];
         effects.push(Effect::Append { entry: Entry::Meta { changes: vec![change] }, then });
         self.wake(self.now);
-        true
     }
 
     /// The index said where messages are; `false` when it was not asked for a burial.

@@ -59,18 +59,32 @@ fn what_was_rejected_and_what_failed_at_last_is_read_from_the_groups_own_topic()
     );
 }
 
-#[test]
-fn a_topic_that_is_created_meanwhile_has_a_number_of_its_own() {
+fn after_orders() -> Script {
     let mut script = Script::new(World::new(config(0, 1)));
     let lines = ORDERS.lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !line.starts_with('>')).for_each(|line| {
         script.run(line);
     });
-    // The letter is to be made as the other topic is.
+    // The letter is to be made with the next event.
     script.run("reject a 0 0..1");
+    script
+}
+
+#[test]
+fn a_topic_that_is_created_meanwhile_has_a_number_of_its_own() {
+    let mut script = after_orders();
     script.run("topic bills 1");
     let found = script.run("route bills orders $dead.g");
     assert_eq!(found, ["route: bills [0], orders [0], $dead.g [0]"]);
+}
+
+#[test]
+fn a_topic_that_is_wanted_twice_is_made_once() {
+    let mut script = after_orders();
+    let (tenant, name) = (TenantId(0), "$dead.g".to_owned());
+    script.world.handle(Event::EnsureTopic { tenant, name });
+    script.run("sync");
+    assert_eq!(script.run("route $dead.g"), ["route: $dead.g [0]"]);
 }
 
 #[test]
