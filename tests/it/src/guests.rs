@@ -2,6 +2,7 @@
 //! way that has a code.
 use std::fmt::Write;
 
+use wasm_encoder::{CustomSection, Section};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 use yard_abi::manifest::{Point, SECTION};
@@ -113,25 +114,6 @@ fn typed(text: &str) -> Vec<u8> {
 }
 
 fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
-    let mut content = length(name.len());
-    content.extend_from_slice(name.as_bytes());
-    content.extend_from_slice(data);
-    wasm.push(0);
-    wasm.extend(length(content.len()));
-    wasm.extend(content);
+    CustomSection { name: name.into(), data: data.into() }.append_to(&mut wasm);
     wasm
-}
-
-/// A length as WebAssembly writes it, 7 bits a byte.
-fn length(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
 }

@@ -3,20 +3,18 @@ use std::collections::BTreeMap;
 
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::limits::{DEDUPE_COUNT_MAX, DEDUPE_WINDOW_MS_MAX};
-use yard_wire::operation::{
-    DelayCancel, Operate, TopicCreate, TopicInfo, TopicReport, TopicRm, TopicSet,
-};
+use yard_wire::operation::{DelayCancel, TopicCreate, TopicInfo, TopicReport, TopicRm, TopicSet};
 use yard_wire::record::{DEDUPE, DUE, Flags, RecordParts};
-use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Call, Produced};
+use yard_wire::request::Reply;
+use yard_wire::requests::{AckNodes, AckPlace, Produced};
 use yard_wire::units::{AgeLimit, CountLimit};
 use yard_wire::{
-    Code, DedupeKey, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, TenantId,
-    Timestamp, TopicId, Wire,
+    Code, DedupeKey, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, TenantId, Timestamp,
+    TopicId,
 };
 
 use super::Random;
-use super::world::{Out, World, config, origin};
+use super::world::{Out, World, call, config, id, origin};
 use crate::bounds::SWEEP_MS;
 use crate::*;
 
@@ -40,26 +38,6 @@ fn world_with(count: u64) -> World {
 
 fn world() -> World {
     world_with(1_000)
-}
-
-fn call<O: Operate>(world: &mut World, arguments: &O) -> Result<O::Result, Refusal> {
-    world.take_outs();
-    let call = Call { operation: O::OPERATION as u16, args: arguments.to_bytes() };
-    world.request(1, TENANT, Request::Call(call));
-    world.sync();
-    let replies = world.take_outs().into_iter().filter_map(|out| match out {
-        Out::Reply(_, reply) => Some(reply),
-        _ => None,
-    });
-    match replies.last().expect("a call is answered") {
-        Ok(Reply::Call(called)) => Ok(O::Result::from_bytes(called.result).unwrap()),
-        Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-fn id(number: u64) -> MessageId {
-    MessageId::new(Timestamp(5), number.into())
 }
 
 /// A message: number, queue, dedupe key (none where it is empty), when it is due.

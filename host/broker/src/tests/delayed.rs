@@ -7,12 +7,10 @@ use yard_wire::operation::{
 use yard_wire::record::{DUE, Flags, RecordParts};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Call};
-use yard_wire::{
-    Code, MessageId, ProducerId, QueueIndex, Refusal, Sequence, TenantId, Timestamp, TopicId, Wire,
-};
+use yard_wire::{Code, ProducerId, QueueIndex, Sequence, TenantId, Timestamp, TopicId, Wire};
 
 use super::Random;
-use super::world::{Out, World, config, origin};
+use super::world::{Out, World, call, config, id, origin};
 use crate::bounds::{RELEASE_RETRY_MS, TICK_RELEASES_MAX};
 use crate::*;
 
@@ -24,26 +22,6 @@ fn world() -> World {
     let create = TopicCreate { name: "orders".into(), queues: 4, ..TopicCreate::default() };
     call(&mut world, &create).unwrap();
     world
-}
-
-fn call<O: Operate>(world: &mut World, arguments: &O) -> Result<O::Result, Refusal> {
-    world.take_outs();
-    let call = Call { operation: O::OPERATION as u16, args: arguments.to_bytes() };
-    world.request(1, TENANT, Request::Call(call));
-    world.sync();
-    let replies = world.take_outs().into_iter().filter_map(|out| match out {
-        Out::Reply(_, reply) => Some(reply),
-        _ => None,
-    });
-    match replies.last().expect("a call is answered") {
-        Ok(Reply::Call(called)) => Ok(O::Result::from_bytes(called.result).unwrap()),
-        Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-fn id(number: u64) -> MessageId {
-    MessageId::new(Timestamp(5), number.into())
 }
 
 /// Messages with these numbers, queues and properties, each as it is flagged.

@@ -5,26 +5,15 @@ use yard_wire::operation::{
     PluginRm, PluginRollback, PluginShadow, PluginTrust,
 };
 use yard_wire::plugin::{Digest, PluginRow};
-use yard_wire::request::{Reply, Request};
-use yard_wire::requests::Call;
-use yard_wire::{Code, TenantId, Wire, limits};
+use yard_wire::{Code, TenantId, limits};
 
-use super::world::{Out, World, config, origin};
+use super::world::{self, World, answer, config, origin};
 use crate::{Event, MetaChange, Pushed};
 
 const TENANT: TenantId = TenantId(0);
 
-fn answer<T: Wire>(world: &mut World) -> Result<T, Code> {
-    world.sync();
-    let replies = world.take_outs().into_iter().filter_map(|out| match out {
-        Out::Reply(_, result) => Some(result),
-        _ => None,
-    });
-    match replies.last().expect("an answer") {
-        Ok(Reply::Call(called)) => Ok(T::from_bytes(called.result).unwrap()),
-        Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal.code),
-    }
+fn call<T: Operate>(world: &mut World, arguments: &T) -> Result<T::Result, Code> {
+    world::call(world, arguments).map_err(|refusal| refusal.code)
 }
 
 fn push(world: &mut World, name: &str, file: u8, inactive: bool) -> Result<PluginRow, Code> {
@@ -39,13 +28,7 @@ fn push(world: &mut World, name: &str, file: u8, inactive: bool) -> Result<Plugi
     };
     let pushed = Box::new(pushed);
     world.handle(Event::PluginPushed { origin: origin(1), tenant: TENANT, pushed });
-    answer(world)
-}
-
-fn call<T: Operate>(world: &mut World, arguments: &T) -> Result<T::Result, Code> {
-    let (operation, args) = (T::OPERATION as u16, arguments.to_bytes());
-    world.request(1, TENANT, Request::Call(Call { operation, args }));
-    answer(world)
+    answer(world).map_err(|refusal| refusal.code)
 }
 
 /// Active version, version on trial, state.

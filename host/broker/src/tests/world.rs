@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_wire::batch::{self, Batch, BatchHeader};
+use yard_wire::operation::Operate;
 use yard_wire::record::{ORDER, Record, RecordParts};
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Called, Placed, Produced, TxCheck};
+use yard_wire::requests::{AckNodes, AckPlace, Call, Called, Placed, Produced, TxCheck};
 use yard_wire::{
     Code, Correlation, MessageId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -82,6 +83,32 @@ pub(crate) struct World {
 
 pub(crate) fn config(shard: u16, shards: u16) -> BrokerConfig {
     BrokerConfig { shard: ShardId(shard), shards, seed: 7, replicated: false }
+}
+
+/// What an operation comes to that session 1 of tenant 0 asks for.
+pub(crate) fn call<O: Operate>(world: &mut World, arguments: &O) -> Result<O::Result, Refusal> {
+    world.take_outs();
+    let call = Call { operation: O::OPERATION as u16, args: arguments.to_bytes() };
+    world.request(1, TenantId(0), Request::Call(call));
+    answer(world)
+}
+
+/// The last answer that came out, synced.
+pub(crate) fn answer<T: Wire>(world: &mut World) -> Result<T, Refusal> {
+    world.sync();
+    let replies = world.take_outs().into_iter().filter_map(|out| match out {
+        Out::Reply(_, reply) => Some(reply),
+        _ => None,
+    });
+    match replies.last().expect("a call is answered") {
+        Ok(Reply::Call(called)) => Ok(T::from_bytes(called.result).unwrap()),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+pub(crate) fn id(number: u64) -> MessageId {
+    MessageId::new(Timestamp(5), number.into())
 }
 
 impl World {
@@ -465,7 +492,7 @@ fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)], names: &[Stri
         let parts = RecordParts {
             topic: *topic,
             queue: *queue,
-            id: MessageId::new(Timestamp(5), 1),
+            id: id(1),
             properties: &properties,
             body: b"x",
             ..RecordParts::default()

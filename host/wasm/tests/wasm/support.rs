@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use wasm_encoder::{CustomSection, Section};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 use yard_abi::manifest::{Capability, Point, SECTION};
@@ -55,15 +56,11 @@ pub(crate) static CACHE: LazyLock<Cache> = LazyLock::new(|| {
 
 /// Appends a custom section.
 pub(crate) fn with_section(mut wasm: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
-    let mut content = leb(name.len());
-    content.extend_from_slice(name.as_bytes());
-    content.extend_from_slice(data);
-    wasm.push(0);
-    wasm.extend(leb(content.len()));
-    wasm.extend(content);
+    CustomSection { name: name.into(), data: data.into() }.append_to(&mut wasm);
     wasm
 }
 
+/// A length as WebAssembly writes it, 7 bits a byte.
 pub(crate) fn leb(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {

@@ -1,7 +1,5 @@
 //! Dead letters and delayed messages by the program: shown, sent again, dropped, taken back, over a
 //! kill.
-use std::process::Output;
-
 use serde_json::Value;
 use yard_client::{Client, Message};
 use yard_it::server::{Server, ServerOptions};
@@ -9,19 +7,7 @@ use yard_it::wait::until;
 use yard_it::yard;
 
 use super::local::{consumer, create, next, send_all, set_retry, text};
-
-/// The program as a user has it, with this command line.
-fn run(server: &Server, line: &str) -> Output {
-    let program = yard::locate(None).unwrap();
-    yard::command(&program, &server.context_path()).args(line.split(' ')).output().unwrap()
-}
-
-fn json(server: &Server, line: &str) -> Value {
-    let output = run(server, &format!("{line} -o json"));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {error}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{line}: {why}"))
-}
+use super::program::{json, run};
 
 fn counts(found: &Value) -> [u64; 4] {
     ["matched", "done", "skipped", "failed"].map(|name| found[name].as_u64().unwrap())

@@ -1,7 +1,4 @@
 //! Dedupe keys by the client and by the program: stored once, over a restart and a kill.
-use std::io::Write;
-use std::process::{Output, Stdio};
-
 use serde_json::Value;
 use yard_client::wire::operation::{TopicCreate, TopicInfo, TopicSet};
 use yard_client::wire::units::{AgeLimit, CountLimit};
@@ -10,6 +7,7 @@ use yard_it::server::{Server, ServerOptions};
 use yard_it::yard;
 
 use super::local::*;
+use super::program::{fed, fed_json, json};
 
 async fn send(client: &Client, message: Message) -> SendResult {
     let producer = client.producer("orders").build().await.unwrap();
@@ -84,29 +82,12 @@ async fn what_cannot_be_compared_is_refused_with_its_code() {
     client.close().await;
 }
 
-/// The program as a user has it, with this command line and these lines.
-fn run(server: &Server, line: &str, input: &str) -> Output {
-    let program = yard::locate(None).unwrap();
-    let mut command = yard::command(&program, &server.context_path());
-    let command = command.args(line.split(' ')).stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn json(server: &Server, line: &str, input: &str) -> Value {
-    let output = run(server, &format!("{line} -o json"), input);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {error}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{line}: {why}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_sends_a_file_twice_and_it_is_stored_once() {
     let options = ServerOptions::new(yard::locate(None).unwrap());
     let mut server = Server::start(ServerOptions { shards: 2, ..options }).await.unwrap();
     let created =
-        json(&server, "topic create orders --queues 4 --dedupe-window 10m --dedupe-count 500", "");
+        json(&server, "topic create orders --queues 4 --dedupe-window 10m --dedupe-count 500");
     assert_eq!((&created["dedupe_window"], &created["dedupe_count"]), (&"10m".into(), &500.into()));
     // Twenty different pairs in forty lines.
     let line = |n: usize| format!("{{\"day\":{},\"van\":\"v{}\",\"n\":{n}}}\n", n % 4, n % 5);
@@ -115,15 +96,15 @@ async fn the_program_sends_a_file_twice_and_it_is_stored_once() {
         let number = |name: &str| found[name].as_u64().unwrap();
         (number("sent"), number("duplicates"), number("failed"))
     };
-    let first = json(&server, "pub orders --dedupe .day,.van", &lines);
+    let first = fed_json(&server, "pub orders --dedupe .day,.van", &lines);
     assert_eq!(count(&first), (40, 20, 0));
     server.kill9().unwrap();
     server.restart().await.unwrap();
-    let again = json(&server, "pub orders --dedupe .day,.van", &lines);
+    let again = fed_json(&server, "pub orders --dedupe .day,.van", &lines);
     assert_eq!(count(&again), (40, 40, 0));
-    let report = json(&server, "topic info orders", "");
+    let report = json(&server, "topic info orders");
     assert_eq!((&report["messages"], &report["dedupe_keys"]), (&20.into(), &20.into()));
-    let lacking = run(&server, "pub orders --dedupe .day,.crew -o json", &line(1));
+    let lacking = fed(&server, "pub orders --dedupe .day,.crew -o json", &line(1));
     assert!(!lacking.status.success());
     let said = String::from_utf8_lossy(&lacking.stderr).into_owned();
     assert!(said.contains("it has no .crew"), "{said}");

@@ -1,7 +1,6 @@
 //! Messages are found by id, key and time, by the program, whatever happened to the index.
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use serde_json::Value;
 use yard_client::{Client, Message, SendResult, Timestamp};
@@ -10,6 +9,7 @@ use yard_it::wait::until;
 use yard_it::yard;
 
 use super::local::create;
+use super::program::{json, run};
 
 const QUEUES: u16 = 4;
 const MESSAGES: u32 = 6_000;
@@ -30,19 +30,6 @@ async fn fill(client: &Client) -> Vec<SendResult> {
         sent.push(receipt.await.unwrap());
     }
     sent
-}
-
-/// The program as a user has it, with this command line.
-fn run(server: &Server, line: &str) -> Output {
-    let program = yard::locate(None).unwrap();
-    yard::command(&program, &server.context_path()).args(line.split(' ')).output().unwrap()
-}
-
-fn json(server: &Server, line: &str) -> Value {
-    let output = run(server, &format!("{line} -o json"));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {error}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{line}: {why}"))
 }
 
 /// Places of the messages in a result.

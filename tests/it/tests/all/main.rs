@@ -33,6 +33,7 @@ mod lossy;
 mod ordered;
 mod points;
 mod policies;
+mod program;
 mod restart;
 mod retention;
 mod seeking;
