@@ -3,13 +3,16 @@
 //! ```text
 //!   for each segment, oldest first:
 //!     named by the last backup, and sealed ──► stays as it is
-//!     else ──► copied under a new name ──► the copy is verified ──► cut after the last group
+//!     else ──► copied under a new name ──► the copy is verified ──► cut after its last byte, or
+//!                                                               after the last group of the log
 //!   manifest.toml replaced ──► files that it does not name are removed
 //! ```
 //!
 //! Of a log that is being written to, what a later group proves to be durable is taken; the last
 //! group waits for its proof, which an idle broker writes within milliseconds. So what was
 //! acknowledged before the backup began is in it.
+//!
+//! Damage is no reason to refuse: what is damaged is copied as it is and told.
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,11 +21,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use yard_store::offline::{self, Examined, Surveyed, examine, survey};
-use yard_store::{Disk, FileName};
+use yard_store::offline::{
+    self, Damage, Examined, Link, Saved, Seam, Survey, Surveyed, examine, is_still, survey,
+};
+use yard_store::{Checkpoint, Disk, FileName};
 
 use super::copied::CopiedDisk;
-use super::manifest::{self, Hex, Manifest, Segment, Shard};
+use super::manifest::{self, Groups, Hex, Manifest, Segment, Shard};
 use super::place::{Is, Place, ShardPlace, names};
 use super::{OfflineError, Result, file_error, log_error};
 
@@ -81,7 +86,8 @@ pub fn backup(data: &Path, target: &Path, now_ms: u64) -> Result<BackupReport> {
         let held = held.map_or(&[][..], |held| &held.segments);
         let folder = target.join(format!("shard-{number}"));
         make_folder(&folder)?;
-        let mut copying = Copying { shard, number, folder, held, report: &mut report };
+        let seam = Seam::default();
+        let mut copying = Copying { shard, number, folder, held, seam, report: &mut report };
         shards.push(Shard { shard: number, segments: copying.run()? });
         sync_folder(&copying.folder)?;
     }
@@ -140,7 +146,16 @@ struct Copying<'a> {
     number: u16,
     folder: PathBuf,
     held: &'a [Segment],
+    /// Where the next segment has to go on.
+    seam: Seam,
     report: &'a mut BackupReport,
+}
+
+/// A log of which a segment is copied.
+struct Source {
+    survey: Survey,
+    /// Of a log that nobody has open: the checkpoint, which may have seen what is damaged now.
+    saved: Option<Checkpoint>,
 }
 
 impl Copying<'_> {
@@ -154,6 +169,7 @@ impl Copying<'_> {
             }
             self.report.damage.truncate(damage);
             self.report.unproven.truncate(unproven);
+            self.seam = Seam::default();
         }
     }
 
@@ -162,12 +178,8 @@ impl Copying<'_> {
     }
 
     fn copy_all(&mut self) -> Result<Vec<Segment>> {
-        let log = log_error(&self.shard.path);
-        let found = match survey(self.disk(), self.shard.shard) {
-            // A broker that has never run.
-            Err(yard_store::OpenError::Missing { segment: 0 }) => return Ok(Vec::new()),
-            found => found.map_err(log)?,
-        };
+        let Some(source) = self.source()? else { return Ok(Vec::new()) };
+        let found = &source.survey;
         if let Some(segment) = found.missing.first() {
             let source = yard_store::OpenError::Missing { segment: *segment };
             return Err(OfflineError::Log { path: self.shard.path.clone(), source });
@@ -178,16 +190,22 @@ impl Copying<'_> {
         let (mut copied, mut copied_bytes) = (0, 0);
         for (at, segment) in found.segments[..=active].iter().enumerate() {
             let next = found.segments.get(at + 1).filter(|_| at < active);
-            if let Some(held) = self.held(segment, next) {
+            if let Some((held, last)) = self.held(segment, next) {
+                self.seam.pass_whole(held.segment, held.bytes, last);
                 segments.push(held);
                 continue;
             }
-            if let Some(copy) = self.copy(segment, next.is_some())? {
+            if let Some(copy) = self.copy(&source, segment, next.is_some())? {
                 (copied, copied_bytes) = (copied + 1, copied_bytes + copy.bytes);
                 segments.push(copy);
             }
         }
-        self.check_chain(&segments)?;
+        let last = segments.last().map(|last: &Segment| last.segment);
+        if let Some(saved) = source.saved.filter(|saved| last.is_none_or(|it| it < saved.segment)) {
+            let (name, lost) = (FileName::Segment(saved.segment), Vec::new());
+            let what = "groups that the checkpoint has seen";
+            self.tell(&Damage { name, offset: saved.offset, bytes: 0, what, lost });
+        }
         self.report.segments += segments.len() as u64;
         self.report.bytes += segments.iter().map(|segment| segment.bytes).sum::<u64>();
         self.report.copied += copied;
@@ -195,12 +213,38 @@ impl Copying<'_> {
         Ok(segments)
     }
 
-    /// A segment of the earlier backup has the salt that it has here, if it is here.
+    /// What there is to copy; `None`: of a broker that has never run.
+    fn source(&self) -> Result<Option<Source>> {
+        let log = || log_error(&self.shard.path);
+        let survey = match survey(self.disk(), self.shard.shard) {
+            Err(yard_store::OpenError::Missing { segment: 0 }) => return Ok(None),
+            found => found.map_err(log())?,
+        };
+        let saved = if self.report.is_live {
+            // The broker knows what its log has to hold.
+            Saved::Nothing
+        } else {
+            offline::saved(self.disk(), survey.shard, &survey.names).map_err(log())?
+        };
+        let saved = match saved {
+            Saved::Whole(saved) => Some(saved),
+            // It is not part of a backup.
+            Saved::Nothing | Saved::Damaged => None,
+        };
+        Ok(Some(Source { survey, saved }))
+    }
+
+    fn tell(&mut self, damage: &Damage) {
+        self.report.damage.push(format!("shard {}: {damage}", self.number));
+    }
+
+    /// A segment of the earlier backup has the salt that it has here, if it is here and says one.
     fn check_origin(&self, segments: &[Surveyed]) -> Result<()> {
         for held in self.held {
             let here = segments.iter().find(|it| it.segment() == held.segment);
             let last = segments.last().map_or(0, Surveyed::segment);
-            if here.map_or(held.segment > last, |here| here.salt() != held.salt.0) {
+            let is_other = |here: &Surveyed| here.salt() != 0 && here.salt() != held.salt.0;
+            if here.map_or(held.segment > last, is_other) {
                 let why = "it is the backup of another log: use a folder of its own".to_owned();
                 return Err(OfflineError::Backup { path: self.folder.clone(), why });
             }
@@ -208,72 +252,93 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// What the earlier backup has of a sealed segment: all of it, by salt and chain.
-    fn held(&self, segment: &Surveyed, next: Option<&Surveyed>) -> Option<Segment> {
+    /// What the earlier backup has of a sealed segment, and its last group: all of it, by the chain
+    /// that the next one goes on with, and nothing that was damaged.
+    fn held(&self, segment: &Surveyed, next: Option<&Surveyed>) -> Option<(Segment, Link)> {
         let held = self.held.iter().find(|held| held.segment == segment.segment())?;
         let (front, chain) = next?.front()?;
-        let same = held.sealed
-            && held.salt.0 == segment.salt()
-            && held.chain.0 == chain
-            && held.last_group + 1 == front.0;
+        let last = held.groups?.last();
+        let follows = last.chain == chain && last.group.0 + 1 == front.0;
+        let same = held.sealed && held.is_whole() && follows;
         let bytes = fs::metadata(self.folder.join(held.file())).ok()?.len();
-        (same && bytes == held.bytes).then(|| held.clone())
+        (same && bytes == held.bytes).then(|| (held.clone(), last))
     }
 
-    /// Copies a segment and verifies the copy; `None` when it holds no group.
-    fn copy(&mut self, segment: &Surveyed, is_sealed: bool) -> Result<Option<Segment>> {
-        let path = self.folder.join(format!("log-{:010}.new", segment.segment()));
+    /// Copies a segment and verifies the copy; `None` when it holds no group and never did.
+    fn copy(
+        &mut self,
+        source: &Source,
+        segment: &Surveyed,
+        is_sealed: bool,
+    ) -> Result<Option<Segment>> {
+        let number = segment.segment();
+        let path = self.folder.join(format!("log-{number:010}.new"));
         self.copy_bytes(segment, &path)?;
-        let disk = CopiedDisk::one(&path, segment.segment(), segment.bytes());
+        let disk = CopiedDisk::one(&path, number, segment.bytes());
         let mut examined = self.examine(&disk, segment)?;
         if !examined.damage.is_empty() && self.report.is_live {
             // A group that was being written when it was read is whole by now.
             self.copy_bytes(segment, &path)?;
             examined = self.examine(&disk, segment)?;
         }
+        let damage = self.damage(source, &examined);
+        self.seam.pass(&examined);
         let is_bounded = !is_sealed && self.report.is_live;
         let (end, last) = if is_bounded && !self.is_proven(&examined) {
             if !examined.is_idle {
                 self.report.unproven.push(self.number);
             }
             (examined.proven_end, examined.proven)
+        } else if is_sealed || !damage.is_empty() {
+            (examined.filled, examined.last)
         } else {
             (examined.end, examined.last)
         };
-        let (Some(first), Some(last)) = (examined.first, last) else {
+        let groups = examined.first.zip(last).map(|(first, last)| Groups::new(first, last));
+        if groups.is_none() && !is_sealed && damage.is_empty() {
             fs::remove_file(&path).map_err(file_error(&path))?;
             return Ok(None);
-        };
-        let crc = finish(&path, end).map_err(file_error(&path))?;
-        for damage in &examined.damage {
-            self.report.damage.push(format!("shard {}: {damage}", self.number));
         }
+        let crc = finish(&path, end).map_err(file_error(&path))?;
+        damage.iter().for_each(|damage| self.tell(damage));
         let copy = Segment {
-            segment: segment.segment(),
+            segment: number,
             sealed: is_sealed,
             bytes: end,
             capacity: segment.bytes(),
             crc,
             salt: Hex(segment.salt()),
-            first_group: first.group.0,
-            previous_chain: Hex(first.chain),
-            last_group: last.group.0,
-            chain: Hex(last.chain),
-            stored_ms: last.stored.0,
-            damage: examined.damage.len() as u64,
+            groups,
+            damage: damage.len() as u64,
         };
         let named = self.folder.join(copy.file());
         fs::rename(&path, &named).map_err(file_error(&named))?;
         Ok(Some(copy))
     }
 
+    /// What is damaged in a segment, at its head, and between it and the one before.
+    fn damage(&self, source: &Source, examined: &Examined) -> Vec<Damage> {
+        let segment = examined.segment.segment();
+        let name = FileName::Segment(segment);
+        let heads = source.survey.damage.iter().filter(|damage| damage.name == name).cloned();
+        let mut found: Vec<Damage> = heads.collect();
+        found.extend(self.seam.before(examined));
+        found.extend(examined.damage.iter().cloned());
+        let seen = source.saved.as_ref().filter(|saved| saved.segment == segment);
+        if seen.is_some_and(|saved| saved.offset > examined.end) {
+            let bytes = examined.filled - examined.end;
+            let what = "groups that the checkpoint has seen";
+            found.push(Damage { name, offset: examined.end, bytes, what, lost: Vec::new() });
+        }
+        found
+    }
+
     fn examine(&self, disk: &dyn Disk, segment: &Surveyed) -> Result<Examined> {
-        // As the copy says it is, which is what was read and may be another one by now.
-        let copied = survey(disk, self.shard.shard).map_err(log_error(&self.folder))?;
-        let found = copied.segments.first().filter(|found| found.salt() == segment.salt());
-        let why = "the segment was removed while it was copied".to_owned();
-        let gone = || OfflineError::Backup { path: self.shard.path.clone(), why };
-        Ok(examine(disk, found.ok_or_else(gone)?, None))
+        if !is_still(disk, segment) {
+            let why = "the segment was removed while it was copied".to_owned();
+            return Err(OfflineError::Backup { path: self.shard.path.clone(), why });
+        }
+        Ok(examine(disk, segment, None))
     }
 
     /// Copies all of a segment but the zeros at its end.
@@ -282,10 +347,12 @@ impl Copying<'_> {
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(path).map_err(file_error(path))?;
         let name = FileName::Segment(segment.segment());
+        let there = self.disk().len(name).map_err(file_error(&self.shard.path))?;
+        let bytes = segment.bytes().min(there);
         let (mut at, mut zeros) = (0, 0);
         let mut chunk = vec![0; CHUNK_BYTES];
-        while at < segment.bytes() {
-            let count = (segment.bytes() - at).min(CHUNK_BYTES as u64) as usize;
+        while at < bytes {
+            let count = (bytes - at).min(CHUNK_BYTES as u64) as usize;
             let chunk = &mut chunk[..count];
             self.disk().read_at(name, at, chunk).map_err(file_error(&self.shard.path))?;
             at += count as u64;
@@ -324,25 +391,9 @@ impl Copying<'_> {
         }
         false
     }
-
-    /// The segments follow each other, but where the log is damaged.
-    fn check_chain(&self, segments: &[Segment]) -> Result<()> {
-        for pair in segments.windows(2) {
-            let (last, next) = (&pair[0], &pair[1]);
-            let follows = last.last_group + 1 == next.first_group
-                && last.chain == next.previous_chain
-                && last.segment + 1 == next.segment;
-            if !follows && last.damage + next.damage == 0 {
-                let segment = next.segment;
-                let why = format!("segment {segment} does not follow the one before it");
-                return Err(OfflineError::Backup { path: self.shard.path.clone(), why });
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Cuts a copy after its last group and makes it durable; returns the checksum of its bytes.
+/// Cuts a copy after so many bytes and makes it durable; returns the checksum of its bytes.
 fn finish(path: &Path, bytes: u64) -> std::io::Result<u32> {
     let file = File::options().read(true).write(true).open(path)?;
     file.set_len(bytes)?;

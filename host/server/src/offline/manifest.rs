@@ -4,6 +4,7 @@
 //! ```text
 //!   BACKUP/manifest.toml                      written last, and replaced whole
 //!   BACKUP/shard-0/log-0000000000.SALT.GROUP  a segment up to the group with this number
+//!   BACKUP/shard-0/log-….SALT.GROUP.CRC       one that was damaged already
 //! ```
 //!
 //! A file's name says what is in it, so that no file of an earlier backup is ever written to.
@@ -59,31 +60,55 @@ pub(super) struct Segment {
     pub(super) capacity: u64,
     pub(super) crc: u32,
     pub(super) salt: Hex,
-    pub(super) first_group: u64,
-    pub(super) previous_chain: Hex,
-    pub(super) last_group: u64,
-    pub(super) chain: Hex,
-    pub(super) stored_ms: u64,
+    /// `None`: not one of its groups can be read.
+    #[serde(flatten)]
+    pub(super) groups: Option<Groups>,
     /// Places that were damaged in the log already.
     pub(super) damage: u64,
 }
 
-impl Segment {
-    /// Name of its file.
-    pub(super) fn file(&self) -> String {
-        file_name(self.segment, self.salt.0, self.last_group)
+/// The whole groups of a segment, from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Groups {
+    first_group: u64,
+    previous_chain: Hex,
+    last_group: u64,
+    chain: Hex,
+    stored_ms: u64,
+}
+
+impl Groups {
+    pub(super) fn new(first: Link, last: Link) -> Self {
+        assert!(first.group <= last.group, "groups are in order");
+        Self {
+            first_group: first.group.0,
+            previous_chain: Hex(first.chain),
+            last_group: last.group.0,
+            chain: Hex(last.chain),
+            stored_ms: last.stored.0,
+        }
     }
 
-    /// Its last group.
+    /// The last one.
     pub(super) fn last(&self) -> Link {
         let (group, stored) = (GroupNumber(self.last_group), Timestamp(self.stored_ms));
         Link { group, chain: self.chain.0, stored }
     }
 }
 
-/// Name of the file for a segment up to a group.
-pub(super) fn file_name(segment: u32, salt: u64, last_group: u64) -> String {
-    format!("log-{segment:010}.{salt:016x}.{last_group}")
+impl Segment {
+    /// Name of its file.
+    pub(super) fn file(&self) -> String {
+        let last = self.groups.map_or(0, |groups| groups.last_group);
+        let name = format!("log-{:010}.{:016x}.{last}", self.segment, self.salt.0);
+        // What is damaged today may be damaged more tomorrow.
+        if self.is_whole() { name } else { format!("{name}.{:08x}", self.crc) }
+    }
+
+    /// It holds groups, and nothing in it was damaged.
+    pub(super) fn is_whole(&self) -> bool {
+        self.damage == 0 && self.groups.is_some()
+    }
 }
 
 /// A number of 64 bits as text: TOML's have 63.

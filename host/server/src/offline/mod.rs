@@ -26,6 +26,8 @@ mod manifest;
 mod place;
 mod repair;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use backup::{BackupReport, backup};

@@ -1,7 +1,7 @@
 //! A data folder out of a backup.
 //!
 //! ```text
-//!   every file verified, and the chain over all of them
+//!   every file verified, and the chain over all of them: what was damaged in the log is told
 //!     ──► DATA.restoring: segments, indexes, broker.toml, all durable ──► renamed to DATA
 //! ```
 use std::fs::{self, File};
@@ -9,13 +9,13 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use yard_store::disk::real::RealDisk;
-use yard_store::offline::{Step, apply, examine, survey};
+use yard_store::offline::{Step, apply, examine, join, survey};
 use yard_store::{Disk, FileName};
 use yard_wire::ShardId;
 
 use super::backup::checksum;
 use super::copied::CopiedDisk;
-use super::manifest::{self, Manifest, Segment, Shard};
+use super::manifest::{self, Groups, Manifest, Segment, Shard};
 use super::place::names;
 use super::{OfflineError, Result, file_error, log_error};
 use crate::folder::Folder;
@@ -34,8 +34,8 @@ pub struct RestoreReport {
     pub segments: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Places that were damaged in the log already when it was backed up.
-    pub damage: u64,
+    /// Places that were damaged in the log already when it was backed up, and are as they were.
+    pub damage: Vec<String>,
 }
 
 /// Restores a backup to `data`, which is not there yet or empty.
@@ -55,10 +55,10 @@ pub fn restore(backup: &Path, data: &Path) -> Result<RestoreReport> {
         let why = ": an interrupted restore left it behind, remove it first";
         return Err(OfflineError::NotEmpty { path: fresh, why });
     }
-    for shard in &manifest.shards {
-        verify(backup, shard)?;
-    }
     let mut report = RestoreReport { taken_ms: manifest.taken_ms, ..RestoreReport::default() };
+    for shard in &manifest.shards {
+        report.damage.extend(verify(backup, shard)?);
+    }
     if let Err(error) = fill(backup, &manifest, &fresh, &mut report) {
         // It was made just now; the first error is the one to tell.
         let _ = fs::remove_dir_all(&fresh);
@@ -90,11 +90,14 @@ fn beside(data: &Path) -> PathBuf {
     data.with_file_name(name)
 }
 
-/// Checks every file of a shard and the chain over them, by what the manifest says.
-fn verify(backup: &Path, shard: &Shard) -> Result<()> {
+/// Checks every file of a shard by what the manifest says, and the chain over them; returns what
+/// was damaged already.
+fn verify(backup: &Path, shard: &Shard) -> Result<Vec<String>> {
     let folder = shard.folder(backup);
-    let mut before: Option<&Segment> = None;
-    for segment in &shard.segments {
+    let Some(begins) = shard.segments.first().map(|first| first.segment) else {
+        return Ok(Vec::new());
+    };
+    for (expected, segment) in (begins..).zip(&shard.segments) {
         let path = folder.join(segment.file());
         let wrong = |why: &str| OfflineError::Backup { path: path.clone(), why: why.to_owned() };
         let file = File::open(&path).map_err(file_error(&path))?;
@@ -104,29 +107,26 @@ fn verify(backup: &Path, shard: &Shard) -> Result<()> {
         if checksum(&file).map_err(file_error(&path))? != segment.crc {
             return Err(wrong("it is damaged: its checksum does not hold"));
         }
-        let disk = CopiedDisk::one(&path, segment.segment, segment.capacity);
-        let found = survey(&disk, Some(ShardId(shard.shard))).map_err(log_error(&folder))?;
-        let examined = found.segments.first().map(|found| examine(&disk, found, None));
-        let examined = examined.ok_or_else(|| wrong("it holds no group"))?;
-        let first = examined.first.map(|first| (first.group.0, first.chain));
-        let said = (segment.first_group, segment.previous_chain.0);
-        if first != Some(said) || examined.last != Some(segment.last()) {
-            return Err(wrong("it holds other groups than the manifest says"));
-        }
-        if examined.damage.len() as u64 != segment.damage {
-            return Err(wrong("it is damaged"));
-        }
-        let follows = before.is_none_or(|before| {
-            let chained = before.last_group + 1 == segment.first_group
-                && before.chain == segment.previous_chain;
-            before.segment + 1 == segment.segment && (chained || before.damage + segment.damage > 0)
-        });
-        if !follows {
+        if segment.segment != expected {
             return Err(wrong("it does not follow the segment before it"));
         }
-        before = Some(segment);
     }
-    Ok(())
+    let disk = CopiedDisk::new(&folder, &shard.segments);
+    let found = survey(&disk, Some(ShardId(shard.shard))).map_err(log_error(&folder))?;
+    let mut all = Vec::with_capacity(found.segments.len());
+    for (surveyed, segment) in found.segments.iter().zip(&shard.segments) {
+        let examined = examine(&disk, surveyed, None);
+        let groups = examined.first.zip(examined.last);
+        let groups = groups.map(|(first, last)| Groups::new(first, last));
+        if surveyed.segment() != segment.segment || groups != segment.groups {
+            let path = folder.join(segment.file());
+            let why = "it holds other groups than the manifest says".to_owned();
+            return Err(OfflineError::Backup { path, why });
+        }
+        all.push(examined);
+    }
+    let damage = join(&found, &all).damage;
+    Ok(damage.iter().map(|damage| format!("shard {}: {damage}", shard.shard)).collect())
 }
 
 fn fill(
@@ -144,7 +144,6 @@ fn fill(
             copy(&from, segment, &disk).map_err(file_error(&from))?;
             report.segments += 1;
             report.bytes += segment.bytes;
-            report.damage += segment.damage;
         }
         index(shard, &disk).map_err(|error| match error {
             Indexing::Log(source) => log_error(&path)(source),
@@ -162,22 +161,17 @@ fn copy(from: &Path, segment: &Segment, disk: &RealDisk) -> std::io::Result<()> 
     let name = FileName::Segment(segment.segment);
     let mut file = File::open(from)?;
     let mut chunk = vec![0; CHUNK_BYTES];
-    let (mut at, mut crc, mut created) = (0, 0, false);
-    loop {
-        let count = read_full(&mut file, &mut chunk)?;
-        if count == 0 {
-            break;
-        }
+    let mut count = read_full(&mut file, &mut chunk)?;
+    // What will be written to is zeroed, as it was.
+    let zero_bytes = if segment.sealed { 0 } else { segment.capacity };
+    let header = &chunk[..count.min(HEADER_BYTES)];
+    disk.create_segment(name, header, segment.capacity, zero_bytes)?;
+    let (mut at, mut crc) = (0, 0);
+    while count > 0 {
         crc = crc32c::crc32c_append(crc, &chunk[..count]);
-        if !created {
-            // What will be written to is zeroed, as it was.
-            let zero_bytes = if segment.sealed { 0 } else { segment.capacity };
-            let header = &chunk[..count.min(HEADER_BYTES)];
-            disk.create_segment(name, header, segment.capacity, zero_bytes)?;
-            created = true;
-        }
         disk.write_at(name, at, &chunk[..count])?;
         at += count as u64;
+        count = read_full(&mut file, &mut chunk)?;
     }
     if crc != segment.crc {
         return Err(std::io::Error::new(ErrorKind::InvalidData, "it has changed meanwhile"));
@@ -210,7 +204,7 @@ fn index(shard: &Shard, disk: &RealDisk) -> std::result::Result<(), Indexing> {
         return Ok(());
     }
     let found = survey(disk, Some(ShardId(shard.shard))).map_err(Indexing::Log)?;
-    for segment in shard.segments.iter().filter(|it| it.sealed && it.damage == 0) {
+    for segment in shard.segments.iter().filter(|it| it.sealed && it.is_whole()) {
         let (name, segment) = (FileName::Index(segment.segment), segment.segment);
         let step = Step::Write { name, segment, why: "it is missing" };
         apply(disk, &found, &step).map_err(Indexing::File)?;

@@ -223,6 +223,7 @@ impl<'a> Walk<'a> {
                     let Copied::Whole(copy) = copied else { continue };
                     self.give(&copy, &entry.payload, payload_at, &mut each);
                 }
+                continue;
             }
             let Some((at, batch, rows)) = piece.batch() else { continue };
             for (row, record) in salvage::numbered(&batch, &rows) {

@@ -32,6 +32,8 @@ pub struct Examined {
     pub is_idle: bool,
     /// Bytes behind the last group, up to the last that is not zero.
     pub loose: u64,
+    /// Byte after the last that is not zero, whatever it belongs to.
+    pub filled: u64,
     /// What was found whole.
     pub counts: Counts,
     /// What was not.
@@ -72,7 +74,8 @@ pub(super) fn examine_with(
     walk.run();
     assert!(walk.proven_end <= walk.end, "what is proven is whole");
     let Walk { first, last, seen, begin, end, proven_end, proven, is_idle, .. } = walk;
-    let Walk { loose, counts, damage, retired, queues, keys, .. } = walk;
+    let Walk { loose, filled, counts, damage, retired, queues, keys, .. } = walk;
+    assert!(filled >= end, "groups are not zero");
     let Walk { keys_are_known, refers_from, .. } = walk;
     let segment = *segment;
     let claims = Vec::new();
@@ -86,6 +89,7 @@ pub(super) fn examine_with(
         proven,
         is_idle,
         loose,
+        filled,
         counts,
         damage,
         seen,

@@ -42,13 +42,11 @@ pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
     let mut joining = Joining {
         damage: survey.damage.clone(),
         counts: Counts::default(),
-        last: None,
-        end: (examined[0].segment.segment(), HEADER_BYTES as u64),
-        loose: 0,
+        seam: Seam::default(),
         next: BTreeMap::new(),
         begins_late: examined[0].segment.segment() > 0,
-        is_broken: false,
     };
+    joining.seam.end = (examined[0].segment.segment(), HEADER_BYTES as u64);
     // What says that the first segments are gone may lie behind what was looked at.
     let is_whole = examined.len() == survey.segments.len();
     let retired = retired_below(examined);
@@ -58,11 +56,12 @@ pub fn join(survey: &Survey, examined: &[Examined]) -> Joined {
         while let Some(gone) = missing.next_if(|gone| *gone < one.segment.segment()) {
             let what = "the segment is missing";
             joining.damage.push(Damage::new(FileName::Segment(gone), 0, 0, what));
-            joining.is_broken = true;
+            joining.seam.is_broken = true;
         }
         joining.take(one);
     }
-    let Joining { mut damage, counts, last, end, loose, next, .. } = joining;
+    let Joining { mut damage, counts, seam, next, .. } = joining;
+    let Seam { last, end, loose, .. } = seam;
     damage.sort();
     Joined { counts, damage, queues: next.len() as u64, last, end, loose }
 }
@@ -72,34 +71,52 @@ pub(super) fn retired_below(examined: &[Examined]) -> u32 {
     examined.iter().map(|one| one.retired).max().unwrap_or(0)
 }
 
-struct Joining {
-    damage: Vec<Damage>,
-    counts: Counts,
+/// Where the next segment has to go on: what is known of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seam {
+    /// The last whole group.
     last: Option<Link>,
+    /// Segment that it is in, and the byte after it there.
     end: (u32, u64),
+    /// Bytes behind it that are not zero.
     loose: u64,
-    next: BTreeMap<(TopicId, QueueIndex), QueueOffset>,
-    /// The first segments are gone: a queue may begin at any offset.
-    begins_late: bool,
     /// Something before the next segment is missing, so the chain cannot hold.
     is_broken: bool,
 }
 
-impl Joining {
-    fn take(&mut self, one: &Examined) {
-        let segment = one.segment.segment();
-        assert!(one.proven_end <= one.end, "what is proven is whole");
-        assert!(self.end.0 <= segment, "segments are joined in order");
-        self.counts.add(&one.counts);
-        if let (Some(first), Some(last)) = (one.first, self.last)
-            && !self.is_broken
-            && !one.is_broken_before()
-        {
-            self.check_seam(segment, last, first);
+impl Seam {
+    /// What is wrong between those before and this segment, and is no damage of either.
+    #[must_use]
+    pub fn before(&self, one: &Examined) -> Vec<Damage> {
+        let (Some(last), Some(first)) = (self.last, one.first) else { return Vec::new() };
+        if self.is_broken || one.is_broken_before() {
+            return Vec::new();
         }
-        let own = self.damage.len();
-        self.damage.extend(one.damage.iter().cloned());
-        self.take_queues(one, own);
+        let (segment, (before, end)) = (one.segment.segment(), self.end);
+        assert!(before < segment, "a seam is between two segments");
+        let name = FileName::Segment(before);
+        if first.group.0 > last.group.0 + 1 {
+            let what = "a group that later ones follow";
+            return vec![Damage::new(name, end, self.loose, what)];
+        }
+        let mut found = Vec::new();
+        if self.loose > 0 {
+            let what = "bytes behind the last group of a sealed segment";
+            found.push(Damage::new(name, end, self.loose, what));
+        }
+        let follows = first.group.0 == last.group.0 + 1 && first.chain == last.chain;
+        if !follows || first.stored < last.stored {
+            let what = "the first group does not follow the last one of the segment before";
+            let at = HEADER_BYTES as u64;
+            found.push(Damage::new(FileName::Segment(segment), at, 0, what));
+        }
+        found
+    }
+
+    /// Goes on behind this segment.
+    pub fn pass(&mut self, one: &Examined) {
+        let segment = one.segment.segment();
+        assert!(self.end.0 <= segment, "segments are joined in order");
         let is_empty = one.first.is_none() && one.damage.is_empty();
         self.is_broken = if is_empty { self.is_broken } else { one.is_broken_after() };
         if one.last.is_some() || self.last.is_none() {
@@ -109,26 +126,32 @@ impl Joining {
         }
     }
 
-    /// Whether the first group of a segment follows the last one before.
-    fn check_seam(&mut self, segment: u32, last: Link, first: Link) {
-        let (before, end) = self.end;
-        assert!(before < segment, "a seam is between two segments");
-        let name = FileName::Segment(before);
-        if first.group.0 > last.group.0 + 1 {
-            let what = "a group that later ones follow";
-            self.damage.push(Damage::new(name, end, self.loose, what));
-            return;
-        }
-        if self.loose > 0 {
-            let what = "bytes behind the last group of a sealed segment";
-            self.damage.push(Damage::new(name, end, self.loose, what));
-        }
-        let follows = first.group.0 == last.group.0 + 1 && first.chain == last.chain;
-        if !follows || first.stored < last.stored {
-            let what = "the first group does not follow the last one of the segment before";
-            let at = HEADER_BYTES as u64;
-            self.damage.push(Damage::new(FileName::Segment(segment), at, 0, what));
-        }
+    /// Goes on behind a whole segment that was examined at another time: its last group, and the
+    /// byte after it.
+    pub fn pass_whole(&mut self, segment: u32, end: u64, last: Link) {
+        assert!(self.end.0 <= segment, "segments are joined in order");
+        *self = Self { last: Some(last), end: (segment, end), loose: 0, is_broken: false };
+    }
+}
+
+struct Joining {
+    damage: Vec<Damage>,
+    counts: Counts,
+    seam: Seam,
+    next: BTreeMap<(TopicId, QueueIndex), QueueOffset>,
+    /// The first segments are gone: a queue may begin at any offset.
+    begins_late: bool,
+}
+
+impl Joining {
+    fn take(&mut self, one: &Examined) {
+        assert!(one.proven_end <= one.end, "what is proven is whole");
+        self.counts.add(&one.counts);
+        self.damage.extend(self.seam.before(one));
+        let own = self.damage.len();
+        self.damage.extend(one.damage.iter().cloned());
+        self.take_queues(one, own);
+        self.seam.pass(one);
     }
 
     /// Holds the queues of a segment, whose damage begins at `own`, against those before.
@@ -168,7 +191,7 @@ impl Joining {
             return;
         }
         let what = "messages before this segment are missing";
-        let (segment, end) = self.end;
+        let (segment, end) = self.seam.end;
         let name = FileName::Segment(segment);
         self.damage.push(Damage { name, offset: end, bytes: 0, what, lost: vec![lost] });
     }

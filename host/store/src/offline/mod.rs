@@ -32,11 +32,11 @@ mod walk;
 
 pub use derived::{Derived, Saved, Wrong, examine_derived, saved};
 pub use examine::{Examined, examine};
-pub use join::{Joined, join};
+pub use join::{Joined, Seam, join};
 pub use kinds::kind_name;
 pub use plain::read_through;
 pub use repair::{Plan, Step, apply, plan};
-pub use survey::{Survey, Surveyed, is_proven, survey};
+pub use survey::{Survey, Surveyed, is_proven, is_still, survey};
 pub use walk::{Line, dump};
 
 /// Messages of one queue, from one offset to before another.

@@ -8,7 +8,7 @@ use crate::error::{Corrupt, OpenError};
 use crate::format::HeadError;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
-use crate::recover::scan::disk_error;
+use crate::recover::scan::{disk_error, first_group, first_header};
 
 /// A segment that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,10 @@ pub struct Surveyed {
     pub(crate) header: SegmentHeader,
     /// Byte after it in the log, which a file that was cut off does not reach.
     pub(super) end: LogPos,
-    /// Number of the group at its front and the chain before that: it holds groups, so the
-    /// segment before is sealed.
+    /// Number of the group at its front and the chain before that.
     pub(super) front: Option<(GroupNumber, u64)>,
+    /// Groups lie in it or behind it, so the segment before is sealed.
+    is_begun: bool,
     /// No group is added to it any more.
     pub(super) is_sealed: bool,
 }
@@ -31,7 +32,7 @@ impl Surveyed {
         self.header.segment
     }
 
-    /// What its groups repeat.
+    /// What its groups repeat; 0 when its header and all of its groups are damaged.
     #[must_use]
     pub fn salt(&self) -> u64 {
         self.header.salt
@@ -53,12 +54,6 @@ impl Surveyed {
     #[must_use]
     pub fn front(&self) -> Option<(GroupNumber, u64)> {
         self.front
-    }
-
-    /// The header as it should be, for a file in its place.
-    #[must_use]
-    pub fn head(&self) -> bytes::Bytes {
-        self.header.encode()
     }
 }
 
@@ -82,7 +77,7 @@ impl Survey {
     #[must_use]
     pub fn active(&self) -> usize {
         assert!(!self.segments.is_empty(), "a survey finds a segment");
-        self.segments.iter().rposition(|segment| segment.front.is_some()).unwrap_or(0)
+        self.segments.iter().rposition(|segment| segment.is_begun).unwrap_or(0)
     }
 }
 
@@ -105,9 +100,11 @@ pub fn survey(disk: &dyn Disk, shard: Option<ShardId>) -> Result<Survey, OpenErr
     let shard = shard.or(found).ok_or(OpenError::Missing { segment: 0 })?;
     let mut survey =
         Survey { shard, segments: Vec::new(), missing: Vec::new(), damage: Vec::new(), names };
+    let begun = heads.iter().rposition(|head| head.front().is_some());
     for (at, head) in heads.iter().enumerate() {
-        let is_last = at + 1 == heads.len();
-        take_head(head, is_last, &mut survey)?;
+        let next = heads.get(at + 1).map(|next| next.said);
+        let is_begun = begun.is_some_and(|begun| at <= begun);
+        take_head(disk, head, next, is_begun, &mut survey)?;
     }
     if survey.segments.is_empty() {
         return Err(OpenError::Missing { segment: 0 });
@@ -124,8 +121,15 @@ struct Head {
     /// Bytes of the file.
     bytes: u64,
     said: Option<SegmentHeader>,
+    /// What lies where the first group should, and the salt that it repeats.
+    first: Option<(GroupHeader, u64)>,
+}
+
+impl Head {
     /// The group at the front, and the salt that it repeats.
-    front: Option<(GroupHeader, u64)>,
+    fn front(&self) -> Option<(GroupHeader, u64)> {
+        self.first.filter(|(_, salt)| self.said.is_none_or(|said| said.salt == *salt))
+    }
 }
 
 fn read_head(disk: &dyn Disk, segment: u32) -> Result<Head, OpenError> {
@@ -140,11 +144,19 @@ fn read_head(disk: &dyn Disk, segment: u32) -> Result<Head, OpenError> {
         Err(HeadError::Damaged) => None,
         Err(HeadError::Version(version)) => return Err(OpenError::Version { name, version }),
     };
-    let front = GroupHeader::decode(&front[HEADER_BYTES..]);
-    Ok(Head { segment, bytes, said, front })
+    let first = GroupHeader::decode(&front[HEADER_BYTES..]);
+    Ok(Head { segment, bytes, said, first })
 }
 
-fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), OpenError> {
+/// Adds a segment to the survey. `next` is what the header of the one behind it says, if there is
+/// one behind it; whether one of them holds groups, who surveys knows where their fronts say so.
+fn take_head(
+    disk: &dyn Disk,
+    head: &Head,
+    next: Option<Option<SegmentHeader>>,
+    is_begun: bool,
+    survey: &mut Survey,
+) -> Result<(), OpenError> {
     let Head { segment, bytes, .. } = *head;
     let name = FileName::Segment(segment);
     let mut damaged =
@@ -173,22 +185,61 @@ fn take_head(head: &Head, is_last: bool, survey: &mut Survey) -> Result<(), Open
             }
             said
         }
-        None if head.front.is_none() && is_last => return Ok(()),
         None => {
+            let salt = match head.front() {
+                Some((_, salt)) => Some(salt),
+                None => first_group(disk, survey.shard, name, bytes)?,
+            };
+            if salt.is_none() && next.is_none() {
+                // It was never finished.
+                return Ok(());
+            }
             damaged(0, HEADER_BYTES.min(bytes as usize) as u64, "the header of the segment");
-            let Some((_, salt)) = head.front else { return Ok(()) };
-            let base = base.unwrap_or(LogPos(0));
-            SegmentHeader { shard: survey.shard, segment, capacity: bytes, base, salt }
+            derived(survey.shard, (segment, bytes), base, next.flatten(), salt.unwrap_or(0))
         }
     };
     assert!(header.segment == segment && header.shard == survey.shard, "others were refused");
     let end = LogPos(header.base.0 + header.capacity);
-    let readable = header.capacity.min(bytes);
+    let readable = header.capacity.min(bytes).max(HEADER_BYTES as u64);
     let header = SegmentHeader { capacity: readable, ..header };
-    let front = head.front.filter(|(_, salt)| *salt == header.salt);
-    let front = front.map(|(group, _)| (group.group, group.previous_chain));
-    survey.segments.push(Surveyed { header, end, front, is_sealed: false });
+    let is_begun = is_begun || holds_groups(disk, &header)?;
+    let front = head.front().map(|(group, _)| (group.group, group.previous_chain));
+    survey.segments.push(Surveyed { header, end, front, is_begun, is_sealed: false });
     Ok(())
+}
+
+/// The header of a segment whose own is damaged, as far as those beside it say what it was.
+fn derived(
+    shard: ShardId,
+    (segment, bytes): (u32, u64),
+    base: Option<LogPos>,
+    next: Option<SegmentHeader>,
+    salt: u64,
+) -> SegmentHeader {
+    let behind = next.and_then(|next| next.base.0.checked_sub(bytes)).map(LogPos);
+    let base = base.or(behind).unwrap_or(LogPos(0));
+    let room = next.and_then(|next| next.base.0.checked_sub(base.0));
+    // Every segment has the bytes of a header, though of this file they may be gone.
+    let capacity = room.filter(|room| is_capacity(*room)).unwrap_or(bytes).max(HEADER_BYTES as u64);
+    SegmentHeader { shard, segment, capacity, base, salt }
+}
+
+/// Whether there is a group anywhere in a segment, of which the front does not say so.
+fn holds_groups(disk: &dyn Disk, of: &SegmentHeader) -> Result<bool, OpenError> {
+    let own = |_: &GroupHeader, salt: u64| salt == of.salt;
+    Ok(first_header(disk, of, HEADER_BYTES as u64, &own)?.is_some())
+}
+
+/// Whether the file of a segment is still the one that was surveyed, for all that its header says.
+#[must_use]
+pub fn is_still(disk: &dyn Disk, of: &Surveyed) -> bool {
+    let mut head = [0; HEADER_BYTES];
+    let read = disk.read_at(FileName::Segment(of.segment()), 0, &mut head);
+    match SegmentHeader::decode(&head) {
+        Ok(said) => read.is_ok() && said.salt == of.salt(),
+        // So it was when it was surveyed.
+        Err(_) => read.is_ok(),
+    }
 }
 
 pub(super) fn is_capacity(bytes: u64) -> bool {

@@ -121,6 +121,8 @@ pub(super) struct Walk<'a> {
     pub(super) is_idle: bool,
     /// Bytes behind the last group, up to the last that is not zero.
     pub(super) loose: u64,
+    /// Byte after the last that is not zero, or that cannot be read.
+    pub(super) filled: u64,
     pub(super) counts: Counts,
     pub(super) damage: Vec<Damage>,
     /// The segments below this one are said to be gone.
@@ -155,6 +157,7 @@ impl<'a> Walk<'a> {
             proven: None,
             is_idle: false,
             loose: 0,
+            filled: FIRST_GROUP_AT,
             counts: Counts { bytes: segment.bytes(), ..Counts::default() },
             damage: Vec::new(),
             retired: 0,
@@ -212,12 +215,14 @@ impl<'a> Walk<'a> {
         } else {
             self.loose = tail.dirty_end.saturating_sub(at);
         }
+        self.filled = tail.dirty_end;
         next
     }
 
     /// The disk refuses: what lies behind is not known.
     fn unreadable(&mut self, at: u64) -> Option<u64> {
         let bytes = self.segment.bytes().saturating_sub(at);
+        self.filled = self.segment.bytes();
         self.note(at, bytes, "the rest of the segment cannot be read", Vec::new());
         None
     }
@@ -366,24 +371,23 @@ impl<'a> Walk<'a> {
             if self.flow.is_break() {
                 return;
             }
-            let batch = piece.batch();
-            match piece {
+            match &piece {
                 Piece::Entry { at, entry, is_whole } => {
+                    let entry_at = inside + *at as u64;
                     if !is_whole {
-                        let bytes = entry.total_bytes() as u64;
-                        self.note(inside + at as u64, bytes, "an entry", Vec::new());
+                        self.note(entry_at, entry.total_bytes() as u64, "an entry", Vec::new());
                     }
-                    self.take_entry(inside + at as u64, &entry, stored_delta_ms);
+                    self.take_entry(entry_at, entry, stored_delta_ms);
                 }
                 Piece::Batch { at, entry, .. } => {
-                    self.note(inside + at as u64, entry.len() as u64, "an entry", Vec::new());
-                    if let Some((at, batch, rows)) = batch {
+                    self.note(inside + *at as u64, entry.len() as u64, "an entry", Vec::new());
+                    if let Some((at, batch, rows)) = piece.batch() {
                         self.take_left(inside + at as u64, &batch, (&rows, 0), stored_delta_ms);
                     }
                 }
                 Piece::Lost { at, bytes } => {
                     let what = "an entry, or several";
-                    self.note(inside + at as u64, bytes as u64, what, Vec::new());
+                    self.note(inside + *at as u64, *bytes as u64, what, Vec::new());
                 }
             }
         }

@@ -52,7 +52,7 @@ pub(super) fn read_all(
         let saved = names.contains(&FileName::Checkpoint);
         let is_first = index == 0 && (segment > 0 || saved);
         let is_seen = checkpoint.is_some_and(|saved| saved.segment >= segment);
-        let front = first_group(disk, config, name, bytes)?;
+        let front = first_group(disk, config.shard, name, bytes)?;
         if is_last && !is_sealed && !is_first && !is_seen && front.is_none() {
             disk.remove(name).map_err(disk_error(name))?;
             repairs.push(Repair::SegmentRemoved { segment });

@@ -237,10 +237,12 @@ fn behind(batch: &[u8], at: usize, wanted: &[Wanted]) -> Option<usize> {
 
 impl Piece {
     /// The batch in it with where its records went, and where it begins in the payload; `None`
-    /// for what is no batch, and one of which that cannot be told without the rest of the log.
+    /// for what is lost, and a batch of which that cannot be told without the rest of the log.
+    /// Entries of other kinds hold none and are not asked.
     pub(crate) fn batch(&self) -> Option<(usize, Bytes, Vec<PlacedRun>)> {
         match self {
-            Self::Entry { at, entry, .. } if entry.kind == BATCH => {
+            Self::Entry { at, entry, .. } => {
+                assert_eq!(entry.kind, BATCH, "only an entry of a batch is asked for one");
                 let rows = entry.placements.iter().collect();
                 Some((at + entry.payload_at(), entry.payload.clone(), rows))
             }
@@ -249,7 +251,7 @@ impl Piece {
                 let holds = compared(entry, rows, batch).1 <= 1;
                 holds.then(|| (begin, batch.bytes().clone(), rows.clone()))
             }
-            Self::Entry { .. } | Self::Batch { .. } | Self::Lost { .. } => None,
+            Self::Batch { .. } | Self::Lost { .. } => None,
         }
     }
 }

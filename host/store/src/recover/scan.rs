@@ -2,10 +2,9 @@
 use std::io;
 
 use bytes::Bytes;
-use yard_wire::GroupNumber;
+use yard_wire::{GroupNumber, ShardId};
 
 use super::chunk::Chunks;
-use crate::config::StoreConfig;
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
 use crate::format::group::{self, GroupHeader};
@@ -151,7 +150,7 @@ pub(crate) struct Tail {
 }
 
 /// The first header of a wanted group in a segment from `from` on, and where it lies.
-pub(super) fn first_header(
+pub(crate) fn first_header(
     disk: &dyn Disk,
     segment: &SegmentHeader,
     from: u64,
@@ -167,14 +166,14 @@ pub(super) fn first_header(
 }
 
 /// The salt of the groups of a file whose head is damaged, as its first one has it.
-pub(super) fn first_group(
+pub(crate) fn first_group(
     disk: &dyn Disk,
-    config: &StoreConfig,
+    shard: ShardId,
     name: FileName,
     bytes: u64,
 ) -> Result<Option<u64>, OpenError> {
     let from = (segment::HEADER_BYTES as u64).min(bytes);
-    let ours = |header: &GroupHeader, _| header.shard == config.shard;
+    let ours = |header: &GroupHeader, _| header.shard == shard;
     let Some(at) = inspect(disk, name, from, bytes, &ours)?.header_at else {
         return Ok(None);
     };

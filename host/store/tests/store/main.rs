@@ -15,3 +15,4 @@ mod released;
 mod retire;
 mod support;
 mod survive;
+mod witness;

@@ -151,6 +151,29 @@ fn a_flipped_bit_is_told_by_its_place() {
 }
 
 #[test]
+fn a_segment_is_begun_wherever_its_first_group_can_be_read() {
+    let rig = rig();
+    let first = (512 + 20) * 8;
+    for bits in [&[first][..], &[40 * 8], &[40 * 8, first]] {
+        for segment in 0..4 {
+            let disk = rig.disk.fork();
+            bits.iter().for_each(|bit| assert!(disk.flip_bit(FileName::Segment(segment), *bit)));
+            let found = survey(&disk, Some(CONFIG.shard)).unwrap();
+            assert_eq!((found.active(), &found.missing[..]), (3, &[][..]), "{segment}: {bits:?}");
+            let salts = |found: &offline::Survey| -> Vec<u64> {
+                found.segments[..4].iter().map(offline::Surveyed::salt).collect()
+            };
+            let whole = survey(&rig.disk, Some(CONFIG.shard)).unwrap();
+            assert_eq!(salts(&found), salts(&whole), "{segment}: {bits:?}");
+            assert_eq!(found.segments[2].base(), whole.segments[2].base(), "{segment}: {bits:?}");
+            let (joined, _) = look(&disk).unwrap();
+            let name = FileName::Segment(segment);
+            assert!(joined.damage.iter().any(|damage| damage.name == name), "{segment}: {bits:?}");
+        }
+    }
+}
+
+#[test]
 fn a_damaged_body_takes_that_message_only() {
     let rig = rig();
     let mut random = Random(4);

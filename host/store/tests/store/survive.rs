@@ -448,7 +448,7 @@ fn a_head_that_is_damaged_is_known_otherwise() {
 }
 
 /// Where the groups of a segment begin, and where they end but for their padding.
-fn groups(segment: &[u8]) -> Vec<(u64, u64)> {
+pub(crate) fn groups(segment: &[u8]) -> Vec<(u64, u64)> {
     let mut groups = Vec::new();
     let mut at = 512;
     while segment[at..].starts_with(b"YGRP") {

@@ -238,8 +238,16 @@ async fn damage_and_bad_backups_are_told_and_nothing_is_touched() {
     let lost = damage[0]["lost"].as_array().unwrap();
     assert_eq!(lost.len(), 1, "one message: {found}");
     assert!(before == tree(&data), "verifying touches nothing");
-    let copied = run(&yard, &["backup", "-o", "json"], &[&data, &scratch.path().join("other")]);
-    assert_eq!(copied.status.code(), Some(3), "{}", String::from_utf8_lossy(&copied.stderr));
+    let (other, back) = (scratch.path().join("other"), scratch.path().join("back"));
+    for (verb, folders) in [("backup", [&data, &other]), ("restore", [&other, &back])] {
+        let output = run(&yard, &[verb, "-o", "json"], &folders.map(PathBuf::as_path));
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let place = said["damage"][0]["place"].as_str().unwrap();
+        assert!(place.starts_with("shard 0: log-0000000001 at offset"), "{said}");
+    }
+    let restored_segment = fs::read(back.join("shard-0/log-0000000001")).unwrap();
+    assert!(restored_segment == bytes, "as it is");
     // A segment that is gone, and a file that is nobody's.
     let before = tree(&data);
     let elsewhere = scratch.path().join("elsewhere");

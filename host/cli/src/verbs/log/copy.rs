@@ -11,7 +11,6 @@ use crate::output::{self, Format};
 pub(crate) fn backup(format: Format, written: &Written) -> Result<(), Failure> {
     let (data, target) = (path(written, "data")?, path(written, "target")?);
     let done = offline::backup(data, target, crate::verbs::now().0).map_err(failed)?;
-    let damage = done.damage.iter().map(|damage| Value::Record(vec![("place", text(damage))]));
     let value = Value::Record(vec![
         ("live", Value::Bool(done.is_live)),
         ("segments", Value::Number(done.segments)),
@@ -19,7 +18,7 @@ pub(crate) fn backup(format: Format, written: &Written) -> Result<(), Failure> {
         ("bytes", Value::Number(done.bytes)),
         ("copied_bytes", Value::Number(done.copied_bytes)),
         ("left_out", text(done.left_out.join(", "))),
-        ("damage", Value::List(damage.collect())),
+        ("damage", places(&done.damage)),
     ]);
     output::show(&value, format)?;
     for shard in &done.unproven {
@@ -34,6 +33,11 @@ pub(crate) fn backup(format: Format, written: &Written) -> Result<(), Failure> {
     )))
 }
 
+fn places(damage: &[String]) -> Value {
+    let place = |damage: &String| Value::Record(vec![("place", text(damage))]);
+    Value::List(damage.iter().map(place).collect())
+}
+
 pub(crate) fn restore(format: Format, written: &Written) -> Result<(), Failure> {
     let (backup, data) = (path(written, "backup")?, path(written, "data")?);
     let done = offline::restore(backup, data).map_err(failed)?;
@@ -42,12 +46,18 @@ pub(crate) fn restore(format: Format, written: &Written) -> Result<(), Failure> 
         ("shards", Value::Number(done.shards)),
         ("segments", Value::Number(done.segments)),
         ("bytes", Value::Number(done.bytes)),
-        ("damaged_places", Value::Number(done.damage)),
+        ("damage", places(&done.damage)),
     ]);
     output::show(&value, format)?;
     eprintln!(
         "keys and certificates are not part of a backup: a broker with --dev makes new ones, its \
          clients need the new context"
     );
-    Ok(())
+    if done.damage.is_empty() {
+        return Ok(());
+    }
+    let count = done.damage.len();
+    Err(Failure::partial(format!(
+        "the log was damaged in {count} places when it was backed up; it is as it was then"
+    )))
 }
