@@ -3,7 +3,7 @@
 use crate::Config;
 use crate::retry::find;
 
-/// Decides what becomes of a prepared message. A function `fn(&Half) -> Fate` is one too: see
+/// Decides what becomes of a transaction. A function `fn(&Half) -> Fate` is one too: see
 /// [`crate::txn_check!`].
 pub trait TxnCheck: Sized + 'static {
     /// Makes it from its settings.
@@ -12,26 +12,26 @@ pub trait TxnCheck: Sized + 'static {
     /// A sentence for who set them.
     fn open(config: &Config) -> Result<Self, String>;
 
-    /// What becomes of the message.
+    /// What becomes of the transaction.
     fn check(&self, half: &Half) -> Fate;
 }
 
-/// A prepared message without a decision.
+/// A transaction without a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Half {
-    /// Its id.
+    /// Its name.
     pub id: String,
-    /// Its topic.
+    /// The topic of its first message.
     pub topic: String,
     /// The group of its producer.
     pub group: String,
-    /// How long ago it was prepared, in milliseconds.
+    /// How long ago it began, in milliseconds.
     pub age_ms: u64,
     /// How often it was checked, this time included.
     pub checks: u32,
-    /// Its properties.
+    /// The properties of its messages, one after another: the first 64, at most 64 KiB.
     pub properties: Vec<(String, String)>,
-    /// Its body, where the broker gives it.
+    /// The body of its message, where the broker gives it: ours does not.
     pub body: Option<Vec<u8>>,
 }
 
@@ -43,12 +43,12 @@ impl Half {
     }
 }
 
-/// What becomes of a prepared message.
+/// What becomes of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is delivered.
+    /// Its messages are delivered.
     Commit,
-    /// It is never delivered.
+    /// They never are.
     Rollback,
     /// It waits for the next check.
     Unknown,

@@ -40,8 +40,9 @@ pub(crate) const BACKLOG_LOOK_MS: u32 = 100;
 pub(crate) const DEAD_RETRY_MS: u64 = 1_000;
 /// Messages that failed and are asked about together.
 pub(crate) const RETRY_ASK_MAX: usize = 256;
-/// A plugin's answer about a message that failed counts for so long, in milliseconds.
-pub(crate) const RETRY_ANSWER_MS_MAX: u64 = 5_000;
+/// A plugin's answer about a message that failed, or about a transaction, counts for so long, in
+/// milliseconds.
+pub(crate) const POLICY_ANSWER_MS_MAX: u64 = 5_000;
 /// Messages that have stopped order groups that one list tells of, in each shard.
 pub(crate) const STOPPED_ROWS_MAX: usize = 1_000;
 /// Ranges of dead letters that one list tells of.

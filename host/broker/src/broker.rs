@@ -22,6 +22,7 @@ use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
 use crate::paged::Paged;
+use crate::policy::PolicyAnswer;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::retention::{DiskLevel, Headroom};
@@ -196,7 +197,12 @@ impl Broker {
             }
             Event::Judged(judged) => self.judged(&judged, effects),
             Event::Held(held) => self.hold_back(&held),
-            Event::PolicyAnswered(answer) => self.policy_answered(&answer, effects),
+            Event::PolicyAnswered(PolicyAnswer::Retry(answer)) => {
+                self.retry_answered(&answer, effects);
+            }
+            Event::PolicyAnswered(PolicyAnswer::Check(answer)) => {
+                self.check_answered(&answer, effects);
+            }
             Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {

@@ -237,7 +237,9 @@ impl Broker {
             let Some(returned) = returned.filter(|returned| returned.doom.is_some()) else {
                 continue;
             };
-            items.push(release(group, topic, (queue, offset), returned, place, to));
+            let reason = returned.doom.expect("the message is doomed").to_string();
+            let what = (returned, &reason[..]);
+            items.push(release(group, topic, (queue, offset), what, place, to));
             push_step(&mut steps, 0, Step::of_one(queue, offset, Outcome::Dead));
         }
         assert_eq!(items.is_empty(), steps.is_empty(), "a letter settles its message");
@@ -272,16 +274,15 @@ impl Broker {
     }
 }
 
-/// The dead letter of a message: the message, and what became of it.
-fn release(
+/// A message that goes to another topic, a dead letter mostly: the message, and what became of it.
+pub(crate) fn release(
     group: &Group,
     topic: &Topic,
     (queue, offset): (QueueIndex, QueueOffset),
-    returned: &Returned,
+    (returned, reason): (&Returned, &str),
     place: &RecordPlace,
     to: (TopicId, QueueIndex),
 ) -> Release {
-    let reason = returned.doom.expect("the message is doomed").to_string();
     let number = |number: u64| number.to_string();
     let attempts = number(returned.attempts.into());
     let (first, last) = (number(returned.first.0), number(returned.last.0));
@@ -289,7 +290,7 @@ fn release(
     let error = returned.error.as_deref().map(|error| ("$dead.error", error));
     let notes: [(&str, &str); 8] = [
         ("$dead.group", &group.name),
-        ("$dead.reason", &reason),
+        ("$dead.reason", reason),
         ("$dead.attempts", &attempts),
         ("$dead.first_ms", &first),
         ("$dead.last_ms", &last),

@@ -12,7 +12,7 @@ use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
 use crate::judged::Asking;
 use crate::meta::MetaChange;
-use crate::policy::RetryQuestion;
+use crate::policy::PolicyQuestion;
 use crate::transaction::Notice;
 
 /// Something that must be done. The shard does the effects of one `handle` in order, and all of
@@ -130,9 +130,9 @@ pub enum Effect {
         /// The report.
         report: TopicReport,
     },
-    /// Ask a plugin what becomes of messages that failed; answered by `Event::PolicyAnswered`, or
-    /// not at all.
-    AskPolicy(Box<RetryQuestion>),
+    /// Ask a plugin what becomes of messages that failed, or of a transaction; answered by
+    /// `Event::PolicyAnswered`, or not at all.
+    AskPolicy(Box<PolicyQuestion>),
     /// Ask the metadata shard for a topic of the system, by `Event::EnsureTopic`.
     EnsureTopic {
         /// The tenant.

@@ -14,7 +14,7 @@ use crate::group::order::OrderKey;
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
-use crate::policy::RetryAnswer;
+use crate::policy::PolicyAnswer;
 use crate::retention::DiskLevel;
 use crate::transaction::Notice;
 
@@ -165,8 +165,8 @@ pub enum Event {
     Judged(Judged),
     /// It could not be asked.
     Held(Held),
-    /// A plugin has decided what becomes of messages that failed.
-    PolicyAnswered(RetryAnswer),
+    /// A plugin has decided what becomes of messages that failed, or of a transaction.
+    PolicyAnswered(PolicyAnswer),
     /// The log had no room for what was settled.
     NotRecorded {
         /// What was not recorded.

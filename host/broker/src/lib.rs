@@ -77,11 +77,14 @@ pub use find::{Asked, Findings, Hit, Search};
 pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
-    DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup,
-    Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial, TrialKind, TrustedKey,
+    DedupeBy, DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion,
+    ProducerGroup, Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial,
+    TrialKind, TrustedKey,
 };
 pub use plugins::Pushed;
-pub use policy::{Decision, Failure, Fate, RetryAnswer, RetryQuestion};
+pub use policy::{
+    Decision, Failure, Fate, PolicyAnswer, PolicyQuestion, RetryAnswer, RetryQuestion,
+};
 pub use retention::{DiskLevel, Part, QueueParts};
-pub use transaction::{Notice, NoticeWhat, TxEntry, TxStep};
+pub use transaction::{CheckAnswer, CheckFate, CheckQuestion, Notice, NoticeWhat, TxEntry, TxStep};
 pub use yard_wire::Malformed;

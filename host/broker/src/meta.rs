@@ -12,7 +12,7 @@ use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
-use yard_wire::transaction::Checks;
+use yard_wire::transaction::{CheckPolicy, Checks};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
 
@@ -50,6 +50,15 @@ yard_wire::message! {
         pub count: CountLimit,
     }
 
+    /// Who says which messages of a topic are the same.
+    #[derive(Default)]
+    pub struct DedupeBy {
+        /// A plugin; none: whoever sends them.
+        pub plugin: Option<PluginUse>,
+        /// What it says nothing about is refused.
+        pub strict: bool,
+    }
+
     /// What can be set of a topic.
     #[derive(Default)]
     pub struct TopicSettings {
@@ -63,6 +72,8 @@ yard_wire::message! {
         pub order: TopicOrder,
         /// Which dedupe keys are remembered.
         pub dedupe: DedupeWindow,
+        /// Who says what they are.
+        pub dedupe_by: DedupeBy,
     }
 
     /// A tenant.
@@ -169,6 +180,8 @@ yard_wire::message! {
         pub name: String,
         /// When they are asked.
         pub checks: Checks,
+        /// Who is asked before them.
+        pub check: CheckPolicy,
     }
 
     /// A plugin: the versions of one name, and which of them decides.
@@ -268,6 +281,7 @@ static UNSET: TopicSettings = TopicSettings {
         after_last: AfterLast::GoOn,
     },
     dedupe: DedupeWindow::DEFAULT,
+    dedupe_by: DedupeBy { plugin: None, strict: false },
 };
 
 impl From<TopicSettings> for Settings {

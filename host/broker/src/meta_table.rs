@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_wire::transaction::Checks;
+use yard_wire::plugin_use::PluginUse;
+use yard_wire::transaction::{CheckPolicy, Checks};
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 use crate::meta::{GroupSettings, MetaChange, ProducerGroup, Tenant, Topic};
@@ -39,7 +40,7 @@ pub(crate) struct MetaTable {
     /// Settings of groups that somebody has set.
     groups: BTreeMap<TenantId, BTreeMap<String, GroupSettings>>,
     /// When producers are asked about open transactions, of groups for which somebody has set it.
-    checks: BTreeMap<TenantId, BTreeMap<String, Checks>>,
+    checks: BTreeMap<TenantId, BTreeMap<String, (Checks, CheckPolicy)>>,
     pub(crate) plugins: PluginTable,
     next_tenant: u32,
     next_topic: u32,
@@ -155,13 +156,21 @@ impl MetaTable {
 
     /// When producers of a group are asked about open transactions.
     pub(crate) fn checks(&self, tenant: TenantId, group: &str) -> Checks {
-        let set = self.checks.get(&tenant).and_then(|groups| groups.get(group));
-        set.copied().unwrap_or_default()
+        self.checks_set(tenant, group).map(|(checks, _)| *checks).unwrap_or_default()
+    }
+
+    /// The plugin that is asked about open transactions of a group before its producers are.
+    pub(crate) fn check_plugin(&self, tenant: TenantId, group: &str) -> Option<&PluginUse> {
+        self.checks_set(tenant, group).and_then(|(_, policy)| policy.plugin())
+    }
+
+    fn checks_set(&self, tenant: TenantId, group: &str) -> Option<&(Checks, CheckPolicy)> {
+        self.checks.get(&tenant)?.get(group)
     }
 
     /// Whether somebody has set that.
     pub(crate) fn has_checks(&self, tenant: TenantId, group: &str) -> bool {
-        self.checks.get(&tenant).is_some_and(|groups| groups.contains_key(group))
+        self.checks_set(tenant, group).is_some()
     }
 
     /// Producer groups of a tenant for which somebody has set it.
@@ -198,8 +207,8 @@ impl MetaTable {
                 let groups = self.groups.entry(settings.tenant).or_default();
                 groups.insert(settings.name.clone(), settings);
             }
-            MetaChange::ChecksPut(ProducerGroup { tenant, name, checks }) => {
-                self.checks.entry(tenant).or_default().insert(name, checks);
+            MetaChange::ChecksPut(ProducerGroup { tenant, name, checks, check }) => {
+                self.checks.entry(tenant).or_default().insert(name, (checks, check));
             }
             MetaChange::PluginFile(file) => self.plugins.put_file(&file),
             MetaChange::PluginPut(plugin) => {
@@ -290,9 +299,9 @@ impl MetaTable {
     fn others(&self) -> impl Iterator<Item = MetaChange> {
         let groups = self.groups.values().flat_map(BTreeMap::values);
         let checks = self.checks.iter().flat_map(|(tenant, groups)| {
-            let put = |(name, checks): (&String, &Checks)| {
-                let (tenant, name, checks) = (*tenant, name.clone(), *checks);
-                MetaChange::ChecksPut(ProducerGroup { tenant, name, checks })
+            let put = |(name, (checks, check)): (&String, &(Checks, CheckPolicy))| {
+                let (tenant, name, checks, check) = (*tenant, name.clone(), *checks, check.clone());
+                MetaChange::ChecksPut(ProducerGroup { tenant, name, checks, check })
             };
             groups.iter().map(put)
         });

@@ -18,7 +18,7 @@ use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
 use crate::meta::{
-    DedupeWindow, MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings,
+    DedupeBy, DedupeWindow, MetaChange, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings,
 };
 use crate::meta_table::{place_queues, queues_on};
 use crate::refusal::{BadArgument, LimitReached, NoTopic, OperateError, SystemTopic};
@@ -94,7 +94,7 @@ impl Broker {
                 effects.push(Effect::Append { entry, then });
             }
             Outcome::Decide(name, commit, reply) => {
-                self.append_decision(name, commit, (origin, reply), effects);
+                self.append_decision(name, commit, Some((origin, reply)), effects);
             }
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
@@ -210,10 +210,14 @@ impl Broker {
         let dedupe = DedupeWindow::default()
             .with(arguments.dedupe_window, arguments.dedupe_count)
             .map_err(OperateError::BadWindow)?;
+        let (plugin, strict) = (arguments.dedupe_plugin.0.clone(), arguments.dedupe_strict);
+        let dedupe_by = DedupeBy { plugin, strict };
+        check_dedupe(name, dedupe, &dedupe_by)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
             let has = &*topic.settings;
-            let same_limits = has.limits == limits && has.dedupe == dedupe;
-            let is_same = same_limits && has.interceptor == interceptor.0 && has.order == order;
+            let same_keys = has.dedupe == dedupe && has.dedupe_by == dedupe_by;
+            let same_plugins = has.interceptor == interceptor.0 && same_keys;
+            let is_same = same_plugins && has.limits == limits && has.order == order;
             if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
@@ -231,7 +235,8 @@ impl Broker {
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
         let (note, interceptor) = (note.clone(), interceptor.0.clone());
-        topic.settings = TopicSettings { note, limits, interceptor, order, dedupe }.into();
+        let settings = TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by };
+        topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -248,7 +253,8 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
+        let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by } =
+            &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -260,6 +266,8 @@ impl Broker {
             interceptor: PluginChoice(interceptor.clone()),
             dedupe_window: dedupe.window,
             dedupe_count: dedupe.count,
+            dedupe_plugin: PluginChoice(dedupe_by.plugin.clone()),
+            dedupe_strict: dedupe_by.strict,
             created_ms: topic.created,
             dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
@@ -311,6 +319,12 @@ impl Broker {
             .dedupe
             .with(arguments.dedupe_window, arguments.dedupe_count)
             .map_err(OperateError::BadWindow)?;
+        let by = &mut settings.dedupe_by;
+        if let Some(PluginChoice(plugin)) = arguments.dedupe_plugin {
+            by.plugin = plugin;
+        }
+        by.strict = arguments.dedupe_strict.unwrap_or(by.strict);
+        check_dedupe(&arguments.name, settings.dedupe, by)?;
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         if topic == *old {
@@ -429,6 +443,15 @@ fn check_order(order: TopicOrder) -> Result<(), OperateError> {
     Err(OperateError::BadArgument(BadArgument(detail)))
 }
 
+/// Whether keys that a plugin gives are remembered at all.
+fn check_dedupe(name: &str, window: DedupeWindow, by: &DedupeBy) -> Result<(), OperateError> {
+    if by.plugin.is_none() || window.window.get().is_some() {
+        return Ok(());
+    }
+    let detail = format!("topic {name} would have a dedupe plugin and remember none of its keys");
+    Err(OperateError::BadWindow(Refusal::new(Code::NoDedupeWindow, detail)))
+}
+
 pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
     if note.len() <= NOTE_BYTES_MAX {
         return Ok(());
@@ -439,7 +462,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -452,6 +475,8 @@ fn topic_row(topic: &Topic) -> TopicRow {
         interceptor: PluginChoice(interceptor.clone()),
         dedupe_window: dedupe.window,
         dedupe_count: dedupe.count,
+        dedupe_plugin: PluginChoice(dedupe_by.plugin.clone()),
+        dedupe_strict: dedupe_by.strict,
         created_ms: topic.created,
         r#type: order.r#type,
         order_retry: order.retry,

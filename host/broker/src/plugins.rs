@@ -186,7 +186,8 @@ impl Broker {
         };
         let versions = plugin.versions.iter().map(row).collect();
         // What they did is known to whoever runs them.
-        let report = PluginReport { plugin: plugin_row(plugin), versions, runs: Vec::new() };
+        let (plugin, runs, metrics) = (plugin_row(plugin), Vec::new(), Vec::new());
+        let report = PluginReport { plugin, versions, runs, metrics };
         Ok(Outcome::Now(called(&report)))
     }
 

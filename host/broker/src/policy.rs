@@ -6,21 +6,49 @@
 //!                             │ no answer, or late: it stays        ▼
 //!                             ▼                                PolicyAnswered
 //!                          due then ◄── step Returned, Doomed or Dropped: never asked again
+//!                   in another topic ◄── step Dropped, and the Release into it, in one entry
 //! ```
 //!
 //! What the native table says is recorded with the failure, so a message always has an answer; the
 //! plugin's is recorded in its place when it comes. So a restart asks nobody: what was not answered
 //! before goes by the table.
-use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
+use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
+use yard_wire::name::is_system;
+use yard_wire::order::TopicType;
 use yard_wire::plugin_use::PluginUse;
+use yard_wire::release::Release;
 use yard_wire::retry::RetryPolicy;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
 
-use crate::bounds::{RETRY_ANSWER_MS_MAX, RETRY_ASK_MAX};
+use crate::bounds::{POLICY_ANSWER_MS_MAX, RETRY_ASK_MAX};
 use crate::broker::Broker;
+use crate::burial;
 use crate::effect::Effect;
 use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
+use crate::group::Group;
 use crate::group::queue::push_step;
+use crate::group::returned::Returned;
+use crate::meta::Topic;
+use crate::meta_table::queues_on;
+use crate::transaction::{CheckAnswer, CheckQuestion};
+
+/// Something that a plugin is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyQuestion {
+    /// What becomes of messages that failed.
+    Retry(RetryQuestion),
+    /// What becomes of a transaction that nobody has decided.
+    Check(CheckQuestion),
+}
+
+/// What a plugin has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyAnswer {
+    /// About messages that failed.
+    Retry(RetryAnswer),
+    /// About a transaction.
+    Check(CheckAnswer),
+}
 
 /// Messages of one queue that failed, for a plugin to decide about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +129,44 @@ pub enum Fate {
     },
     /// It counts as consumed.
     Dropped,
+    /// It goes to another topic of the tenant, in the same shard, and counts as consumed; where
+    /// there is no such topic it becomes a dead letter.
+    Moved {
+        /// Name of the topic.
+        topic: String,
+        /// See [`Failure::place`].
+        place: RecordPlace,
+    },
+}
+
+/// The reason that a message carries which was moved.
+const MOVED: &str = "moved";
+
+/// What follows from an answer.
+#[derive(Default)]
+struct Answered {
+    /// Of messages that stay in their queue, or become dead letters.
+    steps: Vec<Step>,
+    errors: Vec<String>,
+    wakes_at: Option<Timestamp>,
+    /// Messages that go to another topic,
+    items: Vec<Release>,
+    /// and their steps.
+    moves: Vec<Step>,
+}
+
+impl Answered {
+    /// The number of a text, as steps name it; 0 of none.
+    fn error(&mut self, text: &str) -> u32 {
+        assert!(text.len() <= ERROR_TEXT_BYTES_MAX, "whoever asked has cut it");
+        if text.is_empty() {
+            return 0;
+        }
+        if self.errors.last().is_none_or(|last| last != text) {
+            self.errors.push(text.to_owned());
+        }
+        u32::try_from(self.errors.len()).expect("answers are bounded")
+    }
 }
 
 impl Broker {
@@ -118,7 +184,7 @@ impl Broker {
         let Some(topic) = self.meta.topic(group.topic) else { return };
         for failures in failures.chunks(RETRY_ASK_MAX) {
             assert!(failures.is_sorted_by_key(|it| it.offset), "they are in order");
-            effects.push(Effect::AskPolicy(Box::new(RetryQuestion {
+            let question = PolicyQuestion::Retry(RetryQuestion {
                 tenant: group.tenant,
                 group: id,
                 group_name: group.name.clone(),
@@ -129,60 +195,106 @@ impl Broker {
                 attempts_max: settings.attempts.0,
                 asked: self.now,
                 failures: failures.to_vec(),
-            })));
+            });
+            effects.push(Effect::AskPolicy(Box::new(question)));
         }
     }
 
     /// A plugin has decided. What it says too late, or of a message that was delivered again or
     /// settled meanwhile, is not heard.
-    pub(crate) fn policy_answered(&mut self, answer: &RetryAnswer, effects: &mut Vec<Effect>) {
+    pub(crate) fn retry_answered(&mut self, answer: &RetryAnswer, effects: &mut Vec<Effect>) {
         let RetryAnswer { group: id, queue, asked, ref decisions } = *answer;
         assert!(decisions.len() <= RETRY_ASK_MAX, "there are no more answers than questions");
-        if asked.plus_ms(RETRY_ANSWER_MS_MAX) < self.now {
+        if asked.plus_ms(POLICY_ANSWER_MS_MAX) < self.now {
             return;
         }
         let Some(group) = self.groups.get(id) else { return };
         let Some(state) = group.queues.get(&queue) else { return };
-        let (mut steps, mut errors, mut wakes_at) = (Vec::new(), Vec::<String>::new(), None);
+        let mut answered = Answered::default();
         for Decision { offset, attempt, fate } in decisions {
             let returned = state.progress.returned().get(*offset);
             let same = returned.filter(|it| it.attempts == *attempt && it.doom.is_none());
             let Some(returned) = same else { continue };
-            if state.flight.as_ref().is_some_and(|flight| !flight.waits(*offset)) {
-                continue;
+            if state.flight.as_ref().is_none_or(|flight| flight.waits(*offset)) {
+                self.take_fate(group, (queue, *offset), returned, (asked, fate), &mut answered);
             }
-            let (attempts, delivered) = (*attempt, returned.last);
-            let (outcome, wake) = match fate {
-                Fate::Again { delay_ms } => {
-                    // 0 would say that the lease was taken away already.
-                    let due = asked.plus_ms((*delay_ms).into()).max(Timestamp(1));
-                    (Outcome::Returned { attempts, due, delivered, error: 0 }, due)
-                }
-                Fate::Dead { reason: text } => {
-                    assert!(text.len() <= ERROR_TEXT_BYTES_MAX, "whoever asked has cut it");
-                    if !text.is_empty() && errors.last() != Some(text) {
-                        errors.push(text.clone());
-                    }
-                    let number = u32::try_from(errors.len()).expect("answers are bounded");
-                    let error = if text.is_empty() { 0 } else { number };
-                    let reason = Doom::Policy;
-                    (Outcome::Doomed { attempts, delivered, reason, error }, self.now)
-                }
-                Fate::Dropped => (Outcome::Dropped, self.now),
-            };
-            wakes_at = Some(wakes_at.map_or(wake, |at: Timestamp| at.min(wake)));
-            push_step(&mut steps, 0, Step::of_one(queue, *offset, outcome));
         }
+        let (tenant, Answered { steps, errors, wakes_at, items, moves }) = (group.tenant, answered);
         if let Some(at) = wakes_at {
-            let (tenant, progress) = (group.tenant, Progress { group: id, steps, errors });
+            let progress = Progress { group: id, steps, errors };
             let entry = Entry::Progress { tenant, progress };
             effects.push(Effect::Append { entry, then: Vec::new() });
             self.wake(at);
         }
+        if !items.is_empty() {
+            let settle = Some(Progress { group: id, steps: moves, errors: Vec::new() });
+            let entry = Entry::Release { tenant, items, settle, dues: Vec::new(), tx: None };
+            effects.push(Effect::Append { entry, then: Vec::new() });
+            self.wake(self.now);
+        }
+    }
+
+    /// What follows from the decision about one message.
+    fn take_fate(
+        &self,
+        group: &Group,
+        (queue, offset): (QueueIndex, QueueOffset),
+        returned: &Returned,
+        (asked, fate): (Timestamp, &Fate),
+        answered: &mut Answered,
+    ) {
+        let (attempts, delivered) = (returned.attempts, returned.last);
+        let mut doomed = |text: &str| {
+            let (reason, error) = (Doom::Policy, answered.error(text));
+            Outcome::Doomed { attempts, delivered, reason, error }
+        };
+        let (outcome, wake) = match fate {
+            Fate::Again { delay_ms } => {
+                // 0 would say that the lease was taken away already.
+                let due = asked.plus_ms((*delay_ms).into()).max(Timestamp(1));
+                (Outcome::Returned { attempts, due, delivered, error: 0 }, due)
+            }
+            Fate::Dead { reason } => (doomed(reason), self.now),
+            Fate::Dropped => (Outcome::Dropped, self.now),
+            Fate::Moved { topic, place } => match self.destination(group, topic, queue) {
+                Some((from, to)) => {
+                    let (at, what) = ((queue, offset), (returned, MOVED));
+                    answered.items.push(burial::release(group, from, at, what, place, to));
+                    let step = Step::of_one(queue, offset, Outcome::Dropped);
+                    push_step(&mut answered.moves, 0, step);
+                    return;
+                }
+                None => {
+                    let name: String = topic.chars().take(NAME_BYTES_MAX).collect();
+                    (doomed(&format!("cannot be moved to topic {name}")), self.now)
+                }
+            },
+        };
+        answered.wakes_at = Some(answered.wakes_at.map_or(wake, |at| at.min(wake)));
+        push_step(&mut answered.steps, 0, Step::of_one(queue, offset, outcome));
+    }
+
+    /// The topic that a group's messages come from, and the queue of another one to which those of
+    /// a queue may go: what is released lies in the same log, and has no order to keep.
+    fn destination(
+        &self,
+        group: &Group,
+        name: &str,
+        queue: QueueIndex,
+    ) -> Option<(&Topic, (TopicId, QueueIndex))> {
+        let from = self.meta.topic(group.topic)?;
+        let to = self.meta.topic_named(group.tenant, name)?;
+        let is_free = to.settings.order.r#type == TopicType::Normal && !is_system(&to.name);
+        let here: Vec<QueueIndex> = queues_on(to, self.config.shard).collect();
+        if !is_free || here.is_empty() {
+            return None;
+        }
+        let queue = here[usize::from(queue.0) % here.len()];
+        Some((from, (to.topic, queue)))
     }
 }
 
 const _: () = assert!(
-    RETRY_ANSWER_MS_MAX < yard_wire::retry::RETRY_LEVELS_MS[0] as u64,
+    POLICY_ANSWER_MS_MAX < yard_wire::retry::RETRY_LEVELS_MS[0] as u64,
     "a message waits by the native table for as long as it may be answered for"
 );

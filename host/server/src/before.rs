@@ -1,14 +1,15 @@
-//! What happens to a batch before its shard gets it: where a topic of it has an interceptor, the
-//! policy workers see it first.
+//! What happens to a batch before its shard gets it: where a topic of it has an interceptor or a
+//! dedupe plugin, the policy workers see it first.
 //!
 //! ```text
-//!   stream ──► no interceptor, and never one before ─────────────────────────────► inbox
-//!         └──► line of the stream (in order) ──► records changed, or all refused ──► inbox
+//!   stream ──► no plugin, and never one before ──────────────────────────────────► inbox
+//!         └──► line of the stream (in order) ──► records changed, or all refused ─┐  ▲
+//!                                                                 dedupe keys  ◄──┘──┘
 //! ```
 //!
 //! A stream's batches keep their order: they are numbered. So where one has to wait for plugins,
 //! those behind it wait in the same line. What waits is bounded, in bytes for each tenant.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,12 +19,13 @@ use yard_broker::{Event, Origin};
 use yard_shard::Input;
 use yard_wire::batch::{self, Batch};
 use yard_wire::limits::{BATCH_BYTES_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
-use yard_wire::record::Record;
+use yard_wire::record::{Flags, Record};
 use yard_wire::requests::{AckNodes, AckPlace};
-use yard_wire::{Code, Refusal, Sequence, ShardId, TenantId};
+use yard_wire::{Code, DedupeKey, Refusal, Sequence, ShardId, TenantId};
 
 use crate::hub::{Hub, Session, lock};
 use crate::inbox::Hurry;
+use crate::policy::{self, Keyed};
 
 /// A batch, with what its sender wants.
 pub(crate) struct Produce {
@@ -87,7 +89,10 @@ pub(crate) fn put(hub: &Arc<Hub>, session: &Session, produce: Produce) -> Result
 async fn run(hub: Arc<Hub>, tenant: TenantId, mut from: mpsc::Receiver<Waiting>) {
     while let Some(Waiting { produce, _room }) = from.recv().await {
         let origin = produce.origin;
-        let seen = intercepted(&hub, tenant, produce).await;
+        let seen = match intercepted(&hub, tenant, produce).await {
+            Ok(produce) => keyed(&hub, tenant, produce).await,
+            Err(refusal) => Err(refusal),
+        };
         if let Err(refusal) = seen.and_then(|produce| offer(&hub, tenant, produce)) {
             hub.reply(origin, Err(refusal));
         }
@@ -116,20 +121,84 @@ async fn intercepted(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Pr
     let records: Vec<Record> = produce.batch.records().collect();
     let mut changed: Vec<Option<Bytes>> = Vec::with_capacity(records.len());
     for run in records.chunk_by(|one, other| one.topic() == other.topic()) {
-        match hub.policies.before(tenant, run[0].topic()) {
-            Some(before) => changed.extend(hub.policies.intercept(&before, run.to_vec()).await?),
+        let before = hub.policies.before(tenant, run[0].topic());
+        match before.as_ref().and_then(|before| before.interceptor.as_ref()) {
+            Some(used) => changed.extend(hub.policies.intercept(tenant, used, run.to_vec()).await?),
             None => changed.extend(run.iter().map(|_| None)),
         }
     }
     assert_eq!(changed.len(), records.len(), "every record was looked at");
+    remade(produce, &records, &changed).map_err(|(_, bytes)| {
+        let detail = format!("plugins have made {bytes} bytes of the batch");
+        Refusal::new(Code::MessageRefused, detail)
+    })
+}
+
+/// The batch with the keys that the dedupe plugins of its topics give its messages. Where such a
+/// plugin says nothing, its message goes by the key of its sender; without one it is stored
+/// unchecked, and says so where it has room for that.
+///
+/// # Errors
+/// `PluginNotRunning` where the plugin has used up its share; `NotComparable` or
+/// `PluginNotRunning` where the topic wants nothing unchecked.
+async fn keyed(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Produce, Refusal> {
+    let records: Vec<Record> = produce.batch.records().collect();
+    let mut keys: BTreeMap<u32, DedupeKey> = produce.batch.dedupe_keys().iter().copied().collect();
+    let mut changed: Vec<Option<Bytes>> = vec![None; records.len()];
+    let mut first = 0;
+    for run in records.chunk_by(|one, other| one.topic() == other.topic()) {
+        let numbers = first..;
+        first += run.len() as u32;
+        let Some(before) = hub.policies.before(tenant, run[0].topic()) else { continue };
+        let Some(used) = &before.dedupe else { continue };
+        // Messages of transactions have no keys: they are not stored yet.
+        let is_asked = |(_, record): &(u32, &Record)| !record.flags().has(Flags::PREPARED);
+        let asked = numbers.zip(run).filter(is_asked).map(|(at, record)| (at, record.clone()));
+        let (numbers, asked): (Vec<u32>, Vec<Record>) = asked.unzip();
+        if asked.is_empty() {
+            continue;
+        }
+        let said = hub.policies.key(tenant, used, asked).await?;
+        for (at, said) in numbers.into_iter().zip(said) {
+            match said {
+                Keyed::Key(key) => {
+                    keys.insert(at, key);
+                }
+                Keyed::Never => {
+                    keys.remove(&at);
+                }
+                Keyed::Unchecked { why, .. } if before.is_strict => return Err((*why).clone()),
+                Keyed::Unchecked { .. } if keys.contains_key(&at) => {}
+                Keyed::Unchecked { version, .. } => {
+                    hub.policies.unchecked(tenant, used, version, 1);
+                    let record = &records[at as usize];
+                    changed[at as usize] = policy::unchecked(record, &used.plugin).ok();
+                }
+            }
+        }
+    }
+    // A batch without room for what it should say goes as it is.
+    let mut produce = remade(produce, &records, &changed).unwrap_or_else(|(produce, _)| produce);
+    produce.batch.set_dedupe_keys(keys.into_iter().collect());
+    Ok(produce)
+}
+
+/// The batch with other records in place of some of its own.
+///
+/// # Errors
+/// The batch as it is, and the bytes that it would have, when those are too many.
+fn remade(
+    produce: Produce,
+    records: &[Record],
+    changed: &[Option<Bytes>],
+) -> Result<Produce, (Produce, usize)> {
     if changed.iter().all(Option::is_none) {
         return Ok(produce);
     }
-    let new = records.iter().zip(&changed).map(|(old, new)| new.as_ref().unwrap_or(old.bytes()));
+    let new = records.iter().zip(changed).map(|(old, new)| new.as_ref().unwrap_or(old.bytes()));
     let new: Vec<u8> = new.flat_map(|record| record.iter().copied()).collect();
     if batch::HEADER_BYTES + new.len() > BATCH_BYTES_MAX {
-        let detail = format!("plugins have made {} bytes of the batch", new.len());
-        return Err(Refusal::new(Code::MessageRefused, detail));
+        return Err((produce, new.len()));
     }
     let bytes = batch::encode(produce.batch.header(), records.len(), &new);
     let batch = Batch::parse(bytes).expect("a batch that was made here is well-formed");

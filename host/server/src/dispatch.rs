@@ -7,16 +7,18 @@ use yard_broker::{Event, Origin, SessionId};
 use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::expression::{Filter, PluginFilter};
-use yard_wire::operation::{Arguments, GroupSet, Operation, PluginPush};
-use yard_wire::plugin_use::PluginUse;
+use yard_wire::operation::{Arguments, GroupSet, Operation, PluginPush, TopicSet, TxSet};
+use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::request::{Reply, Request, Right};
 use yard_wire::requests::{Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome};
 use yard_wire::retry::RetryPolicy;
-use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, limits};
+use yard_wire::transaction::CheckPolicy;
+use yard_wire::units::AgeLimit;
+use yard_wire::{Code, Correlation, Refusal, ShardId, Wire, dedupe, limits};
 
 use crate::before::{self, Lines, Produce};
 use crate::deliver::Lanes;
-use crate::fan_out::{self, FanOut};
+use crate::fan_out::{self, Asker, FanOut};
 use crate::hub::{Hub, Session};
 use crate::inbox::{Hurry, Inbox};
 
@@ -147,16 +149,52 @@ fn range_bytes(range: &SettleRange) -> usize {
     size_of::<SettleRange>() + range.error.as_ref().map_or(0, String::len)
 }
 
-/// The plugin that arguments put somewhere, and where.
-fn plugin_of(arguments: &Arguments) -> Option<(Point, PluginUse)> {
+/// The plugins that arguments put somewhere, and where.
+fn plugins_of(arguments: &Arguments) -> Vec<(Point, PluginUse)> {
+    let before = |interceptor: &Option<PluginUse>, dedupe: &Option<PluginUse>| {
+        let interceptor = interceptor.clone().map(|used| (Point::Interceptor, used));
+        let dedupe = dedupe.clone().map(|used| (Point::Dedupe, used));
+        interceptor.into_iter().chain(dedupe).collect()
+    };
     match arguments {
         Arguments::GroupSet(GroupSet { retry: Some(RetryPolicy::Plugin(used)), .. }) => {
-            Some((Point::Retry, used.clone()))
+            vec![(Point::Retry, used.clone())]
         }
-        Arguments::TopicCreate(create) => Some((Point::Interceptor, create.interceptor.0.clone()?)),
-        Arguments::TopicSet(set) => Some((Point::Interceptor, set.interceptor.clone()?.0?)),
-        _ => None,
+        Arguments::TxSet(TxSet { check: Some(CheckPolicy::Plugin(used)), .. }) => {
+            vec![(Point::TxnCheck, used.clone())]
+        }
+        Arguments::TopicCreate(create) => before(&create.interceptor.0, &create.dedupe_plugin.0),
+        Arguments::TopicSet(TopicSet { interceptor, dedupe_plugin, .. }) => {
+            let chosen = |choice: &Option<PluginChoice>| choice.clone().and_then(|it| it.0);
+            before(&chosen(interceptor), &chosen(dedupe_plugin))
+        }
+        _ => Vec::new(),
     }
+}
+
+/// Lets a topic remember keys for as long as its plugin wants them, unless somebody says otherwise.
+fn set_window(arguments: &mut Arguments, ttl_ms: u64) -> Result<(), Refusal> {
+    let window = match arguments {
+        Arguments::TopicCreate(create) => &mut create.dedupe_window,
+        Arguments::TopicSet(set) => &mut set.dedupe_window,
+        other => unreachable!("{:?} has no dedupe plugin", other.operation()),
+    };
+    if window.is_none() {
+        let says = |refusal: Refusal| {
+            let detail = format!("what the dedupe plugin wants: {}", refusal.detail);
+            Refusal::new(Code::BadPluginUse, detail)
+        };
+        dedupe::check_window(ttl_ms).map_err(says)?;
+        *window = Some(AgeLimit(ttl_ms));
+    }
+    Ok(())
+}
+
+/// Arguments as a shard gets them.
+fn encoded(arguments: &Arguments) -> Call {
+    let mut args = Vec::new();
+    arguments.put(&mut args);
+    Call { operation: arguments.operation() as u16, args: args.into() }
 }
 
 impl Dispatch {
@@ -277,17 +315,26 @@ impl Dispatch {
             // Before anything is stored: a tenant without its certificate would be of no use.
             fan_out::check_certificate_request(&self.hub, &add.request)?;
         }
-        let Some((point, used)) = plugin_of(&arguments) else {
+        let plugins = plugins_of(&arguments);
+        if plugins.is_empty() {
             self.spread(session, origin, call, arguments);
             return Ok(());
-        };
+        }
         // Before anything is stored: what the plugin says of its settings is the answer.
-        let (hub, session, call) = (Arc::clone(&self.hub), Arc::clone(session), call.clone());
+        let (hub, session) = (Arc::clone(&self.hub), Arc::clone(session));
         self.hub.runtime.spawn(async move {
-            match hub.policies.check_use(session.tenant, point, &used).await {
-                Ok(()) => Self { hub }.spread(&session, origin, &call, arguments),
-                Err(refusal) => hub.reply(origin, Err(refusal)),
+            let mut arguments = arguments;
+            for (point, used) in plugins {
+                let checked = hub.policies.check_use(session.tenant, point, &used).await;
+                let taken = checked.and_then(|ttl_ms| match ttl_ms {
+                    Some(ttl_ms) => set_window(&mut arguments, ttl_ms),
+                    None => Ok(()),
+                });
+                if let Err(refusal) = taken {
+                    return hub.reply(origin, Err(refusal));
+                }
             }
+            Self { hub }.spread(&session, origin, &encoded(&arguments), arguments);
         });
         Ok(())
     }
@@ -297,7 +344,8 @@ impl Dispatch {
         let operation = arguments.operation();
         let everywhere = fan_out::asks_every_shard(operation);
         let shards = if everywhere { self.hub.inboxes.len() } else { 1 };
-        let asked = self.hub.start_fan_out(FanOut::new(origin, session.tenant, arguments, shards));
+        let fan_out = FanOut::new(Asker::Client(origin), session.tenant, arguments, shards);
+        let asked = self.hub.start_fan_out(fan_out);
         for shard in (0..shards).map(|n| ShardId(n as u16)) {
             let request = Request::Call(call.clone());
             let event = Event::Request { origin: asked, tenant: session.tenant, request };
@@ -312,14 +360,19 @@ impl Dispatch {
         let (hub, tenant) = (Arc::clone(&self.hub), session.tenant);
         self.inbox(METADATA)?;
         self.hub.runtime.spawn(async move {
-            let offered = hub.policies.admit(tenant, push).await.and_then(|pushed| {
+            // The file is not needed for the answer.
+            let arguments = Arguments::PluginPush(PluginPush::default());
+            let fan_out = FanOut::new(Asker::Client(origin), tenant, arguments, 1);
+            let pushed = hub.policies.admit(tenant, push).await;
+            let origin = hub.start_fan_out(fan_out);
+            let offered = pushed.and_then(|pushed| {
                 let bytes = pushed.file.len();
                 let event = Event::PluginPushed { origin, tenant, pushed: Box::new(pushed) };
                 let inbox = hub.inbox(METADATA).ok_or(Code::Internal)?;
                 inbox.offer(tenant, bytes, Hurry::Urgent, Input::Event(event))
             });
             if let Err(refusal) = offered {
-                hub.reply(origin, Err(refusal));
+                hub.answer_fan_out(origin.correlation.0, Err(refusal));
             }
         });
         Ok(())

@@ -2,6 +2,7 @@
 //! sums added; where a tenant was added, its certificate is signed.
 use std::collections::BTreeMap;
 
+use tokio::sync::oneshot;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
@@ -17,11 +18,20 @@ use crate::dispatch::BROKER;
 use crate::hub::Hub;
 use crate::os;
 
+/// Who gets the answer to an operation.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client.
+    Client(Origin),
+    /// This process.
+    Here(oneshot::Sender<Result<Reply, Refusal>>),
+}
+
 /// One operation that waits for its shards.
 #[derive(Debug)]
 pub(crate) struct FanOut {
     /// Who asked.
-    pub origin: Origin,
+    pub asker: Asker,
     tenant: TenantId,
     arguments: Arguments,
     missing: usize,
@@ -31,14 +41,9 @@ pub(crate) struct FanOut {
 impl FanOut {
     /// Waits for `shards` answers.
     #[must_use]
-    pub(crate) fn new(
-        origin: Origin,
-        tenant: TenantId,
-        arguments: Arguments,
-        shards: usize,
-    ) -> Self {
+    pub(crate) fn new(asker: Asker, tenant: TenantId, arguments: Arguments, shards: usize) -> Self {
         assert!(shards > 0, "somebody answers");
-        Self { origin, tenant, arguments, missing: shards, answers: Vec::new() }
+        Self { asker, tenant, arguments, missing: shards, answers: Vec::new() }
     }
 
     /// Takes one answer; the client's when it was the last.
@@ -48,6 +53,21 @@ impl FanOut {
         hub: &Hub,
     ) -> Option<Result<Reply, Refusal>> {
         self.gather(answer).map(|merged| self.complete(merged?, hub))
+    }
+
+    /// Whether it says which versions of plugins decide: that is so when it is answered.
+    #[must_use]
+    pub(crate) fn changes_plugins(&self) -> bool {
+        matches!(
+            self.arguments,
+            Arguments::PluginCanary(_)
+                | Arguments::PluginDisable(_)
+                | Arguments::PluginPromote(_)
+                | Arguments::PluginPush(_)
+                | Arguments::PluginRm(_)
+                | Arguments::PluginRollback(_)
+                | Arguments::PluginShadow(_)
+        )
     }
 
     fn gather(&mut self, answer: Result<Reply, Refusal>) -> Option<Result<Reply, Refusal>> {
@@ -417,7 +437,8 @@ mod tests {
 
     fn run(arguments: Arguments, answers: Vec<Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
         let origin = Origin { session: SessionId(1), stream: 0, correlation: Correlation(1) };
-        let mut fan_out = FanOut::new(origin, TenantId(0), arguments, answers.len());
+        let asker = Asker::Client(origin);
+        let mut fan_out = FanOut::new(asker, TenantId(0), arguments, answers.len());
         let mut merged = None;
         for answer in answers {
             assert!(merged.is_none());

@@ -3,24 +3,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use yard_broker::{Event, MetaChange, Origin, SessionId};
 use yard_shard::Input;
 use yard_store::{Disk, LogCache};
 use yard_transport::SessionHandle;
 use yard_transport::tls::Authority;
-use yard_wire::operation::ClientRow;
-use yard_wire::request::Reply;
-use yard_wire::requests::Node;
-use yard_wire::{Refusal, ShardId, TenantId, Timestamp};
+use yard_wire::operation::{Arguments, ClientRow};
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{Call, Called, Node};
+use yard_wire::{Code, Refusal, ShardId, TenantId, Timestamp};
 
 use crate::before::Lines;
 use crate::bodies::Bodies;
 use crate::deliver::Lanes;
 use crate::fairness::Fairness;
-use crate::fan_out::FanOut;
+use crate::fan_out::{self, Asker, FanOut};
 use crate::inbox::Inbox;
 use crate::policy::Policies;
 
@@ -284,19 +285,61 @@ impl Hub {
     }
 
     /// An answer for the server itself.
-    pub(crate) fn answer_fan_out(&self, number: u64, answer: Result<Reply, Refusal>) {
+    pub(crate) fn answer_fan_out(self: &Arc<Self>, number: u64, answer: Result<Reply, Refusal>) {
         let mut fan_outs = lock(&self.fan_outs);
         let Some(fan_out) = fan_outs.get_mut(&number) else {
             return;
         };
-        let origin = fan_out.origin;
-        let merged = fan_out.answer(answer, self);
-        if merged.is_some() {
-            fan_outs.remove(&number);
-        }
+        let Some(result) = fan_out.answer(answer, self) else {
+            return;
+        };
+        let done = fan_outs.remove(&number).expect("it was there just now");
         drop(fan_outs);
-        if let Some(result) = merged {
-            self.reply(origin, result);
+        let is_later = done.changes_plugins() && result.is_ok();
+        match done.asker {
+            Asker::Client(origin) if is_later => {
+                // Whoever has the answer finds what it says: the version that decides is loaded.
+                let hub = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    hub.policies.caught_up().await;
+                    hub.reply(origin, result);
+                });
+            }
+            Asker::Client(origin) => self.reply(origin, result),
+            // Nobody may wait for it any more.
+            Asker::Here(to) => {
+                let _ = to.send(result);
+            }
+        }
+    }
+
+    /// Asks every shard something in the name of a tenant; what they say together.
+    ///
+    /// # Errors
+    /// As the operation is refused.
+    pub(crate) async fn ask_shards(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        arguments: Arguments,
+    ) -> Result<Bytes, Refusal> {
+        let (to, from) = oneshot::channel();
+        let operation = arguments.operation();
+        assert!(fan_out::asks_every_shard(operation), "each shard answers");
+        let mut args = Vec::new();
+        arguments.put(&mut args);
+        let call = Call { operation: operation as u16, args: args.into() };
+        let asker = Asker::Here(to);
+        let fan_out = FanOut::new(asker, tenant, arguments, self.inboxes.len());
+        let origin = self.start_fan_out(fan_out);
+        for inbox in &self.inboxes {
+            let request = Request::Call(call.clone());
+            inbox.put_after(tenant, Input::Event(Event::Request { origin, tenant, request }));
+        }
+        match from.await {
+            Ok(Ok(Reply::Call(Called { result }))) => Ok(result),
+            Ok(Ok(_)) => Err(Code::Internal.into()),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(Code::ShuttingDown.into()),
         }
     }
 

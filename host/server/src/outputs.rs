@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_broker::{Event, Ticket};
+use yard_broker::{Event, PolicyQuestion, Ticket};
 use yard_shard::{Input, Output};
 use yard_store::IndexRead;
 use yard_transport::CONTROL;
@@ -59,7 +59,10 @@ impl Outputs for ShardOutputs {
             }
             Output::Reply { origin, result } => self.hub.reply(origin, result),
             Output::Broadcast(change) => self.hub.broadcast(&change),
-            Output::AskPolicy(asked) => policy::retry::ask(&self.hub, self.shard, *asked),
+            Output::AskPolicy(asked) => match *asked {
+                PolicyQuestion::Retry(asked) => policy::retry::ask(&self.hub, self.shard, asked),
+                PolicyQuestion::Check(asked) => policy::check::ask(&self.hub, self.shard, asked),
+            },
             Output::EnsureTopic { tenant, name } => {
                 let metadata = self.hub.inbox(METADATA).expect("there is a shard");
                 metadata.put_first(Input::Event(Event::EnsureTopic { tenant, name }));

@@ -1,6 +1,6 @@
 //! What a shard wants done: one closed enum.
 use yard_broker::{
-    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, RetryQuestion, SessionId, Ticket,
+    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, PolicyQuestion, SessionId, Ticket,
 };
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
@@ -113,7 +113,7 @@ pub enum Output {
     Broadcast(MetaChange),
     /// Ask a plugin and bring what it decides as `Event::PolicyAnswered`; where it decides nothing
     /// in time, nothing is brought.
-    AskPolicy(Box<RetryQuestion>),
+    AskPolicy(Box<PolicyQuestion>),
     /// Give a shard, perhaps this one, `Event::Notice`.
     Notify {
         /// The shard.

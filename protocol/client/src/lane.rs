@@ -217,7 +217,7 @@ fn reaction(code: Code) -> Reaction {
     if code == Code::ProducerFenced {
         return Reaction::Fence;
     }
-    if code == Code::MessageRefused {
+    if matches!(code, Code::MessageRefused | Code::NotComparable) {
         return Reaction::Split;
     }
     if code == Code::WrongShard {

@@ -214,6 +214,8 @@ codes! {
     BadPluginUse = 720, Never;
     /// The plugin before the topic refused the message; nothing was stored.
     MessageRefused = 721, Never;
+    /// The plugin that says which messages are the same fails at this one; nothing was stored.
+    NotComparable = 725, Never;
 
     /// The client has no connection to a broker at the moment.
     Disconnected = 801, SamePlace;

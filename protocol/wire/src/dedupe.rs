@@ -28,9 +28,24 @@ impl DedupeKey {
                 format!("a dedupe key of {} bytes: 1 to {DEDUPE_KEY_BYTES_MAX} may be", text.len());
             return Err(Refusal::new(Code::BadDedupeKey, detail));
         }
-        let hash = Sha256::digest(text.as_bytes());
-        let short = hash.first_chunk().expect("the hash has 32 bytes");
-        Ok(Self(*short))
+        Ok(Self::short(Sha256::new().chain_update(text.as_bytes())))
+    }
+
+    /// A key that a plugin has made, in a keyspace of its own choice. It equals no key of
+    /// [`DedupeKey::of`]: 0xff is in no text.
+    ///
+    /// # Panics
+    /// When it is empty: such a message has no key.
+    #[must_use]
+    pub fn of_plugin(keyspace: u32, key: &[u8]) -> Self {
+        assert!(!key.is_empty(), "an empty key is none");
+        let space = Sha256::new().chain_update([0xff_u8]).chain_update(keyspace.to_le_bytes());
+        Self::short(space.chain_update(key))
+    }
+
+    fn short(hash: Sha256) -> Self {
+        let hash = hash.finalize();
+        Self(*hash.first_chunk().expect("the hash has 32 bytes"))
     }
 }
 
@@ -76,6 +91,15 @@ mod tests {
         for bad in [String::new(), "x".repeat(DEDUPE_KEY_BYTES_MAX + 1)] {
             assert_eq!(DedupeKey::of(&bad).unwrap_err().code, Code::BadDedupeKey);
         }
+    }
+
+    #[test]
+    fn keys_of_plugins_are_in_spaces_of_their_own() {
+        let key = DedupeKey::of_plugin(1, b"abc");
+        assert_eq!(key, DedupeKey::of_plugin(1, b"abc"));
+        assert_ne!(key, DedupeKey::of_plugin(2, b"abc"));
+        assert_ne!(key, DedupeKey::of_plugin(1, b"abd"));
+        assert_ne!(Ok(key), DedupeKey::of("abc"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::plugin::{
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::transaction::{CheckSpan, TxId};
+use crate::transaction::{CheckPolicy, CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value, plain};
 use crate::{Code, MessageId, Refusal, Timestamp};
@@ -313,6 +313,10 @@ operations! {
         dedupe_window: Option<AgeLimit> = Optional,
         /// How many of them, at most 1,000,000; 100,000 unless given.
         dedupe_count: Option<CountLimit> = Optional,
+        /// A plugin that says which messages are the same, in place of their senders.
+        dedupe_plugin: PluginChoice = Default("none"),
+        /// Messages about which that plugin says nothing are refused, not stored unchecked.
+        dedupe_strict: bool = Switch,
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -347,6 +351,10 @@ operations! {
         dedupe_window: Option<AgeLimit> = Optional,
         /// How many of them, at most 1,000,000.
         dedupe_count: Option<CountLimit> = Optional,
+        /// A plugin that says which messages are the same, in place of their senders.
+        dedupe_plugin: Option<PluginChoice> = Optional,
+        /// Messages about which that plugin says nothing are refused, not stored unchecked.
+        dedupe_strict: Option<bool> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -587,6 +595,8 @@ operations! {
         every: Option<CheckSpan> = Optional,
         /// So often, at most 1000 times; then the transaction waits for an operator.
         checks: Option<u16> = Optional,
+        /// Who says first what becomes of it: native (ask a producer), or plugin:NAME.
+        check: Option<CheckPolicy> = Optional,
     } -> TxSettingsRow;
 }
 

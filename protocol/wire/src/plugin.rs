@@ -118,6 +118,8 @@ report! {
         pub versions: Vec<PluginVersionRow>,
         /// What the broker has seen of each version that ran since its start.
         pub runs: Vec<PluginRunRow>,
+        /// What the plugin itself has counted since then, by name.
+        pub metrics: Vec<PluginMetricRow>,
     }
 
     /// A version of a plugin.
@@ -164,6 +166,9 @@ report! {
         pub faults: u64,
         /// Messages that it failed at alone.
         pub poisoned: u64,
+        /// Messages that were stored without a key because it said nothing; version 0: nobody was
+        /// there to be asked.
+        pub unchecked: u64,
         /// Of a version on trial: messages that both were asked about,
         pub compared: u64,
         /// and those about which they differ.
@@ -172,6 +177,20 @@ report! {
         pub busy_us: u64,
         /// What it last failed with.
         pub last_fault: String,
+    }
+
+    /// A number that a plugin counts or measures.
+    pub struct PluginMetricRow {
+        /// Its name.
+        pub name: String,
+        /// Sum of what was added to it.
+        pub added: u64,
+        /// Values that were observed.
+        pub observed: u64,
+        /// Their mean, in decimal; empty where there are none.
+        pub mean: String,
+        /// The largest of them.
+        pub max: String,
     }
 
     /// A line of a plugin's log, or of what the broker says about it.

@@ -19,6 +19,9 @@ pub const FAILED: &str = "$failed";
 /// Who changed the message before it was stored: the name of a plugin, a slash, the number of its
 /// version.
 pub const REPLACED: &str = "$replaced";
+/// Nobody has compared the message with those before it: the name of the plugin that should have
+/// said by what. See `docs/dedupe.md`.
+pub const UNCHECKED: &str = "$unchecked";
 /// Trace of the request that the message belongs to. Source: W3C Trace Context, `traceparent`.
 pub const TRACE_PARENT: &str = "traceparent";
 /// What systems that trace add to it. Source: W3C Trace Context, `tracestate`.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
 use crate::operation::{Arg, bad};
+use crate::plugin_use::PluginUse;
 use crate::units::{MILLISECONDS, in_unit, read_duration_ms};
 use crate::value::{ToValue, Value};
 use crate::{Epoch, ProducerId, Refusal, ShardId, limits};
@@ -168,9 +169,91 @@ impl Wire for Checks {
     }
 }
 
+/// Who says first what becomes of a transaction that nobody has decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CheckPolicy {
+    /// Producers of its group are asked.
+    #[default]
+    Native,
+    /// A plugin says; producers are asked where it says so, or says nothing.
+    Plugin(PluginUse),
+}
+
+const NATIVE: &str = "native";
+const PLUGIN: &str = "plugin:";
+
+impl CheckPolicy {
+    /// The plugin, if it is one.
+    #[must_use]
+    pub fn plugin(&self) -> Option<&PluginUse> {
+        match self {
+            Self::Native => None,
+            Self::Plugin(used) => Some(used),
+        }
+    }
+}
+
+impl fmt::Display for CheckPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native => f.write_str(NATIVE),
+            Self::Plugin(used) => write!(f, "{PLUGIN}{used}"),
+        }
+    }
+}
+
+/// As the plugin, if it is one.
+impl Wire for CheckPolicy {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.plugin().cloned().put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        let used = <Option<PluginUse> as Wire>::take(input)?;
+        Ok(used.map_or(Self::Native, Self::Plugin))
+    }
+}
+
+impl ToValue for CheckPolicy {
+    fn to_value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
+impl Arg for CheckPolicy {
+    const KIND: &'static str = "native|plugin:NAME";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        match text {
+            Some(NATIVE) => Ok(Self::Native),
+            Some(text) => match text.strip_prefix(PLUGIN) {
+                Some(used) => PluginUse::read(used).map(Self::Plugin),
+                None => Err(bad(name, Self::KIND, Some(text))),
+            },
+            None => Err(bad(name, Self::KIND, None)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_checks_is_read_and_shown() {
+        for text in ["native", "plugin:txn-check", "plugin:txn-check(commit=paid = 1)"] {
+            let read = CheckPolicy::parse("check", Some(text)).expect("a policy");
+            assert_eq!(read.to_value(), Value::Text(text.to_owned()));
+            assert_eq!(CheckPolicy::from_bytes(read.to_bytes()), Ok(read));
+        }
+        for (wrong, code) in [
+            ("", crate::Code::BadArgument),
+            ("txn-check", crate::Code::BadArgument),
+            ("plugin:", crate::Code::BadPluginUse),
+            ("plugin:a(b", crate::Code::BadPluginUse),
+        ] {
+            let refused = CheckPolicy::parse("check", Some(wrong)).expect_err("no policy");
+            assert_eq!(refused.code, code, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_name_is_read_as_it_was_written_and_nothing_else_is() {

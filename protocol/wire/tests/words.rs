@@ -89,6 +89,8 @@ fn results_are_shown_by_the_names_of_their_fields() {
         interceptor: PluginChoice(None),
         dedupe_window: AgeLimit(3_600_000),
         dedupe_count: CountLimit(100_000),
+        dedupe_plugin: PluginChoice(None),
+        dedupe_strict: false,
         created_ms: Timestamp(9),
         dedupe_keys: 5,
         messages: 2,

@@ -1,5 +1,5 @@
-//! Plugins for tests, written as text: a filter over tags, and what is wrong with a file in each
-//! way that has a code.
+//! Plugins for tests, written as text: a filter over tags, a dedupe plugin whose keys are tags, and
+//! what is wrong with a file in each way that has a code.
 use std::fmt::Write;
 
 use wasm_encoder::{CustomSection, Section};
@@ -9,6 +9,30 @@ use yard_abi::manifest::{Point, SECTION};
 use yard_abi::wit;
 
 const FILTER: &str = "switchyard:plugin/filter@1.0.0";
+const DEDUPE: &str = "switchyard:plugin/dedupe@1.0.0";
+const METRICS: &str = "switchyard:plugin/metrics@1.0.0";
+
+/// The key list of a frame at `$f`: of each message its tag. At a tag that begins with `x` it traps.
+const KEYS: &str = r#"
+    (local $i i32) (local $m i32) (local $out i32) (local $tag i32) (local $n i32)
+    (call $add (i32.const 64) (i32.const 4) (i64.extend_i32_u (local.get $count)))
+    (local.set $m (i32.add (local.get $f) (i32.const 8)))
+    (local.set $out (i32.const 131072))
+    (loop $next
+      (local.set $n (i32.load16_u offset=42 (local.get $m)))
+      (local.set $tag (i32.add (local.get $m) (i32.load16_u offset=4 (local.get $m))))
+      (if (local.get $n) (then
+        (if (i32.eq (i32.load8_u (local.get $tag)) (i32.const 120)) (then (unreachable)))))
+      (i32.store16 (local.get $out) (local.get $n))
+      (memory.copy (i32.add (local.get $out) (i32.const 2)) (local.get $tag) (local.get $n))
+      (local.set $out (i32.add (local.get $out) (i32.add (local.get $n) (i32.const 2))))
+      (local.set $m (i32.add (local.get $m) (i32.load (local.get $m))))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (local.get $count))))
+    (i32.store (i32.const 16) (i32.const 131072))
+    (i32.store (i32.const 20) (i32.sub (local.get $out) (i32.const 131072)))
+    (global.set $top (i32.const 4096))
+    (i32.const 16)"#;
 
 /// The result of a filter's function for the message at `$m`: whether its tag begins with a letter.
 /// At a tag that begins with `x` it traps.
@@ -49,7 +73,37 @@ const REALLOC: &str = r#"
 #[must_use]
 pub fn filter(name: &str, label: &str, letter: char, manifest: Option<&str>) -> Vec<u8> {
     let fits = format!(r#"{{"name":"{name}","version":"{label}","points":["filter"]}}"#);
-    with_section(typed(&wat(letter, "")), SECTION, manifest.unwrap_or(&fits).as_bytes())
+    let typed = typed(&wat(letter, ""), Point::Filter);
+    with_section(typed, SECTION, manifest.unwrap_or(&fits).as_bytes())
+}
+
+/// A dedupe plugin whose keys are the tags of messages, remembered for an hour in this keyspace. It
+/// traps at a tag that begins with `x`, and counts what it sees as `seen`.
+#[must_use]
+pub fn dedupe(name: &str, label: &str, keyspace: u32) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+        (import "{METRICS}" "add" (func $add (param i32 i32 i64)))
+        (memory (export "memory") 4) (global $top (mut i32) (i32.const 4096))
+        (data (i32.const 64) "seen")
+        (func (export "{DEDUPE}#open") (param i32 i32) (result i32)
+            (i64.store (i32.const 32) (i64.const 0)) (i64.store (i32.const 40) (i64.const 0))
+            (global.set $top (i32.const 4096)) (i32.const 32))
+        (func (export "{DEDUPE}#keys") (param $f i32) (param $bytes i32) (param $count i32)
+            (result i32) {KEYS})
+        (func (export "{DEDUPE}#describe") (result i32)
+            (i64.store (i32.const 80) (i64.const 3600000))
+            (i32.store (i32.const 88) (i32.const 0))
+            (i32.store (i32.const 92) (i32.const {keyspace}))
+            (i32.const 80))
+        (func (export "cabi_realloc") (param i32 i32) (param $align i32) (param $bytes i32)
+            (result i32) {REALLOC}))"#
+    );
+    let fits = format!(
+        r#"{{"name":"{name}","version":"{label}","points":["dedupe"],
+            "capabilities":["log","metrics"]}}"#
+    );
+    with_section(typed(&text, Point::Dedupe), SECTION, fits.as_bytes())
 }
 
 /// The same without the section that says its types.
@@ -103,11 +157,11 @@ fn wat(letter: char, imports: &str) -> String {
 }
 
 /// A core module that says its types.
-fn typed(text: &str) -> Vec<u8> {
+fn typed(text: &str, point: Point) -> Vec<u8> {
     let mut module = wat::parse_str(text).expect("the text is a module");
     let mut resolve = Resolve::default();
     let package = resolve.push_str("plugin.wit", wit::TEXT).expect("the package is sound");
-    let world = resolve.select_world(&[package], Some(Point::Filter.world())).expect("it is there");
+    let world = resolve.select_world(&[package], Some(point.world())).expect("it is there");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the world is that of the module");
     module

@@ -30,6 +30,8 @@ pub struct TxCounts {
     pub rolled_back: u64,
     /// Of these, decided by an operator who found them in a list.
     pub by_operator: u64,
+    /// Of these, decided by a plugin alone: nobody else would have.
+    pub by_plugin: u64,
     /// Of these, left alone by a producer that died.
     pub orphaned: u64,
 }
@@ -40,6 +42,7 @@ impl TxCounts {
         self.committed += other.committed;
         self.rolled_back += other.rolled_back;
         self.by_operator += other.by_operator;
+        self.by_plugin += other.by_plugin;
         self.orphaned += other.orphaned;
     }
 }

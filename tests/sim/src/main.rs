@@ -128,9 +128,9 @@ fn many(arguments: &Arguments) -> bool {
     }
     let counts = swept.transactions;
     println!(
-        "transactions: {} committed, {} rolled back; of them {} by an operator from a list, {} \
-         left by producers that died",
-        counts.committed, counts.rolled_back, counts.by_operator, counts.orphaned
+        "transactions: {} committed, {} rolled back; of them {} by an operator from a list, {} by \
+         a plugin, {} left by producers that died",
+        counts.committed, counts.rolled_back, counts.by_operator, counts.by_plugin, counts.orphaned
     );
     let seconds = swept.took.as_secs_f64();
     let runs = (swept.seeds + swept.twice) as f64;

@@ -31,6 +31,8 @@ pub(crate) struct Letter {
     pub order_group: Option<u64>,
     /// Its dedupe key.
     pub dedupe: Option<u64>,
+    /// It is for a plugin to find; else its sender says it.
+    pub is_for_plugin: bool,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
@@ -67,7 +69,7 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
         queue: letter.queue,
         id: MessageId::new(letter.born, u128::from(filler.word())),
         born: letter.born,
-        flags: parked.and(flag(dedupe.is_some(), Flags::DEDUPE)),
+        flags: parked.and(flag(dedupe.is_some() && !letter.is_for_plugin, Flags::DEDUPE)),
         tag: "",
         properties: &properties,
         body: &body,

@@ -44,6 +44,10 @@ pub struct Plan {
     pub retry: RetryPolicy,
     /// How often it is delivered at most.
     pub attempts: Attempts,
+    /// Dedupe keys are not said by producers but by a plugin of the topics.
+    pub keys_by_plugin: bool,
+    /// A plugin is asked what becomes of transactions, before their producers are.
+    pub checks_by_plugin: bool,
     /// Clients that read by plain fetch.
     pub readers: usize,
     /// How the network behaves.
@@ -209,6 +213,8 @@ impl Plan {
             groups,
             retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
+            keys_by_plugin: seed % PLUGIN_ONE_IN == 3,
+            checks_by_plugin: seed % PLUGIN_ONE_IN == 6,
             readers: usize::from(random.percent(30)),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
@@ -411,7 +417,7 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
     consumers
 }
 
-/// Of so many seeds, one has a plugin for it.
+/// Of so many seeds, one has a plugin for each of its points.
 const PLUGIN_ONE_IN: u64 = 8;
 
 fn draw_retry(seed: u64, random: &mut Random) -> RetryPolicy {

@@ -70,7 +70,10 @@ fn plan(seed: u64, segment_bytes: u64) -> Plan {
     };
     let (sync, io) = (random.pick(&[100, 500, 2 * MS]), random.pick(&[20, 200]));
     let drawn = Plan::draw(seed, 1);
-    Plan { shards: 1, segment_bytes, weather, sync, io, faults: Vec::new(), ..drawn }
+    let (keys_by_plugin, checks_by_plugin) = (false, false);
+    let faults = Vec::new();
+    let drawn = Plan { keys_by_plugin, checks_by_plugin, faults, ..drawn };
+    Plan { shards: 1, segment_bytes, weather, sync, io, ..drawn }
 }
 
 /// Requests go on the streams that a client has for them.

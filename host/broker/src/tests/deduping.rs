@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use yard_wire::batch::{self, Batch, BatchHeader};
 use yard_wire::limits::{DEDUPE_COUNT_MAX, DEDUPE_WINDOW_MS_MAX};
 use yard_wire::operation::{DelayCancel, TopicCreate, TopicInfo, TopicReport, TopicRm, TopicSet};
+use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{DEDUPE, DUE, Flags, RecordParts};
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, Produced};
@@ -84,6 +85,15 @@ fn put(world: &mut World, batch: Batch) -> Result<Produced, Refusal> {
     }
 }
 
+/// The same with keys that a plugin has made of its messages; empty: none.
+fn keyed(mut batch: Batch, keys: &[&str]) -> Batch {
+    assert_eq!(batch.count(), keys.len());
+    let keys = (0..).zip(keys).filter(|(_, key)| !key.is_empty());
+    let keys = keys.map(|(at, key)| (at, DedupeKey::of_plugin(1, key.as_bytes())));
+    batch.set_dedupe_keys(keys.collect());
+    batch
+}
+
 /// Queue, first offset and count; number in the batch, number of the original, queue and offset.
 type Said = (Vec<(u16, u64, u32)>, Vec<(u32, u64, u16, Option<u64>)>);
 
@@ -100,6 +110,60 @@ fn said(produced: &Produced) -> Said {
 fn keys(world: &mut World) -> u64 {
     let report: TopicReport = call(world, &TopicInfo { name: "orders".into() }).unwrap();
     report.dedupe_keys
+}
+
+#[test]
+fn keys_of_a_plugin_take_the_place_of_those_of_senders() {
+    let mut world = world();
+    let letters = [(1, 0, "", None), (2, 0, "own", None), (3, 0, "own", None), (4, 1, "", None)];
+    let first = keyed(batch(1, 0, &letters), &["a", "b", "", "a"]);
+    let produced = put(&mut world, first.clone()).unwrap();
+    // Of the third the plugin says that it is never a duplicate, whatever its sender says.
+    assert_eq!(said(&produced), (vec![(0, 0, 3)], vec![(3, 1, 0, Some(0))]));
+    // Who sends it again has the same answer, whatever the plugin says by then.
+    let again = put(&mut world, keyed(batch(1, 0, &letters), &["x", "y", "z", ""])).unwrap();
+    assert_eq!((said(&again), again.duplicate), (said(&produced), true));
+    world.restart();
+    let again = put(&mut world, first).unwrap();
+    assert_eq!((said(&again), again.duplicate), (said(&produced), true));
+    let others = keyed(batch(2, 0, &[(5, 2, "", None), (6, 2, "", None)]), &["b", "c"]);
+    assert_eq!(said(&put(&mut world, others).unwrap()).1, [(0, 2, 0, Some(1))]);
+    // A key of a sender is never one of a plugin's.
+    let own = put(&mut world, batch(3, 0, &[(7, 0, "a", None)])).unwrap();
+    assert_eq!(said(&own).1, []);
+    world.compare_with_log();
+}
+
+#[test]
+fn a_dedupe_plugin_is_a_setting_that_needs_a_window() {
+    let mut world = world();
+    let plugin = |text: &str| PluginChoice(PluginUse::read(text).ok());
+    let name = || "orders".to_owned();
+    let set = |chosen, strict| TopicSet {
+        name: name(),
+        dedupe_plugin: Some(chosen),
+        dedupe_strict: strict,
+        ..TopicSet::default()
+    };
+    let row = call(&mut world, &set(plugin("window(fields=a)"), Some(true))).unwrap();
+    assert_eq!((row.dedupe_plugin, row.dedupe_strict), (plugin("window(fields=a)"), true));
+    let none = TopicSet { name: name(), dedupe_window: Some(AgeLimit(0)), ..TopicSet::default() };
+    assert_eq!(call(&mut world, &none).unwrap_err().code, Code::NoDedupeWindow);
+    let create = TopicCreate {
+        name: "other".into(),
+        queues: 1,
+        dedupe_window: Some(AgeLimit(0)),
+        dedupe_plugin: plugin("window"),
+        ..TopicCreate::default()
+    };
+    assert_eq!(call(&mut world, &create).unwrap_err().code, Code::NoDedupeWindow);
+    world.restart();
+    let report: TopicReport = call(&mut world, &TopicInfo { name: name() }).unwrap();
+    assert_eq!((report.dedupe_plugin, report.dedupe_strict), (plugin("window(fields=a)"), true));
+    let row = call(&mut world, &set(PluginChoice(None), None)).unwrap();
+    assert_eq!((row.dedupe_plugin, row.dedupe_strict), (PluginChoice(None), true));
+    call(&mut world, &none).unwrap();
+    world.compare_with_log();
 }
 
 #[test]

@@ -23,7 +23,8 @@ use yard_wire::{
 use super::Random;
 use super::world::{Delivery, Out, World, config};
 use crate::{
-    Decision, Doom, Entry, Event, Fate, MetaChange, Outcome, RetryAnswer, RetryQuestion, SessionId,
+    Decision, Doom, Entry, Event, Fate, MetaChange, Outcome, PolicyAnswer, RetryAnswer,
+    RetryQuestion, SessionId,
 };
 
 const LEASES_MS: [u32; 3] = [1_000, 1_500, 30_000];
@@ -125,7 +126,8 @@ impl Run {
             decisions.push(Decision { offset: failure.offset, attempt: failure.attempt, fate });
         }
         let before = self.world.log.len();
-        self.world.handle(Event::PolicyAnswered(RetryAnswer { group, queue, asked, decisions }));
+        let answer = RetryAnswer { group, queue, asked, decisions };
+        self.world.handle(Event::PolicyAnswered(PolicyAnswer::Retry(answer)));
         for (entry, _) in &self.world.log[before..] {
             let Entry::Progress { progress, .. } = entry else { continue };
             for step in &progress.steps {
@@ -447,6 +449,7 @@ impl Run {
                 }
                 Out::Ended(_, by, _) => self.gone(|id, _| id == by),
                 Out::Ask(question) => self.model.questions.push(question),
+                Out::Look(_) => unreachable!("nobody here has transactions"),
                 Out::Reply(_, Ok(Reply::Produce(produced))) => {
                     assert!(!produced.placed.is_empty());
                 }

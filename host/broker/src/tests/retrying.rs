@@ -118,6 +118,39 @@ fn without_an_answer_and_with_one_that_is_late_the_table_holds() {
 }
 
 #[test]
+fn a_plugin_moves_messages_to_another_topic() {
+    check_orders(
+        "3",
+        "topic parked 2
+        > tell: topic parked [0, 0]
+        > topic 2 queues=2
+        ordered later 1 go-on
+        > tell: topic later [0]
+        > topic 3 queues=1 ordered
+        nack a 0 0..4 error=busy
+        > asks ladder of g at 1000: 0x1 after 0 \"busy\" 1x1 after 0 \"busy\" 2x1 after 0 \
+         \"busy\" 3x1 after 0 \"busy\"
+        sync
+        > settled 4
+        decide g orders 0 1000 0x1:to-parked 1x1:to-nobody 2x1:to-parked 3x1:to-later
+        history g orders 0
+        > 1: 1 times, 1000..1000, cannot be moved to topic nobody
+        > 3: 1 times, 1000..1000, cannot be moved to topic later
+        decide g orders 0 1000 0x1:to-parked
+        sync
+        > tell: topic $dead.g [0]
+        restart
+        sub b g parked earliest credit=9
+        > b gets 0: 0..2
+        sync
+        > b subscribed: 0 0..2, 1 0..0
+        info g
+        > 0: 4..10 lag=6 held=0 waiting=0 rejected=2, 0: 0..2 lag=2 held=2 waiting=0 rejected=0, \
+         1: 0..0 lag=0 held=0 waiting=0 rejected=0; b held=2 credit=7",
+    );
+}
+
+#[test]
 fn the_end_of_a_lease_is_asked_about_and_a_delay_of_the_consumer_is_not() {
     check_orders(
         "9",

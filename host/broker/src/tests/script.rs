@@ -43,14 +43,14 @@ use yard_wire::requests::{
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::CountLimit;
 use yard_wire::{
-    Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
-    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence,
+    ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::world::{Delivery, Out, RECORD_BYTES, World, config};
 use crate::{
-    Asked, Decision, DeliverItem, DiskLevel, Event, Fate, Findings, Held, Hit, Judged, Range,
-    RetryAnswer, SessionId,
+    Asked, Decision, DeliverItem, DiskLevel, Event, Fate, Findings, Held, Hit, Judged,
+    PolicyAnswer, Range, RetryAnswer, SessionId,
 };
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
@@ -82,6 +82,8 @@ pub(crate) fn check_on(shard: u16, shards: u16, script: &str) {
 
 pub(crate) struct Script {
     pub(crate) world: World,
+    /// Places of messages that a plugin was asked about.
+    failed: BTreeMap<QueueOffset, RecordPlace>,
     tenant: TenantId,
     tenants: BTreeMap<String, TenantId>,
     topics: BTreeMap<String, TopicId>,
@@ -94,6 +96,7 @@ impl Script {
     pub(crate) fn new(world: World) -> Self {
         Self {
             world,
+            failed: BTreeMap::new(),
             tenant: TenantId(0),
             tenants: BTreeMap::from([("default".to_owned(), TenantId(0))]),
             topics: BTreeMap::new(),
@@ -258,17 +261,24 @@ impl Script {
         let decisions = words[5..].iter().map(|word| {
             let (which, fate) = word.split_once(':').unwrap();
             let (offset, attempt) = which.split_once('x').unwrap();
+            let (offset, attempt) =
+                (QueueOffset(offset.parse().unwrap()), attempt.parse().unwrap());
             let fate = match fate {
                 "dead" => Fate::Dead { reason: "no use".to_owned() },
                 "drop" => Fate::Dropped,
-                ms => Fate::Again { delay_ms: ms.parse().unwrap() },
+                text => match text.strip_prefix("to-") {
+                    Some(topic) => {
+                        let place = self.failed[&offset];
+                        Fate::Moved { topic: topic.to_owned(), place }
+                    }
+                    None => Fate::Again { delay_ms: text.parse().unwrap() },
+                },
             };
-            let (offset, attempt) =
-                (QueueOffset(offset.parse().unwrap()), attempt.parse().unwrap());
             Decision { offset, attempt, fate }
         });
         let decisions = decisions.collect();
-        self.world.handle(Event::PolicyAnswered(RetryAnswer { group, queue, asked, decisions }));
+        let answer = RetryAnswer { group, queue, asked, decisions };
+        self.world.handle(Event::PolicyAnswered(PolicyAnswer::Retry(answer)));
     }
 
     fn judge(&mut self, words: &[&str]) {
@@ -608,7 +618,10 @@ impl Script {
             }
             Out::Seek(topic, queue, time) => format!("seek {topic}/{queue} {time}"),
             Out::Ensure(name) => format!("wants topic {name}"),
+            Out::Look(_) => unreachable!("no script has transactions"),
             Out::Ask(question) => {
+                let places = question.failures.iter().map(|it| (it.offset, it.place));
+                self.failed.extend(places);
                 let failures = question.failures.iter().map(|it| {
                     let (delay, reason) = (it.last_delay_ms, &it.reason);
                     format!(" {}x{} after {delay} {reason:?}", it.offset, it.attempt)

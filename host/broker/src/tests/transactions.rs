@@ -24,22 +24,22 @@ use crate::*;
 
 const TENANT: TenantId = TenantId(0);
 const TOPIC: TopicId = TopicId(1);
-const GROUP: &str = "payments";
+pub(super) const GROUP: &str = "payments";
 /// Longer than anything that is told or asked again by itself takes.
 const LONG: u64 = 3 * ASK_MS;
 
 /// The shards of one installation, and what goes between them.
-struct Cluster {
-    worlds: Vec<World>,
+pub(super) struct Cluster {
+    pub(super) worlds: Vec<World>,
     /// What came out for others.
-    outs: Vec<Out>,
+    pub(super) outs: Vec<Out>,
     /// Moves after which the process dies.
     dies_after: Option<usize>,
     sequence: u64,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let worlds = (0..2).map(|shard| World::new(config(shard, 2))).collect();
         let mut cluster = Self { worlds, outs: Vec::new(), dies_after: None, sequence: 0 };
         let create = TopicCreate { name: "orders".into(), queues: 4, ..TopicCreate::default() };
@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     /// One more thing has happened; whether the process died of it.
-    fn moved(&mut self) -> bool {
+    pub(super) fn moved(&mut self) -> bool {
         let Some(left) = &mut self.dies_after else { return false };
         *left = left.saturating_sub(1);
         if *left > 0 {
@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     /// Everything that is under way comes to its end, or is lost with the process.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         loop {
             let mut moved = false;
             for shard in 0..self.worlds.len() {
@@ -84,7 +84,7 @@ impl Cluster {
         }
     }
 
-    fn route(&mut self, shard: usize, out: Out) {
+    pub(super) fn route(&mut self, shard: usize, out: Out) {
         match out {
             Out::Broadcast(change) => {
                 for other in (0..self.worlds.len()).filter(|other| *other != shard) {
@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// The process dies and begins again.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.worlds.iter_mut().for_each(|world| {
             world.take_outs();
             world.restart();
@@ -109,7 +109,7 @@ impl Cluster {
         }
     }
 
-    fn advance(&mut self, ms: u64) {
+    pub(super) fn advance(&mut self, ms: u64) {
         let to = self.worlds[0].now.plus_ms(ms);
         // What is told takes effect at the instant of the telling.
         let mut at = self.worlds[0].now;
@@ -120,7 +120,12 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, shard: u16, tenant: TenantId, request: Request) -> Result<Reply, Refusal> {
+    pub(super) fn ask(
+        &mut self,
+        shard: u16,
+        tenant: TenantId,
+        request: Request,
+    ) -> Result<Reply, Refusal> {
         self.outs.clear();
         self.worlds[usize::from(shard)].request(1, tenant, request);
         self.run();
@@ -131,7 +136,11 @@ impl Cluster {
         replies.last().unwrap_or_else(|| Err(Code::Disconnected.into()))
     }
 
-    fn call<O: Operate>(&mut self, shard: u16, arguments: &O) -> Result<O::Result, Refusal> {
+    pub(super) fn call<O: Operate>(
+        &mut self,
+        shard: u16,
+        arguments: &O,
+    ) -> Result<O::Result, Refusal> {
         let call = Call { operation: O::OPERATION as u16, args: arguments.to_bytes() };
         match self.ask(shard, TENANT, Request::Call(call))? {
             Reply::Call(called) => Ok(O::Result::from_bytes(called.result).unwrap()),
@@ -139,19 +148,23 @@ impl Cluster {
         }
     }
 
-    fn begin(&mut self, tx: TxId) -> Result<(), Code> {
+    pub(super) fn begin(&mut self, tx: TxId) -> Result<(), Code> {
         let (group, note) = (GROUP.to_owned(), format!("order {}", tx.number));
         let begin = Request::TxBegin(TxBegin { tx, group, note });
         self.ask(tx.coordinator.0, TENANT, begin).map(|_| ()).map_err(|refusal| refusal.code)
     }
 
-    fn decide(&mut self, tx: TxId, verdict: TxVerdict, check: u16) -> Result<(), Code> {
+    pub(super) fn decide(&mut self, tx: TxId, verdict: TxVerdict, check: u16) -> Result<(), Code> {
         let decide = Request::TxDecide(TxDecide { tx, group: GROUP.into(), verdict, check });
         self.ask(tx.coordinator.0, TENANT, decide).map(|_| ()).map_err(|refusal| refusal.code)
     }
 
     /// Sends messages with these queues and instants; they go to the shards of their queues.
-    fn prepare(&mut self, tx: TxId, messages: &[(u16, Option<u64>)]) -> Result<(), Code> {
+    pub(super) fn prepare(
+        &mut self,
+        tx: TxId,
+        messages: &[(u16, Option<u64>)],
+    ) -> Result<(), Code> {
         let mut by_shard: BTreeMap<u16, Vec<(u16, Option<u64>)>> = BTreeMap::new();
         for message in messages {
             let topic = self.worlds[0].broker.meta.topic(TOPIC).expect("it was created");
@@ -177,7 +190,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn batch(&mut self, shard: u16, tx: Option<TxId>, messages: &[(u16, Option<u64>)]) -> Batch {
+    pub(super) fn batch(
+        &mut self,
+        shard: u16,
+        tx: Option<TxId>,
+        messages: &[(u16, Option<u64>)],
+    ) -> Batch {
         let mut records = Vec::new();
         let name = tx.map(|tx| tx.to_string());
         for (queue, due) in messages {
@@ -206,7 +224,7 @@ impl Cluster {
     }
 
     /// Messages that are visible, of all queues.
-    fn visible(&self) -> usize {
+    pub(super) fn visible(&self) -> usize {
         let items = |(entry, _): &(Entry, Applied)| match entry {
             Entry::Release { items, .. } => items.len(),
             _ => 0,
@@ -215,7 +233,7 @@ impl Cluster {
     }
 
     /// Transactions, undecided ones and prepared messages that are left.
-    fn left(&self) -> (u64, u64, u64) {
+    pub(super) fn left(&self) -> (u64, u64, u64) {
         let add = |all: (u64, u64, u64), world: &World| {
             let stats = world.broker.stats();
             let (open, undecided) = (stats.transactions, stats.undecided);
@@ -224,18 +242,18 @@ impl Cluster {
         self.worlds.iter().fold((0, 0, 0), add)
     }
 
-    fn compare_with_log(&self) {
+    pub(super) fn compare_with_log(&self) {
         self.worlds.iter().for_each(World::compare_with_log);
     }
 
-    fn join(&mut self, shard: u16, session: u64) {
+    pub(super) fn join(&mut self, shard: u16, session: u64) {
         let join = JoinProducers { shard: ShardId(shard), group: GROUP.into() };
         self.worlds[usize::from(shard)].request(session, TENANT, Request::JoinProducers(join));
         self.run();
     }
 
     /// The checks that were pushed, and to whom.
-    fn take_checks(&mut self) -> Vec<(u64, TxCheck)> {
+    pub(super) fn take_checks(&mut self) -> Vec<(u64, TxCheck)> {
         let outs = std::mem::take(&mut self.outs).into_iter();
         let checks = outs.filter_map(|out| match out {
             Out::Check(session, check) => Some((session.0, check)),
@@ -244,17 +262,17 @@ impl Cluster {
         checks.collect()
     }
 
-    fn list(&mut self, shard: u16) -> TxList {
+    pub(super) fn list(&mut self, shard: u16) -> TxList {
         self.call(shard, &TxLs { limit: 100, ..TxLs::default() }).unwrap()
     }
 }
 
-fn tx(coordinator: u16, number: u64) -> TxId {
+pub(super) fn tx(coordinator: u16, number: u64) -> TxId {
     let (coordinator, producer) = (ShardId(coordinator), ProducerId(7));
     TxId { coordinator, producer, epoch: Epoch(1), number }
 }
 
-const FOUR: [(u16, Option<u64>); 4] = [(0, None), (1, None), (2, None), (3, None)];
+pub(super) const FOUR: [(u16, Option<u64>); 4] = [(0, None), (1, None), (2, None), (3, None)];
 
 #[test]
 fn nothing_is_visible_before_the_commit_and_everything_after_it() {
@@ -443,6 +461,7 @@ fn a_group_has_its_own_schedule() {
         first: Some(CheckSpan(first)),
         every: Some(CheckSpan(every)),
         checks: Some(checks),
+        check: None,
     };
     assert_eq!(cluster.call(0, &set(1_000, 2_000, 2)).unwrap().checks, 2);
     assert_eq!(cluster.call(0, &set(1, 1, 1_001)).unwrap_err().code, Code::BadArgument);

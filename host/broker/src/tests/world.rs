@@ -29,6 +29,7 @@ pub(crate) enum Out {
     Broadcast(MetaChange),
     Ensure(String),
     Ask(RetryQuestion),
+    Look(CheckQuestion),
     Notify(ShardId, Notice),
     Check(SessionId, TxCheck),
 }
@@ -204,7 +205,10 @@ impl World {
                 self.outs.push(Out::Ended(session, subscription, why.code));
             }
             Effect::EnsureTopic { name, .. } => self.outs.push(Out::Ensure(name)),
-            Effect::AskPolicy(question) => self.outs.push(Out::Ask(*question)),
+            Effect::AskPolicy(question) => self.outs.push(match *question {
+                PolicyQuestion::Retry(question) => Out::Ask(question),
+                PolicyQuestion::Check(question) => Out::Look(question),
+            }),
             Effect::Notify { to, notice } => self.waiting.push(Out::Notify(to, notice)),
             Effect::TxCheck { session, check } => self.outs.push(Out::Check(session, check)),
             Effect::WakeAt(at) => self.wakes_at = Some(at),

@@ -138,7 +138,8 @@ impl Broker {
             return Ok(());
         }
         let begun = self.now;
-        let next = policy::first(&self.meta.checks(tenant, &group), begun);
+        let has_plugin = self.meta.check_plugin(tenant, &group).is_some();
+        let next = policy::first(&self.meta.checks(tenant, &group), has_plugin, begun);
         if next > Timestamp(0) {
             self.wake(next);
         }
@@ -168,7 +169,7 @@ impl Broker {
             }
         };
         if self.must_decide(name, commit)? {
-            self.append_decision(name, commit, (origin, reply), effects);
+            self.append_decision(name, commit, Some((origin, reply)), effects);
         } else {
             Self::reply_durable(origin, reply, effects);
         }
@@ -180,20 +181,21 @@ impl Broker {
         self.transactions.check_decide(name, commit)
     }
 
-    /// Records a decision. When it is durable whoever asked for it is answered, then every shard
-    /// is told.
+    /// Records a decision. When it is durable whoever asked for it is answered, if anybody did,
+    /// then every shard is told.
     pub(crate) fn append_decision(
         &mut self,
         name: TxName,
         commit: bool,
-        (origin, reply): (Origin, Reply),
+        answer: Option<(Origin, Reply)>,
         effects: &mut Vec<Effect>,
     ) {
         let open = self.transactions.get(name);
         assert!(open.is_some_and(|open| open.decided.is_none()), "a decision is made once");
         let notice = self.notice(name, NoticeWhat::Decided { commit });
         let tell = (0..self.config.shards).map(|to| Then::Notify { to: ShardId(to), notice });
-        let then = std::iter::once(Then::Reply { origin, reply }).chain(tell).collect();
+        let answer = answer.map(|(origin, reply)| Then::Reply { origin, reply });
+        let then = answer.into_iter().chain(tell).collect();
         effects.push(Effect::Append { entry: entry(name, TxStep::Decided { commit }), then });
         self.wake(self.now.plus_ms(NOTICE_RETRY_MS));
     }
@@ -212,7 +214,7 @@ impl Broker {
             let tx = self.transactions.get(name).expect("what is listed is open");
             match tx.decided {
                 Some(commit) => self.tell_again(name, commit, effects),
-                None => self.check_producer(name, effects),
+                None => self.look_at_open(name, effects),
             }
         }
         self.ask_coordinators(effects);
@@ -229,7 +231,8 @@ impl Broker {
         }
     }
 
-    fn check_producer(&mut self, name: TxName, effects: &mut Vec<Effect>) {
+    /// Asks a producer about a transaction, by the settings of its group alone.
+    pub(super) fn check_producer(&mut self, name: TxName, effects: &mut Vec<Effect>) {
         let (tenant, id) = name;
         let tx = self.transactions.get(name).expect("the caller has it");
         let (checks, begun, note) = (tx.checks, tx.begun, tx.note.to_string());
@@ -240,8 +243,7 @@ impl Broker {
         match (policy::decide(&settings, Question { now, checks, has_producer }), session) {
             (Fate::Ask { next }, Some(session)) => {
                 let (check, group) = (checks + 1, group.1.to_string());
-                let step = TxStep::Checked { checks: check, next };
-                effects.push(Effect::Append { entry: entry(name, step), then: Vec::new() });
+                Self::append_checked(name, check, next, effects);
                 let check = TxCheck { tx: id, group, check, begun, note };
                 effects.push(Effect::TxCheck { session, check });
                 self.wake(next);
@@ -250,11 +252,19 @@ impl Broker {
                 self.transactions.members.strand(group, name);
                 self.transactions.schedule(name, Some(next));
             }
-            (Fate::Park, _) => {
-                let step = TxStep::Checked { checks, next: Timestamp(0) };
-                effects.push(Effect::Append { entry: entry(name, step), then: Vec::new() });
-            }
+            (Fate::Park, _) => Self::append_checked(name, checks, Timestamp(0), effects),
         }
+    }
+
+    /// Records that a transaction was looked at, and when it is again.
+    pub(super) fn append_checked(
+        name: TxName,
+        checks: u16,
+        next: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let step = TxStep::Checked { checks, next };
+        effects.push(Effect::Append { entry: entry(name, step), then: Vec::new() });
     }
 
     /// Another shard, or this one, says something about a transaction.

@@ -35,11 +35,11 @@ pub enum TxStep {
         /// When a producer is asked first; 0: none is, it waits for an operator.
         next: Timestamp,
     },
-    /// A producer was asked, or none is any more.
+    /// A producer was asked, a plugin wants to wait, or nobody is asked any more.
     Checked {
-        /// How often one was asked by now.
+        /// How often that was so by now.
         checks: u16,
-        /// When one is asked again; 0: not any more, it waits for an operator.
+        /// When it is looked at again; 0: not any more, it waits for an operator.
         next: Timestamp,
     },
     /// It is decided, once and for all.

@@ -4,7 +4,7 @@
 //!   producer          coordinator: the shard in the name      shards with prepared messages
 //!      │ TxBegin ──────────► Begun                                      (prepared.rs)
 //!      │ Produce, prepared ─────────────────────────────────────► parked, invisible
-//!      │ local work            │ due: Checked ──► TxCheck to a producer of the group
+//!      │ local work            │ due: a plugin is asked, or Checked ──► TxCheck to a producer
 //!      │ TxDecide ─────────► Decided, synced: answered
 //!      │                       └── Notice: Decided ─────────────► Release or Settled, one entry
 //!      │                     Done ◄── Notice: Settled, synced ─────┘
@@ -29,6 +29,7 @@ use yard_wire::{Epoch, Malformed, ProducerId, ShardId, TenantId, Timestamp, TxId
 use crate::bounds::{NOTICE_RETRY_MS, TX_OUTCOMES_MAX, TX_PRODUCERS_MAX};
 use crate::event::SessionId;
 
+mod ask;
 mod coordinate;
 mod entry;
 mod members;
@@ -39,6 +40,7 @@ pub(crate) mod prepared;
 
 pub use entry::{Notice, NoticeWhat, TxEntry, TxStep};
 use members::Members;
+pub use policy::{CheckAnswer, CheckFate, CheckQuestion};
 use prepared::TxName;
 
 /// A transaction that is not decided, or whose decision not every shard has carried out.
@@ -47,7 +49,7 @@ pub(crate) struct Tx {
     pub(crate) group: Arc<str>,
     pub(crate) note: Box<str>,
     pub(crate) begun: Timestamp,
-    /// How often a producer was asked.
+    /// How often a producer was asked, or a plugin wanted to wait.
     pub(crate) checks: u16,
     /// When one is asked again; 0: not any more.
     pub(crate) next: Timestamp,
@@ -55,6 +57,8 @@ pub(crate) struct Tx {
     pub(crate) decided: Option<bool>,
     /// Volatile: when something is done about it by itself.
     due: Timestamp,
+    /// Volatile: when a plugin was asked that has not answered; 0: none.
+    pub(crate) asked: Timestamp,
     /// Volatile: the shards that have not carried out the decision, a bit each; those that there
     /// are not do not count.
     missing: u64,
@@ -208,6 +212,7 @@ impl Transactions {
                     next: *next,
                     decided: None,
                     due: Timestamp(0),
+                    asked: Timestamp(0),
                     missing: u64::MAX,
                 };
                 let counts = self.counts.entry(name.0).or_default();
@@ -366,6 +371,7 @@ impl Wire for Transactions {
                 decided: <Option<bool> as Wire>::take(input)?,
                 // Every decision is told again, and at once.
                 due: Timestamp(0),
+                asked: Timestamp(0),
                 missing: u64::MAX,
             };
             let counts = table.counts.entry(name.0).or_default();

@@ -3,6 +3,7 @@ use yard_wire::limits::GROUPS_MAX;
 use yard_wire::operation::{
     TxDecidedRow, TxList, TxLs, TxMessageRow, TxReport, TxRow, TxSet, TxSettingsRow,
 };
+use yard_wire::transaction::CheckPolicy;
 use yard_wire::{TenantId, Timestamp, TxId};
 
 use super::Tx;
@@ -103,7 +104,9 @@ impl Broker {
         let message = |((due_ms, _), it): &(crate::timers::Key, crate::timers::Delayed)| {
             let (queue, bytes, due_ms) = (it.queue, it.bytes, *due_ms);
             let topic = self.topic_name(it.topic);
-            TxMessageRow { topic, queue, id: it.id.to_string(), bytes, due_ms }
+            let (shard, segment, at) = (self.config.shard, it.lies.segment, it.lies.offset);
+            let id = it.id.to_string();
+            TxMessageRow { topic, queue, id, bytes, due_ms, shard, segment, at }
         };
         let messages = held.iter().map(message).collect();
         let report = TxReport { id, group, state, begun_ms, checks, next_check_ms, note, messages };
@@ -141,9 +144,11 @@ impl Broker {
         arguments: TxSet,
     ) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let TxSet { group, first, every, checks: max } = arguments;
+        let TxSet { group, first, every, checks: max, check } = arguments;
         yard_wire::name::check(&group).map_err(OperateError::BadName)?;
         let old = self.meta.checks(tenant, &group);
+        let old_check = self.meta.check_plugin(tenant, &group).cloned();
+        let old_check = old_check.map_or(CheckPolicy::Native, CheckPolicy::Plugin);
         let is_new = !self.meta.has_checks(tenant, &group);
         if is_new && self.meta.checks_count_of(tenant) >= GROUPS_MAX {
             let fact = LimitReached { what: "producer groups of the tenant", max: GROUPS_MAX };
@@ -158,11 +163,14 @@ impl Broker {
         checks.every = every.unwrap_or(checks.every);
         checks.max = max.unwrap_or(checks.max);
         let (first, every) = (checks.first, checks.every);
-        let row = TxSettingsRow { group: group.clone(), first, every, checks: checks.max };
-        if checks == old {
+        let check = check.unwrap_or_else(|| old_check.clone());
+        let name = group.clone();
+        let row =
+            TxSettingsRow { group: name, first, every, checks: checks.max, check: check.clone() };
+        if checks == old && check == old_check {
             return Ok(Outcome::Unchanged(called(&row)));
         }
-        let settings = ProducerGroup { tenant, name: group, checks };
+        let settings = ProducerGroup { tenant, name: group, checks, check };
         Ok(Outcome::Change(MetaChange::ChecksPut(settings), called(&row)))
     }
 }

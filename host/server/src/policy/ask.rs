@@ -14,7 +14,9 @@ use yard_abi::manifest::Point;
 use yard_abi::{Delivery, FrameBuilder, Room};
 use yard_broker::DeliverItem;
 use yard_wasm::canary::{Arm, Traffic};
-use yard_wasm::{Ask, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Role, Turn};
+use yard_wasm::{
+    Ask, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Policy, Role, Turn,
+};
 use yard_wire::{Code, QueueIndex, Refusal, TenantId, Timestamp, TopicId};
 
 use super::journal::{Journal, Whose};
@@ -77,32 +79,78 @@ impl Asked {
         point: Point,
         version: Option<u32>,
         (needs, journal): (&Needs, &Journal),
-    ) -> Result<u32, u32> {
+    ) -> Result<u32, Unanswered> {
         if let Some(known) = needs.get(self, version) {
             return Ok(known);
         }
         let asked = worker.needs(ask, &self.binding, point);
-        worker.heard(journal, &self.whose, asked.event.into_iter().collect());
+        worker.heard(&self.whose, asked.event.into_iter().collect());
         match asked.answer {
             Ok(wanted) => {
                 let version = version.or(asked.version).unwrap_or_default();
                 Ok(needs.put(self, version, wanted.body))
             }
-            Err(ColdError::Absent) => Err(ABSENT_MS),
-            Err(ColdError::Held { until_ms }) => Err(wait_ms(until_ms, ask.now_ms)),
-            Err(ColdError::Fault(fault)) => {
-                if let Some(version) = asked.version {
+            Err(why) => Err(self.unanswered(why, asked.version, (ask, journal))),
+        }
+    }
+
+    /// Notes that a question has no answer.
+    pub(super) fn unanswered(
+        &self,
+        why: ColdError,
+        version: Option<u32>,
+        (ask, journal): (&Ask<'_>, &Journal),
+    ) -> Unanswered {
+        match why {
+            ColdError::Absent => Unanswered::Absent,
+            ColdError::Held { until_ms } => {
+                Unanswered::Held { wait_ms: wait_ms(until_ms, ask.now_ms) }
+            }
+            ColdError::Fault(fault) if fault.kind == FaultKind::NoRoom => {
+                Unanswered::Busy { wait_ms: ABSENT_MS }
+            }
+            ColdError::Fault(fault) => {
+                if let Some(version) = version {
                     journal.fault(&self.whose, version, &fault);
                     journal.say(&self.whose, Timestamp(ask.now_ms), version, fault.to_string());
                 }
-                Err(ABSENT_MS)
+                Unanswered::Failed
             }
         }
     }
 }
 
+/// Why nobody says anything about messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// No version decides.
+    Absent,
+    /// Its tenant has used up its share, or there is no place for an instance.
+    Busy {
+        /// For how long, in milliseconds.
+        wait_ms: u32,
+    },
+    /// It failed too often and is kept from running.
+    Held {
+        /// For how long, in milliseconds.
+        wait_ms: u32,
+    },
+    /// It failed at saying what it wants to see.
+    Failed,
+}
+
+impl Unanswered {
+    /// When to ask again, in milliseconds from now.
+    pub(super) fn wait_ms(self) -> u32 {
+        match self {
+            Self::Absent | Self::Failed => ABSENT_MS,
+            Self::Busy { wait_ms } | Self::Held { wait_ms } => wait_ms,
+        }
+    }
+}
+
 /// A plugin without a version that decides is asked again after so long, in milliseconds.
-pub(super) const ABSENT_MS: u32 = 500;
+const ABSENT_MS: u32 = 500;
 /// Nobody is asked again sooner, in milliseconds,
 const WAIT_MS_MIN: u64 = 5;
 /// or later than this.
@@ -255,7 +303,8 @@ impl Filtering {
         version: Option<u32>,
     ) -> Result<u32, u32> {
         let known = (&*self.needs, &*self.journal);
-        self.asked.body_bytes(worker, ask, Point::Filter, version, known)
+        let wanted = self.asked.body_bytes(worker, ask, Point::Filter, version, known);
+        wanted.map_err(Unanswered::wait_ms)
     }
 }
 
@@ -279,7 +328,7 @@ impl Job<PolicyWorker> for Filtering {
         let batch = Batch::new(&frame);
         let turn = worker.plugins.judge(&ask, &self.asked.binding, &batch, &mut self.judging);
         let events = self.judging.take_events();
-        worker.heard(&self.journal, &self.asked.whose, events);
+        worker.heard(&self.asked.whose, events);
         if let Some((version, _)) = self.judging.version() {
             // The version that judged may have been published after the frame was made.
             match self.body_bytes(worker, &ask, Some(version)) {
@@ -317,38 +366,50 @@ pub(crate) struct Checking {
     pub(crate) asked: Asked,
     pub(crate) tenant: TenantId,
     pub(crate) point: Point,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) to: Option<oneshot::Sender<Result<(), Refusal>>>,
+    pub(crate) to: Option<oneshot::Sender<Result<Option<Policy>, Refusal>>>,
 }
 
-impl Job<PolicyWorker> for Checking {
-    fn step(&mut self, worker: &mut PolicyWorker) -> Next {
+impl Checking {
+    /// Whether it does; at the dedupe point what it wants of keys and duplicates, too.
+    fn look(&self, worker: &mut PolicyWorker) -> Result<Option<Policy>, Refusal> {
         let now_ms = crate::time::now().0;
         let traffic = Traffic::Queue { topic: 0, queue: 0 };
         let ask = Ask { tenant: self.tenant, plugin: self.asked.plugin, traffic, now_ms };
         let asked = worker.needs(&ask, &self.asked.binding, self.point);
-        worker.heard(&self.journal, &self.asked.whose, asked.event.into_iter().collect());
+        worker.heard(&self.asked.whose, asked.event.into_iter().collect());
+        asked.answer.map_err(|why| self.refusal(why, now_ms))?;
+        if self.point != Point::Dedupe {
+            return Ok(None);
+        }
+        let described = worker.plugins.describe(&ask, &self.asked.binding);
+        worker.heard(&self.asked.whose, described.event.into_iter().collect());
+        described.answer.map(Some).map_err(|why| self.refusal(why, now_ms))
+    }
+
+    fn refusal(&self, why: ColdError, now_ms: u64) -> Refusal {
         let name = &self.asked.whose.1;
-        let result = match asked.answer {
-            Ok(_) => Ok(()),
-            Err(ColdError::Absent) => {
+        match why {
+            ColdError::Absent => {
                 let detail = format!("plugin {name}: no version of it is active");
-                Err(Refusal::new(Code::PluginNotRunning, detail))
+                Refusal::new(Code::PluginNotRunning, detail)
             }
-            Err(ColdError::Held { until_ms }) => {
+            ColdError::Held { until_ms } => {
                 let detail = format!("plugin {name} failed too often and is kept from running");
-                let wait_ms = wait_ms(until_ms, now_ms);
-                Err(Refusal::after(Code::PluginNotRunning, wait_ms, detail))
+                Refusal::after(Code::PluginNotRunning, wait_ms(until_ms, now_ms), detail)
             }
-            Err(ColdError::Fault(fault)) if fault.kind == FaultKind::Refused => {
+            ColdError::Fault(fault) if fault.kind == FaultKind::Refused => {
                 let is_filter = self.point == Point::Filter;
                 let code = if is_filter { Code::BadExpression } else { Code::BadPluginUse };
-                Err(Refusal::new(code, format!("{name}: {}", fault.text)))
+                Refusal::new(code, format!("{name}: {}", fault.text))
             }
-            Err(ColdError::Fault(fault)) => {
-                Err(Refusal::new(Code::PluginFailed, format!("{name}: {fault}")))
-            }
-        };
+            ColdError::Fault(fault) => Refusal::new(Code::PluginFailed, format!("{name}: {fault}")),
+        }
+    }
+}
+
+impl Job<PolicyWorker> for Checking {
+    fn step(&mut self, worker: &mut PolicyWorker) -> Next {
+        let result = self.look(worker);
         if let Some(to) = self.to.take() {
             let _ = to.send(result);
         }

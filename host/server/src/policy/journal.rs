@@ -2,9 +2,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
-use yard_wasm::Fault;
 use yard_wasm::canary::Evidence;
-use yard_wire::plugin::{PluginLogRow, PluginRunRow};
+use yard_wasm::{Fault, Metric, Metrics};
+use yard_wire::plugin::{PluginLogRow, PluginMetricRow, PluginRunRow};
 use yard_wire::{TenantId, Timestamp};
 
 use crate::hub::lock;
@@ -20,6 +20,8 @@ pub(crate) type Whose = (TenantId, String);
 struct Known {
     runs: BTreeMap<u32, PluginRunRow>,
     lines: VecDeque<PluginLogRow>,
+    /// As many names as one plugin may have.
+    metrics: Metrics,
     evidence: Evidence,
 }
 
@@ -75,6 +77,40 @@ impl Journal {
         known.get(whose).map(|known| known.runs.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// A version was asked a single question.
+    pub(crate) fn called(&self, whose: &Whose, version: u32, spent_ns: u64, fault: Option<&str>) {
+        self.count(whose, version, |run| {
+            run.batches += 1;
+            run.messages += 1;
+            run.matched += u64::from(fault.is_none());
+            run.busy_us += spent_ns / 1_000;
+            if let Some(fault) = fault {
+                run.faults += 1;
+                fault.clone_into(&mut run.last_fault);
+            }
+        });
+    }
+
+    /// Adds what a plugin has counted, and leaves it empty.
+    pub(crate) fn measure(&self, whose: &Whose, more: &mut Metrics) {
+        self.with(whose, |known| known.metrics.append(more));
+    }
+
+    /// What a plugin has counted, by name.
+    pub(crate) fn metrics(&self, whose: &Whose) -> Vec<PluginMetricRow> {
+        let row = |(name, metric): (&String, &Metric)| {
+            let Metric { added, count: observed, sum, max } = *metric;
+            let text = |value: f64| if observed > 0 { value.to_string() } else { String::new() };
+            let (mean, max) = (text(sum / observed as f64), text(max));
+            PluginMetricRow { name: name.clone(), added, observed, mean, max }
+        };
+        let known = lock(&self.0);
+        known
+            .get(whose)
+            .map(|known| known.metrics.metrics.iter().map(row).collect())
+            .unwrap_or_default()
+    }
+
     /// The lines, oldest first.
     pub(crate) fn lines(&self, whose: &Whose) -> Vec<PluginLogRow> {
         let known = lock(&self.0);
@@ -104,6 +140,7 @@ fn empty() -> PluginRunRow {
         matched: 0,
         faults: 0,
         poisoned: 0,
+        unchecked: 0,
         compared: 0,
         differing: 0,
         busy_us: 0,

@@ -16,9 +16,12 @@
 //!
 //! Start reading at [`Policies`], then `ask.rs`.
 mod ask;
+pub(crate) mod check;
 mod embedded;
+mod framed;
 mod intercept;
 mod journal;
+mod key;
 mod points;
 mod pool;
 mod registry;
@@ -36,8 +39,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use yard_abi::manifest::Point;
 use yard_broker::{MetaChange, Pushed};
 use yard_wasm::{
-    AcceptError, Ask, Binding, Cache, CompileError, Compiler, Directory, Engine, EngineError,
-    HealthEvent, LoadError, Metering, PluginId, Worker,
+    AcceptError, Action, Ask, Binding, Cache, CompileError, Compiler, Directory, Engine,
+    EngineError, HealthEvent, LoadError, Metering, PluginId, Policy, Worker,
 };
 use yard_wire::batch::Batch;
 use yard_wire::expression::{DIALECT_SETTING, PluginFilter};
@@ -49,13 +52,17 @@ use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, limits};
 
 use crate::hub::lock;
 use ask::{Asked, Checking, Filtering};
-use intercept::{Before, Changed};
+use framed::{Framed, Outs, Stage};
+use intercept::{Changed, Intercept};
 use journal::{Journal, Whose};
-use points::{Interceptor, Points};
-use pool::Pool;
+use key::{Key, Keyspaces};
+use points::{Before, Points, Used};
+use pool::{Idle, Pool};
 use registry::{NotRunnable, Registry, Tools};
 
 pub(crate) use ask::{Answer, Question, Verdict};
+pub(crate) use intercept::unchecked;
+pub(crate) use key::Keyed;
 pub(crate) use watch::run as watch_trials;
 
 /// Deliveries of one tenant that may wait for its policies: what is more waits where it is.
@@ -63,6 +70,10 @@ const TENANT_ASKS_MAX: usize = 8;
 /// Questions of one tenant about messages that failed which may wait: those beyond go by the
 /// broker's own table.
 const TENANT_RETRIES_MAX: usize = 64;
+/// Questions of one tenant about transactions that are asked at a time,
+const TENANT_CHECKS_MAX: usize = 16;
+/// and those that may wait, these included: of those beyond producers are asked.
+const TENANT_CHECKS_WAITING_MAX: usize = 4_096;
 /// Bytes of one tenant that may wait for interceptors: some of the largest batches.
 const TENANT_BEFORE_BYTES_MAX: usize = 32 << 20;
 /// Who is refused because a plugin is not there asks again after this, in milliseconds.
@@ -100,8 +111,12 @@ pub(crate) struct PolicyOptions<'a> {
 /// One thread's plugins.
 pub(crate) struct PolicyWorker {
     plugins: Worker,
+    keyspaces: Keyspaces,
     registry: Arc<Registry>,
+    journal: Arc<Journal>,
     collected: Instant,
+    /// Something ran since then.
+    has_run: bool,
 }
 
 impl PolicyWorker {
@@ -116,25 +131,44 @@ impl PolicyWorker {
     }
 
     /// Writes down changes of health, and now and then what plugins wrote.
-    fn heard(&mut self, journal: &Journal, whose: &Whose, events: Vec<HealthEvent>) {
+    fn heard(&mut self, whose: &Whose, events: Vec<HealthEvent>) {
         for event in events {
             let HealthEvent { version, change, fault, .. } = event;
             let why = fault.map_or(String::new(), |fault| format!(": {fault}"));
             let text = format!("{:?}, {} faults{why}", change.to, change.faults);
             tracing::warn!(tenant = whose.0.0, plugin = %whose.1, version, %text, "plugin health");
-            journal.say(whose, Timestamp(change.at_ms), version, text);
+            self.journal.say(whose, Timestamp(change.at_ms), version, text);
         }
-        if self.collected.elapsed() < COLLECT {
-            return;
+        self.has_run = true;
+        if self.collected.elapsed() >= COLLECT {
+            self.collect();
         }
-        self.collected = Instant::now();
+    }
+
+    /// Takes in what plugins wrote and counted.
+    fn collect(&mut self) {
+        (self.collected, self.has_run) = (Instant::now(), false);
         for ((tenant, plugin), lines) in self.plugins.take_lines() {
             let Some((_, name)) = self.registry.name_of(plugin) else { continue };
             let whose = (tenant, name);
             for line in lines.lines {
-                journal.say(&whose, Timestamp(line.at_ms), 0, line.text);
+                self.journal.say(&whose, Timestamp(line.at_ms), 0, line.text);
             }
         }
+        for ((tenant, plugin), mut metrics) in self.plugins.take_metrics() {
+            let Some((_, name)) = self.registry.name_of(plugin) else { continue };
+            self.journal.measure(&(tenant, name), &mut metrics);
+        }
+    }
+}
+
+impl Idle for PolicyWorker {
+    fn rests_in(&self) -> Option<Duration> {
+        self.has_run.then(|| COLLECT.saturating_sub(self.collected.elapsed()))
+    }
+
+    fn rest(&mut self) {
+        self.collect();
     }
 }
 
@@ -179,6 +213,8 @@ pub(crate) struct Policies {
     bindings: Mutex<HashMap<PluginFilter, Arc<Binding>>>,
     asks: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
     retries: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    checks: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
+    waiting_checks: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
     /// Bytes that wait for interceptors.
     rooms: Mutex<BTreeMap<TenantId, Arc<Semaphore>>>,
     points: Points,
@@ -203,15 +239,20 @@ impl Policies {
         })?);
         let workers = (0..options.workers.max(1)).map(|_| {
             let (engine, directory) = (engine.clone(), Arc::clone(&directory));
-            let registry = Arc::clone(&registry);
-            move || {
-                let plugins = Worker::new(&engine, &directory);
-                PolicyWorker { plugins, registry, collected: Instant::now() }
+            let (registry, journal) = (Arc::clone(&registry), Arc::clone(&journal));
+            move || PolicyWorker {
+                plugins: Worker::new(&engine, &directory),
+                keyspaces: Keyspaces::default(),
+                registry,
+                journal,
+                collected: Instant::now(),
+                has_run: false,
             }
         });
         let pool = Pool::start(workers)?;
         let (needs, bindings) = (Arc::default(), Mutex::default());
-        let (asks, retries, rooms) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (asks, retries, checks) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (waiting_checks, rooms) = (Mutex::default(), Mutex::default());
         let (points, pushes) = (Points::default(), Semaphore::new(PUSHES_MAX));
         Ok(Self {
             registry,
@@ -222,6 +263,8 @@ impl Policies {
             bindings,
             asks,
             retries,
+            checks,
+            waiting_checks,
             rooms,
             points,
             pushes,
@@ -267,39 +310,60 @@ impl Policies {
         filter: PluginFilter,
     ) -> Result<(), Refusal> {
         let asked = self.resolve(tenant, &filter).await?;
-        self.open(tenant, asked, Point::Filter).await
+        self.open(tenant, asked, Point::Filter).await.map(drop)
     }
 
-    /// Whether a plugin serves a point and takes its settings.
+    /// Whether a plugin serves a point and takes its settings; of a dedupe plugin, for how long it
+    /// wants keys to be remembered, in milliseconds.
     ///
     /// # Errors
     /// `UnknownPlugin`, `PluginNotRunning`, `PluginExports`, `BadPluginUse` with what the plugin
-    /// says of its settings, `PluginFailed`.
+    /// says of its settings, or where it wants what this broker does not do, `PluginFailed`.
     pub(crate) async fn check_use(
         &self,
         tenant: TenantId,
         point: Point,
         used: &PluginUse,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<u64>, Refusal> {
         let asked = self.resolve_use(tenant, used).await?;
-        self.open(tenant, asked, point).await
+        let Some(policy) = self.open(tenant, asked, point).await? else { return Ok(None) };
+        if policy.on_duplicate != Action::AckOriginal {
+            let (name, wants) = (used.plugin(), policy.on_duplicate);
+            let detail = format!("{name}: {wants:?}; here duplicates are answered as the original");
+            return Err(Refusal::new(Code::BadPluginUse, detail));
+        }
+        Ok(Some(policy.ttl_ms))
     }
 
-    async fn open(&self, tenant: TenantId, asked: Asked, point: Point) -> Result<(), Refusal> {
+    async fn open(
+        &self,
+        tenant: TenantId,
+        asked: Asked,
+        point: Point,
+    ) -> Result<Option<Policy>, Refusal> {
         if self.registry.serves(asked.plugin, point) == Some(false) {
             let (name, point) = (&asked.whose.1, point.name());
             let detail = format!("plugin {name} does not serve the point {point}");
             return Err(Refusal::new(Code::PluginExports, detail));
         }
         let (to, from) = oneshot::channel();
-        let (journal, to) = (Arc::clone(&self.journal), Some(to));
-        self.pool.put(tenant, Box::new(Checking { asked, tenant, point, journal, to }));
+        let to = Some(to);
+        self.pool.put(tenant, Box::new(Checking { asked, tenant, point, to }));
         from.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
     }
 
     /// The right to ask about messages that failed, unless the tenant asks too much already.
     fn retry_turn(&self, tenant: TenantId) -> Option<OwnedSemaphorePermit> {
         turns(&self.retries, tenant, TENANT_RETRIES_MAX).try_acquire_owned().ok()
+    }
+
+    /// The right to ask about a transaction, when it is the tenant's turn, unless too many wait
+    /// for theirs.
+    async fn check_turn(&self, tenant: TenantId) -> Option<[OwnedSemaphorePermit; 2]> {
+        let waits = turns(&self.waiting_checks, tenant, TENANT_CHECKS_WAITING_MAX);
+        let waits = waits.try_acquire_owned().ok()?;
+        let asks = turns(&self.checks, tenant, TENANT_CHECKS_MAX).acquire_owned().await.ok()?;
+        Some([waits, asks])
     }
 
     /// The plugin of a topic or a group, with its settings.
@@ -312,15 +376,15 @@ impl Policies {
 
     /// Whether a plugin must see a batch before it is stored.
     pub(crate) fn is_before(&self, tenant: TenantId, batch: &Batch) -> bool {
-        batch.runs().iter().any(|run| self.points.interceptor(tenant, run.topic).is_some())
+        batch.runs().iter().any(|run| self.points.before(tenant, run.topic).is_some())
     }
 
-    /// The interceptor of a topic.
-    pub(crate) fn before(&self, tenant: TenantId, topic: TopicId) -> Option<Arc<Interceptor>> {
-        self.points.interceptor(tenant, topic)
+    /// The plugins before a topic.
+    pub(crate) fn before(&self, tenant: TenantId, topic: TopicId) -> Option<Arc<Before>> {
+        self.points.before(tenant, topic)
     }
 
-    /// Bytes that a tenant may have waiting for interceptors.
+    /// Bytes that a tenant may have waiting for plugins.
     pub(crate) fn room_before(&self, tenant: TenantId) -> Arc<Semaphore> {
         turns(&self.rooms, tenant, TENANT_BEFORE_BYTES_MAX)
     }
@@ -330,19 +394,67 @@ impl Policies {
     /// # Errors
     /// `MessageRefused` with what the plugin says, `PluginFailed`; `PluginNotRunning` where nobody
     /// can say.
-    pub(crate) async fn intercept(&self, of: &Interceptor, records: Vec<Record>) -> Changed {
-        let name = of.used.plugin();
-        let plugin = self.registry.find(of.tenant, name).await.ok_or_else(|| {
+    pub(crate) async fn intercept(
+        &self,
+        tenant: TenantId,
+        of: &Used,
+        records: Vec<Record>,
+    ) -> Changed {
+        let asked = self.resolve_before(tenant, of).await?;
+        self.framed::<Intercept>(tenant, asked, records).await
+    }
+
+    /// The dedupe keys that a plugin gives records.
+    ///
+    /// # Errors
+    /// `PluginNotRunning` where its tenant has used up its share of the workers for now.
+    pub(crate) async fn key(
+        &self,
+        tenant: TenantId,
+        of: &Used,
+        records: Vec<Record>,
+    ) -> Result<Vec<Keyed>, Refusal> {
+        match self.resolve_before(tenant, of).await {
+            Ok(asked) => self.framed::<Key>(tenant, asked, records).await,
+            Err(refusal) => {
+                let nobody = Keyed::Unchecked { why: Arc::new(refusal), version: 0 };
+                Ok(vec![nobody; records.len()])
+            }
+        }
+    }
+
+    /// Counts messages that are stored though a dedupe plugin has said nothing about them.
+    pub(crate) fn unchecked(&self, tenant: TenantId, of: &Used, version: u32, count: u64) {
+        let whose = (tenant, of.plugin.clone());
+        self.journal.count(&whose, version, |run| run.unchecked += count);
+    }
+
+    /// The plugin that is before a topic.
+    async fn resolve_before(&self, tenant: TenantId, of: &Used) -> Result<Asked, Refusal> {
+        let name = &of.plugin;
+        let plugin = self.registry.find(tenant, name).await.ok_or_else(|| {
             let detail = format!("plugin {name}, which is before the topic, is not there");
             Refusal::after(Code::PluginNotRunning, ABSENT_WAIT_MS, detail)
         })?;
-        let (whose, binding) = ((of.tenant, name.to_owned()), Arc::clone(&of.binding));
-        let asked = Asked { plugin, whose, binding };
+        let (whose, binding) = ((tenant, name.clone()), Arc::clone(&of.binding));
+        Ok(Asked { plugin, whose, binding })
+    }
+
+    async fn framed<S: Stage>(
+        &self,
+        tenant: TenantId,
+        asked: Asked,
+        records: Vec<Record>,
+    ) -> Outs<S::Out> {
         let (to, from) = oneshot::channel();
         let known = (Arc::clone(&self.needs), Arc::clone(&self.journal));
-        let job = Before::new(asked, of.tenant, records, known, to);
-        self.pool.put(of.tenant, Box::new(job));
+        self.pool.put(tenant, Box::new(Framed::<S>::new(asked, tenant, records, known, to)));
         from.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
+    }
+
+    /// Waits until what was learned so far is what workers go by.
+    pub(crate) async fn caught_up(&self) {
+        self.registry.caught_up().await;
     }
 
     async fn resolve(&self, tenant: TenantId, filter: &PluginFilter) -> Result<Asked, Refusal> {
@@ -418,7 +530,8 @@ impl Policies {
     /// Adds to a report what only the process knows.
     pub(crate) fn complete(&self, tenant: TenantId, report: &mut PluginReport) {
         self.complete_row(tenant, &mut report.plugin);
-        report.runs = self.journal.runs(&(tenant, report.plugin.name.clone()));
+        let whose = (tenant, report.plugin.name.clone());
+        (report.runs, report.metrics) = (self.journal.runs(&whose), self.journal.metrics(&whose));
     }
 
     /// As [`Policies::complete`], for a row of a list.

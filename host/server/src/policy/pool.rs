@@ -9,7 +9,7 @@
 //! than one call may take. What waits is bounded by who asks: each waits for its answer.
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use yard_wire::TenantId;
 
@@ -31,6 +31,15 @@ pub(crate) trait Job<W>: Send {
     fn step(&mut self, worker: &mut W) -> Next;
 }
 
+/// What a worker does when nobody wants anything of it.
+pub(crate) trait Idle {
+    /// When there is something to do, if nobody comes before.
+    fn rests_in(&self) -> Option<Duration>;
+
+    /// Does it.
+    fn rest(&mut self);
+}
+
 struct State<W> {
     turns: Turns<Box<dyn Job<W>>>,
     is_closing: bool,
@@ -43,7 +52,7 @@ pub(crate) struct Pool<W> {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl<W: 'static> Pool<W> {
+impl<W: Idle + 'static> Pool<W> {
     /// Starts as many threads as there are workers.
     ///
     /// # Errors
@@ -83,7 +92,18 @@ impl<W: 'static> Pool<W> {
                 return;
             }
             let Some((tenant, mut job)) = state.turns.take() else {
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = match worker.rests_in() {
+                    None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(Duration::ZERO) => {
+                        drop(state);
+                        worker.rest();
+                        lock(&self.state)
+                    }
+                    Some(left) => {
+                        let waited = self.wake.wait_timeout(state, left);
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
                 continue;
             };
             drop(state);
@@ -123,6 +143,16 @@ mod tests {
         left: u32,
         done: mpsc::Sender<(&'static str, u32)>,
         name: &'static str,
+    }
+
+    impl Idle for u32 {
+        fn rests_in(&self) -> Option<Duration> {
+            (*self > 0 && self.is_multiple_of(2)).then_some(Duration::ZERO)
+        }
+
+        fn rest(&mut self) {
+            *self += 1;
+        }
     }
 
     impl Job<u32> for Count {

@@ -33,8 +33,10 @@ pub(crate) const SYSTEM: TenantId = TenantId(u32::MAX);
 
 enum Order {
     Learn(MetaChange),
-    /// A plugin of the system is wanted.
-    Want(String, oneshot::Sender<Option<PluginId>>),
+    /// A plugin is wanted that nobody knows: by its tenant, or of the system.
+    Want(TenantId, String, oneshot::Sender<Option<PluginId>>),
+    /// Somebody waits for everything before.
+    Catch(oneshot::Sender<()>),
     Close,
 }
 
@@ -120,27 +122,43 @@ impl Registry {
     }
 
     /// The plugin of this name that a tenant uses: its own before the system's. It may have to be
-    /// loaded first.
+    /// loaded first, and so may what was learned before.
     pub(crate) async fn find(&self, tenant: TenantId, name: &str) -> Option<PluginId> {
-        if let Some(id) = self.own(tenant, name) {
-            return Some(id);
+        let known = self.own(tenant, name).or_else(|| self.own(SYSTEM, name));
+        match known {
+            Some(id) => Some(id),
+            None => self.want(tenant, name).await,
         }
-        self.of_system(name).await
+    }
+
+    /// Asks the thread that loads, which has taken in by then what was learned before.
+    async fn want(&self, tenant: TenantId, name: &str) -> Option<PluginId> {
+        let (to, from) = oneshot::channel();
+        self.orders.send(Order::Want(tenant, name.to_owned(), to)).ok()?;
+        from.await.ok().flatten()
+    }
+
+    /// Waits until everything that was learned is taken in: versions that decide are loaded, and
+    /// published, or cannot be.
+    pub(crate) async fn caught_up(&self) {
+        let (to, from) = oneshot::channel();
+        if self.orders.send(Order::Catch(to)).is_ok() {
+            // Without its thread the process ends.
+            let _ = from.await;
+        }
     }
 
     /// A plugin of the tenant itself.
-    pub(crate) fn own(&self, tenant: TenantId, name: &str) -> Option<PluginId> {
+    fn own(&self, tenant: TenantId, name: &str) -> Option<PluginId> {
         self.with(|names| names.ids.get(&(tenant, name.to_owned())).copied())
     }
 
     /// A plugin of the system.
     pub(crate) async fn of_system(&self, name: &str) -> Option<PluginId> {
-        if let Some(id) = self.own(SYSTEM, name) {
-            return Some(id);
+        match self.own(SYSTEM, name) {
+            Some(id) => Some(id),
+            None => self.want(SYSTEM, name).await,
         }
-        let (to, from) = oneshot::channel();
-        self.orders.send(Order::Want(name.to_owned(), to)).ok()?;
-        from.await.ok().flatten()
     }
 
     /// Whose plugin it is, and what it is called.
@@ -232,9 +250,12 @@ impl Loader {
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Learn(change) => self.learn(change),
-                Order::Want(name, to) => {
-                    // Whoever asked may have gone.
-                    let _ = to.send(self.want(&name));
+                // Whoever asked may have gone.
+                Order::Want(tenant, name, to) => {
+                    let _ = to.send(self.want(tenant, &name));
+                }
+                Order::Catch(to) => {
+                    let _ = to.send(());
                 }
                 Order::Close => return,
             }
@@ -272,16 +293,26 @@ impl Loader {
         change(&mut self.names.write().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The id of a plugin, or one that no other has: it is told when the plugin can be asked.
     fn id_of(&mut self, whose: &Whose) -> PluginId {
-        let next = self.next;
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = names.ids.get(whose) {
-            return *id;
+        if let Some(id) = self.known(whose) {
+            return id;
         }
         self.next += 1;
-        names.ids.insert(whose.clone(), PluginId(next));
-        names.names.insert(PluginId(next), whose.clone());
-        PluginId(next)
+        PluginId(self.next - 1)
+    }
+
+    fn known(&self, whose: &Whose) -> Option<PluginId> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.ids.get(whose).copied()
+    }
+
+    /// Lets others know of a plugin.
+    fn tell(&self, whose: &Whose, id: PluginId) {
+        self.note(|names| {
+            names.ids.insert(whose.clone(), id);
+            names.names.insert(id, whose.clone());
+        });
     }
 
     fn put(&mut self, plugin: Plugin) {
@@ -295,6 +326,7 @@ impl Loader {
         let _ = self.tools.directory.publish(|table| {
             table.plugins.insert(id, rollout);
         });
+        self.tell(&whose, id);
         let text = match (plugin.disabled, plugin.trial) {
             (true, _) => "disabled".to_owned(),
             (false, Some(trial)) => {
@@ -389,8 +421,11 @@ impl Loader {
         rollout
     }
 
-    /// A plugin of the system, loaded when it is wanted first.
-    fn want(&mut self, name: &str) -> Option<PluginId> {
+    /// A plugin of a tenant, or one of the system, loaded when it is wanted first.
+    fn want(&mut self, tenant: TenantId, name: &str) -> Option<PluginId> {
+        if let Some(id) = self.known(&(tenant, name.to_owned())) {
+            return Some(id);
+        }
         let whose = (SYSTEM, name.to_owned());
         let file = embedded::file(name)?;
         let id = self.id_of(&whose);
@@ -413,6 +448,7 @@ impl Loader {
                 tracing::error!(plugin = name, %error, "a plugin of the system cannot be loaded");
             }
         }
+        self.tell(&whose, id);
         Some(id)
     }
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use yard_abi::Message;
-use yard_broker::{Decision, Event, Failure, Fate, RetryAnswer, RetryQuestion};
+use yard_broker::{Decision, Event, Failure, Fate, PolicyAnswer, RetryAnswer, RetryQuestion};
 use yard_shard::Input;
 use yard_wasm::canary::Traffic;
 use yard_wasm::{Ask, Attempt, ColdError, Next as Said};
+use yard_wire::ShardId;
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, RETRY_DELAY_MS_MAX};
-use yard_wire::{ShardId, Timestamp};
 
 use super::PolicyWorker;
 use super::ask::Asked;
@@ -29,7 +29,7 @@ use crate::deliver;
 use crate::hub::Hub;
 
 /// Nobody waits for an answer longer: the broker does not take it any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks about messages that failed, and gives the shard the answer.
 pub(crate) fn ask(hub: &Arc<Hub>, shard: ShardId, question: RetryQuestion) {
@@ -41,7 +41,8 @@ pub(crate) fn ask(hub: &Arc<Hub>, shard: ShardId, question: RetryQuestion) {
         let decisions = answered.ok().flatten().unwrap_or_default();
         if let Some(inbox) = hub_too.inbox(shard).filter(|_| !decisions.is_empty()) {
             let answer = RetryAnswer { group, queue, asked, decisions };
-            inbox.put_after(tenant, Input::Event(Event::PolicyAnswered(answer)));
+            let event = Event::PolicyAnswered(PolicyAnswer::Retry(answer));
+            inbox.put_after(tenant, Input::Event(event));
         }
     });
 }
@@ -92,23 +93,19 @@ impl Retrying {
         })
     }
 
-    fn fate(&self, said: Said, now: Timestamp) -> Option<Fate> {
+    fn fate(said: Said, failure: &Failure) -> Fate {
         match said {
             Said::DelayMs(ms) => {
                 let most = u64::from(RETRY_DELAY_MS_MAX);
                 let delay_ms = u32::try_from(ms.min(most)).expect("the longest delay has 32 bits");
-                Some(Fate::Again { delay_ms })
+                Fate::Again { delay_ms }
             }
             Said::DeadLetter(mut reason) => {
                 reason.truncate(reason.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
-                Some(Fate::Dead { reason })
+                Fate::Dead { reason }
             }
-            Said::Drop => Some(Fate::Dropped),
-            Said::ToTopic(topic) => {
-                let text = format!("to-topic {topic}: this broker does not do that; see the guide");
-                self.journal.say(&self.asked.whose, now, 0, text);
-                None
-            }
+            Said::Drop => Fate::Dropped,
+            Said::ToTopic(topic) => Fate::Moved { topic, place: failure.place },
         }
     }
 
@@ -128,26 +125,19 @@ impl Retrying {
         let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
         let ask = Ask { tenant, plugin, traffic, now_ms: now.0 };
         let asked = worker.plugins.decide(&ask, &self.asked.binding, attempt);
-        worker.heard(&self.journal, &self.asked.whose, asked.event.into_iter().collect());
+        worker.heard(&self.asked.whose, asked.event.into_iter().collect());
         let fault = match &asked.answer {
             Ok(_) => None,
             Err(ColdError::Fault(fault)) => Some(fault.to_string()),
             Err(ColdError::Absent | ColdError::Held { .. }) => return false,
         };
         if let Some(version) = asked.version {
-            self.journal.count(&self.asked.whose, version, |run| {
-                run.batches += 1;
-                run.messages += 1;
-                run.matched += u64::from(fault.is_none());
-                run.busy_us += asked.usage.spent_ns / 1_000;
-                if let Some(fault) = &fault {
-                    run.faults += 1;
-                    run.last_fault.clone_from(fault);
-                }
-            });
+            let spent_ns = asked.usage.spent_ns;
+            self.journal.called(&self.asked.whose, version, spent_ns, fault.as_deref());
         }
-        if let Some(fate) = asked.answer.ok().and_then(|said| self.fate(said, now)) {
-            let Failure { offset, attempt, .. } = *failure;
+        if let Ok(said) = asked.answer {
+            let (offset, attempt, fate) =
+                (failure.offset, failure.attempt, Self::fate(said, failure));
             self.decisions.push(Decision { offset, attempt, fate });
         }
         true

@@ -42,8 +42,9 @@ impl Metrics {
         }
     }
 
-    /// Adds those of another instance of the same plugin, and leaves it empty.
-    pub(crate) fn append(&mut self, other: &mut Metrics) {
+    /// Adds those of another instance of the same plugin, and leaves it empty. Names beyond as many
+    /// as one plugin may have are ignored, and counted as such.
+    pub fn append(&mut self, other: &mut Metrics) {
         self.ignored += std::mem::take(&mut other.ignored);
         for (name, more) in std::mem::take(&mut other.metrics) {
             let Some(metric) = self.metric(&name) else { continue };

@@ -2,7 +2,7 @@
 use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::transaction::{CheckSpan, TxId};
+use crate::transaction::{CheckPolicy, CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
 
@@ -31,6 +31,10 @@ report! {
         pub dedupe_window: AgeLimit,
         /// How many of them are.
         pub dedupe_count: CountLimit,
+        /// The plugin that says which messages are the same.
+        pub dedupe_plugin: PluginChoice,
+        /// Whether messages about which it says nothing are refused.
+        pub dedupe_strict: bool,
         /// When it was created.
         pub created_ms: Timestamp,
         /// What it promises about order.
@@ -63,6 +67,10 @@ report! {
         pub dedupe_window: AgeLimit,
         /// How many of them are.
         pub dedupe_count: CountLimit,
+        /// The plugin that says which messages are the same.
+        pub dedupe_plugin: PluginChoice,
+        /// Whether messages about which it says nothing are refused.
+        pub dedupe_strict: bool,
         /// When it was created.
         pub created_ms: Timestamp,
         /// Dedupe keys that are remembered now.
@@ -313,9 +321,9 @@ report! {
         pub state: String,
         /// When it began.
         pub begun_ms: Timestamp,
-        /// How often a producer was asked.
+        /// How often a producer was asked, or a plugin wanted to wait.
         pub checks: u16,
-        /// When one is asked again; 0: not any more.
+        /// When it is looked at again; 0: not any more.
         pub next_check_ms: Timestamp,
         /// What its producer said when it began.
         pub note: String,
@@ -331,9 +339,9 @@ report! {
         pub state: String,
         /// When it began.
         pub begun_ms: Timestamp,
-        /// How often a producer was asked.
+        /// How often a producer was asked, or a plugin wanted to wait.
         pub checks: u16,
-        /// When one is asked again; 0: not any more.
+        /// When it is looked at again; 0: not any more.
         pub next_check_ms: Timestamp,
         /// What its producer said when it began.
         pub note: String,
@@ -353,6 +361,12 @@ report! {
         pub bytes: u32,
         /// When it is due, of a delayed message; else 0.
         pub due_ms: Timestamp,
+        /// The shard that holds it.
+        pub shard: ShardId,
+        /// Number of the segment of that shard's log in which its record lies,
+        pub segment: u32,
+        /// and at which byte.
+        pub at: u32,
     }
 
     /// A transaction that was decided.
@@ -373,6 +387,8 @@ report! {
         pub every: CheckSpan,
         /// So often at most.
         pub checks: u16,
+        /// Who says first what becomes of a transaction.
+        pub check: CheckPolicy,
     }
 
     /// A tenant in a list.

@@ -47,7 +47,7 @@ async fn list(client: &Client) -> TxList {
 
 async fn set_checks(client: &Client, group: &str, checks: u16) {
     let (first, every) = (Some(CheckSpan(200)), Some(CheckSpan(200)));
-    let set = TxSet { group: group.into(), first, every, checks: Some(checks) };
+    let set = TxSet { group: group.into(), first, every, checks: Some(checks), check: None };
     client.admin().call(set).await.unwrap();
 }
 

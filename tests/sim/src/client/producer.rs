@@ -219,6 +219,7 @@ impl Producer {
             seq: number,
             order_group,
             dedupe,
+            is_for_plugin: base.plan.keys_by_plugin,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),

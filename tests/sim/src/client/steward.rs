@@ -6,9 +6,10 @@ use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
 use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
 use yard_wire::order::{OrderRetry, TopicType};
+use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
-use yard_wire::transaction::CheckSpan;
+use yard_wire::transaction::{CheckPolicy, CheckSpan};
 use yard_wire::units::{AgeLimit, SizeLimit};
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
@@ -24,6 +25,11 @@ use crate::network::ToClient;
 const NOWHERE: QueueOffset = QueueOffset(u64::MAX);
 /// How long it waits for an answer before it asks again.
 const PATIENCE: Micros = 500 * MS;
+
+/// A plugin without settings: what it would do is done natively.
+fn plugin(name: &str) -> PluginUse {
+    PluginUse::read(name).expect("the name of a plugin")
+}
 
 /// The client that begins and ends a run.
 pub(crate) struct Steward {
@@ -83,6 +89,7 @@ impl Steward {
                 after_last: ordered.unwrap_or_default(),
                 // No clock is set that far ahead.
                 dedupe_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
+                dedupe_plugin: PluginChoice(base.plan.keys_by_plugin.then(|| plugin("keys"))),
                 ..TopicCreate::default()
             };
             let operation = Operation::TopicCreate as u16;
@@ -99,7 +106,8 @@ impl Steward {
         if group == base.plan.groups && base.plan.has_transactions() {
             let (first, every) = (Some(CheckSpan(300)), Some(CheckSpan(500)));
             let (group, checks) = (TX_GROUP.to_owned(), Some(4));
-            let set = TxSet { group, first, every, checks };
+            let check = base.plan.checks_by_plugin.then(|| CheckPolicy::Plugin(plugin("checks")));
+            let set = TxSet { group, first, every, checks, check };
             let operation = Operation::TxSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }

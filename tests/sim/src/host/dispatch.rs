@@ -57,7 +57,10 @@ impl Host {
         let Produce { place, nodes, floor, batch } = produce;
         let bytes = batch.len();
         match Batch::parse(batch) {
-            Ok(batch) => {
+            Ok(mut batch) => {
+                if let Err(refusal) = self.key(base, &mut batch) {
+                    return self.answer(base, origin, Err(refusal));
+                }
                 let shard = usize::from(batch.header().shard.0);
                 self.slots[shard].oracle.asked(origin, batch.header());
                 let tenant = base.tenant_of(origin.session);

@@ -9,6 +9,7 @@ mod decide;
 mod dispatch;
 mod io;
 mod judge;
+mod key;
 mod lag;
 mod life;
 mod operator;

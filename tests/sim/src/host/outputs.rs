@@ -1,7 +1,7 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId, Ticket};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, PolicyQuestion, SessionId, Ticket};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
@@ -98,7 +98,10 @@ impl Host {
                     self.give(base, other, Input::Event(Event::Metadata(change.clone())));
                 }
             }
-            Output::AskPolicy(question) => self.decide(base, shard, &question),
+            Output::AskPolicy(question) => match *question {
+                PolicyQuestion::Retry(question) => self.decide(base, shard, &question),
+                PolicyQuestion::Check(question) => self.check(base, shard, &question),
+            },
             Output::Notify { to, notice } => self.notify(base, to, notice),
             Output::TxCheck { session, check } => self.ask_producer(base, session, check),
             Output::EnsureTopic { tenant, name } => {
@@ -155,7 +158,12 @@ impl Host {
         }
     }
 
-    fn answer(&mut self, base: &mut Base, origin: Origin, result: Result<Reply, Refusal>) {
+    pub(super) fn answer(
+        &mut self,
+        base: &mut Base,
+        origin: Origin,
+        result: Result<Reply, Refusal>,
+    ) {
         let code = match &result {
             Ok(Reply::Produce(produced)) => produced.placed.iter().map(|p| p.first.0).sum(),
             Ok(reply) => reply.kind() as u64,

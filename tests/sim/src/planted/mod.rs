@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
+use yard_broker::{CheckFate, DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -18,7 +18,7 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
 use yard_wire::{
-    Correlation, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
+    Correlation, DedupeKey, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
 };
 
 use crate::base::Base;
@@ -118,6 +118,8 @@ plants! {
     OrderGroupsSplit "order-groups-split" Sim 100
     KeysDropped "keys-dropped" Sim 100
     OriginalMistaken "original-mistaken" Sim 500
+    KeysShifted "keys-shifted" Sim 500
+    CheckGuessed "check-guessed" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -373,6 +375,20 @@ pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [Or
             *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
         }
     }
+}
+
+/// Changes the keys that a plugin gives the messages of a batch: each gets that of the next.
+pub(crate) fn alter_keys(base: &Base, keys: &mut [(u32, DedupeKey)]) {
+    if base.has(Plant::KeysShifted)
+        && let [first, .., last] = keys
+    {
+        std::mem::swap(&mut first.1, &mut last.1);
+    }
+}
+
+/// What is decided about a transaction about which a plugin says nothing.
+pub(crate) fn guess(base: &Base) -> Option<CheckFate> {
+    base.has(Plant::CheckGuessed).then_some(CheckFate::Commit)
 }
 
 /// Changes the places that a fetch reads.
