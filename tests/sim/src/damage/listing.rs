@@ -74,6 +74,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             seq: number,
             order_group: None,
             dedupe: None,
+            alike: None,
             body_bytes: 100,
             born: now,
             due: None,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
+use yard_broker::{DeliverItem, Event, Label, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -18,7 +18,7 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
 use yard_wire::{
-    Correlation, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
+    Correlation, DedupeKey, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
 };
 
 use crate::base::Base;
@@ -118,6 +118,8 @@ plants! {
     OrderGroupsSplit "order-groups-split" Sim 100
     KeysDropped "keys-dropped" Sim 100
     OriginalMistaken "original-mistaken" Sim 500
+    SettledKeysForgotten "settled-keys-forgotten" Sim 500
+    KeysMistaken "keys-mistaken" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -366,11 +368,17 @@ pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     }
 }
 
-/// Changes the order groups that were read: each message has one of its own.
-pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
-    if base.has(Plant::OrderGroupsSplit) {
-        for (place, order) in places.iter().zip(orders) {
-            *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+/// Changes what was read of records: each message has an order group of its own, or a key that is
+/// another in each life, or that of all others.
+pub(crate) fn alter_labels(base: &Base, life: u32, places: &[RecordPlace], labels: &mut [Label]) {
+    for (place, label) in places.iter().zip(labels) {
+        match (base.plant, &mut label.key) {
+            (Some(Plant::OrderGroupsSplit), _) => {
+                label.order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+            }
+            (Some(Plant::SettledKeysForgotten), Some(key)) => key.0[0] ^= life as u8,
+            (Some(Plant::KeysMistaken), Some(key)) => *key = DedupeKey::default(),
+            _ => {}
         }
     }
 }

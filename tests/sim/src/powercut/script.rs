@@ -255,6 +255,7 @@ impl Run<'_> {
                 order_group: None,
                 // Keys that nobody else has: what lies beside batches is cut off too.
                 dedupe: self.letters.is_multiple_of(4).then_some(self.letters),
+                alike: None,
                 body_bytes: self.random.range(20, self.sizes.body_bytes),
                 born: self.bench.now,
                 due: None,
