@@ -140,7 +140,7 @@ async fn effects_are_there_once_however_often_processes_die() {
     let client = Client::builder().context(context).connect().await.unwrap();
     // What a dead process held comes again soon, not after the ten seconds of the first level.
     let retry = Some(RetryPolicy::List(vec![100]));
-    let set = GroupSet { name: "books".into(), retry, max_attempts: None };
+    let set = GroupSet { name: "books".into(), retry, ..GroupSet::default() };
     client.admin().call(set).await.unwrap();
     for (name, forgetful) in [("kept.db", false), ("forgotten.db", true)] {
         // One queue: the end comes last.

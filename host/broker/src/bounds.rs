@@ -68,13 +68,19 @@ pub(crate) const ANSWERS_PLACED_MAX: usize = 4_000_000;
 pub(crate) const DEDUPE_KEYS_MAX: usize = 4_000_000;
 /// Those of one tenant.
 pub(crate) const DEDUPE_KEYS_OF_TENANT_MAX: usize = 2_000_000;
+/// Business keys that a shard remembers of all groups of one tenant, some 170 bytes of memory each;
+/// beyond that the group that settles more forgets its oldest.
+pub(crate) const SETTLED_KEYS_OF_TENANT_MAX: usize = 2_000_000;
+/// Messages of a queue that wait because their business keys are in somebody's hands; at this many
+/// no others are looked at until one of those is settled, or its lease ends.
+pub(crate) const KEYS_BEHIND_MAX: usize = 16_384;
 /// A producer that is refused because no more keys can be remembered asks again after this, in
 /// milliseconds.
 pub(crate) const DEDUPE_WAIT_MS: u32 = 1_000;
 /// Keys that were remembered for long enough are looked for at this interval, in milliseconds,
 pub(crate) const SWEEP_MS: u64 = 10_000;
-/// in so many topics at a time,
-pub(crate) const SWEEP_TOPICS_MAX: usize = 4_096;
+/// in so many topics, and so many groups, at a time,
+pub(crate) const SWEEP_OWNERS_MAX: usize = 4_096;
 /// and so many are forgotten at a time.
 pub(crate) const FORGOTTEN_MAX: usize = 65_536;
 /// Delayed messages that wait in one shard: at most 200 bytes of memory each.
@@ -135,12 +141,17 @@ pub(crate) fn check_is_due(size: u64, events: u64) -> bool {
 
 /// Bytes of one encoded step.
 const STEP_BYTES_MAX: usize = 43;
+/// Bytes of the step of one acked message, and of its business key.
+const KEYED_STEP_BYTES: usize = 19 + 26;
 
 const _: () = {
     // A settle request makes at most one step for each message, so it is one entry, all or none.
     assert!(STEPS_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     let errors_max = limits::SETTLE_ERRORS_BYTES_MAX + 4 * limits::SETTLE_RANGES_MAX;
     assert!(STEPS_MAX * STEP_BYTES_MAX + errors_max + 64 <= limits::BATCH_BYTES_MAX);
+    assert!(STEPS_MAX * KEYED_STEP_BYTES + errors_max + 64 <= limits::BATCH_BYTES_MAX);
+    assert!(KEYS_BEHIND_MAX + (PREFETCH_MAX as usize) < UNSETTLED_MAX);
+    assert!(SETTLED_KEYS_OF_TENANT_MAX as u64 > limits::DEDUPE_COUNT_MAX, "a group has its window");
     assert!(DLQ_RANGES_MAX > STEPS_MAX, "one request can be done");
     assert!(ORDER_AHEAD_MAX + (PREFETCH_MAX as usize) < UNSETTLED_MAX);
     assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);

@@ -18,6 +18,7 @@ use crate::burial::Burials;
 use crate::effect::Effect;
 use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
+use crate::group::claims::SettledKeys;
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
@@ -30,7 +31,7 @@ use crate::retry::mix;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
 use crate::transaction::Transactions;
-use crate::windows::Windows;
+use crate::windows::{First, Windows};
 
 /// The shard whose log holds the metadata.
 pub(crate) const METADATA_SHARD: ShardId = ShardId(0);
@@ -87,7 +88,8 @@ pub struct Broker {
     pub(crate) removed: BTreeSet<TopicId>,
     pub(crate) timers: Timers,
     pub(crate) transactions: Transactions,
-    pub(crate) windows: Windows,
+    pub(crate) windows: Windows<TopicId, First>,
+    pub(crate) settled_keys: SettledKeys,
     // Volatile: lost with the process.
     pub(crate) ends: Paged<(TopicId, QueueIndex), Ends>,
     /// Of queues that lose messages just now, below which offset; see [`Broker::retiring`].
@@ -140,6 +142,7 @@ impl Broker {
             timers: Timers::default(),
             transactions: Transactions::default(),
             windows: Windows::default(),
+            settled_keys: SettledKeys::default(),
             ends: Paged::default(),
             going: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
@@ -187,8 +190,8 @@ impl Broker {
                 self.transactions.leave(session);
             }
             Event::Committed(tails) => self.committed(&tails),
-            Event::Located { ticket, places, orders } => {
-                self.located(ticket, &places, &orders, effects);
+            Event::Located { ticket, places, labels } => {
+                self.located(ticket, &places, &labels, effects);
             }
             Event::Found { asked, findings } => self.found(asked, findings, effects),
             Event::Gap { ticket, until } => self.met_gap(ticket, until, effects),
@@ -294,7 +297,8 @@ impl Broker {
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
         let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
-        let swept = self.windows.sweep_at(self.now);
+        let swept = [self.windows.sweep_at(self.now), self.settled_keys.sweep_at(self.now)];
+        let swept = swept.into_iter().flatten().min();
         let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
@@ -360,6 +364,13 @@ impl Broker {
                     self.windows.forget(*topic, *count);
                 }
             }
+            Entry::ForgetSettled { forgotten } => {
+                forgotten.iter().for_each(|(id, count)| self.settled_keys.forget(*id, *count));
+            }
+            Entry::Settled { tenant, settled } => {
+                self.remember_settled(*tenant, settled, applied.stored);
+                self.apply_progress(&settled.progress);
+            }
             Entry::Group { tenant, created } => {
                 if self.groups.get(created.group).is_some() {
                     return;
@@ -388,7 +399,7 @@ impl Broker {
             }
             Entry::Cancel { cancelled, .. } => {
                 if let Some(delayed) = self.timers.remove((cancelled.due, At::from(cancelled))) {
-                    self.windows.cancelled(delayed.topic, delayed.id);
+                    self.windows.cancelled(delayed.topic, |first| first.id == delayed.id);
                 }
             }
             Entry::Tx { tenant, entry } => self.apply_tx(*tenant, entry),
@@ -452,8 +463,8 @@ impl Broker {
     /// Takes in a change of the metadata; the queues of the topic's groups are counted anew.
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
+            MetaChange::GroupPut(settings) => return self.put_group(settings),
             MetaChange::TenantPut(_)
-            | MetaChange::GroupPut(_)
             | MetaChange::ChecksPut(_)
             | MetaChange::PluginFile(_)
             | MetaChange::PluginPut(_)
@@ -477,12 +488,13 @@ impl Broker {
     fn drop_topic(&mut self, topic: TopicId) {
         self.removed.insert(topic);
         self.timers.drop_topic(topic);
-        self.windows.drop_topic(topic);
+        self.windows.drop_owner(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
             self.to_trim.remove(&id);
             self.forget_burials(id);
+            self.settled_keys.drop_owner(id);
             let removed = self.groups.remove(id);
             assert!(removed.is_some(), "a listed group exists");
         }

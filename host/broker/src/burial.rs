@@ -161,8 +161,8 @@ impl Broker {
             let ticket = self.next_ticket;
             self.next_ticket.0 += 1;
             self.burials.ask(ticket, Asked { of: (id, queue), from });
-            let orders = false;
-            effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
+            let reads = None;
+            effects.push(Effect::Locate { ticket, topic, queue, from, count, reads });
         }
         for (tenant, name) in wanted {
             if self.config.shard == METADATA_SHARD {

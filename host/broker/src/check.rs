@@ -18,6 +18,7 @@ impl Broker {
         self.timers.check();
         self.transactions.check();
         self.windows.check();
+        self.settled_keys.check();
         for ends in self.ends.values() {
             assert!(ends.first <= ends.end, "a queue does not end before it begins");
         }
@@ -55,6 +56,7 @@ impl Broker {
     fn check_flights(&self) {
         let (mut due, mut asked) = (0, 0);
         for (id, group) in self.groups.iter() {
+            group.check_claims();
             for (queue, state) in &group.queues {
                 state.progress.check();
                 let Some(flight) = &state.flight else {
@@ -82,7 +84,8 @@ impl Broker {
     pub(crate) fn size(&self) -> u64 {
         let tables = self.meta.topic_count() + self.producers.len() + self.ends.len();
         let parked = self.timers.len() + self.timers.prepared.len() + self.transactions.len();
-        let named = self.groups.len() + self.subscriptions.len() + self.windows.len();
+        let keys = self.windows.len() + self.settled_keys.len();
+        let named = self.groups.len() + self.subscriptions.len() + keys;
         let mut size = (tables + named + parked) as u64;
         for (_, group) in self.groups.iter().take(crate::bounds::CHECKED_ALWAYS_MAX as usize) {
             for state in group.queues.values() {

@@ -30,7 +30,7 @@ use crate::event::Applied;
 use crate::meta::Topic;
 use crate::meta_table::queues_on;
 use crate::refusal::ProduceError;
-use crate::windows::Row;
+use crate::windows::{self, Row};
 
 /// A batch of which some messages have dedupe keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,7 +301,8 @@ impl Broker {
         }
         let row = self.windows.find(topic, key);
         let row = row.filter(|row| self.now < row.stored.plus_ms(window_ms));
-        Ok(row.map(|row| First::Stored { id: row.id, queue: row.queue, offset: row.offset }))
+        let stored = row.map(|row| row.message);
+        Ok(stored.map(|windows::First { id, queue, offset }| First::Stored { id, queue, offset }))
     }
 
     /// For how long the keys of a topic are remembered.
@@ -321,7 +322,8 @@ impl Broker {
         for (topic, added) in added {
             let topic = self.meta.topic(topic).expect("the batch was checked");
             let keys = self.windows.count_in(topic.topic) + added;
-            let over = keys.saturating_sub(self.keys_here(topic));
+            let count = topic.settings.dedupe.count.0;
+            let over = keys.saturating_sub(self.keys_here(topic, count, topic.created_queues));
             if over > 0 {
                 forgotten.push((topic.topic, u32::try_from(over).expect("keys are bounded")));
             }
@@ -337,14 +339,13 @@ impl Broker {
         }
     }
 
-    /// How many keys of a topic this shard remembers: its share by the queues that keys go to.
-    fn keys_here(&self, topic: &Topic) -> usize {
-        let all = u64::from(topic.created_queues);
-        let here =
-            queues_on(topic, self.config.shard).filter(|queue| queue.0 < topic.created_queues);
+    /// How many of `count` keys this shard remembers: its share of the first `queues` of the topic,
+    /// which are those that the keys go to.
+    pub(crate) fn keys_here(&self, topic: &Topic, count: u64, queues: u16) -> usize {
+        let here = queues_on(topic, self.config.shard).filter(|queue| queue.0 < queues);
         let here = (here.count() as u64).max(1);
-        assert!(all > 0, "a topic is created with a queue");
-        (topic.settings.dedupe.count.0 * here).div_ceil(all) as usize
+        assert!(queues > 0, "a topic is created with a queue");
+        (count * here).div_ceil(u64::from(queues)) as usize
     }
 
     /// As [`Broker::apply`] for a batch with dedupe keys, but for its parked records.
@@ -361,9 +362,9 @@ impl Broker {
         self.producers.apply(tenant, header, dedupe.count as usize, answer);
         for fresh in &dedupe.fresh {
             let offset = offset_of(&applied.placed, fresh);
-            let of = (fresh.key, fresh.id);
-            let row = Row::new(of, fresh.queue, offset, applied.stored);
-            self.windows.remember(tenant, fresh.topic, row);
+            let Fresh { topic, queue, key, id, .. } = *fresh;
+            let first = windows::First { id, queue, offset };
+            self.windows.remember(tenant, topic, Row::new(key, first, applied.stored));
         }
         for (topic, count) in &dedupe.forgotten {
             self.windows.forget(*topic, *count);
@@ -386,5 +387,6 @@ impl Broker {
         if !forgotten.is_empty() {
             effects.push(Effect::Append { entry: Entry::Forget { forgotten }, then: Vec::new() });
         }
+        self.sweep_settled_keys(effects);
     }
 }

@@ -5,19 +5,22 @@
 //!       queue  = whose next is the oldest   member = the next in turns
 //!       lease  = its fair share             nothing placed: ask the index, pass the queue over
 //! ```
+use std::sync::Arc;
+
 use yard_wire::RecordPlace;
 use yard_wire::limits::{DELIVER_BYTES_MAX, DELIVER_RECORDS_MAX};
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::bounds::{DEAD_RETRY_MS, TICK_QUEUES_MAX};
 use crate::broker::Broker;
-use crate::effect::Effect;
+use crate::effect::{Effect, Reads};
 use crate::entry::{Doom, GroupId, Outcome, Step};
 use crate::event::{QueueTail, SessionId, Ticket};
+use crate::group::claims::Gate;
 use crate::group::flight::{Budget, Holder};
+use crate::group::label::Label;
 use crate::group::lease::Hold;
 use crate::group::member::Live;
-use crate::group::order::OrderKey;
 use crate::group::queue::{GroupQueue, push_step};
 use crate::judged::asking;
 use crate::policy::Failure;
@@ -47,7 +50,7 @@ impl Broker {
         &mut self,
         ticket: Ticket,
         places: &[RecordPlace],
-        keys: &[OrderKey],
+        labels: &[Label],
         effects: &mut Vec<Effect>,
     ) {
         if self.located_doomed(ticket, places, effects) {
@@ -62,7 +65,7 @@ impl Broker {
         let state = group.queues.get_mut(&queue).expect("a queue that asks exists");
         let flight = state.flight.as_mut().expect("a queue that asks delivers");
         assert_eq!(flight.asked.map(|asked| asked.ticket), Some(ticket), "one question at a time");
-        flight.answered(&state.progress, places, keys, now);
+        flight.answered(&state.progress, places, labels, now);
         group.live.as_mut().expect("a group that asks is live").make_available(queue);
         self.to_pump.insert(id);
         self.list_due(id, queue);
@@ -118,12 +121,13 @@ impl Broker {
     /// Delivers what can be delivered to a group's members.
     pub(crate) fn pump(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
         let now = self.now;
+        let window_ms = self.key_window_ms(id);
         let Some(group) = self.groups.get_mut(id) else {
             return;
         };
         let Some(live) = &mut group.live else { return };
         let topic = group.topic;
-        let mut touched = Vec::new();
+        let (mut touched, mut duplicates) = (Vec::new(), Vec::new());
         while live.takers() > 0 {
             let front = |queue| group.queues.get(&queue)?.flight.as_ref()?.front();
             let Some(queue) = live.next_queue(front) else {
@@ -131,7 +135,17 @@ impl Broker {
             };
             let state = group.queues.get_mut(&queue).expect("an available queue exists");
             touched.push(queue);
-            if let Some((session, subscription, items)) = deliver_some(live, (queue, state), now) {
+            let gate = group.claims.as_deref_mut().map(|claims| Gate {
+                claims,
+                settled: &self.settled_keys,
+                group: id,
+                queue,
+                now,
+                window_ms,
+                duplicates: &mut duplicates,
+            });
+            let delivery = deliver_some(live, (queue, state), now, gate);
+            if let Some((session, subscription, items)) = delivery {
                 live.make_available(queue);
                 let asking = asking(live, subscription, queue);
                 effects.push(Effect::Deliver {
@@ -152,8 +166,10 @@ impl Broker {
                 self.next_ticket.0 += 1;
                 flight.ask(ticket, from, count);
                 self.tickets.insert(ticket, (id, queue));
-                let orders = flight.orders().is_some();
-                effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
+                let property = group.claims.as_ref().map(|claims| Arc::clone(claims.by()));
+                let is_read = flight.orders().is_some() || property.is_some();
+                let reads = is_read.then_some(Reads { property });
+                effects.push(Effect::Locate { ticket, topic, queue, from, count, reads });
             }
         }
         touched.sort_unstable();
@@ -161,11 +177,16 @@ impl Broker {
         for queue in touched {
             self.list_due(id, queue);
         }
+        self.settle_duplicates(id, &duplicates, effects);
     }
 
-    /// Keeps the index of due instants in step with a queue of a group.
+    /// Keeps what follows from a queue's flight in step with it: when it is due, which business
+    /// keys are free.
     pub(crate) fn list_due(&mut self, id: GroupId, queue: QueueIndex) {
         let group = self.groups.get_mut(id).expect("the caller has the group");
+        if group.free_keys(queue) {
+            self.to_pump.insert(id);
+        }
         let Some(state) = group.queues.get_mut(&queue) else {
             return;
         };
@@ -285,6 +306,7 @@ fn deliver_some(
     live: &mut Live,
     (queue, state): (QueueIndex, &mut GroupQueue),
     now: Timestamp,
+    mut gate: Option<Gate<'_>>,
 ) -> Option<Delivery> {
     let flight = state.flight.as_mut().expect("an available queue delivers");
     let deliverable = flight.deliverable();
@@ -311,7 +333,7 @@ fn deliver_some(
         };
         let until = now.plus_ms(member.lease_ms.into());
         let holder = Holder { subscription, since: now, until };
-        let items = flight.lease(&state.progress, holder, budget, takers);
+        let items = flight.lease(&state.progress, holder, budget, takers, gate.as_mut());
         if !items.is_empty() {
             break (subscription, items);
         }

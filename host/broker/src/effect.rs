@@ -1,4 +1,6 @@
 //! What the broker wants done: one closed enum.
+use std::sync::Arc;
+
 use yard_wire::operation::TopicReport;
 use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, FindCursor, TxCheck};
@@ -56,8 +58,8 @@ pub enum Effect {
         from: QueueOffset,
         /// Entries wanted at most.
         count: u32,
-        /// Whether the order groups of the records are wanted as well: those are in the records.
-        orders: bool,
+        /// Whether what the records say is wanted as well.
+        reads: Option<Reads>,
     },
     /// Read records and push them to a subscription. Leases and credit are already taken.
     Deliver {
@@ -196,6 +198,13 @@ pub enum Then {
     /// Give a committed change of the metadata to every other shard and to the server, when the
     /// entry is synced and before any reply that follows in the list.
     Broadcast(MetaChange),
+}
+
+/// What is wanted of records, see [`crate::Label`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The property by which messages are compared, if they are.
+    pub property: Option<Arc<str>>,
 }
 
 /// One message to deliver.

@@ -9,6 +9,7 @@ use yard_wire::release::{self, Release};
 use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::UNSETTLED_MAX;
+use crate::business::Settled;
 use crate::dedupe::Deduped;
 use crate::meta::{
     GroupSettings, MetaChange, Plugin, PluginFile, ProducerGroup, Tenant, Topic, TrustedKey,
@@ -50,6 +51,18 @@ pub enum Entry {
     Forget {
         /// The topics.
         forgotten: Vec<(TopicId, u32)>,
+    },
+    /// Business keys are remembered no longer: of each group, how many of the oldest.
+    ForgetSettled {
+        /// The groups.
+        forgotten: Vec<(GroupId, u32)>,
+    },
+    /// A group got on, and what was acked by it has business keys.
+    Settled {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// What happened, and the keys.
+        settled: Box<Settled>,
     },
     /// A group began to consume a topic.
     Group {
@@ -185,7 +198,7 @@ yard_wire::message! {
 ///      2    8 from
 ///     10    8 to         offset after the last
 ///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
-///                        9 dropped, 10 stopped
+///                        9 dropped, 10 stopped, 11 duplicate
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
@@ -223,6 +236,8 @@ pub enum Outcome {
     Trimmed,
     /// The group does not want them: they were never delivered to it.
     Filtered,
+    /// The group has acked others with their business keys: they are not delivered to it any more.
+    Duplicate,
     /// They come again: after a nack, the end of a lease, or of the subscription.
     Returned {
         /// How often they were delivered so far.
@@ -329,6 +344,7 @@ impl Progress {
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Dropped
+            | Outcome::Duplicate
             | Outcome::Expired
             | Outcome::Filtered
             | Outcome::Trimmed => 0,
@@ -354,6 +370,7 @@ impl Wire for Step {
             Outcome::Filtered => out.push(5),
             Outcome::Expired => out.push(8),
             Outcome::Dropped => out.push(9),
+            Outcome::Duplicate => out.push(11),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
@@ -395,6 +412,7 @@ impl Wire for Step {
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
             9 => Outcome::Dropped,
+            11 => Outcome::Duplicate,
             10 => Outcome::Stopped {
                 attempts: u32::take(input)?,
                 delivered: Timestamp::take(input)?,
@@ -524,6 +542,10 @@ impl Entry {
     pub const DUPLICATES: u16 = 26;
     /// Kind of dedupe keys that are forgotten in the log.
     pub const FORGET: u16 = 27;
+    /// Kind of a group's progress with business keys in the log.
+    pub const SETTLED: u16 = 28;
+    /// Kind of business keys that are forgotten in the log.
+    pub const FORGET_SETTLED: u16 = 29;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -533,6 +555,8 @@ impl Entry {
             Self::Deduped { deduped, .. } if deduped.batch.is_some() => Self::BATCH,
             Self::Deduped { .. } => Self::DUPLICATES,
             Self::Forget { .. } => Self::FORGET,
+            Self::ForgetSettled { .. } => Self::FORGET_SETTLED,
+            Self::Settled { .. } => Self::SETTLED,
             Self::Group { .. } => Self::GROUP,
             Self::Progress { .. } => Self::PROGRESS,
             Self::Release { .. } => Self::RELEASE,
@@ -549,13 +573,14 @@ impl Entry {
         match self {
             Self::Batch { tenant, .. }
             | Self::Deduped { tenant, .. }
+            | Self::Settled { tenant, .. }
             | Self::Group { tenant, .. }
             | Self::Progress { tenant, .. }
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. }
             | Self::Tx { tenant, .. } => *tenant,
-            Self::Meta { .. } | Self::Forget { .. } => TenantId(0),
+            Self::Meta { .. } | Self::Forget { .. } | Self::ForgetSettled { .. } => TenantId(0),
         }
     }
 
@@ -569,6 +594,11 @@ impl Entry {
                 None => deduped.put_alone(),
             },
             Self::Forget { forgotten } => forgotten.to_bytes(),
+            Self::ForgetSettled { forgotten } => forgotten.to_bytes(),
+            Self::Settled { settled, .. } => {
+                assert!(!settled.keys.is_empty(), "an entry says something");
+                settled.to_bytes()
+            }
             Self::Group { created, .. } => created.to_bytes(),
             Self::Progress { progress, .. } => {
                 assert!(!progress.steps.is_empty(), "an entry says something");
@@ -640,6 +670,14 @@ impl Entry {
                 Ok(Self::Deduped { tenant, deduped })
             }
             Self::FORGET => Ok(Self::Forget { forgotten: Vec::from_bytes(payload)? }),
+            Self::FORGET_SETTLED => {
+                Ok(Self::ForgetSettled { forgotten: Vec::from_bytes(payload)? })
+            }
+            Self::SETTLED => {
+                let settled = Box::new(Settled::from_bytes(payload)?);
+                settled.progress.check_errors()?;
+                Ok(Self::Settled { tenant, settled })
+            }
             other => Err(Malformed::Field { what: "kind of an entry", value: other.into() }),
         }
     }

@@ -10,7 +10,7 @@ use yard_wire::{
 
 use crate::entry::Progress;
 use crate::find::{Asked, Findings};
-use crate::group::order::OrderKey;
+use crate::group::label::Label;
 use crate::judged::Range;
 use crate::meta::MetaChange;
 use crate::plugins::Pushed;
@@ -131,8 +131,8 @@ pub enum Event {
         ticket: Ticket,
         /// Consecutive entries.
         places: Vec<RecordPlace>,
-        /// Of each, its order group, where that was asked for; else empty.
-        orders: Vec<OrderKey>,
+        /// Of each, what its record says, where that was asked for; else empty.
+        labels: Vec<Label>,
     },
     /// What came of `Effect::Find`, later.
     Found {

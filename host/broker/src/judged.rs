@@ -138,16 +138,18 @@ impl Broker {
         self.to_pump.insert(id);
     }
 
-    /// The log had no room for what was settled. Messages that the group does not want, and those
-    /// that are poison, are nobody's then: they go back as if they had not been delivered, and are
-    /// asked about again. Whoever settled others was refused, and has them still.
+    /// The log had no room for what was settled. Messages that the group does not want, those that
+    /// are poison and duplicates are nobody's then: they go back as if they had not been delivered,
+    /// and are looked at again. Whoever settled others was refused, and has them still.
     pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
         let Some(group) = self.groups.get_mut(id) else { return };
         let Some(live) = group.live.as_mut() else { return };
         let is_nobodys = |step: &&Step| match step.outcome {
-            Outcome::Filtered | Outcome::Doomed { reason: Doom::Poisoned, .. } => true,
+            Outcome::Duplicate
+            | Outcome::Filtered
+            | Outcome::Doomed { reason: Doom::Poisoned, .. } => true,
             Outcome::Acked
             | Outcome::Dead
             | Outcome::Doomed { .. }
@@ -162,7 +164,7 @@ impl Broker {
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
             let Some(flight) = flight else { continue };
-            assert!(step.from < step.to, "a step is about messages");
+            flight.try_again(step.from, step.to, until);
             let held: Vec<_> = flight.leases.ranges(step.from, step.to).collect();
             for (from, to, hold) in held {
                 let taken = flight.hold_back(from, to, hold.subscription, until);

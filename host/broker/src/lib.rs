@@ -11,6 +11,7 @@
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
 //!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
+//!           ├─ settled_keys   business keys that groups have acked     (business.rs, windows.rs)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -30,6 +31,7 @@
 mod bounds;
 mod broker;
 mod burial;
+mod business;
 mod check;
 mod dedupe;
 mod delay;
@@ -69,11 +71,13 @@ mod transaction;
 mod windows;
 
 pub use broker::{Broker, BrokerConfig, Stats};
+pub use business::{AckedKey, GroupKey, Settled};
 pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
-pub use effect::{DeliverItem, Effect, Then};
+pub use effect::{DeliverItem, Effect, Reads, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
+pub use group::label::Label;
 pub use group::order::OrderKey;
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{

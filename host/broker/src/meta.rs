@@ -16,6 +16,8 @@ use yard_wire::transaction::{CheckPolicy, Checks};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
 
+use crate::business::GroupKey;
+
 yard_wire::message! {
     /// What a topic keeps, and how far its groups may be behind.
     #[derive(Copy, Default)]
@@ -110,7 +112,8 @@ yard_wire::message! {
         pub version: u64,
     }
 
-    /// What becomes of messages that fail in a group, in all topics that it consumes.
+    /// What becomes of messages that fail in a group, and which are the same for it, in all topics
+    /// that it consumes.
     pub struct GroupSettings {
         /// The tenant that it belongs to.
         pub tenant: TenantId,
@@ -120,6 +123,8 @@ yard_wire::message! {
         pub retry: RetryPolicy,
         /// How often it is delivered at most.
         pub attempts: Attempts,
+        /// Which messages are the same for it.
+        pub key: GroupKey,
     }
 }
 
@@ -157,7 +162,7 @@ impl GroupSettings {
     /// Those of a group for which nobody has set anything.
     pub(crate) fn default_for(tenant: TenantId, name: &str) -> Self {
         let (retry, attempts) = (RetryPolicy::default(), Attempts::default());
-        Self { tenant, name: name.to_owned(), retry, attempts }
+        Self { tenant, name: name.to_owned(), retry, attempts, key: GroupKey::default() }
     }
 }
 

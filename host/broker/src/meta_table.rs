@@ -288,16 +288,24 @@ impl MetaTable {
         }
     }
 
-    /// Everything, as changes.
+    /// Everything, as changes. Whoever knows a topic knows the settings of its groups: nobody is
+    /// given a message that they forbid.
     pub(crate) fn changes(&self) -> Vec<MetaChange> {
         let tenants = self.tenants.values().cloned().map(MetaChange::TenantPut);
         let topics = self.topics.values().cloned().map(MetaChange::TopicPut);
-        tenants.chain(topics).chain(self.others()).collect()
+        tenants.chain(self.group_puts()).chain(topics).chain(self.rest()).collect()
     }
 
     /// What there is beside tenants and topics, as changes.
     fn others(&self) -> impl Iterator<Item = MetaChange> {
-        let groups = self.groups.values().flat_map(BTreeMap::values);
+        self.group_puts().chain(self.rest())
+    }
+
+    fn group_puts(&self) -> impl Iterator<Item = MetaChange> {
+        self.groups.values().flat_map(BTreeMap::values).cloned().map(MetaChange::GroupPut)
+    }
+
+    fn rest(&self) -> impl Iterator<Item = MetaChange> {
         let checks = self.checks.iter().flat_map(|(tenant, groups)| {
             let put = |(name, (checks, check)): (&String, &(Checks, CheckPolicy))| {
                 let (tenant, name, checks, check) = (*tenant, name.clone(), *checks, check.clone());
@@ -305,7 +313,7 @@ impl MetaTable {
             };
             groups.iter().map(put)
         });
-        groups.cloned().map(MetaChange::GroupPut).chain(checks).chain(self.plugins.changes())
+        checks.chain(self.plugins.changes())
     }
 
     pub(crate) fn check(&self) {
@@ -330,6 +338,7 @@ impl MetaTable {
         for (name, settings) in self.groups.values().flatten() {
             assert_eq!(*name, settings.name, "settings are found by the group's name");
             assert!(settings.retry.check().is_ok(), "a retry policy was checked");
+            assert!(settings.key.property.check().is_ok(), "a business key was checked");
         }
     }
 }
@@ -388,6 +397,7 @@ impl MetaTable {
                 MetaChange::GroupPut(settings) => {
                     table.group_set(settings.tenant, &settings.name).is_none()
                         && settings.retry.check().is_ok()
+                        && settings.key.property.check().is_ok()
                 }
                 MetaChange::ChecksPut(settings) => {
                     !table.has_checks(settings.tenant, &settings.name)

@@ -14,6 +14,7 @@ use crate::bounds::{
     GROUP_QUEUES_MAX, NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX, TOPIC_QUEUES_MAX,
 };
 use crate::broker::{Broker, METADATA_SHARD};
+use crate::business::GroupKey;
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
@@ -97,8 +98,9 @@ impl Broker {
                 self.append_decision(name, commit, Some((origin, reply)), effects);
             }
             Outcome::Change(change, reply) => {
-                if let MetaChange::TopicRemoved { .. } = change {
-                    // The subscriptions end when the entry was applied; then they are told.
+                if let MetaChange::TopicRemoved { .. } | MetaChange::GroupPut(_) = change {
+                    // The subscriptions end when the entry was applied; then they are told. What
+                    // groups compare messages by has changed then.
                     self.wake(self.now);
                 }
                 Self::append_meta(vec![change], origin, reply, effects);
@@ -366,7 +368,9 @@ impl Broker {
 
     fn group_set(&self, tenant: TenantId, arguments: GroupSet) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
-        let GroupSet { name, retry, max_attempts } = arguments;
+        let key = self.meta.group(tenant, &arguments.name).key.clone();
+        let key = key.with(&arguments).map_err(OperateError::BadWindow)?;
+        let GroupSet { name, retry, max_attempts, .. } = arguments;
         yard_wire::name::check(&name).map_err(OperateError::BadName)?;
         let old = self.meta.group(tenant, &name);
         let is_new = self.meta.group_set(tenant, &name).is_none();
@@ -380,8 +384,12 @@ impl Broker {
             settings.retry = retry;
         }
         settings.attempts = max_attempts.unwrap_or(settings.attempts);
+        settings.key = key;
         let (retry, max_attempts) = (settings.retry.clone(), settings.attempts);
-        let reply = called(&GroupSettingsRow { name, retry, max_attempts });
+        let GroupKey { property: key, window } = settings.key.clone();
+        let (key_window, key_count) = (window.window, window.count);
+        let row = GroupSettingsRow { name, retry, max_attempts, key, key_window, key_count };
+        let reply = called(&row);
         if settings == *old {
             return Ok(Outcome::Unchanged(reply));
         }

@@ -138,6 +138,7 @@ impl Broker {
             group.queues.entry(*queue).or_default().progress.move_to(*floor);
         }
         let topic = group.topic;
+        self.forget_moved(moved);
         // It may be further behind than before.
         self.headroom.remove(&topic);
     }

@@ -59,6 +59,10 @@ impl Broker {
         let mut report = GroupReport {
             retry: settings.retry.clone(),
             max_attempts: settings.attempts,
+            key: settings.key.property.clone(),
+            key_window: settings.key.window.window,
+            key_count: settings.key.window.count,
+            keys: ids.iter().map(|id| self.settled_keys.counting_in(*id) as u64).sum(),
             name,
             lag: 0,
             queues: Vec::new(),
@@ -126,6 +130,7 @@ impl Broker {
             rejected: counts.rejected,
             expired: counts.expired,
             filtered: counts.filtered,
+            duplicates: counts.duplicates,
         }
     }
 
@@ -143,6 +148,7 @@ impl Broker {
             rejected: progress.dead_count(),
             expired: progress.expired_count(),
             filtered: progress.filtered_count(),
+            duplicates: progress.duplicate_count(),
         };
         if let Some(flight) = &state.flight {
             counts.in_flight = flight.leases.len() as u64;
@@ -177,4 +183,5 @@ struct QueueCounts {
     rejected: u64,
     expired: u64,
     filtered: u64,
+    duplicates: u64,
 }

@@ -135,8 +135,8 @@ mod tests {
     use yard_wire::retry::Attempts;
 
     fn settings(retry: RetryPolicy, attempts: u32) -> GroupSettings {
-        let (tenant, name) = (TenantId(0), "g".to_owned());
-        GroupSettings { tenant, name, retry, attempts: Attempts(attempts) }
+        let attempts = Attempts(attempts);
+        GroupSettings { retry, attempts, ..GroupSettings::default_for(TenantId(0), "g") }
     }
 
     fn rules(settings: &GroupSettings, now: u64, seed: u64) -> Rules<'_> {

@@ -10,7 +10,7 @@ use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
-use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
+use crate::entry::{Doom, GroupId, Outcome, Progress, Step};
 use crate::event::Origin;
 use crate::group::Group;
 use crate::group::lease::Hold;
@@ -79,10 +79,8 @@ impl Broker {
             }
         }
         // All of it in one entry: it is recorded whole or not at all.
-        effects.push(Effect::Append {
-            entry: Entry::Progress { tenant, progress: Progress { group: id, steps, errors } },
-            then: vec![Then::Reply { origin, reply }],
-        });
+        let entry = self.settled_entry(tenant, Progress { group: id, steps, errors });
+        effects.push(Effect::Append { entry, then: vec![Then::Reply { origin, reply }] });
         for (queue, mut failures) in failures {
             failures.sort_unstable_by_key(|failure| failure.offset);
             self.ask_retry(id, queue, &failures, effects);

@@ -11,7 +11,8 @@
 //!      .    . removed    topics, `u32` count and `u32` each
 //!      .    . timers     (timers.rs)
 //!      .    . transactions   (transaction/mod.rs)
-//!      .    . windows    (windows.rs)
+//!      .    . windows    of topics (windows.rs)
+//!      .    . settled    keys of groups (windows.rs)
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
@@ -19,6 +20,7 @@ use yard_wire::{Malformed, ShardId, TopicId, Wire};
 
 use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
 use crate::group::Groups;
+use crate::group::claims::SettledKeys;
 use crate::meta_table::MetaTable;
 use crate::producer::Producers;
 use crate::timers::Timers;
@@ -42,6 +44,7 @@ pub(crate) fn write(broker: &Broker) -> Bytes {
     broker.timers.put(&mut out);
     broker.transactions.put(&mut out);
     broker.windows.put(&mut out);
+    broker.settled_keys.put(&mut out);
     assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
     Bytes::from(out)
 }
@@ -65,6 +68,7 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     broker.timers = Timers::take(&mut input)?;
     broker.transactions = Transactions::take(&mut input)?;
     broker.windows = Windows::take(&mut input)?;
+    broker.settled_keys = SettledKeys::take(&mut input)?;
     let topics: Vec<TopicId> = broker.groups.topics().collect();
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));

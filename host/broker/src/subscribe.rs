@@ -19,6 +19,7 @@ use crate::effect::{Effect, Then};
 use crate::entry::{Entry, GroupCreated, GroupId};
 use crate::event::{Origin, SessionId};
 use crate::group::Ends;
+use crate::group::claims::Claims;
 use crate::group::flight::Flight;
 use crate::group::member::{Live, Member};
 use crate::judged;
@@ -209,6 +210,7 @@ impl Broker {
         assert!(old.is_none(), "the number of a subscription is new");
         let group = self.groups.get_mut(id).expect("the group exists");
         let was_live = group.live.is_some();
+        let (tenant, name) = (group.tenant, group.name.clone());
         let live = group.live.get_or_insert_with(Box::<Live>::default);
         if !was_live {
             live.filter = filter.map(Arc::new);
@@ -218,6 +220,9 @@ impl Broker {
         group.look_again();
         let topic = group.topic;
         if !was_live {
+            let by = self.compared_by(tenant, &name);
+            let group = self.groups.get_mut(id).expect("the group exists");
+            group.claims = by.map(|by| Box::new(Claims::new(by)));
             self.groups.set_live(id, true);
             let known = self.meta.topic(topic).expect("the topic was looked up");
             let queues: Vec<QueueIndex> = queues_on(known, self.config.shard).collect();
@@ -247,7 +252,8 @@ impl Broker {
         let live = group.live.as_mut().expect("only a group with members delivers");
         let state = group.queues.entry(queue).or_default();
         if state.flight.is_none() {
-            let flight = Flight::begin(&state.progress, ends.first, now, is_ordered);
+            let reads = (is_ordered, group.claims.is_some());
+            let flight = Flight::begin(&state.progress, ends.first, now, reads);
             state.flight = Some(Box::new(flight));
             // The queue may be new, and nobody's.
             let here = self.config.shard;
@@ -260,6 +266,7 @@ impl Broker {
     /// Ends the deliveries of a group whose members are gone: their leases were given back.
     pub(crate) fn land(&mut self, id: GroupId) {
         let group = self.groups.get_mut(id).expect("the caller has the group");
+        group.claims = None;
         for (queue, state) in &mut group.queues {
             let Some(flight) = state.flight.take() else {
                 continue;

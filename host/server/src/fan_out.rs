@@ -290,6 +290,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
         Operation::DlqLs => merge_all(parts, merge_dlq_rows),
         Operation::DlqWaiting => merge_all(parts, |all: &mut Vec<DlqRange>, one| all.extend(one)),
         Operation::GroupInfo => merge_all(parts, |all: &mut GroupReport, one| {
+            all.keys += one.keys;
             all.lag += one.lag;
             all.queues.extend(one.queues);
             all.members.extend(one.members);
@@ -512,7 +513,19 @@ mod tests {
         let unknown = || Err(Refusal::from(Code::UnknownGroup));
         let (retry, max_attempts) = (RetryPolicy::Levels, Attempts(17));
         let (queues, members) = (Vec::new(), Vec::new());
-        let report = GroupReport { name: "g".into(), retry, max_attempts, lag: 3, queues, members };
+        let (key, key_window, key_count) = (BusinessKey(None), AgeLimit(1), CountLimit(1));
+        let report = GroupReport {
+            name: "g".into(),
+            retry,
+            max_attempts,
+            key,
+            key_window,
+            key_count,
+            keys: 2,
+            lag: 3,
+            queues,
+            members,
+        };
         let ask = || Arguments::GroupInfo(GroupInfo { name: "g".into() });
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();

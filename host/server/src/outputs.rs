@@ -6,9 +6,9 @@ use yard_broker::{Event, PolicyQuestion, Ticket};
 use yard_shard::{Input, Output};
 use yard_store::IndexRead;
 use yard_transport::CONTROL;
-use yard_wire::ShardId;
 use yard_wire::request::{Push, Reply};
 use yard_wire::requests::Ended;
+use yard_wire::{RecordPlace, ShardId};
 
 use crate::deliver::{self, FetchJob, Job};
 use crate::dispatch::METADATA;
@@ -87,21 +87,23 @@ impl Outputs for ShardOutputs {
                 deliver::fetch(&self.hub, job);
             }
             Output::ReadIndex { ticket, read } => self.read_index(ticket, read),
-            Output::ReadOrders { ticket, plan } => {
+            Output::ReadLabels { ticket, reads, plan } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
                 let readers = self.hub.logs[shard].readers.clone();
-                let read_orders = move || {
+                let read_labels = move || {
                     let log = &hub.logs[shard];
                     let disk = log.disk.as_ref();
-                    let found =
-                        plan.orders(disk, |places, each| log.cache.read(disk, places, each));
-                    let (places, orders) = found.unwrap_or_else(|error| {
-                        tracing::error!(shard, %error, "order groups could not be read");
+                    let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+                        log.cache.read(disk, places, each)
+                    };
+                    let found = plan.labels(disk, &reads, read);
+                    let (places, labels) = found.unwrap_or_else(|error| {
+                        tracing::error!(shard, %error, "what messages say could not be read");
                         Default::default()
                     });
-                    hub.inboxes[shard].put_first(Input::Orders { ticket, places, orders });
+                    hub.inboxes[shard].put_first(Input::Labels { ticket, places, labels });
                 };
-                readers.spawn_blocking_on(read_orders, &self.hub.runtime);
+                readers.spawn_blocking_on(read_labels, &self.hub.runtime);
             }
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {

@@ -1,5 +1,5 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Reads, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Original, Placed, Produced};
@@ -46,9 +46,9 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.after_everything(place, waiter, outputs);
             }
-            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+            Effect::Locate { ticket, topic, queue, from, count, reads } => {
                 let located = self.store.locate(topic, queue, from, count);
-                answer(ticket, located, orders, events, outputs);
+                answer(ticket, located, reads, events, outputs);
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
@@ -240,15 +240,25 @@ impl Shard {
 fn answer(
     ticket: Ticket,
     located: Located,
-    orders: bool,
+    reads: Option<Reads>,
     events: &mut Vec<Event>,
     outputs: &mut Vec<Output>,
 ) {
-    let known = |places| Event::Located { ticket, places, orders: Vec::new() };
-    let read_orders = |plan| Output::ReadOrders { ticket, plan };
+    let known = |places| Event::Located { ticket, places, labels: Vec::new() };
+    if let Some(reads) = reads {
+        let plan = match located {
+            Located::Read(read) => Ok(FetchPlan::Index(read)),
+            Located::Places(places) => Ok(FetchPlan::Records(places)),
+            Located::Gap { until, .. } => Err(Event::Gap { ticket, until }),
+            Located::End => Err(known(Vec::new())),
+        };
+        match plan {
+            Ok(plan) => outputs.push(Output::ReadLabels { ticket, reads, plan }),
+            Err(event) => events.push(event),
+        }
+        return;
+    }
     match located {
-        Located::Read(read) if orders => outputs.push(read_orders(FetchPlan::Index(read))),
-        Located::Places(places) if orders => outputs.push(read_orders(FetchPlan::Records(places))),
         Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
         Located::Places(places) => events.push(known(places)),
         Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),

@@ -1,5 +1,5 @@
 //! What can happen to a shard: one closed enum.
-use yard_broker::{Event, OrderKey, Ticket};
+use yard_broker::{Event, Label, Ticket};
 use yard_store::IoDone;
 use yard_wire::RecordPlace;
 
@@ -17,13 +17,13 @@ pub enum Input {
         /// The entries, from the offset asked for on.
         places: Vec<RecordPlace>,
     },
-    /// The answer to `Output::ReadOrders`; empty where nothing could be read.
-    Orders {
+    /// The answer to `Output::ReadLabels`; empty where nothing could be read.
+    Labels {
         /// The question.
         ticket: Ticket,
         /// The entries, from the offset asked for on.
         places: Vec<RecordPlace>,
-        /// The order group of each.
-        orders: Vec<OrderKey>,
+        /// What each record says.
+        labels: Vec<Label>,
     },
 }

@@ -21,9 +21,9 @@
 mod effect;
 mod find;
 mod input;
+mod labels;
 mod open;
 mod operate;
-mod orders;
 mod output;
 mod retention;
 #[cfg(test)]
@@ -160,11 +160,11 @@ impl Shard {
             }
             Input::Io(done) => self.io_done(done, outputs),
             Input::Index { ticket, places } => {
-                let orders = Vec::new();
-                self.handle(Event::Located { ticket, places, orders }, outputs);
+                let labels = Vec::new();
+                self.handle(Event::Located { ticket, places, labels }, outputs);
             }
-            Input::Orders { ticket, places, orders } => {
-                self.handle(Event::Located { ticket, places, orders }, outputs);
+            Input::Labels { ticket, places, labels } => {
+                self.handle(Event::Located { ticket, places, labels }, outputs);
             }
         }
     }

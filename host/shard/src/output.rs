@@ -1,6 +1,7 @@
 //! What a shard wants done: one closed enum.
 use yard_broker::{
-    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, PolicyQuestion, SessionId, Ticket,
+    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, PolicyQuestion, Reads, SessionId,
+    Ticket,
 };
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
@@ -41,11 +42,13 @@ pub enum Output {
         /// What to read.
         read: IndexRead,
     },
-    /// Read records and bring their places and order groups as `Input::Orders`, see
-    /// [`FetchPlan::orders`].
-    ReadOrders {
+    /// Read records and bring their places and what they say as `Input::Labels`, see
+    /// [`FetchPlan::labels`].
+    ReadLabels {
         /// Names the question.
         ticket: Ticket,
+        /// What is wanted of them.
+        reads: Reads,
         /// What to read.
         plan: FetchPlan,
     },

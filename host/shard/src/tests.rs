@@ -87,7 +87,7 @@ impl Bench {
                     let places = yard_store::read::index(&self.disk, &read).unwrap();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
-                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
+                Output::ReadLabels { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { origin, plan, .. } => {
                     let places = match plan {
                         FetchPlan::Records(places) => places,

@@ -171,6 +171,8 @@ codes! {
     NotStopped = 618, Never;
     /// Members of the group share the queues, or have queues of their own; not both.
     OtherMode = 619, Never;
+    /// A group's business key is not the name of a property that messages may have.
+    BadBusinessKey = 622, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

@@ -1,11 +1,17 @@
-//! What makes two messages the same: the dedupe key.
+//! What makes two messages the same: their dedupe key where they are stored, the business key of a
+//! group where they are delivered to it.
 use std::fmt;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::codec::{Malformed, Wire, take_bytes};
-use crate::limits::{DEDUPE_KEY_BYTES_MAX, DEDUPE_WINDOW_MS_MAX, DEDUPE_WINDOW_MS_MIN};
+use crate::limits::{
+    DEDUPE_KEY_BYTES_MAX, DEDUPE_WINDOW_MS_MAX, DEDUPE_WINDOW_MS_MIN, NAME_BYTES_MAX,
+};
+use crate::operation::Arg;
+use crate::record::{DEDUPE, KEY};
+use crate::value::{ToValue, Value};
 use crate::{Code, Refusal};
 
 /// Bytes of a dedupe key as the broker keeps it.
@@ -46,6 +52,81 @@ impl DedupeKey {
     fn short(hash: Sha256) -> Self {
         let hash = hash.finalize();
         Self(*hash.first_chunk().expect("the hash has 32 bytes"))
+    }
+
+    /// The key of a message whose property `name` has this value: equal values of two properties
+    /// are two keys. `None` where the value is empty; it may be as long as a property may.
+    #[must_use]
+    pub fn of_property(name: &str, value: &str) -> Option<Self> {
+        assert!(name.len() <= NAME_BYTES_MAX, "the name of a business key was checked");
+        if value.is_empty() {
+            return None;
+        }
+        let mut hash = Sha256::new();
+        hash.update([name.len() as u8]);
+        hash.update(name);
+        hash.update(value);
+        Some(Self(*hash.finalize().first_chunk().expect("the hash has 32 bytes")))
+    }
+}
+
+/// What is written where messages are not compared.
+const NONE: &str = "none";
+
+/// The business key of a group: the name of the property by which it compares messages, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusinessKey(pub Option<String>);
+
+impl BusinessKey {
+    /// The property, if messages are compared.
+    #[must_use]
+    pub fn property(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Checks that messages may have such a property: 1 to [`NAME_BYTES_MAX`] bytes, and of those
+    /// of the system `$key` (the first key of a message) and `$dedupe` only.
+    ///
+    /// # Errors
+    /// [`Code::BadBusinessKey`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        let Some(name) = self.property() else { return Ok(()) };
+        let bad = |why: String| Err(Refusal::new(Code::BadBusinessKey, why));
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            let bytes = name.len();
+            return bad(format!("a property of {bytes} bytes: 1 to {NAME_BYTES_MAX} may be"));
+        }
+        if name.starts_with('$') && ![KEY, DEDUPE].contains(&name) {
+            return bad(format!("{name:?} is the system's: {KEY} and {DEDUPE} may be"));
+        }
+        Ok(())
+    }
+}
+
+impl Wire for BusinessKey {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        <Option<String> as Wire>::take(input).map(Self)
+    }
+}
+
+impl Arg for BusinessKey {
+    const KIND: &'static str = "PROPERTY|none";
+    fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
+        let key = match text {
+            Some(NONE) => Self(None),
+            Some(text) => Self(Some(text.to_owned())),
+            None => return Err(crate::operation::bad(name, Self::KIND, text)),
+        };
+        key.check().map(|()| key)
+    }
+}
+
+impl ToValue for BusinessKey {
+    fn to_value(&self) -> Value {
+        self.0.clone().map_or(Value::Null, Value::Text)
     }
 }
 
@@ -100,6 +181,37 @@ mod tests {
         assert_ne!(key, DedupeKey::of_plugin(2, b"abc"));
         assert_ne!(key, DedupeKey::of_plugin(1, b"abd"));
         assert_ne!(Ok(key), DedupeKey::of("abc"));
+    }
+
+    #[test]
+    fn keys_of_properties_are_told_apart_by_name_and_value() {
+        let key = |name: &str, value: &str| DedupeKey::of_property(name, value);
+        assert_eq!(key("invoice", "1042"), key("invoice", "1042"));
+        let others = [key("invoice", "1043"), key("order", "1042"), key("invoice1", "042"), None];
+        assert!(others.iter().all(|other| *other != key("invoice", "1042")));
+        assert_eq!(key("invoice", ""), None);
+        assert!(key("invoice", &"x".repeat(60_000)).is_some());
+    }
+
+    #[test]
+    fn business_keys_are_properties_that_messages_may_have() {
+        let parse = |text: &str| BusinessKey::parse("key", Some(text));
+        for (text, property) in [
+            ("invoice", Some("invoice")),
+            ("$key", Some(KEY)),
+            ("$dedupe", Some(DEDUPE)),
+            (NONE, None),
+        ] {
+            let key = parse(text).expect("it may be");
+            assert_eq!(key.property(), property);
+            assert_eq!(BusinessKey::from_bytes(key.to_bytes()), Ok(key));
+        }
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for bad in ["", "$order", "$", &long] {
+            assert_eq!(parse(bad).unwrap_err().code, Code::BadBusinessKey, "{bad:?}");
+        }
+        assert_eq!(BusinessKey::parse("key", None).unwrap_err().code, Code::BadArgument);
+        assert_eq!(BusinessKey::default().to_value(), Value::Null);
     }
 
     #[test]

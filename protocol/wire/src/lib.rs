@@ -47,7 +47,7 @@ pub mod units;
 
 pub use code::{Code, Refusal};
 pub use codec::{Malformed, Wire};
-pub use dedupe::DedupeKey;
+pub use dedupe::{BusinessKey, DedupeKey};
 pub use ids::{
     Correlation, Epoch, GroupNumber, Lane, LogPos, MessageId, ProducerId, QueueIndex, QueueOffset,
     RecordPlace, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId,

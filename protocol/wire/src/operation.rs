@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
+use crate::dedupe::BusinessKey;
 use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin::{
     Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
@@ -402,7 +403,8 @@ operations! {
         /// What becomes of the message: delivered once more, or a dead letter.
         then: Unblock = Default("retry"),
     } -> UnblockRow;
-    /// Change what becomes of messages that fail in a group, in all its topics.
+    /// Change what becomes of messages that fail in a group, and which are the same for it, in all
+    /// its topics.
     GroupSet = 16, ["group", "set"], Manage, Changes,
     "yard group set billing --retry 10s,1m,10m --max-attempts 5", {
         /// Name of the group; it need not consume anything yet.
@@ -411,6 +413,13 @@ operations! {
         retry: Option<RetryPolicy> = Optional,
         /// Deliveries of a message, the first included; what fails then becomes a dead letter.
         max_attempts: Option<Attempts> = Optional,
+        /// Property whose value makes messages the same for the group: of those with a value that
+        /// it has acked no other is delivered.
+        key: Option<BusinessKey> = Optional,
+        /// For how long a value counts once a message with it was acked: 1s to 7d; 1h unless set.
+        key_window: Option<AgeLimit> = Optional,
+        /// Values that are remembered of each topic, at most 1,000,000; 100,000 unless set.
+        key_count: Option<CountLimit> = Optional,
     } -> GroupSettingsRow;
     /// List the groups that have dead letters, and how many of them wait for somebody.
     DlqLs = 17, ["dlq", "ls"], Read, Reads, "yard dlq ls", {} -> Vec<DlqRow>;

@@ -444,8 +444,17 @@ impl Record {
     /// # Errors
     /// [`Malformed`] when the parts do not fit the record.
     pub fn peek_order_group(record: &[u8]) -> Result<Option<&str>, Malformed> {
+        Self::peek_property(record, ORDER)
+    }
+
+    /// The first property of this name of the record that fills `record`; its checksums are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the parts do not fit the record.
+    pub fn peek_property<'r>(record: &'r [u8], name: &str) -> Result<Option<&'r str>, Malformed> {
         let mut properties = Self::peek_properties(record)?;
-        Ok(properties.find(|(name, _)| *name == ORDER).map(|(_, value)| value))
+        Ok(properties.find(|(found, _)| *found == name).map(|(_, value)| value))
     }
 
     fn peek_properties(record: &[u8]) -> Result<impl Iterator<Item = (&str, &str)>, Malformed> {

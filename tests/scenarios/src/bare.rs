@@ -94,13 +94,13 @@ impl Bare {
                     let places = places.expect("an honest disk can be read");
                     self.step(vec![Input::Index { ticket, places }]);
                 }
-                Output::ReadOrders { ticket, plan } => {
+                Output::ReadLabels { ticket, reads, plan } => {
                     let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
                         yard_store::read::each(&self.disk, places, each)
                     };
-                    let found = plan.orders(&self.disk, read);
-                    let (places, orders) = found.expect("an honest disk can be read");
-                    self.step(vec![Input::Orders { ticket, places, orders }]);
+                    let found = plan.labels(&self.disk, &reads, read);
+                    let (places, labels) = found.expect("an honest disk can be read");
+                    self.step(vec![Input::Labels { ticket, places, labels }]);
                 }
                 Output::Deliver { session, subscription, queue, items, asking, .. } => {
                     self.deliver((session, subscription, queue), &items, asking.as_ref());

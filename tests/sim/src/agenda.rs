@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use yard_broker::{SessionId, Ticket};
+use yard_broker::{Reads, SessionId, Ticket};
 use yard_shard::FetchPlan;
 use yard_store::{IndexRead, IoDone};
 
@@ -94,14 +94,16 @@ pub(crate) enum Happening {
         /// What to read.
         read: Box<IndexRead>,
     },
-    /// Order groups are read for a shard.
-    ReadOrders {
+    /// What records say is read for a shard.
+    ReadLabels {
         /// The shard.
         shard: usize,
         /// The life of the broker that this belongs to.
         life: u32,
         /// The question.
         ticket: Ticket,
+        /// What is wanted of them.
+        reads: Reads,
         /// What to read.
         plan: Box<FetchPlan>,
     },
@@ -164,7 +166,7 @@ impl Agenda {
             | Happening::Perform { .. }
             | Happening::Done { .. }
             | Happening::ReadIndex { .. }
-            | Happening::ReadOrders { .. }
+            | Happening::ReadLabels { .. }
             | Happening::Start
             | Happening::RoomAgain
             | Happening::Replace => false,

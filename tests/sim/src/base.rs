@@ -10,6 +10,7 @@ use yard_wire::requests::{Expression, TopicRoute};
 use yard_wire::{Correlation, QueueIndex, QueueOffset, TenantId, TopicId};
 
 use crate::agenda::{Agenda, Happening, Micros};
+use crate::alike::Alike;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::network::{Network, ToBroker};
@@ -85,6 +86,8 @@ pub(crate) struct Base {
     pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
     /// What is known of dedupe keys.
     pub keys: Keys,
+    /// What is known of the values that groups compare messages by.
+    pub alike: Alike,
     /// The first promise that was seen broken before the history was judged.
     pub failure: Option<String>,
 }
@@ -112,6 +115,7 @@ impl Base {
             dead_routes: Vec::new(),
             fetched: BTreeMap::new(),
             keys: Keys::default(),
+            alike: Alike::default(),
             failure: None,
         }
     }

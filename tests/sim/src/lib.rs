@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod alike;
 mod base;
 mod client;
 pub mod damage;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
+use crate::alike::ALIKE;
 use crate::base::Found;
 use crate::random::Random;
 
@@ -33,6 +34,8 @@ pub(crate) struct Letter {
     pub dedupe: Option<u64>,
     /// It is for a plugin to find; else its sender says it.
     pub is_for_plugin: bool,
+    /// The value that groups may compare it by.
+    pub alike: Option<u64>,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
@@ -63,6 +66,8 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     let parked = flag(due.is_some(), Flags::DELAYED).and(flag(tx.is_some(), Flags::PREPARED));
     let dedupe = letter.dedupe.map(|key| key.to_string());
     let keys = dedupe.iter().map(|key| (DEDUPE, &key[..]));
+    let alike = letter.alike.map(|value| value.to_string());
+    let keys = keys.chain(alike.iter().map(|value| (ALIKE, &value[..])));
     let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).collect();
     let parts = RecordParts {
         topic: letter.topic,

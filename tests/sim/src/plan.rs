@@ -40,6 +40,8 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// Groups: numbered from 0.
     pub groups: u64,
+    /// Which groups compare messages by their values.
+    pub compares: Vec<bool>,
     /// When what failed in a group comes again.
     pub retry: RetryPolicy,
     /// How often it is delivered at most.
@@ -87,6 +89,10 @@ pub struct ProducerPlan {
     pub keyed: u64,
     /// How many such keys there are, the same for all producers.
     pub dedupe_keys: u64,
+    /// How many of a hundred messages have a value that groups may compare them by.
+    pub alike: u64,
+    /// How many such values there are, the same for all producers.
+    pub alike_values: u64,
     /// Batches on their way.
     pub in_flight: usize,
     /// Records of a batch, at most.
@@ -211,6 +217,7 @@ impl Plan {
             producers,
             consumers: draw_consumers(random, groups, topics),
             groups,
+            compares: vec![false; groups as usize],
             retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             keys_by_plugin: seed % PLUGIN_ONE_IN == 3,
@@ -239,6 +246,7 @@ impl Plan {
         plan.draw_transactions();
         plan.draw_order();
         plan.draw_keys();
+        plan.draw_alike();
         plan
     }
 
@@ -283,6 +291,20 @@ impl Plan {
         for producer in &mut self.producers {
             producer.keyed = random.pick(&[0, 0, 20, 60]);
             producer.dedupe_keys = dedupe_keys;
+        }
+    }
+
+    /// Groups that compare messages, and messages that are alike. What else is drawn does not depend
+    /// on it.
+    fn draw_alike(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x414c_494b_452e_2e2e);
+        self.compares.iter_mut().for_each(|compares| *compares = random.percent(40));
+        let values = random.pick(&[3, 40]);
+        let is_used = self.compares.contains(&true);
+        for producer in &mut self.producers {
+            let percent = random.pick(&[0, 30, 80]);
+            producer.alike = if is_used { percent } else { 0 };
+            producer.alike_values = values;
         }
     }
 
@@ -381,6 +403,8 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 transactional: 0,
                 keyed: 0,
                 dedupe_keys: 1,
+                alike: 0,
+                alike_values: 1,
                 in_flight: random.pick(&[1, 4, 8, 64]),
                 batch_records: random.pick(&[1, 4, 16, 64]),
                 attempt_ms: random.pick(&[300, 1_000, 10_000]),

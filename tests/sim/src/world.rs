@@ -246,13 +246,16 @@ impl World {
         }
         if base.phase == Phase::Over {
             keys::check(base);
+            alike::finish(base);
         }
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);
             let ordered = routes.filter(|(_, ordered)| ordered.is_some());
+            let compared = (0..).zip(&base.plan.compares).filter(|(_, compares)| **compares);
             let options = Options {
                 ordered: ordered.map(|(route, _)| route.topic.0).collect(),
                 limited: base.plan.attempts.0 > 0,
+                compared: compared.map(|(group, _)| group).collect(),
                 expect_all_delivered: true,
                 expect_all_settled: true,
                 ..Options::default()

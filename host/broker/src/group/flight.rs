@@ -8,8 +8,12 @@
 //!                  └─ack, reject──► settled (progress)
 //! ```
 //!
-//! In an ordered topic new messages go to `ready` as soon as their places are known, and `orders`
-//! says which of those that are ready may be delivered to whom.
+//! In an ordered topic, and where the group has a business key, new messages go to `ready` as soon
+//! as they were read; `orders` says which of those that are ready may be delivered to whom, and
+//! `keys` holds up those whose keys are in somebody's hands.
+mod check;
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, SubscriptionId, Timestamp};
@@ -18,9 +22,11 @@ use crate::bounds::{LOCATE_RETRY_MS, ORDER_AHEAD_MAX, PREFETCH_MAX, UNSETTLED_MA
 use crate::effect::DeliverItem;
 use crate::entry::{Outcome, Step};
 use crate::event::Ticket;
+use crate::group::claims::Gate;
+use crate::group::label::Label;
 use crate::group::lease::{Hold, Lease, Leases};
 use crate::group::member::Front;
-use crate::group::order::{OrderKey, Orders, Stand};
+use crate::group::order::{Orders, Stand};
 use crate::group::queue::{Progress, push_step};
 
 /// A message to deliver again.
@@ -47,6 +53,8 @@ pub(crate) struct Asked {
     count: u32,
     /// The first segment that there was then.
     begins: u32,
+    /// Messages are compared otherwise since then.
+    is_stale: bool,
 }
 
 /// A group's deliveries in one queue.
@@ -63,6 +71,8 @@ pub(crate) struct Flight {
     stopped: BTreeSet<QueueOffset>,
     /// Of an ordered topic: what may be delivered.
     orders: Option<Box<Orders>>,
+    /// Where the group compares messages: their keys.
+    keys: Option<Box<keys::Keys>>,
     /// Messages that become dead letters: they take part in the bound of what is unsettled.
     pub(crate) doomed: usize,
     /// The same messages by the instant when they are due.
@@ -116,15 +126,17 @@ impl Flight {
         progress: &Progress,
         first: QueueOffset,
         now: Timestamp,
-        is_ordered: bool,
+        (is_ordered, is_compared): (bool, bool),
     ) -> Self {
         let mut flight = Self {
             orders: is_ordered.then(Box::default),
+            keys: is_compared.then(Box::default),
             cursor: progress.settled_below().max(first),
             passed_over_below: progress.touched_end(),
             doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
+        flight.leases.note_ends(is_compared);
         if let Some(orders) = &mut flight.orders {
             orders.line_up_to(flight.cursor);
         }
@@ -175,7 +187,8 @@ impl Flight {
     }
 
     fn make_ready(&mut self, offset: QueueOffset, again: Again) {
-        let place = again.place.filter(|place| !self.may_be_gone(place));
+        let is_known = self.knows_key(offset);
+        let place = again.place.filter(|place| is_known && !self.may_be_gone(place));
         let (absent, stand) = match place {
             Some(place) => {
                 (self.ready.insert(offset, (again.attempts, place)).is_none(), Stand::Ready)
@@ -188,14 +201,15 @@ impl Flight {
 
     /// Messages that were looked at and are nobody's now.
     fn open_count(&self) -> usize {
-        self.waiting.len() + self.ready.len() + self.unplaced.len() + self.stopped.len()
+        let waiting = self.waiting.len() + self.stopped.len() + self.behind_count();
+        waiting + self.ready.len() + self.unplaced.len()
     }
 
     /// Messages that were delivered before and are nobody's now.
     pub(crate) fn waiting_count(&self) -> usize {
         let is_new = |(attempts, _): &&(u32, RecordPlace)| *attempts == 0;
-        let new = self.orders.as_ref().map(|_| self.ready.values().filter(is_new).count());
-        self.open_count() - new.unwrap_or(0)
+        let new = self.lines_up().then(|| self.ready.values().filter(is_new).count());
+        self.open_count() - new.unwrap_or(0) - self.new_behind()
     }
 
     fn unsettled(&self) -> usize {
@@ -268,13 +282,14 @@ impl Flight {
     /// Whether enough order groups are known that somebody may go on with.
     fn is_far_ahead(&self) -> bool {
         let is_open = self.orders.as_ref().is_some_and(|orders| orders.is_open());
-        is_open && self.ready.len() >= ORDER_AHEAD_MAX
+        is_open && self.ready.len() >= ORDER_AHEAD_MAX || self.keys_are_far_ahead()
     }
 
     pub(crate) fn ask(&mut self, ticket: Ticket, from: QueueOffset, count: u32) {
         assert!(self.asked.is_none(), "one question at a time");
         assert!(count >= 1, "a question asks for something");
-        self.asked = Some(Asked { ticket, from, count, begins: self.retired_below });
+        let (begins, is_stale) = (self.retired_below, false);
+        self.asked = Some(Asked { ticket, from, count, begins, is_stale });
     }
 
     /// Segments below this number are gone. Whether places were forgotten that are asked for anew.
@@ -310,7 +325,7 @@ impl Flight {
         &mut self,
         progress: &Progress,
         places: &[RecordPlace],
-        keys: &[OrderKey],
+        labels: &[Label],
         now: Timestamp,
     ) {
         let asked = self.asked.take().expect("an answer follows a question");
@@ -319,18 +334,23 @@ impl Flight {
             return;
         }
         let places = &places[..places.len().min(asked.count as usize)];
-        if asked.begins < self.retired_below && places.iter().any(|it| self.may_be_gone(it)) {
-            // It was asked before they went.
+        let has_gone =
+            asked.begins < self.retired_below && places.iter().any(|it| self.may_be_gone(it));
+        if has_gone || asked.is_stale {
+            // It was asked before they went, or for something else.
             self.retry_at = Some(now);
             return;
         }
         let to = QueueOffset(asked.from.0 + places.len() as u64);
         let place_of = |offset: QueueOffset| places[(offset.0 - asked.from.0) as usize];
+        if self.lines_up() {
+            assert!(labels.len() >= places.len(), "records are read with their places");
+            self.learn_keys(asked.from, &labels[..places.len()]);
+        }
         if let Some(orders) = &mut self.orders {
-            assert!(keys.len() >= places.len(), "order groups are asked for with the places");
             for offset in orders.unknown_in(asked.from, to) {
-                let key = keys[(offset.0 - asked.from.0) as usize];
-                orders.learn(offset, key, Stand::Barred);
+                let label = labels[(offset.0 - asked.from.0) as usize];
+                orders.learn(offset, label.order, Stand::Barred);
             }
         }
         for (offset, again) in self.waiting.range_mut(asked.from..to) {
@@ -342,29 +362,31 @@ impl Flight {
             self.ready.insert(offset, (attempts, place_of(offset)));
             self.stand(offset, Stand::Ready);
         }
-        if self.orders.is_some() {
-            self.line_up(progress, (asked.from, places), keys);
+        if self.lines_up() {
+            self.line_up(progress, (asked.from, places), labels);
         } else if self.prefetched.is_empty() && asked.from <= self.cursor && self.cursor < to {
             let known = (self.cursor.0 - asked.from.0) as usize;
             self.prefetched.extend(&places[known..]);
         }
     }
 
-    /// Puts new messages behind those of their order groups.
+    /// Puts new messages behind those of their order groups, with their keys.
     fn line_up(
         &mut self,
         progress: &Progress,
         (from, places): (QueueOffset, &[RecordPlace]),
-        keys: &[OrderKey],
+        labels: &[Label],
     ) {
         let to = QueueOffset(from.0 + places.len() as u64);
         self.pass_over(progress);
         while from <= self.cursor && self.cursor < to {
             let (offset, at) = (self.cursor, (self.cursor.0 - from.0) as usize);
-            let orders = self.orders.as_mut().expect("the topic is ordered");
             let absent = self.ready.insert(offset, (0, places[at])).is_none();
             assert!(absent, "a message is new once");
-            orders.learn(offset, keys[at], Stand::Ready);
+            self.learn_key(offset, labels[at]);
+            if let Some(orders) = &mut self.orders {
+                orders.learn(offset, labels[at].order, Stand::Ready);
+            }
             self.move_cursor(QueueOffset(offset.0 + 1));
             self.pass_over(progress);
         }
@@ -411,19 +433,24 @@ impl Flight {
         holder: Holder,
         mut budget: Budget,
         takers: usize,
+        mut gate: Option<&mut Gate<'_>>,
     ) -> Vec<DeliverItem> {
         assert!(budget.messages >= 1 && budget.credit_bytes >= 1, "a holder has credit");
         if self.orders.is_some() {
-            return self.lease_in_order(holder, budget, takers);
+            return self.lease_in_order(holder, budget, takers, gate);
         }
         let room = self.deliverable().min(budget.messages as usize);
         let mut items = Vec::with_capacity(room);
         while let Some((offset, (attempts, place))) = self.ready.first_key_value() {
             let (offset, attempt, place) = (*offset, attempts.saturating_add(1), *place);
+            if self.keeps_back(offset, gate.as_deref_mut()) {
+                continue;
+            }
             if !budget.take(place.bytes, items.is_empty()) {
                 return items;
             }
             self.ready.remove(&offset);
+            self.claim(offset, gate.as_deref_mut());
             items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
         }
         self.lease_new(progress, holder, budget, &mut items);
@@ -435,16 +462,21 @@ impl Flight {
         holder: Holder,
         mut budget: Budget,
         takers: usize,
+        mut gate: Option<&mut Gate<'_>>,
     ) -> Vec<DeliverItem> {
         let mut items = Vec::new();
         while let Some(orders) = &mut self.orders
             && let Some(offset) = orders.next_for(holder.subscription, takers)
         {
+            if self.keeps_back(offset, gate.as_deref_mut()) {
+                continue;
+            }
             let (attempts, place) = self.ready[&offset];
             if !budget.take(place.bytes, items.is_empty()) {
                 break;
             }
             self.ready.remove(&offset);
+            self.claim(offset, gate.as_deref_mut());
             let attempt = attempts.saturating_add(1);
             items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
         }
@@ -584,6 +616,7 @@ impl Flight {
             | Outcome::Dead
             | Outcome::Doomed { .. }
             | Outcome::Dropped
+            | Outcome::Duplicate
             | Outcome::Expired
             | Outcome::Filtered => {
                 self.forget(from, to, &mut ended);
@@ -654,6 +687,7 @@ impl Flight {
         ended: &mut impl FnMut(SubscriptionId, u32),
     ) {
         self.take_out(from, to, ended);
+        self.forget_keys(from, to);
         if let Some(orders) = &mut self.orders {
             orders.forget(from, to);
         }
@@ -667,6 +701,7 @@ impl Flight {
         ended: &mut impl FnMut(SubscriptionId, u32),
     ) {
         self.leases.take_range(from, to, ended);
+        self.take_behind(from, to);
         while let Some((offset, _)) = self.ready.range(from..to).next() {
             let offset = *offset;
             self.ready.remove(&offset);
@@ -695,67 +730,6 @@ impl Flight {
         }
         assert!(runs.len() <= ended.len(), "a run is at least one message");
         runs
-    }
-
-    pub(crate) fn check(&self, progress: &Progress, first: QueueOffset, end: QueueOffset) {
-        self.leases.check();
-        assert_eq!(self.doomed, progress.returned().doomed_count(), "what is doomed is counted");
-        assert_eq!(self.waiting.len(), self.dues.len(), "what waits has an instant");
-        for (due, offset) in &self.dues {
-            let waiting = self.waiting.get(offset).map(|waiting| waiting.due);
-            assert_eq!(waiting, Some(*due), "what has an instant waits for it");
-        }
-        let mut count = 0;
-        let again = self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys());
-        for offset in again.chain(&self.stopped) {
-            assert_eq!(self.places_of(*offset), 1, "an unsettled message is in one place");
-            assert!(progress.settled_end_of(*offset).is_none(), "what comes again is unsettled");
-            count += 1;
-        }
-        assert_eq!(count, self.open_count(), "what waits is counted");
-        if let Some(orders) = &self.orders {
-            orders.check(count + self.leases.len(), |offset| self.stand_of(offset));
-            assert!(self.prefetched.is_empty(), "new messages are put in line");
-        }
-        for (offset, _) in self.leases.iter() {
-            assert_eq!(self.places_of(offset), 1, "a leased message is in one place");
-            assert!(progress.settled_end_of(offset).is_none(), "what is leased is unsettled");
-            assert!(offset < end, "what is leased is committed");
-        }
-        let mut offset = progress.settled_below().max(first);
-        while offset < self.cursor {
-            if let Some(to) = progress.settled_end_of(offset) {
-                offset = to;
-                continue;
-            }
-            let doomed = progress.returned().get(offset).is_some_and(|it| it.doom.is_some());
-            let places = self.places_of(offset) + usize::from(doomed);
-            assert_eq!(places, 1, "below the cursor all is settled, doomed or under way");
-            offset.0 += 1;
-        }
-        let prefetched = self.cursor.0 + self.prefetched.len() as u64;
-        assert!(
-            prefetched <= end.0 || self.prefetched.is_empty(),
-            "what is prefetched is committed"
-        );
-    }
-}
-
-impl Flight {
-    fn places_of(&self, offset: QueueOffset) -> usize {
-        usize::from(self.leases.holds(offset))
-            + usize::from(self.ready.contains_key(&offset))
-            + usize::from(self.unplaced.contains_key(&offset))
-            + usize::from(self.waiting.contains_key(&offset))
-            + usize::from(self.stopped.contains(&offset))
-    }
-
-    fn stand_of(&self, offset: QueueOffset) -> Option<Stand> {
-        let after = QueueOffset(offset.0 + 1);
-        let lease = self.leases.ranges(offset, after).next();
-        let stand = lease.map(|(_, _, hold)| Stand::Leased(hold.subscription));
-        let stand = stand.or(self.ready.contains_key(&offset).then_some(Stand::Ready));
-        stand.or((self.places_of(offset) == 1).then_some(Stand::Barred))
     }
 }
 

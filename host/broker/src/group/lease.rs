@@ -55,6 +55,8 @@ pub(crate) struct Leases {
     runs: BTreeMap<QueueOffset, Run>,
     ends: BTreeMap<Timestamp, End>,
     messages: usize,
+    /// What was taken out and nobody has looked at, where somebody does.
+    noted: Option<Vec<(QueueOffset, QueueOffset)>>,
 }
 
 fn after(from: QueueOffset, count: usize) -> QueueOffset {
@@ -65,6 +67,16 @@ impl Leases {
     /// Messages that are leased.
     pub(crate) fn len(&self) -> usize {
         self.messages
+    }
+
+    /// Whether what is taken out from now on is kept for [`Leases::take_noted`].
+    pub(crate) fn note_ends(&mut self, is_wanted: bool) {
+        self.noted = is_wanted.then(Vec::new);
+    }
+
+    /// The ranges in which something was taken out since this was asked for last.
+    pub(crate) fn take_noted(&mut self) -> Vec<(QueueOffset, QueueOffset)> {
+        self.noted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(crate) fn first_end(&self) -> Option<Timestamp> {
@@ -169,6 +181,9 @@ impl Leases {
             listed.leases -= middle.len() as u32;
             if listed.leases == 0 {
                 self.ends.remove(&hold.until);
+            }
+            if let Some(noted) = &mut self.noted {
+                noted.push((begin, end));
             }
             taken(begin, &hold, middle);
             at = end;

@@ -5,7 +5,9 @@
 //!           ├─ by_name   tenant, name, topic ─► GroupId  └─ live   members, turns (volatile)
 //!           └─ by_topic  topic ─► GroupIds; those with members apart
 //! ```
+pub(crate) mod claims;
 pub(crate) mod flight;
+pub(crate) mod label;
 pub(crate) mod lease;
 pub(crate) mod member;
 pub(crate) mod order;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
 
 use crate::entry::{GroupCreated, GroupId, Outcome, Step};
+use crate::group::claims::Claims;
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, Progress};
 
@@ -33,6 +36,8 @@ pub(crate) struct Group {
     pub(crate) queues: BTreeMap<QueueIndex, GroupQueue>,
     /// Its members, while it has any.
     pub(crate) live: Option<Box<Live>>,
+    /// Where it has members and a business key: whose hands keys are in.
+    pub(crate) claims: Option<Box<Claims>>,
 }
 
 impl Group {
@@ -71,7 +76,8 @@ impl Group {
         let flight = self.queues.get(&queue).and_then(|queue| queue.flight.as_ref());
         let is_full = flight.is_some_and(|flight| flight.is_full());
         let is_ordered = flight.is_some_and(|flight| flight.orders().is_some());
-        is_full || is_ordered || self.live.as_ref().is_some_and(|live| live.is_moving(queue))
+        let is_moving = self.live.as_ref().is_some_and(|live| live.is_moving(queue));
+        is_full || is_ordered || is_moving || self.waits_for_keys()
     }
 
     /// Somebody wants something: there may be what only it may have.
@@ -227,6 +233,7 @@ impl Groups {
             name: created.name.clone(),
             queues: queues.collect(),
             live: None,
+            claims: None,
         };
         self.insert(id, group);
         let counts = self.counts.get_mut(&tenant).expect("a group is counted");
@@ -314,6 +321,7 @@ impl Wire for Groups {
                 name: String::take(input)?,
                 queues: BTreeMap::new(),
                 live: None,
+                claims: None,
             };
             for _ in 0..u32::take(input)? {
                 let queue = QueueIndex::take(input)?;

@@ -35,6 +35,7 @@ pub(crate) struct Progress {
     dead_count: u64,
     expired_count: u64,
     filtered_count: u64,
+    duplicate_count: u64,
 }
 
 impl Progress {
@@ -71,16 +72,22 @@ impl Progress {
         self.filtered_count
     }
 
+    /// Messages with keys that the group had acked.
+    pub(crate) fn duplicate_count(&self) -> u64 {
+        self.duplicate_count
+    }
+
     /// Begins anew: all below is settled, nothing above is. What was counted stays counted, and
     /// what becomes a dead letter is not settled until it is one.
     pub(crate) fn move_to(&mut self, floor: QueueOffset) {
-        let Self { dead_count, expired_count, filtered_count, .. } = *self;
+        let Self { dead_count, expired_count, filtered_count, duplicate_count, .. } = *self;
         let mut returned = std::mem::take(&mut self.returned);
         returned.keep_doomed();
         let below = returned.from(QueueOffset(0)).map(|(offset, _)| offset);
         let below: Vec<QueueOffset> = below.take_while(|offset| *offset < floor).collect();
         let begun = Self::starting_at(below.first().copied().unwrap_or(floor));
-        *self = Self { returned, dead_count, expired_count, filtered_count, ..begun };
+        *self =
+            Self { returned, dead_count, expired_count, filtered_count, duplicate_count, ..begun };
         let mut at = self.settled_below;
         for doomed in below {
             self.settle(at, doomed);
@@ -125,6 +132,7 @@ impl Progress {
                 self.settle(step.from, step.to);
             }
             Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),
+            Outcome::Duplicate => self.duplicate_count += self.settle(step.from, step.to),
             Outcome::Expired => self.expired_count += self.settle(step.from, step.to),
             Outcome::Dead => self.dead_count += self.settle(step.from, step.to),
             Outcome::Returned { attempts, due, delivered, error } => {
@@ -205,7 +213,8 @@ pub(crate) fn push_step(steps: &mut Vec<Step>, first: usize, step: Step) {
 }
 
 /// `u64` settled_below, ranges settled, returned messages (returned.rs), `u64` how many became dead
-/// letters, `u64` how many had expired, `u64` how many were filtered.
+/// letters, `u64` how many had expired, `u64` how many were filtered, `u64`
+/// how many were duplicates.
 impl Wire for Progress {
     fn put(&self, out: &mut Vec<u8>) {
         self.settled_below.put(out);
@@ -214,6 +223,7 @@ impl Wire for Progress {
         self.dead_count.put(out);
         self.expired_count.put(out);
         self.filtered_count.put(out);
+        self.duplicate_count.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
@@ -232,6 +242,7 @@ impl Wire for Progress {
         progress.dead_count = u64::take(input)?;
         progress.expired_count = u64::take(input)?;
         progress.filtered_count = u64::take(input)?;
+        progress.duplicate_count = u64::take(input)?;
         Ok(progress)
     }
 }

@@ -100,6 +100,8 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         Entry::Batch { .. }
         | Entry::Deduped { .. }
         | Entry::Forget { .. }
+        | Entry::ForgetSettled { .. }
+        | Entry::Settled { .. }
         | Entry::Progress { .. }
         | Entry::Move { .. }
         | Entry::Release { .. }

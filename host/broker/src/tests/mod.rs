@@ -1,5 +1,6 @@
 //! Tests of the whole broker: a log that is a list, and a script that talks to both.
 mod bounds;
+mod business;
 mod checking;
 mod consuming;
 mod dead_letters;

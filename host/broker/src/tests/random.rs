@@ -93,7 +93,8 @@ impl Run {
 
     fn set_policy(&mut self, name: &str, retry: RetryPolicy, attempts: u32) {
         let (retry, max_attempts) = (Some(retry), Some(Attempts(attempts)));
-        self.call(&GroupSet { name: name.to_owned(), retry, max_attempts });
+        let name = name.to_owned();
+        self.call(&GroupSet { name, retry, max_attempts, ..GroupSet::default() });
     }
 
     fn change_policy(&mut self) {

@@ -13,6 +13,8 @@
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
 //! | `ordered NAME QUEUES go-on/stop`, `put … orders=a,b,-` | an ordered topic; order groups |
+//! | `key GROUP PROPERTY/none [WINDOW [COUNT]]`, `put … keys=a,b,-` | business keys |
+//! | `keys GROUP` | how many are remembered, and how many messages were duplicates |
 //! | `stopped GROUP`, `unblock GROUP TOPIC Q OFFSET retry/bury` | order groups that stopped |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
 //! | `history GROUP TOPIC Q` | what is kept of messages that came back |
@@ -41,10 +43,10 @@ use yard_wire::requests::{
     Wanted,
 };
 use yard_wire::retry::{Attempts, RetryPolicy};
-use yard_wire::units::CountLimit;
+use yard_wire::units::{AgeLimit, CountLimit};
 use yard_wire::{
-    Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Refusal, Sequence,
-    ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    BusinessKey, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Refusal,
+    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::world::{Delivery, Out, RECORD_BYTES, World, config};
@@ -127,7 +129,7 @@ impl Script {
                 self.settle(plain[0], &plain[1..], &named)
             }
             "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
-            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" => {
+            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" | "key" | "keys" => {
                 self.ask(&plain);
             }
             "dlq" => self.deal_with(&plain[1..]),
@@ -161,6 +163,8 @@ impl Script {
         let queues = vec![self.queue(queue); count.parse().unwrap()];
         let names = named.get("orders").map(|names| names.split(',').map(str::to_owned).collect());
         self.world.names = names.unwrap_or_default();
+        let values = named.get("keys").map(|keys| keys.split(',').map(str::to_owned).collect());
+        self.world.values = values.unwrap_or_default();
         self.world.produce(self.tenant, nodes, number("floor"), header, &queues);
     }
 
@@ -407,9 +411,29 @@ impl Script {
                 let retry = RetryPolicy::parse("retry", read(2)).unwrap();
                 let attempts = Attempts::parse("attempts", read(3)).unwrap();
                 let (retry, max_attempts) = (Some(retry), Some(attempts));
-                if let Some(row) = self.call(&GroupSet { name: text(1), retry, max_attempts }) {
+                let set = GroupSet { name: text(1), retry, max_attempts, ..GroupSet::default() };
+                if let Some(row) = self.call(&set) {
                     self.note(&format!("group {} {} {:?}", row.name, row.retry, row.max_attempts));
                 }
+            }
+            "key" => {
+                let read = |at: usize| words.get(at).copied();
+                let set = GroupSet {
+                    name: text(1),
+                    key: read(2).map(|word| BusinessKey::parse("key", Some(word)).unwrap()),
+                    key_window: read(3).map(|word| AgeLimit::parse("window", Some(word)).unwrap()),
+                    key_count: read(4).map(|word| CountLimit::parse("count", Some(word)).unwrap()),
+                    ..GroupSet::default()
+                };
+                self.call(&set);
+                // It holds once it was applied.
+                self.world.advance(self.world.now);
+            }
+            "keys" => {
+                let report = self.call(&GroupInfo { name: text(1) }).unwrap();
+                let duplicates: u64 = report.queues.iter().map(|row| row.duplicates).sum();
+                let (keys, lag) = (report.keys, report.lag);
+                self.note(&format!("keys={keys} duplicates={duplicates} lag={lag}"));
             }
             "info" => {
                 if let Some(report) = self.call(&GroupInfo { name: text(1) }) {

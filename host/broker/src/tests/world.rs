@@ -16,6 +16,8 @@ use yard_wire::{
 use crate::*;
 
 pub(crate) const RECORD_BYTES: u32 = 100;
+/// A property that messages may be compared by.
+pub(crate) const PROPERTY: &str = "k";
 
 /// What came out, other than what the world does itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,11 +64,15 @@ pub(crate) struct World {
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
-    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, bool)>,
+    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, Option<Reads>)>,
     /// Order groups that the records of the next batch name, in turns.
     pub(crate) names: Vec<String>,
+    /// Values of their property [`PROPERTY`], in turns.
+    pub(crate) values: Vec<String>,
     /// Order groups of the messages.
     pub(crate) orders: BTreeMap<(TopicId, QueueIndex, u64), OrderKey>,
+    /// The messages that have that property.
+    pub(crate) compared: BTreeMap<(TopicId, QueueIndex, u64), Bytes>,
     pub(crate) slow_index: bool,
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
@@ -129,7 +135,9 @@ impl World {
             waiting: Vec::new(),
             asked: Vec::new(),
             names: Vec::new(),
+            values: Vec::new(),
             orders: BTreeMap::new(),
+            compared: BTreeMap::new(),
             slow_index: false,
             full: false,
             wakes_at: None,
@@ -160,7 +168,9 @@ impl World {
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>) {
         match effect {
             Effect::Append { entry, then } if self.full => {
-                drop(entry);
+                if let Entry::Progress { progress, .. } = entry {
+                    events.push(Event::NotRecorded { progress, wait_ms: 100 });
+                }
                 for then in then {
                     if let Then::Produced { origin, .. } | Then::Reply { origin, .. } = then {
                         self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
@@ -172,13 +182,13 @@ impl World {
             Effect::ReplyAfter { origin, reply, .. } => {
                 self.waiting.push(Out::Reply(origin, Ok(reply)));
             }
-            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+            Effect::Locate { ticket, topic, queue, from, count, reads } => {
                 let end = self.committed[&(topic, queue)];
                 assert!(from.0 + u64::from(count) <= end, "only what is committed is looked up");
                 if self.slow_index {
-                    self.asked.push((ticket, topic, queue, from, count, orders));
+                    self.asked.push((ticket, topic, queue, from, count, reads));
                 } else {
-                    events.push(self.located(ticket, (topic, queue), from, count, orders));
+                    events.push(self.located(ticket, (topic, queue), from, count, reads.as_ref()));
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
@@ -221,7 +231,7 @@ impl World {
         queue: (TopicId, QueueIndex),
         from: QueueOffset,
         count: u32,
-        with_orders: bool,
+        reads: Option<&Reads>,
     ) -> Event {
         let first = self.firsts.get(&queue).copied().unwrap_or(0);
         let (lost, lost_end) = self.lost.get(&queue).copied().unwrap_or((u64::MAX, u64::MAX));
@@ -240,14 +250,18 @@ impl World {
             stored: Timestamp(1),
             released: false,
         });
-        let orders = if with_orders { self.orders_of(queue, from.0, to) } else { Vec::new() };
-        Event::Located { ticket, places: places.collect(), orders }
+        let labels = reads.map(|reads| (from.0..to).map(|at| self.label_of(queue, at, reads)));
+        let labels = labels.into_iter().flatten().collect();
+        Event::Located { ticket, places: places.collect(), labels }
     }
 
-    /// The order groups of messages, as they were produced.
-    fn orders_of(&self, queue: (TopicId, QueueIndex), from: u64, to: u64) -> Vec<OrderKey> {
-        let known = |offset| self.orders.get(&(queue.0, queue.1, offset)).copied();
-        (from..to).map(|offset| known(offset).unwrap_or(OrderKey::NONE)).collect()
+    /// What a message says, as it was produced.
+    fn label_of(&self, queue: (TopicId, QueueIndex), offset: u64, reads: &Reads) -> Label {
+        let place = (queue.0, queue.1, offset);
+        let order = self.orders.get(&place).copied().unwrap_or(OrderKey::NONE);
+        let record = self.compared.get(&place);
+        let key = record.and_then(|it| Label::peek(it, reads.property.as_deref()).key);
+        Label { order, key }
     }
 
     /// Lets the slow index answer one question, possibly that it cannot be read.
@@ -255,11 +269,11 @@ impl World {
         if self.asked.is_empty() {
             return;
         }
-        let (ticket, topic, queue, from, count, orders) = self.asked.remove(0);
+        let (ticket, topic, queue, from, count, reads) = self.asked.remove(0);
         let event = if readable {
-            self.located(ticket, (topic, queue), from, count, orders)
+            self.located(ticket, (topic, queue), from, count, reads.as_ref())
         } else {
-            Event::Located { ticket, places: Vec::new(), orders: Vec::new() }
+            Event::Located { ticket, places: Vec::new(), labels: Vec::new() }
         };
         self.handle(event);
     }
@@ -270,28 +284,33 @@ impl World {
             Entry::Deduped { deduped, .. } => deduped.batch.clone(),
             _ => None,
         };
-        let queues: Vec<(TopicId, QueueIndex, OrderKey)> = match &entry {
+        let queues: Vec<(TopicId, QueueIndex, Option<Record>)> = match &entry {
             Entry::Batch { .. } | Entry::Deduped { .. } => {
                 let records = batch.iter().flat_map(Batch::records);
                 let stored = records.filter(|record| !record.flags().is_parked());
-                let order = |record: &Record| OrderKey::peek(record.bytes());
-                stored.map(|it| (it.topic(), it.queue(), order(&it))).collect()
+                stored.map(|it| (it.topic(), it.queue(), Some(it))).collect()
             }
             Entry::Release { items, .. } => {
-                items.iter().map(|it| (it.topic(), it.queue(), OrderKey::NONE)).collect()
+                items.iter().map(|it| (it.topic(), it.queue(), None)).collect()
             }
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
             | Entry::Forget { .. }
+            | Entry::ForgetSettled { .. }
+            | Entry::Settled { .. }
             | Entry::Move { .. }
             | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();
-        for (topic, queue, order) in queues {
+        for (topic, queue, record) in queues {
             let next = self.stored.entry((topic, queue)).or_default();
+            let order = record.as_ref().map_or(OrderKey::NONE, |it| OrderKey::peek(it.bytes()));
             self.orders.insert((topic, queue, *next), order);
+            if let Some(record) = record.filter(|it| it.property(PROPERTY).is_some()) {
+                self.compared.insert((topic, queue, *next), record.bytes().clone());
+            }
             let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
             match known {
                 Some(known) => known.count += 1,
@@ -462,7 +481,11 @@ impl World {
             place: AckPlace::Synced,
             nodes,
             floor: Sequence(floor),
-            batch: batch_of(header, queues, &std::mem::take(&mut self.names)),
+            batch: batch_of(
+                header,
+                queues,
+                (&std::mem::take(&mut self.names), &std::mem::take(&mut self.values)),
+            ),
         };
         self.handle(event);
     }
@@ -486,13 +509,22 @@ pub(crate) fn origin(session: u64) -> Origin {
     Origin { session: SessionId(session), stream: 1, correlation: Correlation(9) }
 }
 
-/// One record for each queue named, of these order groups in turns; `-` is none.
-fn batch_of(header: BatchHeader, queues: &[(TopicId, QueueIndex)], names: &[String]) -> Batch {
+/// One record for each queue named, of these order groups and values in turns; `-` is none.
+fn batch_of(
+    header: BatchHeader,
+    queues: &[(TopicId, QueueIndex)],
+    (names, values): (&[String], &[String]),
+) -> Batch {
     let mut records = Vec::new();
     for (at, (topic, queue)) in queues.iter().enumerate() {
-        let name = (!names.is_empty()).then(|| &names[at % names.len()][..]);
-        let properties = name.filter(|name| *name != "-").map(|name| (ORDER, name));
-        let properties: Vec<(&str, &str)> = properties.into_iter().collect();
+        let nth = |of: &'static str, all: &'_ [String]| {
+            let text = (!all.is_empty()).then(|| all[at % all.len()].clone());
+            text.filter(|text| *text != "-").map(|text| (of, text))
+        };
+        let both = [nth(ORDER, names), nth(PROPERTY, values)].into_iter().flatten();
+        let both: Vec<(&str, String)> = both.collect();
+        let properties: Vec<(&str, &str)> =
+            both.iter().map(|(of, text)| (*of, &text[..])).collect();
         let parts = RecordParts {
             topic: *topic,
             queue: *queue,

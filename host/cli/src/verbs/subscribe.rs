@@ -250,9 +250,11 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use yard_client::wire::BusinessKey;
     use yard_client::wire::ShardId;
     use yard_client::wire::operation::GroupQueueRow;
     use yard_client::wire::retry::{Attempts, RetryPolicy};
+    use yard_client::wire::units::{AgeLimit, CountLimit};
 
     #[test]
     fn the_end_is_reached_when_every_queue_of_the_topic_is_settled_up_to_it() {
@@ -268,6 +270,7 @@ mod tests {
             rejected: 0,
             expired: 0,
             filtered: 0,
+            duplicates: 0,
         };
         let check = |ends: &[(u16, u64)], rows: Vec<GroupQueueRow>, expected: bool| {
             let queues = ends.iter().map(|(q, end)| (QueueIndex(*q), QueueOffset(*end))).collect();
@@ -276,6 +279,10 @@ mod tests {
                 name: "g".into(),
                 retry: RetryPolicy::Levels,
                 max_attempts: Attempts(17),
+                key: BusinessKey(None),
+                key_window: AgeLimit(0),
+                key_count: CountLimit(0),
+                keys: 0,
                 lag: 0,
                 queues: rows,
                 members: vec![],

@@ -157,6 +157,8 @@ fn name_of(kind: u16) -> String {
     let name = kind_name(kind).or(match kind {
         Entry::GROUP => Some("consumer group"),
         Entry::PROGRESS => Some("progress"),
+        Entry::SETTLED => Some("progress with keys"),
+        Entry::FORGET_SETTLED => Some("forgotten keys of groups"),
         Entry::MOVE => Some("moved group"),
         Entry::META => Some("metadata"),
         Entry::CANCEL => Some("cancel"),

@@ -1,4 +1,5 @@
 //! What the operations answer: rows and reports.
+use crate::dedupe::BusinessKey;
 use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
@@ -131,6 +132,12 @@ report! {
         pub retry: RetryPolicy,
         /// Deliveries of a message at most, the first included.
         pub max_attempts: Attempts,
+        /// Property whose value makes messages the same for it.
+        pub key: BusinessKey,
+        /// For how long a value counts once a message with it was acked.
+        pub key_window: AgeLimit,
+        /// Values that are remembered of each topic.
+        pub key_count: CountLimit,
     }
 
     /// A group in detail.
@@ -141,6 +148,14 @@ report! {
         pub retry: RetryPolicy,
         /// Deliveries of a message at most, the first included.
         pub max_attempts: Attempts,
+        /// Property whose value makes messages the same for it.
+        pub key: BusinessKey,
+        /// For how long a value counts once a message with it was acked.
+        pub key_window: AgeLimit,
+        /// Values that are remembered of each topic.
+        pub key_count: CountLimit,
+        /// Values of the property that are remembered now, over all its topics.
+        pub keys: u64,
         /// Committed messages that are not settled, over all its queues.
         pub lag: u64,
         /// Its progress, queue by queue.
@@ -173,6 +188,8 @@ report! {
         pub expired: u64,
         /// Messages that the group's expression did not want: settled, never delivered.
         pub filtered: u64,
+        /// Messages with a key that the group had acked: settled, not delivered any more.
+        pub duplicates: u64,
     }
 
     /// A member of a group.

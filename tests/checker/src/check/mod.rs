@@ -31,6 +31,9 @@ pub struct Options {
     /// Topics that deliver the messages of an order group one after another. What was given back
     /// is delivered again under the same attempt there.
     pub ordered: Vec<u32>,
+    /// Groups that compare messages by a key: what waits until its key is free is overtaken, but in
+    /// ordered topics.
+    pub compared: Vec<u64>,
     /// Deliveries are limited: the end of a message's last lease, which leaves no trace, may be its
     /// end.
     pub limited: bool,
@@ -49,6 +52,7 @@ impl Default for Options {
             attempts_survive_crashes: false,
             attempts_max: None,
             ordered: Vec::new(),
+            compared: Vec::new(),
             limited: false,
             ignore: Vec::new(),
             examples_max: 10,

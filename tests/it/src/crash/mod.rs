@@ -130,7 +130,9 @@ async fn run_on(options: &CrashOptions, server: &mut Server) -> Result<CrashRepo
     for name in GROUPS {
         // What is dropped comes back soon after its lease.
         let (retry, max_attempts) = (Some(RetryPolicy::List(vec![1])), Some(Attempts(0)));
-        operator.admin().call(GroupSet { name: name.to_owned(), retry, max_attempts }).await?;
+        let name = name.to_owned();
+        let set = GroupSet { name, retry, max_attempts, ..GroupSet::default() };
+        operator.admin().call(set).await?;
     }
     let phase = watch::Sender::new(Phase { crashes: 0, produce: true, consume: true });
     let producers = start_producers(server, &recorder, &phase, &random).await?;

@@ -180,7 +180,9 @@ pub(crate) async fn group(client: &Client, name: &str) -> GroupReport {
 pub(crate) async fn set_retry(client: &Client, name: &str, delays_ms: &[u32], attempts: u32) {
     let retry = Some(RetryPolicy::List(delays_ms.to_vec()));
     let max_attempts = Some(Attempts(attempts));
-    client.admin().call(GroupSet { name: name.to_owned(), retry, max_attempts }).await.unwrap();
+    let name = name.to_owned();
+    let set = GroupSet { name, retry, max_attempts, ..GroupSet::default() };
+    client.admin().call(set).await.unwrap();
 }
 
 /// Waits until a group has settled everything.

@@ -192,7 +192,7 @@ async fn an_order_group_stops_until_an_operator_acts() {
     let info = client.admin().call(TopicInfo { name: "letters".into() }).await.unwrap();
     assert_eq!((info.r#type, info.after_last), (TopicType::Ordered, AfterLast::Stop));
     let max_attempts = Some(Attempts(1));
-    let set = GroupSet { name: "g".into(), retry: None, max_attempts };
+    let set = GroupSet { name: "g".into(), max_attempts, ..GroupSet::default() };
     client.admin().call(set).await.unwrap();
     let only = |text: &str| Message::new(text.as_bytes().to_vec()).order_group("a").queue(1);
     send_all(&client, "letters", vec![only("first"), only("second")]).await;

@@ -50,7 +50,7 @@ async fn server_with(test: &str, shards: u16) -> Option<(Server, Client)> {
 async fn group_set(client: &Client, name: &str, used: &str, attempts: u32) -> Result<(), Error> {
     let retry = Some(RetryPolicy::Plugin(PluginUse::read(used).unwrap()));
     let max_attempts = Some(Attempts(attempts));
-    let set = GroupSet { name: name.to_owned(), retry, max_attempts };
+    let set = GroupSet { name: name.to_owned(), retry, max_attempts, ..GroupSet::default() };
     client.admin().call(set).await.map(drop)
 }
 

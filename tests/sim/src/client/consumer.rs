@@ -19,7 +19,7 @@ use crate::host::{expression, is_wanted};
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
 use crate::random::Random;
-use crate::{keys, message};
+use crate::{alike, keys, message};
 
 /// Credit that it gives when everything is to be drained.
 const DRAIN_MESSAGES: u32 = 1_000;
@@ -308,17 +308,21 @@ impl Consumer {
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             keys::seen(base, &message.record);
+            let spot = (self.topic(base), queue, message.offset);
             match message::decode(&message.record) {
                 Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
                 }
-                Ok(found) => deliveries.push(Delivery {
-                    offset: message.offset.0,
-                    producer: found.producer,
-                    seq: found.seq,
-                    hash: found.hash,
-                    attempt: message.attempt,
-                }),
+                Ok(found) => {
+                    alike::given(base, self.plan.group, spot, &found, decided);
+                    deliveries.push(Delivery {
+                        offset: message.offset.0,
+                        producer: found.producer,
+                        seq: found.seq,
+                        hash: found.hash,
+                        attempt: message.attempt,
+                    });
+                }
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
             let line = (queue, line_of(&message.record));
@@ -442,6 +446,10 @@ impl Consumer {
         for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             let mut from = range.from.0;
             let mut push = |from: u64, to: u64, outcome: Outcome| {
+                if range.verdict == Verdict::Ack {
+                    let spots = (from..to).map(|at| (topic, range.queue, QueueOffset(at)));
+                    spots.for_each(|spot| alike::acked(base, self.plan.group, spot, outcome));
+                }
                 if from < to {
                     base.history.push(Event::Settle(Settle {
                         client: self.member,

@@ -212,6 +212,9 @@ impl Producer {
         let is_delayed = base.phase == Phase::Storm && self.random.percent(self.plan.delayed);
         let delay_ms = self.random.range(1, DELAY_MS_MAX);
         let due = is_delayed.then(|| base.now / MS + delay_ms);
+        let alike = self.draw_alike(number);
+        alike.into_iter().for_each(|value| base.alike.sent((self.number, number), value));
+        let route = &base.routes[topic];
         let letter = Letter {
             topic: route.topic,
             queue: QueueIndex(queue as u16),
@@ -220,6 +223,7 @@ impl Producer {
             order_group,
             dedupe,
             is_for_plugin: base.plan.keys_by_plugin,
+            alike,
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
@@ -255,6 +259,13 @@ impl Producer {
         }
         self.push(base, name, &written);
         number
+    }
+
+    /// The value that groups may compare a message by. What else is drawn does not depend on it.
+    fn draw_alike(&self, number: u64) -> Option<u64> {
+        let mut random = Random::new(self.number << 40 ^ number ^ 0x414c_494b_45);
+        let has_one = self.plan.alike > 0 && random.percent(self.plan.alike);
+        has_one.then(|| random.below(self.plan.alike_values))
     }
 
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {

@@ -11,13 +11,14 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
 use yard_wire::transaction::{CheckPolicy, CheckSpan};
 use yard_wire::units::{AgeLimit, SizeLimit};
-use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
+use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
 mod undecided;
 
 use super::consumer::group_name;
 use super::{Link, TX_GROUP, reader};
 use crate::agenda::{MS, Micros};
+use crate::alike::ALIKE;
 use crate::base::{Base, Found, Phase, queue_name};
 use crate::network::ToClient;
 
@@ -99,7 +100,16 @@ impl Steward {
         if group < base.plan.groups {
             let name = group_name(group);
             let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
-            let set = GroupSet { name, retry, max_attempts };
+            let compares = base.plan.compares[group as usize];
+            let set = GroupSet {
+                name,
+                retry,
+                max_attempts,
+                key: Some(BusinessKey(compares.then(|| ALIKE.to_owned()))),
+                // No clock is set that far ahead.
+                key_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
+                ..GroupSet::default()
+            };
             let operation = Operation::GroupSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }

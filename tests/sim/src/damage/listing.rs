@@ -75,6 +75,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             order_group: None,
             dedupe: None,
             is_for_plugin: false,
+            alike: None,
             body_bytes: 100,
             born: now,
             due: None,

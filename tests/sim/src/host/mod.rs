@@ -182,8 +182,8 @@ impl Host {
             Happening::ReadIndex { shard, life, ticket, read } => {
                 self.read_index(base, (shard, life), ticket, &read);
             }
-            Happening::ReadOrders { shard, life, ticket, plan } => {
-                self.read_orders(base, (shard, life), ticket, *plan);
+            Happening::ReadLabels { shard, life, ticket, reads, plan } => {
+                self.read_labels(base, (shard, life), (ticket, reads), *plan);
             }
             Happening::Start => self.start(base),
             Happening::ShutDown => self.end_shut_down(base),

@@ -1,7 +1,9 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, PolicyQuestion, SessionId, Ticket};
+use yard_broker::{
+    Asking, DeliverItem, Event, Notice, Origin, PolicyQuestion, Reads, SessionId, Ticket,
+};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
@@ -49,7 +51,9 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
-            Output::ReadOrders { ticket, plan } => self.begin_orders(base, shard, ticket, plan),
+            Output::ReadLabels { ticket, reads, plan } => {
+                self.begin_labels(base, shard, (ticket, reads), plan);
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
@@ -307,31 +311,40 @@ impl Host {
 }
 
 impl Host {
-    fn begin_orders(&mut self, base: &mut Base, shard: usize, ticket: Ticket, plan: FetchPlan) {
+    fn begin_labels(
+        &mut self,
+        base: &mut Base,
+        shard: usize,
+        (ticket, reads): (Ticket, Reads),
+        plan: FetchPlan,
+    ) {
         base.trace.mix(&[ticket.0]);
         let delay = self.random.latency(base.plan.io);
         let (plan, life) = (Box::new(plan), self.life);
-        base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
+        base.after(delay, Happening::ReadLabels { shard, life, ticket, reads, plan });
     }
 
-    /// Order groups are read for a shard.
-    pub(crate) fn read_orders(
+    /// What records say is read for a shard.
+    pub(crate) fn read_labels(
         &mut self,
         base: &mut Base,
         (shard, life): (usize, u32),
-        ticket: Ticket,
+        (ticket, reads): (Ticket, Reads),
         plan: FetchPlan,
     ) {
         if life != self.life {
             return;
         }
         let disk = &self.slots[shard].disk;
-        match plan.orders(disk, |places, each| yard_store::read::each(disk, places, each)) {
-            Ok((places, mut orders)) => {
-                planted::alter_orders(base, &places, &mut orders);
-                self.give(base, shard, Input::Orders { ticket, places, orders });
+        let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+            yard_store::read::each(disk, places, each)
+        };
+        match plan.labels(disk, &reads, read) {
+            Ok((places, mut labels)) => {
+                planted::alter_labels(base, life, &places, &mut labels);
+                self.give(base, shard, Input::Labels { ticket, places, labels });
             }
-            Err(error) => base.fail(|| format!("shard {shard}: order groups failed: {error}")),
+            Err(error) => base.fail(|| format!("shard {shard}: records failed: {error}")),
         }
     }
 }

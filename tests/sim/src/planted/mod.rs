@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{CheckFate, DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
+use yard_broker::{CheckFate, DeliverItem, Event, Label, NoticeWhat, OrderKey, Origin, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -120,6 +120,8 @@ plants! {
     OriginalMistaken "original-mistaken" Sim 500
     KeysShifted "keys-shifted" Sim 500
     CheckGuessed "check-guessed" Sim 500
+    SettledKeysForgotten "settled-keys-forgotten" Sim 500
+    KeysMistaken "keys-mistaken" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -368,11 +370,17 @@ pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     }
 }
 
-/// Changes the order groups that were read: each message has one of its own.
-pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
-    if base.has(Plant::OrderGroupsSplit) {
-        for (place, order) in places.iter().zip(orders) {
-            *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+/// Changes what was read of records: each message has an order group of its own, or a key that is
+/// another in each life, or that of all others.
+pub(crate) fn alter_labels(base: &Base, life: u32, places: &[RecordPlace], labels: &mut [Label]) {
+    for (place, label) in places.iter().zip(labels) {
+        match (base.plant, &mut label.key) {
+            (Some(Plant::OrderGroupsSplit), _) => {
+                label.order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
+            }
+            (Some(Plant::SettledKeysForgotten), Some(key)) => key.0[0] ^= life as u8,
+            (Some(Plant::KeysMistaken), Some(key)) => *key = DedupeKey::default(),
+            _ => {}
         }
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Bench<'a> {
                     let places = yard_store::read::index(self.disk, &read).unwrap_or_default();
                     self.step(vec![Input::Index { ticket, places }]);
                 }
-                Output::ReadOrders { .. } => unreachable!("no topic here is ordered"),
+                Output::ReadLabels { .. } => unreachable!("no topic here is ordered"),
                 Output::Fetch { .. } => unreachable!("nobody fetches here"),
                 Output::Find { .. } | Output::Seek { .. } => unreachable!("nobody here searches"),
                 Output::EnsureTopic { .. } => unreachable!("there is one shard"),

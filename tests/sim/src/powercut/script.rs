@@ -256,6 +256,7 @@ impl Run<'_> {
                 // Keys that nobody else has: what lies beside batches is cut off too.
                 dedupe: self.letters.is_multiple_of(4).then_some(self.letters),
                 is_for_plugin: false,
+                alike: None,
                 body_bytes: self.random.range(20, self.sizes.body_bytes),
                 born: self.bench.now,
                 due: None,

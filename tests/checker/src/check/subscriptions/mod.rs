@@ -68,7 +68,8 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
             resets: resets.remove(&name).unwrap_or_default(),
         };
         subscription.resets.sort_unstable();
-        if !options.ordered.contains(&subscription.queue.topic) {
+        let is_ordered = options.ordered.contains(&subscription.queue.topic);
+        if !is_ordered && !options.compared.contains(&subscription.group) {
             order::check(index, &subscription, report);
         }
         overtaking::check(&subscription, options, report);

@@ -41,6 +41,9 @@ pub(crate) fn check(subscription: &Subscription, options: &Options, report: &mut
 
 fn fates<'h>(subscription: &Subscription<'h>) -> Fates<'h> {
     let mut fates = Fates::default();
+    // When they were is not written down: the broker has the benefit.
+    let skipped = subscription.skips.iter().flat_map(|skip| skip.from..skip.to);
+    fates.settled.extend(skipped.map(|offset| (offset, 0)));
     for settle in subscription.settles.iter().filter(|it| it.outcome != Outcome::Refused) {
         for offset in settle.from..settle.to {
             if settle.is_final() {
