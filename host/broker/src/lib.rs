@@ -65,6 +65,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace;
 mod transaction;
 mod windows;
 

@@ -12,6 +12,7 @@ use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::share::Share;
 use yard_wire::transaction::Checks;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
@@ -63,6 +64,8 @@ yard_wire::message! {
         pub order: TopicOrder,
         /// Which dedupe keys are remembered.
         pub dedupe: DedupeWindow,
+        /// Of which share of its messages it is noted what happens to them.
+        pub trace: Share,
     }
 
     /// A tenant.
@@ -268,6 +271,7 @@ static UNSET: TopicSettings = TopicSettings {
         after_last: AfterLast::GoOn,
     },
     dedupe: DedupeWindow::DEFAULT,
+    trace: Share(0),
 };
 
 impl From<TopicSettings> for Settings {

@@ -8,7 +8,7 @@ use yard_wire::operation::{
 use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
-use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Code, MessageId, Refusal, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::{
     GROUP_QUEUES_MAX, NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX, TOPIC_QUEUES_MAX,
@@ -38,6 +38,8 @@ pub(crate) enum Outcome {
     Record(Entry, Reply),
     /// A transaction is committed, or rolled back, and the result once that is durable.
     Decide(TxName, bool, Reply),
+    /// The log is searched for a message, and the result made of what it says.
+    Trace(MessageId),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -96,6 +98,7 @@ impl Broker {
             Outcome::Decide(name, commit, reply) => {
                 self.append_decision(name, commit, (origin, reply), effects);
             }
+            Outcome::Trace(id) => self.begin_trace(origin, tenant, id, effects),
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } = change {
                     // The subscriptions end when the entry was applied; then they are told.
@@ -147,6 +150,7 @@ impl Broker {
             Arguments::TxCommit(arguments) => self.tx_settle(tenant, arguments.id, true),
             Arguments::TxRollback(arguments) => self.tx_settle(tenant, arguments.id, false),
             Arguments::TxSet(arguments) => self.tx_set(tenant, arguments),
+            Arguments::MsgTrace(arguments) => Ok(Outcome::Trace(arguments.id)),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
@@ -190,7 +194,7 @@ impl Broker {
         tenant: TenantId,
         arguments: &TopicCreate,
     ) -> Result<Outcome, OperateError> {
-        let TopicCreate { name, queues, note, interceptor, .. } = arguments;
+        let TopicCreate { name, queues, note, interceptor, trace, .. } = arguments;
         let limits = TopicLimits {
             retain: arguments.retain,
             retain_bytes: arguments.retain_bytes,
@@ -212,7 +216,7 @@ impl Broker {
             .map_err(OperateError::BadWindow)?;
         if let Some(topic) = self.meta.topic_named(tenant, name) {
             let has = &*topic.settings;
-            let same_limits = has.limits == limits && has.dedupe == dedupe;
+            let same_limits = has.limits == limits && has.dedupe == dedupe && has.trace == *trace;
             let is_same = same_limits && has.interceptor == interceptor.0 && has.order == order;
             if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
@@ -230,8 +234,8 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        let (note, interceptor) = (note.clone(), interceptor.0.clone());
-        topic.settings = TopicSettings { note, limits, interceptor, order, dedupe }.into();
+        let (note, interceptor, trace) = (note.clone(), interceptor.0.clone(), *trace);
+        topic.settings = TopicSettings { note, limits, interceptor, order, dedupe, trace }.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
     }
@@ -248,7 +252,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
+        let TopicSettings { note, limits, interceptor, order, dedupe, trace } = &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
             id: topic.topic,
@@ -260,6 +264,7 @@ impl Broker {
             interceptor: PluginChoice(interceptor.clone()),
             dedupe_window: dedupe.window,
             dedupe_count: dedupe.count,
+            trace: *trace,
             created_ms: topic.created,
             dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
@@ -307,6 +312,7 @@ impl Broker {
         order.retry = arguments.order_retry.unwrap_or(order.retry);
         order.after_last = arguments.after_last.unwrap_or(order.after_last);
         check_order(*order)?;
+        settings.trace = arguments.trace.unwrap_or(settings.trace);
         settings.dedupe = settings
             .dedupe
             .with(arguments.dedupe_window, arguments.dedupe_count)
@@ -439,7 +445,7 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits, interceptor, order, dedupe } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor, order, dedupe, trace } = &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -452,6 +458,7 @@ fn topic_row(topic: &Topic) -> TopicRow {
         interceptor: PluginChoice(interceptor.clone()),
         dedupe_window: dedupe.window,
         dedupe_count: dedupe.count,
+        trace: *trace,
         created_ms: topic.created,
         r#type: order.r#type,
         order_retry: order.retry,

@@ -11,6 +11,7 @@ use crate::plugin::{
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::share::Share;
 use crate::transaction::{CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value, plain};
@@ -313,6 +314,8 @@ operations! {
         dedupe_window: Option<AgeLimit> = Optional,
         /// How many of them, at most 1,000,000; 100,000 unless given.
         dedupe_count: Option<CountLimit> = Optional,
+        /// Of which share of the messages it is noted what happens to them, 0 to 1.
+        trace: Share = Default("0"),
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -347,6 +350,8 @@ operations! {
         dedupe_window: Option<AgeLimit> = Optional,
         /// How many of them, at most 1,000,000.
         dedupe_count: Option<CountLimit> = Optional,
+        /// Of which share of the messages it is noted what happens to them, 0 to 1.
+        trace: Option<Share> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -588,6 +593,12 @@ operations! {
         /// So often, at most 1000 times; then the transaction waits for an operator.
         checks: Option<u16> = Optional,
     } -> TxSettingsRow;
+    /// Show the life of a message: what the log says of any, and what was noted of traced ones.
+    MsgTrace = 90, ["msg", "trace"], Read, Reads,
+    "yard msg trace 0197f3a2b4c5d6e7f8091a2b3c4d5e6f", {
+        /// Id of the message, as its send result says.
+        id: MessageId = Required,
+    } -> Vec<TraceRow>;
 }
 
 #[cfg(test)]
