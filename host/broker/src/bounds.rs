@@ -83,6 +83,24 @@ pub(crate) const SWEEP_MS: u64 = 10_000;
 pub(crate) const SWEEP_OWNERS_MAX: usize = 4_096;
 /// and so many are forgotten at a time.
 pub(crate) const FORGOTTEN_MAX: usize = 65_536;
+/// Events of traced messages of one tenant that are noted in one step of a shard; what is beyond is
+/// left out.
+pub(crate) const TRACE_NOTES_MAX: usize = 4_096;
+/// And in one second: some 3 MB of the log, whatever share of its topics is traced.
+pub(crate) const TRACE_NOTES_OF_SECOND_MAX: usize = 16_384;
+/// Bytes of the text of such a note: with the rest it has some 1,300 at most, and 200 mostly.
+pub(crate) const TRACE_DETAIL_BYTES_MAX: usize = 512;
+/// Messages of a range that are looked at whether they are traced: more at once are settled by what
+/// retention takes away only.
+pub(crate) const TRACE_RANGE_MAX: u64 = limits::CREDIT_MESSAGES_MAX as u64;
+/// The notes of a tenant are kept for so long, in milliseconds: 3 days,
+pub(crate) const TRACE_RETAIN_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
+/// and so many bytes of them, over all shards: some 300,000.
+pub(crate) const TRACE_RETAIN_BYTES: u64 = 64 << 20;
+/// Where there is no topic for notes yet, it is asked for at this interval, in milliseconds.
+pub(crate) const TRACE_ASK_MS: u64 = 1_000;
+/// Rows of one life; what is beyond is left out.
+pub(crate) const TRACE_ROWS_MAX: usize = 2_000;
 /// Delayed messages that wait in one shard: at most 200 bytes of memory each.
 pub(crate) const DELAYED_MAX: u64 = 4_000_000;
 /// Those of one tenant.
@@ -170,5 +188,9 @@ const _: () = {
     assert!(TX_ROWS_MAX as usize * 2_048 <= RESULT_BYTES_MAX);
     assert!(limits::TX_MESSAGES_MAX <= limits::RELEASES_MAX);
     assert!(DEDUPE_KEYS_OF_TENANT_MAX < DEDUPE_KEYS_MAX, "one tenant does not fill a shard");
+    // Three names (127 bytes each), an id and numbers stand beside the text.
+    assert!(TRACE_NOTES_MAX <= limits::BATCH_RECORDS_MAX);
+    assert!(TRACE_NOTES_MAX * (TRACE_DETAIL_BYTES_MAX + 600) <= limits::BATCH_BYTES_MAX);
+    assert!(TRACE_ROWS_MAX * (TRACE_DETAIL_BYTES_MAX + 600) <= RESULT_BYTES_MAX);
     assert!(DEDUPE_KEYS_OF_TENANT_MAX as u64 > limits::DEDUPE_COUNT_MAX, "a topic has its window");
 };

@@ -8,6 +8,7 @@ use yard_wire::record::Record;
 use yard_wire::release::Target;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::AckPlace;
+use yard_wire::share::Share;
 use yard_wire::{
     Malformed, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
     TopicId,
@@ -30,6 +31,7 @@ use crate::retention::{DiskLevel, Headroom};
 use crate::retry::mix;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
+use crate::trace::{NOTING, Traces};
 use crate::transaction::Transactions;
 use crate::windows::{First, Windows};
 
@@ -106,6 +108,8 @@ pub struct Broker {
     pub(crate) to_pump: BTreeSet<GroupId>,
     /// What becomes dead letters.
     pub(crate) burials: Burials,
+    /// Which topics are traced, and what is noted just now.
+    pub(crate) traces: Traces,
     /// Groups that are behind what their queues still hold, which the log does not say yet.
     pub(crate) to_trim: BTreeSet<GroupId>,
     /// Subscriptions that the broker ended and nobody was told of, with their topics.
@@ -152,6 +156,7 @@ impl Broker {
             joining: None,
             to_pump: BTreeSet::new(),
             burials: Burials::default(),
+            traces: Traces::default(),
             to_trim: BTreeSet::new(),
             ended: Vec::new(),
             headroom: BTreeMap::new(),
@@ -174,6 +179,7 @@ impl Broker {
         // Somebody is still joining: the group's entry could not be appended, and it was told.
         self.joining = None;
         self.wake_wanted = None;
+        self.traces.begin(&event);
         match event {
             Event::Produce { origin, tenant, place, nodes, floor, batch } => {
                 let ack = (place, nodes);
@@ -187,6 +193,7 @@ impl Broker {
             }
             Event::SessionClosed(session) => {
                 self.session_closed(session, effects);
+                self.traces.leave(session);
                 self.transactions.leave(session);
             }
             Event::Committed(tails) => self.committed(&tails),
@@ -295,6 +302,7 @@ impl Broker {
             self.pump(id, effects);
         }
         self.bury(effects);
+        self.trace(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
         let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
         let swept = [self.windows.sweep_at(self.now), self.settled_keys.sweep_at(self.now)];
@@ -352,12 +360,16 @@ impl Broker {
                 let ask_at = self.now.plus_ms(ASK_MS);
                 let parked = batch.parked();
                 parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
+                self.note_stored(*tenant, batch, applied);
             }
             Entry::Deduped { tenant, deduped } => {
                 self.apply_deduped(*tenant, &deduped.header, &deduped.dedupe, applied);
                 let parked = deduped.batch.iter().flat_map(Batch::parked);
                 let ask_at = self.now.plus_ms(ASK_MS);
                 parked.for_each(|(_, record)| self.timers.arrive(*tenant, &record, ask_at));
+                if let Some(batch) = &deduped.batch {
+                    self.note_stored(*tenant, batch, applied);
+                }
             }
             Entry::Forget { forgotten } => {
                 for (topic, count) in forgotten {
@@ -452,6 +464,9 @@ impl Broker {
         applied: &Applied,
     ) {
         assert!(count >= 1, "a batch has records");
+        if header.producer == NOTING {
+            return;
+        }
         self.producers.apply(tenant, header, count, (&applied.placed, &[]));
     }
 
@@ -477,6 +492,9 @@ impl Broker {
         self.headroom.remove(&topic);
         if let MetaChange::TopicPut(topic) = change {
             self.topic_is_there(&topic.name);
+            self.traces.set(topic.topic, topic.settings.trace);
+        } else {
+            self.traces.set(topic, Share(0));
         }
         let before = self.queue_count_here(topic);
         self.meta.apply(change.clone());

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::limits::{BATCH_BYTES_MAX, NOTES_BYTES_MAX};
-use yard_wire::name::{DEAD_PREFIX, is_system};
+use yard_wire::name::{DEAD_PREFIX, TRACE_TOPIC, is_system};
 use yard_wire::release::{Notes, Release};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
 
@@ -202,7 +202,10 @@ impl Broker {
             return;
         }
         let before = self.new_topics(effects).count() as u32;
-        let topic = self.new_topic(tenant, name, self.config.shards, before);
+        let mut topic = self.new_topic(tenant, name, self.config.shards, before);
+        if name == TRACE_TOPIC {
+            topic.settings = crate::trace::settings();
+        }
         let change = MetaChange::TopicPut(topic);
         let then = vec![Then::Broadcast(change.clone())];
         effects.push(Effect::Append { entry: Entry::Meta { changes: vec![change] }, then });

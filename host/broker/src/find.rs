@@ -40,6 +40,8 @@ pub struct Asked {
     pub records_max: u32,
     /// Bytes of records at most, but always one record; already bounded.
     pub bytes_max: u32,
+    /// The life of a message is made of it, instead of an answer.
+    pub traces: bool,
 }
 
 /// A record that a search found. Whose it is was not looked at.
@@ -97,6 +99,7 @@ impl Broker {
             tenant,
             records_max: request.records_max.clamp(1, FIND_RECORDS_MAX),
             bytes_max: request.bytes_max.min(FIND_BYTES_MAX),
+            traces: false,
         };
         effects.push(Effect::Find { asked, search, after: request.after });
         Ok(())
@@ -105,8 +108,11 @@ impl Broker {
     /// Answers with what a search found, as far as it is the tenant's and still there: an id says
     /// nothing about whose it is, and the topic may be gone since the question. What the tenant
     /// must not see takes no room in the answer either, or its room would tell of it.
-    pub(crate) fn found(&self, asked: Asked, findings: Findings, effects: &mut Vec<Effect>) {
-        let Asked { origin, tenant, records_max, bytes_max } = asked;
+    pub(crate) fn found(&mut self, asked: Asked, findings: Findings, effects: &mut Vec<Effect>) {
+        if asked.traces {
+            return self.go_on_tracing(asked, &findings, effects);
+        }
+        let Asked { origin, tenant, records_max, bytes_max, traces: _ } = asked;
         let Findings { hits, mut covered, mut next } = findings;
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for hit in hits {
@@ -132,7 +138,7 @@ impl Broker {
     }
 
     /// The name of a record's topic, where the tenant may see the record.
-    fn visible_name(&self, tenant: TenantId, hit: &Hit) -> Option<&str> {
+    pub(crate) fn visible_name(&self, tenant: TenantId, hit: &Hit) -> Option<&str> {
         let topic = self.meta.topic_of(tenant, hit.topic)?;
         let ends = self.ends_of(hit.topic, hit.queue);
         assert!(ends.first <= ends.end, "a queue does not end before it begins");

@@ -67,6 +67,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace;
 mod transaction;
 mod windows;
 

@@ -12,6 +12,7 @@ use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin::Digest;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::share::Share;
 use yard_wire::transaction::{CheckPolicy, Checks};
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{Code, Malformed, Refusal, ShardId, TenantId, Timestamp, TopicId, Wire};
@@ -76,6 +77,8 @@ yard_wire::message! {
         pub dedupe: DedupeWindow,
         /// Who says what they are.
         pub dedupe_by: DedupeBy,
+        /// Of which share of its messages it is noted what happens to them.
+        pub trace: Share,
     }
 
     /// A tenant.
@@ -287,6 +290,7 @@ static UNSET: TopicSettings = TopicSettings {
     },
     dedupe: DedupeWindow::DEFAULT,
     dedupe_by: DedupeBy { plugin: None, strict: false },
+    trace: Share(0),
 };
 
 impl From<TopicSettings> for Settings {

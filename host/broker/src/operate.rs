@@ -8,7 +8,7 @@ use yard_wire::operation::{
 use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::Reply;
 use yard_wire::requests::{Call, Called};
-use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, Wire};
+use yard_wire::{Code, MessageId, Refusal, TenantId, Timestamp, TopicId, Wire};
 
 use crate::bounds::{
     GROUP_QUEUES_MAX, NOTE_BYTES_MAX, RESULT_BYTES_MAX, TENANTS_MAX, TOPIC_QUEUES_MAX,
@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
     Record(Entry, Reply),
     /// A transaction is committed, or rolled back, and the result once that is durable.
     Decide(TxName, bool, Reply),
+    /// The log is searched for a message, and the result made of what it says.
+    Trace(MessageId),
 }
 
 pub(crate) fn called(result: &impl Wire) -> Reply {
@@ -97,6 +99,7 @@ impl Broker {
             Outcome::Decide(name, commit, reply) => {
                 self.append_decision(name, commit, Some((origin, reply)), effects);
             }
+            Outcome::Trace(id) => self.begin_trace(origin, tenant, id, effects),
             Outcome::Change(change, reply) => {
                 if let MetaChange::TopicRemoved { .. } | MetaChange::GroupPut(_) = change {
                     // The subscriptions end when the entry was applied; then they are told. What
@@ -149,6 +152,7 @@ impl Broker {
             Arguments::TxCommit(arguments) => self.tx_settle(tenant, arguments.id, true),
             Arguments::TxRollback(arguments) => self.tx_settle(tenant, arguments.id, false),
             Arguments::TxSet(arguments) => self.tx_set(tenant, arguments),
+            Arguments::MsgTrace(arguments) => Ok(Outcome::Trace(arguments.id)),
             Arguments::TenantAdd(arguments) => self.tenant_add(arguments),
             Arguments::TenantLs(_) => {
                 listed(self.meta.tenants().map(tenant_row).map(Ok)).map(Outcome::Now)
@@ -192,7 +196,7 @@ impl Broker {
         tenant: TenantId,
         arguments: &TopicCreate,
     ) -> Result<Outcome, OperateError> {
-        let TopicCreate { name, queues, note, interceptor, .. } = arguments;
+        let TopicCreate { name, queues, note, interceptor, trace, .. } = arguments;
         let limits = TopicLimits {
             retain: arguments.retain,
             retain_bytes: arguments.retain_bytes,
@@ -219,7 +223,8 @@ impl Broker {
             let has = &*topic.settings;
             let same_keys = has.dedupe == dedupe && has.dedupe_by == dedupe_by;
             let same_plugins = has.interceptor == interceptor.0 && same_keys;
-            let is_same = same_plugins && has.limits == limits && has.order == order;
+            let same_limits = has.limits == limits && has.trace == *trace;
+            let is_same = same_plugins && same_limits && has.order == order;
             if topic.shards.len() == usize::from(*queues) && is_same {
                 return Ok(Outcome::Unchanged(called(&topic_row(topic))));
             }
@@ -236,8 +241,8 @@ impl Broker {
         }
         self.check_room(tenant, usize::from(*queues))?;
         let mut topic = self.new_topic(tenant, name, *queues, 0);
-        let (note, interceptor) = (note.clone(), interceptor.0.clone());
-        let settings = TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by };
+        let (note, interceptor, trace) = (note.clone(), interceptor.0.clone(), *trace);
+        let settings = TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by, trace };
         topic.settings = settings.into();
         let reply = called(&topic_row(&topic));
         Ok(Outcome::Change(MetaChange::TopicPut(topic), reply))
@@ -255,7 +260,7 @@ impl Broker {
             QueueRow { queue, shard, first, end, messages, bytes, oldest_ms, newest_ms }
         });
         let queues: Vec<QueueRow> = rows.collect();
-        let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by } =
+        let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by, trace } =
             &*topic.settings;
         let report = TopicReport {
             name: topic.name.to_string(),
@@ -270,6 +275,7 @@ impl Broker {
             dedupe_count: dedupe.count,
             dedupe_plugin: PluginChoice(dedupe_by.plugin.clone()),
             dedupe_strict: dedupe_by.strict,
+            trace: *trace,
             created_ms: topic.created,
             dedupe_keys: self.windows.count_in(topic.topic) as u64,
             messages: queues.iter().map(|queue| queue.messages).sum(),
@@ -317,6 +323,7 @@ impl Broker {
         order.retry = arguments.order_retry.unwrap_or(order.retry);
         order.after_last = arguments.after_last.unwrap_or(order.after_last);
         check_order(*order)?;
+        settings.trace = arguments.trace.unwrap_or(settings.trace);
         settings.dedupe = settings
             .dedupe
             .with(arguments.dedupe_window, arguments.dedupe_count)
@@ -470,7 +477,8 @@ pub(crate) fn check_note(note: &str) -> Result<(), OperateError> {
 
 fn topic_row(topic: &Topic) -> TopicRow {
     assert!(topic.shards.len() <= usize::from(QUEUES_MAX), "queues are bounded");
-    let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by } = &*topic.settings;
+    let TopicSettings { note, limits, interceptor, order, dedupe, dedupe_by, trace } =
+        &*topic.settings;
     TopicRow {
         name: topic.name.to_string(),
         id: topic.topic,
@@ -485,6 +493,7 @@ fn topic_row(topic: &Topic) -> TopicRow {
         dedupe_count: dedupe.count,
         dedupe_plugin: PluginChoice(dedupe_by.plugin.clone()),
         dedupe_strict: dedupe_by.strict,
+        trace: *trace,
         created_ms: topic.created,
         r#type: order.r#type,
         order_retry: order.retry,

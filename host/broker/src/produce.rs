@@ -13,6 +13,7 @@ use crate::event::Origin;
 use crate::meta_table::shard_of;
 use crate::producer::{Answer, Numbering};
 use crate::refusal::{BadArgument, NoQueue, NoTopic, NotHere, ProduceError, SystemTopic};
+use crate::trace::NOTING;
 
 /// A batch that is not refused.
 enum Taken {
@@ -77,6 +78,10 @@ impl Broker {
         let lane = batch.header().lane;
         if lane.0 >= LANES_MAX {
             let detail = format!("lane {lane}; there are {LANES_MAX}");
+            return Err(ProduceError::BadArgument(BadArgument(detail)));
+        }
+        if batch.header().producer == NOTING {
+            let detail = format!("the producer {NOTING} is the broker itself");
             return Err(ProduceError::BadArgument(BadArgument(detail)));
         }
         assert!(!batch.runs().is_empty(), "a batch has records");

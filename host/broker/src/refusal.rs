@@ -6,8 +6,8 @@ use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
 use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
-    Code, Epoch, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, Timestamp,
-    TopicId, TxId,
+    Code, Epoch, MessageId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId,
+    Timestamp, TopicId, TxId,
 };
 
 /// The tenant has no such topic. Says what the caller said, nothing else: whether another tenant
@@ -152,6 +152,7 @@ pub(crate) enum OperateError {
         order: TopicType,
     },
     NoGroup(String),
+    NoMessage(MessageId),
     NoQueue(NoQueue),
     /// No message there has stopped its order group.
     NotStopped {
@@ -414,6 +415,9 @@ impl From<OperateError> for Refusal {
             }
             OperateError::NoGroup(name) => {
                 Self::new(Code::UnknownGroup, format!("no group {}", quoted(&name)))
+            }
+            OperateError::NoMessage(id) => {
+                Self::new(Code::UnknownMessage, format!("no message {id} is known"))
             }
             OperateError::NoQueue(fact) => fact.into(),
             OperateError::NotStopped { queue, offset } => {

@@ -16,6 +16,7 @@
 //! ```
 use bytes::Bytes;
 use yard_wire::codec::take_bytes;
+use yard_wire::share::Share;
 use yard_wire::{Malformed, ShardId, TopicId, Wire};
 
 use crate::broker::{Broker, BrokerConfig, METADATA_SHARD};
@@ -73,6 +74,9 @@ pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Mal
     for topic in topics {
         broker.groups.resize(topic, 0, broker.queue_count_here(topic));
     }
+    let shares = broker.meta.topics().map(|topic| (topic.topic, topic.settings.trace));
+    let shares: Vec<(TopicId, Share)> = shares.collect();
+    shares.into_iter().for_each(|(topic, share)| broker.traces.set(topic, share));
     if !input.is_empty() {
         return Err(Malformed::Trailing { left: input.len() as u64 });
     }

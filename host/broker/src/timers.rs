@@ -289,6 +289,11 @@ impl Timers {
         Some(Known::Waiting(key, delayed))
     }
 
+    /// The one that waits under this name.
+    pub(crate) fn at(&self, key: Key) -> Option<&Delayed> {
+        self.waiting.get(&key)
+    }
+
     /// Those that wait, by when they are due, from `from` on.
     pub(crate) fn from(&self, from: Key) -> impl Iterator<Item = (Key, &Delayed)> {
         self.waiting.range(from..).map(|(key, delayed)| (*key, delayed))

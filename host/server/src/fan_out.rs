@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
-    UnblockRow,
+    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TraceRow, TxDecidedRow, TxList,
+    TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -126,6 +126,7 @@ impl FanOut {
             | Arguments::GroupSet(_)
             | Arguments::GroupStopped(_)
             | Arguments::GroupUnblock(_)
+            | Arguments::MsgTrace(_)
             | Arguments::PluginCanary(_)
             | Arguments::PluginDisable(_)
             | Arguments::PluginDistrust(_)
@@ -225,6 +226,7 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::GroupLs
         | Operation::GroupStopped
         | Operation::GroupUnblock
+        | Operation::MsgTrace
         | Operation::TopicInfo
         | Operation::TxCommit
         | Operation::TxInfo
@@ -311,6 +313,10 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
                 *all = one;
             }
         }),
+        Operation::MsgTrace => merge_all(parts, |all: &mut Vec<TraceRow>, one| {
+            all.extend(one);
+            all.sort_by_key(TraceRow::order);
+        }),
         Operation::TopicInfo => merge_all(parts, |all: &mut TopicReport, one| {
             all.dedupe_keys += one.dedupe_keys;
             all.messages += one.messages;
@@ -324,12 +330,16 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 
 /// How a shard says that it does not have what the operation is about, while others may: a group
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
-/// messages are.
+/// messages are, a message where its queue is.
 fn ignorance(operation: Operation) -> Option<Code> {
     let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
     let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
     let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
-    if is_about_group { Some(Code::UnknownGroup) } else { unknown }
+    match operation {
+        Operation::MsgTrace => Some(Code::UnknownMessage),
+        _ if is_about_group => Some(Code::UnknownGroup),
+        _ => unknown,
+    }
 }
 
 fn merge_all<T: Wire>(

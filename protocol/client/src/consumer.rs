@@ -13,6 +13,7 @@ use tracing::Instrument;
 use yard_wire::{QueueIndex, QueueOffset, Timestamp};
 
 use crate::Error;
+use crate::spans::{self, Source};
 use crate::trace::Propagation;
 
 mod builder;
@@ -59,6 +60,7 @@ struct Shared {
     /// Why the consumer ended, where it was not asked to.
     error: Mutex<Option<Error>>,
     propagation: Propagation,
+    source: Arc<Source>,
     /// What a handler fails on does not come again.
     drops_failed: bool,
 }
@@ -72,14 +74,8 @@ impl Shared {
 
     /// The span in which a message is handled.
     fn span_of(&self, delivery: &Delivery) -> tracing::Span {
-        let span = tracing::debug_span!(
-            "yard.handle",
-            id = %delivery.id(),
-            queue = %delivery.queue(),
-            offset = %delivery.offset(),
-            attempt = delivery.attempt(),
-        );
-        self.propagation.continue_from(&span, delivery.trace());
+        let span = spans::process(&self.source, delivery);
+        self.propagation.continue_from(&span, delivery);
         span
     }
 }
@@ -107,6 +103,13 @@ impl Consumer {
     /// [`crate::Code::Closed`] after the client was closed; what the broker ended the subscription
     /// with, for example [`crate::Code::UnknownTopic`]. There is no more to come then.
     pub async fn recv(&mut self) -> Result<Delivery, Error> {
+        let span = spans::receive(&self.shared.source);
+        let received = self.first().instrument(span.clone()).await;
+        spans::received(&span, received.as_ref().map(std::slice::from_ref));
+        received
+    }
+
+    async fn first(&mut self) -> Result<Delivery, Error> {
         match self.next().await {
             Some(delivery) => Ok(delivery),
             None => Err(self.error().unwrap_or_else(|| Error::closed("consumer"))),
@@ -120,7 +123,14 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     pub async fn recv_many(&mut self, limit: usize) -> Result<Vec<Delivery>, Error> {
-        let first = self.recv().await?;
+        let span = spans::receive(&self.shared.source);
+        let received = self.first_many(limit).instrument(span.clone()).await;
+        spans::received(&span, received.as_deref());
+        received
+    }
+
+    async fn first_many(&mut self, limit: usize) -> Result<Vec<Delivery>, Error> {
+        let first = self.first().await?;
         let there = self.current.as_ref().map_or(0, Batch::len);
         let mut messages = Vec::with_capacity(limit.clamp(1, 1 + there));
         messages.push(first);
@@ -187,11 +197,11 @@ impl Consumer {
             let settler = delivery.settler();
             let kept = settler.keep();
             let span = shared.span_of(&delivery);
-            let handling = span.in_scope(|| handler(delivery)).instrument(span);
+            let handling = span.in_scope(|| handler(delivery)).instrument(span.clone());
             async move {
                 let result = handling.await;
                 drop(kept);
-                (settler, result)
+                (settler, span, result)
             }
         };
         while !(has_ended && running.is_empty()) {
@@ -203,10 +213,11 @@ impl Consumer {
                     }
                     None => has_ended = true,
                 },
-                Some((settler, result)) = running.next(), if !running.is_empty() => {
-                    match result {
+                Some((settler, span, result)) = running.next(), if !running.is_empty() => {
+                    span.in_scope(|| match result {
                         Ok(()) => settler.ack_later(),
                         Err(failure) => {
+                            spans::not_handled(&span);
                             tracing::debug!(%failure, "a message was not handled");
                             if self.shared.drops_failed {
                                 settler.ack_later();
@@ -214,7 +225,7 @@ impl Consumer {
                                 settler.nack_later(&failure.to_string());
                             }
                         }
-                    }
+                    });
                     running.extend(in_order.ended(&settler).map(&mut begin));
                 }
             }

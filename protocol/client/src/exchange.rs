@@ -334,6 +334,7 @@ impl Client {
             Error::new(Code::BadArgument, detail)
         })?;
         let producer = self.exchange().producer(self, topic).await?;
+        let message = self.inner().propagation.answer(message, request);
         producer.send(message.queue(queue.0).answers(correlation)).await
     }
 

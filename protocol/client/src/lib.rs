@@ -46,6 +46,7 @@ mod link;
 mod message;
 mod producer;
 mod random;
+mod spans;
 mod tls;
 mod topology;
 mod trace;

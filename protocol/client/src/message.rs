@@ -6,7 +6,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
-    CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
+    CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT, TRACE_STATE,
 };
 use yard_wire::record::{DEDUPE, DUE, Flags, KEY, ORDER, Record, RecordHead, TX};
 use yard_wire::{Code, DedupeKey, MessageId, QueueIndex, Timestamp, TopicId, TxId};
@@ -240,6 +240,13 @@ impl Message {
     #[must_use]
     pub fn trace(self, context: TraceContext) -> Self {
         self.system(TRACE_PARENT, context.to_string())
+    }
+
+    /// What systems that trace add to the trace of [`Message::trace`]: W3C `tracestate`, passed on
+    /// as it is. Receivers see none where it breaks the rules of [`crate::Delivery::trace_state`].
+    #[must_use]
+    pub fn trace_state(self, state: impl Into<String>) -> Self {
+        self.system(TRACE_STATE, state.into())
     }
 
     /// Whether it says which trace it belongs to.

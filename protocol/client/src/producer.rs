@@ -19,7 +19,7 @@ use crate::compress::Compression;
 use crate::health::Health;
 use crate::lane::LaneOptions;
 use crate::random::{OwnRandom, Random};
-use crate::{Error, Message};
+use crate::{Error, Message, spans};
 
 mod builder;
 mod lane_sender;
@@ -164,14 +164,11 @@ impl Producer {
     /// # Errors
     /// As [`Producer::enqueue`] and [`Receipt`].
     pub async fn send(&self, message: Message) -> Result<SendResult, Error> {
-        let span = tracing::debug_span!("yard.send", topic = self.topic());
-        async {
-            let sent = self.enqueue(message).await?.await?;
-            tracing::debug!(id = %sent.id, queue = %sent.queue, offset = ?sent.offset, "stored");
-            Ok(sent)
-        }
-        .instrument(span)
-        .await
+        let span = spans::send(self.topic());
+        let sending = async { self.enqueue(message).await?.await };
+        let sent = sending.instrument(span.clone()).await;
+        spans::sent(&span, &sent);
+        sent
     }
 
     /// Sends a message one way: the call neither waits for room nor for an answer, and what becomes
@@ -322,10 +319,8 @@ impl Shared {
             let queue = select(message, queues);
             *message = std::mem::take(message).queue(queue);
         }
-        if let Some(context) = self.client.propagation.current()
-            && !message.has_trace()
-        {
-            *message = std::mem::take(message).trace(context);
+        if !message.has_trace() {
+            *message = self.client.propagation.attach(std::mem::take(message));
         }
         message.prepare(self.client.clock.at(born), self.compression.as_ref())
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tracing::Span;
 
+use crate::{Delivery, Message};
+
 /// Which trace a message belongs to, and by which of its spans it was sent.
 ///
 /// Source: W3C Trace Context, version 00.
@@ -69,8 +71,15 @@ pub trait TracePropagator: Send + Sync {
     /// The context of the span in which a message is sent; `None`: the message carries none.
     fn context_of(&self, span: &Span) -> Option<TraceContext>;
 
-    /// A message is handled in `span`, and was sent in `parent`.
-    fn continue_from(&self, span: &Span, parent: TraceContext);
+    /// What goes with that context as `tracestate`: 1 to 512 printable ASCII characters. None
+    /// unless said otherwise.
+    fn state_of(&self, span: &Span) -> Option<String> {
+        let _ = span;
+        None
+    }
+
+    /// A message is handled in `span`, and was sent in `parent`, with this `tracestate`.
+    fn continue_from(&self, span: &Span, parent: TraceContext, state: Option<&str>);
 }
 
 /// A propagator, or none.
@@ -88,16 +97,46 @@ impl Propagation {
         Self(Some(propagator))
     }
 
-    /// The context of the span that the caller is in.
-    pub(crate) fn current(&self) -> Option<TraceContext> {
-        self.0.as_ref().and_then(|propagator| propagator.context_of(&Span::current()))
-    }
-
-    pub(crate) fn continue_from(&self, span: &Span, parent: Option<TraceContext>) {
-        if let (Some(propagator), Some(parent)) = (&self.0, parent) {
-            propagator.continue_from(span, parent);
+    /// The message, in the trace of the span that the caller is in.
+    pub(crate) fn attach(&self, message: Message) -> Message {
+        let Some(propagator) = &self.0 else { return message };
+        let span = Span::current();
+        let Some(context) = propagator.context_of(&span) else { return message };
+        let state = propagator.state_of(&span).filter(|state| is_state(state));
+        let message = message.trace(context);
+        match state {
+            Some(state) => message.trace_state(state),
+            None => message,
         }
     }
+
+    /// The message, in the trace of the one that it answers: where nobody knows of spans, that is
+    /// passed on as it is.
+    pub(crate) fn answer(&self, message: Message, request: &Delivery) -> Message {
+        let context = request.trace().filter(|_| self.0.is_none() && !message.has_trace());
+        match (context, request.trace_state()) {
+            (Some(context), Some(state)) => message.trace(context).trace_state(state),
+            (Some(context), None) => message.trace(context),
+            (None, _) => message,
+        }
+    }
+
+    /// A message is handled in a span.
+    pub(crate) fn continue_from(&self, span: &Span, delivery: &Delivery) {
+        if let (Some(propagator), Some(parent)) = (&self.0, delivery.trace()) {
+            propagator.continue_from(span, parent, delivery.trace_state());
+        }
+    }
+}
+
+/// Characters of a `tracestate` that is passed on. Source: W3C Trace Context, section 3.3.1.5:
+/// vendors should propagate at least 512.
+const STATE_CHARS_MAX: usize = 512;
+
+/// Whether a text can be a `tracestate`; what its parts mean is its vendors' business.
+pub(crate) fn is_state(text: &str) -> bool {
+    let is_printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    (1..=STATE_CHARS_MAX).contains(&text.len()) && text.bytes().all(is_printable)
 }
 
 #[cfg(test)]
@@ -133,5 +172,39 @@ mod tests {
         ] {
             assert_eq!(TraceContext::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_state_is_not_passed_on() {
+        let check = |text: &str, expect: bool| assert_eq!(is_state(text), expect, "{text:?}");
+        check("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", true);
+        check(&"x".repeat(512), true);
+        check(&"x".repeat(513), false);
+        check("", false);
+        check("a=é", false);
+        check("a=1\nb=2", false);
+    }
+
+    /// Says of every span that it is this one.
+    struct Always(Option<&'static str>);
+
+    impl TracePropagator for Always {
+        fn context_of(&self, _: &Span) -> Option<TraceContext> {
+            TraceContext::parse(TEXT)
+        }
+        fn state_of(&self, _: &Span) -> Option<String> {
+            self.0.map(str::to_owned)
+        }
+        fn continue_from(&self, _: &Span, _: TraceContext, _: Option<&str>) {}
+    }
+
+    #[test]
+    fn a_message_carries_the_context_of_its_span_and_a_state_that_is_one() {
+        let attached = |state| Propagation::by(Arc::new(Always(state))).attach(Message::new("x"));
+        let context = TraceContext::parse(TEXT).unwrap();
+        assert_eq!(attached(Some("a=1")), Message::new("x").trace(context).trace_state("a=1"));
+        assert_eq!(attached(None), Message::new("x").trace(context));
+        assert_eq!(attached(Some("a\n")), Message::new("x").trace(context));
+        assert_eq!(Propagation::default().attach(Message::new("x")), Message::new("x"));
     }
 }

@@ -269,6 +269,9 @@ codes! {
     StaleTransaction = 1004, Never;
     /// The transaction has more messages than one may have.
     TransactionTooLarge = 1005, Never;
+
+    /// No message with this id is known.
+    UnknownMessage = 1101, Never;
 }
 
 impl Code {

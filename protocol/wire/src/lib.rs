@@ -42,6 +42,7 @@ pub mod release;
 pub mod request;
 pub mod requests;
 pub mod retry;
+pub mod share;
 pub mod transaction;
 pub mod units;
 

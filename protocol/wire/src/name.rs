@@ -9,6 +9,8 @@ use crate::{Code, Refusal};
 const SYSTEM_PREFIX: char = '$';
 /// The dead letters of a group are in the topic of this prefix and the group's name.
 pub const DEAD_PREFIX: &str = "$dead.";
+/// What is noted of messages that are traced is in this topic of their tenant.
+pub const TRACE_TOPIC: &str = "$trace";
 
 /// Whether a topic is the system's: applications read it, and nothing else.
 #[must_use]

@@ -12,6 +12,7 @@ use crate::plugin::{
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::share::Share;
 use crate::transaction::{CheckPolicy, CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::value::{ToValue, Value, plain};
@@ -318,6 +319,8 @@ operations! {
         dedupe_plugin: PluginChoice = Default("none"),
         /// Messages about which that plugin says nothing are refused, not stored unchecked.
         dedupe_strict: bool = Switch,
+        /// Of which share of the messages it is noted what happens to them, 0 to 1.
+        trace: Share = Default("0"),
     } -> TopicRow;
     /// List the topics.
     TopicLs = 2, ["topic", "ls"], Read, Reads, "yard topic ls -o json", {} -> Vec<TopicRow>;
@@ -356,6 +359,8 @@ operations! {
         dedupe_plugin: Option<PluginChoice> = Optional,
         /// Messages about which that plugin says nothing are refused, not stored unchecked.
         dedupe_strict: Option<bool> = Optional,
+        /// Of which share of the messages it is noted what happens to them, 0 to 1.
+        trace: Option<Share> = Optional,
     } -> TopicRow;
     /// Remove a topic; its messages can no longer be read.
     TopicRm = 5, ["topic", "rm"], Manage, Removes, "yard topic rm orders", {
@@ -607,6 +612,12 @@ operations! {
         /// Who says first what becomes of it: native (ask a producer), or plugin:NAME.
         check: Option<CheckPolicy> = Optional,
     } -> TxSettingsRow;
+    /// Show the life of a message: what the log says of any, and what was noted of traced ones.
+    MsgTrace = 90, ["msg", "trace"], Read, Reads,
+    "yard msg trace 0197f3a2b4c5d6e7f8091a2b3c4d5e6f", {
+        /// Id of the message, as its send result says.
+        id: MessageId = Required,
+    } -> Vec<TraceRow>;
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use yard_wire::order::{AfterLast, OrderRetry, TopicType};
 use yard_wire::plugin_use::PluginChoice;
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::requests::{AckPlace, Verdict};
+use yard_wire::share::Share;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::value::Value;
 use yard_wire::{
@@ -91,6 +92,7 @@ fn results_are_shown_by_the_names_of_their_fields() {
         dedupe_count: CountLimit(100_000),
         dedupe_plugin: PluginChoice(None),
         dedupe_strict: false,
+        trace: Share(0),
         created_ms: Timestamp(9),
         dedupe_keys: 5,
         messages: 2,

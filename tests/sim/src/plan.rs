@@ -32,6 +32,8 @@ pub struct Plan {
     pub ordered: Vec<Option<AfterLast>>,
     /// When a message that failed in an ordered topic comes again, in milliseconds.
     pub order_retry_ms: u32,
+    /// Of each topic, whether the lives of its messages are noted: nobody may see a difference.
+    pub traced: Vec<bool>,
     /// Of each topic, the newest bytes that it keeps; 0: all.
     pub retain_bytes: Vec<u64>,
     /// The producers.
@@ -213,6 +215,7 @@ impl Plan {
             segment_bytes: SEGMENT_BYTES << random.below(3),
             ordered: vec![None; topics as usize],
             order_retry_ms: 1,
+            traced: vec![false; topics as usize],
             retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
@@ -247,6 +250,7 @@ impl Plan {
         plan.draw_order();
         plan.draw_keys();
         plan.draw_alike();
+        plan.draw_traces();
         plan
     }
 
@@ -305,6 +309,14 @@ impl Plan {
             let percent = random.pick(&[0, 30, 80]);
             producer.alike = if is_used { percent } else { 0 };
             producer.alike_values = values;
+        }
+    }
+
+    /// Topics that are traced. What else is drawn does not depend on it.
+    fn draw_traces(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5452_4143_452e_2e2e);
+        for traced in &mut self.traced {
+            *traced = random.percent(30);
         }
     }
 

@@ -20,6 +20,7 @@ mod retention;
 mod retrying;
 mod scale;
 mod script;
+mod tracing;
 mod transactions;
 mod world;
 

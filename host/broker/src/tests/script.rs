@@ -517,6 +517,7 @@ impl Script {
             tenant: self.tenant,
             records_max: number("count", 10),
             bytes_max: number("bytes", 10_000),
+            traces: false,
         };
         self.world.handle(Event::Found { asked, findings });
     }

@@ -14,6 +14,7 @@ use yard_wire::{Code, ShardId};
 use super::subscriber::{Subscriber, stopped};
 use super::{Consumer, Shared, Start, start};
 use crate::client::{Alive, ROUTE_FRESH};
+use crate::spans::Source;
 use crate::{Client, Error};
 
 /// The pause between two looks at the route when answers say that it is old.
@@ -194,7 +195,9 @@ impl ConsumerBuilder {
             messages: (self.messages / share).max(1),
             bytes: (self.bytes / share).max(1),
         };
+        let (topic, group) = (request.topic.clone(), request.group.clone());
         let shared = Arc::new(Shared {
+            source: Arc::new(Source { topic, group }),
             stop: watch::Sender::new(false),
             pause: watch::Sender::new(false),
             error: Mutex::new(None),

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::Instrument;
 use xxhash_rust::xxh3::xxh3_64 as hash;
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
-use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT};
+use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT, TRACE_STATE};
 use yard_wire::record::Record;
 use yard_wire::requests::{Delivered, HeldRange, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
@@ -14,7 +15,7 @@ use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 use super::failures::OrderLine;
 use super::settlements::{Settlement, Waiter};
 use super::subscription::Subscription;
-use crate::{Error, TraceContext, compress, exchange};
+use crate::{Error, TraceContext, compress, exchange, spans, trace};
 
 /// A received message. It is leased to this consumer for the consumer's lease, and to be settled
 /// by one of [`Delivery::ack`], [`Delivery::nack`] and [`Delivery::reject`]; dropped unsettled it
@@ -227,8 +228,15 @@ impl Settler {
         }
     }
 
+    /// The span in which it is settled.
+    fn span(&self, verdict: Verdict) -> tracing::Span {
+        let held = &self.held;
+        spans::settle(held.subscription.source(), verdict, (held.queue, self.offset))
+    }
+
     fn settle_later(&self, opinion: Opinion) {
         if self.held.settle(self.index) {
+            let _settling = self.span(opinion.verdict).entered();
             self.note(&opinion);
             self.held.subscription.settle(self.settlement(opinion, Vec::new()));
         }
@@ -241,6 +249,13 @@ impl Settler {
     }
 
     async fn settle(&self, opinion: Opinion) -> Result<(), Error> {
+        let span = self.span(opinion.verdict);
+        let settled = self.settle_now(opinion).instrument(span.clone()).await;
+        spans::settled(&span, &settled);
+        settled
+    }
+
+    async fn settle_now(&self, opinion: Opinion) -> Result<(), Error> {
         if !self.held.settle(self.index) {
             return Err(Error::new(Code::AlreadySettled, "this delivery was settled before"));
         }
@@ -311,6 +326,14 @@ impl Delivery {
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         TraceContext::parse(self.record.property(TRACE_PARENT)?)
+    }
+
+    /// What systems that trace have added to the trace: W3C `tracestate`, 1 to 512 printable ASCII
+    /// characters. `None` where there is none, or no [`Delivery::trace`] that it belongs to.
+    #[must_use]
+    pub fn trace_state(&self) -> Option<&str> {
+        self.trace()?;
+        self.record.property(TRACE_STATE).filter(|state| trace::is_state(state))
     }
 
     /// Whether it is a request, to be answered by [`crate::Client::reply`].

@@ -134,7 +134,8 @@ impl Subscriber {
         let (lease_ms, clock) = (self.request.lease_ms, self.client.clock.clone());
         let asking = (connection, timeout);
         let is_ordered = subscribed.r#type == TopicType::Ordered;
-        let subscription = Subscription::new(key, credit, lease_ms, asking, clock, is_ordered);
+        let kind = (self.shared.source.clone(), is_ordered);
+        let subscription = Subscription::new(key, credit, lease_ms, asking, clock, kind);
         let subscription = Arc::new(subscription);
         Ok(Serving::new(connection.clone(), subscription, receiver, self.out.clone(), timeout))
     }

@@ -26,6 +26,7 @@ use crate::Error;
 use crate::client::unexpected;
 use crate::clock::{self, BrokerClock};
 use crate::connection::{AskError, Connection, PushReceiver};
+use crate::spans::Source;
 
 /// Settle requests that wait for an answer.
 const SETTLING_MAX: usize = 16;
@@ -68,6 +69,8 @@ pub(crate) struct Subscription {
     timeout: Duration,
     lease_ms: u32,
     clock: Arc<BrokerClock>,
+    /// For spans.
+    source: Arc<Source>,
     is_ordered: bool,
 }
 
@@ -78,10 +81,11 @@ impl Subscription {
         lease_ms: u32,
         (connection, timeout): (&Arc<Connection>, Duration),
         clock: Arc<BrokerClock>,
-        is_ordered: bool,
+        (source, is_ordered): (Arc<Source>, bool),
     ) -> Self {
         Self {
             key,
+            source,
             connection: Arc::downgrade(connection),
             timeout,
             lease_ms,
@@ -98,6 +102,10 @@ impl Subscription {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         // Nothing in here panics half-way, so a poisoned state is a whole one.
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
     }
 
     pub(super) fn now_ms(&self) -> u64 {

@@ -3,6 +3,7 @@ use crate::dedupe::BusinessKey;
 use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin_use::PluginChoice;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::share::Share;
 use crate::transaction::{CheckPolicy, CheckSpan, TxId};
 use crate::units::{AgeLimit, CountLimit, SizeLimit};
 use crate::{QueueIndex, QueueOffset, ShardId, TenantId, Timestamp, TopicId};
@@ -36,6 +37,8 @@ report! {
         pub dedupe_plugin: PluginChoice,
         /// Whether messages about which it says nothing are refused.
         pub dedupe_strict: bool,
+        /// Of which share of its messages it is noted what happens to them.
+        pub trace: Share,
         /// When it was created.
         pub created_ms: Timestamp,
         /// What it promises about order.
@@ -72,6 +75,8 @@ report! {
         pub dedupe_plugin: PluginChoice,
         /// Whether messages about which it says nothing are refused.
         pub dedupe_strict: bool,
+        /// Of which share of its messages it is noted what happens to them.
+        pub trace: Share,
         /// When it was created.
         pub created_ms: Timestamp,
         /// Dedupe keys that are remembered now.
@@ -488,5 +493,44 @@ report! {
         pub messages: u64,
         /// Segments of the log.
         pub segments: u32,
+    }
+
+    /// Something that happened to a message, or how it stands.
+    pub struct TraceRow {
+        /// When, by the broker's clock; `sent`: by the producer's.
+        pub at_ms: Timestamp,
+        /// What; see docs/trace.md for the words.
+        pub event: String,
+        /// Name of the topic in which it happened.
+        pub topic: String,
+        /// The queue.
+        pub queue: QueueIndex,
+        /// Its place there; none while it has no place.
+        pub offset: Option<QueueOffset>,
+        /// The group that it is about; empty: none.
+        pub group: String,
+        /// The delivery that it is about, from 1; 0: none.
+        pub attempt: u32,
+        /// More, for people.
+        pub detail: String,
+    }
+}
+
+impl TraceRow {
+    /// How a group stands at this moment.
+    pub const NOW: &'static str = "now";
+
+    /// Rows of a life are in the order of this: by time, and what follows from something after it.
+    /// What the producer did comes first whatever its clock says, and how things stand comes last.
+    #[must_use]
+    pub fn order(&self) -> (u8, Timestamp, u8) {
+        let (part, step) = match self.event.as_str() {
+            "sent" => (0, 0),
+            "stored" | "released" | "committed" => (1, 0),
+            "dead-lettered" => (1, 2),
+            Self::NOW => (2, 0),
+            _ => (1, 1),
+        };
+        (part, self.at_ms, step)
     }
 }

@@ -9,6 +9,7 @@ use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{Flags, KEY, ORDER, RecordParts};
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
+use yard_wire::share::Share;
 use yard_wire::units::{AgeLimit, CountLimit, SizeLimit};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
@@ -114,6 +115,7 @@ fn calls() -> impl Iterator<Item = Request> {
                 "true|false" => "true",
                 "ID" => "0197f3a2b4c5d6e7f8091a2b3c4d5e6f",
                 "TRANSACTION" => "0001-8f14e45fceea167a-00000000-000000000000002a",
+                "SHARE" => "0.01",
                 "64 HEX DIGITS" => KEY_TEXT,
                 _ => "some-text",
             };
@@ -258,6 +260,7 @@ fn replies() -> Vec<Reply> {
         dedupe_count: CountLimit(9),
         dedupe_plugin: PluginChoice(PluginUse::read("dedupe-window(fields=a)").ok()),
         dedupe_strict: true,
+        trace: Share(10_000),
         created_ms: STORED,
         r#type: TopicType::Ordered,
         order_retry: OrderRetry(500),

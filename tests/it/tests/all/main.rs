@@ -42,4 +42,5 @@ mod slow_consumer;
 mod slow_peer;
 mod tenants;
 mod topics;
+mod tracing;
 mod transactions;

@@ -290,7 +290,7 @@ async fn every_member_of_a_broadcast_gets_every_message() {
 /// Sends in one trace, and notes which it is to continue.
 #[derive(Default)]
 struct Tracer {
-    continued: Mutex<Vec<TraceContext>>,
+    continued: Mutex<Vec<(TraceContext, Option<String>)>>,
 }
 
 const TRACE: TraceContext = TraceContext { trace_id: 0xabc, span_id: 0xdef, flags: 1 };
@@ -300,8 +300,8 @@ impl TracePropagator for Tracer {
         Some(TRACE)
     }
 
-    fn continue_from(&self, _: &tracing::Span, parent: TraceContext) {
-        self.continued.lock().unwrap().push(parent);
+    fn continue_from(&self, _: &tracing::Span, parent: TraceContext, state: Option<&str>) {
+        self.continued.lock().unwrap().push((parent, state.map(str::to_owned)));
     }
 }
 
@@ -314,7 +314,8 @@ async fn a_trace_goes_with_its_message() {
     create(&client, "orders", 1).await;
     let own = TraceContext { span_id: 0x123, ..TRACE };
     let broken = Message::new("third").property("traceparent", "nonsense");
-    let messages = vec!["first".into(), Message::new("second").trace(own), broken];
+    let second = Message::new("second").trace(own).trace_state("congo=t61rcWkgMzE");
+    let messages = vec!["first".into(), second, broken];
     send_all(&client, "orders", messages).await;
     let mut orders = consumer(&client, "orders", "g").await;
     let handled = Mutex::new(Vec::new());
@@ -327,7 +328,8 @@ async fn a_trace_goes_with_its_message() {
         _ = settled(&client, "g") => {}
     }
     assert_eq!(*handled.lock().unwrap(), [Some(TRACE), Some(own), None]);
-    assert_eq!(*tracer.continued.lock().unwrap(), [TRACE, own]);
+    let state = Some("congo=t61rcWkgMzE".to_owned());
+    assert_eq!(*tracer.continued.lock().unwrap(), [(TRACE, None), (own, state)]);
     client.close().await;
 }
 

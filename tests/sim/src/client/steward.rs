@@ -9,6 +9,7 @@ use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
+use yard_wire::share::Share;
 use yard_wire::transaction::{CheckPolicy, CheckSpan};
 use yard_wire::units::{AgeLimit, SizeLimit};
 use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
@@ -79,8 +80,9 @@ impl Steward {
         let name = |number: u32| format!("topic-{number}");
         if self.created < base.plan.topics {
             let (name, queues) = (name(self.created), base.plan.queues);
-            let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
-            let ordered = base.plan.ordered[self.created as usize];
+            let at = self.created as usize;
+            let retain_bytes = SizeLimit(base.plan.retain_bytes[at]);
+            let ordered = base.plan.ordered[at];
             let create = TopicCreate {
                 name,
                 queues,
@@ -88,6 +90,7 @@ impl Steward {
                 r#type: if ordered.is_some() { TopicType::Ordered } else { TopicType::Normal },
                 order_retry: OrderRetry(base.plan.order_retry_ms),
                 after_last: ordered.unwrap_or_default(),
+                trace: if base.plan.traced[at] { Share::WHOLE } else { Share::default() },
                 // No clock is set that far ahead.
                 dedupe_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
                 dedupe_plugin: PluginChoice(base.plan.keys_by_plugin.then(|| plugin("keys"))),
