@@ -437,8 +437,10 @@ fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
 mod tests {
     use super::*;
     use yard_broker::SessionId;
+    use yard_wire::dedupe::BusinessKey;
     use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
     use yard_wire::retry::{Attempts, RetryPolicy};
+    use yard_wire::units::{AgeLimit, CountLimit};
     use yard_wire::{Correlation, QueueIndex, Timestamp};
 
     fn row(name: &str, lag: u64) -> GroupRow {

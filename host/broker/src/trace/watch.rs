@@ -15,7 +15,7 @@ use crate::effect::{DeliverItem, Effect};
 use crate::entry::{Cancelled, Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Applied, Event};
 use crate::judged::shown;
-use crate::policy::RetryQuestion;
+use crate::policy::{PolicyQuestion, RetryQuestion};
 use crate::timers::{At, Known};
 use crate::transaction::prepared::TxName;
 use crate::transaction::{TxEntry, TxStep};
@@ -97,7 +97,11 @@ impl Broker {
                     self.watch_delivery(*subscription, (*topic, *queue), items, wants);
                 }
                 Effect::Append { entry, .. } => self.watch_entry(entry),
-                Effect::AskPolicy(question) => self.watch_question(question),
+                Effect::AskPolicy(question) => match &**question {
+                    PolicyQuestion::Retry(question) => self.watch_question(question),
+                    // It is about a transaction, not about messages.
+                    PolicyQuestion::Check(_) => {}
+                },
                 _ => {}
             }
         }
@@ -246,6 +250,7 @@ impl Broker {
         let cause = self.traces.cause;
         match outcome {
             Outcome::Acked => vec![Told::of("acked", 0, "")],
+            Outcome::Duplicate => vec![Told::of("duplicate", 0, "the group has acked its like")],
             Outcome::Dead => Vec::new(),
             Outcome::Expired => vec![Told::of("expired", 0, "before anybody handled it")],
             Outcome::Dropped => vec![Told::of("dropped", 0, "by the retry plugin")],
