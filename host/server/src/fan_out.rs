@@ -1,12 +1,13 @@
 //! Operations whose answers the server works on: where every shard answers, rows are joined and
 //! sums added; where a tenant was added, its certificate is signed.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use yard_broker::Origin;
 use yard_wire::operation::{
-    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
-    UnblockRow,
+    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, DrainRow,
+    GroupReport, GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList,
+    TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -101,8 +102,11 @@ impl FanOut {
             | Arguments::DlqDone(_)
             | Arguments::DlqLs(_)
             | Arguments::DlqWaiting(_)
+            | Arguments::GroupDrain(_)
+            | Arguments::GroupDrained(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::GroupReturn(_)
             | Arguments::GroupSet(_)
             | Arguments::GroupStopped(_)
             | Arguments::GroupUnblock(_)
@@ -201,8 +205,11 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqDone
         | Operation::DlqLs
         | Operation::DlqWaiting
+        | Operation::GroupDrain
+        | Operation::GroupDrained
         | Operation::GroupInfo
         | Operation::GroupLs
+        | Operation::GroupReturn
         | Operation::GroupStopped
         | Operation::GroupUnblock
         | Operation::TopicInfo
@@ -275,6 +282,8 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.members.extend(one.members);
             all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         }),
+        Operation::GroupDrain | Operation::GroupReturn => merge_all(parts, merge_drain),
+        Operation::GroupDrained => merge_all(parts, merge_drains),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
         Operation::TxCommit | Operation::TxRollback => {
             merge_all(parts, |_all: &mut TxDecidedRow, _same| {})
@@ -305,10 +314,16 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
-    let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
-    let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
-    if is_about_group { Some(Code::UnknownGroup) } else { unknown }
+    match operation {
+        Operation::GroupDrain | Operation::GroupInfo | Operation::GroupStopped => {
+            Some(Code::UnknownGroup)
+        }
+        Operation::GroupReturn => Some(Code::NotDrained),
+        Operation::TxCommit | Operation::TxInfo | Operation::TxRollback => {
+            Some(Code::UnknownTransaction)
+        }
+        _ => None,
+    }
 }
 
 fn merge_all<T: Wire>(
@@ -362,6 +377,37 @@ fn merge_transactions(all: &mut TxList, one: TxList) {
         all.rows.retain(|row| row.id.to_string() <= next);
         all.next = next;
     }
+}
+
+/// Adds what another shard has of a drain. A state is that of the shard that has most to do.
+fn merge_drain(all: &mut DrainRow, one: DrainRow) {
+    let rank = |state: &str| match state {
+        "returning" => 3,
+        "draining" => 2,
+        "forwarding" => 1,
+        _ => 0,
+    };
+    if rank(&one.state) > rank(&all.state) {
+        all.state = one.state;
+    }
+    all.backlog += one.backlog;
+    all.in_flight += one.in_flight;
+    all.moved += one.moved;
+    all.wide_lag += one.wide_lag;
+    let began = [all.since_ms, one.since_ms].into_iter().filter(|at| at.0 > 0).min();
+    all.since_ms = began.unwrap_or_default();
+}
+
+/// Joins the lists of drains, by group and topic.
+fn merge_drains(all: &mut Vec<DrainRow>, one: Vec<DrainRow>) {
+    let mut rows: BTreeMap<(String, String), DrainRow> = BTreeMap::new();
+    for row in all.drain(..).chain(one) {
+        match rows.entry((row.group.clone(), row.topic.clone())) {
+            Entry::Vacant(free) => drop(free.insert(row)),
+            Entry::Occupied(mut known) => merge_drain(known.get_mut(), row),
+        }
+    }
+    all.extend(rows.into_values());
 }
 
 /// Adds up the dead letters of each group; a shard may not know the newest topics yet.
