@@ -20,7 +20,8 @@ pub(crate) const DRAIN_QUESTIONS_MAX: usize = 8;
 /// How often it is looked whether a group has settled what was passed on, in milliseconds.
 pub(crate) const RETURN_LOOK_MS: u64 = 100;
 /// When a message could not become a dead letter, or not be passed on, it is tried again after
-/// this, in milliseconds: its topic is not there yet, the index could not be read, the disk is full.
+/// this, in milliseconds: its topic is not there yet, the index could not be read, or the disk is
+/// full.
 pub(crate) const ERRAND_RETRY_MS: u64 = 1_000;
 /// Topics of one tenant up to which the system makes its own: it finds room where the tenant
 /// has used all of its.

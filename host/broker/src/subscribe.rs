@@ -49,10 +49,14 @@ impl Broker {
         self.check_subscribe(origin, &request)?;
         let named = self.meta.topic_named(tenant, &request.topic);
         let no_topic = || SubscribeError::NoTopic(NoTopic::Named(request.topic.clone()));
-        let topic = self.goes_on_in(tenant, &request.group, named.ok_or_else(no_topic)?)?;
+        let own = named.ok_or_else(no_topic)?;
+        let topic = self.goes_on_in(tenant, &request.group, own)?;
+        // Where to begin is said of the topic that was named.
+        let is_own = topic.topic == own.topic;
+        let start = if is_own { &request.start } else { &Start::Earliest };
         let queues = self.queues_here(topic)?;
         let (topic_id, r#type) = (topic.topic, topic.settings.order.r#type);
-        let mut floors = self.resolve_start(topic, &queues, &request.start)?;
+        let mut floors = self.resolve_start(topic, &queues, start)?;
         let known = self.groups.find(tenant, &request.group, topic_id);
         let filter = judged::read(request.expression.as_ref())?;
         match known {

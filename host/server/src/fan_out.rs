@@ -452,7 +452,9 @@ fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
 mod tests {
     use super::*;
     use yard_broker::SessionId;
-    use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
+    use yard_wire::operation::{
+        DelayCancel, DelayLs, DelayRow, GroupDrained, GroupInfo, GroupLs, GroupReturn,
+    };
     use yard_wire::retry::{Attempts, RetryPolicy};
     use yard_wire::{Correlation, QueueIndex, Timestamp};
 
@@ -542,5 +544,32 @@ mod tests {
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();
         assert_eq!(refusal.code, Code::UnknownGroup);
+    }
+
+    #[test]
+    fn a_drain_is_as_far_as_the_shard_that_has_most_to_do() {
+        let row = |state: &str, backlog, since| DrainRow {
+            group: "g".into(),
+            topic: "t".into(),
+            to: "w".into(),
+            state: state.into(),
+            backlog,
+            moved: 2,
+            since_ms: Timestamp(since),
+            ..DrainRow::default()
+        };
+        let none = || Err(Refusal::from(Code::NotDrained));
+        let back = || Arguments::GroupReturn(GroupReturn { name: "g".into(), topic: "t".into() });
+        let rows = [row("returned", 0, 0), row("returning", 3, 9), row("draining", 1, 7)];
+        let answers: Vec<_> = rows.iter().map(called).chain([none()]).collect();
+        let all = DrainRow { moved: 6, ..row("returning", 4, 7) };
+        assert_eq!(run(back(), answers), called(&all));
+        assert_eq!(run(back(), vec![none(), none()]).unwrap_err().code, Code::NotDrained);
+        let list = || Arguments::GroupDrained(GroupDrained {});
+        let other = DrainRow { topic: "u".into(), ..row("forwarding", 0, 5) };
+        let one = called(&vec![row("draining", 4, 8), other.clone()]);
+        let merged = run(list(), vec![one, called(&vec![row("forwarding", 0, 6)])]);
+        let sum = DrainRow { moved: 4, ..row("draining", 4, 6) };
+        assert_eq!(merged, called(&vec![sum, other]));
     }
 }

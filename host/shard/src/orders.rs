@@ -11,9 +11,9 @@ use crate::output::FetchPlan;
 const READ_BYTES_MAX: u64 = 4 << 20;
 
 impl FetchPlan {
-    /// Where the records are, and what `reading` finds out of each: of as many as fit one answer, at least
-    /// one. `read` gives records to a function, in order. A damaged record has no order group: who
-    /// delivers it finds that it is lost.
+    /// Where the records are, and what `reading` finds out of each: of as many as fit one answer,
+    /// at least one. `read` gives records to a function, in order. Of a damaged record nothing is
+    /// found out: who delivers it finds that it is lost.
     ///
     /// # Errors
     /// [`ReadError`] when the index or the first record cannot be read.

@@ -345,7 +345,7 @@ impl Message {
     }
 
     /// The record that a producer would send of the message: checked, packed by `compression`, and
-    /// for a queue of the topic, which has so many, and was created with so many of them. For those who
+    /// for one of the topic's queues: so many it has, with so many it was created. For those who
     /// bring messages to a broker by other ways than a [`crate::Producer`], a simulator for one.
     /// `now` is when it was made, by a clock that is the broker's too; `pick` chooses one of a
     /// range of queues where nothing else does.

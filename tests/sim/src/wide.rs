@@ -62,6 +62,12 @@ pub(crate) fn fold(base: &mut Base) {
             }
         }
     }
+    for poll in base.history.polls.iter().filter(|poll| own.contains(&poll.queue.topic)) {
+        for delivery in &poll.deliveries {
+            let name = (delivery.producer, delivery.seq);
+            folding.places.insert(name, (poll.queue, delivery.offset));
+        }
+    }
     if let Some((queue, offset)) = twice {
         base.fail(|| format!("what lies in queue {queue} at {offset} was passed on twice"));
     }
