@@ -12,89 +12,24 @@
 //! Two entries instead of one, so that a settlement stays one entry however many of its messages
 //! die, and so that a message can wait for its topic. Members have no part in it: it goes on when
 //! they are gone, and after a restart from what the log says.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use yard_wire::limits::{BATCH_BYTES_MAX, NOTES_BYTES_MAX};
 use yard_wire::name::{DEAD_PREFIX, TRACE_TOPIC, is_system};
 use yard_wire::release::{Notes, Release};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
 
-use crate::bounds::{BURIAL_MAX, BURIAL_RETRY_MS, SYSTEM_TOPICS_MAX};
+use crate::bounds::{BURIAL_MAX, SYSTEM_TOPICS_MAX};
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::errands::{Asked, GroupQueueId};
 use crate::event::Ticket;
 use crate::group::Group;
 use crate::group::queue::push_step;
 use crate::group::returned::Returned;
 use crate::meta::{MetaChange, Topic};
 use crate::meta_table::queues_on;
-
-type GroupQueueId = (GroupId, QueueIndex);
-
-/// A question to the index about messages to bury.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    of: GroupQueueId,
-    from: QueueOffset,
-}
-
-/// The queues of groups with messages to bury. Volatile: follows from their progress.
-#[derive(Debug, Default)]
-pub(crate) struct Burials {
-    /// Not looked at before this instant.
-    queues: BTreeMap<GroupQueueId, Timestamp>,
-    by_time: BTreeSet<(Timestamp, GroupQueueId)>,
-    asked: BTreeMap<Ticket, Asked>,
-    /// The last question about each.
-    tickets: BTreeMap<GroupQueueId, Ticket>,
-}
-
-impl Burials {
-    fn put(&mut self, of: GroupQueueId, at: Timestamp) {
-        self.remove(of);
-        self.queues.insert(of, at);
-        self.by_time.insert((at, of));
-        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
-    }
-
-    fn remove(&mut self, of: GroupQueueId) {
-        if let Some(at) = self.queues.remove(&of) {
-            self.by_time.remove(&(at, of));
-        }
-    }
-
-    pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    fn take_due(&mut self, now: Timestamp) -> Option<GroupQueueId> {
-        let (_, of) = self.by_time.first().filter(|(at, _)| *at <= now).copied()?;
-        self.put(of, now.plus_ms(BURIAL_RETRY_MS));
-        Some(of)
-    }
-
-    /// Notes a question; the answer to one before it is of no interest any more.
-    fn ask(&mut self, ticket: Ticket, asked: Asked) {
-        if let Some(before) = self.tickets.insert(asked.of, ticket) {
-            self.asked.remove(&before);
-        }
-        self.asked.insert(ticket, asked);
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-    }
-
-    fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
-        let asked = self.asked.remove(&ticket)?;
-        self.tickets.remove(&asked.of);
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-        Some(asked)
-    }
-
-    pub(crate) fn check(&self) {
-        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-    }
-}
 
 /// Name of the topic that gets the dead letters of a group.
 pub(crate) fn dead_topic_name(group: &str) -> String {
@@ -125,20 +60,10 @@ impl Broker {
         queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
     }
 
-    /// A group is gone, and with it what it had to bury.
-    pub(crate) fn forget_burials(&mut self, id: GroupId) {
-        let all = (id, QueueIndex(0))..=(id, QueueIndex(u16::MAX));
-        let queues: Vec<GroupQueueId> =
-            self.burials.queues.range(all.clone()).map(|(of, _)| *of).collect();
-        queues.into_iter().for_each(|of| self.burials.remove(of));
-        assert!(self.burials.queues.range(all).next().is_none(), "nothing of it is left");
-    }
-
     /// A topic is there that messages may have waited for.
     pub(crate) fn topic_is_there(&mut self, name: &str) {
         if is_system(name) {
-            let queues: Vec<GroupQueueId> = self.burials.queues.keys().copied().collect();
-            queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
+            self.burials.hurry();
         }
     }
 
@@ -229,7 +154,7 @@ impl Broker {
         let dead = self.meta.topic_named(group.tenant, &name);
         // Looked at again where it is not there, or where the index could not be read.
         let to = dead.and_then(|dead| queues_on(dead, self.config.shard).next().zip(Some(dead)));
-        let (Some((dead_queue, dead)), Some(topic)) = (to, self.meta.topic(group.topic)) else {
+        let (Some((dead_queue, dead)), Some(topics)) = (to, self.topics_of(group)) else {
             return true;
         };
         let to = (dead.topic, dead_queue);
@@ -242,7 +167,7 @@ impl Broker {
             };
             let reason = returned.doom.expect("the message is doomed").to_string();
             let what = (returned, &reason[..]);
-            items.push(release(group, topic, (queue, offset), what, place, to));
+            items.push(release(group, topics, (queue, offset), what, place, to));
             push_step(&mut steps, 0, Step::of_one(queue, offset, Outcome::Dead));
         }
         assert_eq!(items.is_empty(), steps.is_empty(), "a letter settles its message");
@@ -256,15 +181,25 @@ impl Broker {
         true
     }
 
-    /// The log does not hold messages that were to be buried; `false` when it was not asked for a
-    /// burial.
-    pub(crate) fn lost_doomed(
+    /// The topic that the messages of a group were sent to, and the one that they were passed on
+    /// to, if they were: they are sent again to the topic that they came from.
+    pub(crate) fn topics_of(&self, group: &Group) -> Option<(&Topic, Option<&Topic>)> {
+        let topic = self.meta.topic(group.topic)?;
+        let source = group.source.and_then(|id| self.groups.get(id));
+        let own = source.and_then(|source| self.meta.topic(source.topic));
+        Some((own.unwrap_or(topic), own.map(|_| topic)))
+    }
+
+    /// The log does not hold messages that were to be buried or passed on; `false` when it was not
+    /// asked for such.
+    pub(crate) fn lost_errand(
         &mut self,
         ticket: Ticket,
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(Asked { of: (id, queue), from }) = self.burials.answered(ticket) else {
+        let asked = self.burials.answered(ticket).or_else(|| self.drains.answered(ticket));
+        let Some(Asked { of: (id, queue), from }) = asked else {
             return false;
         };
         if self.groups.get(id).is_some() {
@@ -277,10 +212,11 @@ impl Broker {
     }
 }
 
-/// A message that goes to another topic, a dead letter mostly: the message, and what became of it.
+/// A message that goes to another topic, a dead letter mostly: the message, and what became of it,
+/// in the topic that it was sent to or one that it was passed on to.
 pub(crate) fn release(
     group: &Group,
-    topic: &Topic,
+    (topic, through): (&Topic, Option<&Topic>),
     (queue, offset): (QueueIndex, QueueOffset),
     (returned, reason): (&Returned, &str),
     place: &RecordPlace,
@@ -301,7 +237,8 @@ pub(crate) fn release(
         ("$dead.queue", &queue),
         ("$dead.offset", &offset),
     ];
-    let notes = Notes::new(notes.into_iter().chain(error));
+    let through = through.map(|topic| ("$dead.through", &*topic.name));
+    let notes = Notes::new(notes.into_iter().chain(through).chain(error));
     let made = |notes| Release::new((*place).into(), to, notes);
     // A message that died very often has no room for more notes.
     let has_room = place.bytes as usize + NOTES_BYTES_MAX <= BATCH_BYTES_MAX;

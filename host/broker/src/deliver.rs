@@ -42,6 +42,8 @@ impl Broker {
                 self.take_off(id, *topic, *queue);
                 self.to_pump.insert(id);
             }
+            let drained: Vec<GroupId> = self.groups.drained_of_topic(*topic).collect();
+            drained.into_iter().for_each(|id| self.list_drain(id, *queue));
         }
     }
 
@@ -53,7 +55,9 @@ impl Broker {
         labels: &[Label],
         effects: &mut Vec<Effect>,
     ) {
-        if self.located_doomed(ticket, places, effects) {
+        if self.located_doomed(ticket, places, effects)
+            || self.located_drained(ticket, places, labels, effects)
+        {
             return;
         }
         // A group whose members left meanwhile does not wait for it any more.
@@ -78,7 +82,7 @@ impl Broker {
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) {
-        if self.lost_doomed(ticket, until, effects) {
+        if self.lost_errand(ticket, until, effects) {
             return;
         }
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
@@ -125,6 +129,9 @@ impl Broker {
         let Some(group) = self.groups.get_mut(id) else {
             return;
         };
+        if group.drain.is_some() {
+            return self.hand_over(id, effects);
+        }
         let Some(live) = &mut group.live else { return };
         let topic = group.topic;
         let (mut touched, mut duplicates) = (Vec::new(), Vec::new());
@@ -168,7 +175,7 @@ impl Broker {
                 self.tickets.insert(ticket, (id, queue));
                 let property = group.claims.as_ref().map(|claims| Arc::clone(claims.by()));
                 let is_read = flight.orders().is_some() || property.is_some();
-                let reads = is_read.then_some(Reads { property });
+                let reads = is_read.then_some(Reads { property, keys: false });
                 effects.push(Effect::Locate { ticket, topic, queue, from, count, reads });
             }
         }

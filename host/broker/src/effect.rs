@@ -205,6 +205,8 @@ pub enum Then {
 pub struct Reads {
     /// The property by which messages are compared, if they are.
     pub property: Option<Arc<str>>,
+    /// Of a message that names no order group, its first key stands for one.
+    pub keys: bool,
 }
 
 /// One message to deliver.

@@ -12,6 +12,7 @@
 //!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
 //!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
 //!           ├─ settled_keys   business keys that groups have acked     (business.rs, windows.rs)
+//!           ├─ drains      what is passed on to a wider topic               (drain/)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -37,8 +38,10 @@ mod dedupe;
 mod delay;
 mod deliver;
 mod dlq;
+mod drain;
 mod effect;
 mod entry;
+mod errands;
 mod event;
 mod extend;
 mod fetch;
@@ -74,6 +77,7 @@ mod windows;
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use business::{AckedKey, GroupKey, Settled};
 pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
+pub use drain::{DrainBegun, DrainEntry};
 pub use effect::{DeliverItem, Effect, Reads, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};

@@ -281,8 +281,8 @@ impl Broker {
         group: &Group,
         name: &str,
         queue: QueueIndex,
-    ) -> Option<(&Topic, (TopicId, QueueIndex))> {
-        let from = self.meta.topic(group.topic)?;
+    ) -> Option<((&Topic, Option<&Topic>), (TopicId, QueueIndex))> {
+        let from = self.topics_of(group)?;
         let to = self.meta.topic_named(group.tenant, name)?;
         let is_free = to.settings.order.r#type == TopicType::Normal && !is_system(&to.name);
         let here: Vec<QueueIndex> = queues_on(to, self.config.shard).collect();

@@ -1,13 +1,14 @@
 //! Operations whose answers the server works on: where every shard answers, rows are joined and
 //! sums added; where a tenant was added, its certificate is signed.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use tokio::sync::oneshot;
 use yard_broker::Origin;
 use yard_wire::operation::{
-    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TraceRow, TxDecidedRow, TxList,
-    TxReport, UnblockRow,
+    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, DrainRow,
+    GroupReport, GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TraceRow, TxDecidedRow,
+    TxList, TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -121,8 +122,11 @@ impl FanOut {
             | Arguments::DlqDone(_)
             | Arguments::DlqLs(_)
             | Arguments::DlqWaiting(_)
+            | Arguments::GroupDrain(_)
+            | Arguments::GroupDrained(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::GroupReturn(_)
             | Arguments::GroupSet(_)
             | Arguments::GroupStopped(_)
             | Arguments::GroupUnblock(_)
@@ -222,8 +226,11 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqDone
         | Operation::DlqLs
         | Operation::DlqWaiting
+        | Operation::GroupDrain
+        | Operation::GroupDrained
         | Operation::GroupInfo
         | Operation::GroupLs
+        | Operation::GroupReturn
         | Operation::GroupStopped
         | Operation::GroupUnblock
         | Operation::MsgTrace
@@ -298,6 +305,8 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.members.extend(one.members);
             all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         }),
+        Operation::GroupDrain | Operation::GroupReturn => merge_all(parts, merge_drain),
+        Operation::GroupDrained => merge_all(parts, merge_drains),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
         Operation::TxCommit | Operation::TxRollback => {
             merge_all(parts, |_all: &mut TxDecidedRow, _same| {})
@@ -332,13 +341,16 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are, a message where its queue is.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
-    let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
-    let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
     match operation {
+        Operation::GroupDrain | Operation::GroupInfo | Operation::GroupStopped => {
+            Some(Code::UnknownGroup)
+        }
+        Operation::GroupReturn => Some(Code::NotDrained),
         Operation::MsgTrace => Some(Code::UnknownMessage),
-        _ if is_about_group => Some(Code::UnknownGroup),
-        _ => unknown,
+        Operation::TxCommit | Operation::TxInfo | Operation::TxRollback => {
+            Some(Code::UnknownTransaction)
+        }
+        _ => None,
     }
 }
 
@@ -395,6 +407,37 @@ fn merge_transactions(all: &mut TxList, one: TxList) {
     }
 }
 
+/// Adds what another shard has of a drain. A state is that of the shard that has most to do.
+fn merge_drain(all: &mut DrainRow, one: DrainRow) {
+    let rank = |state: &str| match state {
+        "returning" => 3,
+        "draining" => 2,
+        "forwarding" => 1,
+        _ => 0,
+    };
+    if rank(&one.state) > rank(&all.state) {
+        all.state = one.state;
+    }
+    all.backlog += one.backlog;
+    all.in_flight += one.in_flight;
+    all.moved += one.moved;
+    all.wide_lag += one.wide_lag;
+    let began = [all.since_ms, one.since_ms].into_iter().filter(|at| at.0 > 0).min();
+    all.since_ms = began.unwrap_or_default();
+}
+
+/// Joins the lists of drains, by group and topic.
+fn merge_drains(all: &mut Vec<DrainRow>, one: Vec<DrainRow>) {
+    let mut rows: BTreeMap<(String, String), DrainRow> = BTreeMap::new();
+    for row in all.drain(..).chain(one) {
+        match rows.entry((row.group.clone(), row.topic.clone())) {
+            Entry::Vacant(free) => drop(free.insert(row)),
+            Entry::Occupied(mut known) => merge_drain(known.get_mut(), row),
+        }
+    }
+    all.extend(rows.into_values());
+}
+
 /// Adds up the dead letters of each group; a shard may not know the newest topics yet.
 fn merge_dlq_rows(all: &mut Vec<DlqRow>, one: Vec<DlqRow>) {
     let mut rows: BTreeMap<String, DlqRow> =
@@ -438,7 +481,9 @@ mod tests {
     use super::*;
     use yard_broker::SessionId;
     use yard_wire::dedupe::BusinessKey;
-    use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
+    use yard_wire::operation::{
+        DelayCancel, DelayLs, DelayRow, GroupDrained, GroupInfo, GroupLs, GroupReturn,
+    };
     use yard_wire::retry::{Attempts, RetryPolicy};
     use yard_wire::units::{AgeLimit, CountLimit};
     use yard_wire::{Correlation, QueueIndex, Timestamp};
@@ -542,5 +587,32 @@ mod tests {
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();
         assert_eq!(refusal.code, Code::UnknownGroup);
+    }
+
+    #[test]
+    fn a_drain_is_as_far_as_the_shard_that_has_most_to_do() {
+        let row = |state: &str, backlog, since| DrainRow {
+            group: "g".into(),
+            topic: "t".into(),
+            to: "w".into(),
+            state: state.into(),
+            backlog,
+            moved: 2,
+            since_ms: Timestamp(since),
+            ..DrainRow::default()
+        };
+        let none = || Err(Refusal::from(Code::NotDrained));
+        let back = || Arguments::GroupReturn(GroupReturn { name: "g".into(), topic: "t".into() });
+        let rows = [row("returned", 0, 0), row("returning", 3, 9), row("draining", 1, 7)];
+        let answers: Vec<_> = rows.iter().map(called).chain([none()]).collect();
+        let all = DrainRow { moved: 6, ..row("returning", 4, 7) };
+        assert_eq!(run(back(), answers), called(&all));
+        assert_eq!(run(back(), vec![none(), none()]).unwrap_err().code, Code::NotDrained);
+        let list = || Arguments::GroupDrained(GroupDrained {});
+        let other = DrainRow { topic: "u".into(), ..row("forwarding", 0, 5) };
+        let one = called(&vec![row("draining", 4, 8), other.clone()]);
+        let merged = run(list(), vec![one, called(&vec![row("forwarding", 0, 6)])]);
+        let sum = DrainRow { moved: 4, ..row("draining", 4, 6) };
+        assert_eq!(merged, called(&vec![sum, other]));
     }
 }

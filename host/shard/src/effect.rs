@@ -1,5 +1,5 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Reads, Then, Ticket};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Progress, Reads, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Original, Placed, Produced};
@@ -103,7 +103,8 @@ impl Shard {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
             Entry::Release { tenant, settle, tx, .. } => {
                 // What follows from something that was promised.
-                let is_owed = settle.is_some() || tx.is_some();
+                let owes = |settle: &Progress| !settle.is_forwarded();
+                let is_owed = settle.as_ref().is_some_and(owes) || tx.is_some();
                 let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
             }

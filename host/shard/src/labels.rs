@@ -34,8 +34,7 @@ impl FetchPlan {
         });
         let count = fits.count().max(1);
         places.truncate(count);
-        let property = reads.property.as_deref();
-        let peek = |record: &[u8]| Label::peek(record, property);
+        let peek = |record: &[u8]| Label::peek(record, reads);
         let mut labels = Vec::with_capacity(places.len());
         if read(&places, &mut |record| labels.push(peek(record))).is_err() {
             labels.clear();

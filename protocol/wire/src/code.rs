@@ -173,6 +173,12 @@ codes! {
     OtherMode = 619, Never;
     /// A group's business key is not the name of a property that messages may have.
     BadBusinessKey = 622, Never;
+    /// The group's backlog is passed on to another topic.
+    GroupDrained = 630, Never;
+    /// The topic cannot take the backlog of this group.
+    BadDrainTarget = 631, Never;
+    /// The group's backlog is not passed on to another topic.
+    NotDrained = 632, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

@@ -38,6 +38,7 @@ mod repairs;
 pub mod stage;
 pub mod sweep;
 mod trace;
+mod wide;
 mod world;
 
 pub use ledger::TxCounts;

@@ -44,6 +44,10 @@ pub struct Plan {
     pub groups: u64,
     /// Which groups compare messages by their values.
     pub compares: Vec<bool>,
+    /// Queues of the topics that groups pass the first topic's messages on to; 0: there are none.
+    pub wide_queues: u16,
+    /// Whether they return in the end.
+    pub returns: bool,
     /// When what failed in a group comes again.
     pub retry: RetryPolicy,
     /// How often it is delivered at most.
@@ -186,6 +190,16 @@ pub enum Fault {
         /// For how long.
         lasts: Micros,
     },
+    /// An operator has a group's messages passed on to a wider topic.
+    Drain {
+        /// The group.
+        group: u64,
+    },
+    /// An operator lets it return.
+    Return {
+        /// The group.
+        group: u64,
+    },
     /// Somebody sets the clock, by so many milliseconds.
     Clock {
         /// Forwards, or backwards where negative.
@@ -221,6 +235,8 @@ impl Plan {
             consumers: draw_consumers(random, groups, topics),
             groups,
             compares: vec![false; groups as usize],
+            wide_queues: 0,
+            returns: false,
             retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             keys_by_plugin: seed % PLUGIN_ONE_IN == 3,
@@ -251,6 +267,7 @@ impl Plan {
         plan.draw_keys();
         plan.draw_alike();
         plan.draw_traces();
+        plan.draw_drains();
         plan
     }
 
@@ -318,6 +335,27 @@ impl Plan {
         for traced in &mut self.traced {
             *traced = random.percent(30);
         }
+    }
+
+    /// Groups that go on in wider topics, and return. What else is drawn does not depend on it.
+    fn draw_drains(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4452_4149_4e2e_2e2e);
+        if !random.percent(35) {
+            return;
+        }
+        // One in each shard at least.
+        self.wide_queues = random.range(u64::from(self.shards).max(2), 24) as u16;
+        self.returns = random.percent(60);
+        for group in 0..self.groups {
+            for _ in 0..random.range(1, 4) {
+                let at = random.range(0, self.heal_at - 1);
+                let is_drained = random.percent(60);
+                let fault =
+                    if is_drained { Fault::Drain { group } } else { Fault::Return { group } };
+                self.faults.push((at, fault));
+            }
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     /// Segments go during the run: they are small and the messages are not. A topic that keeps

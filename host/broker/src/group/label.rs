@@ -2,6 +2,7 @@
 use yard_wire::DedupeKey;
 use yard_wire::record::Record;
 
+use crate::effect::Reads;
 use crate::group::order::OrderKey;
 
 /// What a record says of itself.
@@ -14,14 +15,20 @@ pub struct Label {
 }
 
 impl Label {
-    /// Of the record that fills `record`, for a group that compares messages by this property; one
-    /// that is malformed says nothing.
+    /// Of the record that fills `record`; one that is malformed says nothing.
     #[must_use]
-    pub fn peek(record: &[u8], property: Option<&str>) -> Self {
-        let key = property.and_then(|name| {
+    pub fn peek(record: &[u8], reads: &Reads) -> Self {
+        let key = reads.property.as_deref().and_then(|name| {
             let value = Record::peek_property(record, name).ok().flatten()?;
             DedupeKey::of_property(name, value)
         });
-        Self { order: OrderKey::peek(record), key }
+        let order = match OrderKey::peek(record) {
+            OrderKey::NONE if reads.keys => {
+                let key = Record::peek_keys(record).ok().and_then(|(_, mut keys)| keys.next());
+                key.map_or(OrderKey::NONE, OrderKey::named)
+            }
+            order => order,
+        };
+        Self { order, key }
     }
 }

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use yard_wire::record::Record;
 use yard_wire::{QueueOffset, SubscriptionId};
 
+use crate::retry::mix;
+
 /// An order group, by a hash of its name: names that share one are one order group, so their
 /// messages wait for each other and nothing else comes of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +36,13 @@ impl OrderKey {
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self((xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32).max(1))
+    }
+}
+
+impl OrderKey {
+    /// A number that is spread over all 64 bits: the hash itself has chosen the queue already.
+    pub(crate) fn spread(self) -> u64 {
+        mix(self.0.into())
     }
 }
 

@@ -104,6 +104,7 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         | Entry::Settled { .. }
         | Entry::Progress { .. }
         | Entry::Move { .. }
+        | Entry::Drain { .. }
         | Entry::Release { .. }
         | Entry::Cancel { .. }
         | Entry::Tx { .. }

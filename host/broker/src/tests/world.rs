@@ -260,7 +260,7 @@ impl World {
         let place = (queue.0, queue.1, offset);
         let order = self.orders.get(&place).copied().unwrap_or(OrderKey::NONE);
         let record = self.compared.get(&place);
-        let key = record.and_then(|it| Label::peek(it, reads.property.as_deref()).key);
+        let key = record.and_then(|it| Label::peek(it, reads).key);
         Label { order, key }
     }
 
@@ -284,14 +284,27 @@ impl World {
             Entry::Deduped { deduped, .. } => deduped.batch.clone(),
             _ => None,
         };
-        let queues: Vec<(TopicId, QueueIndex, Option<Record>)> = match &entry {
+        let queues: Vec<(TopicId, QueueIndex, (OrderKey, Option<Bytes>))> = match &entry {
             Entry::Batch { .. } | Entry::Deduped { .. } => {
                 let records = batch.iter().flat_map(Batch::records);
                 let stored = records.filter(|record| !record.flags().is_parked());
-                stored.map(|it| (it.topic(), it.queue(), Some(it))).collect()
+                let said = |it: &Record| {
+                    let compared = it.property(PROPERTY).is_some().then(|| it.bytes().clone());
+                    (OrderKey::peek(it.bytes()), compared)
+                };
+                stored.map(|it| (it.topic(), it.queue(), said(&it))).collect()
             }
-            Entry::Release { items, .. } => {
-                items.iter().map(|it| (it.topic(), it.queue(), None)).collect()
+            Entry::Release { items, settle, .. } => {
+                let from = settle.as_ref().filter(|settle| settle.is_forwarded());
+                let from = from.and_then(|settle| self.broker.groups.get(settle.group));
+                let said = |target: Target| {
+                    let queue = QueueIndex((target.segment - self.begins) as u16);
+                    let place = (from?.topic, queue, u64::from(target.offset));
+                    let order = self.orders.get(&place).copied()?;
+                    Some((order, self.compared.get(&place).cloned()))
+                };
+                let said = |target| said(target).unwrap_or_default();
+                items.iter().map(|it| (it.topic(), it.queue(), said(it.target()))).collect()
             }
             Entry::Group { .. }
             | Entry::Progress { .. }
@@ -300,16 +313,16 @@ impl World {
             | Entry::ForgetSettled { .. }
             | Entry::Settled { .. }
             | Entry::Move { .. }
+            | Entry::Drain { .. }
             | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();
-        for (topic, queue, record) in queues {
+        for (topic, queue, (order, compared)) in queues {
             let next = self.stored.entry((topic, queue)).or_default();
-            let order = record.as_ref().map_or(OrderKey::NONE, |it| OrderKey::peek(it.bytes()));
             self.orders.insert((topic, queue, *next), order);
-            if let Some(record) = record.filter(|it| it.property(PROPERTY).is_some()) {
-                self.compared.insert((topic, queue, *next), record.bytes().clone());
+            if let Some(record) = compared {
+                self.compared.insert((topic, queue, *next), record);
             }
             let known = placed.iter_mut().find(|it| (it.topic, it.queue) == (topic, queue));
             match known {

@@ -252,6 +252,9 @@ impl Broker {
             Outcome::Acked => vec![Told::of("acked", 0, "")],
             Outcome::Duplicate => vec![Told::of("duplicate", 0, "the group has acked its like")],
             Outcome::Dead => Vec::new(),
+            Outcome::Forwarded => {
+                vec![Told::of("forwarded", 0, "to the topic that the group drains to")]
+            }
             Outcome::Expired => vec![Told::of("expired", 0, "before anybody handled it")],
             Outcome::Dropped => vec![Told::of("dropped", 0, "by the retry plugin")],
             Outcome::Trimmed => vec![Told::of("lost", 0, "the log does not hold it any more")],

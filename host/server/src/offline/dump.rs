@@ -160,6 +160,7 @@ fn name_of(kind: u16) -> String {
         Entry::SETTLED => Some("progress with keys"),
         Entry::FORGET_SETTLED => Some("forgotten keys of groups"),
         Entry::MOVE => Some("moved group"),
+        Entry::DRAIN => Some("drain"),
         Entry::META => Some("metadata"),
         Entry::CANCEL => Some("cancel"),
         _ => None,

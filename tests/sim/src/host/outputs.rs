@@ -341,7 +341,7 @@ impl Host {
         };
         match plan.labels(disk, &reads, read) {
             Ok((places, mut labels)) => {
-                planted::alter_labels(base, life, &places, &mut labels);
+                planted::alter_labels(base, life, &reads, &places, &mut labels);
                 self.give(base, shard, Input::Labels { ticket, places, labels });
             }
             Err(error) => base.fail(|| format!("shard {shard}: records failed: {error}")),

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{CheckFate, DeliverItem, Event, Label, NoticeWhat, OrderKey, Origin, SessionId};
+use yard_broker::{
+    CheckFate, DeliverItem, Event, Label, NoticeWhat, OrderKey, Origin, Reads, SessionId,
+};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -122,6 +124,7 @@ plants! {
     CheckGuessed "check-guessed" Sim 500
     SettledKeysForgotten "settled-keys-forgotten" Sim 500
     KeysMistaken "keys-mistaken" Sim 100
+    KeysScattered "keys-scattered" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -372,12 +375,18 @@ pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
 
 /// Changes what was read of records: each message has an order group of its own, or a key that is
 /// another in each life, or that of all others.
-pub(crate) fn alter_labels(base: &Base, life: u32, places: &[RecordPlace], labels: &mut [Label]) {
+pub(crate) fn alter_labels(
+    base: &Base,
+    life: u32,
+    reads: &Reads,
+    places: &[RecordPlace],
+    labels: &mut [Label],
+) {
     for (place, label) in places.iter().zip(labels) {
+        let own = || OrderKey::named(&format!("{}-{}", place.segment, place.offset));
         match (base.plant, &mut label.key) {
-            (Some(Plant::OrderGroupsSplit), _) => {
-                label.order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
-            }
+            (Some(Plant::OrderGroupsSplit), _) => label.order = own(),
+            (Some(Plant::KeysScattered), _) if reads.keys => label.order = own(),
             (Some(Plant::SettledKeysForgotten), Some(key)) => key.0[0] ^= life as u8,
             (Some(Plant::KeysMistaken), Some(key)) => *key = DedupeKey::default(),
             _ => {}
