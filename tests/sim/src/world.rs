@@ -2,6 +2,7 @@
 use yard_checker::{Options, check};
 
 use crate::agenda::{Happening, MS, Micros, SECOND};
+use crate::alike;
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};

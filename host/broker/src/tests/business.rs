@@ -2,6 +2,7 @@
 //! somebody's hands is waited for, and everything is settled.
 use std::collections::BTreeSet;
 
+use yard_wire::record::Record;
 use yard_wire::{DedupeKey, QueueIndex, QueueOffset, TopicId};
 
 use super::Random;
@@ -50,8 +51,8 @@ fn what_has_a_key_that_was_acked_is_settled_without_being_delivered() {
         put p1 4 3 t/0 keys=y,z,x
         sub a g t earliest
         sync
-        > a subscribed: 0 4..4
         > stored: 0 4..7
+        > a subscribed: 0 4..4
         > a gets 0: 5..6
         keys g
         > keys=2 duplicates=3 lag=1",
@@ -71,28 +72,31 @@ fn a_key_is_in_one_hand_at_a_time() {
         sync
         > stored: 0 0..2
         > stored: 1 0..2
-        sub a g t earliest lease=2000
-        > a gets 0: 0..2
+        sub a g t earliest lease=2000 credit=2
+        > a gets 1: 0..2
         sync
         > a subscribed: 0 0..2, 1 0..2
         sub b g t earliest
         sync
         > b subscribed: 0 0..2, 1 0..2
-        nack a 0 1..2 delay=5000
+        nack a 1 0..1 delay=5000
         sync
         > settled 1
         at 1000
-        > b gets 1: 0..1
+        > b gets 0: 1..2
         at 3000
-        > b gets 1: 1..2
-        ack b 1 0..2
+        > b gets 0: 0..1
+        ack b 0 0..2
         sync
         > settled 2
         keys g
         > keys=2 duplicates=0 lag=2
-        at 99000
+        at 6000
         keys g
-        > keys=0 duplicates=0 lag=0",
+        > keys=2 duplicates=1 lag=1
+        at 14000
+        keys g
+        > keys=2 duplicates=2 lag=0",
     );
 }
 
@@ -109,10 +113,10 @@ fn a_lost_member_frees_its_keys_at_once() {
         > a subscribed: 0 0..2
         > b subscribed: 0 0..2
         close a
-        > b gets 0: 0x2
+        > b gets 0: 0..1x2
         release b 0 0..1
         > settled 1
-        > b gets 0: 0x2",
+        > b gets 0: 0..1x2",
     );
 }
 
@@ -137,6 +141,9 @@ fn the_newest_keys_are_remembered_and_for_the_window_only() {
         at 1000
         keys g
         > keys=3 duplicates=1 lag=1
+        ack c 0 4..5
+        sync
+        > settled 1
         at 61000
         put p1 6 1 t/0 keys=d
         sync
@@ -189,18 +196,17 @@ fn what_failed_or_was_given_up_leaves_no_key() {
         > settled 1
         at 1000
         > a gets 0: 2..3
-        > ensure $dead.g
         nack a 0 2..3 delay=1000
         sync
+        > tell: topic $dead.g [0]
         > settled 1
-        at 1000
         > a gets 0: 3..4
         ack a 0 3..4
         sync
         > settled 1
         at 2000
         keys g
-        > keys=1 duplicates=1 lag=1",
+        > keys=1 duplicates=1 lag=0",
     );
 }
 
@@ -337,12 +343,11 @@ fn order_groups_wait_for_keys_and_not_for_each_other() {
         > settled 1
         release a 0 1..2
         > settled 1
-        > a gets 0: 2..3
+        > a gets 0: 2..4
         ack a 0 2..3
         sync
         > settled 1
         at 1000
-        > a gets 0: 3..4
         ack a 0 3..6
         sync
         > settled 3
@@ -387,9 +392,9 @@ impl Run {
         }
     }
 
-    fn key_of(&self, queue: QueueIndex, offset: u64) -> Option<DedupeKey> {
+    fn value_of(&self, queue: QueueIndex, offset: u64) -> Option<&str> {
         let record = self.script.world.compared.get(&(TOPIC, queue, offset))?;
-        Label::peek(record, Some(PROPERTY)).key
+        Record::peek_property(record, PROPERTY).unwrap()
     }
 
     /// What is delivered has a key that nobody has in hands and that was never acked.
@@ -397,10 +402,10 @@ impl Run {
         let world = &self.script.world;
         let group = world.broker.groups.iter().find(|(_, it)| it.name == "g").unwrap().1;
         for item in delivery.items.iter().filter(|_| !self.changes) {
-            let Some(key) = self.key_of(delivery.queue, item.offset.0) else { continue };
+            let Some(value) = self.value_of(delivery.queue, item.offset.0) else { continue };
             let alike = world.compared.keys().filter(|(_, queue, offset)| {
                 let is_other = (*queue, *offset) != (delivery.queue, item.offset.0);
-                is_other && self.key_of(*queue, *offset) == Some(key)
+                is_other && self.value_of(*queue, *offset) == Some(value)
             });
             let is_held = |queue: QueueIndex, offset: u64| {
                 let flight = group.queues.get(&queue).and_then(|it| it.flight.as_ref());
@@ -413,6 +418,7 @@ impl Run {
                 Entry::Settled { settled, .. } => Some(&settled.keys),
                 _ => None,
             });
+            let key = DedupeKey::of_property(PROPERTY, value).unwrap();
             let was_acked = acked.flatten().any(|acked| acked.key == key);
             assert!(!was_acked, "{item:?} has a key that was acked");
         }
@@ -424,7 +430,7 @@ impl Run {
         let from = self.random.below(self.sequence.max(1));
         let to = from + 1 + self.random.below(4);
         match self.random.below(20) {
-            0..=3 => {
+            0..=3 if !self.script.world.full => {
                 let (at, count) = (self.sequence, 1 + self.random.below(6));
                 self.sequence += count;
                 let keys = ["u,v,-,w", "v", "w,x,u", "-,y,y,z"][self.random.below(4) as usize];
@@ -515,7 +521,8 @@ impl Run {
     /// Each message came to one end.
     fn check_accounts(&self) {
         let world = &self.script.world;
-        let stored: u64 = world.stored.values().sum();
+        let of_topic = world.stored.iter().filter(|((topic, _), _)| *topic == TOPIC);
+        let stored: u64 = of_topic.map(|(_, count)| count).sum();
         let counted = |wanted: &[Outcome]| {
             let steps = world.log.iter().flat_map(|(entry, _)| match entry {
                 Entry::Progress { progress, .. } => &progress.steps[..],
@@ -529,8 +536,8 @@ impl Run {
         let settled = counted(&[Outcome::Acked, Outcome::Expired]);
         let group = world.broker.groups.iter().find(|(_, it)| it.name == "g").unwrap().1;
         let progress = || group.queues.values().map(|state| &state.progress);
-        let doomed: usize = progress().map(|it| it.returned().doomed_count()).sum();
-        assert_eq!(settled + duplicates + doomed as u64, stored, "each message has one end");
+        let dead: u64 = progress().map(|it| it.dead_count()).sum();
+        assert_eq!(settled + duplicates + dead, stored, "each message has one end");
         let reported: u64 = progress().map(|it| it.duplicate_count()).sum();
         assert_eq!(reported, duplicates, "duplicates are counted");
     }
@@ -539,9 +546,9 @@ impl Run {
 #[test]
 fn whatever_happens_a_key_is_acked_once_and_everything_settled_in_the_end() {
     let mut duplicates = 0;
-    for seed in 0..200 {
+    for seed in 0..100 {
         let mut run = Run::new(seed);
-        for _ in 0..150 {
+        for _ in 0..120 {
             run.step();
         }
         run.drain();
@@ -551,5 +558,5 @@ fn whatever_happens_a_key_is_acked_once_and_everything_settled_in_the_end() {
         let queues = groups.flat_map(|(_, group)| group.queues.values());
         duplicates += queues.map(|state| state.progress.duplicate_count()).sum::<u64>();
     }
-    assert!(duplicates > 1_000, "{duplicates}");
+    assert!(duplicates > 500, "{duplicates}");
 }
