@@ -106,6 +106,8 @@ pub(crate) const TRACE_RETAIN_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
 pub(crate) const TRACE_RETAIN_BYTES: u64 = 64 << 20;
 /// Where there is no topic for notes yet, it is asked for at this interval, in milliseconds.
 pub(crate) const TRACE_ASK_MS: u64 = 1_000;
+/// Lives that a shard looks for at once; one more ends the oldest.
+pub(crate) const TRACES_ASKED_MAX: usize = 256;
 /// Rows of one life; what is beyond is left out.
 pub(crate) const TRACE_ROWS_MAX: usize = 2_000;
 /// Delayed messages that wait in one shard: at most 200 bytes of memory each.

@@ -387,7 +387,7 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
         if let Some(frame) = fetch_in_memory(&log, &job) {
             return session.handle.reply_frame(origin.stream, origin.correlation, frame);
         }
-        match on_reader(&session, log, move |log| read_fetch(log, job)).await {
+        match on_reader(Arc::clone(&session.reads), log, move |log| read_fetch(log, job)).await {
             Some(Ok(frame)) => {
                 session.handle.reply_frame(origin.stream, origin.correlation, frame);
             }
@@ -400,11 +400,11 @@ pub(crate) fn fetch(hub: &Arc<Hub>, job: FetchJob) {
 /// Reads for a request on a thread that may wait for the disk, when it is the tenant's turn.
 /// `None` when the process ends.
 pub(crate) async fn on_reader<T: Send + 'static>(
-    session: &Session,
+    reads: Arc<Semaphore>,
     log: Log,
     read: impl FnOnce(&Log) -> (Result<T, ReadError>, Vec<RecordPlace>) + Send + 'static,
 ) -> Option<Result<T, Refusal>> {
-    let turn = Arc::clone(&session.reads).acquire_owned().await.ok()?;
+    let turn = reads.acquire_owned().await.ok()?;
     let refusal = match on_a_thread(turn, log, read).await {
         Ok(Ok(read)) => return Some(Ok(read)),
         Ok(Err(error @ ReadError::Damaged { .. })) => {

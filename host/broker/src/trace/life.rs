@@ -12,11 +12,11 @@ use yard_wire::name::{DEAD_PREFIX, TRACE_TOPIC};
 use yard_wire::operation::TraceRow;
 use yard_wire::record::{Flags, Record};
 use yard_wire::request::Reply;
-use yard_wire::{MessageId, QueueIndex, QueueOffset, TenantId, Timestamp};
+use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Refusal, TenantId, Timestamp};
 
 use super::Place;
 use super::note::{self, place_key};
-use crate::bounds::TRACE_ROWS_MAX;
+use crate::bounds::{TRACE_ROWS_MAX, TRACES_ASKED_MAX};
 use crate::broker::Broker;
 use crate::effect::Effect;
 use crate::event::Origin;
@@ -76,6 +76,13 @@ impl Broker {
             rows: Vec::new(),
         };
         telling.left.extend(self.search_notes(tenant, id.to_string()));
+        // A search that failed was answered by whoever reads, and is not heard of here.
+        if self.traces.asked.len() == TRACES_ASKED_MAX
+            && let Some((origin, _)) = self.traces.asked.pop_first()
+        {
+            let result = Err(Refusal::from(Code::Busy));
+            effects.push(Effect::Reply { origin, result });
+        }
         self.traces.asked.insert(origin, telling);
         let (records_max, bytes_max) = (FIND_RECORDS_MAX, FIND_BYTES_MAX);
         let asked = Asked { origin, tenant, records_max, bytes_max, traces: true };
@@ -184,11 +191,12 @@ impl Broker {
     /// The rows of a life, in order.
     fn told_life(&self, tenant: TenantId, telling: Telling) -> Result<Reply, OperateError> {
         let Telling { id, places, mut rows, .. } = telling;
-        // What the log says of how it was stored needs no note.
-        if rows.iter().any(|row| row.event == "sent") {
+        let parked = self.parked(tenant, id);
+        // What is known of how it was stored needs no note.
+        if parked.is_some() || rows.iter().any(|row| row.event == "sent") {
             rows.retain(|row| !STORING.contains(&&*row.event));
         }
-        if let Some((topic, queue, event, detail)) = self.parked(tenant, id) {
+        if let Some((topic, queue, event, detail)) = parked {
             let empty = empty_row(self.now, event, (self.topic_name(topic), queue));
             rows.push(TraceRow { detail, ..empty });
         }

@@ -86,7 +86,7 @@ fn heading(name: &str) -> &str {
 
 fn is_instant(name: &str) -> bool {
     const NAMES: &[&str] = &["born_ms", "connected_ms", "created_ms", "newest_ms", "oldest_ms"];
-    NAMES.contains(&name) || matches!(name, "started_ms" | "stored_ms")
+    NAMES.contains(&name) || matches!(name, "at_ms" | "started_ms" | "stored_ms")
 }
 
 fn alignment(name: &str, value: &Value) -> CellAlignment {
