@@ -69,7 +69,7 @@ fn search<T: Send + 'static>(
     shard: ShardId,
     reads: Option<Arc<Semaphore>>,
     look: impl FnOnce(&dyn Disk) -> Result<T, ReadError> + Send + 'static,
-    then: impl FnOnce(&Hub, Result<T, Refusal>) + Send + 'static,
+    then: impl FnOnce(&Arc<Hub>, Result<T, Refusal>) + Send + 'static,
 ) {
     let Some(reads) = reads else { return };
     let Some(log) = hub.logs.get(usize::from(shard.0)).cloned() else { return };
