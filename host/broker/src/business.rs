@@ -11,8 +11,9 @@
 //! A key counts from the ack of its message on, for the window of the group; what was nacked,
 //! rejected, expired or is a dead letter leaves none. While somebody has a message with a key, the
 //! others wait for it (`group/claims.rs`): else two consumers would work on the same thing at the
-//! same time. What is remembered is of one group, one topic and one shard. Where a group is moved,
-//! the keys of messages that it shall get again are forgotten.
+//! same time. What is remembered is of one group, one topic and one shard; where the group's messages
+//! are passed on to another topic, of both topics. Where a group is moved, the keys of messages that
+//! it shall get again are forgotten.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::broker::Broker;
 use crate::effect::Effect;
 use crate::entry::{Entry, GroupId, Moved, Outcome, Progress, Step};
 use crate::group::Group;
-use crate::group::claims::{Claims, Spot};
+use crate::group::claims::{Acked, Claims, Spot};
 use crate::meta::{DedupeWindow, GroupSettings};
 use crate::windows::Row;
 
@@ -181,11 +182,19 @@ impl Broker {
         let count = self.meta.group(tenant, &group.name).key.window.count.0;
         let queues = u16::try_from(topic.shards.len()).expect("queues are counted in 16 bits");
         let max = self.keys_here(topic, count, queues);
-        let own = (self.settled_keys.count_in(progress.group) + keys.len()).saturating_sub(max);
+        let owner = self.keys_owner(progress.group);
+        let own = (self.settled_keys.count_in(owner) + keys.len()).saturating_sub(max);
         let all = self.settled_keys.count_of(tenant) + keys.len();
         let over = own.max(all.saturating_sub(SETTLED_KEYS_OF_TENANT_MAX));
         let forgotten = u32::try_from(over).expect("keys are bounded");
         Entry::Settled { tenant, settled: Box::new(Settled { progress, keys, forgotten }) }
+    }
+
+    /// Under whose name the keys of a group are remembered: its own, or that of the group whose
+    /// messages it gets.
+    fn keys_owner(&self, id: GroupId) -> GroupId {
+        let group = self.groups.get(id).expect("the caller has the group");
+        group.source.unwrap_or(id)
     }
 
     /// Takes in that messages with these keys were acked.
@@ -199,19 +208,25 @@ impl Broker {
         if self.groups.get(id).is_none() {
             return;
         }
+        let owner = self.keys_owner(id);
         for AckedKey { queue, offset, key } in &settled.keys {
             let spot = Spot { queue: *queue, offset: *offset };
-            self.settled_keys.remember(tenant, id, Row::new(*key, spot, stored));
+            let acked = Acked { spot, is_wide: owner != id };
+            self.settled_keys.remember(tenant, owner, Row::new(*key, acked, stored));
         }
-        self.settled_keys.forget(id, settled.forgotten);
+        self.settled_keys.forget(owner, settled.forgotten);
     }
 
     /// A group goes on from other offsets: what it shall get again is nobody's duplicate.
     pub(crate) fn forget_moved(&mut self, moved: &Moved) {
         let floors: BTreeMap<QueueIndex, QueueOffset> = moved.floors.iter().copied().collect();
-        let comes_again =
-            |spot: &Spot| floors.get(&spot.queue).is_some_and(|at| *at <= spot.offset);
-        self.settled_keys.take_back(moved.group, comes_again);
+        let owner = self.keys_owner(moved.group);
+        let is_wide = owner != moved.group;
+        let comes_again = |acked: &Acked| {
+            let floor = floors.get(&acked.spot.queue);
+            acked.is_wide == is_wide && floor.is_some_and(|at| *at <= acked.spot.offset)
+        };
+        self.settled_keys.take_back(owner, comes_again);
     }
 
     /// Has what was found to be duplicates settled. Nobody waits for it.

@@ -133,7 +133,7 @@ impl Broker {
             return self.hand_over(id, effects);
         }
         let Some(live) = &mut group.live else { return };
-        let topic = group.topic;
+        let (topic, owner) = (group.topic, group.source.unwrap_or(id));
         let (mut touched, mut duplicates) = (Vec::new(), Vec::new());
         while live.takers() > 0 {
             let front = |queue| group.queues.get(&queue)?.flight.as_ref()?.front();
@@ -145,7 +145,7 @@ impl Broker {
             let gate = group.claims.as_deref_mut().map(|claims| Gate {
                 claims,
                 settled: &self.settled_keys,
-                group: id,
+                owner,
                 queue,
                 now,
                 window_ms,

@@ -37,15 +37,35 @@ impl Wire for Spot {
     }
 }
 
-impl Message for Spot {
+/// A message that a group has acked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acked {
+    pub(crate) spot: Spot,
+    /// It was in the topic that the group's messages were passed on to.
+    pub(crate) is_wide: bool,
+}
+
+/// Its place, then one byte: 1 if it was in the wide topic.
+impl Wire for Acked {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.spot.put(out);
+        self.is_wide.put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        Ok(Self { spot: Spot::take(input)?, is_wide: bool::take(input)? })
+    }
+}
+
+impl Message for Acked {
     /// What was delivered was due.
     fn is_delayed(&self) -> bool {
         false
     }
 }
 
-/// The keys of what groups have acked, each with the message that was.
-pub(crate) type SettledKeys = Windows<GroupId, Spot>;
+/// The keys of what groups have acked, each with the message that was. Of a group whose messages
+/// are passed on, what it has acked in either topic.
+pub(crate) type SettledKeys = Windows<GroupId, Acked>;
 
 /// The keys of a group that somebody has in hands.
 #[derive(Debug)]
@@ -113,7 +133,8 @@ impl Claims {
 pub(crate) struct Gate<'a> {
     pub(crate) claims: &'a mut Claims,
     pub(crate) settled: &'a SettledKeys,
-    pub(crate) group: GroupId,
+    /// Under whose name the group's keys are remembered.
+    pub(crate) owner: GroupId,
     pub(crate) queue: QueueIndex,
     pub(crate) now: Timestamp,
     /// For how long a settled key counts.
@@ -127,7 +148,7 @@ impl Gate<'_> {
     /// duplicate, or waits until the key is free.
     pub(crate) fn admits(&mut self, offset: QueueOffset, key: DedupeKey) -> bool {
         let spot = Spot { queue: self.queue, offset };
-        let row = self.settled.find(self.group, &key);
+        let row = self.settled.find(self.owner, &key);
         if row.is_some_and(|row| self.now < row.stored.plus_ms(self.window_ms)) {
             push_step(self.duplicates, 0, Step::of_one(self.queue, offset, Outcome::Duplicate));
             return false;
