@@ -12,7 +12,7 @@ const FILTER: &str = "switchyard:plugin/filter@1.0.0";
 const DEDUPE: &str = "switchyard:plugin/dedupe@1.0.0";
 const METRICS: &str = "switchyard:plugin/metrics@1.0.0";
 
-/// The key list of a frame at `$f`: of each message its tag. At a tag that begins with `x` it traps.
+/// The key list of a frame at `$f`: of each message its tag. It traps at one that begins with `x`.
 const KEYS: &str = r#"
     (local $i i32) (local $m i32) (local $out i32) (local $tag i32) (local $n i32)
     (call $add (i32.const 64) (i32.const 4) (i64.extend_i32_u (local.get $count)))

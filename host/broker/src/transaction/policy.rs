@@ -6,7 +6,7 @@
 //!
 //! Only what a producer was asked counts: while none of its group is there, a transaction waits for
 //! one and does not use its checks up. What is said here is recorded once, so another policy may
-//! stand in its place: a plugin of the group is asked first, and what it says within 5 seconds holds
+//! stand in its place: a plugin of the group is asked first, and what it says in 5 seconds holds
 //! instead. It wants to wait at most as often as producers are asked.
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::transaction::Checks;

@@ -362,7 +362,8 @@ async fn what_a_dedupe_plugin_says_nothing_about_is_marked_or_refused() {
     let marked: Vec<_> = taken.iter().map(|it| (text(it), it.property(UNCHECKED))).collect();
     let expect = [("00", None), ("01", Some("tags")), ("02", None), ("04", Some("tags"))];
     assert_eq!(marked, expect.map(|(text, mark)| (text.to_owned(), mark)));
-    // Where it fails the key of the sender counts, if there is one.
+    // Where it fails the key of the sender counts, if there is one. At a batch that fails as a
+    // whole it is the plugin that failed, not the messages.
     let own = tagged(&["x2", "x2"]).into_iter().map(|it| it.dedupe("own"));
     assert_eq!(duplicates(&enqueue(&client, own.collect()).await), [false, true]);
     assert_eq!(next(&mut consumer).await.property(UNCHECKED), None);
@@ -370,11 +371,11 @@ async fn what_a_dedupe_plugin_says_nothing_about_is_marked_or_refused() {
     let info = until("its metrics are collected", || async {
         let info = client.admin().call(PluginInfo { name: "tags".into() }).await.ok()?;
         let seen = info.metrics.iter().find(|it| it.name == "seen")?.added;
-        (seen >= 8).then_some(info)
+        (seen >= 6).then_some(info)
     });
     let info = info.await.unwrap();
     let row = info.runs.iter().find(|row| row.version == 1).unwrap();
-    assert_eq!((row.unchecked, row.poisoned, row.messages), (2, 4, 8), "{info:?}");
+    assert_eq!((row.unchecked, row.poisoned, row.messages), (2, 2, 6), "{info:?}");
 
     // A topic that wants nothing unchecked refuses those, and nothing else of their batches.
     dedupe(&client, Some("tags"), Some(true)).await.unwrap();
