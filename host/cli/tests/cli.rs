@@ -194,8 +194,7 @@ fn errors_are_a_sentence_or_an_object() {
         "error[E0212 BadArgument]: nothing to set: give --queues or --note \
          or --retain or --retain-bytes or --discard-unconsumed or --backlog-max \
          or --interceptor or --order-retry or --after-last or --dedupe-window or --dedupe-count \
-         or --dedupe-plugin or --dedupe-strict \
-         or --trace\n\
+         or --dedupe-plugin or --dedupe-strict or --trace\n\
          run: yard explain E0212\n",
     );
     check(
