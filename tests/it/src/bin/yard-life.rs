@@ -6,7 +6,7 @@
 //! yard-life --what delayed      [--messages N] [--minutes N] [--load N]
 //! yard-life --what storm        [--messages N] [--rounds N]
 //! yard-life --what transactions [--messages N] [--kills N] [--seed N]
-//! yard-life --what flights      [--messages N] [--every-ms N] [--file PATH]
+//! yard-life --what flights      [--messages N] [--every-ms N] [--kills N] [--file PATH]
 //!           each: [--yard PATH]
 //! ```
 //!
@@ -121,6 +121,7 @@ async fn flights(arguments: &Arguments) -> Result<Report, Failed> {
         file: arguments.text("file").unwrap_or(FLIGHTS).into(),
         messages: arguments.value("messages", usize::MAX)?,
         every: Duration::from_millis(arguments.value("every-ms", 1_000)?),
+        kills_max: arguments.value("kills", u64::MAX)?,
     };
     life::flights(&options).await
 }

@@ -13,7 +13,7 @@ use yard_client::wire::operation::TopicCreate;
 use yard_client::wire::units::SizeLimit;
 use yard_client::{Client, Consumer, Start};
 
-use super::{Bar, Report, fill, keep_if_wrong, lag, number_of, numbered};
+use super::{Bar, Report, fill, keep_if_wrong, lag, number_of, numbered, topic};
 use crate::Failed;
 use crate::server::{Server, ServerOptions};
 use crate::wait::{PATIENCE, until};
@@ -113,7 +113,7 @@ async fn receive(
             return Err(Failed(format!("message {number} was never sent")));
         };
         let due_us = plan.due_us(number);
-        seen.early += u64::from(now_us < due_us || delivery.stored().0 * 1_000 < due_us);
+        seen.early += u64::from(now_us < due_us);
         if *first_us > 0 {
             seen.again += 1;
             continue;
@@ -149,7 +149,7 @@ async fn load(client: Client, a_second: u64) -> Result<(), Failed> {
 async fn memory(options: &DelayedOptions, delay: Option<Duration>) -> Result<[u64; 2], Failed> {
     let mut server = Server::start(ServerOptions::new(options.yard.clone())).await?;
     let client = server.client("memory").await?;
-    create(&client, TOPIC).await?;
+    client.admin().call(topic(TOPIC)).await?;
     let due = SystemTime::now() + delay.unwrap_or_default();
     let make = |number: u64| match delay {
         Some(_) => numbered(number).deliver_at(due + Duration::from_millis(number)),
@@ -163,12 +163,6 @@ async fn memory(options: &DelayedOptions, delay: Option<Duration>) -> Result<[u6
     Ok([before, server.rss_anon_at_rest().await?])
 }
 
-async fn create(client: &Client, name: &str) -> Result<(), Failed> {
-    let create = TopicCreate { name: name.to_owned(), ..TopicCreate::default() };
-    client.admin().call(create).await?;
-    Ok(())
-}
-
 async fn tell_memory(options: &DelayedOptions, report: &mut Report) -> Result<(), Failed> {
     if options.messages < MEMORY_MESSAGES_MIN {
         report.tell("memory", &format!("not measured below {MEMORY_MESSAGES_MIN} messages"));
@@ -179,8 +173,10 @@ async fn tell_memory(options: &DelayedOptions, report: &mut Report) -> Result<()
     for (number, state) in ["as written", "after a restart"].into_iter().enumerate() {
         let (plain, waiting) = (plain[number], waiting[number]);
         let each = (waiting as f64 - plain as f64) / options.messages as f64;
-        let text = format!("bytes each, of {waiting}; a broker with as many that wait for nothing \
-                            has {plain}");
+        let text = format!(
+            "bytes each, of {waiting}; a broker with as many that wait for nothing \
+                            has {plain}"
+        );
         report.figure(&format!("memory {state}"), (each, &text), MEMORY_BAR);
     }
     Ok(())
@@ -206,10 +202,9 @@ async fn run_on(
     mut report: Report,
 ) -> Result<Report, Failed> {
     let client = server.client("delayed").await?;
-    create(&client, TOPIC).await?;
+    client.admin().call(topic(TOPIC)).await?;
     let (retain_bytes, discard_unconsumed) = (SizeLimit(LOAD_BYTES_KEPT), true);
-    let name = LOAD.to_owned();
-    let create = TopicCreate { name, retain_bytes, discard_unconsumed, ..TopicCreate::default() };
+    let create = TopicCreate { retain_bytes, discard_unconsumed, ..topic(LOAD) };
     client.admin().call(create).await?;
     let lead = LEAD + Duration::from_secs(options.messages / SENT_A_SECOND);
     let (messages, span) = (options.messages, options.span);
@@ -244,8 +239,10 @@ async fn run_on(
     let waited = PATIENCE.as_secs();
     report.tell("again", &format!("{} came again after the kill", seen.again));
     let missing_text = format!("missing {waited} s after the last was due");
-    let account = [(seen.early, "early"), (missing, &missing_text), (unsettled, "lags")];
-    report.account("account", &account);
+    report.account(
+        "account",
+        &[(seen.early, "early"), (missing, &missing_text), (unsettled, "groups that lag")],
+    );
     client.close().await;
     Ok(report)
 }
@@ -280,8 +277,11 @@ fn lateness(
     }
     let ms = |us: u64| us as f64 / 1_000.0;
     let down_ms = ms(down.1 - down.0);
-    let text = format!("killed, and answered again after {down_ms:.0} ms; the last of what was due \
-                        meanwhile came {:.0} ms after that", ms(back_us));
+    let text = format!(
+        "killed, and answered again after {down_ms:.0} ms; the last of what was due \
+                        meanwhile came {:.0} ms after that",
+        ms(back_us)
+    );
     report.tell("down", &text);
     if late > 0 {
         report.tell("sent late", &format!("{late} were due when they were stored: left out"));

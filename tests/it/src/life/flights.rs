@@ -18,7 +18,7 @@ use yard_client::wire::order::TopicType;
 use yard_client::{Client, Message, Start};
 
 use super::crew::{Crew, PartOptions};
-use super::{Report, fill, keep_if_wrong, lag, watchful};
+use super::{Report, fill, keep_if_wrong, lag, topic, watchful};
 use crate::Failed;
 use crate::flights::{TOPIC, lines};
 use crate::server::{Server, read_context};
@@ -51,8 +51,10 @@ pub struct FlightsOptions {
     pub file: PathBuf,
     /// How many of them, from the first on.
     pub messages: usize,
-    /// How often a process is killed.
+    /// One process is killed so long after another,
     pub every: Duration,
+    /// so often at most.
+    pub kills_max: u64,
 }
 
 /// The database of effects.
@@ -115,8 +117,8 @@ async fn run_on(
     database: PathBuf,
 ) -> Result<Report, Failed> {
     let client = server.client("flights").await?;
-    let (name, r#type) = (TOPIC.to_owned(), TopicType::Ordered);
-    client.admin().call(TopicCreate { name, r#type, ..TopicCreate::default() }).await?;
+    let create = TopicCreate { r#type: TopicType::Ordered, ..topic(TOPIC) };
+    client.admin().call(create).await?;
     let flights: Vec<(Vec<u8>, Option<String>)> =
         lines(&options.file)?.take(options.messages).collect::<Result<_, _>>()?;
     let make = |number: u64| {
@@ -145,6 +147,9 @@ async fn run_on(
             (has_moved || lag(&client, GROUP).await.ok()? == 0).then_some(())
         };
         until("the others get on", get_on).await?;
+        if kills == options.kills_max {
+            continue;
+        }
         let dead = crew.replace(kills as usize % HANDLERS).await?;
         held += held_by(&client, &dead).await?;
         kills += 1;
@@ -199,15 +204,19 @@ fn account(
     // What had been sent to it, and the one that it was at.
     let held_max = kills * u64::from(CREDIT + 1);
     let aircraft = latest.len();
-    report.tell("redelivered", &format!(
-        "{again}; the killed had {held} when the broker was asked, {held_max} at most"
-    ));
-    report.account("effects", &[
-        (lost, "lost"),
-        (twice, "twice"),
-        (foreign, "foreign"),
-        (disordered, &format!("out of order of {aircraft} aircraft")),
-        (again.saturating_sub(held_max), "redelivered that nobody held"),
-    ]);
+    report.tell(
+        "redelivered",
+        &format!("{again}; the killed had {held} when the broker was asked, {held_max} at most"),
+    );
+    report.account(
+        "effects",
+        &[
+            (lost, "lost"),
+            (twice, "twice"),
+            (foreign, "foreign"),
+            (disordered, &format!("out of order of {aircraft} aircraft")),
+            (again.saturating_sub(held_max), "redelivered that nobody held"),
+        ],
+    );
     Ok(())
 }

@@ -24,7 +24,8 @@ use std::fmt::{self, Display};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use yard_client::wire::operation::GroupInfo;
+use yard_client::wire::limits::QUEUES_DEFAULT;
+use yard_client::wire::operation::{GroupInfo, TopicCreate};
 use yard_client::{Client, Code, Delivery, Message, Receipt};
 
 use crate::program::Verdict;
@@ -106,6 +107,11 @@ impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
     }
+}
+
+/// A topic that is like most.
+fn topic(name: &str) -> TopicCreate {
+    TopicCreate { name: name.to_owned(), queues: QUEUES_DEFAULT, ..TopicCreate::default() }
 }
 
 /// The message of a number.

@@ -13,7 +13,7 @@ use yard_client::wire::order::TopicType;
 use yard_client::{Client, Producer, Start};
 use yard_relay::Weather;
 
-use super::{Bar, Report, lag, number_of, numbered, rate};
+use super::{Bar, Report, lag, number_of, numbered, rate, topic};
 use crate::Failed;
 use crate::far::Far;
 use crate::scale::Spread;
@@ -125,8 +125,7 @@ async fn take_many(
     line: &mut Line,
 ) -> Result<Duration, Failed> {
     let began = Instant::now();
-    let mut consumer =
-        client.consumer(TOPIC, group).start(Start::Earliest).build().await?;
+    let mut consumer = client.consumer(TOPIC, group).start(Start::Earliest).build().await?;
     for _ in 0..count {
         let delivery = within("a delivery", consumer.recv()).await??;
         line.saw(number_of(&delivery));
@@ -144,8 +143,8 @@ pub async fn run(options: &OrderOptions) -> Result<Report, Failed> {
     let weather = Weather { delay_us: options.way.as_micros() as u64, ..Weather::WAN };
     let far = Far::start(&options.yard, Controller::default(), (weather, options.seed)).await?;
     let client = far.builder("order")?.connect().await?;
-    let (name, r#type) = (TOPIC.to_owned(), TopicType::Ordered);
-    client.admin().call(TopicCreate { name, r#type, ..TopicCreate::default() }).await?;
+    let create = TopicCreate { r#type: TopicType::Ordered, ..topic(TOPIC) };
+    client.admin().call(create).await?;
     let OrderOptions { messages, alone, rounds, .. } = *options;
     let mut report = Report::new("order", format!("{rounds} x {messages} messages"));
     let producer = client.producer(TOPIC).build().await?;
@@ -172,7 +171,8 @@ pub async fn run(options: &OrderOptions) -> Result<Report, Failed> {
     }
     let way = options.way.as_millis();
     let trip = 1_000.0 / Spread::of(produced.one.clone()).median;
-    report.tell("a send", &format!("{trip:.1} ms there and back, of which {} on the line", 2 * way));
+    report
+        .tell("a send", &format!("{trip:.1} ms there and back, of which {} on the line", 2 * way));
     consumed.tell("consumed", &mut report);
     produced.tell("produced", &mut report);
     report.account("order", &[(disordered, "lost, again or out of order"), (left, "unsettled")]);

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use yard_client::wire::operation::{DlqLs, GroupInfo, GroupSet, TopicCreate};
+use yard_client::wire::operation::{DlqLs, GroupInfo, GroupSet};
 use yard_client::wire::retry::{Attempts, RetryPolicy};
 use yard_client::{Client, Delivery, Start};
 
-use super::{Bar, Report, fill, keep_if_wrong, number_of, numbered, rate};
+use super::{Bar, Report, fill, keep_if_wrong, number_of, numbered, rate, topic};
 use crate::Failed;
 use crate::scale::Spread;
 use crate::server::{Server, ServerOptions};
@@ -198,10 +198,9 @@ pub async fn run(options: &StormOptions) -> Result<Report, Failed> {
 async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Failed> {
     let StormOptions { messages, rounds, .. } = *options;
     let client = server.client("storm").await?;
-    for (topic, count) in [(PLAIN, DELIVERIES * messages), (STORM, messages)] {
-        let create = TopicCreate { name: topic.to_owned(), ..TopicCreate::default() };
-        client.admin().call(create).await?;
-        fill(&client, topic, count, numbered, |_| {}).await?;
+    for (name, count) in [(PLAIN, DELIVERIES * messages), (STORM, messages)] {
+        client.admin().call(topic(name)).await?;
+        fill(&client, name, count, numbered, |_| {}).await?;
     }
     let mut wrong = Wrong::default();
     let (mut plain, mut storm) = (Vec::new(), Vec::new());
@@ -221,9 +220,8 @@ async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Faile
     let ratios = storm.iter().zip(&plain).map(|(storm, plain)| storm / plain).collect();
     let (ratio, plain, storm) = (Spread::of(ratios), Spread::of(plain), Spread::of(storm));
     let (plain, storm) = (plain.median, storm.median);
-    let text = format!(
-        "of the deliveries without a failure, {ratio}; {storm:.0} and {plain:.0} a second"
-    );
+    let text =
+        format!("of the deliveries without a failure, {ratio}; {storm:.0} and {plain:.0} a second");
     report.figure("deliveries", (ratio.median, &text), BAR);
     let Wrong { miscounted, misnumbered, early, foreign, unsettled, dead } = wrong;
     let account = [

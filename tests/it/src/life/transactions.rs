@@ -22,7 +22,7 @@ use yard_client::{
 
 use super::crew::{Crew, PartOptions};
 use super::work::{Fate, Work};
-use super::{Report, keep_if_wrong, rate, watchful};
+use super::{Report, keep_if_wrong, rate, topic, watchful};
 use crate::server::{Server, read_context};
 use crate::wait::until;
 use crate::{Failed, Seeded};
@@ -162,9 +162,8 @@ async fn run_on(
     database: PathBuf,
 ) -> Result<Report, Failed> {
     let client = server.client("operator").await?;
-    for name in TOPICS.map(str::to_owned) {
-        let create = TopicCreate { name, queues: QUEUES, ..TopicCreate::default() };
-        client.admin().call(create).await?;
+    for name in TOPICS {
+        client.admin().call(TopicCreate { queues: QUEUES, ..topic(name) }).await?;
     }
     let (first, every, checks) = (Some(CHECK), Some(CHECK), Some(CHECKS));
     client.admin().call(TxSet { group: GROUP.to_owned(), first, every, checks }).await?;

@@ -28,7 +28,9 @@ impl Fate {
     }
 
     fn of(number: Option<u8>) -> Option<Self> {
-        [Self::Commit, Self::Rollback, Self::Left].into_iter().find(|it| number == Some(it.number()))
+        [Self::Commit, Self::Rollback, Self::Left]
+            .into_iter()
+            .find(|it| number == Some(it.number()))
     }
 }
 
