@@ -79,21 +79,28 @@ fn tail_number(line: &[u8]) -> Result<Option<String>, Failed> {
     Ok(value.get("tailnum").and_then(serde_json::Value::as_str).map(str::to_owned))
 }
 
-/// The lines of the file, packed or not, in its order, each with its aircraft where it names one.
+/// A line of the file.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its bytes.
+    pub text: Vec<u8>,
+    /// The aircraft, where it names one.
+    pub aircraft: Option<String>,
+}
+
+/// The lines of the file, packed or not, in its order.
 ///
 /// # Errors
 /// When it cannot be read; a line's where it is no JSON.
-pub fn lines(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<(Vec<u8>, Option<String>), Failed>> + use<>, Failed> {
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line, Failed>> + use<>, Failed> {
     let file = File::open(path).map_err(Failed::file(path))?;
     let is_packed = path.extension().is_some_and(|extension| extension == "gz");
     let reader: Box<dyn Read> =
         if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
     let read = |line: std::io::Result<Vec<u8>>| {
-        let line = line?;
-        let aircraft = tail_number(&line)?;
-        Ok((line, aircraft))
+        let text = line?;
+        let aircraft = tail_number(&text)?;
+        Ok(Line { text, aircraft })
     };
     Ok(BufReader::new(reader).split(b'\n').map(read))
 }
@@ -107,11 +114,11 @@ impl Flights {
         let mut aircraft: HashMap<String, u32> = HashMap::new();
         let mut file = HashMap::new();
         for (number, line) in lines(path)?.enumerate() {
-            let (line, name) = line?;
+            let Line { text, aircraft: name } = line?;
             let next = aircraft.len() as u32;
             let aircraft = name.map(|name| *aircraft.entry(name).or_insert(next));
             let flight = Flight { number: number as u32, aircraft };
-            if file.insert(line.into_boxed_slice(), flight).is_some() {
+            if file.insert(text.into_boxed_slice(), flight).is_some() {
                 return Err(Failed(format!("line {} is there twice", number + 1)));
             }
         }

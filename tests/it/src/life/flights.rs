@@ -20,7 +20,7 @@ use yard_client::{Client, Message, Start};
 use super::crew::{Crew, PartOptions};
 use super::{Report, fill, keep_if_wrong, lag, topic, watchful};
 use crate::Failed;
-use crate::flights::{TOPIC, lines};
+use crate::flights::{Line, TOPIC, lines};
 use crate::server::{Server, read_context};
 use crate::wait::until;
 
@@ -119,12 +119,12 @@ async fn run_on(
     let client = server.client("flights").await?;
     let create = TopicCreate { r#type: TopicType::Ordered, ..topic(TOPIC) };
     client.admin().call(create).await?;
-    let flights: Vec<(Vec<u8>, Option<String>)> =
+    let flights: Vec<Line> =
         lines(&options.file)?.take(options.messages).collect::<Result<_, _>>()?;
     let make = |number: u64| {
-        let (line, aircraft) = &flights[number as usize];
+        let Line { text, aircraft } = &flights[number as usize];
         let aircraft = aircraft.as_deref().unwrap_or(NO_AIRCRAFT);
-        Message::new(line.clone()).property(NUMBER, number.to_string()).order_group(aircraft)
+        Message::new(text.clone()).property(NUMBER, number.to_string()).order_group(aircraft)
     };
     let count = flights.len() as u64;
     fill(&client, TOPIC, count, make, |_| {}).await?;
@@ -156,7 +156,7 @@ async fn run_on(
     }
     drop(crew);
     let mut report = Report::new("flights", format!("{count} flights, {kills} kills"));
-    account(&books, &flights, (kills, held), &mut report)?;
+    account(&books, flights.len(), (kills, held), &mut report)?;
     client.close().await;
     Ok(report)
 }
@@ -176,13 +176,13 @@ async fn held_by(client: &Client, name: &str) -> Result<u64, Failed> {
 
 fn account(
     books: &SqliteLedger,
-    flights: &[(Vec<u8>, Option<String>)],
+    count: usize,
     (kills, held): (u64, u64),
     report: &mut Report,
 ) -> Result<(), Failed> {
     let mut query =
         books.connection().prepare("SELECT number, aircraft FROM effects ORDER BY place")?;
-    let mut times = vec![0u64; flights.len()];
+    let mut times = vec![0u64; count];
     let mut latest: HashMap<String, u64> = HashMap::new();
     let (mut disordered, mut foreign) = (0, 0);
     let rows = query.query_map([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?)))?;

@@ -204,10 +204,14 @@ async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Faile
     }
     let mut wrong = Wrong::default();
     let (mut plain, mut storm) = (Vec::new(), Vec::new());
+    let (mut plain_busy, mut storm_busy) = (Duration::ZERO, Duration::ZERO);
     for round in 0..rounds {
         let group = format!("plain-{round}");
         let tally = Tally::new(DELIVERIES * messages, 1);
+        let before = server.processor_time()?;
         plain.push(handle_all(&client, (PLAIN, &group), tally, &mut wrong).await?);
+        let between = server.processor_time()?;
+        plain_busy += between.saturating_sub(before);
         let name = format!("storm-{round}");
         let retry = Some(RetryPolicy::List(vec![DELAY_MS]));
         // One more would be a dead letter.
@@ -215,6 +219,7 @@ async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Faile
         client.admin().call(GroupSet { name: name.clone(), retry, max_attempts }).await?;
         let tally = Tally::new(messages, DELIVERIES);
         storm.push(handle_all(&client, (STORM, &name), tally, &mut wrong).await?);
+        storm_busy += server.processor_time()?.saturating_sub(between);
     }
     let mut report = Report::new("storm", format!("{rounds} x {messages} messages"));
     let ratios = storm.iter().zip(&plain).map(|(storm, plain)| storm / plain).collect();
@@ -223,6 +228,13 @@ async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Faile
     let text =
         format!("of the deliveries without a failure, {ratio}; {storm:.0} and {plain:.0} a second");
     report.figure("deliveries", (ratio.median, &text), BAR);
+    let deliveries = (DELIVERIES * messages * rounds as u64) as f64;
+    let us = |busy: Duration| busy.as_secs_f64() * 1e6 / deliveries;
+    let (plain, storm) = (us(plain_busy), us(storm_busy));
+    report.tell(
+        "the broker's processor time",
+        &format!("{storm:.2} us a delivery, {plain:.2} without a failure"),
+    );
     let Wrong { miscounted, misnumbered, early, foreign, unsettled, dead } = wrong;
     let account = [
         (miscounted, "not delivered as often as they failed and once more"),

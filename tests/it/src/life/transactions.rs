@@ -1,11 +1,11 @@
 //! Transactions whose producers are processes that are killed at random.
 //!
 //! ```text
-//!   producers: claim ─► begin ─► a message to each of two topics ─► record what is to become of it
-//!      │ killed anywhere, replaced                                       ─► commit, roll back, leave
-//!      ▼                                                                             │
-//!   checks, answered by whoever lives, from the record          left ─► `tx ls` ─► an operator
-//!      ▼                                                                             ▼
+//!   producers: claim ─► begin ─► a message to each of two topics ─► record what shall become of it
+//!      │ killed anywhere, replaced                                     ─► commit, roll back, leave
+//!      ▼                                                                            │
+//!   checks, answered by whoever lives, from the record         left ─► `tx ls` ─► an operator
+//!      ▼                                                                            ▼
 //!   at the end, and after a kill of the broker: what is visible is what is recorded
 //! ```
 use std::path::PathBuf;

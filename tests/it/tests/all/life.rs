@@ -58,8 +58,8 @@ async fn aircraft_stay_in_order_and_effects_happen_once_while_consumers_are_kill
         eprintln!("skipped: aircraft_stay_in_order: there is no {}", file.display());
         return;
     }
-    let (yard, life, messages) = (program(), parts(), 4_000);
-    let (every, kills_max) = (Duration::from_millis(300), 6);
+    let (yard, life, messages) = (program(), parts(), 2_000);
+    let (every, kills_max) = (Duration::from_millis(300), 4);
     let options = life::FlightsOptions { yard, life, file, messages, every, kills_max };
     check(life::flights(&options).await);
 }
