@@ -4,7 +4,8 @@
 //!   yard-backlog ────┐
 //!   yard-crash ──────┤            ┌─► Server: `yard serve --dev`, killed and started again
 //!   yard-faults ─────┤            │            also under strace: see `faults`
-//!   yard-neighbour ──┼─► this ────┼─► yard_client, or raw QUIC frames
+//!   yard-neighbour ──┤
+//!   yard-life ───────┼─► this ────┼─► yard_client, or raw QUIC frames
 //!   tests/all ───────┘            └─► History ─► yard_checker: the verdict
 //! ```
 //!
@@ -21,9 +22,11 @@ pub mod arguments;
 pub mod backlog;
 pub mod crash;
 mod failed;
+mod far;
 pub mod faults;
 pub mod flights;
 pub mod guests;
+pub mod life;
 pub mod lossy;
 pub mod neighbour;
 pub mod program;

@@ -6,7 +6,7 @@
 //!   bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, deduping, draining, finding, policies, slow_consumer,
-//!   disk_full, retention, crash, flights
+//!   disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -29,6 +29,7 @@ mod draining;
 mod finding;
 mod flights;
 mod holding;
+mod life;
 mod local;
 mod lossy;
 mod ordered;
