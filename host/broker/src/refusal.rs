@@ -56,6 +56,8 @@ pub(crate) enum ProduceError {
     BadArgument(BadArgument),
     LimitReached(LimitReached),
     TooFar { due: Timestamp, now: Timestamp },
+    /// Those that are sent after it would overtake it.
+    DelayInOrder { topic: String },
     SystemTopic(SystemTopic),
     Record(Refusal),
     DiskMark,
@@ -235,6 +237,11 @@ impl From<ProduceError> for Refusal {
             ProduceError::TooFar { due, now } => {
                 let detail = format!("due at {due}, it is {now}: at most {DELAY_MS_MAX} ms away");
                 Self::new(Code::DelayTooLong, detail)
+            }
+            ProduceError::DelayInOrder { topic } => {
+                let topic = quoted(&topic);
+                let detail = format!("a delayed message in the ordered topic {topic}");
+                Self::new(Code::UnfitForTopic, detail)
             }
             ProduceError::SystemTopic(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,

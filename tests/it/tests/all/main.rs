@@ -16,6 +16,7 @@
 
 mod backup;
 mod bad_input;
+mod assigned;
 mod basics;
 mod bench;
 mod console;
