@@ -5,8 +5,7 @@ use yard_wire::operation::{
     PluginCanary, PluginDistrust, PluginGet, PluginPromote, PluginRm, PluginShadow, PluginTrust,
 };
 use yard_wire::plugin::{
-    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
-    PluginVersionRow,
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow, PluginVersionRow,
 };
 use yard_wire::request::Reply;
 use yard_wire::{TenantId, Timestamp, limits};

@@ -55,21 +55,39 @@ pub(crate) enum ProduceError {
     NotHere(NotHere),
     BadArgument(BadArgument),
     LimitReached(LimitReached),
-    TooFar { due: Timestamp, now: Timestamp },
+    TooFar {
+        due: Timestamp,
+        now: Timestamp,
+    },
     /// Those that are sent after it would overtake it.
-    DelayInOrder { topic: String },
+    DelayInOrder {
+        topic: String,
+    },
     SystemTopic(SystemTopic),
     Record(Refusal),
     DiskMark,
-    Backlog { name: String, limit: u64 },
-    Fenced { known: Epoch },
-    Stale { expected: Sequence },
-    Ahead { expected: Sequence },
+    Backlog {
+        name: String,
+        limit: u64,
+    },
+    Fenced {
+        known: Epoch,
+    },
+    Stale {
+        expected: Sequence,
+    },
+    Ahead {
+        expected: Sequence,
+    },
     UnknownTransaction(TxId),
     TransactionTooLarge(TxId),
     PreparedKey,
-    NoDedupeWindow { name: String },
-    DedupeFull { max: usize },
+    NoDedupeWindow {
+        name: String,
+    },
+    DedupeFull {
+        max: usize,
+    },
 }
 
 /// Why a transaction did not begin, or was not decided.

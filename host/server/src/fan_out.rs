@@ -305,12 +305,8 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let about_group = [
-        Operation::GroupInfo,
-        Operation::GroupStopped,
-        Operation::DlqWaiting,
-        Operation::DlqDone,
-    ];
+    let about_group =
+        [Operation::GroupInfo, Operation::GroupStopped, Operation::DlqWaiting, Operation::DlqDone];
     let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
     let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
     if about_group.contains(&operation) { Some(Code::UnknownGroup) } else { unknown }

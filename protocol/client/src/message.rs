@@ -269,8 +269,8 @@ impl Message {
         self
     }
 
-    /// It is visible once the transaction is committed. [`crate::Transaction::send`] says so of what
-    /// it sends; this is for those who bring messages to a broker by other ways, as
+    /// It is visible once the transaction is committed. [`crate::Transaction::send`] says so of
+    /// what it sends; this is for those who bring messages to a broker by other ways, as
     /// [`Message::into_record`].
     #[must_use]
     pub fn prepared(mut self, tx: TxId) -> Self {

@@ -22,8 +22,8 @@ use bytes::Bytes;
 
 use crate::codec::Malformed;
 use crate::record::{Address, Flags, Record};
-use crate::{limits, property};
 use crate::{DedupeKey, Epoch, Lane, ProducerId, QueueIndex, Refusal, Sequence, ShardId, TopicId};
+use crate::{limits, property};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 48;

@@ -28,9 +28,8 @@ pub const TRACE_STATE: &str = "tracestate";
 
 /// The system's names that a producer may bring, because it has functions that set them. All
 /// others are written by brokers only: [`REPLACED`], and what is said of dead letters.
-const OF_PRODUCERS: [&str; 11] = [
-    KEY, ORDER, DUE, TX, DEDUPE, EXPIRES, ENCODING, PRIORITY, REPLY_TO, CORRELATION, FAILED,
-];
+const OF_PRODUCERS: [&str; 11] =
+    [KEY, ORDER, DUE, TX, DEDUPE, EXPIRES, ENCODING, PRIORITY, REPLY_TO, CORRELATION, FAILED];
 
 /// Checks the name of a property that an application has chosen.
 ///
@@ -98,7 +97,11 @@ mod tests {
             assert_eq!(check_tag(tag), Ok(()), "{tag:?}");
         }
         for tag in [" ", "a|b", "a||b", "a\tb", "\u{7f}"] {
-            assert_eq!(check_tag(tag).map_err(|refusal| refusal.code), Err(Code::BadTag), "{tag:?}");
+            assert_eq!(
+                check_tag(tag).map_err(|refusal| refusal.code),
+                Err(Code::BadTag),
+                "{tag:?}"
+            );
         }
     }
 }

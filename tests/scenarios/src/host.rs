@@ -11,9 +11,7 @@ use yard_wire::requests::{
     AckNodes, AckPlace, Expression, Fetched, FoundMessage, Produced, Sought, Start, TxVerdict,
     Verdict, Wanted,
 };
-use yard_wire::{
-    Epoch, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId,
-};
+use yard_wire::{Epoch, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId};
 
 use crate::units::Place;
 

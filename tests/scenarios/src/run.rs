@@ -279,7 +279,8 @@ impl Run<'_> {
         for turn in 0..times {
             let body = words[1].replace("{n}", &turn.to_string());
             let mut message = read::outgoing(step, (words[0], &body), self.began)?;
-            message.tx = step.get("tx").map(|name| self.transaction(name)).transpose()?.map(|it| it.0);
+            message.tx =
+                step.get("tx").map(|name| self.transaction(name)).transpose()?.map(|it| it.0);
             match self.host.send(&self.tenant, &message) {
                 Err(refusal) => return Ok(Err(refusal)),
                 Ok(stored) => {

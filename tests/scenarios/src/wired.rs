@@ -15,7 +15,7 @@ use yard_wire::batch::{self, BatchHeader};
 use yard_wire::operation::{
     GroupInfo, GroupReport, Operate, Operation, TenantAdd, TenantAdded, TopicInfo, TopicReport,
 };
-use yard_wire::record::{Flags, RecordParts};
+use yard_wire::record::RecordParts;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Credit, Extend, Fetch, Fetched, Find, FindRoute, FoundMessage,
@@ -378,7 +378,7 @@ impl<L: Line> Wired<L> {
             core.on_connect();
             core
         });
-        let parked = record.flags() != Flags::NONE;
+        let parked = record.flags().is_parked();
         let (topic, queue, bytes) = (record.topic(), record.queue(), record.bytes().len());
         let described = LaneRecord { topic, queue, bytes, parked };
         core.push(described, now.0, |out| out.extend_from_slice(record.bytes()));

@@ -14,9 +14,9 @@
 //! minute, what must not happen is ruled out by something that happens after it.
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+mod assigned;
 mod backup;
 mod bad_input;
-mod assigned;
 mod basics;
 mod bench;
 mod console;

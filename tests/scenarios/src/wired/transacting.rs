@@ -68,11 +68,7 @@ impl<L: Line> Wired<L> {
         done(begun).map(|()| tx)
     }
 
-    pub(super) fn decide_transaction(
-        &mut self,
-        tenant: &str,
-        decision: &Decision,
-    ) -> Outcome<()> {
+    pub(super) fn decide_transaction(&mut self, tenant: &str, decision: &Decision) -> Outcome<()> {
         let Decision { tx, group, check, commit, .. } = decision.clone();
         let verdict = if commit { TxVerdict::Commit } else { TxVerdict::Rollback };
         let request = Request::TxDecide(TxDecide { tx, group, verdict, check });

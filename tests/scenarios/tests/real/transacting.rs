@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use yard_client::{
-    Client, Error, PendingTransaction, Transaction, Transactions, TxId, TxVerdict,
-};
+use yard_client::{Client, Error, PendingTransaction, Transaction, Transactions, TxId, TxVerdict};
 use yard_scenarios::host::Asked;
+
+/// Questions that nobody has taken: more than a scenario asks.
+const QUESTIONS_MAX: usize = 100;
 
 /// What a scenario has begun, and who answers for it.
 #[derive(Default)]
@@ -42,7 +43,7 @@ type Question = (PendingTransaction, oneshot::Sender<TxVerdict>);
 
 /// A producer that says what it was asked, and answers when somebody tells it what.
 pub(crate) struct Answerer {
-    questions: mpsc::UnboundedReceiver<Question>,
+    questions: mpsc::Receiver<Question>,
     taken: Vec<Question>,
     /// Asked for as long as it is there.
     _transactions: Transactions,
@@ -55,13 +56,13 @@ fn asked(question: &Question) -> Asked {
 
 impl Answerer {
     pub(crate) async fn join(client: Client, group: &str) -> Result<Self, Error> {
-        let (to, questions) = mpsc::unbounded_channel();
+        let (to, questions) = mpsc::channel(QUESTIONS_MAX);
         let handler = move |pending| {
             let to = to.clone();
             async move {
                 let (answer, answered) = oneshot::channel();
                 // Where the scenario is over, nobody knows.
-                let _ = to.send((pending, answer));
+                let _ = to.send((pending, answer)).await;
                 answered.await.unwrap_or(TxVerdict::Unknown)
             }
         };
@@ -88,9 +89,8 @@ impl Answerer {
 
     /// Answers a question that was taken.
     pub(crate) fn answer(&mut self, question: &Asked, verdict: TxVerdict) {
-        let is_it = |(pending, _): &Question| {
-            (pending.id, pending.check) == (question.tx, question.check)
-        };
+        let is_it =
+            |(pending, _): &Question| (pending.id, pending.check) == (question.tx, question.check);
         let at = self.taken.iter().position(is_it).expect("it was taken");
         let (_, answer) = self.taken.remove(at);
         // Where the client is gone, nobody waits for it.
