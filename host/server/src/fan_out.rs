@@ -342,9 +342,11 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// messages are, a message where its queue is.
 fn ignorance(operation: Operation) -> Option<Code> {
     match operation {
-        Operation::GroupDrain | Operation::GroupInfo | Operation::GroupStopped => {
-            Some(Code::UnknownGroup)
-        }
+        Operation::DlqDone
+        | Operation::DlqWaiting
+        | Operation::GroupDrain
+        | Operation::GroupInfo
+        | Operation::GroupStopped => Some(Code::UnknownGroup),
         Operation::GroupReturn => Some(Code::NotDrained),
         Operation::MsgTrace => Some(Code::UnknownMessage),
         Operation::TxCommit | Operation::TxInfo | Operation::TxRollback => {

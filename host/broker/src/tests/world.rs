@@ -165,17 +165,26 @@ impl World {
         }
     }
 
+    /// Nothing was appended.
+    fn refuse(&mut self, then: Vec<Then>) {
+        for then in then {
+            match then {
+                Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
+                    self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
+                }
+                Then::Append { then, .. } => self.refuse(then),
+                Then::Broadcast(_) | Then::Notify { .. } => {}
+            }
+        }
+    }
+
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>) {
         match effect {
             Effect::Append { entry, then } if self.full => {
                 if let Entry::Progress { progress, .. } = entry {
                     events.push(Event::NotRecorded { progress, wait_ms: 100 });
                 }
-                for then in then {
-                    if let Then::Produced { origin, .. } | Then::Reply { origin, .. } = then {
-                        self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
-                    }
-                }
+                self.refuse(then);
             }
             Effect::Append { entry, then } => self.append(entry, then),
             Effect::Reply { origin, result } => self.outs.push(Out::Reply(origin, result)),
@@ -356,7 +365,7 @@ impl World {
         };
         self.log.push((entry, applied));
         for then in then {
-            self.waiting.push(match then {
+            let out = match then {
                 Then::Produced { origin, place, nodes } => {
                     let shard = self.config.shard;
                     let (placed, originals) = (placed.clone(), originals.clone());
@@ -367,7 +376,12 @@ impl World {
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
                 Then::Broadcast(change) => Out::Broadcast(change),
                 Then::Notify { to, notice } => Out::Notify(to, notice),
-            });
+                Then::Append { entry, then } => {
+                    self.append(*entry, then);
+                    continue;
+                }
+            };
+            self.waiting.push(out);
         }
     }
 

@@ -216,7 +216,8 @@ async fn run_on(options: &StormOptions, server: &Server) -> Result<Report, Faile
         let retry = Some(RetryPolicy::List(vec![DELAY_MS]));
         // One more would be a dead letter.
         let max_attempts = Some(Attempts(DELIVERIES as u32));
-        client.admin().call(GroupSet { name: name.clone(), retry, max_attempts }).await?;
+        let set = GroupSet { name: name.clone(), retry, max_attempts, ..GroupSet::default() };
+        client.admin().call(set).await?;
         let tally = Tally::new(messages, DELIVERIES);
         storm.push(handle_all(&client, (STORM, &name), tally, &mut wrong).await?);
         storm_busy += server.processor_time()?.saturating_sub(between);

@@ -166,7 +166,8 @@ async fn run_on(
         client.admin().call(TopicCreate { queues: QUEUES, ..topic(name) }).await?;
     }
     let (first, every, checks) = (Some(CHECK), Some(CHECK), Some(CHECKS));
-    client.admin().call(TxSet { group: GROUP.to_owned(), first, every, checks }).await?;
+    let set = TxSet { group: GROUP.to_owned(), first, every, checks, check: None };
+    client.admin().call(set).await?;
     let work = Work::open(&database)?;
     // One that lives answers for those that died.
     let answering = group(&client, &work).await?;

@@ -58,6 +58,9 @@ impl Host {
         let bytes = batch.len();
         match Batch::parse(batch) {
             Ok(mut batch) => {
+                if let Err(refusal) = batch.check_words() {
+                    base.fail(|| format!("a client sent words that may not be: {refusal}"));
+                }
                 if let Err(refusal) = self.key(base, &mut batch) {
                     return self.answer(base, origin, Err(refusal));
                 }
