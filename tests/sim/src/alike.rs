@@ -15,7 +15,7 @@ pub(crate) const ALIKE: &str = "alike";
 /// A message of a topic.
 pub(crate) type Spot = (TopicId, QueueIndex, QueueOffset);
 
-/// Where a value counts: group, topic, shard, and the value.
+/// Where a value counts: group, topic (its own, if it goes on in a wide one), shard, and the value.
 type Scope = (u64, TopicId, ShardId, u64);
 
 /// What is known of the values.
@@ -40,7 +40,9 @@ impl Alike {
 
 fn scope(base: &Base, group: u64, (topic, queue, _): Spot, value: u64) -> Scope {
     let route = base.route(topic).expect("what is consumed has a route");
-    (group, topic, route.shards[usize::from(queue.0)], value)
+    let is_wide = base.wide_routes.iter().any(|wide| wide.topic == topic);
+    let own = if is_wide { base.routes[0].topic } else { topic };
+    (group, own, route.shards[usize::from(queue.0)], value)
 }
 
 /// Somebody was given a message that the broker sent at this time.

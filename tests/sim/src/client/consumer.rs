@@ -337,7 +337,7 @@ impl Consumer {
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             keys::seen(base, &message.record);
-            let spot = (self.topic(base), queue, message.offset);
+            let spot = (topic, queue, message.offset);
             match message::decode(&message.record) {
                 Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
