@@ -1,5 +1,5 @@
-//! What records say that decides about their delivery: whoever reads finds it out, and the bytes are
-//! in memory when they are delivered next.
+//! What records say that decides about their delivery: whoever reads finds it out, and the bytes
+//! are in memory when they are delivered next.
 use yard_broker::{Label, Reads};
 use yard_store::ReadError;
 use yard_store::disk::Disk;
@@ -11,9 +11,9 @@ use crate::output::FetchPlan;
 const READ_BYTES_MAX: u64 = 4 << 20;
 
 impl FetchPlan {
-    /// Where the records are, and what each says: of as many as fit one answer, at least one. `read`
-    /// gives records to a function, in order. A damaged record says nothing: who delivers it finds
-    /// that it is lost.
+    /// Where the records are, and what each says: of as many as fit one answer, at least one.
+    /// `read` gives records to a function, in order. A damaged record says nothing: who delivers
+    /// it finds that it is lost.
     ///
     /// # Errors
     /// [`ReadError`] when the index or the first record cannot be read.

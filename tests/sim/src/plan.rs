@@ -315,8 +315,8 @@ impl Plan {
         }
     }
 
-    /// Groups that compare messages, and messages that are alike. What else is drawn does not depend
-    /// on it.
+    /// Groups that compare messages, and messages that are alike. What else is drawn does not
+    /// depend on it.
     fn draw_alike(&mut self) {
         let mut random = Random::new(self.seed ^ 0x414c_494b_452e_2e2e);
         self.compares.iter_mut().for_each(|compares| *compares = random.percent(40));

@@ -2,9 +2,9 @@
 //! key is in somebody's hands while a message with it is leased.
 //!
 //! ```text
-//!   ready ─┬─ its key was settled in the window ──► behind, until its step as duplicate is recorded
-//!          ├─ its key is in somebody's hands ─────► behind ──(that lease ends)──► ready
-//!          └─ else ───────────────────────────────► leased: now its key is
+//!   ready ─┬─ its key was acked in the window ─► behind, until its step as duplicate is recorded
+//!          ├─ its key is in somebody's hands ──► behind ──(that lease ends)──► ready
+//!          └─ else ────────────────────────────► leased: now its key is
 //! ```
 //!
 //! Only leases are waited for, and every lease ends; a message that waits for its key holds none.

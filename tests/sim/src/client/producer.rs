@@ -265,7 +265,7 @@ impl Producer {
 
     /// The value that groups may compare a message by. What else is drawn does not depend on it.
     fn draw_alike(&self, number: u64) -> Option<u64> {
-        let mut random = Random::new(self.number << 40 ^ number ^ 0x414c_494b_45);
+        let mut random = Random::new(self.number << 40 ^ number ^ 0x0041_4c49_4b45);
         let has_one = self.plan.alike > 0 && random.percent(self.plan.alike);
         has_one.then(|| random.below(self.plan.alike_values))
     }
