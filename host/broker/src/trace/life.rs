@@ -84,6 +84,7 @@ impl Broker {
             effects.push(Effect::Reply { origin, result });
         }
         self.traces.asked.insert(origin, telling);
+        assert!(self.traces.asked.len() <= TRACES_ASKED_MAX, "who asks is bounded");
         let (records_max, bytes_max) = (FIND_RECORDS_MAX, FIND_BYTES_MAX);
         let asked = Asked { origin, tenant, records_max, bytes_max, traces: true };
         effects.push(Effect::Find { asked, search, after: None });
@@ -102,7 +103,8 @@ impl Broker {
         findings: &Findings,
         effects: &mut Vec<Effect>,
     ) {
-        let Asked { origin, tenant, .. } = asked;
+        let Asked { origin, tenant, traces, .. } = asked;
+        assert!(traces, "others want what was found");
         // Nobody waits for it any more.
         let Some(mut telling) = self.traces.asked.remove(&origin) else { return };
         for hit in &findings.hits {

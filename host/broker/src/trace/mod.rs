@@ -55,6 +55,7 @@ pub(crate) fn settings() -> Settings {
         discard_unconsumed: true,
         ..TopicLimits::default()
     };
+    assert!(limits.expire(), "notes do not stay for ever");
     TopicSettings { limits, ..TopicSettings::default() }.into()
 }
 
@@ -90,6 +91,7 @@ impl Traces {
 
     /// Takes in what is set of a topic.
     pub(crate) fn set(&mut self, topic: TopicId, share: Share) {
+        assert!(share <= Share::WHOLE, "a share is a part of the whole");
         if share.is_none() {
             self.shares.remove(&topic);
         } else {
@@ -165,6 +167,7 @@ impl Broker {
                 effects.push(Effect::EnsureTopic { tenant, name: TRACE_TOPIC.to_owned() });
             }
         }
+        assert!(self.traces.ask_at > self.now, "it is asked for again later");
         self.wake(self.traces.ask_at);
     }
 

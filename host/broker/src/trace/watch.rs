@@ -130,6 +130,7 @@ impl Broker {
         items: &[DeliverItem],
         wants: Option<String>,
     ) {
+        assert!(!items.is_empty(), "a delivery delivers something");
         let Some((_, id)) = self.subscriptions.get(&subscription) else { return };
         if !self.traces.is_traced(topic) {
             return;
@@ -169,6 +170,7 @@ impl Broker {
     /// A plugin is asked about messages that failed.
     fn watch_question(&mut self, question: &RetryQuestion) {
         let RetryQuestion { tenant, group, topic, queue, policy, failures, .. } = question;
+        assert!(!failures.is_empty(), "somebody is asked about something");
         for failure in failures {
             let told = Told::of("retry-asked", failure.attempt, format!("of {policy}"));
             let of = (*tenant, *topic, Some(*group));
@@ -201,6 +203,7 @@ impl Broker {
         (from, last): (QueueOffset, QueueOffset),
         told: &Told,
     ) {
+        assert!(from <= last, "a range has messages");
         if last.0 - from.0 >= TRACE_RANGE_MAX {
             return;
         }
