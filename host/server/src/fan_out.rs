@@ -91,8 +91,7 @@ impl FanOut {
         };
         let result = match &self.arguments {
             Arguments::BrokerInfo(_) => {
-                let report = BrokerReport::from_bytes(result).map_err(|e| internal(&e))?;
-                complete_broker(report, hub).to_bytes()
+                edited(result, |it| complete_broker(it, hub)).map_err(|e| internal(&e))?
             }
             Arguments::TenantAdd(add) => {
                 let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
@@ -103,8 +102,7 @@ impl FanOut {
                 added.to_bytes()
             }
             Arguments::DelayLs(list) => {
-                let cut = |report: &mut DelayReport| cut(report, list.limit as usize);
-                edited(result, cut).map_err(|e| internal(&e))?
+                edited(result, |it| cut(it, list.limit as usize)).map_err(|e| internal(&e))?
             }
             Arguments::TxLs(list) => {
                 let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
@@ -170,13 +168,12 @@ fn edited<T: Wire>(
 }
 
 /// What the process knows of itself.
-fn complete_broker(mut report: BrokerReport, hub: &Hub) -> BrokerReport {
+fn complete_broker(report: &mut BrokerReport, hub: &Hub) {
     report.broker = BROKER.to_owned();
     report.started_ms = hub.started;
     report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
     report.cpu_us = os::cpu_us();
     report.rss_anon_bytes = os::rss_anon_bytes();
-    report
 }
 
 /// Keeps so many rows of a list, and says where it goes on.
