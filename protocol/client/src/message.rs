@@ -311,14 +311,18 @@ impl Message {
     }
 
     /// Which of `queues` queues the message goes to, of which the topic was created with the first
-    /// `created_queues`; `pick` chooses one of a range where nothing else does.
+    /// `created_queues`; `pick` chooses one of a range where nothing else does. Order groups and
+    /// keys go to the queues that the topic was created with, so that they stay where they are
+    /// when queues are added: their order is that of a queue.
     pub(crate) fn choose_queue(
         &self,
         (queues, created_queues): (u16, u16),
         pick: impl FnOnce(Range<u16>) -> u16,
     ) -> Result<QueueIndex, Error> {
         assert!(queues > 0, "a topic has at least one queue");
-        let range = self.priority.map_or(0..queues, |priority| priority_queues(priority, queues));
+        let is_kept = self.order_group.is_some() || !self.keys.is_empty();
+        let among = if is_kept { created_queues.clamp(1, queues) } else { queues };
+        let range = self.priority.map_or(0..among, |priority| priority_queues(priority, among));
         let by_hash = |text: &str| {
             let place = xxh3_64(text.as_bytes()) % u64::from(range.end - range.start);
             range.start + place as u16
@@ -341,7 +345,7 @@ impl Message {
     }
 
     /// The record that a producer would send of the message: checked, packed by `compression`, and
-    /// for a queue of the topic, of which there are `queues` from its beginning. For those who
+    /// for one of the topic's queues: so many it has, with so many it was created. For those who
     /// bring messages to a broker by other ways than a [`crate::Producer`], a simulator for one.
     /// `now` is when it was made, by a clock that is the broker's too; `pick` chooses one of a
     /// range of queues where nothing else does.
@@ -353,7 +357,7 @@ impl Message {
     /// When the topic has no queues.
     pub fn into_record(
         mut self,
-        (topic, queues): (TopicId, u16),
+        (topic, queues): (TopicId, (u16, u16)),
         id: MessageId,
         now: Timestamp,
         compression: Option<&Compression>,
@@ -361,7 +365,7 @@ impl Message {
     ) -> Result<Record, Error> {
         self.fix_due(now);
         self.prepare(now, compression)?;
-        let queue = self.choose_queue((queues, queues), pick)?;
+        let queue = self.choose_queue(queues, pick)?;
         let head = self.head((topic, queue), id, now);
         let sized = head.check(self.properties())?;
         let mut bytes = Vec::with_capacity(sized.bytes());
@@ -471,6 +475,29 @@ mod tests {
         check(Message::new("x").order_group("o").key("k"), 5, Some(hash("o")));
         check(Message::new("x").key("k").key("l"), 5, Some(hash("k")));
         check(Message::new("x"), 13, Some(5));
+    }
+
+    #[test]
+    fn keys_stay_in_their_queues_when_queues_are_added() {
+        let last = |range: Range<u16>| range.end - 1;
+        let of = |message: &Message, queues| message.choose_queue((queues, 8), last).unwrap().0;
+        for number in 0..200 {
+            let name = format!("k{number}");
+            let keyed = [
+                Message::new("x").key(&*name),
+                Message::new("x").order_group(&*name),
+                Message::new("x").dedupe(&*name),
+                Message::new("x").key(&*name).priority(number % 10),
+            ];
+            for message in &keyed {
+                let found = [8, 9, 80, 160].map(|queues| of(message, queues));
+                assert_eq!(found, [found[0]; 4], "{message:?}");
+            }
+        }
+        // The others take them at once.
+        let free = Message::new("x");
+        assert_eq!([8, 9, 80].map(|queues| of(&free, queues)), [7, 8, 79]);
+        assert_eq!(of(&Message::new("x").priority(9), 80), 79);
     }
 
     #[test]

@@ -331,7 +331,7 @@ impl<L: Line> Wired<L> {
         let (now, turn) = (self.line.now(), self.turn);
         let id = MessageId::new(now, turn.into());
         let record = message.message().into_record(
-            (route.topic, route.shards.len() as u16),
+            (route.topic, (route.shards.len() as u16, route.created_queues)),
             id,
             now,
             message.compression().as_ref(),

@@ -35,8 +35,8 @@ message! {
         pub topic: TopicId,
         /// The shard of each queue, queue 0 first.
         pub shards: Vec<ShardId>,
-        /// How many queues the topic was created with. Messages with a dedupe key go to these, so
-        /// that a key stays in its queue when queues are added.
+        /// How many queues the topic was created with. Messages with an order group, a key or a
+        /// dedupe key go to these, so that it stays in its queue when queues are added.
         pub created_queues: u16,
         /// Version of the metadata that says so; a higher one is newer.
         pub version: u64,
