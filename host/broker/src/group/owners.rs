@@ -25,14 +25,15 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// Shares the queues out: each member gets as many as any other or one more, and keeps what it
-    /// has as far as that goes. `members` in the order of their names; `turn` says who of them is
-    /// the first to have one more, another one in each shard.
+    /// has as far as that goes. `members` in the order of their names; those that have one more
+    /// begin in each shard, `turn`, where they ended in the one before, as far as shards are alike.
     pub(crate) fn share(&mut self, members: &[SubscriptionId], queues: &[QueueIndex], turn: usize) {
         assert!(!members.is_empty(), "somebody is there");
         let (each, more) = (queues.len() / members.len(), queues.len() % members.len());
+        let first = turn * more % members.len();
         let mut left: BTreeMap<SubscriptionId, usize> = BTreeMap::new();
         for (at, member) in members.iter().enumerate() {
-            let place = (at + members.len() - turn % members.len()) % members.len();
+            let place = (at + members.len() - first) % members.len();
             left.insert(*member, each + usize::from(place < more));
         }
         let mut wanted: BTreeMap<QueueIndex, SubscriptionId> = BTreeMap::new();
@@ -147,5 +148,19 @@ mod tests {
         };
         let firsts: Vec<u64> = (0..4).map(|turn| first(turn).unwrap().0).collect();
         assert_eq!(firsts, [1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn shards_that_are_alike_keep_all_members_busy() {
+        let members: Vec<u64> = (0..10).collect();
+        let queues: Vec<QueueIndex> = (0..5).map(QueueIndex).collect();
+        let mut busy: Vec<u64> = Vec::new();
+        for shard in 0..2 {
+            let mut shared = Owners::default();
+            shared.share(&ids(&members), &queues, shard);
+            busy.extend(owners(&mut shared, &queues, true).into_iter().flatten());
+        }
+        busy.sort_unstable();
+        assert_eq!(busy, members);
     }
 }
