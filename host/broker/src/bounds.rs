@@ -13,9 +13,16 @@ pub(crate) const UNSETTLED_MAX: usize = 262_144;
 pub(crate) const ORDER_AHEAD_MAX: usize = 16_384;
 /// Messages that become dead letters by one entry.
 pub(crate) const BURIAL_MAX: u32 = 256;
-/// When a message could not become a dead letter, it is tried again after this, in milliseconds:
-/// its topic is not there yet, the index could not be read, the disk is full.
-pub(crate) const BURIAL_RETRY_MS: u64 = 1_000;
+/// Messages that are passed on to another topic by one entry.
+pub(crate) const DRAIN_MAX: u32 = 1_000;
+/// Queues of groups of which messages are read at a time to be passed on, 4 MiB of each at most.
+pub(crate) const DRAIN_QUESTIONS_MAX: usize = 8;
+/// How often it is looked whether a group has settled what was passed on, in milliseconds.
+pub(crate) const RETURN_LOOK_MS: u64 = 100;
+/// When a message could not become a dead letter, or not be passed on, it is tried again after
+/// this, in milliseconds: its topic is not there yet, the index could not be read, or the disk is
+/// full.
+pub(crate) const ERRAND_RETRY_MS: u64 = 1_000;
 /// Topics of one tenant up to which the system makes its own: it finds room where the tenant
 /// has used all of its.
 pub(crate) const SYSTEM_TOPICS_MAX: usize = limits::TOPICS_MAX + limits::GROUPS_MAX;
@@ -143,6 +150,7 @@ const _: () = {
     assert!(DLQ_RANGES_MAX > STEPS_MAX, "one request can be done");
     assert!(ORDER_AHEAD_MAX + (PREFETCH_MAX as usize) < UNSETTLED_MAX);
     assert!(BURIAL_MAX as usize <= limits::RELEASES_MAX);
+    assert!(DRAIN_MAX as usize <= limits::RELEASES_MAX);
     assert!(RESULT_BYTES_MAX + 1_024 < limits::FRAME_BYTES_MAX);
     assert!(UNSETTLED_MAX >= limits::CREDIT_MESSAGES_MAX as usize);
     // A tenant has as many topics as it may when nobody says how many queues.

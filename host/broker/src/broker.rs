@@ -14,9 +14,9 @@ use yard_wire::{
 };
 
 use crate::bounds::{ASK_MS, STEPS_MAX};
-use crate::burial::Burials;
 use crate::effect::Effect;
 use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::errands::Errands;
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
@@ -102,7 +102,11 @@ pub struct Broker {
     /// Groups that may have something to deliver.
     pub(crate) to_pump: BTreeSet<GroupId>,
     /// What becomes dead letters.
-    pub(crate) burials: Burials,
+    pub(crate) burials: Errands,
+    /// What is passed on to other topics.
+    pub(crate) drains: Errands,
+    /// Groups that are to return to their own topics.
+    pub(crate) returning: BTreeSet<GroupId>,
     /// Groups that are behind what their queues still hold, which the log does not say yet.
     pub(crate) to_trim: BTreeSet<GroupId>,
     /// Subscriptions that the broker ended and nobody was told of, with their topics.
@@ -147,7 +151,9 @@ impl Broker {
             dues: BTreeSet::new(),
             joining: None,
             to_pump: BTreeSet::new(),
-            burials: Burials::default(),
+            burials: Errands::default(),
+            drains: Errands::default(),
+            returning: BTreeSet::new(),
             to_trim: BTreeSet::new(),
             ended: Vec::new(),
             headroom: BTreeMap::new(),
@@ -202,6 +208,8 @@ impl Broker {
             Event::Tick => {
                 self.tick(effects);
                 self.release_due(effects);
+                self.forward(effects);
+                self.end_returns(effects);
                 self.tick_transactions(effects);
                 self.sweep_windows(effects);
             }
@@ -288,8 +296,8 @@ impl Broker {
         self.bury(effects);
         let due = self.dues.first().map(|(due, _, _)| *due);
         let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
-        let swept = self.windows.sweep_at(self.now);
-        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
+        let (swept, drains) = (self.windows.sweep_at(self.now), self.next_of_drains());
+        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept, drains];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);
@@ -368,7 +376,7 @@ impl Broker {
                 }
             }
             Entry::Progress { progress, .. } => self.apply_progress(progress),
-            Entry::Release { tenant, settle, dues, tx, .. } => {
+            Entry::Release { tenant, items, settle, dues, tx } => {
                 // What became visible is told by the log, as of a batch.
                 match tx {
                     Some(tx) => self.timers.settle((*tenant, *tx), true, dues),
@@ -376,8 +384,12 @@ impl Broker {
                         self.timers.remove((it.due, At::from(it)));
                     }),
                 }
-                if let Some(progress) = settle {
-                    self.apply_progress(progress);
+                match settle {
+                    Some(progress) if progress.is_forwarded() => {
+                        self.apply_forwarded(progress, items, applied);
+                    }
+                    Some(progress) => self.apply_progress(progress),
+                    None => {}
                 }
             }
             Entry::Cancel { cancelled, .. } => {
@@ -387,6 +399,7 @@ impl Broker {
             }
             Entry::Tx { tenant, entry } => self.apply_tx(*tenant, entry),
             Entry::Move { moved, .. } => self.apply_move(moved),
+            Entry::Drain { tenant, entry } => self.apply_drain(*tenant, entry),
             Entry::Meta { changes } => {
                 for change in changes {
                     self.apply_meta(change);
@@ -398,13 +411,14 @@ impl Broker {
         }
     }
 
-    fn apply_progress(&mut self, progress: &Progress) {
+    pub(crate) fn apply_progress(&mut self, progress: &Progress) {
         let Some(group) = self.groups.get_mut(progress.group) else {
             return;
         };
         let errors: Vec<Arc<str>> =
             progress.errors.iter().map(|text| Arc::from(text.as_str())).collect();
         group.apply(&progress.steps, &errors);
+        let is_drained = group.drain.is_some();
         if group.live.is_some() {
             self.to_pump.insert(progress.group);
             for step in &progress.steps {
@@ -414,6 +428,9 @@ impl Broker {
         for step in &progress.steps {
             if let Outcome::Doomed { .. } | Outcome::Dead | Outcome::Trimmed = step.outcome {
                 self.list_burial(progress.group, step.queue);
+            }
+            if is_drained {
+                self.list_drain(progress.group, step.queue);
             }
         }
     }
@@ -476,7 +493,8 @@ impl Broker {
         for id in self.groups.of_topic(topic) {
             self.to_pump.remove(&id);
             self.to_trim.remove(&id);
-            self.forget_burials(id);
+            self.burials.forget(id);
+            self.forget_drains(id);
             let removed = self.groups.remove(id);
             assert!(removed.is_some(), "a listed group exists");
         }
@@ -508,6 +526,7 @@ impl Broker {
         self.apply_meta(change);
         // What was due may have waited for its topic.
         self.timers.ask_again();
+        self.drains.hurry();
         let MetaChange::TopicRemoved { topic, version } = change else {
             return;
         };
@@ -622,7 +641,15 @@ impl Broker {
                 }
             }
         }
+        for (topic, queue, tail) in self.drain_tails() {
+            let Ends { first, end } = self.ends_of(topic, queue);
+            if tail > end {
+                self.ends.insert((topic, queue), Ends { first, end: tail });
+                ahead.insert((topic, queue), tail);
+            }
+        }
         self.list_burials();
+        self.list_drains();
         self.check();
         let tail = |((topic, queue), end)| QueueTail { topic, queue, end };
         ahead.into_iter().map(tail).collect()

@@ -12,89 +12,25 @@
 //! Two entries instead of one, so that a settlement stays one entry however many of its messages
 //! die, and so that a message can wait for its topic. Members have no part in it: it goes on when
 //! they are gone, and after a restart from what the log says.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use yard_wire::limits::{BATCH_BYTES_MAX, NOTES_BYTES_MAX};
 use yard_wire::name::{DEAD_PREFIX, is_system};
 use yard_wire::release::{Notes, Release};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, TopicId};
 
-use crate::bounds::{BURIAL_MAX, BURIAL_RETRY_MS, SYSTEM_TOPICS_MAX};
+use crate::bounds::{BURIAL_MAX, SYSTEM_TOPICS_MAX};
 use crate::broker::{Broker, METADATA_SHARD};
 use crate::effect::{Effect, Then};
 use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::errands::{Asked, GroupQueueId};
 use crate::event::Ticket;
 use crate::group::Group;
+use crate::group::order::Reading;
 use crate::group::queue::push_step;
 use crate::group::returned::Returned;
 use crate::meta::{MetaChange, Topic};
 use crate::meta_table::queues_on;
-
-type GroupQueueId = (GroupId, QueueIndex);
-
-/// A question to the index about messages to bury.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    of: GroupQueueId,
-    from: QueueOffset,
-}
-
-/// The queues of groups with messages to bury. Volatile: follows from their progress.
-#[derive(Debug, Default)]
-pub(crate) struct Burials {
-    /// Not looked at before this instant.
-    queues: BTreeMap<GroupQueueId, Timestamp>,
-    by_time: BTreeSet<(Timestamp, GroupQueueId)>,
-    asked: BTreeMap<Ticket, Asked>,
-    /// The last question about each.
-    tickets: BTreeMap<GroupQueueId, Ticket>,
-}
-
-impl Burials {
-    fn put(&mut self, of: GroupQueueId, at: Timestamp) {
-        self.remove(of);
-        self.queues.insert(of, at);
-        self.by_time.insert((at, of));
-        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
-    }
-
-    fn remove(&mut self, of: GroupQueueId) {
-        if let Some(at) = self.queues.remove(&of) {
-            self.by_time.remove(&(at, of));
-        }
-    }
-
-    pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    fn take_due(&mut self, now: Timestamp) -> Option<GroupQueueId> {
-        let (_, of) = self.by_time.first().filter(|(at, _)| *at <= now).copied()?;
-        self.put(of, now.plus_ms(BURIAL_RETRY_MS));
-        Some(of)
-    }
-
-    /// Notes a question; the answer to one before it is of no interest any more.
-    fn ask(&mut self, ticket: Ticket, asked: Asked) {
-        if let Some(before) = self.tickets.insert(asked.of, ticket) {
-            self.asked.remove(&before);
-        }
-        self.asked.insert(ticket, asked);
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-    }
-
-    fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
-        let asked = self.asked.remove(&ticket)?;
-        self.tickets.remove(&asked.of);
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-        Some(asked)
-    }
-
-    pub(crate) fn check(&self) {
-        assert_eq!(self.queues.len(), self.by_time.len(), "what is to bury has an instant");
-        assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");
-    }
-}
 
 /// Name of the topic that gets the dead letters of a group.
 pub(crate) fn dead_topic_name(group: &str) -> String {
@@ -125,20 +61,10 @@ impl Broker {
         queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
     }
 
-    /// A group is gone, and with it what it had to bury.
-    pub(crate) fn forget_burials(&mut self, id: GroupId) {
-        let all = (id, QueueIndex(0))..=(id, QueueIndex(u16::MAX));
-        let queues: Vec<GroupQueueId> =
-            self.burials.queues.range(all.clone()).map(|(of, _)| *of).collect();
-        queues.into_iter().for_each(|of| self.burials.remove(of));
-        assert!(self.burials.queues.range(all).next().is_none(), "nothing of it is left");
-    }
-
     /// A topic is there that messages may have waited for.
     pub(crate) fn topic_is_there(&mut self, name: &str) {
         if is_system(name) {
-            let queues: Vec<GroupQueueId> = self.burials.queues.keys().copied().collect();
-            queues.into_iter().for_each(|of| self.burials.put(of, Timestamp(0)));
+            self.burials.hurry();
         }
     }
 
@@ -161,8 +87,8 @@ impl Broker {
             let ticket = self.next_ticket;
             self.next_ticket.0 += 1;
             self.burials.ask(ticket, Asked { of: (id, queue), from });
-            let orders = false;
-            effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
+            let reading = Reading::Places;
+            effects.push(Effect::Locate { ticket, topic, queue, from, count, reading });
         }
         for (tenant, name) in wanted {
             if self.config.shard == METADATA_SHARD {
@@ -230,6 +156,10 @@ impl Broker {
             return true;
         };
         let to = (dead.topic, dead_queue);
+        // Of what was passed on, it is sent again to the topic that it came from.
+        let source = group.source.and_then(|id| self.groups.get(id));
+        let own = source.and_then(|source| self.meta.topic(source.topic));
+        let topics = (own.unwrap_or(topic), own.map(|_| topic));
         let progress = group.queues.get(&queue).map(|state| &state.progress);
         let (mut items, mut steps) = (Vec::new(), Vec::new());
         for (offset, place) in (from.0..).map(QueueOffset).zip(places) {
@@ -237,7 +167,7 @@ impl Broker {
             let Some(returned) = returned.filter(|returned| returned.doom.is_some()) else {
                 continue;
             };
-            items.push(release(group, topic, (queue, offset), returned, place, to));
+            items.push(release(group, topics, (queue, offset), returned, place, to));
             push_step(&mut steps, 0, Step::of_one(queue, offset, Outcome::Dead));
         }
         assert_eq!(items.is_empty(), steps.is_empty(), "a letter settles its message");
@@ -251,15 +181,16 @@ impl Broker {
         true
     }
 
-    /// The log does not hold messages that were to be buried; `false` when it was not asked for a
-    /// burial.
-    pub(crate) fn lost_doomed(
+    /// The log does not hold messages that were to be buried or passed on; `false` when it was not
+    /// asked for such.
+    pub(crate) fn lost_errand(
         &mut self,
         ticket: Ticket,
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(Asked { of: (id, queue), from }) = self.burials.answered(ticket) else {
+        let asked = self.burials.answered(ticket).or_else(|| self.drains.answered(ticket));
+        let Some(Asked { of: (id, queue), from }) = asked else {
             return false;
         };
         if self.groups.get(id).is_some() {
@@ -272,10 +203,11 @@ impl Broker {
     }
 }
 
-/// The dead letter of a message: the message, and what became of it.
+/// The dead letter of a message: the message, and what became of it, in the topic that it was sent
+/// to or one that it was passed on to.
 fn release(
     group: &Group,
-    topic: &Topic,
+    (topic, through): (&Topic, Option<&Topic>),
     (queue, offset): (QueueIndex, QueueOffset),
     returned: &Returned,
     place: &RecordPlace,
@@ -297,7 +229,8 @@ fn release(
         ("$dead.queue", &queue),
         ("$dead.offset", &offset),
     ];
-    let notes = Notes::new(notes.into_iter().chain(error));
+    let through = through.map(|topic| ("$dead.through", &*topic.name));
+    let notes = Notes::new(notes.into_iter().chain(through).chain(error));
     let made = |notes| Release::new((*place).into(), to, notes);
     // A message that died very often has no room for more notes.
     let has_room = place.bytes as usize + NOTES_BYTES_MAX <= BATCH_BYTES_MAX;

@@ -25,6 +25,7 @@ impl Broker {
         self.check_subscriptions();
         self.check_flights();
         self.burials.check();
+        self.drains.check();
     }
 
     fn check_counts(&self) {

@@ -17,7 +17,7 @@ use crate::event::{QueueTail, SessionId, Ticket};
 use crate::group::flight::{Budget, Holder};
 use crate::group::lease::Hold;
 use crate::group::member::Live;
-use crate::group::order::OrderKey;
+use crate::group::order::{OrderKey, Reading};
 use crate::group::queue::{GroupQueue, push_step};
 use crate::judged::asking;
 use crate::policy::Failure;
@@ -39,6 +39,8 @@ impl Broker {
                 self.take_off(id, *topic, *queue);
                 self.to_pump.insert(id);
             }
+            let drained: Vec<GroupId> = self.groups.drained_of_topic(*topic).collect();
+            drained.into_iter().for_each(|id| self.list_drain(id, *queue));
         }
     }
 
@@ -50,7 +52,9 @@ impl Broker {
         keys: &[OrderKey],
         effects: &mut Vec<Effect>,
     ) {
-        if self.located_doomed(ticket, places, effects) {
+        if self.located_doomed(ticket, places, effects)
+            || self.located_drained(ticket, places, keys, effects)
+        {
             return;
         }
         // A group whose members left meanwhile does not wait for it any more.
@@ -75,7 +79,7 @@ impl Broker {
         until: QueueOffset,
         effects: &mut Vec<Effect>,
     ) {
-        if self.lost_doomed(ticket, until, effects) {
+        if self.lost_errand(ticket, until, effects) {
             return;
         }
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
@@ -121,6 +125,9 @@ impl Broker {
         let Some(group) = self.groups.get_mut(id) else {
             return;
         };
+        if group.drain.is_some() {
+            return self.hand_over(id, effects);
+        }
         let Some(live) = &mut group.live else { return };
         let topic = group.topic;
         let mut touched = Vec::new();
@@ -152,8 +159,9 @@ impl Broker {
                 self.next_ticket.0 += 1;
                 flight.ask(ticket, from, count);
                 self.tickets.insert(ticket, (id, queue));
-                let orders = flight.orders().is_some();
-                effects.push(Effect::Locate { ticket, topic, queue, from, count, orders });
+                let is_ordered = flight.orders().is_some();
+                let reading = if is_ordered { Reading::Orders } else { Reading::Places };
+                effects.push(Effect::Locate { ticket, topic, queue, from, count, reading });
             }
         }
         touched.sort_unstable();

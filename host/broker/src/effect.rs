@@ -10,6 +10,7 @@ use yard_wire::{
 use crate::entry::Entry;
 use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
+use crate::group::order::Reading;
 use crate::judged::Asking;
 use crate::meta::MetaChange;
 use crate::policy::RetryQuestion;
@@ -56,8 +57,8 @@ pub enum Effect {
         from: QueueOffset,
         /// Entries wanted at most.
         count: u32,
-        /// Whether the order groups of the records are wanted as well: those are in the records.
-        orders: bool,
+        /// What is wanted beside them, and is in the records.
+        reading: Reading,
     },
     /// Read records and push them to a subscription. Leases and credit are already taken.
     Deliver {

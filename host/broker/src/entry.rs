@@ -10,6 +10,7 @@ use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId
 
 use crate::bounds::UNSETTLED_MAX;
 use crate::dedupe::Deduped;
+use crate::drain::DrainEntry;
 use crate::meta::{
     GroupSettings, MetaChange, Plugin, PluginFile, ProducerGroup, Tenant, Topic, TrustedKey,
 };
@@ -92,6 +93,13 @@ pub enum Entry {
         tenant: TenantId,
         /// Where to.
         moved: Moved,
+    },
+    /// A group's backlog is passed on to another topic, or not any more.
+    Drain {
+        /// Whose group it is.
+        tenant: TenantId,
+        /// Which, and how.
+        entry: DrainEntry,
     },
     /// A transaction got on.
     Tx {
@@ -185,7 +193,7 @@ yard_wire::message! {
 ///      2    8 from
 ///     10    8 to         offset after the last
 ///     18    1 outcome    0 acked, 1 dead, 2 trimmed, 3 returned, 4 doomed, 5 filtered, 8 expired,
-///                        9 dropped, 10 stopped
+///                        9 dropped, 10 stopped, 12 forwarded
 ///     19    4 attempts   of 3 only: how often they were delivered so far
 ///     23    8 due_ms     of 3 only: not before this instant; 0: at once
 ///     31    8 delivered  of 3 only: when they were delivered last
@@ -219,6 +227,8 @@ pub enum Outcome {
     Expired,
     /// They failed, and the group's retry policy has given them up.
     Dropped,
+    /// They are the group's in another topic now: the same entry of the log releases them there.
+    Forwarded,
     /// The log does not hold them any more.
     Trimmed,
     /// The group does not want them: they were never delivered to it.
@@ -316,6 +326,12 @@ impl Step {
 }
 
 impl Progress {
+    /// Whether messages were passed on by it: all of them or none.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        self.steps.first().is_some_and(|step| step.outcome == Outcome::Forwarded)
+    }
+
     /// Whether every text is within its bounds, and there where it is named.
     fn check_errors(&self) -> Result<(), Malformed> {
         let max = ERROR_TEXT_BYTES_MAX as u64;
@@ -331,6 +347,7 @@ impl Progress {
             | Outcome::Dropped
             | Outcome::Expired
             | Outcome::Filtered
+            | Outcome::Forwarded
             | Outcome::Trimmed => 0,
         };
         match self.steps.iter().map(named).find(|error| *error as usize > self.errors.len()) {
@@ -354,6 +371,7 @@ impl Wire for Step {
             Outcome::Filtered => out.push(5),
             Outcome::Expired => out.push(8),
             Outcome::Dropped => out.push(9),
+            Outcome::Forwarded => out.push(12),
             Outcome::Returned { attempts, due, delivered, error } => {
                 out.push(3);
                 attempts.put(out);
@@ -395,6 +413,7 @@ impl Wire for Step {
             5 => Outcome::Filtered,
             8 => Outcome::Expired,
             9 => Outcome::Dropped,
+            12 => Outcome::Forwarded,
             10 => Outcome::Stopped {
                 attempts: u32::take(input)?,
                 delivered: Timestamp::take(input)?,
@@ -518,6 +537,8 @@ impl Entry {
     pub const RELEASE: u16 = 0x104;
     /// Kind of a group that goes on from other offsets in the log.
     pub const MOVE: u16 = 20;
+    /// Kind of what becomes of a drain in the log.
+    pub const DRAIN: u16 = 32;
     /// Kind of a transaction's step in the log.
     pub const TX: u16 = 80;
     /// Kind of a batch of which nothing is stored in the log.
@@ -538,6 +559,7 @@ impl Entry {
             Self::Release { .. } => Self::RELEASE,
             Self::Cancel { .. } => Self::CANCEL,
             Self::Move { .. } => Self::MOVE,
+            Self::Drain { .. } => Self::DRAIN,
             Self::Tx { .. } => Self::TX,
             Self::Meta { .. } => Self::META,
         }
@@ -554,6 +576,7 @@ impl Entry {
             | Self::Release { tenant, .. }
             | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. }
+            | Self::Drain { tenant, .. }
             | Self::Tx { tenant, .. } => *tenant,
             Self::Meta { .. } | Self::Forget { .. } => TenantId(0),
         }
@@ -588,6 +611,7 @@ impl Entry {
                 assert!(!moved.floors.is_empty(), "an entry says something");
                 moved.to_bytes()
             }
+            Self::Drain { entry, .. } => entry.to_bytes(),
             Self::Tx { entry, .. } => entry.to_bytes(),
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
@@ -633,6 +657,7 @@ impl Entry {
             Self::RELEASE => Self::take_releases(tenant, payload),
             Self::CANCEL => Ok(Self::Cancel { tenant, cancelled: Cancelled::from_bytes(payload)? }),
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
+            Self::DRAIN => Ok(Self::Drain { tenant, entry: DrainEntry::from_bytes(payload)? }),
             Self::TX => Ok(Self::Tx { tenant, entry: TxEntry::from_bytes(payload)? }),
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             Self::DUPLICATES => {

@@ -153,6 +153,7 @@ impl Broker {
             | Outcome::Doomed { .. }
             | Outcome::Dropped
             | Outcome::Expired
+            | Outcome::Forwarded
             | Outcome::Returned { .. }
             | Outcome::Stopped { .. }
             | Outcome::Trimmed => false,

@@ -11,6 +11,7 @@
 //!           ├─ timers      delayed messages by the instant when they are due    (timers.rs)
 //!           ├─ transactions   what is open, and what waits for its decision  (transaction/)
 //!           ├─ windows     dedupe keys that are remembered                 (windows.rs)
+//!           ├─ drains      what is passed on to a wider topic               (drain/)
 //!           ├─ limits      what may go, who must wait                         (retention.rs)
 //!           └─ ends        first and committed end of each queue of this shard
 //! ```
@@ -35,8 +36,10 @@ mod dedupe;
 mod delay;
 mod deliver;
 mod dlq;
+mod drain;
 mod effect;
 mod entry;
+mod errands;
 mod event;
 mod extend;
 mod fetch;
@@ -70,11 +73,12 @@ mod windows;
 
 pub use broker::{Broker, BrokerConfig, Stats};
 pub use dedupe::{Dedupe, Deduped, First, Fresh, Same};
+pub use drain::{DrainBegun, DrainEntry};
 pub use effect::{DeliverItem, Effect, Then};
 pub use entry::{Cancelled, Doom, Entry, GroupCreated, GroupId, Moved, Outcome, Progress, Step};
 pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Ticket};
 pub use find::{Asked, Findings, Hit, Search};
-pub use group::order::OrderKey;
+pub use group::order::{OrderKey, Reading};
 pub use judged::{Asking, Range, Rounds};
 pub use meta::{
     DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion, ProducerGroup,

@@ -137,6 +137,9 @@ impl Broker {
             Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
             Arguments::GroupStopped(arguments) => self.group_stopped(tenant, &arguments.name),
             Arguments::GroupUnblock(arguments) => self.group_unblock(tenant, arguments),
+            Arguments::GroupDrain(arguments) => self.group_drain(tenant, &arguments),
+            Arguments::GroupDrained(_) => self.group_drained(tenant),
+            Arguments::GroupReturn(arguments) => self.group_return(tenant, &arguments),
             Arguments::DelayLs(arguments) => self.delay_ls(tenant, &arguments),
             Arguments::DelayCancel(arguments) => self.delay_cancel(tenant, &arguments),
             Arguments::DlqLs(_) => self.dlq_ls(tenant),
@@ -171,13 +174,17 @@ impl Broker {
         }
     }
 
-    fn topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
+    pub(crate) fn topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
         let topic = self.meta.topic_named(tenant, name);
         topic.ok_or_else(|| OperateError::NoTopic(NoTopic::Named(name.to_owned())))
     }
 
     /// A topic that applications may change.
-    fn own_topic_named(&self, tenant: TenantId, name: &str) -> Result<&Topic, OperateError> {
+    pub(crate) fn own_topic_named(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<&Topic, OperateError> {
         let topic = self.topic_named(tenant, name)?;
         if is_system(&topic.name) {
             return Err(OperateError::SystemTopic(SystemTopic(topic.name.to_string())));
@@ -345,6 +352,7 @@ impl Broker {
     fn topic_rm(&self, tenant: TenantId, name: &str) -> Result<Outcome, OperateError> {
         self.check_here(METADATA_SHARD).map_err(OperateError::NotHere)?;
         let topic = self.own_topic_named(tenant, name)?;
+        self.check_no_drain_into(topic.topic)?;
         let version = self.meta.next_version();
         let change = MetaChange::TopicRemoved { topic: topic.topic, version };
         Ok(Outcome::Change(change, called(&topic_row(topic))))

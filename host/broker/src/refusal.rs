@@ -3,6 +3,7 @@
 use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
 use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
+use crate::relocate::MOVED_WAIT_MS;
 use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
 use yard_wire::{
@@ -93,9 +94,16 @@ pub(crate) enum SubscribeError {
     BadName(Refusal),
     BadArgument(BadArgument),
     Expression(Refusal),
-    OtherExpression { theirs: String, ours: String },
-    OtherMode { is_theirs_exclusive: bool },
+    OtherExpression {
+        theirs: String,
+        ours: String,
+    },
+    OtherMode {
+        is_theirs_exclusive: bool,
+    },
     LimitReached(LimitReached),
+    /// The topic in which the group goes on is not known here yet.
+    Moving,
 }
 
 /// Why a group was not moved: most of it stands against subscribing as well.
@@ -103,6 +111,7 @@ pub(crate) enum SubscribeError {
 pub(crate) enum MoveError {
     Subscribing(SubscribeError),
     BeyondEnd { queue: QueueIndex, offset: QueueOffset, end: QueueOffset },
+    Drained { group: String, to: String },
 }
 
 /// Why nothing was settled, credited, extended or ended.
@@ -168,6 +177,19 @@ pub(crate) enum OperateError {
         why: &'static str,
     },
     Transaction(TxError),
+    /// The group passes its messages on to this topic.
+    Drained {
+        group: String,
+        to: String,
+    },
+    BadDrainTarget {
+        name: String,
+        why: String,
+    },
+    NotDrained {
+        group: String,
+        topic: String,
+    },
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -334,6 +356,10 @@ impl From<SubscribeError> for Refusal {
                 Self::new(Code::OtherMode, detail)
             }
             SubscribeError::LimitReached(fact) => fact.into(),
+            SubscribeError::Moving => {
+                let detail = "the group goes on in a topic that this shard does not know yet";
+                Self::after(Code::GroupMoved, MOVED_WAIT_MS, detail)
+            }
         }
     }
 }
@@ -352,8 +378,14 @@ impl From<MoveError> for Refusal {
                 let detail = format!("offset {offset} of queue {queue}, which ends at {end}");
                 Self::new(Code::SeekBeyondEnd, detail)
             }
+            MoveError::Drained { group, to } => drained(&group, &to),
         }
     }
+}
+
+fn drained(group: &str, to: &str) -> Refusal {
+    let detail = format!("group {} passes its messages on to {to:?}", quoted(group));
+    Refusal::new(Code::GroupDrained, detail)
 }
 
 impl From<MemberError> for Refusal {
@@ -436,6 +468,15 @@ impl From<OperateError> for Refusal {
                 Self::new(Code::PluginState, format!("plugin {}: {why}", quoted(&name)))
             }
             OperateError::Transaction(error) => error.into(),
+            OperateError::Drained { group, to } => drained(&group, &to),
+            OperateError::BadDrainTarget { name, why } => {
+                Self::new(Code::BadDrainTarget, format!("topic {}: {why}", quoted(&name)))
+            }
+            OperateError::NotDrained { group, topic } => {
+                let (group, topic) = (quoted(&group), quoted(&topic));
+                let detail = format!("group {group} consumes topic {topic} itself");
+                Self::new(Code::NotDrained, detail)
+            }
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";
                 Self::new(Code::UnknownRequest, detail)

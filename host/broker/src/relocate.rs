@@ -20,7 +20,7 @@ use crate::meta::Topic;
 use crate::refusal::{BadArgument, MoveError, NoQueue, NoTopic, NotHere, SubscribeError};
 
 /// A consumer whose group was moved subscribes again after this, in milliseconds.
-const MOVED_WAIT_MS: u32 = 20;
+pub(crate) const MOVED_WAIT_MS: u32 = 20;
 
 impl Broker {
     pub(crate) fn move_group(
@@ -41,6 +41,10 @@ impl Broker {
         let floors = self.checked_floors(topic, &here, &request.to)?;
         let topic_id = topic.topic;
         let group = self.groups.find(tenant, &request.group, topic_id);
+        if let Some(drain) = group.and_then(|id| self.groups.get(id)?.drain.as_ref()) {
+            let (group, to) = (request.group, self.topic_name(drain.to));
+            return Err(MoveError::Drained { group, to });
+        }
         if group.is_none() {
             self.check_new_group(tenant, here.len()).map_err(subscribing)?;
         }
@@ -112,7 +116,7 @@ impl Broker {
     }
 
     /// Ends the subscriptions of a group; they are told why, and how many they were is returned.
-    fn end_members_of_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> u32 {
+    pub(crate) fn end_members_of_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> u32 {
         let group = self.groups.get(id).expect("the caller found the group");
         let members = group.live.iter().flat_map(|live| live.members.iter());
         let members: Vec<(SubscriptionId, crate::SessionId)> =

@@ -68,7 +68,9 @@ impl Broker {
             return Ok(());
         }
         let tenant = group.tenant;
-        let mut wakes_at = None;
+        // A group may return by it.
+        let is_awaited = group.source.is_some_and(|source| self.returning.contains(&source));
+        let mut wakes_at = is_awaited.then_some(now);
         for step in &steps {
             if let Outcome::Returned { due, .. } = step.outcome {
                 wakes_at = Some(wakes_at.map_or(due, |at: Timestamp| at.min(due)));

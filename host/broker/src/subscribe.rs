@@ -49,10 +49,14 @@ impl Broker {
         self.check_subscribe(origin, &request)?;
         let named = self.meta.topic_named(tenant, &request.topic);
         let no_topic = || SubscribeError::NoTopic(NoTopic::Named(request.topic.clone()));
-        let topic = named.ok_or_else(no_topic)?;
+        let own = named.ok_or_else(no_topic)?;
+        let topic = self.goes_on_in(tenant, &request.group, own)?;
+        // Where to begin is said of the topic that was named.
+        let is_own = topic.topic == own.topic;
+        let start = if is_own { &request.start } else { &Start::Earliest };
         let queues = self.queues_here(topic)?;
         let (topic_id, r#type) = (topic.topic, topic.settings.order.r#type);
-        let mut floors = self.resolve_start(topic, &queues, &request.start)?;
+        let mut floors = self.resolve_start(topic, &queues, start)?;
         let known = self.groups.find(tenant, &request.group, topic_id);
         let filter = judged::read(request.expression.as_ref())?;
         match known {
@@ -364,6 +368,7 @@ impl Broker {
             let group = self.groups.get_mut(group_id).expect("looked up above");
             group.live = None;
             self.groups.set_live(group_id, false);
+            self.list_drain_of(group_id);
         } else {
             self.share_queues(group_id);
             self.to_pump.insert(group_id);

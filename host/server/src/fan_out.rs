@@ -1,12 +1,13 @@
 //! Operations whose answers the server works on: where every shard answers, rows are joined and
 //! sums added; where a tenant was added, its certificate is signed.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use yard_broker::Origin;
 use yard_wire::operation::{
-    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, GroupReport,
-    GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList, TxReport,
-    UnblockRow,
+    Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, DrainRow,
+    GroupReport, GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TxDecidedRow, TxList,
+    TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -70,8 +71,7 @@ impl FanOut {
         };
         let result = match &self.arguments {
             Arguments::BrokerInfo(_) => {
-                let report = BrokerReport::from_bytes(result).map_err(|e| internal(&e))?;
-                complete_broker(report, hub).to_bytes()
+                edited(result, |it| complete_broker(it, hub)).map_err(|e| internal(&e))?
             }
             Arguments::TenantAdd(add) => {
                 let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
@@ -82,8 +82,7 @@ impl FanOut {
                 added.to_bytes()
             }
             Arguments::DelayLs(list) => {
-                let cut = |report: &mut DelayReport| cut(report, list.limit as usize);
-                edited(result, cut).map_err(|e| internal(&e))?
+                edited(result, |it| cut(it, list.limit as usize)).map_err(|e| internal(&e))?
             }
             Arguments::TxLs(list) => {
                 let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
@@ -101,8 +100,11 @@ impl FanOut {
             | Arguments::DlqDone(_)
             | Arguments::DlqLs(_)
             | Arguments::DlqWaiting(_)
+            | Arguments::GroupDrain(_)
+            | Arguments::GroupDrained(_)
             | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
+            | Arguments::GroupReturn(_)
             | Arguments::GroupSet(_)
             | Arguments::GroupStopped(_)
             | Arguments::GroupUnblock(_)
@@ -145,13 +147,12 @@ fn edited<T: Wire>(
 }
 
 /// What the process knows of itself.
-fn complete_broker(mut report: BrokerReport, hub: &Hub) -> BrokerReport {
+fn complete_broker(report: &mut BrokerReport, hub: &Hub) {
     report.broker = BROKER.to_owned();
     report.started_ms = hub.started;
     report.connections = u32::try_from(hub.connections()).unwrap_or(u32::MAX);
     report.cpu_us = os::cpu_us();
     report.rss_anon_bytes = os::rss_anon_bytes();
-    report
 }
 
 /// Keeps so many rows of a list, and says where it goes on.
@@ -201,8 +202,11 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::DlqDone
         | Operation::DlqLs
         | Operation::DlqWaiting
+        | Operation::GroupDrain
+        | Operation::GroupDrained
         | Operation::GroupInfo
         | Operation::GroupLs
+        | Operation::GroupReturn
         | Operation::GroupStopped
         | Operation::GroupUnblock
         | Operation::TopicInfo
@@ -275,6 +279,8 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.members.extend(one.members);
             all.queues.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         }),
+        Operation::GroupDrain | Operation::GroupReturn => merge_all(parts, merge_drain),
+        Operation::GroupDrained => merge_all(parts, merge_drains),
         Operation::GroupLs => merge_all(parts, merge_group_rows),
         Operation::TxCommit | Operation::TxRollback => {
             merge_all(parts, |_all: &mut TxDecidedRow, _same| {})
@@ -305,10 +311,16 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
-    let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
-    let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
-    if is_about_group { Some(Code::UnknownGroup) } else { unknown }
+    match operation {
+        Operation::GroupDrain | Operation::GroupInfo | Operation::GroupStopped => {
+            Some(Code::UnknownGroup)
+        }
+        Operation::GroupReturn => Some(Code::NotDrained),
+        Operation::TxCommit | Operation::TxInfo | Operation::TxRollback => {
+            Some(Code::UnknownTransaction)
+        }
+        _ => None,
+    }
 }
 
 fn merge_all<T: Wire>(
@@ -364,6 +376,37 @@ fn merge_transactions(all: &mut TxList, one: TxList) {
     }
 }
 
+/// Adds what another shard has of a drain. A state is that of the shard that has most to do.
+fn merge_drain(all: &mut DrainRow, one: DrainRow) {
+    let rank = |state: &str| match state {
+        "returning" => 3,
+        "draining" => 2,
+        "forwarding" => 1,
+        _ => 0,
+    };
+    if rank(&one.state) > rank(&all.state) {
+        all.state = one.state;
+    }
+    all.backlog += one.backlog;
+    all.in_flight += one.in_flight;
+    all.moved += one.moved;
+    all.wide_lag += one.wide_lag;
+    let began = [all.since_ms, one.since_ms].into_iter().filter(|at| at.0 > 0).min();
+    all.since_ms = began.unwrap_or_default();
+}
+
+/// Joins the lists of drains, by group and topic.
+fn merge_drains(all: &mut Vec<DrainRow>, one: Vec<DrainRow>) {
+    let mut rows: BTreeMap<(String, String), DrainRow> = BTreeMap::new();
+    for row in all.drain(..).chain(one) {
+        match rows.entry((row.group.clone(), row.topic.clone())) {
+            Entry::Vacant(free) => drop(free.insert(row)),
+            Entry::Occupied(mut known) => merge_drain(known.get_mut(), row),
+        }
+    }
+    all.extend(rows.into_values());
+}
+
 /// Adds up the dead letters of each group; a shard may not know the newest topics yet.
 fn merge_dlq_rows(all: &mut Vec<DlqRow>, one: Vec<DlqRow>) {
     let mut rows: BTreeMap<String, DlqRow> =
@@ -406,7 +449,9 @@ fn merge_group_rows(all: &mut Vec<GroupRow>, one: Vec<GroupRow>) {
 mod tests {
     use super::*;
     use yard_broker::SessionId;
-    use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
+    use yard_wire::operation::{
+        DelayCancel, DelayLs, DelayRow, GroupDrained, GroupInfo, GroupLs, GroupReturn,
+    };
     use yard_wire::retry::{Attempts, RetryPolicy};
     use yard_wire::{Correlation, QueueIndex, Timestamp};
 
@@ -496,5 +541,32 @@ mod tests {
         assert_eq!(run(ask(), vec![unknown(), called(&report)]), called(&report));
         let refusal = run(ask(), vec![unknown(), unknown()]).unwrap_err();
         assert_eq!(refusal.code, Code::UnknownGroup);
+    }
+
+    #[test]
+    fn a_drain_is_as_far_as_the_shard_that_has_most_to_do() {
+        let row = |state: &str, backlog, since| DrainRow {
+            group: "g".into(),
+            topic: "t".into(),
+            to: "w".into(),
+            state: state.into(),
+            backlog,
+            moved: 2,
+            since_ms: Timestamp(since),
+            ..DrainRow::default()
+        };
+        let none = || Err(Refusal::from(Code::NotDrained));
+        let back = || Arguments::GroupReturn(GroupReturn { name: "g".into(), topic: "t".into() });
+        let rows = [row("returned", 0, 0), row("returning", 3, 9), row("draining", 1, 7)];
+        let answers: Vec<_> = rows.iter().map(called).chain([none()]).collect();
+        let all = DrainRow { moved: 6, ..row("returning", 4, 7) };
+        assert_eq!(run(back(), answers), called(&all));
+        assert_eq!(run(back(), vec![none(), none()]).unwrap_err().code, Code::NotDrained);
+        let list = || Arguments::GroupDrained(GroupDrained {});
+        let other = DrainRow { topic: "u".into(), ..row("forwarding", 0, 5) };
+        let one = called(&vec![row("draining", 4, 8), other.clone()]);
+        let merged = run(list(), vec![one, called(&vec![row("forwarding", 0, 6)])]);
+        let sum = DrainRow { moved: 4, ..row("draining", 4, 6) };
+        assert_eq!(merged, called(&vec![sum, other]));
     }
 }

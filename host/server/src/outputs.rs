@@ -84,14 +84,16 @@ impl Outputs for ShardOutputs {
                 deliver::fetch(&self.hub, job);
             }
             Output::ReadIndex { ticket, read } => self.read_index(ticket, read),
-            Output::ReadOrders { ticket, plan } => {
+            Output::ReadOrders { ticket, plan, reading } => {
                 let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
                 let readers = self.hub.logs[shard].readers.clone();
                 let read_orders = move || {
                     let log = &hub.logs[shard];
                     let disk = log.disk.as_ref();
-                    let found =
-                        plan.orders(disk, |places, each| log.cache.read(disk, places, each));
+                    let read = |places: &[_], each: &mut dyn FnMut(&[u8])| {
+                        log.cache.read(disk, places, each)
+                    };
+                    let found = plan.orders(reading, disk, read);
                     let (places, orders) = found.unwrap_or_else(|error| {
                         tracing::error!(shard, %error, "order groups could not be read");
                         Default::default()

@@ -1,5 +1,5 @@
 //! Doing what the broker wants: its effects become appends, waiting answers and outputs.
-use yard_broker::{Applied, Effect, Entry, Event, Origin, Then, Ticket};
+use yard_broker::{Applied, Effect, Entry, Event, Origin, Progress, Reading, Then, Ticket};
 use yard_store::{AppendError, Appended, Located, Reserve, Sought, Store};
 use yard_wire::request::Reply;
 use yard_wire::requests::{self, AckPlace, Called, Fetched, Original, Placed, Produced};
@@ -46,9 +46,9 @@ impl Shard {
                 let waiter = Waiter::Reply { origin, reply };
                 self.after_everything(place, waiter, outputs);
             }
-            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+            Effect::Locate { ticket, topic, queue, from, count, reading } => {
                 let located = self.store.locate(topic, queue, from, count);
-                answer(ticket, located, orders, events, outputs);
+                answer(ticket, located, reading, events, outputs);
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
                 assert!(!items.is_empty(), "a delivery delivers something");
@@ -103,7 +103,8 @@ impl Shard {
             Entry::Batch { tenant, batch } => self.store.append_batch(self.now, *tenant, batch),
             Entry::Release { tenant, settle, tx, .. } => {
                 // What follows from something that was promised.
-                let is_owed = settle.is_some() || tx.is_some();
+                let owes = |settle: &Progress| !settle.is_forwarded();
+                let is_owed = settle.as_ref().is_some_and(owes) || tx.is_some();
                 let reserve = if is_owed { Reserve::Use } else { Reserve::Keep };
                 self.store.append_releases(self.now, *tenant, &entry.encode_payload(), reserve)
             }
@@ -240,15 +241,16 @@ impl Shard {
 fn answer(
     ticket: Ticket,
     located: Located,
-    orders: bool,
+    reading: Reading,
     events: &mut Vec<Event>,
     outputs: &mut Vec<Output>,
 ) {
     let known = |places| Event::Located { ticket, places, orders: Vec::new() };
-    let read_orders = |plan| Output::ReadOrders { ticket, plan };
+    let read_orders = |plan| Output::ReadOrders { ticket, plan, reading };
+    let reads = reading != Reading::Places;
     match located {
-        Located::Read(read) if orders => outputs.push(read_orders(FetchPlan::Index(read))),
-        Located::Places(places) if orders => outputs.push(read_orders(FetchPlan::Records(places))),
+        Located::Read(read) if reads => outputs.push(read_orders(FetchPlan::Index(read))),
+        Located::Places(places) if reads => outputs.push(read_orders(FetchPlan::Records(places))),
         Located::Read(read) => outputs.push(Output::ReadIndex { ticket, read }),
         Located::Places(places) => events.push(known(places)),
         Located::Gap { until, .. } => events.push(Event::Gap { ticket, until }),

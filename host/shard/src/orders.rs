@@ -1,6 +1,6 @@
 //! Which order groups records belong to: said by the records themselves, so whoever reads finds it
 //! out, and the bytes are in memory when they are delivered next.
-use yard_broker::OrderKey;
+use yard_broker::{OrderKey, Reading};
 use yard_store::ReadError;
 use yard_store::disk::Disk;
 use yard_wire::RecordPlace;
@@ -11,14 +11,15 @@ use crate::output::FetchPlan;
 const READ_BYTES_MAX: u64 = 4 << 20;
 
 impl FetchPlan {
-    /// Where the records are, and the order group of each: of as many as fit one answer, at least
-    /// one. `read` gives records to a function, in order. A damaged record has no order group: who
-    /// delivers it finds that it is lost.
+    /// Where the records are, and what `reading` finds out of each: of as many as fit one answer,
+    /// at least one. `read` gives records to a function, in order. Of a damaged record nothing is
+    /// found out: who delivers it finds that it is lost.
     ///
     /// # Errors
     /// [`ReadError`] when the index or the first record cannot be read.
     pub fn orders(
         self,
+        reading: Reading,
         disk: &dyn Disk,
         mut read: impl FnMut(&[RecordPlace], &mut dyn FnMut(&[u8])) -> Result<(), ReadError>,
     ) -> Result<(Vec<RecordPlace>, Vec<OrderKey>), ReadError> {
@@ -34,12 +35,12 @@ impl FetchPlan {
         let count = fits.count().max(1);
         places.truncate(count);
         let mut orders = Vec::with_capacity(places.len());
-        if read(&places, &mut |record| orders.push(OrderKey::peek(record))).is_err() {
+        if read(&places, &mut |record| orders.push(reading.of(record))).is_err() {
             orders.clear();
             for place in &places {
                 let mut order = OrderKey::NONE;
                 let one = std::slice::from_ref(place);
-                match read(one, &mut |record| order = OrderKey::peek(record)) {
+                match read(one, &mut |record| order = reading.of(record)) {
                     Ok(()) => orders.push(order),
                     Err(ReadError::Damaged { .. }) => orders.push(OrderKey::NONE),
                     Err(error) if orders.is_empty() => return Err(error),

@@ -1,6 +1,7 @@
 //! What a shard wants done: one closed enum.
 use yard_broker::{
-    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, RetryQuestion, SessionId, Ticket,
+    Asked, Asking, DeliverItem, MetaChange, Notice, Origin, Reading, RetryQuestion, SessionId,
+    Ticket,
 };
 use yard_store::{IndexRead, Io};
 use yard_wire::request::Reply;
@@ -41,13 +42,15 @@ pub enum Output {
         /// What to read.
         read: IndexRead,
     },
-    /// Read records and bring their places and order groups as `Input::Orders`, see
+    /// Read records and bring their places and order groups, or keys, as `Input::Orders`, see
     /// [`FetchPlan::orders`].
     ReadOrders {
         /// Names the question.
         ticket: Ticket,
         /// What to read.
         plan: FetchPlan,
+        /// What to find out of them.
+        reading: Reading,
     },
     /// Read records and push them to a subscription.
     Deliver {

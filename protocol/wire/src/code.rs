@@ -171,6 +171,12 @@ codes! {
     NotStopped = 618, Never;
     /// Members of the group share the queues, or have queues of their own; not both.
     OtherMode = 619, Never;
+    /// The group's backlog is passed on to another topic.
+    GroupDrained = 630, Never;
+    /// The topic cannot take the backlog of this group.
+    BadDrainTarget = 631, Never;
+    /// The group's backlog is not passed on to another topic.
+    NotDrained = 632, Never;
 
     /// The broker failed at something that should not fail; its log says what.
     Internal = 701, SamePlace;

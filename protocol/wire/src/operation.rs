@@ -325,7 +325,7 @@ operations! {
     TopicSet = 4, ["topic", "set"], Manage, Changes, "yard topic set orders --queues 32", {
         /// Name of the topic.
         name: String = Required,
-        /// Queues from now on. Messages of a key may then go to another queue than before.
+        /// Queues from now on. Keys and order groups stay in the queues that they are in.
         queues: Option<u16> = Optional,
         /// A remark for people.
         note: Option<String> = Optional,
@@ -588,6 +588,27 @@ operations! {
         /// So often, at most 1000 times; then the transaction waits for an operator.
         checks: Option<u16> = Optional,
     } -> TxSettingsRow;
+    /// Pass a group's backlog on to a wider topic, by key; its consumers go on there.
+    GroupDrain = 95, ["group", "drain"], Manage, Changes,
+    "yard group drain billing orders orders.wide", {
+        /// Name of the group.
+        name: String = Required,
+        /// Name of the topic that it consumes.
+        topic: String = Required,
+        /// Name of the wide topic: of the same type, with a queue in each shard of the other.
+        to: String = Required,
+    } -> DrainRow;
+    /// List the groups whose backlogs are passed on to other topics, and how far that is.
+    GroupDrained = 96, ["group", "drained"], Read, Reads, "yard group drained",
+    {} -> Vec<DrainRow>;
+    /// Let a group go on in its own topic, once it has settled what was passed on.
+    GroupReturn = 97, ["group", "return"], Manage, Changes,
+    "yard group return billing orders", {
+        /// Name of the group.
+        name: String = Required,
+        /// Name of its own topic.
+        topic: String = Required,
+    } -> DrainRow;
 }
 
 #[cfg(test)]

@@ -94,11 +94,11 @@ impl Bare {
                     let places = places.expect("an honest disk can be read");
                     self.step(vec![Input::Index { ticket, places }]);
                 }
-                Output::ReadOrders { ticket, plan } => {
+                Output::ReadOrders { ticket, plan, reading } => {
                     let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
                         yard_store::read::each(&self.disk, places, each)
                     };
-                    let found = plan.orders(&self.disk, read);
+                    let found = plan.orders(reading, &self.disk, read);
                     let (places, orders) = found.expect("an honest disk can be read");
                     self.step(vec![Input::Orders { ticket, places, orders }]);
                 }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use yard_broker::{SessionId, Ticket};
+use yard_broker::{Reading, SessionId, Ticket};
 use yard_shard::FetchPlan;
 use yard_store::{IndexRead, IoDone};
 
@@ -104,6 +104,8 @@ pub(crate) enum Happening {
         ticket: Ticket,
         /// What to read.
         plan: Box<FetchPlan>,
+        /// What to find out of it.
+        reading: Reading,
     },
     /// Something goes wrong, by the plan's number.
     Fault(usize),

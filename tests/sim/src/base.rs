@@ -79,6 +79,8 @@ pub(crate) struct Base {
     pub broker_is_up: bool,
     /// The topics, once they were created.
     pub routes: Vec<TopicRoute>,
+    /// The wide topics of groups, once they were created.
+    pub wide_routes: Vec<TopicRoute>,
     /// The dead-letter topics of groups, once they are to be read.
     pub dead_routes: Vec<TopicRoute>,
     /// What plain fetches have returned before the last scan.
@@ -109,6 +111,7 @@ impl Base {
             memory: Memory::default(),
             broker_is_up: false,
             routes: Vec::new(),
+            wide_routes: Vec::new(),
             dead_routes: Vec::new(),
             fetched: BTreeMap::new(),
             keys: Keys::default(),
@@ -163,7 +166,8 @@ impl Base {
     /// The topic of a route.
     #[must_use]
     pub(crate) fn route(&self, topic: TopicId) -> Option<&TopicRoute> {
-        self.routes.iter().chain(&self.dead_routes).find(|route| route.topic == topic)
+        let routes = self.routes.iter().chain(&self.wide_routes).chain(&self.dead_routes);
+        routes.into_iter().find(|route| route.topic == topic)
     }
 }
 

@@ -37,6 +37,7 @@ mod repairs;
 pub mod stage;
 pub mod sweep;
 mod trace;
+mod wide;
 mod world;
 
 pub use ledger::TxCounts;

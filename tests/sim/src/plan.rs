@@ -40,6 +40,10 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// Groups: numbered from 0.
     pub groups: u64,
+    /// Queues of the topics that groups pass the first topic's messages on to; 0: there are none.
+    pub wide_queues: u16,
+    /// Whether they return in the end.
+    pub returns: bool,
     /// When what failed in a group comes again.
     pub retry: RetryPolicy,
     /// How often it is delivered at most.
@@ -174,6 +178,16 @@ pub enum Fault {
         /// For how long.
         lasts: Micros,
     },
+    /// An operator has a group's messages passed on to a wider topic.
+    Drain {
+        /// The group.
+        group: u64,
+    },
+    /// An operator lets it return.
+    Return {
+        /// The group.
+        group: u64,
+    },
     /// Somebody sets the clock, by so many milliseconds.
     Clock {
         /// Forwards, or backwards where negative.
@@ -207,6 +221,8 @@ impl Plan {
             producers,
             consumers: draw_consumers(random, groups, topics),
             groups,
+            wide_queues: 0,
+            returns: false,
             retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             readers: usize::from(random.percent(30)),
@@ -233,6 +249,7 @@ impl Plan {
         plan.draw_transactions();
         plan.draw_order();
         plan.draw_keys();
+        plan.draw_drains();
         plan
     }
 
@@ -278,6 +295,27 @@ impl Plan {
             producer.keyed = random.pick(&[0, 0, 20, 60]);
             producer.dedupe_keys = dedupe_keys;
         }
+    }
+
+    /// Groups that go on in wider topics, and return. What else is drawn does not depend on it.
+    fn draw_drains(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4452_4149_4e2e_2e2e);
+        if !random.percent(35) {
+            return;
+        }
+        // One in each shard at least.
+        self.wide_queues = random.range(u64::from(self.shards).max(2), 24) as u16;
+        self.returns = random.percent(60);
+        for group in 0..self.groups {
+            for _ in 0..random.range(1, 4) {
+                let at = random.range(0, self.heal_at - 1);
+                let is_drained = random.percent(60);
+                let fault =
+                    if is_drained { Fault::Drain { group } } else { Fault::Return { group } };
+                self.faults.push((at, fault));
+            }
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     /// Segments go during the run: they are small and the messages are not. A topic that keeps

@@ -5,11 +5,11 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 use crate::client::{Client, Consumer, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
-use crate::keys;
 use crate::ledger::TxCounts;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
+use crate::{keys, wide};
 
 /// Virtual time in which everything must be drained once nothing goes wrong any more.
 const DRAIN_MAX: Micros = 60 * SECOND;
@@ -181,6 +181,8 @@ impl World {
             }
             Fault::SlowDisk { factor, lasts } => host.slow_down(factor, base.now + lasts),
             Fault::Clock { by_ms } => host.move_clock(by_ms),
+            Fault::Drain { group } => host.drain(base, group),
+            Fault::Return { group } => host.bring_back(base, group),
         }
     }
 
@@ -224,6 +226,9 @@ impl World {
                 } else {
                     host.ask_lag(base, groups);
                     host.ask_stopped(base, groups);
+                    if base.plan.returns {
+                        groups.iter().for_each(|group| host.bring_back(base, *group));
+                    }
                 }
                 base.after(REVIEW, Happening::Review);
             }
@@ -246,6 +251,7 @@ impl World {
         }
         if base.phase == Phase::Over {
             keys::check(base);
+            wide::fold(base);
         }
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);

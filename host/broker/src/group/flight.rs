@@ -22,6 +22,7 @@ use crate::group::lease::{Hold, Lease, Leases};
 use crate::group::member::Front;
 use crate::group::order::{OrderKey, Orders, Stand};
 use crate::group::queue::{Progress, push_step};
+use crate::group::returned::Returned;
 
 /// A message to deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub(crate) struct Flight {
     prefetched: VecDeque<RecordPlace>,
     /// Below this offset, the progress may know messages that the cursor must pass over.
     passed_over_below: QueueOffset,
+    /// As of those that had come back when the deliveries began.
+    in_front_below: QueueOffset,
     /// The question under way.
     pub(crate) asked: Option<Asked>,
     /// The index could not be read: not before this instant again.
@@ -122,6 +125,7 @@ impl Flight {
             orders: is_ordered.then(Box::default),
             cursor: progress.settled_below().max(first),
             passed_over_below: progress.touched_end(),
+            in_front_below: progress.touched_end(),
             doomed: progress.returned().doomed_count(),
             ..Self::default()
         };
@@ -130,14 +134,20 @@ impl Flight {
         }
         let returned = progress.returned().from(flight.cursor);
         for (offset, returned) in returned.filter(|(_, returned)| returned.doom.is_none()) {
-            if returned.stopped.is_some() {
-                flight.stop(offset);
-                continue;
-            }
-            let again = Again { attempts: returned.attempts, place: None };
-            flight.put_back(offset, again, returned.due, now);
+            flight.take_over(offset, returned, now);
         }
         flight
+    }
+
+    /// Takes in a message that was passed on to this queue, behind all that was looked at.
+    pub(crate) fn take_over(&mut self, offset: QueueOffset, returned: &Returned, now: Timestamp) {
+        assert!(self.cursor <= offset, "what is passed on is new here");
+        self.passed_over_below = self.passed_over_below.max(QueueOffset(offset.0 + 1));
+        if returned.stopped.is_some() {
+            return self.stop(offset);
+        }
+        let again = Again { attempts: returned.attempts, place: None };
+        self.put_back(offset, again, returned.due, now);
     }
 
     fn put_back(&mut self, offset: QueueOffset, again: Again, due: Timestamp, now: Timestamp) {
@@ -261,7 +271,7 @@ impl Flight {
     /// Whether new messages may be looked at: as long as few are unsettled, or others wait behind
     /// them that came back before a restart.
     fn may_go_on(&self) -> bool {
-        let is_in_front = self.orders.is_some() && self.cursor < self.passed_over_below;
+        let is_in_front = self.orders.is_some() && self.cursor < self.in_front_below;
         is_in_front || !self.is_full() && !self.is_far_ahead()
     }
 
@@ -585,7 +595,8 @@ impl Flight {
             | Outcome::Doomed { .. }
             | Outcome::Dropped
             | Outcome::Expired
-            | Outcome::Filtered => {
+            | Outcome::Filtered
+            | Outcome::Forwarded => {
                 self.forget(from, to, &mut ended);
             }
             Outcome::Trimmed => {

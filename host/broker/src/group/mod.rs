@@ -20,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use yard_wire::{Malformed, QueueIndex, QueueOffset, SubscriptionId, TenantId, TopicId, Wire};
 
+use crate::drain::Drain;
 use crate::entry::{GroupCreated, GroupId, Outcome, Step};
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, Progress};
@@ -33,6 +34,10 @@ pub(crate) struct Group {
     pub(crate) queues: BTreeMap<QueueIndex, GroupQueue>,
     /// Its members, while it has any.
     pub(crate) live: Option<Box<Live>>,
+    /// Its messages are passed on to another topic.
+    pub(crate) drain: Option<Box<Drain>>,
+    /// It gets the messages that this group passes on. Follows from that one.
+    pub(crate) source: Option<GroupId>,
 }
 
 impl Group {
@@ -66,12 +71,24 @@ impl Group {
         state.map(|state| state.progress.settled_below()).unwrap_or_default()
     }
 
+    /// Whether messages are passed on: not while members still have some of them.
+    pub(crate) fn is_forwarding(&self) -> bool {
+        self.live.is_none() && self.drain.as_ref().is_some_and(|drain| !drain.returning)
+    }
+
+    /// The first message of a queue that is neither settled nor to become a dead letter.
+    pub(crate) fn first_open(&self, queue: QueueIndex) -> QueueOffset {
+        let state = self.queues.get(&queue);
+        state.map(|state| state.progress.first_open()).unwrap_or_default()
+    }
+
     /// Whether what becomes of a message there may let others go on.
     pub(crate) fn is_in_the_way(&self, queue: QueueIndex) -> bool {
         let flight = self.queues.get(&queue).and_then(|queue| queue.flight.as_ref());
         let is_full = flight.is_some_and(|flight| flight.is_full());
         let is_ordered = flight.is_some_and(|flight| flight.orders().is_some());
-        is_full || is_ordered || self.live.as_ref().is_some_and(|live| live.is_moving(queue))
+        let is_moving = self.live.as_ref().is_some_and(|live| live.is_moving(queue));
+        is_full || is_ordered || is_moving || self.drain.is_some()
     }
 
     /// Somebody wants something: there may be what only it may have.
@@ -126,6 +143,8 @@ pub(crate) struct Groups {
     by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
     /// Those with members.
     live_by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
+    /// Those whose messages are passed on.
+    drained_by_topic: BTreeMap<TopicId, BTreeSet<GroupId>>,
     counts: BTreeMap<TenantId, Counts>,
     next: u32,
 }
@@ -198,6 +217,35 @@ impl Groups {
         self.live_by_topic.values().flatten().copied()
     }
 
+    /// The groups whose messages of a topic are passed on.
+    pub(crate) fn drained_of_topic(&self, topic: TopicId) -> impl Iterator<Item = GroupId> {
+        self.drained_by_topic.get(&topic).into_iter().flatten().copied()
+    }
+
+    /// The groups whose messages are passed on.
+    pub(crate) fn drained(&self) -> impl Iterator<Item = GroupId> {
+        self.drained_by_topic.values().flatten().copied()
+    }
+
+    /// Takes in that a group passes its messages on, or does no more; both groups exist.
+    pub(crate) fn set_drain(&mut self, id: GroupId, drain: Option<Box<Drain>>) {
+        let group = self.by_id.get_mut(&id).expect("the caller found the group");
+        let (topic, is_drained) = (group.topic, drain.is_some());
+        let target = drain.as_ref().map(|drain| drain.target);
+        let before = std::mem::replace(&mut group.drain, drain).map(|before| before.target);
+        if let Some(before) = before.and_then(|before| self.by_id.get_mut(&before)) {
+            before.source = None;
+        }
+        if let Some(target) = target {
+            self.by_id.get_mut(&target).expect("messages go to a group").source = Some(id);
+        }
+        let groups = self.drained_by_topic.entry(topic).or_default();
+        let _ = if is_drained { groups.insert(id) } else { groups.remove(&id) };
+        if groups.is_empty() {
+            self.drained_by_topic.remove(&topic);
+        }
+    }
+
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
         self.by_topic.keys().copied()
     }
@@ -227,6 +275,8 @@ impl Groups {
             name: created.name.clone(),
             queues: queues.collect(),
             live: None,
+            drain: None,
+            source: None,
         };
         self.insert(id, group);
         let counts = self.counts.get_mut(&tenant).expect("a group is counted");
@@ -244,7 +294,11 @@ impl Groups {
 
     /// Takes a group without members out. Its topic has no queues here any more.
     pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
-        let group = self.by_id.remove(&id)?;
+        let group = self.by_id.get(&id)?;
+        for drained in [group.drain.is_some().then_some(id), group.source].into_iter().flatten() {
+            self.set_drain(drained, None);
+        }
+        let group = self.by_id.remove(&id).expect("looked at just now");
         assert!(group.live.is_none(), "members left before");
         if let Some(groups) = self.by_topic.get_mut(&group.topic) {
             groups.remove(&id);
@@ -281,12 +335,48 @@ impl Groups {
             let live = self.live_by_topic.get(&group.topic);
             let listed = live.is_some_and(|groups| groups.contains(&id));
             assert_eq!(listed, group.live.is_some(), "groups with members are listed");
+            self.check_drain(id, group);
+        }
+    }
+}
+
+impl Groups {
+    fn restore_drain(&mut self, id: GroupId, drain: Drain) -> Result<(), Malformed> {
+        let target = self.by_id.get(&drain.target);
+        let fits = target.is_some_and(|target| {
+            let group = &self.by_id[&id];
+            let is_same = (target.tenant, &target.name) == (group.tenant, &group.name);
+            let is_other = drain.target != id && target.topic == drain.to;
+            is_same && is_other && target.source.is_none() && target.drain.is_none()
+        });
+        if !fits {
+            let value = drain.target.0.into();
+            return Err(Malformed::Field { what: "group that messages go to", value });
+        }
+        self.set_drain(id, Some(Box::new(drain)));
+        Ok(())
+    }
+
+    fn check_drain(&self, id: GroupId, group: &Group) {
+        let listed = self.drained_by_topic.get(&group.topic);
+        let listed = listed.is_some_and(|groups| groups.contains(&id));
+        assert_eq!(listed, group.drain.is_some(), "what is passed on is listed");
+        if let Some(drain) = &group.drain {
+            let target = self.by_id.get(&drain.target).expect("messages go to a group");
+            assert_eq!((target.topic, &target.name), (drain.to, &group.name), "it is the same one");
+            assert_eq!(target.source, Some(id), "who gets messages knows whose they were");
+            assert!(target.drain.is_none(), "what was passed on is not passed on again");
+        }
+        if let Some(source) = group.source {
+            let drain = self.by_id.get(&source).and_then(|source| source.drain.as_ref());
+            assert_eq!(drain.map(|drain| drain.target), Some(id), "what comes is passed on");
         }
     }
 }
 
 /// `u32` next number, `u32` count, then of each: `u32` number, `u32` tenant, `u32` topic, name,
-/// `u32` count of queues, then `u16` queue and progress of each that is not at its default.
+/// `u32` count of queues, then `u16` queue and progress of each that is not at its default, and
+/// whether its messages are passed on, and where.
 impl Wire for Groups {
     fn put(&self, out: &mut Vec<u8>) {
         self.next.put(out);
@@ -302,10 +392,12 @@ impl Wire for Groups {
                 index.put(out);
                 queue.progress.put(out);
             }
+            group.drain.as_deref().cloned().put(out);
         }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut groups = Self { next: u32::take(input)?, ..Self::default() };
+        let mut drains = Vec::new();
         for _ in 0..u32::take(input)? {
             let id = GroupId::take(input)?;
             let mut group = Group {
@@ -314,17 +406,24 @@ impl Wire for Groups {
                 name: String::take(input)?,
                 queues: BTreeMap::new(),
                 live: None,
+                drain: None,
+                source: None,
             };
             for _ in 0..u32::take(input)? {
                 let queue = QueueIndex::take(input)?;
                 let progress = Progress::take(input)?;
                 group.queues.insert(queue, GroupQueue { progress, flight: None });
             }
+            let drain = <Option<Drain> as Wire>::take(input)?;
+            drains.extend(drain.map(|drain| (id, drain)));
             let known = groups.find(group.tenant, &group.name, group.topic).is_some();
             if known || groups.by_id.contains_key(&id) || id.0 >= groups.next {
                 return Err(Malformed::Field { what: "number of a group", value: id.0.into() });
             }
             groups.insert(id, group);
+        }
+        for (id, drain) in drains {
+            groups.restore_drain(id, drain)?;
         }
         Ok(groups)
     }

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use yard_wire::record::Record;
 use yard_wire::{QueueOffset, SubscriptionId};
 
+use crate::retry::mix;
+
 /// An order group, by a hash of its name: names that share one are one order group, so their
 /// messages wait for each other and nothing else comes of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +36,43 @@ impl OrderKey {
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self((xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32).max(1))
+    }
+}
+
+/// What is to be found out of records beside their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing: the index says where they are.
+    Places,
+    /// Their order groups.
+    Orders,
+    /// What keeps them together: their order groups, or their first keys where they name none.
+    Keys,
+}
+
+impl Reading {
+    /// What was to be found out of the record that fills `record`; of one that is malformed
+    /// nothing is.
+    #[must_use]
+    pub fn of(self, record: &[u8]) -> OrderKey {
+        match self {
+            Self::Places => OrderKey::NONE,
+            Self::Orders => OrderKey::peek(record),
+            Self::Keys => match OrderKey::peek(record) {
+                OrderKey::NONE => {
+                    let key = Record::peek_keys(record).ok().and_then(|(_, mut keys)| keys.next());
+                    key.map_or(OrderKey::NONE, OrderKey::named)
+                }
+                order => order,
+            },
+        }
+    }
+}
+
+impl OrderKey {
+    /// A number that is spread over all 64 bits: the hash itself has chosen the queue already.
+    pub(crate) fn spread(self) -> u64 {
+        mix(self.0.into())
     }
 }
 

@@ -108,6 +108,28 @@ impl Progress {
         self.returned.end().max(self.settled.end()).max(self.settled_below)
     }
 
+    /// The first message that is neither settled nor to become a dead letter.
+    pub(crate) fn first_open(&self) -> QueueOffset {
+        let mut at = self.settled_below;
+        loop {
+            if let Some(end) = self.settled_end_of(at) {
+                at = end;
+            } else if self.returned.get(at).is_some_and(|it| it.doom.is_some()) {
+                at.0 += 1;
+            } else {
+                return at;
+            }
+        }
+    }
+
+    /// Takes in what is known of a message that was passed on to this queue.
+    pub(crate) fn take_over(&mut self, offset: QueueOffset, returned: Returned) {
+        assert!(returned.doom.is_none(), "what becomes a dead letter is not passed on");
+        if self.settled_end_of(offset).is_none() {
+            self.returned.insert(offset, returned);
+        }
+    }
+
     /// Messages of `floor..end` that are not settled.
     pub(crate) fn lag(&self, floor: QueueOffset, end: QueueOffset) -> u64 {
         let floor = floor.max(self.settled_below);
@@ -121,7 +143,7 @@ impl Progress {
     pub(crate) fn apply(&mut self, step: &Step, errors: &[Arc<str>]) {
         assert!(step.from < step.to, "a step concerns something");
         match step.outcome {
-            Outcome::Acked | Outcome::Dropped | Outcome::Trimmed => {
+            Outcome::Acked | Outcome::Dropped | Outcome::Forwarded | Outcome::Trimmed => {
                 self.settle(step.from, step.to);
             }
             Outcome::Filtered => self.filtered_count += self.settle(step.from, step.to),

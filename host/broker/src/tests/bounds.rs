@@ -102,6 +102,7 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         | Entry::Forget { .. }
         | Entry::Progress { .. }
         | Entry::Move { .. }
+        | Entry::Drain { .. }
         | Entry::Release { .. }
         | Entry::Cancel { .. }
         | Entry::Tx { .. }

@@ -4,6 +4,7 @@ mod consuming;
 mod dead_letters;
 mod deduping;
 mod delayed;
+mod draining;
 mod extending;
 mod finding;
 mod judging;

@@ -13,6 +13,7 @@
 //! | `credit C N`, `unsub C`, `close C` | more credit; end of the subscription, the connection |
 //! | `ack C Q FROM..TO`, `reject …`, `expire …`, `nack … [delay=] [error=]` | consumer C settles |
 //! | `ordered NAME QUEUES go-on/stop`, `put … orders=a,b,-` | an ordered topic; order groups |
+//! | `drain GROUP TOPIC WIDE`, `return GROUP TOPIC`, `drained` | a wider topic |
 //! | `stopped GROUP`, `unblock GROUP TOPIC Q OFFSET retry/bury` | order groups that stopped |
 //! | `policy GROUP RETRY ATTEMPTS` | settings of a group |
 //! | `history GROUP TOPIC Q` | what is kept of messages that came back |
@@ -29,9 +30,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupInfo, GroupLs, GroupQueueRow, GroupReport,
-    GroupRow, GroupSet, GroupStopped, GroupUnblock, Operate, StoppedRow, TenantAdd, TenantAdded,
-    TopicCreate, TopicRm, TopicRow, TopicSet,
+    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, DrainRow, GroupDrain, GroupDrained, GroupInfo,
+    GroupLs, GroupQueueRow, GroupReport, GroupReturn, GroupRow, GroupSet, GroupStopped,
+    GroupUnblock, Operate, StoppedRow, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow,
+    TopicSet,
 };
 use yard_wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_wire::request::{Reply, Request};
@@ -108,6 +110,11 @@ impl Script {
         outs.into_iter().map(|out| self.say(out)).collect()
     }
 
+    /// The consumer that has a subscription, or had it last.
+    pub(crate) fn name_of(&self, subscription: SubscriptionId) -> &str {
+        &self.names[&subscription]
+    }
+
     /// What comes of a line, before it is said.
     pub(crate) fn perform(&mut self, line: &str) -> Vec<Out> {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -124,7 +131,8 @@ impl Script {
                 self.settle(plain[0], &plain[1..], &named)
             }
             "topic" | "tenant" | "as" | "info" | "counts" | "ls" | "route" | "set" | "rm"
-            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" => {
+            | "fetch" | "policy" | "ordered" | "stopped" | "unblock" | "drain" | "return"
+            | "drained" => {
                 self.ask(&plain);
             }
             "dlq" => self.deal_with(&plain[1..]),
@@ -353,6 +361,21 @@ impl Script {
                     let StoppedRow { topic, queue, offset, attempts, reason, error, .. } = row;
                     self.note(&format!("{topic}/{queue}/{offset} x{attempts} {reason} {error:?}"));
                 }
+            }
+            "drain" => {
+                let (name, topic, to) = (text(1), text(2), text(3));
+                let row = self.call(&GroupDrain { name, topic, to });
+                row.iter().for_each(|row| self.note(&drain_text(row)));
+                self.world.advance(self.world.now);
+            }
+            "return" => {
+                let row = self.call(&GroupReturn { name: text(1), topic: text(2) });
+                row.iter().for_each(|row| self.note(&drain_text(row)));
+                self.world.advance(self.world.now);
+            }
+            "drained" => {
+                let rows = self.call(&GroupDrained {}).unwrap();
+                rows.iter().for_each(|row| self.note(&drain_text(row)));
             }
             "unblock" => {
                 let arguments = GroupUnblock {
@@ -699,6 +722,14 @@ fn shards_of(shards: &[ShardId]) -> Vec<u16> {
 
 fn topic_text(row: &TopicRow) -> String {
     format!("topic {} queues={}", row.id, row.queues)
+}
+
+fn drain_text(row: &DrainRow) -> String {
+    let DrainRow { group, topic, to, state, backlog, in_flight, moved, wide_lag, .. } = row;
+    format!(
+        "{group} {topic} to {to} {state}: backlog={backlog} held={in_flight} moved={moved} \
+         lag={wide_lag}"
+    )
 }
 
 fn report_text(report: &GroupReport) -> String {

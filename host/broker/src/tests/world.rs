@@ -60,7 +60,7 @@ pub(crate) struct World {
     committed: BTreeMap<(TopicId, QueueIndex), u64>,
     waiting: Vec<Out>,
     /// Questions to an index that does not answer at once.
-    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, bool)>,
+    pub(crate) asked: Vec<(Ticket, TopicId, QueueIndex, QueueOffset, u32, Reading)>,
     /// Order groups that the records of the next batch name, in turns.
     pub(crate) names: Vec<String>,
     /// Order groups of the messages.
@@ -144,13 +144,13 @@ impl World {
             Effect::ReplyAfter { origin, reply, .. } => {
                 self.waiting.push(Out::Reply(origin, Ok(reply)));
             }
-            Effect::Locate { ticket, topic, queue, from, count, orders } => {
+            Effect::Locate { ticket, topic, queue, from, count, reading } => {
                 let end = self.committed[&(topic, queue)];
                 assert!(from.0 + u64::from(count) <= end, "only what is committed is looked up");
                 if self.slow_index {
-                    self.asked.push((ticket, topic, queue, from, count, orders));
+                    self.asked.push((ticket, topic, queue, from, count, reading));
                 } else {
-                    events.push(self.located(ticket, (topic, queue), from, count, orders));
+                    events.push(self.located(ticket, (topic, queue), from, count, reading));
                 }
             }
             Effect::Deliver { session, subscription, topic, queue, items, asking } => {
@@ -190,7 +190,7 @@ impl World {
         queue: (TopicId, QueueIndex),
         from: QueueOffset,
         count: u32,
-        with_orders: bool,
+        reading: Reading,
     ) -> Event {
         let first = self.firsts.get(&queue).copied().unwrap_or(0);
         let (lost, lost_end) = self.lost.get(&queue).copied().unwrap_or((u64::MAX, u64::MAX));
@@ -209,7 +209,8 @@ impl World {
             stored: Timestamp(1),
             released: false,
         });
-        let orders = if with_orders { self.orders_of(queue, from.0, to) } else { Vec::new() };
+        let reads = reading != Reading::Places;
+        let orders = if reads { self.orders_of(queue, from.0, to) } else { Vec::new() };
         Event::Located { ticket, places: places.collect(), orders }
     }
 
@@ -224,9 +225,9 @@ impl World {
         if self.asked.is_empty() {
             return;
         }
-        let (ticket, topic, queue, from, count, orders) = self.asked.remove(0);
+        let (ticket, topic, queue, from, count, reading) = self.asked.remove(0);
         let event = if readable {
-            self.located(ticket, (topic, queue), from, count, orders)
+            self.located(ticket, (topic, queue), from, count, reading)
         } else {
             Event::Located { ticket, places: Vec::new(), orders: Vec::new() }
         };
@@ -246,14 +247,23 @@ impl World {
                 let order = |record: &Record| OrderKey::peek(record.bytes());
                 stored.map(|it| (it.topic(), it.queue(), order(&it))).collect()
             }
-            Entry::Release { items, .. } => {
-                items.iter().map(|it| (it.topic(), it.queue(), OrderKey::NONE)).collect()
+            Entry::Release { items, settle, .. } => {
+                let from = settle.as_ref().filter(|settle| settle.is_forwarded());
+                let from = from.and_then(|settle| self.broker.groups.get(settle.group));
+                let order = |target: Target| {
+                    let queue = QueueIndex((target.segment - self.begins) as u16);
+                    let place = (from?.topic, queue, u64::from(target.offset));
+                    self.orders.get(&place).copied()
+                };
+                let order = |target| order(target).unwrap_or(OrderKey::NONE);
+                items.iter().map(|it| (it.topic(), it.queue(), order(it.target()))).collect()
             }
             Entry::Group { .. }
             | Entry::Progress { .. }
             | Entry::Cancel { .. }
             | Entry::Forget { .. }
             | Entry::Move { .. }
+            | Entry::Drain { .. }
             | Entry::Tx { .. }
             | Entry::Meta { .. } => Vec::new(),
         };

@@ -158,6 +158,7 @@ fn name_of(kind: u16) -> String {
         Entry::GROUP => Some("consumer group"),
         Entry::PROGRESS => Some("progress"),
         Entry::MOVE => Some("moved group"),
+        Entry::DRAIN => Some("drain"),
         Entry::META => Some("metadata"),
         Entry::CANCEL => Some("cancel"),
         _ => None,

@@ -258,6 +258,31 @@ report! {
         pub due_ms: Timestamp,
     }
 
+    /// A group whose backlog is passed on to another topic.
+    #[derive(Default)]
+    pub struct DrainRow {
+        /// Name of the group.
+        pub group: String,
+        /// Name of its own topic.
+        pub topic: String,
+        /// Name of the wide topic.
+        pub to: String,
+        /// `draining` (there is something left to pass on), `forwarding` (only what is new is),
+        /// `returning` (nothing is; what was is being settled), or `returned`.
+        pub state: String,
+        /// Messages of its own topic that were not passed on.
+        pub backlog: u64,
+        /// Those of them that a member still has, from before. Nothing is passed on until they are
+        /// settled or their leases end.
+        pub in_flight: u64,
+        /// Messages that were passed on since it began.
+        pub moved: u64,
+        /// Messages of the wide topic up to the last of these that the group has not settled.
+        pub wide_lag: u64,
+        /// When it began.
+        pub since_ms: Timestamp,
+    }
+
     /// The dead letters of a group, in a list.
     pub struct DlqRow {
         /// Name of the group.

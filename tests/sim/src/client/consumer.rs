@@ -1,5 +1,5 @@
 //! A client that receives: takes deliveries, thinks, settles in ranges, late or never, and dies.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use yard_broker::SessionId;
@@ -8,7 +8,8 @@ use yard_client::{Failures, OrderLine};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    Credit, Deliver, Settle as SettleRequest, SettleRange, Settled, Start, Subscribe, Verdict,
+    Credit, Deliver, Ended, Settle as SettleRequest, SettleRange, Settled, Start, Subscribe,
+    Verdict,
 };
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, SubscriptionId, TopicId};
 
@@ -63,9 +64,13 @@ pub(crate) struct Consumer {
     reconnects: u64,
     subscribing: BTreeMap<Correlation, ShardId>,
     subscriptions: BTreeMap<ShardId, SubscriptionId>,
+    /// Subscriptions that the broker has ended.
+    ended: BTreeSet<SubscriptionId>,
+    /// Topics that subscriptions get messages of.
+    sources: BTreeMap<(ShardId, SubscriptionId), TopicId>,
     held: Vec<Held>,
     /// Order groups that have failed here.
-    failures: Failures,
+    failures: BTreeMap<ShardId, Failures>,
     settling: BTreeMap<Correlation, Settling>,
 }
 
@@ -81,8 +86,10 @@ impl Consumer {
             reconnects: 0,
             subscribing: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            sources: BTreeMap::new(),
             held: Vec::new(),
-            failures: Failures::default(),
+            failures: BTreeMap::new(),
             settling: BTreeMap::new(),
         }
     }
@@ -111,7 +118,7 @@ impl Consumer {
         let request = Request::Subscribe(Subscribe {
             shard,
             group: group_name(self.plan.group),
-            topic: base.routes[self.plan.topic as usize].name.clone(),
+            topic: topic_name(self.plan.topic),
             member: self.member.to_string(),
             start: Start::Earliest,
             expression: self.plan.is_picky.then(|| expression(self.plan.group)),
@@ -129,7 +136,7 @@ impl Consumer {
         self.subscribing.clear();
         self.subscriptions.clear();
         self.held.clear();
-        self.failures = Failures::default();
+        self.failures.clear();
         for settling in std::mem::take(&mut self.settling).into_values() {
             self.record(base, &settling, None, &[]);
         }
@@ -191,7 +198,8 @@ impl Consumer {
                 continue;
             }
             if let Verdict::Nack | Verdict::Reject = verdict {
-                self.failures.failed(held.line, held.offset);
+                let failures = self.failures.entry(held.shard).or_default();
+                failures.failed(held.line, held.offset);
             }
             match ranges.last_mut() {
                 Some(last)
@@ -259,10 +267,7 @@ impl Consumer {
                     self.refused(base, &refusal);
                 }
             }
-            ToClient::Ended(ended) => {
-                let why = ended.why;
-                base.fail(|| format!("a subscription ended: {why}"));
-            }
+            ToClient::Ended(ended) => self.has_ended(base, ended),
         }
     }
 
@@ -275,6 +280,9 @@ impl Consumer {
         match result {
             Ok(Reply::Subscribe(subscribed)) => {
                 let subscription = subscribed.subscription;
+                if self.ended.contains(&subscription) {
+                    return;
+                }
                 self.subscriptions.insert(shard, subscription);
                 if base.phase > Phase::Storm {
                     self.give_drain_credit(base, shard, subscription);
@@ -294,6 +302,22 @@ impl Consumer {
         }
     }
 
+    /// The broker has ended a subscription: the group goes on in another topic. It may be told of
+    /// that before it knows that there was one.
+    fn has_ended(&mut self, base: &mut Base, ended: Ended) {
+        let Ended { shard, subscription, why } = ended;
+        if why.code != Code::GroupMoved || base.plan.wide_queues == 0 {
+            base.fail(|| format!("a subscription ended: {why}"));
+        }
+        if self.subscriptions.get(&shard) == Some(&subscription) {
+            self.subscriptions.remove(&shard);
+        }
+        self.ended.insert(subscription);
+        self.held.retain(|held| held.subscription != subscription);
+        self.failures.remove(&shard);
+        self.subscribe(base, shard);
+    }
+
     /// A refusal must have a reason that the storm gives.
     fn refused(&mut self, base: &mut Base, refusal: &yard_wire::Refusal) {
         let expected = [Code::LogFenced, Code::DiskFull, Code::Busy, Code::UnknownSubscription];
@@ -305,6 +329,12 @@ impl Consumer {
     fn take(&mut self, base: &mut Base, deliver: Deliver, decided: Micros) {
         let Deliver { shard, subscription, queue, messages } = deliver;
         let is_ordered = base.plan.ordered[self.plan.topic as usize].is_some();
+        let address = messages.first().map(|it| Record::peek_address(&it.record));
+        let topic = match address {
+            Some(Ok(address)) => address.topic,
+            _ => self.topic(base),
+        };
+        self.sources.insert((shard, subscription), topic);
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             keys::seen(base, &message.record);
@@ -322,7 +352,8 @@ impl Consumer {
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
             let line = (queue, line_of(&message.record));
-            let (verdict, delay) = if is_ordered && self.failures.gives_back(line, message.offset) {
+            let failures = self.failures.entry(shard).or_default();
+            let (verdict, delay) = if is_ordered && failures.gives_back(line, message.offset) {
                 (Some(Verdict::Release), 1)
             } else {
                 self.think()
@@ -340,7 +371,6 @@ impl Consumer {
                 credit: 1,
             });
         }
-        let topic = self.topic(base);
         self.record_poll(base, topic, queue, decided, deliveries);
         self.look_again(base);
     }
@@ -438,7 +468,7 @@ impl Consumer {
         confirmed: Option<bool>,
         lost: &[(QueueIndex, (QueueOffset, QueueOffset))],
     ) {
-        let topic = self.topic(base);
+        let topic = self.sources.get(&settling.to).copied().unwrap_or_else(|| self.topic(base));
         for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             let mut from = range.from.0;
             let mut push = |from: u64, to: u64, outcome: Outcome| {
@@ -493,6 +523,18 @@ fn verdict(verdict: Verdict, is_last: bool) -> SettleVerdict {
         Verdict::Nack if !is_last => SettleVerdict::Nack,
         Verdict::Nack | Verdict::Reject => SettleVerdict::Reject,
     }
+}
+
+/// The name of a topic.
+#[must_use]
+pub(crate) fn topic_name(number: u32) -> String {
+    format!("topic-{number}")
+}
+
+/// The name of the wide topic of a group.
+#[must_use]
+pub(crate) fn wide_name(group: u64) -> String {
+    format!("wide-{group}")
 }
 
 /// The name of a group.

@@ -14,7 +14,7 @@ use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, TopicId, Wire};
 
 mod undecided;
 
-use super::consumer::group_name;
+use super::consumer::{group_name, topic_name, wide_name};
 use super::{Link, TX_GROUP, reader};
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
@@ -69,14 +69,19 @@ impl Steward {
     }
 
     fn next_of_setup(&self, base: &Base) -> Request {
-        let name = |number: u32| format!("topic-{number}");
-        if self.created < base.plan.topics {
-            let (name, queues) = (name(self.created), base.plan.queues);
-            let retain_bytes = SizeLimit(base.plan.retain_bytes[self.created as usize]);
-            let ordered = base.plan.ordered[self.created as usize];
+        let topics = base.plan.topics;
+        let wide = if base.plan.wide_queues > 0 { base.plan.groups as u32 } else { 0 };
+        if self.created < topics + wide {
+            let is_wide = self.created >= topics;
+            // A wide topic is like the first one, but that it keeps everything.
+            let number = if is_wide { 0 } else { self.created };
+            let retain_bytes = base.plan.retain_bytes[number as usize];
+            let retain_bytes = SizeLimit(if is_wide { 0 } else { retain_bytes });
+            let ordered = base.plan.ordered[number as usize];
+            let group = u64::from(self.created.saturating_sub(topics));
             let create = TopicCreate {
-                name,
-                queues,
+                name: if is_wide { wide_name(group) } else { topic_name(number) },
+                queues: if is_wide { base.plan.wide_queues } else { base.plan.queues },
                 retain_bytes,
                 r#type: if ordered.is_some() { TopicType::Ordered } else { TopicType::Normal },
                 order_retry: OrderRetry(base.plan.order_retry_ms),
@@ -88,7 +93,7 @@ impl Steward {
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }
-        let group = u64::from(self.created - base.plan.topics);
+        let group = u64::from(self.created - topics - wide);
         if group < base.plan.groups {
             let name = group_name(group);
             let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
@@ -103,7 +108,8 @@ impl Steward {
             let operation = Operation::TxSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }
-        Request::FindRoute(FindRoute { topics: (0..base.plan.topics).map(name).collect() })
+        let wide = (0..u64::from(wide)).map(wide_name);
+        Request::FindRoute(FindRoute { topics: (0..topics).map(topic_name).chain(wide).collect() })
     }
 
     fn next_of_scan(&mut self, base: &mut Base) -> Option<Request> {
@@ -113,7 +119,7 @@ impl Steward {
             return Some(Request::FindRoute(FindRoute { topics }));
         }
         if self.scans.is_empty() {
-            for route in base.routes.iter().chain(&base.dead_routes) {
+            for route in base.routes.iter().chain(&base.wide_routes).chain(&base.dead_routes) {
                 self.scans.extend((0..).zip(&route.shards).map(|(queue, _)| Reading {
                     topic: route.topic,
                     queue: QueueIndex(queue),
@@ -163,8 +169,10 @@ impl Steward {
                 learn_dead(base, &route);
             }
             Ok(Reply::FindRoute(route)) => {
+                let asked = route.topics.len();
                 base.routes = route.topics.into_iter().flatten().collect();
-                if base.routes.len() == base.plan.topics as usize {
+                if base.routes.len() == asked {
+                    base.wide_routes = base.routes.split_off(base.plan.topics as usize);
                     base.phase = Phase::Storm;
                 } else {
                     base.fail(|| "a topic that was created is not there".to_owned());

@@ -181,8 +181,8 @@ impl Host {
             Happening::ReadIndex { shard, life, ticket, read } => {
                 self.read_index(base, (shard, life), ticket, &read);
             }
-            Happening::ReadOrders { shard, life, ticket, plan } => {
-                self.read_orders(base, (shard, life), ticket, *plan);
+            Happening::ReadOrders { shard, life, ticket, plan, reading } => {
+                self.read_orders(base, (shard, life), ticket, (*plan, reading));
             }
             Happening::Start => self.start(base),
             Happening::ShutDown => self.end_shut_down(base),

@@ -1,8 +1,10 @@
-//! An operator who lets order groups go on that have stopped: what stopped them becomes a dead
-//! letter.
+//! An operator who lets order groups go on that have stopped (what stopped them becomes a dead
+//! letter), and has groups go on in wider topics for a while.
 use yard_broker::{Event, Origin};
 use yard_shard::Input;
-use yard_wire::operation::{GroupStopped, GroupUnblock, Operation, StoppedRow};
+use yard_wire::operation::{
+    GroupDrain, GroupReturn, GroupStopped, GroupUnblock, Operation, StoppedRow,
+};
 use yard_wire::order::Unblock;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::Call;
@@ -11,12 +13,14 @@ use yard_wire::{Correlation, Refusal, TenantId, Wire};
 use super::Host;
 use super::lag::OWN;
 use crate::base::Base;
-use crate::client::group_name;
+use crate::client::{group_name, topic_name, wide_name};
 
 /// Questions for what has stopped.
 const ASKING: u16 = 1;
 /// Orders to go on.
 const UNBLOCKING: u16 = 2;
+/// Orders to go on elsewhere, or to return.
+const DRAINING: u16 = 3;
 
 impl Host {
     /// Asks every shard what has stopped in these groups.
@@ -30,6 +34,30 @@ impl Host {
                 let number = (shard as u64) << 32 | *group;
                 self.operate(base, shard, (ASKING, number), Operation::GroupStopped, args);
             }
+        }
+    }
+
+    /// Has the first topic's messages of a group passed on to its wide topic. Where that cannot be
+    /// done now, it is not.
+    pub(crate) fn drain(&mut self, base: &mut Base, group: u64) {
+        let (name, topic, to) = (group_name(group), topic_name(0), wide_name(group));
+        let args = GroupDrain { name, topic, to }.to_bytes();
+        self.operate_everywhere(base, Operation::GroupDrain, &args);
+    }
+
+    /// Lets a group return to the first topic.
+    pub(crate) fn bring_back(&mut self, base: &mut Base, group: u64) {
+        let (name, topic) = (group_name(group), topic_name(0));
+        let args = GroupReturn { name, topic }.to_bytes();
+        self.operate_everywhere(base, Operation::GroupReturn, &args);
+    }
+
+    fn operate_everywhere(&mut self, base: &mut Base, operation: Operation, args: &bytes::Bytes) {
+        if !base.broker_is_up {
+            return;
+        }
+        for shard in 0..self.slots.len() {
+            self.operate(base, shard, (DRAINING, 0), operation, args.clone());
         }
     }
 
@@ -71,6 +99,6 @@ impl Host {
                 self.operate(base, shard as usize, way, Operation::GroupUnblock, args);
             }
         }
-        origin.stream == ASKING || origin.stream == UNBLOCKING
+        [ASKING, UNBLOCKING, DRAINING].contains(&origin.stream)
     }
 }

@@ -1,7 +1,7 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, SessionId, Ticket};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, Reading, SessionId, Ticket};
 use yard_shard::{FetchPlan, Input, Output};
 use yard_store::{IndexRead, ReadError};
 use yard_wire::request::Reply;
@@ -49,7 +49,9 @@ impl Host {
                 let life = self.life;
                 base.after(delay, Happening::ReadIndex { shard, life, ticket, read });
             }
-            Output::ReadOrders { ticket, plan } => self.begin_orders(base, shard, ticket, plan),
+            Output::ReadOrders { ticket, plan, reading } => {
+                self.begin_orders(base, shard, ticket, (plan, reading));
+            }
             Output::Deliver { session, subscription, topic, queue, items, asking } => {
                 let place = (session, subscription, topic, queue);
                 if base.has(Plant::NextGroupBeforeSync) && self.slots[shard].is_syncing() {
@@ -299,11 +301,17 @@ impl Host {
 }
 
 impl Host {
-    fn begin_orders(&mut self, base: &mut Base, shard: usize, ticket: Ticket, plan: FetchPlan) {
+    fn begin_orders(
+        &mut self,
+        base: &mut Base,
+        shard: usize,
+        ticket: Ticket,
+        (plan, reading): (FetchPlan, Reading),
+    ) {
         base.trace.mix(&[ticket.0]);
         let delay = self.random.latency(base.plan.io);
         let (plan, life) = (Box::new(plan), self.life);
-        base.after(delay, Happening::ReadOrders { shard, life, ticket, plan });
+        base.after(delay, Happening::ReadOrders { shard, life, ticket, plan, reading });
     }
 
     /// Order groups are read for a shard.
@@ -312,15 +320,18 @@ impl Host {
         base: &mut Base,
         (shard, life): (usize, u32),
         ticket: Ticket,
-        plan: FetchPlan,
+        (plan, reading): (FetchPlan, Reading),
     ) {
         if life != self.life {
             return;
         }
         let disk = &self.slots[shard].disk;
-        match plan.orders(disk, |places, each| yard_store::read::each(disk, places, each)) {
+        let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+            yard_store::read::each(disk, places, each)
+        };
+        match plan.orders(reading, disk, read) {
             Ok((places, mut orders)) => {
-                planted::alter_orders(base, &places, &mut orders);
+                planted::alter_orders(base, reading, &places, &mut orders);
                 self.give(base, shard, Input::Orders { ticket, places, orders });
             }
             Err(error) => base.fail(|| format!("shard {shard}: order groups failed: {error}")),

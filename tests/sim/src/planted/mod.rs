@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, SessionId};
+use yard_broker::{DeliverItem, Event, NoticeWhat, OrderKey, Origin, Reading, SessionId};
 use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
@@ -118,6 +118,7 @@ plants! {
     OrderGroupsSplit "order-groups-split" Sim 100
     KeysDropped "keys-dropped" Sim 100
     OriginalMistaken "original-mistaken" Sim 500
+    KeysScattered "keys-scattered" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -366,9 +367,15 @@ pub(crate) fn alter_index(base: &Base, places: &mut [RecordPlace]) {
     }
 }
 
-/// Changes the order groups that were read: each message has one of its own.
-pub(crate) fn alter_orders(base: &Base, places: &[RecordPlace], orders: &mut [OrderKey]) {
-    if base.has(Plant::OrderGroupsSplit) {
+/// Changes the order groups, or keys, that were read: each message has one of its own.
+pub(crate) fn alter_orders(
+    base: &Base,
+    reading: Reading,
+    places: &[RecordPlace],
+    orders: &mut [OrderKey],
+) {
+    let scatters = base.has(Plant::KeysScattered) && reading == Reading::Keys;
+    if base.has(Plant::OrderGroupsSplit) || scatters {
         for (place, order) in places.iter().zip(orders) {
             *order = OrderKey::named(&format!("{}-{}", place.segment, place.offset));
         }
