@@ -1,7 +1,8 @@
 //! Proof on the real thing: what the tests of the real process and its programs share.
 //!
 //! ```text
-//!   yard-crash ──────┐            ┌─► Server: `yard serve --dev`, killed and started again
+//!   yard-backlog ────┐
+//!   yard-crash ──────┤            ┌─► Server: `yard serve --dev`, killed and started again
 //!   yard-faults ─────┤            │            also under strace: see `faults`
 //!   yard-neighbour ──┼─► this ────┼─► yard_client, or raw QUIC frames
 //!   tests/all ───────┘            └─► History ─► yard_checker: the verdict
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod backlog;
 pub mod crash;
 mod failed;
 pub mod faults;

@@ -5,8 +5,8 @@
 //!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
-//!   backup, console, dead_letters, deduping, finding, policies, slow_consumer, disk_full,
-//!   retention, crash, flights
+//!   backup, console, dead_letters, deduping, draining, finding, policies, slow_consumer,
+//!   disk_full, retention, crash, flights
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -25,6 +25,7 @@ mod deduping;
 mod delivery;
 mod differential;
 mod disk_full;
+mod draining;
 mod finding;
 mod flights;
 mod holding;
