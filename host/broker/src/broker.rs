@@ -16,7 +16,7 @@ use yard_wire::{
 
 use crate::bounds::{ASK_MS, STEPS_MAX};
 use crate::effect::Effect;
-use crate::entry::{Entry, GroupId, Outcome, Progress, Step};
+use crate::entry::{Entry, GroupCreated, GroupId, Outcome, Progress, Step};
 use crate::errands::Errands;
 use crate::event::{Applied, Event, Origin, QueueTail, SessionId, Ticket};
 use crate::group::claims::SettledKeys;
@@ -391,19 +391,7 @@ impl Broker {
                 self.remember_settled(*tenant, settled, applied.stored);
                 self.apply_progress(&settled.progress);
             }
-            Entry::Group { tenant, created } => {
-                if self.groups.get(created.group).is_some() {
-                    return;
-                }
-                let queues = self.queue_count_here(created.topic);
-                self.groups.create(*tenant, created, queues);
-                // It may be behind from the beginning.
-                self.headroom.remove(&created.topic);
-                let joining = self.joining.take();
-                if let Some(joining) = joining.filter(|joining| joining.group == created.group) {
-                    self.join(joining);
-                }
-            }
+            Entry::Group { tenant, created } => self.apply_created(*tenant, created),
             Entry::Progress { progress, .. } => self.apply_progress(progress),
             Entry::Release { tenant, items, settle, dues, tx } => {
                 // What became visible is told by the log, as of a batch.
@@ -418,7 +406,7 @@ impl Broker {
                         self.apply_forwarded(progress, items, applied);
                     }
                     Some(progress) => self.apply_progress(progress),
-                    None => {}
+                    None => assert!(!items.is_empty(), "a release makes something visible"),
                 }
             }
             Entry::Cancel { cancelled, .. } => {
@@ -437,6 +425,22 @@ impl Broker {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes in a group that begins, and whoever waited for that.
+    fn apply_created(&mut self, tenant: TenantId, created: &GroupCreated) {
+        if self.groups.get(created.group).is_some() {
+            return;
+        }
+        let queues = self.queue_count_here(created.topic);
+        self.groups.create(tenant, created, queues);
+        assert!(self.groups.get(created.group).is_some(), "a group that was created is there");
+        // It may be behind from the beginning.
+        self.headroom.remove(&created.topic);
+        let joining = self.joining.take();
+        if let Some(joining) = joining.filter(|joining| joining.group == created.group) {
+            self.join(joining);
         }
     }
 

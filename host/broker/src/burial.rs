@@ -187,6 +187,7 @@ impl Broker {
         let topic = self.meta.topic(group.topic)?;
         let source = group.source.and_then(|id| self.groups.get(id));
         let own = source.and_then(|source| self.meta.topic(source.topic));
+        assert!(own.is_none_or(|own| own.topic != topic.topic), "a drain goes to another topic");
         Some((own.unwrap_or(topic), own.map(|_| topic)))
     }
 

@@ -11,9 +11,9 @@
 //! A key counts from the ack of its message on, for the window of the group; what was nacked,
 //! rejected, expired or is a dead letter leaves none. While somebody has a message with a key, the
 //! others wait for it (`group/claims.rs`): else two consumers would work on the same thing at the
-//! same time. What is remembered is of one group, one topic and one shard; where the group's messages
-//! are passed on to another topic, of both topics. Where a group is moved, the keys of messages that
-//! it shall get again are forgotten.
+//! same time. What is remembered is of one group, one topic and one shard; where the group's
+//! messages are passed on to another topic, of both topics. Where a group is moved, the keys of
+//! messages that it shall get again are forgotten.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -117,6 +117,7 @@ impl Group {
     fn keys_acked(&self, steps: &[Step]) -> Vec<AckedKey> {
         let Some(claims) = &self.claims else { return Vec::new() };
         let acked = steps.iter().filter(|step| step.outcome == Outcome::Acked);
+        assert!(self.live.is_some(), "only a group with members has keys in hands");
         let keys = acked.flat_map(|step| claims.within(step.queue, step.from, step.to));
         keys.map(|(Spot { queue, offset }, key)| AckedKey { queue, offset, key }).collect()
     }
@@ -185,6 +186,7 @@ impl Broker {
         let owner = self.keys_owner(progress.group);
         let own = (self.settled_keys.count_in(owner) + keys.len()).saturating_sub(max);
         let all = self.settled_keys.count_of(tenant) + keys.len();
+        assert!(max >= 1, "a group remembers a key at least");
         let over = own.max(all.saturating_sub(SETTLED_KEYS_OF_TENANT_MAX));
         let forgotten = u32::try_from(over).expect("keys are bounded");
         Entry::Settled { tenant, settled: Box::new(Settled { progress, keys, forgotten }) }

@@ -285,6 +285,7 @@ impl Broker {
         let from = self.topics_of(group)?;
         let to = self.meta.topic_named(group.tenant, name)?;
         let is_free = to.settings.order.r#type == TopicType::Normal && !is_system(&to.name);
+        assert_eq!(to.tenant, group.tenant, "a message stays with its tenant");
         let here: Vec<QueueIndex> = queues_on(to, self.config.shard).collect();
         if !is_free || here.is_empty() {
             return None;

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, DrainRow,
-    GroupReport, GroupRow, Operation, StoppedRow, TenantAdded, TopicReport, TraceRow, TxDecidedRow,
-    TxList, TxReport, UnblockRow,
+    GroupReport, GroupRow, Operation, StoppedRow, TenantAdd, TenantAdded, TopicReport, TraceRow,
+    TxDecidedRow, TxList, TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -95,10 +95,7 @@ impl FanOut {
             }
             Arguments::TenantAdd(add) => {
                 let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
-                let authority = hub.authority.as_ref().ok_or(Code::Internal)?;
-                let issued = authority.issue_tenant(&add.request, &add.name, false);
-                added.certificate = issued.map_err(|e| internal(&e))?;
-                authority.certificate_pem().clone_into(&mut added.authority);
+                certify(&mut added, add, hub)?;
                 added.to_bytes()
             }
             Arguments::DelayLs(list) => {
@@ -155,6 +152,15 @@ impl FanOut {
         };
         Ok(Reply::Call(Called { result }))
     }
+}
+
+/// Makes the certificate of a tenant that was added.
+fn certify(added: &mut TenantAdded, add: &TenantAdd, hub: &Hub) -> Result<(), Refusal> {
+    let authority = hub.authority.as_ref().ok_or(Code::Internal)?;
+    let issued = authority.issue_tenant(&add.request, &add.name, false);
+    added.certificate = issued.map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
+    authority.certificate_pem().clone_into(&mut added.authority);
+    Ok(())
 }
 
 /// A result, changed.

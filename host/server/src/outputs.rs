@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yard_broker::{Event, PolicyQuestion, Ticket};
-use yard_shard::{Input, Output};
+use yard_broker::{Event, PolicyQuestion, Reads, Ticket};
+use yard_shard::{FetchPlan, Input, Output};
 use yard_store::IndexRead;
 use yard_transport::CONTROL;
 use yard_wire::request::{Push, Reply};
@@ -26,6 +26,25 @@ pub(crate) struct ShardOutputs {
 }
 
 impl ShardOutputs {
+    fn read_labels(&self, ticket: Ticket, reads: Reads, plan: FetchPlan) {
+        let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
+        let readers = self.hub.logs[shard].readers.clone();
+        let read_labels = move || {
+            let log = &hub.logs[shard];
+            let disk = log.disk.as_ref();
+            let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
+                log.cache.read(disk, places, each)
+            };
+            let found = plan.labels(disk, &reads, read);
+            let (places, labels) = found.unwrap_or_else(|error| {
+                tracing::error!(shard, %error, "what messages say could not be read");
+                Default::default()
+            });
+            hub.inboxes[shard].put_first(Input::Labels { ticket, places, labels });
+        };
+        readers.spawn_blocking_on(read_labels, &self.hub.runtime);
+    }
+
     fn read_index(&self, ticket: Ticket, read: IndexRead) {
         let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
         let readers = self.hub.logs[shard].readers.clone();
@@ -87,24 +106,7 @@ impl Outputs for ShardOutputs {
                 deliver::fetch(&self.hub, job);
             }
             Output::ReadIndex { ticket, read } => self.read_index(ticket, read),
-            Output::ReadLabels { ticket, reads, plan } => {
-                let (hub, shard) = (Arc::clone(&self.hub), usize::from(self.shard.0));
-                let readers = self.hub.logs[shard].readers.clone();
-                let read_labels = move || {
-                    let log = &hub.logs[shard];
-                    let disk = log.disk.as_ref();
-                    let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
-                        log.cache.read(disk, places, each)
-                    };
-                    let found = plan.labels(disk, &reads, read);
-                    let (places, labels) = found.unwrap_or_else(|error| {
-                        tracing::error!(shard, %error, "what messages say could not be read");
-                        Default::default()
-                    });
-                    hub.inboxes[shard].put_first(Input::Labels { ticket, places, labels });
-                };
-                readers.spawn_blocking_on(read_labels, &self.hub.runtime);
-            }
+            Output::ReadLabels { ticket, reads, plan } => self.read_labels(ticket, reads, plan),
             Output::Find { asked, plan } => find::find(&self.hub, self.shard, asked, plan),
             Output::Seek { origin, first, end, plan } => {
                 find::seek(&self.hub, self.shard, origin, (first, end), plan);

@@ -26,6 +26,7 @@ impl Broker {
             let group = self.groups.get(id).expect("what is passed on is a group's");
             assert!(group.is_forwarding(), "nothing is listed while members have something");
             let drain = group.drain.as_ref().expect("it passes messages on");
+            assert!(!drain.returning, "a group that returns passes nothing on");
             // When a shard starts it may not know them yet.
             let (Some(topic), Some(_)) = (self.meta.topic(group.topic), self.meta.topic(drain.to))
             else {
@@ -70,6 +71,7 @@ impl Broker {
         };
         let here = queues_on(wide, self.config.shard).filter(|queue| queue.0 < drain.wide);
         let here: Vec<QueueIndex> = here.collect();
+        assert!(!here.is_empty(), "a wide topic has a queue in each shard of the other");
         assert!(places.is_empty() || labels.len() >= places.len(), "keys come with the places");
         let progress = group.queues.get(&queue).map(|state| &state.progress);
         let (mut moves, mut steps, mut came_back) = (Vec::new(), Vec::new(), false);

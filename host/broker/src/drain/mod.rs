@@ -30,7 +30,7 @@ use yard_wire::{
     Code, QueueIndex, QueueOffset, Refusal, SubscriptionId, TenantId, Timestamp, TopicId,
 };
 
-use crate::bounds::{DRAIN_QUESTIONS_MAX, RETURN_LOOK_MS};
+use crate::bounds::{DRAIN_MAX, DRAIN_QUESTIONS_MAX, RETURN_LOOK_MS};
 use crate::broker::Broker;
 use crate::effect::Effect;
 use crate::entry::{Entry, GroupCreated, GroupId, Progress};
@@ -86,7 +86,9 @@ impl Broker {
             return;
         };
         let topic = group.topic;
+        assert_ne!(topic, begun.to, "messages are passed on to another topic");
         if let Some(drain) = &mut group.drain {
+            assert_eq!(drain.target, begun.target, "a drain that goes on goes to the same group");
             drain.returning = false;
             self.returning.remove(&id);
         } else {
@@ -147,6 +149,7 @@ impl Broker {
         returned: Returned,
     ) {
         let now = self.now;
+        assert!(returned.attempts >= 1, "what came back was delivered");
         let group = self.groups.get_mut(target).expect("messages go to a group");
         let state = group.queues.entry(queue).or_default();
         if let Some(flight) = &mut state.flight {
@@ -160,6 +163,7 @@ impl Broker {
     /// wide one. When all have, messages are passed on.
     pub(crate) fn hand_over(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
         let group = self.groups.get(id).expect("the caller has the group");
+        assert!(group.drain.is_some(), "only a group that goes on elsewhere is handed over");
         let members = group.live.iter().flat_map(|live| live.members.iter());
         let free = members.filter(|(_, member)| member.leased == 0);
         let free: Vec<(SubscriptionId, SessionId)> =
@@ -178,6 +182,7 @@ impl Broker {
         for id in self.returning.clone() {
             let group = self.groups.get(id).expect("who returns is a group");
             let drain = group.drain.as_ref().expect("who returns was elsewhere");
+            assert!(drain.returning, "a listed group returns");
             let (tenant, target) = (group.tenant, drain.target);
             if self.wide_lag(drain) > 0 {
                 continue;
@@ -286,5 +291,6 @@ fn came_back(group: &Group, progress: &Progress) -> Vec<Option<Returned>> {
     });
     let known: Vec<Option<Returned>> =
         offsets.map(|(queue, offset)| returned(queue, offset)).collect();
+    assert!(known.len() <= DRAIN_MAX as usize, "an entry passes on a bounded number");
     if known.iter().any(Option::is_some) { known } else { Vec::new() }
 }

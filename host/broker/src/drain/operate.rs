@@ -77,6 +77,7 @@ impl Broker {
         if known.is_none() {
             self.check_new_group(tenant, ends.len()).map_err(room)?;
         }
+        assert!(!ends.is_empty(), "the wide topic was checked");
         let floors = ends.into_iter().filter(|(_, end)| *end > QueueOffset(0)).collect();
         Ok(DrainBegun {
             target: known.unwrap_or_else(|| self.groups.next_id()),
@@ -124,6 +125,7 @@ impl Broker {
     fn drain_row(&self, group: &Group, topic: &Topic) -> DrainRow {
         let to = group.drain.as_ref().map(|drain| self.topic_name(drain.to));
         let mut row = row_of(&group.name, topic, &to.unwrap_or_default());
+        assert_eq!(group.topic, topic.topic, "a group is shown with its topic");
         for queue in queues_on(topic, self.config.shard) {
             let ends = self.ends_of(topic.topic, queue);
             let state = group.queues.get(&queue);

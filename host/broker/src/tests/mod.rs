@@ -21,6 +21,7 @@ mod retention;
 mod retrying;
 mod scale;
 mod script;
+mod told;
 mod tracing;
 mod transactions;
 mod world;

@@ -32,10 +32,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{
-    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, DrainRow, GroupDrain, GroupDrained, GroupInfo,
-    GroupLs, GroupQueueRow, GroupReport, GroupReturn, GroupRow, GroupSet, GroupStopped,
-    GroupUnblock, Operate, StoppedRow, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicRow,
-    TopicSet,
+    Arg, DlqCounts, DlqDone, DlqLs, DlqWaiting, GroupDrain, GroupDrained, GroupInfo, GroupLs,
+    GroupQueueRow, GroupReturn, GroupRow, GroupSet, GroupStopped, GroupUnblock, Operate,
+    StoppedRow, TenantAdd, TenantAdded, TopicCreate, TopicRm, TopicSet,
 };
 use yard_wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_wire::request::{Reply, Request};
@@ -51,10 +50,11 @@ use yard_wire::{
     Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
+use super::told::{drain_text, items_text, report_text, shards_of, topic_text};
 use super::world::{Delivery, Out, RECORD_BYTES, World, config};
 use crate::{
-    Asked, Decision, DeliverItem, DiskLevel, Event, Fate, Findings, Held, Hit, Judged,
-    PolicyAnswer, Range, RetryAnswer, SessionId,
+    Asked, Decision, DiskLevel, Event, Fate, Findings, Held, Hit, Judged, PolicyAnswer, Range,
+    RetryAnswer, SessionId,
 };
 
 /// Runs a script on a broker of one shard and compares what came with what the script says.
@@ -752,61 +752,4 @@ impl Script {
             other => format!("{other:?}"),
         }
     }
-}
-
-fn shards_of(shards: &[ShardId]) -> Vec<u16> {
-    shards.iter().map(|shard| shard.0).collect()
-}
-
-fn topic_text(row: &TopicRow) -> String {
-    format!("topic {} queues={}", row.id, row.queues)
-}
-
-fn drain_text(row: &DrainRow) -> String {
-    let DrainRow { group, topic, to, state, backlog, in_flight, moved, wide_lag, .. } = row;
-    format!(
-        "{group} {topic} to {to} {state}: backlog={backlog} held={in_flight} moved={moved} \
-         lag={wide_lag}"
-    )
-}
-
-fn report_text(report: &GroupReport) -> String {
-    let queues = report.queues.iter().map(|row| {
-        format!(
-            "{}: {}..{} lag={} held={} waiting={} rejected={}{}",
-            row.queue,
-            row.settled_below,
-            row.end,
-            row.lag,
-            row.in_flight,
-            row.waiting,
-            row.rejected,
-            filtered(row.filtered)
-        )
-    });
-    let members = report
-        .members
-        .iter()
-        .map(|row| format!("; {} held={} credit={}", row.member, row.in_flight, row.credit));
-    queues.collect::<Vec<_>>().join(", ") + &members.collect::<String>()
-}
-
-fn filtered(count: u64) -> String {
-    if count == 0 { String::new() } else { format!(" filtered={count}") }
-}
-
-/// `0..3` for first deliveries, `5x2` or `5..7x2` for later ones.
-fn items_text(items: &[DeliverItem]) -> String {
-    let mut runs: Vec<(u64, u64, u32)> = Vec::new();
-    for item in items {
-        match runs.last_mut() {
-            Some((_, to, attempt)) if *to == item.offset.0 && *attempt == item.attempt => *to += 1,
-            _ => runs.push((item.offset.0, item.offset.0 + 1, item.attempt)),
-        }
-    }
-    let texts = runs.into_iter().map(|(from, to, attempt)| {
-        let times = if attempt == 1 { String::new() } else { format!("x{attempt}") };
-        format!("{from}..{to}{times}")
-    });
-    texts.collect::<Vec<_>>().join(" ")
 }

@@ -110,6 +110,7 @@ impl Broker {
     fn watch_entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Progress { progress, .. } => self.watch_progress(progress),
+            Entry::Settled { settled, .. } => self.watch_progress(&settled.progress),
             Entry::Release { settle: Some(progress), .. } => self.watch_progress(progress),
             Entry::Cancel { tenant, cancelled } => self.watch_cancel(*tenant, cancelled),
             Entry::Tx {
@@ -203,6 +204,7 @@ impl Broker {
         (from, last): (QueueOffset, QueueOffset),
         told: &Told,
     ) {
+        assert!(from <= last, "a range has messages");
         assert!(from <= last, "a range has messages");
         if last.0 - from.0 >= TRACE_RANGE_MAX {
             return;
