@@ -636,3 +636,41 @@ fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
     rig.settle();
     crash_everywhere(&rig, &begins, 7);
 }
+
+#[test]
+fn what_waits_is_found_though_copies_beside_it_are_damaged() {
+    let mut random = Random(21);
+    let mut rig = Rig::new(21);
+    rig.settle();
+    let parked = park(&mut rig, &mut random, 4);
+    fill(&mut rig, &mut random, 3);
+    let waiting = parked.iter().zip(0_u8..);
+    let waiting = waiting.map(|(at, name)| Waiting { token: Token([name; 16]), target: *at });
+    let waiting: Vec<Waiting> = waiting.collect();
+    let begin = rig.store.stats().appended.0 - 3 * CONFIG.segment_bytes;
+    rig.store.retire(2, &keep_from, waiting.clone(), &mut rig.io);
+    // The log as it was just before its first segment went: all that was written is proven.
+    let mut last = None;
+    finish(&mut rig, &mut |rig| {
+        if rig.disk.contents(FileName::Segment(0)).is_some() {
+            last = Some(rig.disk.fork());
+        }
+    });
+    let (disk, name) = (last.unwrap(), FileName::Segment(active(&rig.store)));
+    let whole = open_with(&disk.fork(), CONFIG, None).unwrap().carried;
+    assert_eq!(whole.len(), waiting.len(), "each is carried once");
+    let bytes = disk.contents(name).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let head = (begin as usize..).find(|at| bytes[at + 8..at + 12] == [5, 1, 0, 0]).unwrap();
+    let entry = head..head + word(head) as usize;
+    let group = (begin as usize..head).rfind(|at| bytes[*at..].starts_with(b"YGRP")).unwrap();
+    let end = group + 64 + word(group + 48) as usize;
+    let beside = (group + 64..end).filter(|at| !entry.contains(at));
+    let beside: Vec<usize> = beside.step_by(13).collect();
+    assert!(beside.len() > 10, "copies lie in the same group");
+    for at in beside {
+        let disk = disk.fork();
+        disk.flip_bit(name, at as u64 * 8);
+        assert_eq!(open_with(&disk, CONFIG, None).unwrap().carried, whole, "byte {at}");
+    }
+}
