@@ -411,14 +411,15 @@ fn locate(
 }
 
 /// Opens a damaged log: every record that `may_miss` does not name is served with its time, and
-/// of the others each is served, cannot be read, or is reported. How many are not served.
+/// of the others each is served, cannot be read, or is reported. How many are not served, and what
+/// was reported.
 fn check_damaged(
     rig: &Rig,
     disk: &LyingDisk,
     places: &BTreeMap<(Queue, u64), RecordPlace>,
     may_miss: &dyn Fn(&RecordPlace) -> bool,
     case: &str,
-) -> u64 {
+) -> (u64, Vec<Repair>) {
     let (state, opened) = reopen(disk).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert_eq!(opened.entries, rig.model.entries[state..], "{case}: no decision is lost");
     let all = rig.model.queues(rig.model.entries.len());
@@ -448,7 +449,7 @@ fn check_damaged(
         }
         missing += 1;
     }
-    missing
+    (missing, opened.repairs)
 }
 
 fn lost_by(repair: &Repair) -> Vec<Lost> {
@@ -490,9 +491,18 @@ fn a_flipped_bit_of_what_a_retirement_wrote_costs_the_copy_that_has_it() {
                 && (begin..begin + u64::from(place.bytes)).contains(&(bit / 8))
         };
         let case = format!("bit {bit} of byte {}", bit / 8);
-        let lost = check_damaged(&rig, &disk, &places, &hit, &case);
+        let (lost, repairs) = check_damaged(&rig, &disk, &places, &hit, &case);
         let expect = places.values().filter(|place| hit(place)).count() as u64;
         assert_eq!(lost, expect, "{case}");
+        let lies_at = |repair: &Repair, place: &RecordPlace| match repair {
+            Repair::Quarantined { offset, bytes, what, .. } => {
+                let found = (*offset, *bytes, *what);
+                found == (place.offset.into(), place.bytes.into(), "a copy of a message")
+            }
+            _ => false,
+        };
+        let is_told = |place: &RecordPlace| repairs.iter().any(|repair| lies_at(repair, place));
+        assert!(places.values().filter(|place| hit(place)).all(is_told), "{case}: {repairs:?}");
         missing += lost;
         hits += expect;
     }
@@ -526,7 +536,8 @@ fn bytes_of_an_entry_of_copies_cost_the_copies_that_have_them() {
         let mut bytes = disk.contents(name).unwrap();
         bytes[at as usize..at as usize + 3].iter_mut().for_each(|byte| *byte ^= 0x5a);
         disk.put(name, bytes);
-        let lost = check_damaged(&rig, &disk, &places, &lies_there, &format!("bytes at {at}"));
+        let case = format!("bytes at {at}");
+        let (lost, _) = check_damaged(&rig, &disk, &places, &lies_there, &case);
         // Without its header or their number, all that an entry has.
         assert!(lost <= 2 || in_head(at), "{lost} lost at {at}");
         missing += lost;

@@ -49,6 +49,27 @@ fn an_empty_group_whose_header_is_damaged_is_known_by_its_end() {
     assert_eq!(opened.entries, rig.model.entries);
 }
 
+#[test]
+fn an_index_without_messages_says_that_its_segment_was_sealed() {
+    let mut rig = Rig::new(4);
+    while rig.store.stats().segments < 2 {
+        rig.append(&[1; 4_000]).unwrap();
+        rig.flush();
+    }
+    rig.settle();
+    let (name, index) = (FileName::Segment(0), FileName::Index(0));
+    assert_eq!(rig.disk.len(index).unwrap(), 128, "nothing but its header");
+    alter(&rig.disk, FileName::Segment(1), |bytes| bytes[512..].fill(0));
+    alter(&rig.disk, name, |bytes| {
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[last] ^= 1;
+    });
+    let opened = open_all(&rig.disk).unwrap();
+    let is_damage = matches!(opened.repairs[..], [Repair::Quarantined { segment: 0, .. }, ..]);
+    assert!(is_damage, "{:?}", opened.repairs);
+    assert_eq!(opened.entries, rig.model.entries[..rig.model.entries.len() - 1]);
+}
+
 /// A header of a group in the log's own words, but for some of its fields: each a place in it, and
 /// what it says there.
 fn forge(header: &[u8], fields: &[(usize, u64)]) -> Vec<u8> {
