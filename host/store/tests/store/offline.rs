@@ -197,6 +197,34 @@ fn a_damaged_body_takes_that_message_only() {
     assert!(hit > 20, "{hit}");
 }
 
+/// Where each message of a log lies, as a dump says it.
+fn dumped(disk: &LyingDisk) -> Vec<(yard_wire::LogPos, Option<QueueOffset>)> {
+    let mut found = Vec::new();
+    for segment in &survey(disk, Some(CONFIG.shard)).unwrap().segments {
+        let _ = offline::dump(disk, segment, &mut |line| {
+            if let Line::Record { position, offset, .. } = line {
+                found.push((position, offset));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    found
+}
+
+#[test]
+fn messages_of_a_damaged_entry_lie_where_they_did() {
+    let rig = rig();
+    let expected = dumped(&rig.disk);
+    assert!(expected.len() > 100, "{}", expected.len());
+    // Its checksum, and how many bytes of notes it has.
+    for byte in [4, 20] {
+        let disk = rig.disk.fork();
+        disk.flip_bit(FileName::Segment(1), (512 + 64 + byte) * 8);
+        assert_eq!(look(&disk).unwrap().0.damage.len(), 1, "byte {byte}");
+        assert!(dumped(&disk) == expected, "byte {byte}");
+    }
+}
+
 #[test]
 fn a_damaged_entry_takes_what_the_queues_lack() {
     let rig = rig();

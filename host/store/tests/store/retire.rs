@@ -411,14 +411,15 @@ fn locate(
 }
 
 /// Opens a damaged log: every record that `may_miss` does not name is served with its time, and
-/// of the others each is served, cannot be read, or is reported. How many are not served.
+/// of the others each is served, cannot be read, or is reported. How many are not served, and what
+/// was reported.
 fn check_damaged(
     rig: &Rig,
     disk: &LyingDisk,
     places: &BTreeMap<(Queue, u64), RecordPlace>,
     may_miss: &dyn Fn(&RecordPlace) -> bool,
     case: &str,
-) -> u64 {
+) -> (u64, Vec<Repair>) {
     let (state, opened) = reopen(disk).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert_eq!(opened.entries, rig.model.entries[state..], "{case}: no decision is lost");
     let all = rig.model.queues(rig.model.entries.len());
@@ -448,7 +449,7 @@ fn check_damaged(
         }
         missing += 1;
     }
-    missing
+    (missing, opened.repairs)
 }
 
 fn lost_by(repair: &Repair) -> Vec<Lost> {
@@ -490,9 +491,18 @@ fn a_flipped_bit_of_what_a_retirement_wrote_costs_the_copy_that_has_it() {
                 && (begin..begin + u64::from(place.bytes)).contains(&(bit / 8))
         };
         let case = format!("bit {bit} of byte {}", bit / 8);
-        let lost = check_damaged(&rig, &disk, &places, &hit, &case);
+        let (lost, repairs) = check_damaged(&rig, &disk, &places, &hit, &case);
         let expect = places.values().filter(|place| hit(place)).count() as u64;
         assert_eq!(lost, expect, "{case}");
+        let lies_at = |repair: &Repair, place: &RecordPlace| match repair {
+            Repair::Quarantined { offset, bytes, what, .. } => {
+                let found = (*offset, *bytes, *what);
+                found == (place.offset.into(), place.bytes.into(), "a copy of a message")
+            }
+            _ => false,
+        };
+        let is_told = |place: &RecordPlace| repairs.iter().any(|repair| lies_at(repair, place));
+        assert!(places.values().filter(|place| hit(place)).all(is_told), "{case}: {repairs:?}");
         missing += lost;
         hits += expect;
     }
@@ -526,7 +536,8 @@ fn bytes_of_an_entry_of_copies_cost_the_copies_that_have_them() {
         let mut bytes = disk.contents(name).unwrap();
         bytes[at as usize..at as usize + 3].iter_mut().for_each(|byte| *byte ^= 0x5a);
         disk.put(name, bytes);
-        let lost = check_damaged(&rig, &disk, &places, &lies_there, &format!("bytes at {at}"));
+        let case = format!("bytes at {at}");
+        let (lost, _) = check_damaged(&rig, &disk, &places, &lies_there, &case);
         // Without its header or their number, all that an entry has.
         assert!(lost <= 2 || in_head(at), "{lost} lost at {at}");
         missing += lost;
@@ -635,4 +646,42 @@ fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
     rig.checkpoint();
     rig.settle();
     crash_everywhere(&rig, &begins, 7);
+}
+
+#[test]
+fn what_waits_is_found_though_copies_beside_it_are_damaged() {
+    let mut random = Random(21);
+    let mut rig = Rig::new(21);
+    rig.settle();
+    let parked = park(&mut rig, &mut random, 4);
+    fill(&mut rig, &mut random, 3);
+    let waiting = parked.iter().zip(0_u8..);
+    let waiting = waiting.map(|(at, name)| Waiting { token: Token([name; 16]), target: *at });
+    let waiting: Vec<Waiting> = waiting.collect();
+    let begin = rig.store.stats().appended.0 - 3 * CONFIG.segment_bytes;
+    rig.store.retire(2, &keep_from, waiting.clone(), &mut rig.io);
+    // The log as it was just before its first segment went: all that was written is proven.
+    let mut last = None;
+    finish(&mut rig, &mut |rig| {
+        if rig.disk.contents(FileName::Segment(0)).is_some() {
+            last = Some(rig.disk.fork());
+        }
+    });
+    let (disk, name) = (last.unwrap(), FileName::Segment(active(&rig.store)));
+    let whole = open_with(&disk.fork(), CONFIG, None).unwrap().carried;
+    assert_eq!(whole.len(), waiting.len(), "each is carried once");
+    let bytes = disk.contents(name).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let head = (begin as usize..).find(|at| bytes[at + 8..at + 12] == [5, 1, 0, 0]).unwrap();
+    let entry = head..head + word(head) as usize;
+    let group = (begin as usize..head).rfind(|at| bytes[*at..].starts_with(b"YGRP")).unwrap();
+    let end = group + 64 + word(group + 48) as usize;
+    let beside = (group + 64..end).filter(|at| !entry.contains(at));
+    let beside: Vec<usize> = beside.step_by(13).collect();
+    assert!(beside.len() > 10, "copies lie in the same group");
+    for at in beside {
+        let disk = disk.fork();
+        disk.flip_bit(name, at as u64 * 8);
+        assert_eq!(open_with(&disk, CONFIG, None).unwrap().carried, whole, "byte {at}");
+    }
 }
