@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use yard_wire::limits::{DELAY_MS_MAX, RELEASES_MAX};
 use yard_wire::operation::{DelayCancel, DelayCancelled, DelayLs, DelayReport, DelayRow};
+use yard_wire::order::TopicType;
 use yard_wire::record::Flags;
 use yard_wire::release::{Notes, Release, Target};
 use yard_wire::{MessageId, ShardId, TenantId, Timestamp, TopicId};
@@ -49,6 +50,10 @@ impl Broker {
             };
             if due > self.now.plus_ms(DELAY_MS_MAX) {
                 return Err(ProduceError::TooFar { due, now: self.now });
+            }
+            let topic = self.meta.topic(record.topic()).expect("the batch's topics were checked");
+            if topic.settings.order.r#type == TopicType::Ordered {
+                return Err(ProduceError::DelayInOrder { topic: topic.name.to_string() });
             }
         }
         if count == 0 {

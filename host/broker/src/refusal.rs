@@ -55,19 +55,39 @@ pub(crate) enum ProduceError {
     NotHere(NotHere),
     BadArgument(BadArgument),
     LimitReached(LimitReached),
-    TooFar { due: Timestamp, now: Timestamp },
+    TooFar {
+        due: Timestamp,
+        now: Timestamp,
+    },
+    /// Those that are sent after it would overtake it.
+    DelayInOrder {
+        topic: String,
+    },
     SystemTopic(SystemTopic),
     Record(Refusal),
     DiskMark,
-    Backlog { name: String, limit: u64 },
-    Fenced { known: Epoch },
-    Stale { expected: Sequence },
-    Ahead { expected: Sequence },
+    Backlog {
+        name: String,
+        limit: u64,
+    },
+    Fenced {
+        known: Epoch,
+    },
+    Stale {
+        expected: Sequence,
+    },
+    Ahead {
+        expected: Sequence,
+    },
     UnknownTransaction(TxId),
     TransactionTooLarge(TxId),
     PreparedKey,
-    NoDedupeWindow { name: String },
-    DedupeFull { max: usize },
+    NoDedupeWindow {
+        name: String,
+    },
+    DedupeFull {
+        max: usize,
+    },
 }
 
 /// Why a transaction did not begin, or was not decided.
@@ -235,6 +255,11 @@ impl From<ProduceError> for Refusal {
             ProduceError::TooFar { due, now } => {
                 let detail = format!("due at {due}, it is {now}: at most {DELAY_MS_MAX} ms away");
                 Self::new(Code::DelayTooLong, detail)
+            }
+            ProduceError::DelayInOrder { topic } => {
+                let topic = quoted(&topic);
+                let detail = format!("a delayed message in the ordered topic {topic}");
+                Self::new(Code::UnfitForTopic, detail)
             }
             ProduceError::SystemTopic(fact) => fact.into(),
             ProduceError::Record(refusal) => refusal,

@@ -100,6 +100,7 @@ fn check<S: Service>(
         return Ok(Incoming::Request(request));
     };
     let batch = Batch::parse(batch).map_err(|malformed| malformed.refusal(Code::MalformedBatch))?;
+    batch.check_words()?;
     Ok(Incoming::Produce { place, nodes, floor, batch, bytes })
 }
 

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::property::{
-    CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT,
+    CORRELATION, ENCODING, EXPIRES, FAILED, PRIORITY, REPLY_TO, TRACE_PARENT, check_own_name,
+    check_tag,
 };
 use yard_wire::record::{DEDUPE, DUE, Flags, KEY, ORDER, Record, RecordHead, TX};
 use yard_wire::{Code, DedupeKey, MessageId, QueueIndex, Timestamp, TopicId, TxId};
@@ -268,8 +269,11 @@ impl Message {
         self
     }
 
-    /// It is visible once the transaction is committed.
-    pub(crate) fn prepared(mut self, tx: TxId) -> Self {
+    /// It is visible once the transaction is committed. [`crate::Transaction::send`] says so of
+    /// what it sends; this is for those who bring messages to a broker by other ways, as
+    /// [`Message::into_record`].
+    #[must_use]
+    pub fn prepared(mut self, tx: TxId) -> Self {
         self.transaction = Some(tx);
         self.system(TX, tx.to_string())
     }
@@ -401,17 +405,8 @@ impl Message {
     /// Refuses names that are not the application's to use, tags that nobody could ask for, and
     /// priorities that there are not.
     fn check_words(&self) -> Result<(), Error> {
-        if let Some((name, _)) = self.properties.iter().find(|(name, _)| name.starts_with('$')) {
-            let detail = format!("the property {name:?}: names that begin with $ are reserved");
-            return Err(Error::new(Code::ReservedProperty, detail));
-        }
-        let tag = &self.tag;
-        let is_blank = !tag.is_empty() && tag.trim().is_empty();
-        if is_blank || tag.contains(|c: char| c == '|' || c.is_control()) {
-            let detail =
-                format!("the tag {tag:?} is blank, or has a | or a control character in it");
-            return Err(Error::new(Code::BadTag, detail));
-        }
+        self.properties.iter().try_for_each(|(name, _)| check_own_name(name))?;
+        check_tag(&self.tag)?;
         if let Some(key) = &self.dedupe {
             DedupeKey::of(key)?;
             if self.queue.is_some() || self.priority.is_some() {

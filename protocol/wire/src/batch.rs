@@ -21,10 +21,9 @@
 use bytes::Bytes;
 
 use crate::codec::Malformed;
-use crate::limits;
-use crate::record::Flags;
-use crate::record::{Address, Record};
+use crate::record::{Address, Flags, Record};
 use crate::{DedupeKey, Epoch, Lane, ProducerId, QueueIndex, Refusal, Sequence, ShardId, TopicId};
+use crate::{limits, property};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 48;
@@ -259,6 +258,21 @@ impl Batch {
     /// As [`Record::check_limits`], for the first record that breaks them.
     pub fn check_limits(&self) -> Result<(), Refusal> {
         self.over.clone().map_or(Ok(()), Err)
+    }
+
+    /// Checks the words of every record: tags, and names of properties. It is for batches that come
+    /// from producers; one that a broker has worked on may say more.
+    ///
+    /// # Errors
+    /// As [`property::check_tag`] and [`property::check_sent_name`], for the first record that has
+    /// a word that may not be.
+    pub fn check_words(&self) -> Result<(), Refusal> {
+        self.places().try_for_each(|(at, bytes)| {
+            let (at, bytes) = (at as usize, bytes as usize);
+            let (tag, mut names) = Record::peek_words(&self.bytes[at..at + bytes]);
+            property::check_tag(tag)?;
+            names.try_for_each(property::check_sent_name)
+        })
     }
 
     /// Number after the last record's.

@@ -119,6 +119,8 @@ codes! {
     BadDedupeKey = 236, Never;
     /// The topic remembers no dedupe keys, so a message with one cannot be checked.
     NoDedupeWindow = 237, Never;
+    /// The message does not fit the type of its topic.
+    UnfitForTopic = 240, Never;
 
     /// The queue of this tenant is full; nothing was stored.
     Busy = 301, SamePlace;

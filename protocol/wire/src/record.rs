@@ -43,7 +43,7 @@ mod properties;
 
 pub use flags::Flags;
 pub(crate) use properties::{
-    PROPERTY_HEADER_BYTES, check_properties, property_header, split_properties,
+    PROPERTY_HEADER_BYTES, check_properties, property_header, split_names, split_properties,
 };
 
 /// Bytes of the fixed part of a record of version 1.
@@ -446,6 +446,15 @@ impl Record {
     pub fn peek_order_group(record: &[u8]) -> Result<Option<&str>, Malformed> {
         let mut properties = Self::peek_properties(record)?;
         Ok(properties.find(|(name, _)| *name == ORDER).map(|(_, value)| value))
+    }
+
+    /// Tag and names of the properties of a record that was checked.
+    pub(crate) fn peek_words(record: &[u8]) -> (&str, impl Iterator<Item = &str>) {
+        let tag_end = HEADER_BYTES + usize::from(u16_at(record, 42));
+        let body_at = record.len() - u32_at(record, 46) as usize;
+        let tag = str::from_utf8(&record[HEADER_BYTES..tag_end]);
+        let names = split_names(&record[tag_end..body_at]);
+        (tag.expect("checked when the record was taken"), names)
     }
 
     fn peek_properties(record: &[u8]) -> Result<impl Iterator<Item = (&str, &str)>, Malformed> {

@@ -37,6 +37,20 @@ pub(crate) fn split_properties(mut rest: &[u8]) -> impl Iterator<Item = (&str, &
     })
 }
 
+/// The names of properties that were checked, in order. Values are passed over unread.
+pub(crate) fn split_names(mut rest: &[u8]) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let name_end = PROPERTY_HEADER_BYTES + usize::from(u16_at(rest, 0));
+        let end = name_end + usize::from(u16_at(rest, 2));
+        let name = &rest[PROPERTY_HEADER_BYTES..name_end];
+        rest = &rest[end..];
+        Some(str::from_utf8(name).expect("checked when the record was taken"))
+    })
+}
+
 /// Whether `rest` are so many properties and nothing else.
 pub(crate) fn check_properties(mut rest: &[u8], count: usize) -> Result<(), Malformed> {
     for _ in 0..count {

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use yard_client::wire::batch::{self, BatchHeader};
 use yard_client::wire::frame::{self, Class, Preamble, Role};
 use yard_client::wire::operation::{Operation, TopicCreate};
+use yard_client::wire::record::RecordParts;
 use yard_client::wire::request::Request;
 use yard_client::wire::requests::{
     AckNodes, AckPlace, Call, Fetch, FindRoute, Hello, Produce, Settle, Start, Subscribe,
@@ -247,6 +248,12 @@ fn batches(own: TopicId, foreign: TopicId) -> Vec<Case> {
         let (place, floor) = (AckPlace::Memory, Sequence(0));
         request_bytes(5, &Request::Produce(Produce { place, nodes, floor, batch: one(own, 0) }))
     };
+    let worded = |tag: &str, properties: &[(&str, &str)]| {
+        let mut out = Vec::new();
+        let parts = RecordParts { topic: own, tag, properties, ..RecordParts::default() };
+        parts.encode(&mut out).unwrap();
+        batch(0, 1, &out)
+    };
     let long = "x".repeat(40_000);
     let body = vec![7; limits::BODY_BYTES_MAX + 1];
     let two = record(own, 0, b"a").unwrap();
@@ -298,6 +305,20 @@ fn batches(own: TopicId, foreign: TopicId) -> Vec<Case> {
             sent(batch(0, 1, &unchecked(own, &[&long, &long], b""))),
             PropertiesTooLarge,
         ),
+        case(
+            "a name of the system's",
+            To::Data,
+            sent(worded("", &[("$dead.reason", "x")])),
+            ReservedProperty,
+        ),
+        case(
+            "a mark of the broker",
+            To::Data,
+            sent(worded("", &[("$replaced", "p/1")])),
+            ReservedProperty,
+        ),
+        case("a tag with a bar", To::Data, sent(worded("a|b", &[])), BadTag),
+        case("a blank tag", To::Data, sent(worded(" ", &[])), BadTag),
         case("quorum on a single node", To::Data, nodes(AckNodes::Quorum), AckUnavailable),
         case("all of a single node", To::Data, nodes(AckNodes::All), AckUnavailable),
     ]

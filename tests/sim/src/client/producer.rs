@@ -211,6 +211,8 @@ impl Producer {
         let number = self.sent.len() as u64;
         let is_delayed = base.phase == Phase::Storm && self.random.percent(self.plan.delayed);
         let delay_ms = self.random.range(1, DELAY_MS_MAX);
+        // Those sent after it would overtake it, so an ordered topic takes none.
+        let is_delayed = is_delayed && base.plan.ordered[topic].is_none();
         let due = is_delayed.then(|| base.now / MS + delay_ms);
         let letter = Letter {
             topic: route.topic,

@@ -58,6 +58,9 @@ impl Host {
         let bytes = batch.len();
         match Batch::parse(batch) {
             Ok(batch) => {
+                if let Err(refusal) = batch.check_words() {
+                    base.fail(|| format!("a client sent words that may not be: {refusal}"));
+                }
                 let shard = usize::from(batch.header().shard.0);
                 self.slots[shard].oracle.asked(origin, batch.header());
                 let tenant = base.tenant_of(origin.session);
