@@ -14,7 +14,7 @@ use crate::entry::{Entry, GroupCreated, GroupId, Outcome as StepOutcome, Progres
 use crate::meta::Topic;
 use crate::meta_table::queues_on;
 use crate::operate::{Outcome, called, listed};
-use crate::refusal::{LimitReached, NoTopic, OperateError};
+use crate::refusal::{LimitReached, OperateError};
 
 /// The group that has settled what was dealt with. No application's group has such a name.
 const OPERATORS: &str = "$operators";
@@ -45,11 +45,12 @@ impl Broker {
         tenant: TenantId,
         arguments: &DlqWaiting,
     ) -> Result<Outcome, OperateError> {
-        let topic = self.dead_topic(tenant, &arguments.group)?;
         let queue = QueueIndex(arguments.queue);
         let wanted = (QueueOffset(arguments.from), QueueOffset(u64::MAX));
         let mut rows = Vec::new();
-        if let Some((from, to)) = self.within(topic, queue, wanted) {
+        if let Some(topic) = self.dead_topic(tenant, &arguments.group)?
+            && let Some((from, to)) = self.within(topic, queue, wanted)
+        {
             let open = self.open_ranges(topic.topic, tenant, queue, (from, to));
             let row = |(from, to)| DlqRange { queue, from, to };
             rows.extend(open.into_iter().take(DLQ_ROWS_MAX).map(row));
@@ -63,43 +64,50 @@ impl Broker {
         tenant: TenantId,
         arguments: &DlqDone,
     ) -> Result<Outcome, OperateError> {
-        let topic = self.dead_topic(tenant, &arguments.group)?;
         let queue = QueueIndex(arguments.queue);
         let wanted = (QueueOffset(arguments.from), QueueOffset(arguments.to));
         let mut counts = DlqCounts::default();
-        let Some((from, to)) = self.within(topic, queue, wanted) else {
+        let Some((topic, (from, to))) = self
+            .dead_topic(tenant, &arguments.group)?
+            .and_then(|topic| Some((topic, self.within(topic, queue, wanted)?)))
+        else {
             return Ok(Outcome::Now(called(&counts)));
         };
-        let Some(group) = self.groups.find(tenant, OPERATORS, topic.topic) else {
-            // Two entries, of which the second could find no room: the caller asks again.
-            counts.left = to.0 - from.0;
-            let (group, topic, floors) = (self.groups.next_id(), topic.topic, Vec::new());
-            let created = GroupCreated { group, topic, name: OPERATORS.to_owned(), floors };
-            return Ok(Outcome::Record(Entry::Group { tenant, created }, called(&counts)));
-        };
+        let known = self.groups.find(tenant, OPERATORS, topic.topic);
         let open = self.open_ranges(topic.topic, tenant, queue, (from, to));
         let taken = &open[..open.len().min(STEPS_MAX)];
         let end = if taken.len() < open.len() { open[taken.len()].0 } else { to };
         counts.done = taken.iter().map(|(from, to)| to.0 - from.0).sum();
         counts.skipped = end.0 - from.0 - counts.done;
         counts.left = to.0 - end.0;
+        let reply = called(&counts);
         if taken.is_empty() {
-            return Ok(Outcome::Unchanged(called(&counts)));
+            return Ok(Outcome::Unchanged(reply));
         }
-        self.check_ranges(group, queue, taken.len())?;
+        self.check_ranges(known, queue, taken.len())?;
         let step = |(from, to): &Range| {
             let (from, to, outcome) = (*from, *to, StepOutcome::Acked);
             Step { queue, from, to, outcome }
         };
         let (steps, errors) = (taken.iter().map(step).collect(), Vec::new());
+        let group = known.unwrap_or_else(|| self.groups.next_id());
         let progress = Progress { group, steps, errors };
-        Ok(Outcome::Record(Entry::Progress { tenant, progress }, called(&counts)))
+        let says = Entry::Progress { tenant, progress };
+        if known.is_some() {
+            return Ok(Outcome::Record(says, reply));
+        }
+        let (topic, name, floors) = (topic.topic, OPERATORS.to_owned(), Vec::new());
+        let created = GroupCreated { group, topic, name, floors };
+        Ok(Outcome::Found { group: Entry::Group { tenant, created }, says, reply })
     }
 
-    fn dead_topic(&self, tenant: TenantId, group: &str) -> Result<&Topic, OperateError> {
-        let name = dead_topic_name(group);
-        let topic = self.meta.topic_named(tenant, &name);
-        topic.ok_or(OperateError::NoTopic(NoTopic::Named(name)))
+    /// The topic of a group's dead letters; `None`: it has none yet.
+    fn dead_topic(&self, tenant: TenantId, group: &str) -> Result<Option<&Topic>, OperateError> {
+        let topic = self.meta.topic_named(tenant, &dead_topic_name(group));
+        if topic.is_none() {
+            self.check_known_group(tenant, group)?;
+        }
+        Ok(topic)
     }
 
     /// What of a range this shard holds.
@@ -138,11 +146,12 @@ impl Broker {
     /// Whether what was dealt with can be kept: as many ranges as there are gaps between.
     fn check_ranges(
         &self,
-        group: GroupId,
+        group: Option<GroupId>,
         queue: QueueIndex,
         more: usize,
     ) -> Result<(), OperateError> {
-        let state = self.groups.get(group).and_then(|group| group.queues.get(&queue));
+        let group = group.and_then(|group| self.groups.get(group));
+        let state = group.and_then(|group| group.queues.get(&queue));
         let kept = state.map_or(0, |state| state.progress.settled().ranges());
         if kept + more <= DLQ_RANGES_MAX {
             return Ok(());

@@ -196,6 +196,14 @@ pub enum Then {
     /// Give a committed change of the metadata to every other shard and to the server, when the
     /// entry is synced and before any reply that follows in the list.
     Broadcast(MetaChange),
+    /// Append another entry at once, as by [`Effect::Append`]. Where there was no room for the one
+    /// before it there is none for this one either, and whoever waits is refused.
+    Append {
+        /// What to append.
+        entry: Box<Entry>,
+        /// What to do afterwards.
+        then: Vec<Then>,
+    },
 }
 
 /// One message to deliver.

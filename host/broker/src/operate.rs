@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     Change(MetaChange, Reply),
     /// An entry of this shard, and the result once it is durable.
     Record(Entry, Reply),
+    /// A group of the system's, what it says first, and the result once both are durable.
+    Found { group: Entry, says: Entry, reply: Reply },
     /// A transaction is committed, or rolled back, and the result once that is durable.
     Decide(TxName, bool, Reply),
 }
@@ -92,6 +94,11 @@ impl Broker {
                 self.wake(self.now);
                 let then = vec![Then::Reply { origin, reply }];
                 effects.push(Effect::Append { entry, then });
+            }
+            Outcome::Found { group, says, reply } => {
+                let then = vec![Then::Reply { origin, reply }];
+                let then = vec![Then::Append { entry: Box::new(says), then }];
+                effects.push(Effect::Append { entry: group, then });
             }
             Outcome::Decide(name, commit, reply) => {
                 self.append_decision(name, commit, (origin, reply), effects);
@@ -164,10 +171,10 @@ impl Broker {
             Arguments::PluginTrust(arguments) => self.plugin_trust(tenant, &arguments),
             Arguments::PluginDistrust(arguments) => self.plugin_distrust(tenant, &arguments),
             Arguments::PluginKeys(_) => self.plugin_keys(tenant),
-            Arguments::BrokerInfo(_)
-            | Arguments::ClientLs(_)
-            | Arguments::PluginLogs(_)
-            | Arguments::PluginPush(_) => Err(OperateError::NotOurs),
+            Arguments::PluginLogs(arguments) => self.plugin_logs(tenant, &arguments.name),
+            Arguments::BrokerInfo(_) | Arguments::ClientLs(_) | Arguments::PluginPush(_) => {
+                Err(OperateError::NotOurs)
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use yard_wire::operation::{
     PluginCanary, PluginDistrust, PluginGet, PluginPromote, PluginRm, PluginShadow, PluginTrust,
 };
 use yard_wire::plugin::{
-    Blob, Digest, PluginCopy, PluginKeyRow, PluginReport, PluginRow, PluginVersionRow,
+    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow, PluginVersionRow,
 };
 use yard_wire::request::Reply;
 use yard_wire::{TenantId, Timestamp, limits};
@@ -188,6 +188,17 @@ impl Broker {
         // What they did is known to whoever runs them.
         let report = PluginReport { plugin: plugin_row(plugin), versions, runs: Vec::new() };
         Ok(Outcome::Now(called(&report)))
+    }
+
+    /// That there is such a plugin. What it wrote is known to whoever runs it, and is told without
+    /// asking here where there is something.
+    pub(crate) fn plugin_logs(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<Outcome, OperateError> {
+        self.plugin_named(tenant, name)?;
+        Ok(Outcome::Now(called(&Vec::<PluginLogRow>::new())))
     }
 
     pub(crate) fn plugin_promote(

@@ -49,11 +49,8 @@ impl Broker {
     }
 
     pub(crate) fn group_info(&self, tenant: TenantId, name: String) -> Result<Reply, OperateError> {
-        let ids = self.groups.named(tenant, &name);
-        if ids.is_none() && self.meta.group_set(tenant, &name).is_none() {
-            return Err(OperateError::NoGroup(name));
-        }
-        let ids = ids.unwrap_or_default();
+        self.check_known_group(tenant, &name)?;
+        let ids = self.groups.named(tenant, &name).unwrap_or_default();
         let mut cost = Cost::default();
         let settings = self.meta.group(tenant, &name);
         let mut report = GroupReport {
@@ -79,6 +76,19 @@ impl Broker {
             }
         }
         Ok(called(&report))
+    }
+
+    /// Whether a group of this name consumes something here, or has settings.
+    pub(crate) fn check_known_group(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<(), OperateError> {
+        let consumes = self.groups.named(tenant, name).is_some();
+        if consumes || self.meta.group_set(tenant, name).is_some() {
+            return Ok(());
+        }
+        Err(OperateError::NoGroup(name.to_owned()))
     }
 
     fn group_and_topic(&self, id: GroupId) -> Option<(&Group, &Topic)> {

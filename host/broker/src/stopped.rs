@@ -24,11 +24,9 @@ impl Broker {
         tenant: TenantId,
         name: &str,
     ) -> Result<Outcome, OperateError> {
-        let ids = self.groups.named(tenant, name);
-        if ids.is_none() && self.meta.group_set(tenant, name).is_none() {
-            return Err(OperateError::NoGroup(name.to_owned()));
-        }
-        let groups = ids.unwrap_or_default().into_iter().filter_map(|id| self.groups.get(id));
+        self.check_known_group(tenant, name)?;
+        let ids = self.groups.named(tenant, name).unwrap_or_default();
+        let groups = ids.into_iter().filter_map(|id| self.groups.get(id));
         let rows = groups.flat_map(|group| self.stopped_rows(group));
         listed(rows.take(STOPPED_ROWS_MAX).map(Ok)).map(Outcome::Now)
     }

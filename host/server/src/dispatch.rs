@@ -266,8 +266,14 @@ impl Dispatch {
         }
         let arguments = match arguments {
             Arguments::PluginLogs(of) => {
-                let result = self.hub.policies.log_of(session.tenant, &of.name).to_bytes();
-                self.hub.reply(origin, Ok(Reply::Call(Called { result })));
+                let lines = self.hub.policies.log_of(session.tenant, &of.name);
+                if lines.is_empty() {
+                    // Whether there is such a plugin is known to the metadata.
+                    self.spread(session, origin, call, Arguments::PluginLogs(of));
+                } else {
+                    let result = lines.to_bytes();
+                    self.hub.reply(origin, Ok(Reply::Call(Called { result })));
+                }
                 return Ok(());
             }
             Arguments::PluginPush(push) => return self.push(session, origin, push),

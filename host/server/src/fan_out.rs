@@ -305,10 +305,11 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are.
 fn ignorance(operation: Operation) -> Option<Code> {
-    let is_about_group = [Operation::GroupInfo, Operation::GroupStopped].contains(&operation);
+    let about_group =
+        [Operation::GroupInfo, Operation::GroupStopped, Operation::DlqWaiting, Operation::DlqDone];
     let about_one = [Operation::TxCommit, Operation::TxInfo, Operation::TxRollback];
     let unknown = about_one.contains(&operation).then_some(Code::UnknownTransaction);
-    if is_about_group { Some(Code::UnknownGroup) } else { unknown }
+    if about_group.contains(&operation) { Some(Code::UnknownGroup) } else { unknown }
 }
 
 fn merge_all<T: Wire>(

@@ -190,6 +190,9 @@ impl Shard {
                 let waiter = Waiter::Broadcast(change);
                 self.waiting.push(group, AckPlace::Synced, waiter);
             }
+            Then::Append { entry, then } => {
+                self.append(&entry, then, outputs);
+            }
         }
     }
 
@@ -286,6 +289,7 @@ fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
             Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
                 outputs.push(Output::Reply { origin, result: Err(refusal.clone()) });
             }
+            Then::Append { then, .. } => refuse(error, then, outputs),
             Then::Broadcast(_) | Then::Notify { .. } => {}
         }
     }

@@ -170,8 +170,10 @@ fn dead_letters_are_dealt_with_once() {
         dlq waiting g 2
         > 0: 2..4
         dlq waiting g 4
+        full
         dlq done g 1 3
-        > done=0 skipped=0 left=2
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        room
         dlq done g 1 3
         > done=2 skipped=0 left=0
         dlq waiting g 0
@@ -184,7 +186,7 @@ fn dead_letters_are_dealt_with_once() {
         dlq ls
         > g waiting=0 done=4
         dlq done x 0 1
-        > UnknownTopic: no topic \"$dead.x\"
+        > UnknownGroup: no group \"x\"
         restart
         dlq ls
         > g waiting=0 done=4",

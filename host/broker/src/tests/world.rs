@@ -129,15 +129,24 @@ impl World {
         }
     }
 
+    /// Nothing was appended.
+    fn refuse(&mut self, then: Vec<Then>) {
+        for then in then {
+            match then {
+                Then::Produced { origin, .. } | Then::Reply { origin, .. } => {
+                    self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
+                }
+                Then::Append { then, .. } => self.refuse(then),
+                Then::Broadcast(_) | Then::Notify { .. } => {}
+            }
+        }
+    }
+
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>) {
         match effect {
             Effect::Append { entry, then } if self.full => {
                 drop(entry);
-                for then in then {
-                    if let Then::Produced { origin, .. } | Then::Reply { origin, .. } = then {
-                        self.outs.push(Out::Reply(origin, Err(Code::DiskFull.into())));
-                    }
-                }
+                self.refuse(then);
             }
             Effect::Append { entry, then } => self.append(entry, then),
             Effect::Reply { origin, result } => self.outs.push(Out::Reply(origin, result)),
@@ -293,7 +302,7 @@ impl World {
         };
         self.log.push((entry, applied));
         for then in then {
-            self.waiting.push(match then {
+            let out = match then {
                 Then::Produced { origin, place, nodes } => {
                     let shard = self.config.shard;
                     let (placed, originals) = (placed.clone(), originals.clone());
@@ -304,7 +313,12 @@ impl World {
                 Then::Reply { origin, reply } => Out::Reply(origin, Ok(reply)),
                 Then::Broadcast(change) => Out::Broadcast(change),
                 Then::Notify { to, notice } => Out::Notify(to, notice),
-            });
+                Then::Append { entry, then } => {
+                    self.append(*entry, then);
+                    continue;
+                }
+            };
+            self.waiting.push(out);
         }
     }
 

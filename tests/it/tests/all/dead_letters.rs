@@ -114,7 +114,7 @@ async fn dead_letters_are_shown_sent_again_and_dropped_with_exact_counts() {
     assert_eq!(waiting(&server), (3, 5));
     let unknown = run(&server, "dlq peek nobody");
     let error = String::from_utf8(unknown.stderr).unwrap();
-    assert!(error.starts_with("error[E0201 UnknownTopic]"), "{error}");
+    assert!(error.starts_with("error[E0209 UnknownGroup]"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

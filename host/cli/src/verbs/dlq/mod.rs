@@ -14,7 +14,7 @@ use yard_client::wire::name::DEAD_PREFIX;
 use yard_client::wire::operation::{DlqDone, DlqRange, DlqWaiting};
 use yard_client::wire::value::Value;
 use yard_client::wire::{QueueIndex, QueueOffset};
-use yard_client::{Client, Producer, Record};
+use yard_client::{Client, Code, Producer, Record};
 
 use super::Session;
 use crate::args::Written;
@@ -140,8 +140,16 @@ impl<'a> Work<'a> {
     }
 
     async fn queues(&self) -> Result<Vec<QueueIndex>, Failure> {
-        let route = self.client.route(&self.topic).await?;
-        Ok((0..).zip(&route.shards).map(|(queue, _)| QueueIndex(queue)).collect())
+        match self.client.route(&self.topic).await {
+            Ok(route) => Ok((0..).zip(&route.shards).map(|(queue, _)| QueueIndex(queue)).collect()),
+            Err(error) if error.code == Code::UnknownTopic => {
+                // There is no letter yet; where there is no group either, the broker says so.
+                let wanted = DlqWaiting { group: self.group.clone(), ..DlqWaiting::default() };
+                self.client.admin().call(wanted).await?;
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
