@@ -18,7 +18,7 @@ use crate::link::Streams;
 use crate::random::Random;
 use crate::topology::Topology;
 use crate::trace::Propagation;
-use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder, TransactionsBuilder};
+use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder, Reader, TransactionsBuilder};
 
 mod builder;
 
@@ -128,6 +128,12 @@ impl Client {
     #[must_use]
     pub fn consumer(&self, topic: impl Into<String>, group: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), topic.into(), group.into())
+    }
+
+    /// A reader of queues of a topic by their numbers, without a group; see [`Reader`].
+    #[must_use]
+    pub fn reader(&self, topic: impl Into<String>) -> Reader {
+        Reader::new(self.clone(), topic.into())
     }
 
     /// Transactions of a producer group; see [`TransactionsBuilder`].

@@ -46,6 +46,7 @@ mod link;
 mod message;
 mod producer;
 mod random;
+mod reader;
 mod tls;
 mod topology;
 mod trace;
@@ -56,7 +57,7 @@ pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
 pub use compress::Compression;
 pub use consumer::{
-    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Kept, OrderLine, Start,
+    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Kept, OrderLine, Start, order_line,
 };
 pub use context::Context;
 pub use error::Error;
@@ -65,6 +66,7 @@ pub use find::{SearchCursor, SearchResult};
 pub use group::{QueueMove, QueueSought, SeekPlan, SeekReport, SeekTo};
 pub use message::{DELAY_LEVELS, Message, priority_queues};
 pub use producer::{Producer, ProducerBuilder, Receipt, SendResult};
+pub use reader::{ReadMessage, Reader};
 pub use tls::TlsOptions;
 pub use trace::{TraceContext, TracePropagator};
 pub use transaction::{PendingTransaction, Transaction, Transactions, TransactionsBuilder};

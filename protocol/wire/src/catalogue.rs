@@ -268,6 +268,7 @@ const COMPOSED: &[Verb] = &[
             arg("topic", "TOPIC", Required, "Topic to receive from."),
             arg("group", "GROUP", Optional, "Group to receive for; without, one of its own."),
             arg("broadcast", "MEMBER", Optional, "Get every message, as this member of the group."),
+            arg("exclusive", "", Switch, "Have queues of its own, as all members of the group."),
             arg(
                 "from",
                 "WHERE",

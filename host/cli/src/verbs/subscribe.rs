@@ -12,7 +12,7 @@ use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Broadcast, Client, Consumer, Delivery, Start};
 
 use super::Session;
-use crate::args::Written;
+use crate::args::{Written, bad_argument};
 use crate::failure::Failure;
 use crate::message::{Printer, Received, Style};
 use crate::terminal::Interrupts;
@@ -37,6 +37,7 @@ struct Plan {
     /// Name of the group at the broker.
     reads_as: String,
     broadcast: Option<Broadcast>,
+    exclusive: bool,
     start: Start,
     until_end: bool,
     printer: Printer,
@@ -58,11 +59,16 @@ impl Plan {
             written.read("lease", |text| text::read_duration(text, lease_min, lease_max))?;
         let group = written.text("group").map_or_else(own_group, str::to_owned);
         let member = written.text("broadcast");
+        let exclusive = written.switch("exclusive");
+        if exclusive && member.is_some() {
+            return Err(bad_argument("exclusive", "give either --exclusive or --broadcast"));
+        }
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             reads_as: member.map_or(group.clone(), |member| format!("{group}.{member}")),
             group,
             broadcast: member.map(Broadcast::to),
+            exclusive,
             start: start.unwrap_or(Start::Latest),
             until_end: written.switch("until_end"),
             printer: Printer::new(Style::new(session.format, written.switch("raw"))?),
@@ -126,6 +132,7 @@ async fn subscribe(client: &Client, plan: &Plan) -> Result<(Consumer, Option<End
         Some(broadcast) => consumer.broadcast(broadcast.clone()),
         None => consumer,
     };
+    let consumer = if plan.exclusive { consumer.exclusive() } else { consumer };
     Ok((consumer.build().await?, end))
 }
 

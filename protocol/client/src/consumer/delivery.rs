@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64 as hash;
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use yard_wire::property::{EXPIRES, PRIORITY, TRACE_PARENT};
 use yard_wire::record::Record;
 use yard_wire::requests::{Delivered, HeldRange, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 
-use super::failures::OrderLine;
+use super::failures::{OrderLine, order_line};
 use super::settlements::{Settlement, Waiter};
 use super::subscription::Subscription;
 use crate::{Error, TraceContext, compress, exchange};
@@ -50,8 +49,7 @@ struct Held {
 impl Held {
     /// The order group of a record, where the topic keeps an order.
     fn line_of(&self, record: &Record) -> Option<OrderLine> {
-        let name = self.subscription.is_ordered().then(|| record.order_group());
-        name.map(|name| (self.queue, name.map_or(0, |name| hash(name.as_bytes()).max(1))))
+        self.subscription.is_ordered().then(|| order_line(self.queue, record))
     }
 
     /// Notes that a message is settled. False when it was before.

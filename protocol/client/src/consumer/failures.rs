@@ -2,10 +2,18 @@
 //! is given back, until the failed message or one that was given back comes again.
 use std::collections::BTreeMap;
 
+use xxhash_rust::xxh3::xxh3_64;
+use yard_wire::record::Record;
 use yard_wire::{QueueIndex, QueueOffset};
 
 /// An order group of a queue, by a hash of its name.
 pub type OrderLine = (QueueIndex, u64);
+
+/// The order group of a record of an ordered topic; those that name none are one in each queue.
+#[must_use]
+pub fn order_line(queue: QueueIndex, record: &Record) -> OrderLine {
+    (queue, record.order_group().map_or(0, |name| xxh3_64(name.as_bytes()).max(1)))
+}
 
 /// Order groups that are remembered. What was on its way when the first of more failed has arrived
 /// long ago.

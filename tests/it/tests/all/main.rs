@@ -14,6 +14,7 @@
 //! minute, what must not happen is ruled out by something that happens after it.
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+mod assigned;
 mod backup;
 mod bad_input;
 mod basics;

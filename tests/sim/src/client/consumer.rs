@@ -1,10 +1,9 @@
 //! A client that receives: takes deliveries, thinks, settles in ranges, late or never, and dies.
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use yard_broker::SessionId;
 use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict};
-use yard_client::{Failures, OrderLine};
+use yard_client::{Failures, OrderLine, order_line};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
@@ -321,7 +320,8 @@ impl Consumer {
                 }),
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
-            let line = (queue, line_of(&message.record));
+            let record = Record::parse(message.record.clone());
+            let line = record.map_or((queue, 0), |record| order_line(queue, &record));
             let (verdict, delay) = if is_ordered && self.failures.gives_back(line, message.offset) {
                 (Some(Verdict::Release), 1)
             } else {
@@ -476,13 +476,6 @@ impl Consumer {
             push(from, range.to.0, kept);
         }
     }
-}
-
-/// Number of the order group of a record; 0: none.
-fn line_of(record: &Bytes) -> u64 {
-    let record = Record::parse(record.clone()).ok();
-    let name = record.as_ref().and_then(|record| record.order_group());
-    name.and_then(|name| name.parse::<u64>().ok()).map_or(0, |number| number + 1)
 }
 
 /// What a settlement promises: a failure of the last delivery is as good as a rejection.
