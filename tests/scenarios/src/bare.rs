@@ -201,6 +201,7 @@ impl Bare {
             Request::Produce(produce) => {
                 let batch = Batch::parse(produce.batch);
                 let batch = batch.map_err(|wrong| wrong.refusal(Code::MalformedBatch))?;
+                batch.check_words()?;
                 let (place, nodes, floor) = (produce.place, produce.nodes, produce.floor);
                 Event::Produce { origin, tenant, place, nodes, floor, batch }
             }

@@ -8,9 +8,10 @@ use yard_wire::batch::BatchHeader;
 use yard_wire::operation::Operation;
 use yard_wire::record::Record;
 use yard_wire::requests::{
-    AckNodes, AckPlace, Expression, Fetched, FoundMessage, Produced, Sought, Start, Verdict, Wanted,
+    AckNodes, AckPlace, Expression, Fetched, FoundMessage, Produced, Sought, Start, TxVerdict,
+    Verdict, Wanted,
 };
-use yard_wire::{MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
+use yard_wire::{Epoch, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId};
 
 use crate::units::Place;
 
@@ -81,6 +82,10 @@ pub struct Outgoing {
     pub nodes: Option<AckNodes>,
     /// How its body is packed.
     pub compress: Option<Algorithm>,
+    /// Of messages with the same key the first is stored.
+    pub dedupe: Option<String>,
+    /// The transaction that it belongs to.
+    pub tx: Option<TxId>,
 }
 
 fn system_time(at: Timestamp) -> SystemTime {
@@ -103,6 +108,9 @@ impl Outgoing {
         }
         if let Some(priority) = self.priority {
             message = message.priority(priority);
+        }
+        if let Some(key) = &self.dedupe {
+            message = message.dedupe(key);
         }
         message = match self.due {
             Some(Instant::After(ms)) => message.deliver_after(Duration::from_millis(ms)),
@@ -134,6 +142,8 @@ pub struct Stored {
     pub queue: QueueIndex,
     /// Its place there; of a delayed message none.
     pub offset: Option<QueueOffset>,
+    /// It was not stored: these are id and place of the one that has its key.
+    pub duplicate: bool,
 }
 
 /// A batch that was numbered by hand.
@@ -185,6 +195,8 @@ pub struct Subscription {
     pub expression: Option<Expression>,
     /// The name under which it gets every message.
     pub broadcast: Option<String>,
+    /// Whether members have queues of their own.
+    pub exclusive: bool,
 }
 
 /// A message that arrived.
@@ -244,6 +256,43 @@ pub struct Exchange {
     pub member: Option<String>,
     /// With what; `Err`: that it failed.
     pub reply: Result<Bytes, String>,
+}
+
+/// A transaction that begins.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Its producer group.
+    pub group: String,
+    /// What reminds the application of its work.
+    pub note: String,
+    /// Who begins it, under which number, where the step says so.
+    pub named: Option<(ProducerId, Epoch, u64)>,
+}
+
+/// What somebody decides about a transaction.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The transaction.
+    pub tx: TxId,
+    /// The group in whose name it is decided.
+    pub group: String,
+    /// Number of the check that it answers; 0: none.
+    pub check: u16,
+    /// Whether it is as the step wants, rather than as its producer would say.
+    pub is_forged: bool,
+    /// What becomes of it.
+    pub commit: bool,
+}
+
+/// A producer was asked about a transaction.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The transaction.
+    pub tx: TxId,
+    /// Which time it is, from 1.
+    pub check: u16,
+    /// What was said when it began.
+    pub note: String,
 }
 
 /// A queue in which a group goes on elsewhere: where it was, and where it goes on.
@@ -308,6 +357,17 @@ pub trait Host {
         topic: &str,
         to: &SeekTo,
     ) -> Outcome<Vec<Moved>>;
+    /// Begins a transaction.
+    fn begin(&mut self, tenant: &str, beginning: &Beginning) -> Outcome<TxId>;
+    /// Commits one, or rolls it back.
+    fn decide(&mut self, tenant: &str, decision: &Decision) -> Outcome<()>;
+    /// Somebody may be asked about the open transactions of a group from now on.
+    fn join(&mut self, tenant: &str, producer: &str, group: &str) -> Outcome<()>;
+    /// What a producer was asked since the last time; waits until `wanted` questions have arrived,
+    /// where arriving takes time.
+    fn asked(&mut self, producer: &str, wanted: usize) -> Outcome<Vec<Asked>>;
+    /// Answers a question.
+    fn answer(&mut self, producer: &str, asked: &Asked, verdict: TxVerdict) -> Outcome<()>;
     /// Lets time pass, in milliseconds.
     fn advance(&mut self, ms: u64);
     /// Ends the broker and starts it again.

@@ -1,9 +1,11 @@
 //! A consumer of a scenario, as far as the client keeps it: what has arrived, what is held.
 use std::collections::BTreeMap;
 
+use yard_client::{Failures, OrderLine, order_line};
+use yard_wire::order::TopicType;
 use yard_wire::property::EXPIRES;
 use yard_wire::record::Record;
-use yard_wire::requests::{Deliver, Start, Subscribe};
+use yard_wire::requests::{Deliver, Start, Subscribe, Subscribed, Verdict};
 use yard_wire::{Code, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use crate::host::{Received, Subscription};
@@ -38,6 +40,19 @@ pub(crate) struct Member {
     taken: (u32, u32),
     /// Why it receives nothing any more.
     pub(crate) ended: Option<Refusal>,
+    /// Where its topic keeps an order: which order groups have failed here, and of which of them
+    /// each message is that it took.
+    failures: Option<Failures>,
+    lines: BTreeMap<Place, OrderLine>,
+}
+
+/// What a member has taken in.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// For the application, queue by queue.
+    pub(crate) messages: Vec<Received>,
+    /// What it settles by itself, and how.
+    pub(crate) passed_over: Vec<(Place, Verdict)>,
 }
 
 impl Member {
@@ -53,7 +68,17 @@ impl Member {
             held: BTreeMap::new(),
             taken: (0, 0),
             ended: None,
+            failures: None,
+            lines: BTreeMap::new(),
         }
+    }
+
+    /// Its subscription has begun.
+    pub(crate) fn begins(&mut self, session: u64, subscribed: &Subscribed) {
+        self.session = session;
+        self.subscription = Some(subscribed.subscription);
+        let is_ordered = subscribed.r#type == TopicType::Ordered;
+        self.failures = is_ordered.then(Failures::default);
     }
 
     /// What it asks the broker for.
@@ -70,7 +95,7 @@ impl Member {
             member: self.name.clone(),
             start: self.start.clone(),
             expression: how.expression.clone(),
-            exclusive: false,
+            exclusive: how.exclusive,
             lease_ms: how.lease_ms,
             messages: how.credit.unwrap_or(CREDIT.0),
             bytes: how.bytes.unwrap_or(CREDIT.1),
@@ -94,11 +119,6 @@ impl Member {
         self.subscription.is_none() || (is_clean && !has_own_credit)
     }
 
-    /// How many messages wait to be taken.
-    pub(crate) fn arrived(&self) -> usize {
-        self.inbox.len()
-    }
-
     pub(crate) fn take(&mut self, deliver: Deliver) {
         if self.subscription != Some(deliver.subscription) {
             return;
@@ -110,21 +130,41 @@ impl Member {
         }));
     }
 
-    /// What has arrived, queue by queue, and the places of what nobody wants any more.
-    pub(crate) fn take_inbox(&mut self, now: Timestamp) -> (Vec<Received>, Vec<Place>) {
-        let mut taken = std::mem::take(&mut self.inbox);
-        taken.sort_by_key(|received| received.place.0);
-        for received in &taken {
+    /// What has arrived: given back where an earlier message of its order group has failed, passed
+    /// over where nobody wants it any more.
+    pub(crate) fn take_inbox(&mut self, now: Timestamp) -> Taken {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.sort_by_key(|received| received.place.0);
+        let mut taken = Taken::default();
+        for received in inbox {
             self.taken.0 += 1;
             self.taken.1 += received.record.bytes().len() as u32;
+            let (place, record) = (received.place, &received.record);
+            let expires = record.property(EXPIRES).and_then(|text| text.parse().ok());
+            if self.gives_back(place, record) {
+                taken.passed_over.push((place, Verdict::Release));
+            } else if expires.is_some_and(|at: u64| at <= now.0) {
+                taken.passed_over.push((place, Verdict::Expire));
+            } else {
+                self.held.insert(place, Holding::Held);
+                taken.messages.push(received);
+            }
         }
-        let is_old = |received: &Received| {
-            let expires = received.record.property(EXPIRES).and_then(|text| text.parse().ok());
-            expires.is_some_and(|at: u64| at <= now.0)
-        };
-        let (expired, taken): (Vec<_>, Vec<_>) = taken.into_iter().partition(is_old);
-        self.held.extend(taken.iter().map(|received| (received.place, Holding::Held)));
-        (taken, expired.iter().map(|received| received.place).collect())
+        taken
+    }
+
+    fn gives_back(&mut self, place: Place, record: &Record) -> bool {
+        let Some(failures) = &mut self.failures else { return false };
+        let line = order_line(place.0, record);
+        self.lines.insert(place, line);
+        failures.gives_back(line, place.1)
+    }
+
+    /// It has failed, or was rejected: what was sent ahead of its order group is given back.
+    pub(crate) fn note_failed(&mut self, place: Place) {
+        if let (Some(failures), Some(line)) = (&mut self.failures, self.lines.get(&place)) {
+            failures.failed(*line, place.1);
+        }
     }
 
     /// Credit for what was taken since the last time.

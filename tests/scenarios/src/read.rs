@@ -7,7 +7,7 @@ use yard_wire::limits::LEASE_MS_DEFAULT;
 use yard_wire::requests::{AckNodes, AckPlace, Expression, Start};
 use yard_wire::{Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, Timestamp};
 
-use crate::host::{From, Instant, Numbered, Outgoing, Subscription};
+use crate::host::{Beginning, From, Instant, Numbered, Outgoing, Subscription};
 use crate::scenario::Step;
 use crate::units::{duration_ms, number, place, queue_of};
 
@@ -72,15 +72,16 @@ pub(crate) fn outgoing(
         place: place_of(step)?,
         nodes: nodes_of(step)?,
         compress: compress.transpose()?,
+        dedupe: step.get("dedupe").map(str::to_owned),
+        tx: None,
     })
 }
 
 pub(crate) fn numbered(step: &Step, words: &[&str]) -> Result<Numbered, String> {
     let of = |name: &str| step.get(name).map_or(Ok(0_u64), number);
     let (topic, queue) = queue_of(words[1])?;
-    let producer: u64 = number(words[0].trim_start_matches('p'))?;
     let header = BatchHeader {
-        producer: ProducerId(producer),
+        producer: producer(words[0])?,
         epoch: Epoch(step.get("epoch").map_or(Ok(0), number)?),
         lane: Lane(step.get("lane").map_or(Ok(0), number)?),
         shard: ShardId(step.get("shard").map_or(Ok(0), number)?),
@@ -138,7 +139,29 @@ pub(crate) fn subscription(
         bytes: step.get("bytes").map(number).transpose()?,
         expression,
         broadcast: step.get("broadcast").map(str::to_owned),
+        exclusive: step.get("exclusive") == Some("true"),
     })
+}
+
+/// `p3` or `3`.
+fn producer(text: &str) -> Result<ProducerId, String> {
+    number(text.trim_start_matches('p')).map(ProducerId)
+}
+
+pub(crate) fn beginning(step: &Step, group: &str) -> Result<Beginning, String> {
+    let (epoch, own) = (step.get("epoch"), step.get("number"));
+    let named = match step.get("producer") {
+        Some(name) => {
+            let epoch = Epoch(epoch.map_or(Ok(0), number)?);
+            Some((producer(name)?, epoch, own.map_or(Ok(0), number)?))
+        }
+        None if epoch.or(own).is_some() => {
+            return Err("epoch= and number= are those of a producer=".to_owned());
+        }
+        None => None,
+    };
+    let note = step.get("note").unwrap_or_default().to_owned();
+    Ok(Beginning { group: group.to_owned(), note, named })
 }
 
 pub(crate) fn seek_to(words: &[&str], began: Timestamp) -> Result<SeekTo, String> {

@@ -6,7 +6,7 @@ use yard_wire::requests::{FetchedRecord, FoundMessage};
 use yard_wire::value::Value;
 use yard_wire::{QueueIndex, QueueOffset};
 
-use crate::host::Received;
+use crate::host::{Asked, Received, Stored};
 use crate::units::{Place, place};
 use crate::words::{Word, written};
 
@@ -62,6 +62,28 @@ impl Row {
     #[must_use]
     pub fn of(words: impl IntoIterator<Item = String>) -> Self {
         Self { words: words.into_iter().collect(), ..Self::default() }
+    }
+
+    /// What a producer was told.
+    #[must_use]
+    pub fn sent(stored: &Stored) -> Self {
+        let queue = stored.queue;
+        let place = stored.offset.map(|offset| format!("{queue}@{offset}"));
+        Self {
+            fields: vec![("id".to_owned(), stored.id.to_string())],
+            usual: vec![("duplicate", stored.duplicate.to_string(), "false")],
+            ..Self::of([place.unwrap_or_else(|| "waits".to_owned())])
+        }
+    }
+
+    /// A question about a transaction of this name.
+    #[must_use]
+    pub fn asked(name: String, asked: &Asked) -> Self {
+        Self {
+            fields: vec![("note".to_owned(), asked.note.clone())],
+            usual: vec![("check", asked.check.to_string(), "1")],
+            ..Self::of([name])
+        }
     }
 
     /// A message that was delivered.

@@ -5,11 +5,11 @@ use std::fmt;
 use bytes::Bytes;
 use yard_client::assign::{MemberAt, QueueAt, Strategy, assign};
 use yard_wire::operation::{Operation, Presence, Risk};
-use yard_wire::requests::{Verdict, Wanted};
+use yard_wire::requests::{TxVerdict, Verdict, Wanted};
 use yard_wire::value::Value;
-use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
+use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId};
 
-use crate::host::{Change, Ending, Exchange, Host, Opinion, Outcome};
+use crate::host::{Asked, Change, Decision, Ending, Exchange, Host, Opinion, Outcome};
 use crate::read;
 use crate::rows::{self, Row};
 use crate::scenario::{Scenario, Step};
@@ -67,7 +67,12 @@ pub(crate) struct Run<'a> {
     host: &'a mut dyn Host,
     tenant: String,
     pub(crate) began: Timestamp,
-    ids: BTreeMap<String, MessageId>,
+    /// What names stand for: ids of messages, and names that transactions have at the broker.
+    ids: BTreeMap<String, String>,
+    /// Transactions by their names here, each with its group.
+    transactions: BTreeMap<String, (TxId, String)>,
+    /// Who may be asked, and the last question about each transaction.
+    producers: BTreeMap<String, BTreeMap<TxId, Asked>>,
     members: BTreeMap<String, Vec<Held>>,
     /// Members that receive nothing any more, or not now.
     silent: Vec<String>,
@@ -88,6 +93,8 @@ pub fn run(scenario: &Scenario, host: &mut dyn Host) -> Result<Counts, Failure> 
         tenant: TENANT.to_owned(),
         began,
         ids: BTreeMap::new(),
+        transactions: BTreeMap::new(),
+        producers: BTreeMap::new(),
         members: BTreeMap::new(),
         silent: Vec::new(),
     };
@@ -153,7 +160,7 @@ impl Run<'_> {
         let mut step = step.clone();
         let fill = |text: &mut String| {
             for (name, id) in &self.ids {
-                *text = text.replace(&format!("{{{name}}}"), &id.to_string());
+                *text = text.replace(&format!("{{{name}}}"), id);
             }
         };
         step.words.iter_mut().for_each(fill);
@@ -174,6 +181,7 @@ impl Run<'_> {
             Verb::Ack => self.settle(step, &words, Verdict::Ack),
             Verb::Nack => self.settle(step, &words, Verdict::Nack),
             Verb::Reject => self.settle(step, &words, Verdict::Reject),
+            Verb::Release => self.settle(step, &words, Verdict::Release),
             Verb::Extend => {
                 let place = self.what(words[0], words[1])?;
                 let lease_ms = duration_ms(words[2])?;
@@ -194,6 +202,12 @@ impl Run<'_> {
             Verb::Move => self.move_group(&words),
             Verb::Request => self.request(step, &words),
             Verb::Assign => assign_queues(step, &words),
+            Verb::Begin => self.begin(step, &words),
+            Verb::Commit => self.decide(step, words[0], true),
+            Verb::Rollback => self.decide(step, words[0], false),
+            Verb::Join => Ok(self.join(&words)),
+            Verb::Asked => self.asked(step, words[0]),
+            Verb::Answer => self.answer(&words),
             Verb::Tenant | Verb::As | Verb::Advance | Verb::Restart | Verb::Disk => {
                 self.surroundings(step, &words)
             }
@@ -264,16 +278,16 @@ impl Run<'_> {
         let mut rows = Vec::new();
         for turn in 0..times {
             let body = words[1].replace("{n}", &turn.to_string());
-            let message = read::outgoing(step, (words[0], &body), self.began)?;
+            let mut message = read::outgoing(step, (words[0], &body), self.began)?;
+            message.tx =
+                step.get("tx").map(|name| self.transaction(name)).transpose()?.map(|it| it.0);
             match self.host.send(&self.tenant, &message) {
                 Err(refusal) => return Ok(Err(refusal)),
                 Ok(stored) => {
                     if let Some(name) = step.get("as") {
-                        self.ids.insert(name.to_owned(), stored.id);
+                        self.ids.insert(name.to_owned(), stored.id.to_string());
                     }
-                    let queue = stored.queue;
-                    let shown = stored.offset.map(|offset| format!("{queue}@{offset}"));
-                    rows.push(Row::of([shown.unwrap_or_else(|| "waits".to_owned())]));
+                    rows.push(Row::sent(&stored));
                 }
             }
         }
@@ -451,6 +465,69 @@ impl Run<'_> {
         Ok(answered.map(|body| Came::Rows(vec![Row::of([rows::body_text(&body)])])))
     }
 
+    /// A transaction by its name here, and its group.
+    pub(crate) fn transaction(&self, name: &str) -> Result<(TxId, String), Unusable> {
+        let unknown = || format!("no transaction {name} has begun");
+        self.transactions.get(name).cloned().ok_or_else(unknown)
+    }
+
+    fn begin(&mut self, step: &Step, words: &[&str]) -> Tried<Came> {
+        let beginning = read::beginning(step, words[1])?;
+        Ok(self.host.begin(&self.tenant, &beginning).map(|tx| {
+            let name = words[0].to_owned();
+            self.ids.insert(name.clone(), tx.to_string());
+            self.transactions.insert(name, (tx, beginning.group));
+            Came::Rows(Vec::new())
+        }))
+    }
+
+    fn decide(&mut self, step: &Step, name: &str, commit: bool) -> Tried<Came> {
+        let (tx, own) = self.transaction(name)?;
+        let (group, check) = (step.get("group"), step.get("check"));
+        let decision = Decision {
+            tx,
+            group: group.map_or(own, str::to_owned),
+            check: check.map_or(Ok(0), number)?,
+            is_forged: group.or(check).is_some(),
+            commit,
+        };
+        Ok(done(self.host.decide(&self.tenant, &decision)))
+    }
+
+    fn join(&mut self, words: &[&str]) -> Outcome<Came> {
+        let joined = self.host.join(&self.tenant, words[0], words[1]);
+        self.producers.entry(words[0].to_owned()).or_default();
+        done(joined)
+    }
+
+    fn asked(&mut self, step: &Step, producer: &str) -> Tried<Came> {
+        let expected = step.expected.as_deref().unwrap_or_default();
+        let wanted = if rows::is_nothing(expected) { 0 } else { expected.len() };
+        if !self.producers.contains_key(producer) {
+            return Err(format!("no producer is called {producer}"));
+        }
+        let asked = match self.host.asked(producer, wanted) {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let rows = asked.iter().map(|asked| {
+            let known = self.transactions.iter().find(|(_, (tx, _))| *tx == asked.tx);
+            Row::asked(known.map_or_else(|| asked.tx.to_string(), |it| it.0.clone()), asked)
+        });
+        let rows = rows.collect();
+        let last = asked.into_iter().map(|asked| (asked.tx, asked));
+        self.producers.entry(producer.to_owned()).or_default().extend(last);
+        Ok(Ok(Came::Rows(rows)))
+    }
+
+    fn answer(&mut self, words: &[&str]) -> Tried<Came> {
+        let (tx, _) = self.transaction(words[1])?;
+        let verdict = TxVerdict::parse(words[2]).ok_or("it takes commit, rollback or unknown")?;
+        let asked = self.producers.get(words[0]).and_then(|asked| asked.get(&tx));
+        let asked = asked.ok_or_else(|| format!("{} was not asked about it", words[0]))?;
+        Ok(done(self.host.answer(words[0], asked, verdict)))
+    }
+
     /// What arrived and was not said is as wrong as what was said and did not arrive.
     fn nothing_left(&mut self) -> Result<(), String> {
         let members: Vec<String> = self.members.keys().cloned().collect();
@@ -460,6 +537,14 @@ impl Run<'_> {
             if !rows.is_empty() && self.host.kept_time() {
                 let says = rows::compare(&[], &rows).expect_err("there are rows");
                 return Err(format!("at the end, {member}: {says}"));
+            }
+        }
+        for producer in self.producers.keys().cloned().collect::<Vec<_>>() {
+            let asked = self.host.asked(&producer, 0).unwrap_or_default();
+            if let Some(Asked { tx, check, .. }) = asked.first()
+                && self.host.kept_time()
+            {
+                return Err(format!("at the end, {producer} was asked about {tx}, check={check}"));
             }
         }
         Ok(())

@@ -71,13 +71,14 @@ steps! {
         "is this tenant from now on";
     Send "send" ["TOPIC", "BODY"]
         ["key", "tag", "order", "queue", "delay", "at", "expires", "priority", "prop.*", "ack",
-         "nodes", "compress", "times", "as"] May []
-        "sends as a producer does: `queue@offset`, or `waits`; `as=` gives its id a name";
+         "nodes", "compress", "dedupe", "tx", "times", "as"] May []
+        "sends as a producer does: `queue@offset`, or `waits`; `as=` gives its id a name. Where a
+         message with its `dedupe=` is there already: place and `id=` of that, `duplicate=true`";
     Produce "produce" ["PRODUCER", "TOPIC/QUEUE", "BODY..."]
         ["seq", "epoch", "lane", "floor", "ack", "nodes", "shard"] May []
         "sends a batch that is numbered by hand";
     Subscribe "subscribe" ["MEMBER", "GROUP", "TOPIC"]
-        ["start", "lease", "credit", "bytes", "filter.*", "broadcast"] May []
+        ["start", "lease", "credit", "bytes", "filter.*", "broadcast", "exclusive"] May []
         "begins to receive, from the oldest message on unless `start=` says otherwise";
     Receive "receive" ["MEMBER"] [] Must []
         "takes what has arrived: `queue@offset body attempt=2 …`, or `nothing`";
@@ -87,6 +88,8 @@ steps! {
         "gives back: it comes again by the group's retry policy, or after this delay";
     Reject "reject" ["MEMBER", "WHAT..."] ["error"] May []
         "makes a dead letter of it";
+    Release "release" ["MEMBER", "WHAT..."] [] May []
+        "gives back what was not begun: it comes again at once, and no attempt is counted";
     Extend "extend" ["MEMBER", "WHAT", "DURATION"] [] May []
         "holds it for so long from now on";
     Forge "forge" ["MEMBER", "VERDICT", "OTHER", "QUEUE@OFFSET"] [] May [Real]
@@ -108,6 +111,19 @@ steps! {
     Move "move" ["GROUP", "TOPIC", "TO..."] [] May []
         "lets a group go on elsewhere: earliest, latest, an offset, `queue@offset`…, a time,
          `like GROUP`, `skip N`";
+    Begin "begin" ["TRANSACTION", "GROUP"] ["note", "producer", "epoch", "number"] May []
+        "begins a transaction of a producer group; `{TRANSACTION}` is its name at the broker, and
+         `send … tx=TRANSACTION` sends in it";
+    Commit "commit" ["TRANSACTION"] ["group", "check"] May []
+        "lets its messages become visible; `group=` and `check=` as somebody else would say them";
+    Rollback "rollback" ["TRANSACTION"] ["group", "check"] May []
+        "drops its messages";
+    Join "join" ["PRODUCER", "GROUP"] [] May []
+        "is a producer that may be asked about the open transactions of the group";
+    Asked "asked" ["PRODUCER"] [] Must []
+        "takes what it was asked: `TRANSACTION check=2 note=…`, or `nothing`";
+    Answer "answer" ["PRODUCER", "TRANSACTION", "VERDICT"] [] May []
+        "answers: commit, rollback or unknown";
     Advance "advance" ["DURATION"] [] May []
         "lets time pass";
     Restart "restart" ["stop|kill|power"] [] May []

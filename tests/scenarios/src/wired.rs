@@ -15,25 +15,28 @@ use yard_wire::batch::{self, BatchHeader};
 use yard_wire::operation::{
     GroupInfo, GroupReport, Operate, Operation, TenantAdd, TenantAdded, TopicInfo, TopicReport,
 };
-use yard_wire::record::{Flags, RecordParts};
+use yard_wire::record::RecordParts;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
     AckNodes, AckPlace, Call, Credit, Extend, Fetch, Fetched, Find, FindRoute, FoundMessage,
-    HeldRange, MoveGroup, Produce, Produced, Seek, Settle, SettleRange, Sought, Start, TopicRoute,
-    Verdict, Wanted,
+    HeldRange, MoveGroup, Original, Produce, Produced, Seek, Settle, SettleRange, Sought, Start,
+    TopicRoute, TxVerdict, Verdict, Wanted,
 };
 use yard_wire::{
     Code, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
-    SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
 };
 
 use crate::host::{
-    Change, Ending, Exchange, Host, Kind, Moved, Numbered, Opinion, Outcome, Outgoing, Received,
-    Stored, Subscription,
+    Asked, Beginning, Change, Decision, Ending, Exchange, Host, Kind, Moved, Numbered, Opinion,
+    Outcome, Outgoing, Received, Stored, Subscription,
 };
-use crate::member::Member;
+use crate::member::{Member, Taken};
 use crate::run::TENANT;
 use crate::units::Place;
+use transacting::Transacting;
+
+mod transacting;
 
 /// The only shard.
 pub(crate) const SHARD: ShardId = ShardId(0);
@@ -93,6 +96,7 @@ pub struct Wired<L> {
     sessions: BTreeMap<String, u64>,
     lanes: BTreeMap<(String, u8, u8), LaneCore>,
     members: Vec<Member>,
+    transacting: Transacting,
     /// Decides where nothing else does.
     turn: u64,
 }
@@ -111,6 +115,7 @@ impl<L: Line> Wired<L> {
             sessions: BTreeMap::new(),
             lanes: BTreeMap::new(),
             members: Vec::new(),
+            transacting: Transacting::default(),
             turn: 0,
         }
     }
@@ -126,9 +131,10 @@ impl<L: Line> Wired<L> {
         Ok(*self.sessions.entry(tenant.to_owned()).or_insert_with(|| line.connect(id)))
     }
 
-    /// Nobody is subscribed: whatever dies now, nobody gets anything twice.
+    /// Nobody is subscribed or asked: whatever dies now, nobody gets anything twice or misses it.
     fn has_no_members(&self) -> bool {
-        self.members.iter().all(|member| member.subscription.is_none())
+        let is_none = self.members.iter().all(|member| member.subscription.is_none());
+        is_none && self.transacting.asks_nobody()
     }
 
     /// Sends a request that may be sent again, until it is answered.
@@ -165,6 +171,7 @@ impl<L: Line> Wired<L> {
         self.sessions.clear();
         self.lanes.values_mut().for_each(LaneCore::on_disconnect);
         self.lanes.values_mut().for_each(LaneCore::on_connect);
+        self.join_again();
         for at in 0..self.members.len() {
             let member = &mut self.members[at];
             let was_there = member.subscription.is_some();
@@ -190,8 +197,7 @@ impl<L: Line> Wired<L> {
             match self.line.ask(session, Request::Subscribe(request), Care::Once) {
                 None => self.sessions.clear(),
                 Some(Ok(Reply::Subscribe(subscribed))) => {
-                    self.members[at].session = session;
-                    self.members[at].subscription = Some(subscribed.subscription);
+                    self.members[at].begins(session, &subscribed);
                     return Ok(());
                 }
                 Some(Ok(other)) => return Err(unexpected(&other)),
@@ -212,6 +218,10 @@ impl<L: Line> Wired<L> {
                 return;
             }
             for (session, push) in pushes {
+                if let Push::TxCheck(check) = push {
+                    self.transacting.take(session, check);
+                    continue;
+                }
                 let found = self.members.iter().position(|member| member.session == session);
                 let Some(at) = found else { continue };
                 match push {
@@ -225,8 +235,7 @@ impl<L: Line> Wired<L> {
                         self.members[at].lose();
                         self.members[at].ended = Some(ended.why);
                     }
-                    // Members only consume.
-                    Push::TxCheck(_) => {}
+                    Push::TxCheck(_) => unreachable!("it was taken before"),
                 }
             }
         }
@@ -324,13 +333,35 @@ impl<L: Line> Wired<L> {
         Ok(rows.filter_map(|row| Some((row.queue, offset(row)?))).collect())
     }
 
+    /// Takes what has arrived at a member, and settles what it passes over: how much that was.
+    fn take_arrived(&mut self, at: usize, messages: &mut Vec<Received>) -> Outcome<usize> {
+        let now = self.line.now();
+        let Taken { messages: taken, passed_over } = self.members[at].take_inbox(now);
+        messages.extend(taken);
+        for (place, verdict) in &passed_over {
+            let subscription = self.subscription(at)?;
+            let opinion = Opinion { verdict: *verdict, delay_ms: None, error: None };
+            self.settle_range(at, subscription, *place, &opinion)?;
+        }
+        let (messages, bytes) = self.members[at].give_back();
+        if messages > 0
+            && let Some(subscription) = self.members[at].subscription
+        {
+            let credit = Credit { shard: SHARD, subscription, messages, bytes };
+            self.ask_as(at, Request::Credit(credit))?;
+        }
+        Ok(passed_over.len())
+    }
+
     fn push(&mut self, tenant: &str, message: &Outgoing, route: &TopicRoute) -> Outcome<Pushed> {
         let place = message.place.unwrap_or(AckPlace::Synced);
         let nodes = message.nodes.unwrap_or(AckNodes::One);
         self.turn += 1;
         let (now, turn) = (self.line.now(), self.turn);
         let id = MessageId::new(now, turn.into());
-        let record = message.message().into_record(
+        let said = message.message();
+        let said = message.tx.map_or(said.clone(), |tx| said.prepared(tx));
+        let record = said.into_record(
             (route.topic, route.shards.len() as u16),
             id,
             now,
@@ -347,7 +378,7 @@ impl<L: Line> Wired<L> {
             core.on_connect();
             core
         });
-        let parked = record.flags() != Flags::NONE;
+        let parked = record.flags().is_parked();
         let (topic, queue, bytes) = (record.topic(), record.queue(), record.bytes().len());
         let described = LaneRecord { topic, queue, bytes, parked };
         core.push(described, now.0, |out| out.extend_from_slice(record.bytes()));
@@ -355,7 +386,7 @@ impl<L: Line> Wired<L> {
     }
 
     /// Sends what a lane has to send, until its one message has its answer.
-    fn pump(&mut self, tenant: &str, pushed: &Pushed) -> Outcome<Option<QueueOffset>> {
+    fn pump(&mut self, tenant: &str, pushed: &Pushed) -> Outcome<Stored> {
         let lane = |own: &mut Self| own.lanes.remove(&pushed.lane).expect("it was opened");
         loop {
             let now_ms = self.line.now().0;
@@ -390,7 +421,13 @@ impl<L: Line> Wired<L> {
             }
             self.lanes.insert(pushed.lane.clone(), core);
             if let Some(completion) = completion {
-                return completion.result.map(|placements| placements.offsets[0]);
+                let Pushed { id, queue, .. } = *pushed;
+                return completion.result.map(|placements| match placements.originals[..] {
+                    [Original { id, queue, offset, .. }, ..] => {
+                        Stored { id, queue, offset, duplicate: true }
+                    }
+                    [] => Stored { id, queue, offset: placements.offsets[0], duplicate: false },
+                });
             }
         }
     }
@@ -422,6 +459,7 @@ impl<L: Line> Host for Wired<L> {
     fn begin_step(&mut self) {
         self.collect();
         let nothing_held = self.members.iter().all(Member::holds_nothing);
+        let nothing_held = nothing_held && self.transacting.asks_nobody();
         if self.line.trouble(nothing_held) {
             self.reconnect();
         }
@@ -446,8 +484,7 @@ impl<L: Line> Host for Wired<L> {
     fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored> {
         let route = self.route(tenant, &message.topic)?;
         let pushed = self.push(tenant, message, &route)?;
-        let offset = self.pump(tenant, &pushed)?;
-        Ok(Stored { id: pushed.id, queue: pushed.queue, offset })
+        self.pump(tenant, &pushed)
     }
 
     fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced> {
@@ -479,37 +516,30 @@ impl<L: Line> Host for Wired<L> {
     }
 
     fn receive(&mut self, member: &str, wanted: usize) -> Outcome<Vec<Received>> {
-        self.collect();
         let at = self.member(member)?;
+        let mut taken = Vec::new();
         for _ in 0..LINGERS_MAX {
-            if self.members[at].arrived() >= wanted || !self.line.linger() {
+            self.collect();
+            let passed_over = self.take_arrived(at, &mut taken)?;
+            let is_enough = taken.len() >= wanted && (wanted > 0 || passed_over == 0);
+            if is_enough || (passed_over == 0 && !self.line.linger()) {
                 break;
             }
-            self.collect();
         }
-        let (taken, expired) = self.members[at].take_inbox(self.line.now());
-        for place in expired {
-            let subscription = self.subscription(at)?;
-            let opinion = Opinion { verdict: Verdict::Expire, delay_ms: None, error: None };
-            self.settle_range(at, subscription, place, &opinion)?;
+        taken.sort_by_key(|received| received.place.0);
+        match self.members[at].ended.clone() {
+            Some(refusal) if taken.is_empty() => Err(refusal),
+            Some(_) | None => Ok(taken),
         }
-        if let Some(refusal) = self.members[at].ended.clone().filter(|_| taken.is_empty()) {
-            return Err(refusal);
-        }
-        let (messages, bytes) = self.members[at].give_back();
-        if messages > 0
-            && let Some(subscription) = self.members[at].subscription
-        {
-            let credit = Credit { shard: SHARD, subscription, messages, bytes };
-            self.ask_as(at, Request::Credit(credit))?;
-        }
-        Ok(taken)
     }
 
     fn settle(&mut self, member: &str, place: Place, opinion: &Opinion) -> Outcome<()> {
         let at = self.member(member)?;
         self.members[at].note_settled(place)?;
         let subscription = self.subscription(at)?;
+        if let Verdict::Nack | Verdict::Reject = opinion.verdict {
+            self.members[at].note_failed(place);
+        }
         let settled = self.settle_range(at, subscription, place, opinion);
         if settled.as_ref().is_err_and(|refusal| refusal.code != Code::LeaseLost) {
             self.members[at].note_refused(place);
@@ -624,6 +654,26 @@ impl<L: Line> Host for Wired<L> {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn begin(&mut self, tenant: &str, beginning: &Beginning) -> Outcome<TxId> {
+        self.begin_transaction(tenant, beginning)
+    }
+
+    fn decide(&mut self, tenant: &str, decision: &Decision) -> Outcome<()> {
+        self.decide_transaction(tenant, decision)
+    }
+
+    fn join(&mut self, tenant: &str, producer: &str, group: &str) -> Outcome<()> {
+        self.join_producers(tenant, producer, group)
+    }
+
+    fn asked(&mut self, producer: &str, wanted: usize) -> Outcome<Vec<Asked>> {
+        Ok(self.take_checks(producer, wanted))
+    }
+
+    fn answer(&mut self, producer: &str, asked: &Asked, verdict: TxVerdict) -> Outcome<()> {
+        self.answer_check(producer, asked, verdict)
     }
 
     fn advance(&mut self, ms: u64) {

@@ -5,23 +5,28 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use yard_client::wire::operation::Operation;
-use yard_client::wire::request::Reply;
-use yard_client::wire::requests::{Fetched, FoundMessage, Produced, Sought, Verdict, Wanted};
-use yard_client::wire::{QueueIndex, QueueOffset, Refusal, Timestamp};
-use yard_client::{Ack, AckNodes, Client, Code, Context, Error, SeekTo};
+use yard_client::wire::request::{Reply, Request};
+use yard_client::wire::requests::{
+    Fetched, FoundMessage, Produced, Sought, TxBegin, TxDecide, Verdict, Wanted,
+};
+use yard_client::wire::{QueueIndex, QueueOffset, Refusal, ShardId, Timestamp};
+use yard_client::{
+    Ack, AckNodes, Client, Code, Context, Error, SeekTo, SendResult, TxId, TxVerdict,
+};
 use yard_it::raw::{Answer, Raw, RawWindows};
 use yard_it::wait::PATIENCE;
 use yard_it::{Failed, Server, tenant};
 use yard_scenarios::Kind;
 use yard_scenarios::host::{
-    Change, Ending, Exchange, Host, Moved, Numbered, Opinion, Outcome, Outgoing, Received, Stored,
-    Subscription,
+    Asked, Beginning, Change, Decision, Ending, Exchange, Host, Moved, Numbered, Opinion, Outcome,
+    Outgoing, Received, Stored, Subscription,
 };
 use yard_scenarios::run::TENANT;
 use yard_scenarios::units::Place;
 use yard_scenarios::wired::batch_of;
 
 use crate::member::Member;
+use crate::transacting::{Answerer, Transacting};
 
 /// How far behind the scenario's time a host may be for what did not happen to count. No scenario
 /// looks nearer than half a second before something is due.
@@ -59,9 +64,16 @@ pub(crate) struct Real<'a> {
     contexts: BTreeMap<String, Context>,
     clients: BTreeMap<String, Client>,
     members: BTreeMap<String, (String, Member)>,
+    transacting: Transacting,
     began: Instant,
     /// Time that the scenario has let pass.
     passed: Duration,
+}
+
+/// What came of a message. One that was sent again by the client itself is no duplicate.
+fn stored(message: &Outgoing, sent: SendResult) -> Stored {
+    let SendResult { id, queue, offset, duplicate, .. } = sent;
+    Stored { id, queue, offset, duplicate: duplicate && message.dedupe.is_some() }
 }
 
 fn refusal(error: Error) -> Refusal {
@@ -83,6 +95,7 @@ impl<'a> Real<'a> {
             contexts: BTreeMap::new(),
             clients: BTreeMap::new(),
             members: BTreeMap::new(),
+            transacting: Transacting::default(),
             began: Instant::now(),
             passed: Duration::ZERO,
         };
@@ -112,6 +125,24 @@ impl<'a> Real<'a> {
             self.clients.insert(tenant.to_owned(), client);
         }
         Ok(self.clients[tenant].clone())
+    }
+
+    /// Sends a request as it is.
+    fn raw(&mut self, tenant: &str, request: &Request) -> Outcome<Reply> {
+        let unknown = || Refusal::new(Code::UnknownTenant, tenant);
+        let context = self.contexts.get(tenant).ok_or_else(unknown)?;
+        let asked = self.runtime.block_on(async {
+            let raw = Raw::connect(context, RawWindows::default()).await?;
+            let (_control, mut data, _) = raw.welcomed().await?;
+            let answer = data.ask(5, request).await?;
+            raw.close();
+            Ok(answer)
+        });
+        match asked.map_err(failed)? {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Refused(refusal) => Err(refusal),
+            other => Err(Refusal::new(Code::BadReply, format!("{other:?}"))),
+        }
     }
 
     fn with<T>(
@@ -164,6 +195,11 @@ impl Host for Real<'_> {
     }
 
     fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored> {
+        let open = message.tx.and_then(|tx| self.transacting.open.get(&tx));
+        if let Some(open) = open {
+            let sent = self.runtime.block_on(open.send(&message.topic, message.message()));
+            return sent.map(|sent| stored(message, sent)).map_err(refusal);
+        }
         self.with(tenant, async |client| {
             let mut producer = client.producer(&message.topic);
             producer = producer.ack(message.place.unwrap_or(Ack::Synced));
@@ -171,8 +207,10 @@ impl Host for Real<'_> {
             if let Some(compression) = message.compression() {
                 producer = producer.compress(compression);
             }
-            let sent = producer.build().await?.send(message.message()).await?;
-            Ok(Stored { id: sent.id, queue: sent.queue, offset: sent.offset })
+            let said = message.message();
+            let said = message.tx.map_or(said.clone(), |tx| said.prepared(tx));
+            let sent = producer.build().await?.send(said).await?;
+            Ok(stored(message, sent))
         })
     }
 
@@ -180,18 +218,8 @@ impl Host for Real<'_> {
         let route = self.with(tenant, async |client| client.route(&batch.topic).await)?;
         let shard = route.shards.get(usize::from(batch.queue.0)).copied().unwrap_or_default();
         let produce = batch_of(batch, route.topic, shard)?;
-        let context = &self.contexts[tenant];
-        let asked = self.runtime.block_on(async {
-            let raw = Raw::connect(context, RawWindows::default()).await?;
-            let (_control, mut data, _) = raw.welcomed().await?;
-            let request = yard_client::wire::request::Request::Produce(produce);
-            let answer = data.ask(5, &request).await?;
-            raw.close();
-            Ok(answer)
-        });
-        match asked.map_err(failed)? {
-            Answer::Reply(Reply::Produce(produced)) => Ok(produced),
-            Answer::Refused(refusal) => Err(refusal),
+        match self.raw(tenant, &Request::Produce(produce))? {
+            Reply::Produce(produced) => Ok(produced),
             other => Err(Refusal::new(Code::BadReply, format!("{other:?}"))),
         }
     }
@@ -291,6 +319,50 @@ impl Host for Real<'_> {
             });
             queues.collect()
         })
+    }
+
+    fn begin(&mut self, tenant: &str, beginning: &Beginning) -> Outcome<TxId> {
+        let Beginning { group, note, named } = beginning.clone();
+        if let Some((producer, epoch, number)) = named {
+            let tx = TxId { coordinator: ShardId(0), producer, epoch, number };
+            let request = Request::TxBegin(TxBegin { tx, group, note });
+            return self.raw(tenant, &request).map(|_| tx);
+        }
+        let client = self.client(tenant)?;
+        let beginning = self.transacting.begin(client, (tenant, group), note);
+        self.runtime.block_on(beginning).map_err(refusal)
+    }
+
+    fn decide(&mut self, tenant: &str, decision: &Decision) -> Outcome<()> {
+        let Decision { tx, group, check, is_forged, commit } = decision.clone();
+        let open = if is_forged { None } else { self.transacting.open.remove(&tx) };
+        if let Some(open) = open {
+            return self.runtime.block_on(async {
+                if commit { open.commit().await } else { open.rollback().await }.map_err(refusal)
+            });
+        }
+        let verdict = if commit { TxVerdict::Commit } else { TxVerdict::Rollback };
+        let request = Request::TxDecide(TxDecide { tx, group, verdict, check });
+        self.raw(tenant, &request).map(drop)
+    }
+
+    fn join(&mut self, tenant: &str, producer: &str, group: &str) -> Outcome<()> {
+        let client = self.connect(tenant, producer)?;
+        let joining = Answerer::join(client, group);
+        let answerer = self.runtime.block_on(joining).map_err(refusal)?;
+        self.transacting.answerers.insert(producer.to_owned(), answerer);
+        Ok(())
+    }
+
+    fn asked(&mut self, producer: &str, wanted: usize) -> Outcome<Vec<Asked>> {
+        let answerer = self.transacting.answerers.get_mut(producer).expect("it has joined");
+        Ok(self.runtime.block_on(answerer.asked(wanted, PATIENCE)))
+    }
+
+    fn answer(&mut self, producer: &str, asked: &Asked, verdict: TxVerdict) -> Outcome<()> {
+        let answerer = self.transacting.answerers.get_mut(producer).expect("it has joined");
+        answerer.answer(asked, verdict);
+        Ok(())
     }
 
     fn advance(&mut self, ms: u64) {

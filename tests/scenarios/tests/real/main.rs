@@ -4,6 +4,7 @@
 
 mod host;
 mod member;
+mod transacting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

@@ -52,6 +52,9 @@ impl Member {
         if let Some(expression) = &how.expression {
             builder = builder.expression(&expression.dialect, &expression.text);
         }
+        if how.exclusive {
+            builder = builder.exclusive();
+        }
         let mut group = how.group.clone();
         if let Some(member) = &how.broadcast {
             builder = builder.broadcast(Broadcast::to(member));
@@ -163,7 +166,8 @@ impl Member {
             (Verdict::Nack, Some(error)) => delivery.nack_because(delay, error).await,
             (Verdict::Reject, None) => delivery.reject().await,
             (Verdict::Reject, Some(error)) => delivery.reject_because(error).await,
-            (Verdict::Expire | Verdict::Release, _) => unreachable!("no step says so"),
+            (Verdict::Release, _) => delivery.release().await,
+            (Verdict::Expire, _) => unreachable!("no step says so"),
         };
         if let Some((_, is_settled)) = self.deliveries.get_mut(&place) {
             *is_settled = true;
