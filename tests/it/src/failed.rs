@@ -36,6 +36,12 @@ impl From<io::Error> for Failed {
     }
 }
 
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(format!("the run's database: {error}"))
+    }
+}
+
 impl From<tokio::task::JoinError> for Failed {
     fn from(error: tokio::task::JoinError) -> Self {
         Self(format!("a task of the run failed: {error}"))

@@ -79,28 +79,50 @@ fn tail_number(line: &[u8]) -> Result<Option<String>, Failed> {
     Ok(value.get("tailnum").and_then(serde_json::Value::as_str).map(str::to_owned))
 }
 
+/// A line of the file.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its bytes.
+    pub text: Vec<u8>,
+    /// The aircraft, where it names one.
+    pub aircraft: Option<String>,
+}
+
+/// The lines of the file, packed or not, in its order.
+///
+/// # Errors
+/// When it cannot be read; a line's where it is no JSON.
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line, Failed>> + use<>, Failed> {
+    let file = File::open(path).map_err(Failed::file(path))?;
+    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+    let reader: Box<dyn Read> =
+        if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
+    let read = |line: std::io::Result<Vec<u8>>| {
+        let text = line?;
+        let aircraft = tail_number(&text)?;
+        Ok(Line { text, aircraft })
+    };
+    Ok(BufReader::new(reader).split(b'\n').map(read))
+}
+
 impl Flights {
     /// Reads the file, packed or not.
     ///
     /// # Errors
     /// When it cannot be read, or has a line twice.
     pub fn read(path: &Path) -> Result<Self, Failed> {
-        let file = File::open(path).map_err(Failed::file(path))?;
-        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-        let reader: Box<dyn Read> =
-            if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
         let mut aircraft: HashMap<String, u32> = HashMap::new();
-        let mut lines = HashMap::new();
-        for (number, line) in BufReader::new(reader).split(b'\n').enumerate() {
-            let line = line.map_err(Failed::file(path))?;
+        let mut file = HashMap::new();
+        for (number, line) in lines(path)?.enumerate() {
+            let Line { text, aircraft: name } = line?;
             let next = aircraft.len() as u32;
-            let aircraft = tail_number(&line)?.map(|name| *aircraft.entry(name).or_insert(next));
+            let aircraft = name.map(|name| *aircraft.entry(name).or_insert(next));
             let flight = Flight { number: number as u32, aircraft };
-            if lines.insert(line.into_boxed_slice(), flight).is_some() {
+            if file.insert(text.into_boxed_slice(), flight).is_some() {
                 return Err(Failed(format!("line {} is there twice", number + 1)));
             }
         }
-        Ok(Self { path: path.to_owned(), lines })
+        Ok(Self { path: path.to_owned(), lines: file })
     }
 
     /// How many there are.

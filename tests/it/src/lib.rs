@@ -3,7 +3,8 @@
 //! ```text
 //!   yard-crash ──────┐            ┌─► Server: `yard serve --dev`, killed and started again
 //!   yard-faults ─────┤            │            also under strace: see `faults`
-//!   yard-neighbour ──┼─► this ────┼─► yard_client, or raw QUIC frames
+//!   yard-neighbour ──┤
+//!   yard-life ───────┼─► this ────┼─► yard_client, or raw QUIC frames
 //!   tests/all ───────┘            └─► History ─► yard_checker: the verdict
 //! ```
 //!
@@ -19,9 +20,11 @@
 pub mod arguments;
 pub mod crash;
 mod failed;
+mod far;
 pub mod faults;
 pub mod flights;
 pub mod guests;
+pub mod life;
 pub mod lossy;
 pub mod neighbour;
 pub mod program;

@@ -17,6 +17,12 @@ use crate::{Failed, Scratch};
 const PORTS: std::ops::Range<u64> = 10_000..32_000;
 /// Ports that are tried until one is free.
 const ATTEMPTS: usize = 20;
+/// Anonymous memory has settled when it has not grown or shrunk by more than this for so long: the
+/// broker gives back what it does not need when it has rested for five to ten seconds.
+const SETTLED_BYTES: u64 = 256 << 10;
+const SETTLED: Duration = Duration::from_secs(12);
+/// However long it moves, it is looked at then.
+const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// How a broker is started.
 #[derive(Clone, Debug)]
@@ -281,6 +287,23 @@ impl Server {
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.map(|kib| kib << 10)
             .ok_or_else(|| Failed(format!("{} says no RssAnon", path.display())))
+    }
+
+    /// The same when it has settled, with nobody using the broker: it takes 12 to 60 s.
+    ///
+    /// # Errors
+    /// As [`Server::rss_anon`].
+    pub async fn rss_anon_at_rest(&self) -> Result<u64, Failed> {
+        let began = Instant::now();
+        let (mut at, mut since) = (self.rss_anon()?, Instant::now());
+        while since.elapsed() < SETTLED && began.elapsed() < MOVING_MAX {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.rss_anon()?;
+            if now.abs_diff(at) > SETTLED_BYTES {
+                (at, since) = (now, Instant::now());
+            }
+        }
+        self.rss_anon()
     }
 
     /// Processor time that the process has taken so far, over all of its threads.

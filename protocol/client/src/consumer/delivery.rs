@@ -396,7 +396,8 @@ impl Delivery {
         self.attempt
     }
 
-    /// When the broker stored it, by the broker's clock.
+    /// When the broker stored it, by the broker's clock: when it began to gather what it made
+    /// durable together with it, so up to the time of a sync before it had it.
     #[must_use]
     pub fn stored(&self) -> Timestamp {
         self.stored

@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use yard_client::transport::Controller;
 use yard_client::wire::operation::TopicCreate;
 use yard_client::{Client, Message, PathReport, Producer, Receipt};
-use yard_relay::{Relay, Weather};
+use yard_relay::Weather;
 
 use crate::Failed;
-use crate::server::{Server, ServerOptions, free_address};
+use crate::far::Far;
 
 /// Name of the topic.
 const TOPIC: &str = "load";
@@ -105,40 +105,26 @@ impl fmt::Display for Found {
     }
 }
 
-/// A broker behind a relay, and a client in front of it.
+/// A broker at the other end of the line, and a client at this one.
 struct Stage {
-    relay: Relay,
-    _server: Server,
+    far: Far,
     client: Client,
 }
 
 impl Stage {
     async fn build(options: &LossyOptions, row: Row) -> Result<Self, Failed> {
-        let address = free_address()?;
         let weather = Weather::WAN.losing_percent(row.loss_percent);
-        let relay = Relay::start(address, weather, options.seed)?;
-        let mut server = ServerOptions::new(options.yard.clone());
-        server.address = Some(address);
-        let flags = ["--controller", row.controller.name(), "--advertise"];
-        server.flags = flags.map(str::to_owned).into();
-        server.flags.push(relay.address().to_string());
-        let server = Server::start(server).await?;
-        let mut context = server.context()?;
-        let operator = Client::builder().context(context.clone()).connect().await?;
-        let (name, note) = (TOPIC.to_owned(), String::new());
-        operator
-            .admin()
-            .call(TopicCreate { name, queues: options.queues, note, ..TopicCreate::default() })
-            .await?;
+        let far = Far::start(&options.yard, row.controller, (weather, options.seed)).await?;
+        let operator = far.server.client("operator").await?;
+        let (name, queues) = (TOPIC.to_owned(), options.queues);
+        operator.admin().call(TopicCreate { name, queues, ..TopicCreate::default() }).await?;
         operator.close().await;
-        context.addresses = vec![relay.address().to_string()];
-        context.controller = row.controller;
-        let mut client = Client::builder().name("lossy").context(context);
+        let mut client = far.builder("lossy")?;
         if let Some(streams) = row.streams {
             client = client.streams(streams);
         }
         let client = client.connect().await?;
-        Ok(Self { relay, _server: server, client })
+        Ok(Self { far, client })
     }
 
     fn path(&self) -> PathReport {
@@ -155,10 +141,10 @@ pub async fn measure(options: &LossyOptions, row: Row) -> Result<Found, Failed> 
     let producer = stage.client.producer(TOPIC).build().await?;
     bulk(&producer, WARM).await?;
     let before = stage.path();
-    let overflowed = stage.relay.counts().overflowed;
+    let overflowed = stage.far.relay.counts().overflowed;
     let bulk_bytes = bulk(&producer, options.length).await?;
     let after = stage.path();
-    let overflowed = stage.relay.counts().overflowed - overflowed;
+    let overflowed = stage.far.relay.counts().overflowed - overflowed;
     producer.flush().await?;
     stage.client.close().await;
     let paced_stage = Stage::build(options, row).await?;

@@ -9,13 +9,6 @@ use super::load::{Load, Shape};
 use crate::Failed;
 use crate::server::{Server, ServerOptions};
 
-/// Anonymous memory has settled when it has not grown or shrunk by more than this for so long: the
-/// broker gives back what it does not need when it has rested for five to ten seconds.
-const SETTLED_BYTES: u64 = 256 << 10;
-const SETTLED: Duration = Duration::from_secs(12);
-/// However long it moves, it is looked at then.
-const MOVING_MAX: Duration = Duration::from_secs(60);
-
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
@@ -62,16 +55,7 @@ impl Side {
 
     /// Notes the process's memory when it has settled.
     async fn note(&mut self) -> Result<(), Failed> {
-        let began = Instant::now();
-        let (mut at, mut since) = (self.server.rss_anon()?, Instant::now());
-        while since.elapsed() < SETTLED && began.elapsed() < MOVING_MAX {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let now = self.server.rss_anon()?;
-            if now.abs_diff(at) > SETTLED_BYTES {
-                (at, since) = (now, Instant::now());
-            }
-        }
-        self.bytes.push(self.server.rss_anon()?);
+        self.bytes.push(self.server.rss_anon_at_rest().await?);
         Ok(())
     }
 }

@@ -22,14 +22,14 @@ pub use spread::{SpreadOptions, measure as spread};
 
 /// The middle one, and the least and the most.
 #[derive(Clone, Copy, Debug)]
-struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     least: f64,
     most: f64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         assert!(!values.is_empty(), "something was measured");
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;

@@ -6,7 +6,7 @@
 //!   bad_input
 //!                                                  server in this process
 //!   backup, console, dead_letters, deduping, finding, policies, slow_consumer, disk_full,
-//!   retention, crash, flights
+//!   retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -28,6 +28,7 @@ mod disk_full;
 mod finding;
 mod flights;
 mod holding;
+mod life;
 mod local;
 mod lossy;
 mod ordered;

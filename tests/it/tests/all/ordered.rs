@@ -1,25 +1,14 @@
 //! Ordered topics and exclusive queues: order while consumers come, go and fail.
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufReader;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use flate2::read::GzDecoder;
 use yard_client::wire::operation::{GroupSet, GroupStopped, GroupUnblock, TopicCreate, TopicInfo};
 use yard_client::wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_client::wire::retry::Attempts;
-use yard_client::{Client, Code, Context, Message, Start};
+use yard_client::{Client, Code, Message, Start};
 use yard_it::wait::{until, within};
 
 use super::local::*;
-
-/// Consumers at a time.
-const CONSUMERS: usize = 8;
-/// What may be on its way to each.
-const CREDIT: u32 = 64;
-/// Flights of the file that are sent.
-const FLIGHTS: usize = 20_000;
 
 async fn create_ordered(client: &Client, name: &str, queues: u16, after_last: AfterLast) {
     let create = TopicCreate {
@@ -52,94 +41,6 @@ fn check_order(log: &[(String, usize)], sent: &BTreeMap<String, Vec<usize>>) -> 
         assert_eq!(reached.get(&group[..]), Some(&numbers.len()), "{group}: some are missing");
     }
     again
-}
-
-/// A consumer in a runtime of its own, which can be ended like a process.
-fn consume(context: Context, log: Log) -> tokio::runtime::Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(async move {
-        let client = client_of(context).await;
-        let builder = client.consumer("flights", "g").start(Start::Earliest);
-        let mut consumer = builder.credit(CREDIT, 1 << 20).build().await.unwrap();
-        while let Ok(delivery) = consumer.recv().await {
-            let group = delivery.record().order_group().unwrap_or_default().to_owned();
-            log.lock().unwrap().push((group, text(&delivery).parse().unwrap()));
-            // Where the lease was lost, somebody else has it now.
-            let _ = delivery.ack().await;
-        }
-    });
-    runtime
-}
-
-/// The aircraft of the first flights of the file.
-fn aircraft(path: &Path) -> Vec<String> {
-    let file = BufReader::new(GzDecoder::new(std::fs::File::open(path).unwrap()));
-    let lines = std::io::BufRead::lines(file).take(FLIGHTS);
-    let tail = |line: std::io::Result<String>| {
-        let value: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
-        value["tailnum"].as_str().unwrap_or("none").to_owned()
-    };
-    lines.map(tail).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn aircraft_stay_in_order_while_consumers_die() {
-    let path = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/data/flights-2013.ndjson.gz"
-    ));
-    if !path.exists() {
-        eprintln!("skipped: aircraft_stay_in_order_while_consumers_die: no {}", path.display());
-        return;
-    }
-    let broker = Broker::with(|settings| {
-        settings.shards = 2;
-        settings.idle_ms = 3_000;
-    })
-    .await;
-    let client = broker.client().await;
-    create_ordered(&client, "flights", 8, AfterLast::GoOn).await;
-    let mut sent: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    let producer = client.producer("flights").build().await.unwrap();
-    for (number, aircraft) in aircraft(path).into_iter().enumerate() {
-        let message = Message::new(number.to_string().into_bytes()).order_group(aircraft.clone());
-        producer.enqueue(message).await.unwrap();
-        sent.entry(aircraft).or_default().push(number);
-    }
-    producer.close().await.unwrap();
-    let log = Log::default();
-    let start = || consume(broker.context(), log.clone());
-    let mut consumers: Vec<_> = (0..CONSUMERS).map(|_| start()).collect();
-    let mut kills = 0;
-    while lag(&client).await > 0 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        // However slow the machine is, they get on between two kills.
-        let before = log.lock().unwrap().len();
-        let gets_on = || async {
-            let has_moved = log.lock().unwrap().len() > before + CONSUMERS;
-            (has_moved || lag(&client).await == 0).then_some(())
-        };
-        until("the others get on", gets_on).await.unwrap();
-        // No goodbye: its sockets and everything that it held are gone.
-        let dead = std::mem::replace(&mut consumers[kills % CONSUMERS], start());
-        dead.shutdown_background();
-        kills += 1;
-    }
-    let again = check_order(&log.lock().unwrap(), &sent);
-    let in_flight = kills * (CREDIT as usize + 1);
-    println!("{kills} kills, {again} handled again, at most {in_flight} were in flight");
-    assert!(kills >= 1 && again <= in_flight, "{again} again, {kills} kills");
-    consumers.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
-    client.close().await;
-}
-
-async fn lag(client: &Client) -> u64 {
-    match client.admin().call(yard_client::wire::operation::GroupInfo { name: "g".into() }).await {
-        Ok(report) => report.lag,
-        Err(error) if error.code == Code::UnknownGroup => u64::MAX,
-        Err(error) => panic!("{error}"),
-    }
 }
 
 /// Messages `a0 b0 c0 a1 …` of the order groups a, b and c.
