@@ -409,7 +409,8 @@ mod tests {
     use yard_broker::SessionId;
     use yard_wire::operation::{DelayCancel, DelayLs, DelayRow, GroupInfo, GroupLs};
     use yard_wire::retry::{Attempts, RetryPolicy};
-    use yard_wire::{Correlation, QueueIndex, Timestamp};
+    use yard_wire::units::{AgeLimit, CountLimit};
+    use yard_wire::{BusinessKey, Correlation, QueueIndex, Timestamp};
 
     fn row(name: &str, lag: u64) -> GroupRow {
         let (name, topic) = (name.to_owned(), "t".to_owned());
