@@ -117,7 +117,11 @@ pub(crate) fn no_shard(shard: ShardId) -> Refusal {
 }
 
 /// The batch as the interceptors of its topics leave it.
-async fn intercepted(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Produce, Refusal> {
+async fn intercepted(
+    hub: &Hub,
+    tenant: TenantId,
+    mut produce: Produce,
+) -> Result<Produce, Refusal> {
     let records: Vec<Record> = produce.batch.records().collect();
     let mut changed: Vec<Option<Bytes>> = Vec::with_capacity(records.len());
     for run in records.chunk_by(|one, other| one.topic() == other.topic()) {
@@ -128,10 +132,11 @@ async fn intercepted(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Pr
         }
     }
     assert_eq!(changed.len(), records.len(), "every record was looked at");
-    remade(produce, &records, &changed).map_err(|(_, bytes)| {
+    remake(&mut produce, &records, &changed).map_err(|bytes| {
         let detail = format!("plugins have made {bytes} bytes of the batch");
         Refusal::new(Code::MessageRefused, detail)
-    })
+    })?;
+    Ok(produce)
 }
 
 /// The batch with the keys that the dedupe plugins of its topics give its messages. Where such a
@@ -141,7 +146,7 @@ async fn intercepted(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Pr
 /// # Errors
 /// `PluginNotRunning` where the plugin has used up its share; `NotComparable` or
 /// `PluginNotRunning` where the topic wants nothing unchecked.
-async fn keyed(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Produce, Refusal> {
+async fn keyed(hub: &Hub, tenant: TenantId, mut produce: Produce) -> Result<Produce, Refusal> {
     let records: Vec<Record> = produce.batch.records().collect();
     let mut keys: BTreeMap<u32, DedupeKey> = produce.batch.dedupe_keys().iter().copied().collect();
     let mut changed: Vec<Option<Bytes>> = vec![None; records.len()];
@@ -178,29 +183,30 @@ async fn keyed(hub: &Hub, tenant: TenantId, produce: Produce) -> Result<Produce,
         }
     }
     // A batch without room for what it should say goes as it is.
-    let mut produce = remade(produce, &records, &changed).unwrap_or_else(|(produce, _)| produce);
+    let _ = remake(&mut produce, &records, &changed);
     produce.batch.set_dedupe_keys(keys.into_iter().collect());
     Ok(produce)
 }
 
-/// The batch with other records in place of some of its own.
+/// Puts other records in place of some of a batch.
 ///
 /// # Errors
-/// The batch as it is, and the bytes that it would have, when those are too many.
-fn remade(
-    produce: Produce,
+/// The bytes that it would have, when those are too many; it stays as it is.
+fn remake(
+    produce: &mut Produce,
     records: &[Record],
     changed: &[Option<Bytes>],
-) -> Result<Produce, (Produce, usize)> {
+) -> Result<(), usize> {
     if changed.iter().all(Option::is_none) {
-        return Ok(produce);
+        return Ok(());
     }
     let new = records.iter().zip(changed).map(|(old, new)| new.as_ref().unwrap_or(old.bytes()));
     let new: Vec<u8> = new.flat_map(|record| record.iter().copied()).collect();
     if batch::HEADER_BYTES + new.len() > BATCH_BYTES_MAX {
-        return Err((produce, new.len()));
+        return Err(new.len());
     }
     let bytes = batch::encode(produce.batch.header(), records.len(), &new);
-    let batch = Batch::parse(bytes).expect("a batch that was made here is well-formed");
-    Ok(Produce { bytes: batch.bytes().len(), batch, ..produce })
+    produce.batch = Batch::parse(bytes).expect("a batch that was made here is well-formed");
+    produce.bytes = produce.batch.bytes().len();
+    Ok(())
 }
