@@ -55,6 +55,10 @@ pub(crate) fn seen(base: &mut Base, record: &Bytes) {
     let Ok(record) = Record::parse(record.clone()) else { return };
     let Some(number) = record.property(DEDUPE).and_then(|key| key.parse().ok()) else { return };
     let (key, id) = ((record.topic(), number), record.id());
+    // A group's dead letters are of several topics, each of which may have the key.
+    if !base.routes.iter().chain(&base.wide_routes).any(|route| route.topic == key.0) {
+        return;
+    }
     let first = *base.keys.seen.entry(key).or_insert(id);
     if first != id {
         base.fail(|| format!("{first} and {id} are both stored with the key {key:?}"));

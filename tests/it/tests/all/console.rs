@@ -131,11 +131,16 @@ async fn what_is_read_is_what_was_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_that_reads_is_a_function() {
     let world = World::new().await;
+    let id = world.sent.last().unwrap().id.to_string();
     let mut refused = Vec::new();
     for operation in Operation::ALL.iter().filter(|it| it.risk() == Risk::Reads) {
         let required = operation.fields().iter().filter(|it| it.presence == Presence::Required);
         let noun = operation.words()[0];
-        let name = if ["group", "dlq"].contains(&noun) { "billing" } else { "orders" };
+        let name = match noun {
+            "group" | "dlq" => "billing",
+            "msg" => &id,
+            _ => "orders",
+        };
         let args: Vec<_> = required.map(|_| format!("{name:?}")).collect();
         let script = format!("{}({})", operation.words().join("_"), args.join(", "));
         let line = operation.words().iter().copied().map(str::to_owned);
