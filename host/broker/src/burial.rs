@@ -38,6 +38,9 @@ pub(crate) fn dead_topic_name(group: &str) -> String {
     name
 }
 
+/// The topic that a message was sent to, and the one that it was passed on to, if it was.
+pub(crate) type Ways<'a> = (&'a Topic, Option<&'a Topic>);
+
 impl Broker {
     /// Notes whether a queue of a group has messages to bury.
     pub(crate) fn list_burial(&mut self, id: GroupId, queue: QueueIndex) {
@@ -183,7 +186,7 @@ impl Broker {
 
     /// The topic that the messages of a group were sent to, and the one that they were passed on
     /// to, if they were: they are sent again to the topic that they came from.
-    pub(crate) fn topics_of(&self, group: &Group) -> Option<(&Topic, Option<&Topic>)> {
+    pub(crate) fn topics_of(&self, group: &Group) -> Option<Ways<'_>> {
         let topic = self.meta.topic(group.topic)?;
         let source = group.source.and_then(|id| self.groups.get(id));
         let own = source.and_then(|source| self.meta.topic(source.topic));
@@ -217,7 +220,7 @@ impl Broker {
 /// in the topic that it was sent to or one that it was passed on to.
 pub(crate) fn release(
     group: &Group,
-    (topic, through): (&Topic, Option<&Topic>),
+    (topic, through): Ways<'_>,
     (queue, offset): (QueueIndex, QueueOffset),
     (returned, reason): (&Returned, &str),
     place: &RecordPlace,

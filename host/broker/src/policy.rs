@@ -22,13 +22,12 @@ use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TenantId, Timestamp, Topic
 
 use crate::bounds::{POLICY_ANSWER_MS_MAX, RETRY_ASK_MAX};
 use crate::broker::Broker;
-use crate::burial;
+use crate::burial::{self, Ways};
 use crate::effect::Effect;
 use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::group::Group;
 use crate::group::queue::push_step;
 use crate::group::returned::Returned;
-use crate::meta::Topic;
 use crate::meta_table::queues_on;
 use crate::transaction::{CheckAnswer, CheckQuestion};
 
@@ -281,7 +280,7 @@ impl Broker {
         group: &Group,
         name: &str,
         queue: QueueIndex,
-    ) -> Option<((&Topic, Option<&Topic>), (TopicId, QueueIndex))> {
+    ) -> Option<(Ways<'_>, (TopicId, QueueIndex))> {
         let from = self.topics_of(group)?;
         let to = self.meta.topic_named(group.tenant, name)?;
         let is_free = to.settings.order.r#type == TopicType::Normal && !is_system(&to.name);
