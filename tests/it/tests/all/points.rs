@@ -378,7 +378,10 @@ async fn what_a_dedupe_plugin_says_nothing_about_is_marked_or_refused() {
     });
     let info = info.await.unwrap();
     let row = info.runs.iter().find(|row| row.version == 1).unwrap();
-    assert_eq!((row.unchecked, row.poisoned, row.messages), (2, 2, 6), "{info:?}");
+    // Of a batch that fails as a whole neither messages nor failures are counted, and which batches
+    // the client made of what has keys of its own depends on when it sent them.
+    assert_eq!((row.unchecked, row.messages - row.poisoned), (2, 4), "{info:?}");
+    assert!(row.poisoned >= 2, "{info:?}");
 
     // A topic that wants nothing unchecked refuses those, and nothing else of their batches.
     dedupe(&client, Some("tags"), Some(true)).await.unwrap();
