@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use yard_wire::record::Record;
 use yard_wire::{DedupeKey, QueueIndex, QueueOffset, TopicId};
 
-use super::Random;
 use super::script::{Script, check};
 use super::world::{Delivery, Out, PROPERTY, World, config};
+use super::{Play, Random};
 use crate::bounds::SWEEP_MS;
 use crate::*;
 
@@ -370,16 +370,9 @@ struct Run {
     changes: bool,
 }
 
-impl Run {
-    fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let mut script = Script::new(World::new(config(0, 1)));
-        let topic = ["topic t 2", "ordered t 2 go-on", "ordered t 2 stop"];
-        script.run(topic[random.below(3) as usize]);
-        script.run("policy g 100ms 3");
-        script.run("key g k 1h");
-        let changes = seed.is_multiple_of(4);
-        Self { random, script, sequence: 0, members: BTreeSet::new(), changes }
+impl Play for Run {
+    fn world(&self) -> &World {
+        &self.script.world
     }
 
     fn run(&mut self, line: &str) {
@@ -390,6 +383,19 @@ impl Run {
                 self.look_at(delivery);
             }
         }
+    }
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut script = Script::new(World::new(config(0, 1)));
+        let topic = ["topic t 2", "ordered t 2 go-on", "ordered t 2 stop"];
+        script.run(topic[random.below(3) as usize]);
+        script.run("policy g 100ms 3");
+        script.run("key g k 1h");
+        let changes = seed.is_multiple_of(4);
+        Self { random, script, sequence: 0, members: BTreeSet::new(), changes }
     }
 
     fn value_of(&self, queue: QueueIndex, offset: u64) -> Option<&str> {
@@ -474,14 +480,6 @@ impl Run {
         }
     }
 
-    /// Time passes, tick by tick.
-    fn pass(&mut self, to: u64) {
-        while let Some(at) = self.script.world.wakes_at.filter(|at| at.0 <= to) {
-            self.run(&format!("at {at}"));
-        }
-        self.run(&format!("at {to}"));
-    }
-
     /// Everything is acked, and nothing is left but what has stopped its order group.
     fn drain(&mut self) {
         self.script.world.slow_index = false;
@@ -501,21 +499,11 @@ impl Run {
                 }
             }
             self.run("sync");
-            for (queue, offset) in self.stopped() {
+            for (_, queue, offset) in self.stopped() {
                 self.run(&format!("unblock g t {queue} {offset} retry"));
             }
             self.pass(self.script.world.now.0 + 400);
         }
-    }
-
-    fn stopped(&self) -> Vec<(QueueIndex, QueueOffset)> {
-        let groups = self.script.world.broker.groups.iter().filter(|(_, it)| it.name == "g");
-        let queues = groups.flat_map(|(_, group)| &group.queues);
-        let stopped = queues.flat_map(|(queue, state)| {
-            let returned = state.progress.returned().from(QueueOffset(0));
-            returned.filter(|(_, it)| it.stopped.is_some()).map(|(offset, _)| (*queue, offset))
-        });
-        stopped.collect()
     }
 
     /// Each message came to one end.

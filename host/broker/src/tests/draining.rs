@@ -3,9 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, TopicId};
 
-use super::Random;
 use super::script::{Script, check};
 use super::world::{Delivery, Out, World, config};
+use super::{Play, Random};
 use crate::{Entry, OrderKey};
 
 const OWN: TopicId = TopicId(1);
@@ -59,6 +59,26 @@ enum Stand {
     Open,
 }
 
+impl Play for Run {
+    fn world(&self) -> &World {
+        &self.script.world
+    }
+
+    fn run(&mut self, line: &str) {
+        self.script.world.outs.clear();
+        for out in self.script.perform(line) {
+            match out {
+                Out::Deliver(_, delivery) => self.look_at(&delivery),
+                Out::Ended(_, subscription, _) => {
+                    let name = self.script.name_of(subscription).to_owned();
+                    self.members.retain(|member| *member != name);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -78,20 +98,6 @@ impl Run {
         let (sequence, members) = (0, BTreeSet::new());
         let (moved, drained) = (0, 0);
         Self { random, script, sequence, members, is_exclusive, is_ordered, moved, drained }
-    }
-
-    fn run(&mut self, line: &str) {
-        self.script.world.outs.clear();
-        for out in self.script.perform(line) {
-            match out {
-                Out::Deliver(_, delivery) => self.look_at(&delivery),
-                Out::Ended(_, subscription, _) => {
-                    let name = self.script.name_of(subscription).to_owned();
-                    self.members.retain(|member| *member != name);
-                }
-                _ => {}
-            }
-        }
     }
 
     fn stand(&self, place: Place) -> Stand {
@@ -198,14 +204,6 @@ impl Run {
         }
     }
 
-    /// Time passes, tick by tick.
-    fn pass(&mut self, to: u64) {
-        while let Some(at) = self.script.world.wakes_at.filter(|at| at.0 <= to) {
-            self.run(&format!("at {at}"));
-        }
-        self.run(&format!("at {to}"));
-    }
-
     /// Everything is acked, and nothing is left, wherever it is; the group returns or stays.
     fn drain(&mut self) {
         let returns = self.random.below(2) == 0;
@@ -242,16 +240,8 @@ impl Run {
     }
 
     fn unblock(&mut self) {
-        let mut stopped: Vec<(&str, QueueIndex, QueueOffset)> = Vec::new();
-        for (_, group) in self.script.world.broker.groups.iter().filter(|(_, it)| it.name == "g") {
-            for (queue, state) in &group.queues {
-                let returned = state.progress.returned().from(QueueOffset(0));
-                let returned = returned.filter(|(_, it)| it.stopped.is_some());
-                let topic = if group.topic == OWN { "t" } else { "w" };
-                stopped.extend(returned.map(|(offset, _)| (topic, *queue, offset)));
-            }
-        }
-        for (topic, queue, offset) in stopped {
+        for (topic, queue, offset) in self.stopped() {
+            let topic = if topic == OWN { "t" } else { "w" };
             let then = ["retry", "bury"][self.random.below(2) as usize];
             self.run(&format!("unblock g {topic} {queue} {offset} {then}"));
         }

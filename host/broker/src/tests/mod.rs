@@ -26,6 +26,9 @@ mod tracing;
 mod transactions;
 mod world;
 
+use world::World;
+use yard_wire::{QueueIndex, QueueOffset, TopicId};
+
 /// Randomness from a seed. Source: xorshift64*.
 pub(crate) struct Random(u64);
 
@@ -47,5 +50,34 @@ impl Random {
 
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
+    }
+}
+
+/// A random run, line by line of a script.
+pub(crate) trait Play {
+    fn world(&self) -> &World;
+
+    fn run(&mut self, line: &str);
+
+    /// Time passes, tick by tick.
+    fn pass(&mut self, to: u64) {
+        while let Some(at) = self.world().wakes_at.filter(|at| at.0 <= to) {
+            self.run(&format!("at {at}"));
+        }
+        self.run(&format!("at {to}"));
+    }
+
+    /// What has stopped its order group in the group `g`, in each of its topics.
+    fn stopped(&self) -> Vec<(TopicId, QueueIndex, QueueOffset)> {
+        let groups = self.world().broker.groups.iter().filter(|(_, it)| it.name == "g");
+        let queues = groups.flat_map(|(_, group)| {
+            group.queues.iter().map(|(queue, state)| (group.topic, *queue, state))
+        });
+        let stopped = queues.flat_map(|(topic, queue, state)| {
+            let returned = state.progress.returned().from(QueueOffset(0));
+            let returned = returned.filter(|(_, it)| it.stopped.is_some());
+            returned.map(move |(offset, _)| (topic, queue, offset))
+        });
+        stopped.collect()
     }
 }

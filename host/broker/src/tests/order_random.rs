@@ -2,11 +2,11 @@
 //! settled or in the same hands, and in the end everything is settled.
 use std::collections::BTreeSet;
 
-use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, TopicId};
+use yard_wire::{QueueOffset, SubscriptionId, TopicId};
 
-use super::Random;
 use super::script::Script;
 use super::world::{Delivery, Out, World, config};
+use super::{Play, Random};
 use crate::OrderKey;
 
 const TOPIC: TopicId = TopicId(1);
@@ -22,6 +22,23 @@ struct Run {
     is_ordered: bool,
 }
 
+impl Play for Run {
+    fn world(&self) -> &World {
+        &self.script.world
+    }
+
+    fn run(&mut self, line: &str) {
+        self.script.world.outs.clear();
+        // The script says outputs as text; the deliveries are looked at before.
+        let outs = self.script.perform(line);
+        for out in &outs {
+            if let Out::Deliver(_, delivery) = out {
+                self.look_at(delivery);
+            }
+        }
+    }
+}
+
 impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -35,17 +52,6 @@ impl Run {
         let is_exclusive = random.below(3) == 0;
         let (sequence, members) = (0, BTreeSet::new());
         Self { random, script, sequence, members, is_exclusive, is_ordered }
-    }
-
-    fn run(&mut self, line: &str) {
-        self.script.world.outs.clear();
-        // The script says outputs as text; the deliveries are looked at before.
-        let outs = self.script.perform(line);
-        for out in &outs {
-            if let Out::Deliver(_, delivery) = out {
-                self.look_at(delivery);
-            }
-        }
     }
 
     /// What is delivered follows what is settled or in the same hands.
@@ -124,14 +130,6 @@ impl Run {
         }
     }
 
-    /// Time passes, tick by tick.
-    fn pass(&mut self, to: u64) {
-        while let Some(at) = self.script.world.wakes_at.filter(|at| at.0 <= to) {
-            self.run(&format!("at {at}"));
-        }
-        self.run(&format!("at {to}"));
-    }
-
     /// Everything is acked, whatever has stopped is buried, and nothing is left.
     fn drain(&mut self) {
         if self.members.insert("z") {
@@ -157,15 +155,7 @@ impl Run {
     }
 
     fn unblock(&mut self) {
-        let mut stopped: Vec<(QueueIndex, QueueOffset)> = Vec::new();
-        for (_, group) in self.script.world.broker.groups.iter().filter(|(_, it)| it.name == "g") {
-            for (queue, state) in &group.queues {
-                let returned = state.progress.returned().from(QueueOffset(0));
-                let returned = returned.filter(|(_, it)| it.stopped.is_some());
-                stopped.extend(returned.map(|(offset, _)| (*queue, offset)));
-            }
-        }
-        for (queue, offset) in stopped {
+        for (_, queue, offset) in self.stopped() {
             let then = ["retry", "bury"][self.random.below(2) as usize];
             self.run(&format!("unblock g t {queue} {offset} {then}"));
         }

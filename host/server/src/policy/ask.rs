@@ -228,18 +228,8 @@ impl Filtering {
         }
         let Some((version, role)) = judging.version() else { return };
         let (whose, usage) = (&self.asked.whose, *judging.usage());
-        let poisoned = judging.poison().len() as u64;
-        self.journal.count(whose, version, |run| {
-            run.batches += 1;
-            run.messages += count as u64;
-            run.matched += delivered.count() as u64;
-            run.poisoned += poisoned;
-            run.faults += poisoned;
-            run.busy_us += usage.spent_ns / 1_000;
-            if let Some(poison) = judging.poison().last() {
-                run.last_fault = poison.fault.to_string();
-            }
-        });
+        let counts = (count, delivered.count() as usize);
+        self.journal.frame(whose, version, counts, judging.poison(), &usage);
         self.compare(&judging, begin..begin + count, version, role);
     }
 

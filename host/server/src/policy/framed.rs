@@ -90,17 +90,7 @@ impl At<'_> {
         poison: &[Poison],
         usage: &Usage,
     ) {
-        self.journal.count(&self.asked.whose, version, |run| {
-            run.batches += 1;
-            run.messages += messages as u64;
-            run.matched += well as u64;
-            run.poisoned += poison.len() as u64;
-            run.faults += poison.len() as u64;
-            run.busy_us += usage.spent_ns / 1_000;
-            if let Some(poison) = poison.last() {
-                run.last_fault = poison.fault.to_string();
-            }
-        });
+        self.journal.frame(&self.asked.whose, version, (messages, well), poison, usage);
     }
 }
 

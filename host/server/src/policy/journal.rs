@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use yard_wasm::canary::Evidence;
-use yard_wasm::{Fault, Metric, Metrics};
+use yard_wasm::{Fault, Metric, Metrics, Poison, Usage};
 use yard_wire::plugin::{PluginLogRow, PluginMetricRow, PluginRunRow};
 use yard_wire::{TenantId, Timestamp};
 
@@ -35,6 +35,28 @@ impl Journal {
         self.with(whose, |known| {
             let new = || PluginRunRow { version, ..empty() };
             add(known.runs.entry(version).or_insert_with(new));
+        });
+    }
+
+    /// Counts a frame, of which so many messages came out well.
+    pub(crate) fn frame(
+        &self,
+        whose: &Whose,
+        version: u32,
+        (messages, well): (usize, usize),
+        poison: &[Poison],
+        usage: &Usage,
+    ) {
+        self.count(whose, version, |run| {
+            run.batches += 1;
+            run.messages += messages as u64;
+            run.matched += well as u64;
+            run.poisoned += poison.len() as u64;
+            run.faults += poison.len() as u64;
+            run.busy_us += usage.spent_ns / 1_000;
+            if let Some(poison) = poison.last() {
+                run.last_fault = poison.fault.to_string();
+            }
         });
     }
 
