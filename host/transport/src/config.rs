@@ -125,13 +125,19 @@ impl TransportConfig {
         quic
     }
 
-    /// The settings of the endpoint: the largest packet that is let in, and the secret behind
-    /// stateless resets.
+    /// The settings of the endpoint: the largest packet that is let in, and what stateless resets
+    /// need: the secret behind their tokens, and numbers of connections that outlive a process.
     #[must_use]
     pub fn endpoint(&self) -> EndpointConfig {
-        let mut endpoint = self.reset_key.map_or_else(EndpointConfig::default, |key| {
-            EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))
-        });
+        let mut endpoint = EndpointConfig::default();
+        if let Some(secret) = self.reset_key {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+            // Not the secret itself: what numbers connections is no keyed hash.
+            let ids = hmac::sign(&key, b"connection ids");
+            let (ids, _) = ids.as_ref().split_first_chunk().expect("a SHA-256 has 32 bytes");
+            endpoint = EndpointConfig::new(Arc::new(key));
+            yard_quic::keep_connection_ids(&mut endpoint, u64::from_le_bytes(*ids));
+        }
         self.options.endpoint(&mut endpoint);
         endpoint
     }

@@ -26,7 +26,7 @@ mod spread;
 
 pub use options::{
     Controller, GSO_MTU_BYTES_MAX, MTU_BYTES_MAX, MTU_BYTES_MIN, STREAM_WINDOW_BYTES_DEFAULT,
-    STREAM_WINDOW_BYTES_MAX, TransportOptions, WINDOW_BYTES_MIN,
+    STREAM_WINDOW_BYTES_MAX, TransportOptions, WINDOW_BYTES_MIN, keep_connection_ids,
 };
 pub use restraint::Delivery;
 pub use spread::{PathSample, Spread};

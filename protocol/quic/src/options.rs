@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::restraint::RestrainedConfig;
 
@@ -199,6 +200,14 @@ impl TransportOptions {
         let set = endpoint.max_udp_payload_size(bytes);
         set.expect("the size is between 1,200 and 65,527");
     }
+}
+
+/// Makes an endpoint number its connections so that a later one with the same `key` knows the
+/// numbers for its own. quinn drops a packet of a connection whose number it does not know for one
+/// of its own, and without that a broker that was killed and came back never sends the stateless
+/// reset by which its old peers learn of it.
+pub fn keep_connection_ids(endpoint: &mut quinn::EndpointConfig, key: u64) {
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
 }
 
 #[cfg(test)]

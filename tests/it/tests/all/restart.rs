@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use yard_client::wire::Code;
 use yard_client::wire::operation::{DelayCancel, DelayLs, TenantLs, TopicLs};
 use yard_client::{Ack, Message};
-use yard_it::tenant;
+use yard_it::raw::{Raw, RawWindows};
 use yard_it::wait::{until, within};
+use yard_it::{Server, ServerOptions, tenant, yard};
 
 use super::local::*;
 
@@ -168,6 +169,19 @@ async fn producers_and_consumers_go_on_after_a_restart_and_nothing_is_twice() {
     assert_eq!(fetch_all(&client, "orders").await, expected, "each once");
     settled(&client, "g").await;
     client.close().await;
+}
+
+/// A peer that does nothing about silence by itself: only the broker can tell it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_broker_that_came_back_tells_its_old_peers() {
+    let options = ServerOptions::new(yard::locate(None).unwrap());
+    let mut server = Server::start(options).await.unwrap();
+    let raw = Raw::connect(&server.context().unwrap(), RawWindows::default()).await.unwrap();
+    let (_control, _data, _) = raw.welcomed().await.unwrap();
+    server.kill9().unwrap();
+    server.restart().await.unwrap();
+    let end = within("the end of the connection", raw.connection.closed()).await.unwrap();
+    assert_eq!(end, quinn::ConnectionError::Reset, "timed out: it was not told");
 }
 
 #[tokio::test(flavor = "multi_thread")]
