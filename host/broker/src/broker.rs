@@ -232,10 +232,7 @@ impl Broker {
             Event::Notice(notice) => self.noticed(notice, effects),
             Event::Parked(targets) => self.timers.lie(&targets),
             Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
-            Event::Trimmed(firsts) => {
-                self.going.clear();
-                self.trimmed(&firsts);
-            }
+            Event::Trimmed(firsts) => self.trimmed(&firsts),
             Event::Retired { below } => self.retired(below),
             Event::Disk(level) => self.disk = level,
         }

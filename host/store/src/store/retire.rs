@@ -131,6 +131,15 @@ impl Store {
         self.retiring.is_some()
     }
 
+    /// Where queues begin once the retirement under way is recorded, if it comes to that; nothing
+    /// when it was, or when none is under way.
+    pub fn going(&self) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset)> + '_ {
+        let is_open =
+            |retiring: &&Retiring| !matches!(retiring.stage, RetireStage::Removable { .. });
+        let floors = self.retiring.as_ref().filter(is_open).map(|retiring| &retiring.floors);
+        floors.into_iter().flatten().map(|floor| (floor.topic, floor.queue, floor.first))
+    }
+
     /// The first segment that will be there as long as what is appended now, and whether those
     /// before it are about to go.
     pub(super) fn stays_from(&self) -> (u32, bool) {
