@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_tables::Paged;
 use yard_wire::batch::{Batch, BatchHeader};
 use yard_wire::record::Record;
 use yard_wire::release::Target;
@@ -23,7 +24,6 @@ use crate::group::claims::SettledKeys;
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
-use crate::paged::Paged;
 use crate::policy::PolicyAnswer;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
