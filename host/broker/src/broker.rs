@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_tables::Paged;
 use yard_wire::batch::{Batch, BatchHeader};
 use yard_wire::record::Record;
 use yard_wire::release::Target;
@@ -23,7 +24,6 @@ use crate::group::claims::SettledKeys;
 use crate::group::{Ends, Groups};
 use crate::meta::MetaChange;
 use crate::meta_table::{MetaTable, queues_on};
-use crate::paged::Paged;
 use crate::policy::PolicyAnswer;
 use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
@@ -232,10 +232,7 @@ impl Broker {
             Event::Notice(notice) => self.noticed(notice, effects),
             Event::Parked(targets) => self.timers.lie(&targets),
             Event::EnsureTopic { tenant, name } => self.ensure_topic(tenant, &name, effects),
-            Event::Trimmed(firsts) => {
-                self.going.clear();
-                self.trimmed(&firsts);
-            }
+            Event::Trimmed(firsts) => self.trimmed(&firsts),
             Event::Retired { below } => self.retired(below),
             Event::Disk(level) => self.disk = level,
         }

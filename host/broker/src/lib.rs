@@ -51,7 +51,6 @@ mod judged;
 mod meta;
 mod meta_table;
 mod operate;
-mod paged;
 mod plugin_table;
 mod plugins;
 mod policy;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yard_tables::Paged;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::transaction::{CheckPolicy, Checks};
 use yard_wire::{Malformed, QueueIndex, ShardId, TenantId, Timestamp, TopicId, Wire};
 
 use crate::meta::{GroupSettings, MetaChange, ProducerGroup, Tenant, Topic};
-use crate::paged::Paged;
 use crate::plugin_table::PluginTable;
 
 /// The tenant that always exists.

@@ -145,11 +145,15 @@ impl Broker {
         floors
     }
 
-    /// From now on messages below these offsets go, until `Event::Trimmed` tells which did. A
-    /// group that begins meanwhile begins behind them: it was not asked what it still wants.
-    pub fn retiring(&mut self, floors: BTreeMap<(TopicId, QueueIndex), QueueOffset>) {
-        assert!(!floors.is_empty(), "something goes");
-        self.going = floors;
+    /// Messages below these offsets, and no others, are about to go: until the next call, which
+    /// names none when they are gone or stay after all. A group that begins meanwhile begins
+    /// behind them: it was not asked what it still wants.
+    pub fn retiring(
+        &mut self,
+        going: impl IntoIterator<Item = (TopicId, QueueIndex, QueueOffset)>,
+    ) {
+        let going = going.into_iter();
+        self.going = going.map(|(topic, queue, first)| ((topic, queue), first)).collect();
     }
 
     fn share_of(&self, topic: &Topic, limit: u64) -> u64 {

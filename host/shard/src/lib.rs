@@ -235,6 +235,7 @@ impl Shard {
         }
         if self.store.wants_state() {
             self.store.put_state(self.broker.snapshot());
+            self.tell_what_stays();
             self.store.close_group(self.now, false, &mut ios);
         }
         if self.store.checkpoint_due() {

@@ -112,7 +112,7 @@ impl Shard {
             let waiting = self.broker.parked_below(until).into_iter();
             let waiting = waiting.map(|(token, target)| Waiting { token: Token(token), target });
             self.store.retire(until, &keep_from, waiting.collect(), ios);
-            self.broker.retiring(floors);
+            self.broker.retiring(self.store.going());
         }
     }
 
@@ -147,8 +147,16 @@ impl Shard {
         queues.collect()
     }
 
+    /// Tells the broker when nothing goes any more: it is gone, or it came to nothing.
+    pub(crate) fn tell_what_stays(&mut self) {
+        if self.store.going().next().is_none() {
+            self.broker.retiring([]);
+        }
+    }
+
     /// Tells the broker what is gone.
     pub(crate) fn tell_retired(&mut self, report: &mut DoneReport, outputs: &mut Vec<Output>) {
+        self.tell_what_stays();
         if !report.trimmed.is_empty() {
             self.handle(Event::Trimmed(std::mem::take(&mut report.trimmed)), outputs);
         }

@@ -1,4 +1,6 @@
 //! The shard over a disk in memory, its I/O performed in line or held back by the test.
+mod retention;
+
 use yard_broker::{Event, Origin, SessionId};
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
 use yard_store::{Disk, FileName, Io, IoDone, Lost, Repair};
@@ -11,7 +13,6 @@ use yard_wire::requests::{
     SettleRange, Sought, Start, Subscribe, Verdict, Wanted,
 };
 use yard_wire::retry::RETRY_LEVELS_MS;
-use yard_wire::units::SizeLimit;
 use yard_wire::{
     Code, Correlation, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
     SubscriptionId, TenantId, Timestamp, TopicId, Wire,
@@ -50,6 +51,21 @@ fn open(disk: &LyingDisk, now: Timestamp) -> OpenedShard {
         retention_hour: None,
     };
     Shard::open(disk, config, now).expect("the log can be opened")
+}
+
+fn subscribe_to(topic: &str) -> Request {
+    Request::Subscribe(Subscribe {
+        shard: ShardId(0),
+        group: "g".into(),
+        topic: topic.into(),
+        member: "m".into(),
+        start: Start::Earliest,
+        expression: None,
+        exclusive: false,
+        lease_ms: 30_000,
+        messages: 1_000,
+        bytes: 1 << 20,
+    })
 }
 
 impl Bench {
@@ -134,7 +150,11 @@ impl Bench {
     }
 
     fn perform_one(&mut self) -> IoDone {
-        let io = self.held.remove(0);
+        self.perform_at(0)
+    }
+
+    fn perform_at(&mut self, at: usize) -> IoDone {
+        let io = self.held.remove(at);
         let done = yard_store::io::perform(&self.disk, &io);
         self.step(vec![Input::Io(done.clone())]);
         done
@@ -189,25 +209,26 @@ impl Bench {
         let properties = &[(KEY, &key[..])];
         let id = id_of(sequence);
         let parts = RecordParts { topic, id, properties, body: &body, ..RecordParts::default() };
-        self.produce_record(&parts, sequence, place)
+        self.produce_records(&[parts], sequence, place)
     }
 
     fn produce_delayed(&mut self, topic: TopicId, sequence: u64, due: Timestamp) -> u64 {
         let due = due.to_string();
         let (flags, properties) = (Flags::DELAYED, &[(DUE, &due[..])]);
         let parts = RecordParts { topic, flags, properties, ..RecordParts::default() };
-        self.produce_record(&parts, sequence, AckPlace::Synced)
+        self.produce_records(&[parts], sequence, AckPlace::Synced)
     }
 
-    fn produce_record(&mut self, parts: &RecordParts, sequence: u64, place: AckPlace) -> u64 {
+    /// One batch.
+    fn produce_records(&mut self, parts: &[RecordParts], sequence: u64, place: AckPlace) -> u64 {
         let mut records = Vec::new();
-        parts.encode(&mut records).unwrap();
+        parts.iter().for_each(|parts| parts.encode(&mut records).unwrap());
         let header = BatchHeader {
             producer: ProducerId(5),
             sequence: Sequence(sequence),
             ..BatchHeader::default()
         };
-        let batch = Batch::parse(batch::encode(&header, 1, &records)).unwrap();
+        let batch = Batch::parse(batch::encode(&header, parts.len(), &records)).unwrap();
         let origin = self.origin();
         let floor = Sequence(sequence);
         let (tenant, nodes) = (TENANT, AckNodes::One);
@@ -224,19 +245,7 @@ impl Bench {
     }
 
     fn subscribe(&mut self) -> SubscriptionId {
-        let request = Request::Subscribe(Subscribe {
-            shard: ShardId(0),
-            group: "g".into(),
-            topic: "t".into(),
-            member: "m".into(),
-            start: Start::Earliest,
-            expression: None,
-            exclusive: false,
-            lease_ms: 30_000,
-            messages: 1_000,
-            bytes: 1 << 20,
-        });
-        match self.answer(request) {
+        match self.answer(subscribe_to("t")) {
             Ok(Reply::Subscribe(subscribed)) => subscribed.subscription,
             other => panic!("{other:?}"),
         }
@@ -386,65 +395,6 @@ fn a_delayed_message_waits_over_power_cuts_and_is_released_once() {
     let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
     assert_eq!((record.due(), record.flags()), (Some(due), Flags::DELAYED));
     assert!(places[0].released && places[0].stored >= due, "never early");
-}
-
-#[test]
-fn a_delayed_message_outlives_its_segment_and_the_one_of_its_release() {
-    let mut bench = Bench::new();
-    let topic = bench.topic().id;
-    let name = "short".to_owned();
-    let retain_bytes = SizeLimit(1);
-    let short = TopicCreate { name, queues: 1, retain_bytes, ..TopicCreate::default() };
-    let short = bench.call(&short).id;
-    let due = bench.now.plus_ms(3_600_000);
-    bench.produce_delayed(topic, 0, due);
-    bench.produce_delayed(topic, 1, bench.now.plus_ms(20));
-    bench.perform();
-    let mut sequence = 2;
-    let mut fill = |bench: &mut Bench, until: u32| {
-        let mut turns = 0;
-        while bench.shard.store().first_segment() < until {
-            for _ in 0..20 {
-                bench.produce(short, sequence, AckPlace::Synced);
-                bench.perform();
-                sequence += 1;
-            }
-            bench.later(5_000);
-            turns += 1;
-            assert!(turns < 1_000, "segments go");
-        }
-    };
-    fill(&mut bench, 4);
-    // Its body was in the first segment, its release in one of those after.
-    assert_eq!(bench.messages(), 1, "the short one was released");
-    let waits_in = parked(&bench);
-    assert!(waits_in.len() == 1 && waits_in[0] >= 4, "{waits_in:?}");
-    for crash in [Crash::Power, Crash::Process] {
-        bench.restart(crash);
-        assert_eq!(parked(&bench), waits_in);
-    }
-    fill(&mut bench, 9);
-    assert!(parked(&bench)[0] >= 9, "it is carried on again");
-    let left = due.0 - bench.now.0;
-    bench.later(left - 1);
-    assert_eq!(bench.messages(), 1, "never early");
-    bench.later(1);
-    bench.later(1);
-    assert_eq!((bench.messages(), parked(&bench)), (2, vec![]));
-    fill(&mut bench, 14);
-    bench.restart(Crash::Power);
-    for offset in 0..2 {
-        let located = bench.shard.store().locate(topic, QueueIndex(0), QueueOffset(offset), 1);
-        let places = match located {
-            yard_store::Located::Places(places) => places,
-            yard_store::Located::Read(read) => yard_store::read::index(&bench.disk, &read).unwrap(),
-            other => panic!("{other:?}"),
-        };
-        let read = yard_store::read::records(&bench.disk, &places).unwrap();
-        let record = yard_wire::record::Record::parse(read[0].clone()).unwrap();
-        assert_eq!((record.flags(), record.topic()), (Flags::DELAYED, topic));
-        assert_eq!(record.due() == Some(due), offset == 1);
-    }
 }
 
 #[test]

@@ -20,6 +20,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use yard_tables::{Chunks, Paged};
+use yard_wire::limits::BATCH_RECORDS_MAX;
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use crate::derived::{DerivedIndex, LogPlace, RecordView, Sought, TimeSearch};
@@ -32,6 +34,9 @@ mod retire;
 
 pub use retire::Part;
 pub(crate) use retire::{Floor, KeptRange};
+
+/// A walk notes the number of a run of a batch, or of releases, of which there are fewer.
+const _: () = assert!(BATCH_RECORDS_MAX <= u16::MAX as usize);
 
 /// Names a queue inside the index; never shown outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +123,7 @@ impl Span {
     }
 }
 
+/// There are as many of them as the broker has queues, most of them idle.
 struct Queue {
     topic: TopicId,
     queue: QueueIndex,
@@ -126,7 +132,7 @@ struct Queue {
     /// Offset after the newest durable record.
     committed: u64,
     /// Which walk touched the queue last, and what it noted.
-    mark: (u32, u32),
+    mark: (u32, u16),
     /// The queue that was asked for after this one, when that was last.
     follower: Slot,
     /// In order of segments and of offsets, without gaps.
@@ -206,8 +212,8 @@ pub(crate) struct SidecarPlace {
 /// Every queue of a shard.
 #[derive(Default)]
 pub(crate) struct QueueIndexes {
-    slots: BTreeMap<(TopicId, QueueIndex), Slot>,
-    queues: Vec<Queue>,
+    slots: Paged<(TopicId, QueueIndex), Slot>,
+    queues: Chunks<Queue>,
     /// Time of the first group of each segment.
     stored_bases: BTreeMap<u32, Timestamp>,
     /// Queues with spans of segments that have no sidecar yet; some more than once.
@@ -237,24 +243,29 @@ impl QueueIndexes {
                 return slot;
             }
         }
-        let fresh = Slot(u32::try_from(self.queues.len()).expect("topics bound the queues"));
-        let slot = *self.slots.entry((topic, queue)).or_insert(fresh);
-        if slot == fresh {
-            self.queues.push(Queue {
-                topic,
-                queue,
-                next: 0,
-                committed: 0,
-                mark: (0, 0),
-                follower: fresh,
-                spans: Few::default(),
-                late: None,
-            });
-        }
+        let known = self.slots.get(&(topic, queue)).copied();
+        let slot = known.unwrap_or_else(|| self.make(topic, queue));
         if let Some(last) = self.last {
             self.queues[last.0 as usize].follower = slot;
         }
         self.last = Some(slot);
+        slot
+    }
+
+    fn make(&mut self, topic: TopicId, queue: QueueIndex) -> Slot {
+        let slot = Slot(u32::try_from(self.queues.len()).expect("topics bound the queues"));
+        let before = self.slots.insert((topic, queue), slot);
+        assert!(before.is_none(), "a queue is made once");
+        self.queues.push(Queue {
+            topic,
+            queue,
+            next: 0,
+            committed: 0,
+            mark: (0, 0),
+            follower: slot,
+            spans: Few::default(),
+            late: None,
+        });
         slot
     }
 
@@ -268,7 +279,7 @@ impl QueueIndexes {
     }
 
     /// What this walk noted for the queue; notes `value` when it is here for the first time.
-    pub(crate) fn note(&mut self, slot: Slot, value: u32) -> Option<u32> {
+    pub(crate) fn note(&mut self, slot: Slot, value: u16) -> Option<u16> {
         let queue = &mut self.queues[slot.0 as usize];
         if queue.mark.0 == self.walk {
             return Some(queue.mark.1);
@@ -427,7 +438,7 @@ impl QueueIndexes {
 
     /// Everything indexed of every queue is durable: at the end of a recovery.
     pub(crate) fn commit_all(&mut self) {
-        for queue in &mut self.queues {
+        for queue in self.queues.iter_mut() {
             assert_eq!(queue.indexed(), queue.next, "a recovery indexes what it assigns");
             queue.committed = queue.next;
         }

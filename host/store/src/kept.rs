@@ -6,7 +6,7 @@ use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 use crate::config::MOVED_BYTES_MAX;
 use crate::disk::Disk;
 use crate::error::ReadError;
-use crate::format::retire::{CARRIED_ROW_BYTES, KeptRecord};
+use crate::format::retire::{CarriedOn, KeptRecord, Row};
 use crate::format::sidecar::IndexRead;
 use crate::read;
 
@@ -56,6 +56,15 @@ pub struct Carried {
     pub target: Option<Target>,
 }
 
+impl Carried {
+    /// What a row of an entry of copies says, whose records count from this offset of a segment.
+    pub(crate) fn at(segment: u32, begin: u32, copy: &CarriedOn) -> Self {
+        let CarriedOn { token, at, bytes } = *copy;
+        let target = Target { segment, offset: begin + at, bytes, released: false };
+        Self { token, target: (bytes > 0).then_some(target) }
+    }
+}
+
 /// What was read: as much as fits one piece, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptFound {
@@ -83,7 +92,7 @@ pub(crate) fn read(
         }
         let record = read_checked(disk, &target.place(Timestamp(0)))?;
         found.damaged += u64::from(record.is_none());
-        bytes += CARRIED_ROW_BYTES + target.bytes as usize;
+        bytes += CarriedOn::BYTES + target.bytes as usize;
         found.waiting.push((*token, record.unwrap_or_default()));
     }
     for read in reads {

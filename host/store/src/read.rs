@@ -11,7 +11,7 @@ use yard_wire::{RecordPlace, Timestamp};
 use crate::disk::{Disk, FileName, is_of_medium};
 use crate::error::ReadError;
 use crate::format::entry::PlacedRun;
-use crate::format::retire::{MOVED, decode_moved};
+use crate::format::retire::{MOVED, Moved, decode_copies};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::IndexRead;
 use crate::format::{entry, group, segment};
@@ -204,7 +204,8 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
             let entry = entry::take_entry(&mut rest).map_err(|why| damaged(at, why))?;
             if entry.kind == MOVED {
-                let copies = decode_moved(&entry.payload).map_err(|why| damaged(at, why))?;
+                let copies: Vec<Moved> =
+                    decode_copies(&entry.payload).map_err(|why| damaged(at, why))?;
                 let payload_at = at as u32 + entry.payload_at() as u32;
                 places.extend(copies.into_iter().filter_map(|copy| {
                     let is_its = (copy.topic, copy.queue) == (topic, queue);

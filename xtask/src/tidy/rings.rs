@@ -9,7 +9,7 @@
 //!                    plugins/*
 //! ring 1  engines    host/store  host/broker  host/replica  protocol/client  protocol/sql
 //!                    plugin-sdk
-//! ring 0  words      protocol/wire  protocol/abi  protocol/quic
+//! ring 0  words      protocol/wire  protocol/abi  protocol/quic  host/tables
 //! ```
 
 use super::Finding;
@@ -20,6 +20,7 @@ const RINGS: &[(&str, usize)] = &[
     ("protocol/wire", 0),
     ("protocol/abi", 0),
     ("protocol/quic", 0),
+    ("host/tables", 0),
     ("protocol/client", 1),
     ("host/store", 1),
     ("host/broker", 1),
@@ -56,6 +57,7 @@ const SHELL: &[&str] = &["tokio", "quinn", "serde"];
 
 const IGNORANCE: &[Ignorance] = &[
     Ignorance { folder: "protocol/wire", crates: SHELL, folders: &[] },
+    Ignorance { folder: "host/tables", crates: SHELL, folders: &[] },
     Ignorance { folder: "host/store", crates: SHELL, folders: &[] },
     Ignorance { folder: "host/broker", crates: SHELL, folders: &[] },
     Ignorance { folder: "host/shard", crates: SHELL, folders: &[] },

@@ -10,7 +10,7 @@ use crate::disk::Disk;
 use crate::format::VERSION;
 use crate::format::entry::{self, BATCH, Entry, EntryRecord};
 use crate::format::group::{self, GroupHeader};
-use crate::format::retire::{MOVED, Moved, decode_moved};
+use crate::format::retire::{MOVED, Moved, decode_copies};
 use crate::format::segment::SegmentHeader;
 use crate::read;
 use crate::recover::salvage::{self, Copied, Piece};
@@ -184,7 +184,8 @@ impl<'a> Walk<'a> {
         payload_at: u32,
         each: &mut impl FnMut(&RecordView<'_>),
     ) -> Result<(), Malformed> {
-        decode_moved(payload)?.iter().for_each(|copy| self.give(copy, payload, payload_at, each));
+        let copies: Vec<Moved> = decode_copies(payload)?;
+        copies.iter().for_each(|copy| self.give(copy, payload, payload_at, each));
         Ok(())
     }
 

@@ -36,7 +36,7 @@ use yard_wire::release::{COUNT_BYTES, Release};
 use yard_wire::requests::Placed;
 use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 
-use super::retire::{MOVED, MOVED_HEAD_BYTES};
+use super::retire::{CARRIED, COPIES_HEAD_BYTES, MOVED};
 use super::{put, u16_at, u32_at, u64_at};
 
 /// Bytes before the placements or the payload.
@@ -154,7 +154,7 @@ pub(crate) fn put_entry(kind: u16, tenant: TenantId, payload: &[u8], out: &mut V
 fn covered_payload(kind: u16, bytes: usize) -> usize {
     match kind {
         BATCH => 0,
-        MOVED => bytes.min(MOVED_HEAD_BYTES),
+        MOVED | CARRIED => bytes.min(COPIES_HEAD_BYTES),
         _ => bytes,
     }
 }
@@ -229,14 +229,18 @@ fn header(
 /// The entry of copies that these bytes are, if of its header and the number of copies all but
 /// one bit is as it was; its other end is not looked at.
 pub(crate) fn mended_copies(bytes: &Bytes) -> Option<Entry> {
-    let covered = HEADER_BYTES + MOVED_HEAD_BYTES;
+    [MOVED, CARRIED].into_iter().find_map(|kind| mended_copies_of(kind, bytes))
+}
+
+fn mended_copies_of(kind: u16, bytes: &Bytes) -> Option<Entry> {
+    let covered = HEADER_BYTES + COPIES_HEAD_BYTES;
     let end = bytes.len().checked_sub(FOOTER_BYTES).filter(|end| *end > covered)?;
     let length = u32::try_from(bytes.len()).ok()?;
     let said = u32_at(bytes, HEADER_BYTES);
     let others = (0..u32::BITS).map(|bit| said ^ (1 << bit));
     let count = std::iter::once(said).chain(others).find(|count| {
         let count = count.to_le_bytes();
-        let head = header((MOVED, NOBODY), (0, 0), length, &count);
+        let head = header((kind, NOBODY), (0, 0), length, &count);
         let whole = head.iter().chain(&count);
         let wrong = whole.zip(&bytes[..]).map(|(wanted, found)| (wanted ^ found).count_ones());
         wrong.sum::<u32>() <= 1
@@ -249,7 +253,7 @@ pub(crate) fn mended_copies(bytes: &Bytes) -> Option<Entry> {
     }
     assert!(count.abs_diff(said).count_ones() <= 1, "one bit at most was put right");
     let (placements, notes) = (Placements(Bytes::new()), Bytes::new());
-    Some(Entry { kind: MOVED, tenant: NOBODY, placements, notes, payload })
+    Some(Entry { kind, tenant: NOBODY, placements, notes, payload })
 }
 
 /// Where the entry that ends at `end` begins, as it says.

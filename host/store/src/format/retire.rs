@@ -15,12 +15,13 @@
 //! Its entry's checksum covers the number of records; rows and records have their own, so damage
 //! to one costs no other.
 //!
-//! CARRIED: copies of parked records that still wait
+//! CARRIED: copies of parked records that still wait, likewise
 //! offset size field
 //!      0    4 records
 //!      4    . one for each:
 //!      0    .  16 token       the broker's name of it
 //!     16    .   4 bytes       0: the record was damaged and is lost
+//!     20    .   4 crc         CRC32C of bytes 0..20
 //!      .    . the records, one after another
 //!
 //! SNAPSHOT: a piece of a checkpoint, bytes of its file
@@ -59,10 +60,9 @@ pub const SNAPSHOT: u16 = 0x102;
 pub const RETIRED: u16 = 0x103;
 
 /// Bytes of the number of records in an entry of copies.
-pub(crate) const MOVED_HEAD_BYTES: usize = 4;
-const MOVED_ROW_BYTES: usize = 30;
-const MOVED_CRC_AT: usize = 26;
-pub(crate) const CARRIED_ROW_BYTES: usize = 20;
+pub(crate) const COPIES_HEAD_BYTES: usize = 4;
+/// Bytes of the checksum at the end of a row.
+const ROW_CRC_BYTES: usize = 4;
 const SNAPSHOT_HEAD_BYTES: usize = 16;
 const RETIRED_HEAD_BYTES: usize = 12;
 /// Bytes of a [`Floor`].
@@ -86,11 +86,26 @@ pub struct KeptRecord {
 impl KeptRecord {
     /// Bytes that it takes in an entry.
     pub(crate) fn entry_bytes(&self) -> usize {
-        MOVED_ROW_BYTES + self.record.len()
+        Moved::BYTES + self.record.len()
     }
 }
 
-/// A copy in an entry.
+/// What an entry of copies says of one of them, in a row with a checksum of its own.
+pub(crate) trait Row: Sized {
+    /// Bytes of a row, its checksum included.
+    const BYTES: usize;
+
+    /// Writes it, but for the checksum.
+    fn put(&self, row: &mut [u8]);
+
+    /// Reads one that holds, but for where the copy lies.
+    fn take(row: &[u8]) -> Self;
+
+    /// Where the copy lies: its byte offset in the payload, and its bytes.
+    fn lies(&mut self) -> (&mut u32, u32);
+}
+
+/// A copy of a record of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
     pub(crate) topic: TopicId,
@@ -102,23 +117,94 @@ pub(crate) struct Moved {
     pub(crate) bytes: u32,
 }
 
-/// The payload of an entry with these copies.
-pub(crate) fn encode_moved(records: &[KeptRecord]) -> Vec<u8> {
-    assert!(!records.is_empty(), "an entry holds something");
-    let mut out = vec![0; MOVED_HEAD_BYTES + records.len() * MOVED_ROW_BYTES];
-    put(&mut out, 0, &(records.len() as u32).to_le_bytes());
-    for (record, at) in records.iter().zip((MOVED_HEAD_BYTES..).step_by(MOVED_ROW_BYTES)) {
-        put(&mut out, at, &record.topic.0.to_le_bytes());
-        put(&mut out, at + 4, &record.queue.0.to_le_bytes());
-        put(&mut out, at + 6, &record.offset.0.to_le_bytes());
-        put(&mut out, at + 14, &record.stored.0.to_le_bytes());
-        put(&mut out, at + 22, &(record.record.len() as u32).to_le_bytes());
-        let crc = crc32c::crc32c(&out[at..at + MOVED_CRC_AT]);
-        put(&mut out, at + MOVED_CRC_AT, &crc.to_le_bytes());
+impl Row for Moved {
+    const BYTES: usize = 26 + ROW_CRC_BYTES;
+
+    fn put(&self, row: &mut [u8]) {
+        put(row, 0, &self.topic.0.to_le_bytes());
+        put(row, 4, &self.queue.0.to_le_bytes());
+        put(row, 6, &self.offset.0.to_le_bytes());
+        put(row, 14, &self.stored.0.to_le_bytes());
+        put(row, 22, &self.bytes.to_le_bytes());
     }
-    records.iter().for_each(|record| out.extend_from_slice(&record.record));
-    let bytes: usize = records.iter().map(KeptRecord::entry_bytes).sum();
-    assert_eq!(out.len(), MOVED_HEAD_BYTES + bytes, "an entry has the bytes of its records");
+
+    fn take(row: &[u8]) -> Self {
+        Self {
+            topic: TopicId(u32_at(row, 0)),
+            queue: QueueIndex(u16_at(row, 4)),
+            offset: QueueOffset(u64_at(row, 6)),
+            stored: Timestamp(u64_at(row, 14)),
+            at: 0,
+            bytes: u32_at(row, 22),
+        }
+    }
+
+    fn lies(&mut self) -> (&mut u32, u32) {
+        (&mut self.at, self.bytes)
+    }
+}
+
+/// A copy of a parked record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CarriedOn {
+    pub(crate) token: Token,
+    /// Byte offset of the record in the payload.
+    pub(crate) at: u32,
+    /// 0: the record was damaged and is lost.
+    pub(crate) bytes: u32,
+}
+
+impl Row for CarriedOn {
+    const BYTES: usize = 20 + ROW_CRC_BYTES;
+
+    fn put(&self, row: &mut [u8]) {
+        put(row, 0, &self.token.0);
+        put(row, 16, &self.bytes.to_le_bytes());
+    }
+
+    fn take(row: &[u8]) -> Self {
+        let token = *row.first_chunk().expect("a row begins with a token");
+        Self { token: Token(token), at: 0, bytes: u32_at(row, 16) }
+    }
+
+    fn lies(&mut self) -> (&mut u32, u32) {
+        (&mut self.at, self.bytes)
+    }
+}
+
+/// The payload of an entry with these copies of records.
+pub(crate) fn encode_moved(records: &[KeptRecord]) -> Vec<u8> {
+    encode_copies(records.iter().map(|kept| {
+        let KeptRecord { topic, queue, offset, stored, ref record } = *kept;
+        let bytes = record.len() as u32;
+        (Moved { topic, queue, offset, stored, at: 0, bytes }, record)
+    }))
+}
+
+/// A parked record, or its name only where it was damaged.
+pub(crate) type CarriedRecord = (Token, Bytes);
+
+/// The payload of an entry with these parked records.
+pub(crate) fn encode_carried(records: &[CarriedRecord]) -> Vec<u8> {
+    encode_copies(records.iter().map(|(token, record)| {
+        (CarriedOn { token: *token, at: 0, bytes: record.len() as u32 }, record)
+    }))
+}
+
+fn encode_copies<'a, R: Row>(
+    copies: impl ExactSizeIterator<Item = (R, &'a Bytes)> + Clone,
+) -> Vec<u8> {
+    assert!(copies.len() > 0, "an entry holds something");
+    let table = COPIES_HEAD_BYTES + copies.len() * R::BYTES;
+    let mut out = vec![0; table];
+    put(&mut out, 0, &(copies.len() as u32).to_le_bytes());
+    for ((row, _), at) in copies.clone().zip((COPIES_HEAD_BYTES..).step_by(R::BYTES)) {
+        let crc_at = at + R::BYTES - ROW_CRC_BYTES;
+        row.put(&mut out[at..crc_at]);
+        let crc = crc32c::crc32c(&out[at..crc_at]);
+        put(&mut out, crc_at, &crc.to_le_bytes());
+    }
+    copies.for_each(|(_, record)| out.extend_from_slice(record));
     out
 }
 
@@ -127,95 +213,59 @@ fn short(wanted: usize, left: usize) -> Malformed {
 }
 
 /// The copies in an entry that is whole.
-pub(crate) fn decode_moved(payload: &[u8]) -> Result<Vec<Moved>, Malformed> {
-    let rows: Option<Vec<Moved>> = moved_rows(payload)?.into_iter().collect();
-    rows.ok_or(Malformed::Checksum { what: "place of a copy" })
+pub(crate) fn decode_copies<R: Row>(payload: &[u8]) -> Result<Vec<R>, Malformed> {
+    let rows: Option<Vec<R>> = copies_rows(payload)?.into_iter().collect();
+    rows.ok_or(Malformed::Checksum { what: "row of a copy" })
 }
 
 /// The rows of an entry of copies, `None` for each that does not hold; one flipped bit of a row
 /// is put right. Where a copy lies is known unless rows before and behind it do not hold: then it
 /// counts as one of these.
-pub(crate) fn moved_rows(payload: &[u8]) -> Result<Vec<Option<Moved>>, Malformed> {
-    if payload.len() < MOVED_HEAD_BYTES {
-        return Err(short(MOVED_HEAD_BYTES, payload.len()));
+pub(crate) fn copies_rows<R: Row>(payload: &[u8]) -> Result<Vec<Option<R>>, Malformed> {
+    if payload.len() < COPIES_HEAD_BYTES {
+        return Err(short(COPIES_HEAD_BYTES, payload.len()));
     }
     let rows = u32_at(payload, 0) as usize;
-    let begin = MOVED_HEAD_BYTES + rows.saturating_mul(MOVED_ROW_BYTES);
-    let table = payload.get(MOVED_HEAD_BYTES..begin).ok_or_else(|| short(begin, payload.len()))?;
-    let mut moved: Vec<_> = table.chunks_exact(MOVED_ROW_BYTES).map(moved_row).collect();
-    assert_eq!(moved.len(), rows, "the table has a row for each");
+    let begin = COPIES_HEAD_BYTES.saturating_add(rows.saturating_mul(R::BYTES));
+    let table = payload.get(COPIES_HEAD_BYTES..begin).ok_or_else(|| short(begin, payload.len()))?;
+    let mut copies: Vec<Option<R>> = table.chunks_exact(R::BYTES).map(mended_row).collect();
+    assert_eq!(copies.len(), rows, "the table has a row for each");
     let mut front = begin;
-    let known = moved.iter().position(Option::is_none).unwrap_or(rows);
-    for copy in moved[..known].iter_mut().flatten() {
-        copy.at = front as u32;
-        front = front.saturating_add(copy.bytes as usize);
+    let known = copies.iter().position(Option::is_none).unwrap_or(rows);
+    for copy in copies[..known].iter_mut().flatten() {
+        let (at, bytes) = copy.lies();
+        *at = front as u32;
+        front = front.saturating_add(bytes as usize);
     }
     let mut end = payload.len();
-    let known_again = moved.iter().rposition(Option::is_none).map_or(rows, |last| last + 1);
-    for copy in moved[known_again..].iter_mut().rev().flatten() {
-        end = end.checked_sub(copy.bytes as usize).ok_or_else(|| short(begin, payload.len()))?;
-        copy.at = end as u32;
+    let known_again = copies.iter().rposition(Option::is_none).map_or(rows, |last| last + 1);
+    for copy in copies[known_again..].iter_mut().rev().flatten() {
+        let (at, bytes) = copy.lies();
+        end = end.checked_sub(bytes as usize).ok_or_else(|| short(begin, payload.len()))?;
+        *at = end as u32;
     }
-    moved[known..known_again].fill(None);
+    copies[known..known_again].fill_with(|| None);
     let fits = if known == rows { front == payload.len() } else { front <= end };
-    if fits { Ok(moved) } else { Err(short(front, payload.len())) }
+    if fits { Ok(copies) } else { Err(short(front, payload.len())) }
 }
 
 /// A row, but for where its copy lies.
-fn moved_row(row: &[u8]) -> Option<Moved> {
-    assert_eq!(row.len(), MOVED_ROW_BYTES, "one row");
-    let holds = |row: &[u8]| crc32c::crc32c(&row[..MOVED_CRC_AT]) == u32_at(row, MOVED_CRC_AT);
-    let mut mended: [u8; MOVED_ROW_BYTES] = row.try_into().expect("asserted above");
-    if !holds(&mended) {
-        let bit = (0..MOVED_ROW_BYTES * 8).find(|bit| {
-            let mut other = mended;
-            other[bit / 8] ^= 1 << (bit % 8);
-            holds(&other)
-        })?;
+fn mended_row<R: Row>(row: &[u8]) -> Option<R> {
+    assert_eq!(row.len(), R::BYTES, "one row");
+    let crc_at = R::BYTES - ROW_CRC_BYTES;
+    let holds = |row: &[u8]| crc32c::crc32c(&row[..crc_at]) == u32_at(row, crc_at);
+    if holds(row) {
+        return Some(R::take(row));
+    }
+    let mut mended = row.to_vec();
+    for bit in 0..R::BYTES * 8 {
+        mended[bit / 8] ^= 1 << (bit % 8);
+        if holds(&mended) {
+            return Some(R::take(&mended));
+        }
         mended[bit / 8] ^= 1 << (bit % 8);
     }
-    Some(Moved {
-        topic: TopicId(u32_at(&mended, 0)),
-        queue: QueueIndex(u16_at(&mended, 4)),
-        offset: QueueOffset(u64_at(&mended, 6)),
-        stored: Timestamp(u64_at(&mended, 14)),
-        at: 0,
-        bytes: u32_at(&mended, 22),
-    })
-}
-
-/// A parked record, or its name only where it was damaged.
-pub(crate) type CarriedRecord = (Token, Bytes);
-
-/// The payload of an entry with these parked records.
-pub(crate) fn encode_carried(records: &[CarriedRecord]) -> Vec<u8> {
-    assert!(!records.is_empty(), "an entry holds something");
-    let mut out = Vec::new();
-    out.extend_from_slice(&(records.len() as u32).to_le_bytes());
-    for (token, record) in records {
-        out.extend_from_slice(&token.0);
-        out.extend_from_slice(&(record.len() as u32).to_le_bytes());
-    }
-    records.iter().for_each(|(_, record)| out.extend_from_slice(record));
-    out
-}
-
-/// The parked records in an entry: of each its name, its byte offset in the payload and its bytes.
-pub(crate) fn decode_carried(payload: &[u8]) -> Result<Vec<(Token, u32, u32)>, Malformed> {
-    if payload.len() < 4 {
-        return Err(short(4, payload.len()));
-    }
-    let rows = u32_at(payload, 0) as usize;
-    let mut at = 4 + rows.saturating_mul(CARRIED_ROW_BYTES);
-    let table = payload.get(4..at).ok_or_else(|| short(at, payload.len()))?;
-    let mut carried = Vec::with_capacity(rows);
-    for row in table.chunks_exact(CARRIED_ROW_BYTES) {
-        let (token, bytes) = row.split_first_chunk().expect("a row begins with a token");
-        let bytes = u32_at(bytes, 0);
-        carried.push((Token(*token), at as u32, bytes));
-        at += bytes as usize;
-    }
-    if at == payload.len() { Ok(carried) } else { Err(short(at, payload.len())) }
+    None
 }
 
 /// Below which segment a RETIRED entry, or a piece of one, says that all are gone.

@@ -301,7 +301,7 @@ impl QueueIndexes {
     ) -> Vec<u64> {
         assert!(segments.start <= segments.end, "segments are counted upwards");
         let mut kept = vec![0; segments.len()];
-        for queue in &self.queues {
+        for queue in self.queues.iter() {
             let touched = queue.spans.first().is_some_and(|span| span.segment < segments.end);
             if !touched && queue.copies().is_empty() {
                 continue;

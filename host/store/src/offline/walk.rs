@@ -22,7 +22,7 @@ use crate::derived::{KeyBuilder, RecordView};
 use crate::disk::{Disk, FileName};
 use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::{Moved, decode_carried, retired_below};
+use crate::format::retire::{CarriedOn, Moved, retired_below};
 use crate::format::segment;
 use crate::format::sidecar::IndexEntry;
 use crate::read;
@@ -460,20 +460,25 @@ impl<'a> Walk<'a> {
     /// Takes the parked records of an entry whose payload begins at `at`.
     fn take_carried(&mut self, at: u64, payload: &Bytes) {
         assert!(at <= u64::from(u32::MAX), "segments are below 4 GiB");
-        let Ok(carried) = decode_carried(payload) else {
-            return self.note(at, payload.len() as u64, "an entry of waiting messages", Vec::new());
-        };
-        for (_, begin, bytes) in carried.into_iter().filter(|(_, _, bytes)| *bytes > 0) {
-            let record = payload.slice(begin as usize..(begin + bytes) as usize);
-            let record_at = at + u64::from(begin);
-            match Record::parse(record) {
-                Ok(record) => {
+        let carried = salvage::carried(payload);
+        if carried.is_empty() {
+            self.note(at, payload.len() as u64, "an entry of waiting messages", Vec::new());
+        }
+        for copied in carried {
+            match copied {
+                Copied::Whole(CarriedOn { bytes: 0, .. }) => {}
+                Copied::Whole(CarriedOn { at: begin, bytes, .. }) => {
                     self.counts.parked += 1;
-                    let (position, offset) = (self.position(record_at), None);
-                    self.show(Line::Record { position, offset, record });
+                    let record = payload.slice(begin as usize..(begin + bytes) as usize);
+                    self.show_record(at + u64::from(begin), None, &record);
                 }
-                Err(_) => {
+                Copied::Damaged(CarriedOn { at: begin, bytes, .. }) => {
+                    let record_at = at + u64::from(begin);
                     self.note(record_at, bytes.into(), "a waiting message", Vec::new());
+                }
+                Copied::Unknown => {
+                    let what = "which message it is that waits";
+                    self.note(at, payload.len() as u64, what, Vec::new());
                 }
             }
         }

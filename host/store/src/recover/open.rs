@@ -25,7 +25,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::entry::{self, Entry, EntryRecord, PlacedRun};
 use crate::format::group;
 use crate::format::retire::{
-    CARRIED, MOVED, RETIRED, RetiredPieces, SNAPSHOT, decode_carried, decode_moved,
+    CARRIED, MOVED, Moved, RETIRED, RetiredPieces, SNAPSHOT, decode_copies,
 };
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexEntry;
@@ -108,13 +108,8 @@ pub(super) fn carried_in(segment: u32, at: u64, entry: &Entry) -> Result<Vec<Car
         return Ok(Vec::new());
     }
     let payload_at = at as u32 + entry.payload_at() as u32;
-    let rows = decode_carried(&entry.payload)?.into_iter();
-    let carried = rows.map(|(token, at, bytes)| {
-        let offset = payload_at + at;
-        let target = Target { segment, offset, bytes, released: false };
-        Carried { token, target: (bytes > 0).then_some(target) }
-    });
-    Ok(carried.collect())
+    let rows = decode_copies(&entry.payload)?.into_iter();
+    Ok(rows.map(|copy| Carried::at(segment, payload_at, &copy)).collect())
 }
 
 pub(super) struct Opening<'a> {
@@ -419,7 +414,7 @@ impl Opening<'_> {
         match entry.kind {
             MOVED => {
                 let payload_at = at as u32 + entry.payload_at() as u32;
-                for copy in decode_moved(&entry.payload)? {
+                for copy in decode_copies::<Moved>(&entry.payload)? {
                     let which = (copy.topic, copy.queue, copy.offset);
                     let place = (payload_at + copy.at, copy.bytes);
                     self.index.add_copy(which, copy.stored, segment, place);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use yard_wire::batch::Batch;
 use yard_wire::{GroupNumber, QueueOffset, TenantId, Timestamp};
 
-use super::open::{FIRST_GROUP_AT, Lying, Opening, PlacedRecords, Placements, carried_in};
+use super::open::{FIRST_GROUP_AT, Lying, Opening, PlacedRecords, Placements};
 use super::salvage::{self, Copied, Piece};
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error, first_header};
 use super::{Lost, Recovered, Repair, sidecars};
@@ -20,7 +20,7 @@ use crate::disk::FileName;
 use crate::error::{Corrupt, OpenError};
 use crate::format::entry::{self, BATCH, Entry, FOOTER_BYTES, PlacedRun};
 use crate::format::group::{self, GroupHeader, Trailer};
-use crate::format::retire::{CARRIED, MOVED};
+use crate::format::retire::{CARRIED, CarriedOn, MOVED};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidecar::Line;
 use crate::format::{VERSION, u64_at};
@@ -314,8 +314,8 @@ impl Opening<'_> {
                 match entry.kind {
                     BATCH => self.take_entry(&place, stored_delta_ms, at, entry),
                     CARRIED => {
-                        let entry_at = place.payload_at + at as u64;
-                        let carried = carried_in(segment, entry_at, &entry).unwrap_or_default();
+                        let payload_at = place.payload_at + (at + entry.payload_at()) as u64;
+                        let carried = self.take_carried(segment, payload_at, &entry.payload);
                         self.hand_out_carried(header, stored, &entry, carried)?;
                         None
                     }
@@ -357,7 +357,8 @@ impl Opening<'_> {
         carried: Vec<Carried>,
     ) -> Result<(), OpenError> {
         assert_eq!(entry.kind, CARRIED, "others carry nothing on");
-        if self.checkpoint.is_some_and(|saved| header.group <= saved.group) {
+        let is_old = self.checkpoint.is_some_and(|saved| header.group <= saved.group);
+        if is_old || carried.is_empty() {
             return Ok(());
         }
         let (group, kind, tenant) = (header.group, entry.kind, entry.tenant);
@@ -437,6 +438,30 @@ impl Opening<'_> {
             let place = ((payload_at + u64::from(copy.at)) as u32, copy.bytes);
             self.index.add_copy(which, copy.stored, segment, place);
         }
+    }
+
+    /// Where those parked records lie that hold, of a payload at this place. Those that do not are
+    /// where they were before, as long as that is there.
+    fn take_carried(&mut self, segment: u32, payload_at: u64, payload: &Bytes) -> Vec<Carried> {
+        assert!(payload_at <= u64::from(u32::MAX), "segments are below 4 GiB");
+        let copies = salvage::carried(payload);
+        if copies.is_empty() {
+            self.report(segment, payload_at, payload.len() as u64, "an entry of waiting messages");
+        }
+        let mut carried = Vec::new();
+        for copied in copies {
+            match copied {
+                Copied::Whole(copy) => carried.push(Carried::at(segment, payload_at as u32, &copy)),
+                Copied::Damaged(CarriedOn { at, bytes, .. }) => {
+                    let record_at = payload_at + u64::from(at);
+                    self.report(segment, record_at, bytes.into(), "a waiting message");
+                }
+                Copied::Unknown => {
+                    self.report(segment, payload_at, 0, "which message it is that waits");
+                }
+            }
+        }
+        carried
     }
 
     /// Copies may have been lost: those of records that are nowhere else now are lost with them.

@@ -17,7 +17,7 @@ use yard_wire::{QueueIndex, QueueOffset, TenantId, TopicId};
 use crate::format::entry::{
     self, BATCH, Entry, FOOTER_BYTES, HEADER_BYTES, PLACEMENT_BYTES, PlacedRun,
 };
-use crate::format::retire::{Moved, moved_rows};
+use crate::format::retire::{CarriedOn, Moved, Row, copies_rows};
 use crate::format::u32_at;
 
 /// A part of the payload of a damaged group.
@@ -135,28 +135,37 @@ fn copies_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
 
 /// A copy of a record in an entry that may be damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copied {
+pub(crate) enum Copied<R> {
     /// It holds.
-    Whole(Moved),
+    Whole(R),
     /// The record does not.
-    Damaged(Moved),
+    Damaged(R),
     /// Nobody knows of what it is one.
     Unknown,
 }
 
 /// The copies in the payload of an entry; none when not even their number can be right.
-pub(crate) fn copies(payload: &[u8]) -> Vec<Copied> {
-    let rows = moved_rows(payload).unwrap_or_default();
-    let copied = |row: Option<Moved>| {
-        let Some(copy) = row else { return Copied::Unknown };
-        let record = &payload[copy.at as usize..(copy.at + copy.bytes) as usize];
+pub(crate) fn copies(payload: &[u8]) -> Vec<Copied<Moved>> {
+    copied(payload, |copy: &Moved, record| {
         let address = Record::check(record).and_then(|()| Record::check_header(record));
-        match address.map(|address| (address.topic, address.queue)) {
-            Ok(queue) if queue == (copy.topic, copy.queue) => Copied::Whole(copy),
-            Ok(_) | Err(_) => Copied::Damaged(copy),
-        }
+        address.is_ok_and(|address| (address.topic, address.queue) == (copy.topic, copy.queue))
+    })
+}
+
+/// The parked records in the payload of an entry, likewise. One without bytes was lost before.
+pub(crate) fn carried(payload: &[u8]) -> Vec<Copied<CarriedOn>> {
+    let holds = |copy: &CarriedOn, record: &[u8]| copy.bytes == 0 || Record::check(record).is_ok();
+    copied(payload, holds)
+}
+
+fn copied<R: Row>(payload: &[u8], holds: impl Fn(&R, &[u8]) -> bool) -> Vec<Copied<R>> {
+    let copied = |row: Option<R>| {
+        let Some(mut copy) = row else { return Copied::Unknown };
+        let (at, bytes) = copy.lies();
+        let record = &payload[*at as usize..(*at + bytes) as usize];
+        if holds(&copy, record) { Copied::Whole(copy) } else { Copied::Damaged(copy) }
     };
-    rows.into_iter().map(copied).collect()
+    copies_rows(payload).unwrap_or_default().into_iter().map(copied).collect()
 }
 
 /// The tenant that a damaged entry of a batch names; in how many bits its checksum differs from

@@ -285,9 +285,10 @@ impl Placing {
 
     /// Notes a run of the batch whose records have their offsets.
     pub(crate) fn note(&mut self, index: &mut QueueIndexes, slot: Slot, run: Placed) {
-        match index.note(slot, self.placed.len() as u32) {
+        let fresh = u16::try_from(self.placed.len()).expect("the records of a batch are bounded");
+        match index.note(slot, fresh) {
             Some(at) => {
-                let placed = &mut self.placed[at as usize];
+                let placed = &mut self.placed[usize::from(at)];
                 let next = placed.first.0 + u64::from(placed.count);
                 assert_eq!(next, run.first.0, "the runs of a queue follow each other");
                 placed.count += run.count;

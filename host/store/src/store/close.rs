@@ -147,11 +147,7 @@ impl Store {
             bytes: record.bytes,
             released: false,
         }));
-        self.carried.extend(gather.carried.iter().map(|(token, at, bytes)| {
-            let (at, bytes) = (offset + at, *bytes);
-            let target = Target { segment, offset: at, bytes, released: false };
-            Carried { token: *token, target: (bytes > 0).then_some(target) }
-        }));
+        self.carried.extend(gather.carried.iter().map(|copy| Carried::at(segment, offset, copy)));
         touched
     }
 }

@@ -18,12 +18,12 @@ use crate::derived::KeyIndex;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::entry;
 use crate::format::group::{self, GroupHeader};
-use crate::format::retire::Moved;
+use crate::format::retire::{CarriedOn, Moved};
 use crate::format::segment::{self, SegmentHeader};
 use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueEnd, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
-use crate::kept::{Carried, Token};
+use crate::kept::Carried;
 
 mod append;
 mod close;
@@ -120,8 +120,8 @@ struct Gather {
     runs: Vec<(Slot, u32)>,
     /// Copies of records, with their byte offset in the group.
     copies: Vec<Moved>,
-    /// Copies of parked records: byte offset in the group, and bytes.
-    carried: Vec<(Token, u32, u32)>,
+    /// Copies of parked records, with their byte offset in the group.
+    carried: Vec<CarriedOn>,
 }
 
 impl Gather {

@@ -22,8 +22,8 @@ use crate::config::{MOVED_BYTES_MAX, MOVED_RANGES_MAX, MOVED_RECORDS_MAX};
 use crate::error::AppendError;
 use crate::format::entry;
 use crate::format::retire::{
-    CARRIED, CARRIED_ROW_BYTES, CarriedRecord, KeptRecord, MOVED, Moved, RETIRED, SNAPSHOT,
-    decode_carried, decode_moved, encode_carried, encode_moved, encode_retired, encode_snapshot,
+    CARRIED, CarriedOn, CarriedRecord, KeptRecord, MOVED, Moved, RETIRED, Row, SNAPSHOT,
+    decode_copies, encode_carried, encode_moved, encode_retired, encode_snapshot,
 };
 use crate::index::{Floor, KeptRange, Located, Part};
 use crate::io::Io;
@@ -129,6 +129,15 @@ impl Store {
     #[must_use]
     pub fn is_retiring(&self) -> bool {
         self.retiring.is_some()
+    }
+
+    /// Where queues begin once the retirement under way is recorded, if it comes to that; nothing
+    /// when it was, or when none is under way.
+    pub fn going(&self) -> impl Iterator<Item = (TopicId, QueueIndex, QueueOffset)> + '_ {
+        let is_open =
+            |retiring: &&Retiring| !matches!(retiring.stage, RetireStage::Removable { .. });
+        let floors = self.retiring.as_ref().filter(is_open).map(|retiring| &retiring.floors);
+        floors.into_iter().flatten().map(|floor| (floor.topic, floor.queue, floor.first))
     }
 
     /// The first segment that will be there as long as what is appended now, and whether those
@@ -280,7 +289,7 @@ impl Store {
     fn append_copies(&mut self, found: &KeptFound) -> Result<Option<GroupNumber>, AppendError> {
         let bytes_max = self.own_payload_max();
         let mut last = None;
-        let carried_bytes = |it: &CarriedRecord| CARRIED_ROW_BYTES + it.1.len();
+        let carried_bytes = |it: &CarriedRecord| CarriedOn::BYTES + it.1.len();
         for piece in pieces(&found.waiting, bytes_max, carried_bytes) {
             last = Some(self.append_own(CARRIED, &encode_carried(piece))?);
         }
@@ -298,13 +307,14 @@ impl Store {
         entry::put_entry(kind, entry::NOBODY, payload, &mut gather.bytes);
         gather.entries += 1;
         if kind == MOVED {
-            let copies = decode_moved(payload).expect("it was encoded just now");
+            let copies: Vec<Moved> = decode_copies(payload).expect("it was encoded just now");
             let placed = |copy: Moved| Moved { at: payload_at + copy.at, ..copy };
             gather.copies.extend(copies.into_iter().map(placed));
         }
         if kind == CARRIED {
-            let carried = decode_carried(payload).expect("it was encoded just now");
-            let placed = |(token, at, bytes)| (token, payload_at + at, bytes);
+            let carried: Vec<CarriedOn> =
+                decode_copies(payload).expect("it was encoded just now");
+            let placed = |copy: CarriedOn| CarriedOn { at: payload_at + copy.at, ..copy };
             gather.carried.extend(carried.into_iter().map(placed));
         }
         Ok(gather.group)

@@ -1,6 +1,7 @@
 //! Segments go whole: what is kept of them stays readable, at its offset and with its time, and
 //! whatever moment the power goes, the log is the one before or the one after.
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, Fault, LyingDisk};
@@ -648,8 +649,19 @@ fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
     crash_everywhere(&rig, &begins, 7);
 }
 
-#[test]
-fn what_waits_is_found_though_copies_beside_it_are_damaged() {
+/// A log just before its first segment goes: what waits there was carried on, all that was written
+/// is proven.
+struct CarriedLog {
+    disk: LyingDisk,
+    name: FileName,
+    /// What is found of it while nothing is damaged.
+    whole: Vec<Carried>,
+    /// The bytes of the entry that carries it on, and of its group.
+    entry: Range<usize>,
+    group: Range<usize>,
+}
+
+fn carried_log() -> CarriedLog {
     let mut random = Random(21);
     let mut rig = Rig::new(21);
     rig.settle();
@@ -660,7 +672,6 @@ fn what_waits_is_found_though_copies_beside_it_are_damaged() {
     let waiting: Vec<Waiting> = waiting.collect();
     let begin = rig.store.stats().appended.0 - 3 * CONFIG.segment_bytes;
     rig.store.retire(2, &keep_from, waiting.clone(), &mut rig.io);
-    // The log as it was just before its first segment went: all that was written is proven.
     let mut last = None;
     finish(&mut rig, &mut |rig| {
         if rig.disk.contents(FileName::Segment(0)).is_some() {
@@ -675,8 +686,14 @@ fn what_waits_is_found_though_copies_beside_it_are_damaged() {
     let head = (begin as usize..).find(|at| bytes[at + 8..at + 12] == [5, 1, 0, 0]).unwrap();
     let entry = head..head + word(head) as usize;
     let group = (begin as usize..head).rfind(|at| bytes[*at..].starts_with(b"YGRP")).unwrap();
-    let end = group + 64 + word(group + 48) as usize;
-    let beside = (group + 64..end).filter(|at| !entry.contains(at));
+    let group = group..group + 64 + word(group + 48) as usize;
+    CarriedLog { disk, name, whole, entry, group }
+}
+
+#[test]
+fn what_waits_is_found_though_copies_beside_it_are_damaged() {
+    let CarriedLog { disk, name, whole, entry, group } = carried_log();
+    let beside = (group.start + 64..group.end).filter(|at| !entry.contains(at));
     let beside: Vec<usize> = beside.step_by(13).collect();
     assert!(beside.len() > 10, "copies lie in the same group");
     for at in beside {
@@ -684,4 +701,22 @@ fn what_waits_is_found_though_copies_beside_it_are_damaged() {
         disk.flip_bit(name, at as u64 * 8);
         assert_eq!(open_with(&disk, CONFIG, None).unwrap().carried, whole, "byte {at}");
     }
+}
+
+#[test]
+fn a_flipped_bit_of_what_waits_costs_that_message_only() {
+    let CarriedLog { disk, name, whole, entry, .. } = carried_log();
+    let mut lost = vec![0; whole.len()];
+    for at in entry.step_by(3) {
+        let disk = disk.fork();
+        disk.flip_bit(name, at as u64 * 8 + at as u64 % 8);
+        let opened = open_with(&disk, CONFIG, None).unwrap();
+        assert!(!opened.repairs.is_empty(), "byte {at}: nobody is told");
+        assert!(opened.carried.iter().all(|it| whole.contains(it)), "byte {at}");
+        let missing: Vec<usize> =
+            (0..whole.len()).filter(|it| !opened.carried.contains(&whole[*it])).collect();
+        assert!(missing.len() <= 1, "byte {at}: {missing:?}");
+        missing.into_iter().for_each(|it| lost[it] += 1);
+    }
+    assert!(lost.iter().all(|times| *times > 0), "each was hit: {lost:?}");
 }

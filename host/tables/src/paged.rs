@@ -1,22 +1,23 @@
 //! A sorted map in large pages, for tables of which every entry counts.
 //!
 //! ```text
-//!   pages:  key 0 ─► [(0, …) (1, …) … (63, …)]   key 64 ─► [(64, …) …]   …
+//!   pages:  key 0 ─► [(0, …) (1, …) … (255, …)]   key 256 ─► [(256, …) …]   …
 //! ```
 //!
 //! A `BTreeMap` that was filled in order is half empty, a page of this one is full: keys that come
-//! in order are pushed to the last page. Others split a page that is full.
+//! in order are pushed to the last page. Others split a page that is full. And its nodes are small:
+//! what was allocated and freed between them stays with the process.
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// Entries of a page.
-const PAGE_MAX: usize = 64;
+const PAGE_MAX: usize = 256;
 /// Entries that a page has room for beyond those that it holds.
-const SPARE: usize = 8;
+const SPARE: usize = 16;
 
 /// The map. Keys and values are small: they are moved when others are inserted.
 #[derive(Debug)]
-pub(crate) struct Paged<K, V> {
+pub struct Paged<K, V> {
     /// By a key that is not larger than those of the page, and larger than all before it.
     pages: BTreeMap<K, Vec<(K, V)>>,
     len: usize,
@@ -29,23 +30,28 @@ impl<K, V> Default for Paged<K, V> {
 }
 
 impl<K: Copy + Ord, V> Paged<K, V> {
-    pub(crate) fn len(&self) -> usize {
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.len
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
         let (_, page) = self.pages.range(..=key).next_back()?;
         let at = page.binary_search_by_key(key, |(key, _)| *key).ok()?;
         Some(&page[at].1)
     }
 
     /// The value of a key, which is the default where there was none.
-    pub(crate) fn entry(&mut self, key: K) -> &mut V
+    pub fn entry(&mut self, key: K) -> &mut V
     where
         V: Default,
     {
@@ -55,7 +61,7 @@ impl<K: Copy + Ord, V> Paged<K, V> {
     }
 
     /// Returns the value that was there before.
-    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.find(key) {
             Ok((begin, at)) => {
                 let page = self.pages.get_mut(&begin).expect("found just now");
@@ -68,7 +74,8 @@ impl<K: Copy + Ord, V> Paged<K, V> {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Takes an entry out; returns its value.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let (begin, at) = self.find(*key).ok()?;
         let page = self.pages.get_mut(&begin).expect("found just now");
         let (_, value) = page.remove(at);
@@ -80,17 +87,20 @@ impl<K: Copy + Ord, V> Paged<K, V> {
     }
 
     /// The entries in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.pages.values().flatten().map(|(key, value)| (key, value))
     }
 
     /// The values in the order of their keys.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+    pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
 
     /// The entries in a range, in order.
-    pub(crate) fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
+    ///
+    /// # Panics
+    /// When the range ends before it begins.
+    pub fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
         let (start, end) = range.into_inner();
         assert!(start <= end, "a range has an order");
         let before = self.pages.range(..=start).next_back().map(|(begin, _)| *begin);
