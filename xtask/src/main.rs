@@ -77,8 +77,9 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--only=RUN]",
-        says: "measure everything beside the limits of this machine; writes docs/performance.md",
+        arguments: "[plugins] [--quick] [--only=RUN]",
+        says: "measure everything beside the limits of this machine; writes docs/performance.md \
+               (plugins: what they cost beside native code; writes its table in docs/plugins.md)",
         run: measure::bench,
     },
     Command {

@@ -154,7 +154,8 @@ impl Broker {
             let delivery = deliver_some(live, (queue, state), now, gate);
             if let Some((session, subscription, items)) = delivery {
                 live.make_available(queue);
-                let asking = asking(live, subscription, queue);
+                let of = self.meta.topic(topic);
+                let asking = asking(live, (subscription, queue), &group.name, of);
                 effects.push(Effect::Deliver {
                     session,
                     subscription,

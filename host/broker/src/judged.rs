@@ -24,6 +24,7 @@ use crate::effect::Effect;
 use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::event::{Held, Judged, SessionId};
 use crate::group::member::Live;
+use crate::meta::Topic;
 use crate::refusal::SubscribeError;
 
 /// What a subscription wants, where that is not everything: read, so that what means the same is
@@ -195,6 +196,19 @@ pub struct Asking {
     /// How often messages of the queue were held back from the subscription before. A message of
     /// an earlier round must be held back too.
     pub round: u32,
+    /// What the messages are of.
+    pub about: Arc<About>,
+}
+
+/// What a delivery is of, for who shares out the traffic of a topic and says something of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Name of the group.
+    pub group: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Queues of the topic.
+    pub queues: u16,
 }
 
 /// What whoever asks remembers of the queues that it held: which deliveries the broker made before
@@ -230,7 +244,16 @@ impl Rounds {
 pub type Range = (QueueOffset, QueueOffset);
 
 /// A queue of a subscription whose messages are asked about.
-pub(crate) fn asking(live: &Live, id: SubscriptionId, queue: QueueIndex) -> Option<Asking> {
+pub(crate) fn asking(
+    live: &Live,
+    (id, queue): (SubscriptionId, QueueIndex),
+    group: &str,
+    topic: Option<&Topic>,
+) -> Option<Asking> {
     let filter = Arc::clone(live.filter.as_ref()?);
-    Some(Asking { filter, round: live.round(id, queue) })
+    let round = live.round(id, queue);
+    // A topic that was removed delivers what its groups have been given by then.
+    let (name, queues) = topic.map_or(("", 1), |topic| (&*topic.name, topic.queues()));
+    let about = About { group: group.to_owned(), topic: name.to_owned(), queues };
+    Some(Asking { filter, round, about: Arc::new(about) })
 }

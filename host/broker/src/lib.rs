@@ -83,7 +83,7 @@ pub use event::{Applied, Event, Held, Judged, Origin, QueueTail, SessionId, Tick
 pub use find::{Asked, Findings, Hit, Search};
 pub use group::label::Label;
 pub use group::order::OrderKey;
-pub use judged::{Asking, Range, Rounds};
+pub use judged::{About, Asking, Range, Rounds};
 pub use meta::{
     DedupeBy, DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion,
     ProducerGroup, Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial,

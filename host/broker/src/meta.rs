@@ -365,6 +365,14 @@ impl TopicLimits {
     }
 }
 
+impl Topic {
+    /// How many queues it has.
+    #[must_use]
+    pub fn queues(&self) -> u16 {
+        u16::try_from(self.shards.len()).expect("queues are counted in 16 bits")
+    }
+}
+
 impl Plugin {
     /// The version with a number.
     #[must_use]

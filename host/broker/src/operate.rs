@@ -181,6 +181,7 @@ impl Broker {
             Arguments::PluginDistrust(arguments) => self.plugin_distrust(tenant, &arguments),
             Arguments::PluginKeys(_) => self.plugin_keys(tenant),
             Arguments::PluginLogs(arguments) => self.plugin_logs(tenant, &arguments.name),
+            Arguments::PluginDifferences(of) => self.plugin_differences(tenant, &of.name),
             Arguments::BrokerInfo(_) | Arguments::ClientLs(_) | Arguments::PluginPush(_) => {
                 Err(OperateError::NotOurs)
             }

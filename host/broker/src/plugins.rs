@@ -5,7 +5,8 @@ use yard_wire::operation::{
     PluginCanary, PluginDistrust, PluginGet, PluginPromote, PluginRm, PluginShadow, PluginTrust,
 };
 use yard_wire::plugin::{
-    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow, PluginVersionRow,
+    Blob, Digest, PluginCopy, PluginDifferenceRow, PluginKeyRow, PluginLogRow, PluginReport,
+    PluginRow, PluginVersionRow,
 };
 use yard_wire::request::Reply;
 use yard_wire::{TenantId, Timestamp, limits};
@@ -16,6 +17,9 @@ use crate::event::Origin;
 use crate::meta::{MetaChange, Plugin, PluginFile, PluginVersion, Trial, TrialKind, TrustedKey};
 use crate::operate::{Outcome, called, check_note, listed};
 use crate::refusal::{BadArgument, LimitReached, OperateError};
+
+/// The point of plugins that can be asked without effect.
+const FILTER: &str = "filter";
 
 /// A plugin's file that was checked and may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +206,15 @@ impl Broker {
         Ok(Outcome::Now(called(&Vec::<PluginLogRow>::new())))
     }
 
+    pub(crate) fn plugin_differences(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<Outcome, OperateError> {
+        self.plugin_named(tenant, name)?;
+        Ok(Outcome::Now(called(&Vec::<PluginDifferenceRow>::new())))
+    }
+
     pub(crate) fn plugin_promote(
         &self,
         tenant: TenantId,
@@ -316,6 +329,11 @@ impl Broker {
         }
         if number == old.active {
             return refuse("the version is the active one");
+        }
+        let tried = old.version(number).expect("the version was found above");
+        let is_filter = tried.points.split(',').any(|point| point == FILTER);
+        if kind == TrialKind::Shadow && !is_filter {
+            return refuse("only filters can be tried without effect");
         }
         let trial = Some(Trial { version: number, kind, share, until });
         Ok(self.put_plugin(old, Plugin { trial, ..old.clone() }))

@@ -64,6 +64,8 @@ pub struct RetryQuestion {
     pub topic_name: String,
     /// The queue.
     pub queue: QueueIndex,
+    /// Queues of the topic.
+    pub queues: u16,
     /// The plugin.
     pub policy: PluginUse,
     /// How often the group wants a message delivered at most; 0: without end.
@@ -190,6 +192,7 @@ impl Broker {
                 topic: group.topic,
                 topic_name: topic.name.to_string(),
                 queue,
+                queues: topic.queues(),
                 policy: policy.clone(),
                 attempts_max: settings.attempts.0,
                 asked: self.now,

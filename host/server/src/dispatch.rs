@@ -314,6 +314,16 @@ impl Dispatch {
                 }
                 return Ok(());
             }
+            Arguments::PluginDifferences(of) => {
+                let rows = self.hub.policies.differences_of(session.tenant, &of.name);
+                if rows.is_empty() {
+                    self.spread(session, origin, call, Arguments::PluginDifferences(of));
+                } else {
+                    let result = rows.to_bytes();
+                    self.hub.reply(origin, Ok(Reply::Call(Called { result })));
+                }
+                return Ok(());
+            }
             Arguments::PluginPush(push) => return self.push(session, origin, push),
             other => other,
         };

@@ -131,6 +131,7 @@ impl FanOut {
             | Arguments::PluginDistrust(_)
             | Arguments::PluginGet(_)
             | Arguments::PluginKeys(_)
+            | Arguments::PluginDifferences(_)
             | Arguments::PluginLogs(_)
             | Arguments::PluginPromote(_)
             | Arguments::PluginPush(_)
@@ -245,6 +246,7 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         Operation::ClientLs
         | Operation::GroupSet
         | Operation::PluginCanary
+        | Operation::PluginDifferences
         | Operation::PluginDisable
         | Operation::PluginDistrust
         | Operation::PluginGet

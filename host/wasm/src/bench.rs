@@ -291,7 +291,7 @@ impl Variant {
     fn questions<Q>(
         &mut self,
         questions: &[Q],
-        mut ask_one: impl FnMut(&mut Worker, &Ask<'_>, &Q) -> (Option<ColdError>, Usage),
+        mut ask_one: impl FnMut(&mut Worker, &Ask, &Q) -> (Option<ColdError>, Usage),
     ) -> Result<Usage, BenchError> {
         let mut usage = Usage::default();
         for question in questions {
@@ -305,9 +305,8 @@ impl Variant {
         Ok(usage)
     }
 
-    fn ask(&mut self) -> Ask<'static> {
+    fn ask(&mut self) -> Ask {
         self.now_ms += STEP_MS;
-        let traffic = Traffic::Queue { topic: 0, queue: 0 };
-        Ask { tenant: TENANT, plugin: PLUGIN, traffic, now_ms: self.now_ms }
+        Ask { tenant: TENANT, plugin: PLUGIN, traffic: Traffic::ALONE, now_ms: self.now_ms }
     }
 }

@@ -20,30 +20,50 @@ impl Share {
     pub fn per_mille(self) -> u16 {
         self.0
     }
+
+    /// So many of these, rounded down.
+    fn of(self, count: u32) -> u32 {
+        let part = u64::from(count) * u64::from(self.0) / u64::from(Self::ALL.0);
+        u32::try_from(part).expect("a part is no more than the whole")
+    }
 }
 
 /// What stays together: a canary takes all of it or nothing, so that its order does not suffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic<'a> {
+pub enum Traffic {
     /// A queue of a topic.
     Queue {
         /// Id of the topic.
         topic: u32,
         /// Index of the queue.
         queue: u32,
+        /// How many queues the topic has; at least one.
+        queues: u32,
     },
     /// An order group of a topic.
     OrderGroup {
         /// Id of the topic.
         topic: u32,
-        /// Its name.
-        group: &'a str,
+        /// Hash of its name: groups of one hash go together.
+        hash: u64,
     },
-    /// A message without an order group, where queues are too few to be shared out.
+    /// A message without an order group, where queues are too few to be shared out; or what is
+    /// decided by itself, as a transaction is.
     Message {
-        /// Id of the message.
+        /// Its id.
         id: [u8; 16],
     },
+}
+
+impl Traffic {
+    /// What is not shared out: where nobody tries a version, or a question is about a plugin itself.
+    pub const ALONE: Self = Self::Queue { topic: 0, queue: 0, queues: 1 };
+
+    /// An order group by its name.
+    #[must_use]
+    pub fn order_group(topic: u32, name: &str) -> Self {
+        Self::OrderGroup { topic, hash: xxh3_64_with_seed(name.as_bytes(), 0) }
+    }
 }
 
 /// By what a topic's traffic is shared out.
@@ -59,8 +79,8 @@ impl Unit {
     /// Queues where the share makes at least two of them and leaves two; order groups otherwise.
     #[must_use]
     pub fn of(queues: u32, share: Share) -> Self {
-        let taken = u64::from(queues) * u64::from(share.0) / 1_000;
-        let enough = taken >= 2 && u64::from(queues) - taken >= 2;
+        let taken = share.of(queues);
+        let enough = taken >= 2 && queues - taken >= 2;
         let all_or_none = share == Share::ALL || share.0 == 0;
         if enough || all_or_none { Self::Queue } else { Self::OrderGroup }
     }
@@ -77,24 +97,30 @@ pub struct Split {
 
 impl Split {
     /// Whether the candidate judges this. A larger share of the same salt takes all that a
-    /// smaller one took.
+    /// smaller one took. Of queues exactly the share is taken, rounded down; of the others about.
     #[must_use]
-    pub fn takes(&self, traffic: &Traffic<'_>) -> bool {
+    pub fn takes(&self, traffic: &Traffic) -> bool {
         let hash = match traffic {
-            Traffic::Queue { topic, queue } => {
-                let mut bytes = [0; 8];
-                bytes[..4].copy_from_slice(&topic.to_le_bytes());
-                bytes[4..].copy_from_slice(&queue.to_le_bytes());
-                xxh3_64_with_seed(&bytes, self.salt)
+            Traffic::Queue { topic, queue, queues } => {
+                let queues = (*queues).max(1);
+                // A run of queues, which are numbered across the shards.
+                let first = xxh3_64_with_seed(&topic.to_le_bytes(), self.salt) % u64::from(queues);
+                let place = (u64::from(*queue) + first) % u64::from(queues);
+                return place < u64::from(self.share.of(queues));
             }
-            Traffic::OrderGroup { topic, group } => {
-                xxh3_64_with_seed(group.as_bytes(), self.salt ^ u64::from(*topic))
+            Traffic::OrderGroup { topic, hash } => {
+                xxh3_64_with_seed(&hash.to_le_bytes(), self.salt ^ u64::from(*topic))
             }
             Traffic::Message { id } => xxh3_64_with_seed(id, self.salt),
         };
         hash % u64::from(Share::ALL.0) < u64::from(self.share.0)
     }
 }
+
+/// A call about fewer messages says what a call costs, and nothing of what a message does: from so
+/// many on its time counts. Versions that get shares of different sizes have calls of different
+/// sizes.
+const TIMED_MESSAGES_MIN: u64 = 16;
 
 /// What one side of a canary did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +129,9 @@ pub struct Arm {
     pub messages: u64,
     /// Calls that ended in a fault.
     pub faults: u64,
-    /// Time spent in calls, nanoseconds.
+    /// Messages of calls that were large enough for their time to count.
+    pub timed: u64,
+    /// Time spent in those, nanoseconds.
     pub spent_ns: u64,
 }
 
@@ -112,7 +140,10 @@ impl Arm {
     pub fn add(&mut self, messages: u64, faults: u64, spent_ns: u64) {
         self.messages += messages;
         self.faults += faults;
-        self.spent_ns += spent_ns;
+        if messages >= TIMED_MESSAGES_MIN {
+            self.timed += messages;
+            self.spent_ns += spent_ns;
+        }
     }
 }
 
@@ -223,9 +254,9 @@ impl Rules {
             return Some(Abort::Faults { faults: canary.faults, max: self.faults_max });
         }
         let enough = |messages: u64| messages >= self.messages_min.max(1);
-        if enough(canary.messages) && enough(active.messages) {
-            let canary_ns = canary.spent_ns / canary.messages;
-            let active_ns = active.spent_ns / active.messages;
+        if enough(canary.timed) && enough(active.timed) {
+            let canary_ns = canary.spent_ns / canary.timed;
+            let active_ns = active.spent_ns / active.timed;
             let max_ns =
                 (active_ns.saturating_mul(self.latency_percent_max) / 100).max(self.latency_ns_min);
             if canary_ns > max_ns {
@@ -254,7 +285,23 @@ mod tests {
     };
 
     fn arm(messages: u64, faults: u64, ns: u64) -> Arm {
-        Arm { messages, faults, spent_ns: messages * ns }
+        Arm { messages, faults, timed: messages, spent_ns: messages * ns }
+    }
+
+    #[test]
+    fn small_calls_say_nothing_of_time() {
+        let mut arm = Arm::default();
+        arm.add(TIMED_MESSAGES_MIN - 1, 1, 9_000);
+        assert_eq!(arm, Arm { messages: 15, faults: 1, timed: 0, spent_ns: 0 });
+        arm.add(TIMED_MESSAGES_MIN, 0, 1_600);
+        assert_eq!(arm, Arm { messages: 31, faults: 1, timed: 16, spent_ns: 1_600 });
+        let slow = Evidence {
+            canary: Arm { messages: 1_000, faults: 0, timed: 99, spent_ns: 99_000 },
+            active: Arm { messages: 1_000, faults: 0, timed: 1_000, spent_ns: 1_000 },
+            ..Evidence::default()
+        };
+        let none = Rules { faults_max: 1, ..RULES };
+        assert_eq!(none.decide(0, 0, &slow), Decision::Bake { left_ms: 1_000 });
     }
 
     #[test]
@@ -303,13 +350,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_larger_share_keeps_what_a_smaller_one_took(
-            salt: u64, topic: u32, queue: u32, id: [u8; 16], group: String,
+            salt: u64, topic: u32, queue: u32, queues in 1_u32..2_000, id: [u8; 16], group: String,
             small in 0_u16..=1_000, large in 0_u16..=1_000,
         ) {
             let (small, large) = (small.min(large), small.max(large));
             for traffic in [
-                Traffic::Queue { topic, queue },
-                Traffic::OrderGroup { topic, group: &group },
+                Traffic::Queue { topic, queue: queue % queues, queues },
+                Traffic::order_group(topic, &group),
                 Traffic::Message { id },
             ] {
                 let takes = |share| Split { share: Share(share), salt }.takes(&traffic);
@@ -317,14 +364,23 @@ mod tests {
                 prop_assert!(!takes(0) && takes(1_000));
             }
         }
+
+        #[test]
+        fn of_queues_exactly_the_share_is_taken(
+            salt: u64, topic: u32, queues in 1_u32..2_000, share in 0_u16..=1_000,
+        ) {
+            let split = Split { share: Share(share), salt };
+            let takes = |queue: &u32| split.takes(&Traffic::Queue { topic, queue: *queue, queues });
+            let taken = (0..queues).filter(takes).count() as u64;
+            prop_assert_eq!(taken, u64::from(queues) * u64::from(share) / 1_000);
+        }
     }
 
     #[test]
-    fn queues_are_taken_by_their_share() {
+    fn order_groups_are_taken_by_their_share() {
         let split = Split { share: Share(100), salt: 7 };
-        let taken = (0..10_000_u32)
-            .filter(|queue| split.takes(&Traffic::Queue { topic: 1, queue: *queue }));
-        let taken = taken.count();
-        assert!((800..1_200).contains(&taken), "{taken} of 10,000 queues at a tenth");
+        let group = |number: u32| Traffic::order_group(1, &format!("group {number}"));
+        let taken = (0..10_000).filter(|number| split.takes(&group(*number))).count();
+        assert!((800..1_200).contains(&taken), "{taken} of 10,000 order groups at a tenth");
     }
 }

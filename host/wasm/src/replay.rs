@@ -123,7 +123,7 @@ impl<Id: Copy> Replay<Id> {
         let ask = Ask {
             tenant: self.tenant,
             plugin: CANDIDATE,
-            traffic: Traffic::Queue { topic: 0, queue: 0 },
+            traffic: Traffic::ALONE,
             now_ms: self.now_ms,
         };
         let candidate = run(&mut self.worker, &ask, &binding, batch, side, &id);
@@ -168,7 +168,7 @@ struct Ran {
 
 fn run<Id>(
     worker: &mut Worker,
-    ask: &Ask<'_>,
+    ask: &Ask,
     binding: &Arc<Binding>,
     batch: &Batch<'_>,
     side: &mut ReplaySide<Id>,

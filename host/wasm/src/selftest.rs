@@ -66,7 +66,7 @@ pub fn self_test(
             table.plugins.insert(PLUGIN, Arc::new(rollout));
         });
         let mut worker = Worker::new(engine, &directory);
-        let traffic = Traffic::Queue { topic: 0, queue: vector.message.queue };
+        let traffic = Traffic::ALONE;
         let ask = Ask { tenant, plugin: PLUGIN, traffic, now_ms: vector.message.stored_ms };
         let found = try_vector(&mut worker, &ask, vector, &mut usage);
         let found = found.unwrap_or_else(|failed| failed);
@@ -82,7 +82,7 @@ pub fn self_test(
 /// What a plugin says to a vector, as manifests spell it; or how it failed.
 fn try_vector(
     worker: &mut Worker,
-    ask: &Ask<'_>,
+    ask: &Ask,
     vector: &TestVector,
     usage: &mut Usage,
 ) -> Result<String, String> {
@@ -120,7 +120,7 @@ fn try_vector(
 
 fn try_batch(
     worker: &mut Worker,
-    ask: &Ask<'_>,
+    ask: &Ask,
     point: Point,
     binding: &Arc<Binding>,
     batch: &Batch<'_>,

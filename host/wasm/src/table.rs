@@ -159,7 +159,7 @@ pub(crate) enum Choice {
 
 impl Rollout {
     /// The version for this traffic now.
-    pub(crate) fn choose(&self, tenant: TenantId, traffic: &Traffic<'_>, now_ms: u64) -> Choice {
+    pub(crate) fn choose(&self, tenant: TenantId, traffic: &Traffic, now_ms: u64) -> Choice {
         if let Some((canary, split)) = &self.canary
             && split.takes(traffic)
             && canary.wait_until_ms(tenant, now_ms) == 0

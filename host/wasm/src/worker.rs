@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use yard_wire::TenantId;
 
-use crate::canary::Traffic;
+use crate::canary::{Split, Traffic};
 use crate::capability::{LogLines, Metrics};
 use crate::engine::Engine;
 use crate::fault::{Fault, FaultKind};
@@ -41,13 +41,13 @@ const _: fn() = || {
 
 /// Who asks which plugin, when, and about what.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct Ask {
     /// The tenant whose messages they are.
     pub tenant: TenantId,
     /// The plugin.
     pub plugin: PluginId,
     /// By what a canary's share is taken.
-    pub traffic: Traffic<'a>,
+    pub traffic: Traffic,
     /// The broker's time.
     pub now_ms: u64,
 }
@@ -126,6 +126,15 @@ impl Worker {
         self.generation
     }
 
+    /// What of a plugin's traffic a canary gets, from the newest table: who makes a batch puts in
+    /// it what one version is to judge. Another table may be taken when the batch begins; then
+    /// [`Worker::generation`] is another.
+    pub fn split(&mut self, plugin: PluginId) -> Option<Split> {
+        self.refresh();
+        let rollout = self.table.plugins.get(&plugin)?;
+        rollout.canary.as_ref().map(|(_, split)| *split)
+    }
+
     /// Instances that live.
     #[must_use]
     pub fn instances(&self) -> usize {
@@ -159,7 +168,7 @@ impl Worker {
     }
 
     /// Milliseconds that the tenant has to wait for its share of this thread.
-    fn over_budget_ms(&mut self, ask: &Ask<'_>) -> u64 {
+    fn over_budget_ms(&mut self, ask: &Ask) -> u64 {
         let per_s = self.table.limits(ask.tenant).bounded().fuel_per_s;
         let bucket = self.buckets.entry(ask.tenant);
         bucket.or_insert_with(|| FuelBucket::new(per_s, ask.now_ms)).wait_ms(ask.now_ms)
@@ -171,7 +180,7 @@ impl Worker {
         }
     }
 
-    fn choose(&self, ask: &Ask<'_>) -> (Option<Arc<Rollout>>, Choice) {
+    fn choose(&self, ask: &Ask) -> (Option<Arc<Rollout>>, Choice) {
         match self.table.plugins.get(&ask.plugin) {
             Some(rollout) => {
                 let choice = rollout.choose(ask.tenant, &ask.traffic, ask.now_ms);
@@ -185,7 +194,7 @@ impl Worker {
     /// a fault.
     fn in_slot<R>(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         installed: &Installed,
         binding: Option<&Arc<Binding>>,
         usage: &mut Usage,
@@ -220,7 +229,7 @@ impl Worker {
 
     fn instantiate(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         installed: &Installed,
         usage: &mut Usage,
     ) -> Result<Instance, Failed> {
@@ -268,7 +277,7 @@ impl Worker {
 
     /// Notes how a batch went; what changed is an event.
     fn record(
-        ask: &Ask<'_>,
+        ask: &Ask,
         installed: &Installed,
         rollout: &Rollout,
         role: Role,

@@ -7,7 +7,8 @@ use crate::codec::{Malformed, Wire};
 use crate::dedupe::BusinessKey;
 use crate::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use crate::plugin::{
-    Blob, Digest, PluginCopy, PluginKeyRow, PluginLogRow, PluginReport, PluginRow,
+    Blob, Digest, PluginCopy, PluginDifferenceRow, PluginKeyRow, PluginLogRow, PluginReport,
+    PluginRow,
 };
 use crate::plugin_use::PluginChoice;
 use crate::request::Right;
@@ -569,6 +570,12 @@ operations! {
         /// Number of the version; without, the one that is active.
         version: Option<u32> = Optional,
     } -> PluginCopy;
+    /// List the messages about which a version in shadow says something else, the first 10,000.
+    PluginDifferences = 110, ["plugin", "differences"], Read, Reads,
+    "yard plugin differences big-orders", {
+        /// Name of the plugin.
+        name: String = Required,
+    } -> Vec<PluginDifferenceRow>;
     /// List open transactions, in the order of their names.
     TxLs = 80, ["tx", "ls"], Read, Reads, "yard tx ls --undecided", {
         /// Of this producer group only.

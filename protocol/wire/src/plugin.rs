@@ -4,7 +4,7 @@ use bytes::Bytes;
 use crate::codec::{Malformed, Wire};
 use crate::operation::{Arg, bad};
 use crate::value::{ToValue, Value};
-use crate::{Refusal, Timestamp};
+use crate::{MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
 
 /// Bytes of a public key, and of the SHA-256 by which a plugin's file is known.
 pub const KEY_BYTES: usize = 32;
@@ -201,6 +201,26 @@ report! {
         pub version: u32,
         /// What happened.
         pub text: String,
+    }
+
+    /// A message about which a version in shadow says something else than the one that decides.
+    pub struct PluginDifferenceRow {
+        /// Topic of the message.
+        pub topic: String,
+        /// The group that it was delivered to, or not.
+        pub group: String,
+        /// Its queue.
+        pub queue: QueueIndex,
+        /// Its offset there.
+        pub offset: QueueOffset,
+        /// Its id.
+        pub id: MessageId,
+        /// The version in shadow.
+        pub version: u32,
+        /// What that says: `deliver` or `skip`; the version that decided said the opposite.
+        pub says: String,
+        /// The version that decided.
+        pub against: u32,
     }
 
     /// A key that a tenant trusts.

@@ -56,6 +56,12 @@ impl ToValue for bool {
     }
 }
 
+impl ToValue for crate::MessageId {
+    fn to_value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
 impl ToValue for String {
     fn to_value(&self) -> Value {
         Value::Text(self.clone())

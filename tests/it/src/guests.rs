@@ -12,7 +12,8 @@ const FILTER: &str = "switchyard:plugin/filter@1.0.0";
 const DEDUPE: &str = "switchyard:plugin/dedupe@1.0.0";
 const METRICS: &str = "switchyard:plugin/metrics@1.0.0";
 
-/// The key list of a frame at `$f`: of each message its tag. It traps at one that begins with `x`.
+/// The key list of a frame at `$f`: of each message its tag. It traps at one that begins with a
+/// letter.
 const KEYS: &str = r#"
     (local $i i32) (local $m i32) (local $out i32) (local $tag i32) (local $n i32)
     (call $add (i32.const 64) (i32.const 4) (i64.extend_i32_u (local.get $count)))
@@ -22,7 +23,7 @@ const KEYS: &str = r#"
       (local.set $n (i32.load16_u offset=42 (local.get $m)))
       (local.set $tag (i32.add (local.get $m) (i32.load16_u offset=4 (local.get $m))))
       (if (local.get $n) (then
-        (if (i32.eq (i32.load8_u (local.get $tag)) (i32.const 120)) (then (unreachable)))))
+        (if (i32.eq (i32.load8_u (local.get $tag)) (i32.const TRAP)) (then (unreachable)))))
       (i32.store16 (local.get $out) (local.get $n))
       (memory.copy (i32.add (local.get $out) (i32.const 2)) (local.get $tag) (local.get $n))
       (local.set $out (i32.add (local.get $out) (i32.add (local.get $n) (i32.const 2))))
@@ -35,13 +36,15 @@ const KEYS: &str = r#"
     (i32.const 16)"#;
 
 /// The result of a filter's function for the message at `$m`: whether its tag begins with a letter.
-/// At a tag that begins with `x` it traps.
+/// At a tag that ends with another it traps.
 const VERDICT: &str = r#"
-    (local $tag i32)
-    (if (i32.eqz (i32.load16_u offset=42 (local.get $m))) (then (return (i32.const 0))))
-    (local.set $tag (i32.load8_u (i32.add (local.get $m) (i32.load16_u offset=4 (local.get $m)))))
-    (if (i32.eq (local.get $tag) (i32.const 120)) (then (unreachable)))
-    (i32.eq (local.get $tag) (i32.const LETTER))"#;
+    (local $tag i32) (local $n i32)
+    (local.set $n (i32.load16_u offset=42 (local.get $m)))
+    (if (i32.eqz (local.get $n)) (then (return (i32.const 0))))
+    (local.set $tag (i32.add (local.get $m) (i32.load16_u offset=4 (local.get $m))))
+    (if (i32.eq (i32.const TRAP) (i32.load8_u
+        (i32.sub (i32.add (local.get $tag) (local.get $n)) (i32.const 1)))) (then (unreachable)))
+    (i32.eq (i32.load8_u (local.get $tag)) (i32.const LETTER))"#;
 
 const EVALUATE: &str = r#"
     (local $i i32) (local $m i32)
@@ -68,19 +71,27 @@ const REALLOC: &str = r#"
     (global.set $top (i32.add (local.get $at) (local.get $bytes)))
     (local.get $at)"#;
 
-/// A filter that delivers messages whose tag begins with this letter, and traps at `x`; `label`
-/// tells versions apart. Its manifest is the one given, or one that fits.
+/// A filter that delivers messages whose tag begins with this letter, and traps at one that ends
+/// with `x`; `label` tells versions apart. Its manifest is the one given, or one that fits.
 #[must_use]
 pub fn filter(name: &str, label: &str, letter: char, manifest: Option<&str>) -> Vec<u8> {
     let fits = format!(r#"{{"name":"{name}","version":"{label}","points":["filter"]}}"#);
-    let typed = typed(&wat(letter, ""), Point::Filter);
+    let typed = typed(&wat((letter, 'x'), ""), Point::Filter);
     with_section(typed, SECTION, manifest.unwrap_or(&fits).as_bytes())
 }
 
-/// A dedupe plugin whose keys are the tags of messages, remembered for an hour in this keyspace. It
-/// traps at a tag that begins with `x`, and counts what it sees as `seen`.
+/// The same; it traps at a tag that ends with the letter `trap`.
 #[must_use]
-pub fn dedupe(name: &str, label: &str, keyspace: u32) -> Vec<u8> {
+pub fn filter_that_traps(name: &str, label: &str, letter: char, trap: char) -> Vec<u8> {
+    let fits = format!(r#"{{"name":"{name}","version":"{label}","points":["filter"]}}"#);
+    with_section(typed(&wat((letter, trap), ""), Point::Filter), SECTION, fits.as_bytes())
+}
+
+/// A dedupe plugin whose keys are the tags of messages, remembered for an hour in this keyspace. It
+/// traps at a tag that begins with the letter `trap`, and counts what it sees as `seen`.
+#[must_use]
+pub fn dedupe(name: &str, label: &str, keyspace: u32, trap: char) -> Vec<u8> {
+    let keys = KEYS.replace("TRAP", &u32::from(trap).to_string());
     let text = format!(
         r#"(module
         (import "{METRICS}" "add" (func $add (param i32 i32 i64)))
@@ -90,7 +101,7 @@ pub fn dedupe(name: &str, label: &str, keyspace: u32) -> Vec<u8> {
             (i64.store (i32.const 32) (i64.const 0)) (i64.store (i32.const 40) (i64.const 0))
             (global.set $top (i32.const 4096)) (i32.const 32))
         (func (export "{DEDUPE}#keys") (param $f i32) (param $bytes i32) (param $count i32)
-            (result i32) {KEYS})
+            (result i32) {keys})
         (func (export "{DEDUPE}#describe") (result i32)
             (i64.store (i32.const 80) (i64.const 3600000))
             (i32.store (i32.const 88) (i32.const 0))
@@ -109,21 +120,22 @@ pub fn dedupe(name: &str, label: &str, keyspace: u32) -> Vec<u8> {
 /// The same without the section that says its types.
 #[must_use]
 pub fn untyped() -> Vec<u8> {
-    wat::parse_str(wat('a', "")).expect("the text is a module")
+    wat::parse_str(wat(('a', 'x'), "")).expect("the text is a module")
 }
 
 /// The same with an import that no host has.
 #[must_use]
 pub fn curious(name: &str) -> Vec<u8> {
     let import = r#"(import "wasi:cli/environment@0.2.0" "get-environment" (func (param i32)))"#;
-    let module = wat::parse_str(wat('a', import)).expect("the text is a module");
+    let module = wat::parse_str(wat(('a', 'x'), import)).expect("the text is a module");
     let module = with_section(module, "component-type:curious", b"");
     let manifest = format!(r#"{{"name":"{name}","version":"1.0.0","points":["filter"]}}"#);
     with_section(module, SECTION, manifest.as_bytes())
 }
 
-fn wat(letter: char, imports: &str) -> String {
-    let verdict = VERDICT.replace("LETTER", &u32::from(letter).to_string());
+fn wat((letter, trap): (char, char), imports: &str) -> String {
+    let number = |letter: char| u32::from(letter).to_string();
+    let verdict = VERDICT.replace("LETTER", &number(letter)).replace("TRAP", &number(trap));
     let mut text = String::from("(module ");
     let new = format!(
         r#"(import "[export]{FILTER}" "[resource-new]predicate"

@@ -25,6 +25,13 @@ pub fn locate(given: Option<&Path>) -> Result<PathBuf, Failed> {
     }
 }
 
+/// Where a plugin is that was built beside a program; an example's is called `examples/NAME`.
+#[must_use]
+pub fn plugin(program: &Path, name: &str) -> PathBuf {
+    let target = program.ancestors().nth(2).unwrap_or(Path::new("."));
+    target.join("plugins").join(format!("{name}.wasm"))
+}
+
 fn beside() -> Result<PathBuf, Failed> {
     let me = env::current_exe()?;
     let mut folder = me.parent().unwrap_or(Path::new(".")).to_owned();

@@ -8,6 +8,7 @@
 //! ```
 mod machine;
 mod page;
+mod plugins;
 mod profile;
 mod rows;
 mod stages;
@@ -24,9 +25,14 @@ use crate::run::{self, Failed, Workspace};
 /// Where figures are kept and where people read them, below the workspace.
 const FIGURES: &str = "docs/performance.json";
 const PAGE: &str = "docs/performance.md";
+/// What is measured instead of the broker.
+const PLUGINS: &str = "plugins";
 
 /// Runs the table of what must be shown, and writes the page.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    if let Some((PLUGINS, rest)) = arguments.split_first().map(|(first, rest)| (&**first, rest)) {
+        return plugins::bench(workspace, rest);
+    }
     let options = rows::Options::read(arguments)?;
     let measuring = Measuring::prepare(workspace)?;
     let (runs, rows) = rows::measure(&measuring, &options)?;

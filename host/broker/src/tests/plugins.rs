@@ -17,10 +17,20 @@ fn call<T: Operate>(world: &mut World, arguments: &T) -> Result<T::Result, Code>
 }
 
 fn push(world: &mut World, name: &str, file: u8, inactive: bool) -> Result<PluginRow, Code> {
+    push_of(world, name, "filter", file, inactive)
+}
+
+fn push_of(
+    world: &mut World,
+    name: &str,
+    points: &str,
+    file: u8,
+    inactive: bool,
+) -> Result<PluginRow, Code> {
     let pushed = Pushed {
         name: name.to_owned(),
         label: format!("1.0.{file}"),
-        points: "filter".to_owned(),
+        points: points.to_owned(),
         hash: Digest([file; 32]),
         file: Bytes::from(vec![file; 1_000]),
         signer: Digest::default(),
@@ -38,6 +48,21 @@ fn state(row: &PluginRow) -> (u32, u32, &str) {
 
 fn name() -> String {
     "letters".to_owned()
+}
+
+#[test]
+fn only_filters_are_tried_without_effect() {
+    let mut world = World::new(config(0, 1));
+    for file in [1, 2] {
+        push_of(&mut world, "keys", "dedupe,interceptor", file, file == 2).unwrap();
+        push_of(&mut world, "both", "dedupe,filter", file + 2, file == 2).unwrap();
+    }
+    let shadow =
+        |name: &str| PluginShadow { name: name.into(), share: 100, ..PluginShadow::default() };
+    assert_eq!(call(&mut world, &shadow("keys")), Err(Code::PluginState));
+    assert_eq!(state(&call(&mut world, &shadow("both")).unwrap()), (1, 2, "active"));
+    let canary = PluginCanary { name: "keys".into(), share: 10, ..PluginCanary::default() };
+    assert_eq!(state(&call(&mut world, &canary).unwrap()), (1, 2, "active"));
 }
 
 #[test]

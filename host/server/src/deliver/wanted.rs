@@ -7,6 +7,8 @@
 //!                                     ├─ poison ────────► a dead letter, with the fault's text
 //!                                     └─ no answer ─────► Event::Held, and what follows too
 //! ```
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use yard_abi::Message;
 use yard_broker::{DeliverItem, Event, Held, Judged, Range, SessionId};
@@ -64,6 +66,7 @@ pub(super) async fn of(
             tenant: session.tenant,
             topic: job.topic,
             queue: job.queue,
+            about: Arc::clone(&asking.about),
             items: portion.items.clone(),
             messages: portion.messages.clone(),
         };

@@ -5,22 +5,23 @@
 //!                    ▲                                         ├─ done ──► verdicts, next frame
 //!                    └─────────────────────────────────────────┘ held ──► what is left waits
 //! ```
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use yard_abi::manifest::Point;
 use yard_abi::{Delivery, FrameBuilder, Room};
-use yard_broker::DeliverItem;
-use yard_wasm::canary::{Arm, Traffic};
+use yard_broker::{About, DeliverItem};
+use yard_wasm::canary::Traffic;
 use yard_wasm::{
-    Ask, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Policy, Role, Turn,
+    Ask, Asked as Said, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Policy, Turn,
 };
+use yard_wire::record::Record;
 use yard_wire::{Code, QueueIndex, Refusal, TenantId, Timestamp, TopicId};
 
-use super::journal::{Journal, Whose};
+use super::journal::{Differing, Journal, Whose};
 use super::pool::{Job, Next};
+use super::sides::{QueueOf, Sides};
 use super::{Needs, PolicyWorker};
 use crate::deliver::records_of;
 
@@ -32,6 +33,8 @@ pub(crate) struct Question {
     pub topic: TopicId,
     /// The queue.
     pub queue: QueueIndex,
+    /// What they are of.
+    pub about: Arc<About>,
     /// The messages.
     pub items: Vec<DeliverItem>,
     /// Their records, as a delivery has them.
@@ -75,7 +78,7 @@ impl Asked {
     pub(super) fn body_bytes(
         &self,
         worker: &mut PolicyWorker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         point: Point,
         version: Option<u32>,
         (needs, journal): (&Needs, &Journal),
@@ -84,14 +87,27 @@ impl Asked {
             return Ok(known);
         }
         let asked = worker.needs(ask, &self.binding, point);
-        worker.heard(&self.whose, asked.event.into_iter().collect());
+        let by = self.heard(worker, journal, &asked, 0);
         match asked.answer {
-            Ok(wanted) => {
-                let version = version.or(asked.version).unwrap_or_default();
-                Ok(needs.put(self, version, wanted.body))
-            }
-            Err(why) => Err(self.unanswered(why, asked.version, (ask, journal))),
+            Ok(wanted) => Ok(needs.put(self, version.or(by).unwrap_or_default(), wanted.body)),
+            Err(why) => Err(self.unanswered(why, by, (ask, journal))),
         }
+    }
+
+    /// Notes what came with the answer to a question about so many messages: who gave it.
+    pub(super) fn heard<T>(
+        &self,
+        worker: &mut PolicyWorker,
+        journal: &Journal,
+        said: &Said<T>,
+        messages: u64,
+    ) -> Option<u32> {
+        worker.heard(&self.whose, said.events.clone());
+        let (version, role) = said.version?;
+        let is_fault = matches!(said.answer, Err(ColdError::Fault(_)));
+        let did = (messages, u64::from(is_fault), said.usage.spent_ns);
+        journal.weigh(&self.whose, role, did, said.canary_fault.as_ref());
+        Some(version)
     }
 
     /// Notes that a question has no answer.
@@ -99,7 +115,7 @@ impl Asked {
         &self,
         why: ColdError,
         version: Option<u32>,
-        (ask, journal): (&Ask<'_>, &Journal),
+        (ask, journal): (&Ask, &Journal),
     ) -> Unanswered {
         match why {
             ColdError::Absent => Unanswered::Absent,
@@ -156,6 +172,16 @@ const WAIT_MS_MIN: u64 = 5;
 /// or later than this.
 const WAIT_MS_MAX: u64 = 300_000;
 
+/// Messages that one version is to judge.
+struct Part {
+    frame: FrameBuilder,
+    /// Bytes of bodies in it.
+    body_bytes: u32,
+    /// Their numbers in the question.
+    messages: Vec<usize>,
+    traffic: Traffic,
+}
+
 /// A question on a worker.
 pub(crate) struct Filtering {
     pub(crate) asked: Asked,
@@ -163,10 +189,11 @@ pub(crate) struct Filtering {
     pub(crate) needs: Arc<Needs>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) to: Option<oneshot::Sender<Answer>>,
-    /// The frame that is judged, once it is known what it must have, and the bytes of bodies in it.
-    frame: Option<(FrameBuilder, u32)>,
+    /// The frame that is being judged, once it was begun.
+    part: Option<Part>,
     judging: Judging,
-    answer: Answer,
+    verdicts: Vec<Option<Verdict>>,
+    poison: Vec<(usize, String)>,
 }
 
 impl Filtering {
@@ -178,17 +205,27 @@ impl Filtering {
         to: oneshot::Sender<Answer>,
     ) -> Self {
         assert!(!question.items.is_empty(), "a question is about something");
-        let (frame, judging, answer) = (None, Judging::default(), Answer::default());
-        Self { asked, question, needs, journal, to: Some(to), frame, judging, answer }
+        let verdicts = vec![None; question.items.len()];
+        let (part, judging, poison) = (None, Judging::default(), Vec::new());
+        Self { asked, question, needs, journal, to: Some(to), part, judging, verdicts, poison }
     }
 
-    /// Fills a frame with the next messages; empty when there are none.
-    fn fill(&mut self, body_bytes: u32) -> FrameBuilder {
+    /// Fills a frame with the next messages of one side; empty when there are none.
+    fn fill(&mut self, body_bytes: u32, sides: &Sides) -> Part {
         let mut frame = FrameBuilder::new(body_bytes);
-        let Question { items, messages, queue, .. } = &self.question;
-        let done = self.answer.verdicts.len();
-        let records = records_of(items, messages);
-        for (item, record) in items.iter().zip(records).skip(done) {
+        let (mut numbers, mut first) = (Vec::new(), None);
+        let Question { items, messages, queue, topic, about, .. } = &self.question;
+        let of = QueueOf { topic: *topic, queue: queue.0, queues: about.queues };
+        let records = records_of(items, messages).enumerate();
+        for ((at, record), item) in records.zip(items) {
+            if self.verdicts[at].is_some() {
+                continue;
+            }
+            let traffic = sides.traffic(of, record);
+            let side = sides.is_canarys(&traffic);
+            if first.is_some_and(|(_, other)| other != side) {
+                continue;
+            }
             let delivery = Delivery {
                 offset: item.offset.0,
                 stored_ms: item.place.stored.0,
@@ -196,87 +233,94 @@ impl Filtering {
                 attempts: item.attempt - 1,
             };
             match frame.push(record, delivery) {
-                Ok(Room::Taken) => {}
+                Ok(Room::Taken) => {
+                    numbers.push(at);
+                    first.get_or_insert((traffic, side));
+                }
                 Ok(Room::Full) => break,
                 // What is stored was checked; its consumer says what is wrong with it.
-                Err(_) if frame.count() == 0 => self.answer.verdicts.push(Verdict::Wanted),
+                Err(_) if numbers.is_empty() => self.verdicts[at] = Some(Verdict::Wanted),
                 Err(_) => break,
             }
         }
-        frame
+        let traffic = first.map_or(Traffic::ALONE, |(traffic, _)| traffic);
+        Part { frame, body_bytes, messages: numbers, traffic }
     }
 
+    /// The answer: about the first messages, up to one of which nobody has said anything.
     fn finish(&mut self, wait_ms: Option<u32>) -> Next {
-        self.answer.wait_ms = wait_ms;
+        let verdicts: Vec<Verdict> = self.verdicts.iter().map_while(|it| *it).collect();
+        let mut poison = std::mem::take(&mut self.poison);
+        poison.retain(|(at, _)| *at < verdicts.len());
+        poison.sort_unstable();
         if let Some(to) = self.to.take() {
             // Whoever asked may have gone.
-            let _ = to.send(std::mem::take(&mut self.answer));
+            let _ = to.send(Answer { verdicts, poison, wait_ms });
         }
         Next::Done
     }
 
     /// The frame was judged: its verdicts, and what is counted.
-    fn judged(&mut self, count: usize) {
+    fn judged(&mut self, messages: &[usize], body_bytes: u32) {
         let judging = std::mem::take(&mut self.judging);
         let delivered = judging.delivered();
-        let begin = self.answer.verdicts.len();
-        let verdict = |at| if delivered.has(at) { Verdict::Wanted } else { Verdict::Unwanted };
-        self.answer.verdicts.extend((0..count).map(verdict));
+        for (at, number) in messages.iter().enumerate() {
+            let verdict = if delivered.has(at) { Verdict::Wanted } else { Verdict::Unwanted };
+            self.verdicts[*number] = Some(verdict);
+        }
         for poison in judging.poison() {
-            self.answer.verdicts[begin + poison.index] = Verdict::Poison;
-            self.answer.poison.push((begin + poison.index, poison.fault.to_string()));
+            let number = messages[poison.index];
+            self.verdicts[number] = Some(Verdict::Poison);
+            self.poison.push((number, poison.fault.to_string()));
         }
         let Some((version, role)) = judging.version() else { return };
         let (whose, usage) = (&self.asked.whose, *judging.usage());
-        let counts = (count, delivered.count() as usize);
+        let counts = (messages.len(), delivered.count() as usize);
         self.journal.frame(whose, version, counts, judging.poison(), &usage);
-        self.compare(&judging, begin..begin + count, version, role);
+        let did = (messages.len() as u64, judging.poison().len() as u64, usage.spent_ns);
+        self.journal.weigh(whose, role, did, judging.canary_fault());
+        self.compare(&judging, messages, (version, body_bytes));
     }
 
-    /// What a version on trial did.
-    fn compare(&self, judging: &Judging, frame: Range<usize>, version: u32, role: Role) {
-        let count = frame.len();
+    /// What a version in shadow said.
+    fn compare(&self, judging: &Judging, messages: &[usize], (against, body_bytes): (u32, u32)) {
         let whose = &self.asked.whose;
-        let (ns, faults) = (judging.usage().spent_ns, judging.poison().len() as u64);
-        let add = |arm: &mut Arm| arm.add(count as u64, faults, ns);
-        match role {
-            Role::Canary => self.journal.weigh(whose, |evidence| add(&mut evidence.canary)),
-            Role::Active => self.journal.weigh(whose, |evidence| add(&mut evidence.active)),
-            Role::Previous => {}
-        }
-        if let Some((canary, fault)) = judging.canary_fault() {
-            self.journal.weigh(whose, |evidence| evidence.canary.add(0, 1, 0));
-            self.journal.fault(whose, *canary, fault);
-        }
         let Some(shadow) = judging.shadowed() else { return };
-        match &shadow.verdicts {
-            Ok(bits) => {
-                let differing = judging.delivered().differing(*bits).count() as u64;
-                self.journal.count(whose, shadow.version, |run| {
-                    run.batches += 1;
-                    run.messages += count as u64;
-                    run.matched += bits.count() as u64;
-                    run.compared += count as u64;
-                    run.differing += differing;
-                    run.busy_us += shadow.usage.spent_ns / 1_000;
-                });
-                for at in judging.delivered().differing(*bits).iter() {
-                    let item = &self.question.items[frame.start + at];
-                    self.differs(version, shadow.version, item, bits.has(at));
-                }
-            }
-            Err(fault) => self.journal.fault(whose, shadow.version, fault),
+        let (version, count) = (shadow.version, messages.len() as u64);
+        if shadow.body_bytes > body_bytes {
+            // It could not see what it decides by; it can from now on.
+            self.needs.put(&self.asked, version, shadow.body_bytes);
+            return;
         }
-    }
-
-    /// A message about which a version beside the active one says something else.
-    fn differs(&self, active: u32, version: u32, item: &DeliverItem, wanted: bool) {
-        let (word, other) = if wanted { ("wants", "does not") } else { ("does not want", "does") };
-        let text = format!(
-            "version {version} {word} message {} of queue {}, version {active} {other}",
-            item.offset, self.question.queue
-        );
-        self.journal.say(&self.asked.whose, crate::time::now(), version, text);
+        let bits = match &shadow.verdicts {
+            Ok(bits) => bits,
+            Err(fault) => return self.journal.fault(whose, version, fault),
+        };
+        // Of what the other fails at nobody says whether it is wanted.
+        let poison = judging.poison().iter().map(|poison| poison.index);
+        let differing = judging.delivered().differing(*bits);
+        let differing = poison.fold(differing, |left, at| left.without(at));
+        self.journal.count(whose, version, |run| {
+            run.batches += 1;
+            run.messages += count;
+            run.matched += bits.count() as u64;
+            run.compared += count - judging.poison().len() as u64;
+            run.differing += differing.count() as u64;
+            run.busy_us += shadow.usage.spent_ns / 1_000;
+        });
+        if differing.count() == 0 {
+            return;
+        }
+        let Question { items, messages: records, topic, queue, about, .. } = &self.question;
+        let records: Vec<&[u8]> = records_of(items, records).collect();
+        for at in differing.iter() {
+            let number = messages[at];
+            let Ok((id, _)) = Record::peek_keys(records[number]) else { continue };
+            let (offset, is_wanted) = (items[number].offset, bits.has(at));
+            let (topic, queue, about) = (*topic, *queue, Arc::clone(about));
+            let found = Differing { topic, queue, offset, id, version, against, is_wanted, about };
+            self.journal.differs(whose, found);
+        }
     }
 }
 
@@ -289,40 +333,30 @@ impl Filtering {
     fn body_bytes(
         &self,
         worker: &mut PolicyWorker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         version: Option<u32>,
     ) -> Result<u32, u32> {
         let known = (&*self.needs, &*self.journal);
         let wanted = self.asked.body_bytes(worker, ask, Point::Filter, version, known);
         wanted.map_err(Unanswered::wait_ms)
     }
-}
 
-impl Job<PolicyWorker> for Filtering {
-    fn step(&mut self, worker: &mut PolicyWorker) -> Next {
-        let now_ms = crate::time::now().0;
-        let (topic, queue) = (self.question.topic.0, u32::from(self.question.queue.0));
-        let traffic = Traffic::Queue { topic, queue };
-        let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
-        let ask = Ask { tenant, plugin, traffic, now_ms };
-        let (frame, body_bytes) = match self.frame.take() {
-            Some(frame) => frame,
-            None => match self.body_bytes(worker, &ask, None) {
-                Ok(body_bytes) => (self.fill(body_bytes), body_bytes),
-                Err(wait_ms) => return self.finish(Some(wait_ms)),
-            },
-        };
-        if frame.count() == 0 {
-            return self.finish(None);
-        }
-        let batch = Batch::new(&frame);
-        let turn = worker.plugins.judge(&ask, &self.asked.binding, &batch, &mut self.judging);
+    /// Judges a part, or a turn further.
+    fn turn(&mut self, worker: &mut PolicyWorker, ask: &Ask, part: Part, sides: &Sides) -> Next {
+        let batch = Batch::new(&part.frame);
+        let is_begun = self.judging.version().is_some();
+        let turn = worker.plugins.judge(ask, &self.asked.binding, &batch, &mut self.judging);
         let events = self.judging.take_events();
         worker.heard(&self.asked.whose, events);
+        if !is_begun && !sides.holds(&worker.plugins) {
+            // Others may go together by now.
+            self.judging = Judging::default();
+            return Next::Again;
+        }
         if let Some((version, _)) = self.judging.version() {
             // The version that judged may have been published after the frame was made.
-            match self.body_bytes(worker, &ask, Some(version)) {
-                Ok(wanted) if wanted > body_bytes => {
+            match self.body_bytes(worker, ask, Some(version)) {
+                Ok(wanted) if wanted > part.body_bytes => {
                     self.judging = Judging::default();
                     return Next::Again;
                 }
@@ -332,22 +366,42 @@ impl Job<PolicyWorker> for Filtering {
         }
         match turn {
             Turn::More => {
-                self.frame = Some((frame, body_bytes));
+                self.part = Some(part);
                 Next::Again
             }
             Turn::Done => {
-                self.judged(batch.count());
-                let is_over = self.answer.verdicts.len() == self.question.items.len();
+                self.judged(&part.messages, part.body_bytes);
+                let is_over = self.verdicts.iter().all(Option::is_some);
                 if is_over { self.finish(None) } else { Next::Again }
             }
             Turn::Held { until_ms, hold } => {
                 if let Hold::Plugin(Some(fault)) = &hold {
                     tracing::warn!(plugin = %self.asked.whose.1, %fault, "a plugin fails");
                 }
-                self.finish(Some(wait_ms(until_ms, now_ms)))
+                self.finish(Some(wait_ms(until_ms, ask.now_ms)))
             }
             Turn::Absent => self.finish(Some(ABSENT_MS)),
         }
+    }
+}
+
+impl Job<PolicyWorker> for Filtering {
+    fn step(&mut self, worker: &mut PolicyWorker) -> Next {
+        let now_ms = crate::time::now().0;
+        let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
+        let ask = |traffic| Ask { tenant, plugin, traffic, now_ms };
+        let sides = Sides::of(&mut worker.plugins, plugin);
+        let part = match self.part.take() {
+            Some(part) => part,
+            None => match self.body_bytes(worker, &ask(Traffic::ALONE), None) {
+                Ok(body_bytes) => self.fill(body_bytes, &sides),
+                Err(wait_ms) => return self.finish(Some(wait_ms)),
+            },
+        };
+        if part.messages.is_empty() {
+            return self.finish(None);
+        }
+        self.turn(worker, &ask(part.traffic), part, &sides)
     }
 }
 
@@ -363,16 +417,16 @@ impl Checking {
     /// Whether it does; at the dedupe point what it wants of keys and duplicates, too.
     fn look(&self, worker: &mut PolicyWorker) -> Result<Option<Policy>, Refusal> {
         let now_ms = crate::time::now().0;
-        let traffic = Traffic::Queue { topic: 0, queue: 0 };
-        let ask = Ask { tenant: self.tenant, plugin: self.asked.plugin, traffic, now_ms };
+        let (tenant, plugin) = (self.tenant, self.asked.plugin);
+        let ask = Ask { tenant, plugin, traffic: Traffic::ALONE, now_ms };
         let asked = worker.needs(&ask, &self.asked.binding, self.point);
-        worker.heard(&self.asked.whose, asked.event.into_iter().collect());
+        worker.heard(&self.asked.whose, asked.events);
         asked.answer.map_err(|why| self.refusal(why, now_ms))?;
         if self.point != Point::Dedupe {
             return Ok(None);
         }
         let described = worker.plugins.describe(&ask, &self.asked.binding);
-        worker.heard(&self.asked.whose, described.event.into_iter().collect());
+        worker.heard(&self.asked.whose, described.events);
         described.answer.map(Some).map_err(|why| self.refusal(why, now_ms))
     }
 

@@ -128,16 +128,17 @@ impl Checking {
     fn check(&self, worker: &mut PolicyWorker) -> Option<CheckFate> {
         let now_ms = crate::time::now().0;
         let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
-        let traffic = Traffic::Queue { topic: 0, queue: u32::from(self.question.tx.coordinator.0) };
+        // A transaction is decided by itself.
+        let traffic = Traffic::order_group(0, &self.half.id);
         let ask = Ask { tenant, plugin, traffic, now_ms };
         let asked = worker.plugins.check(&ask, &self.asked.binding, &self.half);
-        worker.heard(&self.asked.whose, asked.event.into_iter().collect());
+        let by = self.asked.heard(worker, &self.journal, &asked, 1);
         let fault = match &asked.answer {
             Ok(_) => None,
             Err(ColdError::Fault(fault)) => Some(fault.to_string()),
             Err(ColdError::Absent | ColdError::Held { .. }) => return None,
         };
-        if let Some(version) = asked.version {
+        if let Some(version) = by {
             let spent_ns = asked.usage.spent_ns;
             self.journal.called(&self.asked.whose, version, spent_ns, fault.as_deref());
         }

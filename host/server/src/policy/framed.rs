@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use yard_abi::manifest::Point;
 use yard_abi::{Delivery, FrameBuilder, Room};
 use yard_wasm::canary::Traffic;
-use yard_wasm::{Ask, Batch, Binding, HealthEvent, Hold, Poison, Turn, Usage, Worker};
+use yard_wasm::{Ask, Batch, Binding, Fault, HealthEvent, Hold, Poison, Role, Turn, Usage, Worker};
 use yard_wire::record::Record;
 use yard_wire::{Code, Refusal, TenantId};
 
 use super::ask::{Asked, Unanswered, wait_ms};
 use super::journal::Journal;
 use super::pool::{Job, Next};
+use super::sides::{QueueOf, Sides};
 use super::{Needs, PolicyWorker};
 
 /// A point before the inbox: what it makes of records.
@@ -33,14 +34,14 @@ pub(super) trait Stage: Send + 'static {
     /// One turn of a frame.
     fn turn(
         plugins: &mut Worker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         progress: &mut Self::Progress,
     ) -> Turn;
 
-    /// The version that answers, once it is chosen.
-    fn version(progress: &Self::Progress) -> Option<u32>;
+    /// The version that answers, and in which part, once it is chosen.
+    fn version(progress: &Self::Progress) -> Option<(u32, Role)>;
 
     /// Changes of health, after every turn.
     fn take_events(progress: &mut Self::Progress) -> Vec<HealthEvent>;
@@ -51,7 +52,7 @@ pub(super) trait Stage: Send + 'static {
     /// A refusal of all records.
     fn answered(
         at: &mut At<'_>,
-        records: &[Record],
+        records: &[&Record],
         progress: &Self::Progress,
     ) -> Result<Option<Vec<Self::Out>>, Refusal>;
 
@@ -65,7 +66,7 @@ pub(super) trait Stage: Send + 'static {
 /// Who is asked, and where.
 pub(super) struct At<'a> {
     pub(super) asked: &'a Asked,
-    pub(super) ask: &'a Ask<'a>,
+    pub(super) ask: &'a Ask,
     pub(super) worker: &'a mut PolicyWorker,
     pub(super) journal: &'a Journal,
 }
@@ -85,51 +86,79 @@ impl At<'_> {
     /// Counts a frame, of which so many messages came out well.
     pub(super) fn count(
         &self,
-        version: u32,
+        (version, role): (u32, Role),
         (messages, well): (usize, usize),
-        poison: &[Poison],
+        (poison, canary_fault): (&[Poison], Option<&(u32, Fault)>),
         usage: &Usage,
     ) {
-        self.journal.frame(&self.asked.whose, version, (messages, well), poison, usage);
+        let whose = &self.asked.whose;
+        self.journal.frame(whose, version, (messages, well), poison, usage);
+        let did = (messages as u64, poison.len() as u64, usage.spent_ns);
+        self.journal.weigh(whose, role, did, canary_fault);
     }
 }
 
 /// What comes of records, of each in their order.
 pub(super) type Outs<T> = Result<Vec<T>, Refusal>;
 
+/// Records that one version is to see.
+struct Part {
+    frame: FrameBuilder,
+    /// Bytes of bodies in it.
+    body_bytes: u32,
+    /// Their numbers among all.
+    numbers: Vec<usize>,
+    traffic: Traffic,
+}
+
 /// Records on a worker.
 pub(super) struct Framed<S: Stage> {
     asked: Asked,
     tenant: TenantId,
     records: Vec<Record>,
+    /// Queues of their topic.
+    queues: u16,
     needs: Arc<Needs>,
     journal: Arc<Journal>,
     to: Option<oneshot::Sender<Outs<S::Out>>>,
-    frame: Option<(FrameBuilder, u32)>,
+    part: Option<Part>,
     progress: S::Progress,
-    outs: Vec<S::Out>,
+    outs: Vec<Option<S::Out>>,
 }
 
 impl<S: Stage> Framed<S> {
     pub(super) fn new(
         asked: Asked,
         tenant: TenantId,
-        records: Vec<Record>,
+        (records, queues): (Vec<Record>, u16),
         (needs, journal): (Arc<Needs>, Arc<Journal>),
         to: oneshot::Sender<Outs<S::Out>>,
     ) -> Self {
         assert!(!records.is_empty(), "a plugin looks at something");
-        let (frame, progress, outs) = (None, S::Progress::default(), Vec::new());
-        Self { asked, tenant, records, needs, journal, to: Some(to), frame, progress, outs }
+        let (part, progress, outs) = (None, S::Progress::default(), vec![None; records.len()]);
+        let to = Some(to);
+        Self { asked, tenant, records, queues, needs, journal, to, part, progress, outs }
     }
 
-    /// Fills a frame with the next records, one at least.
-    fn fill(&self, body_bytes: u32) -> Result<FrameBuilder, Refusal> {
+    /// Fills a frame with the next records of one side, one at least.
+    fn fill(&self, body_bytes: u32, sides: &Sides) -> Result<Part, Refusal> {
         let mut frame = FrameBuilder::new(body_bytes);
-        for record in &self.records[self.outs.len()..] {
-            let delivery = Delivery { queue: record.queue().0.into(), ..Delivery::default() };
+        let (mut numbers, mut first) = (Vec::new(), None);
+        let left = self.records.iter().enumerate().filter(|(at, _)| self.outs[*at].is_none());
+        for (at, record) in left {
+            let queue = record.queue().0;
+            let of = QueueOf { topic: record.topic(), queue, queues: self.queues };
+            let traffic = sides.traffic(of, record.bytes());
+            let side = sides.is_canarys(&traffic);
+            if first.is_some_and(|(_, other)| other != side) {
+                continue;
+            }
+            let delivery = Delivery { queue: queue.into(), ..Delivery::default() };
             match frame.push(record.bytes(), delivery) {
-                Ok(Room::Taken) => {}
+                Ok(Room::Taken) => {
+                    numbers.push(at);
+                    first.get_or_insert((traffic, side));
+                }
                 Ok(Room::Full) => break,
                 Err(error) => {
                     let detail = format!("plugin {}: {error}", self.asked.whose.1);
@@ -137,8 +166,8 @@ impl<S: Stage> Framed<S> {
                 }
             }
         }
-        assert!(frame.count() > 0, "an empty frame takes any message");
-        Ok(frame)
+        let (traffic, _) = first.expect("an empty frame takes any message");
+        Ok(Part { frame, body_bytes, numbers, traffic })
     }
 
     fn finish(&mut self, result: Outs<S::Out>) -> Next {
@@ -149,17 +178,16 @@ impl<S: Stage> Framed<S> {
         Next::Done
     }
 
-    fn at<'a>(&'a self, ask: &'a Ask<'a>, worker: &'a mut PolicyWorker) -> At<'a> {
+    fn at<'a>(&'a self, ask: &'a Ask, worker: &'a mut PolicyWorker) -> At<'a> {
         At { asked: &self.asked, ask, worker, journal: &self.journal }
     }
 
     /// Nobody says anything about what is left.
-    fn unanswered(&mut self, ask: &Ask<'_>, worker: &mut PolicyWorker, why: Unanswered) -> Next {
+    fn unanswered(&mut self, ask: &Ask, worker: &mut PolicyWorker, why: Unanswered) -> Next {
         let out = S::unanswered(&self.at(ask, worker), why);
-        let outs = out.map(|out| {
-            let mut outs = std::mem::take(&mut self.outs);
-            outs.resize(self.records.len(), out);
-            outs
+        let outs = out.map(|nobody| {
+            let outs = std::mem::take(&mut self.outs);
+            outs.into_iter().map(|out| out.unwrap_or_else(|| nobody.clone())).collect()
         });
         self.finish(outs)
     }
@@ -167,7 +195,7 @@ impl<S: Stage> Framed<S> {
     fn body_bytes(
         &self,
         worker: &mut PolicyWorker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         version: Option<u32>,
     ) -> Result<u32, Unanswered> {
         let known = (&*self.needs, &*self.journal);
@@ -175,22 +203,65 @@ impl<S: Stage> Framed<S> {
     }
 
     /// Takes in what the plugin said of a frame.
-    fn answered(&mut self, ask: &Ask<'_>, worker: &mut PolicyWorker, count: usize) -> Next {
+    fn answered(&mut self, ask: &Ask, worker: &mut PolicyWorker, numbers: &[usize]) -> Next {
         let progress = std::mem::take(&mut self.progress);
-        let begin = self.outs.len();
-        let records = &self.records[begin..begin + count];
-        match S::answered(&mut self.at(ask, worker), records, &progress) {
+        let records: Vec<&Record> = numbers.iter().map(|at| &self.records[*at]).collect();
+        match S::answered(&mut self.at(ask, worker), &records, &progress) {
             Err(refusal) => self.finish(Err(refusal)),
             Ok(None) => Next::Again,
             Ok(Some(outs)) => {
-                assert_eq!(outs.len(), count, "something comes of each record");
-                self.outs.extend(outs);
-                if self.outs.len() < self.records.len() {
+                assert_eq!(outs.len(), numbers.len(), "something comes of each record");
+                for (at, out) in numbers.iter().zip(outs) {
+                    self.outs[*at] = Some(out);
+                }
+                if self.outs.iter().any(Option::is_none) {
                     return Next::Again;
                 }
                 let outs = std::mem::take(&mut self.outs);
-                self.finish(Ok(outs))
+                self.finish(Ok(outs.into_iter().flatten().collect()))
             }
+        }
+    }
+
+    /// One turn of a frame.
+    fn turn(&mut self, worker: &mut PolicyWorker, ask: &Ask, part: Part, sides: &Sides) -> Next {
+        let batch = Batch::new(&part.frame);
+        let is_begun = S::version(&self.progress).is_some();
+        let (binding, progress) = (&self.asked.binding, &mut self.progress);
+        let turn = S::turn(&mut worker.plugins, ask, binding, &batch, progress);
+        let events = S::take_events(&mut self.progress);
+        worker.heard(&self.asked.whose, events);
+        if !is_begun && !sides.holds(&worker.plugins) {
+            // Others may go together by now.
+            self.progress = S::Progress::default();
+            return Next::Again;
+        }
+        if let Some((version, _)) = S::version(&self.progress) {
+            // The version that answers may have been published after the frame was made.
+            match self.body_bytes(worker, ask, Some(version)) {
+                Ok(wanted) if wanted > part.body_bytes => {
+                    self.progress = S::Progress::default();
+                    return Next::Again;
+                }
+                Ok(_) => {}
+                Err(why) => return self.unanswered(ask, worker, why),
+            }
+        }
+        match turn {
+            Turn::More => {
+                self.part = Some(part);
+                Next::Again
+            }
+            Turn::Done => self.answered(ask, worker, &part.numbers),
+            Turn::Held { until_ms, hold } => {
+                let wait_ms = wait_ms(until_ms, ask.now_ms);
+                let why = match hold {
+                    Hold::Budget | Hold::NoRoom => Unanswered::Busy { wait_ms },
+                    Hold::Plugin(_) => Unanswered::Held { wait_ms },
+                };
+                self.unanswered(ask, worker, why)
+            }
+            Turn::Absent => self.unanswered(ask, worker, Unanswered::Absent),
         }
     }
 }
@@ -198,50 +269,19 @@ impl<S: Stage> Framed<S> {
 impl<S: Stage> Job<PolicyWorker> for Framed<S> {
     fn step(&mut self, worker: &mut PolicyWorker) -> Next {
         let now_ms = crate::time::now().0;
-        let first = &self.records[self.outs.len()];
-        let traffic = Traffic::Queue { topic: first.topic().0, queue: first.queue().0.into() };
-        let ask = Ask { tenant: self.tenant, plugin: self.asked.plugin, traffic, now_ms };
-        let (frame, body_bytes) = match self.frame.take() {
-            Some(frame) => frame,
-            None => match self.body_bytes(worker, &ask, None) {
-                Ok(body_bytes) => match self.fill(body_bytes) {
-                    Ok(frame) => (frame, body_bytes),
+        let (tenant, plugin) = (self.tenant, self.asked.plugin);
+        let ask = |traffic| Ask { tenant, plugin, traffic, now_ms };
+        let sides = Sides::of(&mut worker.plugins, plugin);
+        let part = match self.part.take() {
+            Some(part) => part,
+            None => match self.body_bytes(worker, &ask(Traffic::ALONE), None) {
+                Ok(body_bytes) => match self.fill(body_bytes, &sides) {
+                    Ok(part) => part,
                     Err(refusal) => return self.finish(Err(refusal)),
                 },
-                Err(why) => return self.unanswered(&ask, worker, why),
+                Err(why) => return self.unanswered(&ask(Traffic::ALONE), worker, why),
             },
         };
-        let batch = Batch::new(&frame);
-        let (binding, progress) = (&self.asked.binding, &mut self.progress);
-        let turn = S::turn(&mut worker.plugins, &ask, binding, &batch, progress);
-        let events = S::take_events(&mut self.progress);
-        worker.heard(&self.asked.whose, events);
-        if let Some(version) = S::version(&self.progress) {
-            // The version that answers may have been published after the frame was made.
-            match self.body_bytes(worker, &ask, Some(version)) {
-                Ok(wanted) if wanted > body_bytes => {
-                    self.progress = S::Progress::default();
-                    return Next::Again;
-                }
-                Ok(_) => {}
-                Err(why) => return self.unanswered(&ask, worker, why),
-            }
-        }
-        match turn {
-            Turn::More => {
-                self.frame = Some((frame, body_bytes));
-                Next::Again
-            }
-            Turn::Done => self.answered(&ask, worker, batch.count()),
-            Turn::Held { until_ms, hold } => {
-                let wait_ms = wait_ms(until_ms, now_ms);
-                let why = match hold {
-                    Hold::Budget | Hold::NoRoom => Unanswered::Busy { wait_ms },
-                    Hold::Plugin(_) => Unanswered::Held { wait_ms },
-                };
-                self.unanswered(&ask, worker, why)
-            }
-            Turn::Absent => self.unanswered(&ask, worker, Unanswered::Absent),
-        }
+        self.turn(worker, &ask(part.traffic), part, &sides)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use yard_abi::manifest::Point;
 use yard_abi::verdict::{self, Patch};
-use yard_wasm::{Ask, Batch, Binding, HealthEvent, Intercepting, Turn, Worker};
+use yard_wasm::{Ask, Batch, Binding, HealthEvent, Intercepting, Role, Turn, Worker};
 use yard_wire::property::{REPLACED, UNCHECKED};
 use yard_wire::record::{Record, RecordParts};
 use yard_wire::{Code, Refusal};
@@ -34,7 +34,7 @@ impl Stage for Intercept {
 
     fn turn(
         plugins: &mut Worker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         progress: &mut Intercepting,
@@ -42,8 +42,8 @@ impl Stage for Intercept {
         plugins.intercept(ask, binding, batch, progress)
     }
 
-    fn version(progress: &Intercepting) -> Option<u32> {
-        progress.version().map(|(version, _)| version)
+    fn version(progress: &Intercepting) -> Option<(u32, Role)> {
+        progress.version()
     }
 
     fn take_events(progress: &mut Intercepting) -> Vec<HealthEvent> {
@@ -52,11 +52,11 @@ impl Stage for Intercept {
 
     fn answered(
         at: &mut At<'_>,
-        records: &[Record],
+        records: &[&Record],
         progress: &Intercepting,
     ) -> Result<Option<Vec<Option<Bytes>>>, Refusal> {
-        let version = Self::version(progress).unwrap_or_default();
-        let mark = format!("{}/{version}", at.name());
+        let by = progress.version().expect("who has answered was chosen");
+        let mark = format!("{}/{}", at.name(), by.0);
         let (mut outs, mut refused, mut refusals) = (Vec::with_capacity(records.len()), None, 0);
         for (record, answer) in records.iter().zip(progress.answers()) {
             let changed = if answer.is_empty() {
@@ -73,7 +73,8 @@ impl Stage for Intercept {
         }
         let poison = progress.poison();
         let well = records.len() - poison.len() - refusals;
-        at.count(version, (records.len(), well), poison, progress.usage());
+        let faults = (poison, progress.canary_fault());
+        at.count(by, (records.len(), well), faults, progress.usage());
         if let Some(poison) = poison.first() {
             let id = records[poison.index].id();
             let detail = format!("plugin {} at message {id}: {}", at.name(), poison.fault);

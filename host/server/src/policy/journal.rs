@@ -1,11 +1,12 @@
 //! What plugins did since the start of the process: counts of each version, and lines for authors.
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use yard_broker::About;
 use yard_wasm::canary::Evidence;
-use yard_wasm::{Fault, Metric, Metrics, Poison, Usage};
-use yard_wire::plugin::{PluginLogRow, PluginMetricRow, PluginRunRow};
-use yard_wire::{TenantId, Timestamp};
+use yard_wasm::{Fault, LISTED_MAX, Metric, Metrics, Poison, Role, Usage};
+use yard_wire::plugin::{PluginDifferenceRow, PluginLogRow, PluginMetricRow, PluginRunRow};
+use yard_wire::{MessageId, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId};
 
 use crate::hub::lock;
 
@@ -15,10 +16,28 @@ const LINES_MAX: usize = 1_000;
 /// A tenant's plugin, by name; those of the system as each tenant uses them.
 pub(crate) type Whose = (TenantId, String);
 
+/// A message about which a version in shadow says something else.
+pub(crate) struct Differing {
+    pub(crate) topic: TopicId,
+    pub(crate) queue: QueueIndex,
+    pub(crate) offset: QueueOffset,
+    pub(crate) id: MessageId,
+    pub(crate) version: u32,
+    pub(crate) against: u32,
+    /// What the version in shadow says.
+    pub(crate) is_wanted: bool,
+    pub(crate) about: Arc<About>,
+}
+
+/// A message in a group: one that is delivered twice is listed once.
+type InGroup = (TopicId, QueueIndex, QueueOffset, String);
+
 /// What is known of one plugin.
 #[derive(Default)]
 struct Known {
     runs: BTreeMap<u32, PluginRunRow>,
+    /// At most [`LISTED_MAX`].
+    differing: BTreeMap<InGroup, Differing>,
     lines: VecDeque<PluginLogRow>,
     /// As many names as one plugin may have.
     metrics: Metrics,
@@ -68,14 +87,66 @@ impl Journal {
         });
     }
 
-    /// Changes what is known of a canary.
-    pub(crate) fn weigh(&self, whose: &Whose, add: impl FnOnce(&mut Evidence)) {
-        self.with(whose, |known| add(&mut known.evidence));
+    /// What a version did with messages, in its part: what a canary is judged by. Before it one
+    /// may have failed that was on trial.
+    pub(crate) fn weigh(
+        &self,
+        whose: &Whose,
+        role: Role,
+        (messages, faults, spent_ns): (u64, u64, u64),
+        canary_fault: Option<&(u32, Fault)>,
+    ) {
+        self.with(whose, |known| {
+            match role {
+                Role::Canary => known.evidence.canary.add(messages, faults, spent_ns),
+                Role::Active => known.evidence.active.add(messages, faults, spent_ns),
+                Role::Previous => {}
+            }
+            if canary_fault.is_some() {
+                known.evidence.canary.add(0, 1, 0);
+            }
+        });
+        if let Some((version, fault)) = canary_fault {
+            self.fault(whose, *version, fault);
+        }
     }
 
-    /// Nothing is known of a canary: another one begins.
-    pub(crate) fn begin_trial(&self, whose: &Whose) {
-        self.with(whose, |known| known.evidence = Evidence::default());
+    /// Nothing is known of a canary: another one begins. What a shadow has found stays until there
+    /// is another trial.
+    pub(crate) fn begin_trial(&self, whose: &Whose, is_on: bool) {
+        self.with(whose, |known| {
+            known.evidence = Evidence::default();
+            if is_on {
+                known.differing.clear();
+            }
+        });
+    }
+
+    /// A version in shadow says something else about a message.
+    pub(crate) fn differs(&self, whose: &Whose, it: Differing) {
+        self.with(whose, |known| {
+            let key = (it.topic, it.queue, it.offset, it.about.group.clone());
+            if known.differing.len() < LISTED_MAX || known.differing.contains_key(&key) {
+                known.differing.insert(key, it);
+            }
+        });
+    }
+
+    /// The messages about which a version in shadow says something else, in the order of their
+    /// places.
+    pub(crate) fn differences(&self, whose: &Whose) -> Vec<PluginDifferenceRow> {
+        let row = |it: &Differing| PluginDifferenceRow {
+            topic: it.about.topic.clone(),
+            group: it.about.group.clone(),
+            queue: it.queue,
+            offset: it.offset,
+            id: it.id,
+            version: it.version,
+            says: if it.is_wanted { "deliver" } else { "skip" }.to_owned(),
+            against: it.against,
+        };
+        let known = lock(&self.0);
+        known.get(whose).map(|it| it.differing.values().map(row).collect()).unwrap_or_default()
     }
 
     /// What is known of a canary.

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use yard_abi::manifest::Point;
-use yard_wasm::{Ask, Batch, Binding, ColdError, HealthEvent, Keying, PluginId, Turn, Worker};
+use yard_wasm::{
+    Ask, Batch, Binding, ColdError, HealthEvent, Keying, PluginId, Role, Turn, Worker,
+};
 use yard_wire::record::Record;
 use yard_wire::{Code, DedupeKey, Refusal};
 
@@ -48,9 +50,9 @@ impl Key {
             return Ok(Some(*known));
         }
         let described = at.worker.plugins.describe(at.ask, &at.asked.binding);
-        at.worker.heard(&at.asked.whose, described.event.into_iter().collect());
+        let by = at.asked.heard(at.worker, at.journal, &described, 0);
         let policy = described.answer?;
-        if described.version != Some(version) {
+        if by != Some(version) {
             return Ok(None);
         }
         if at.worker.keyspaces.len() >= BINDINGS_MAX {
@@ -69,7 +71,7 @@ impl Stage for Key {
 
     fn turn(
         plugins: &mut Worker,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         progress: &mut Keying,
@@ -77,8 +79,8 @@ impl Stage for Key {
         plugins.keys(ask, binding, batch, progress)
     }
 
-    fn version(progress: &Keying) -> Option<u32> {
-        progress.version().map(|(version, _)| version)
+    fn version(progress: &Keying) -> Option<(u32, Role)> {
+        progress.version()
     }
 
     fn take_events(progress: &mut Keying) -> Vec<HealthEvent> {
@@ -87,10 +89,11 @@ impl Stage for Key {
 
     fn answered(
         at: &mut At<'_>,
-        records: &[Record],
+        records: &[&Record],
         progress: &Keying,
     ) -> Result<Option<Vec<Keyed>>, Refusal> {
-        let version = Self::version(progress).expect("who has answered was chosen");
+        let by = progress.version().expect("who has answered was chosen");
+        let version = by.0;
         let keyspace = match Self::keyspace(at, version) {
             Ok(Some(keyspace)) => keyspace,
             Ok(None) => return Ok(None),
@@ -107,7 +110,8 @@ impl Stage for Key {
         let mut outs: Vec<Keyed> = progress.keys().iter().map(keyed).collect();
         let well = outs.iter().filter(|out| matches!(out, Keyed::Key(_))).count();
         let poison = progress.poison();
-        at.count(version, (records.len(), well), poison, progress.usage());
+        let faults = (poison, progress.canary_fault());
+        at.count(by, (records.len(), well), faults, progress.usage());
         for poison in poison {
             let id = records[poison.index].id();
             let detail = format!("plugin {} at message {id}: {}", at.name(), poison.fault);

@@ -26,6 +26,7 @@ mod points;
 mod pool;
 mod registry;
 pub(crate) mod retry;
+mod sides;
 mod turns;
 mod watch;
 
@@ -45,7 +46,7 @@ use yard_wasm::{
 use yard_wire::batch::Batch;
 use yard_wire::expression::{DIALECT_SETTING, PluginFilter};
 use yard_wire::operation::PluginPush;
-use yard_wire::plugin::{Digest, PluginLogRow, PluginReport, PluginRow};
+use yard_wire::plugin::{Digest, PluginDifferenceRow, PluginLogRow, PluginReport, PluginRow};
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::record::Record;
 use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, limits};
@@ -121,7 +122,7 @@ pub(crate) struct PolicyWorker {
 
 impl PolicyWorker {
     /// What a plugin wants to see at a point, with these settings.
-    fn needs(&mut self, ask: &Ask<'_>, binding: &Arc<Binding>, point: Point) -> Wanted {
+    fn needs(&mut self, ask: &Ask, binding: &Arc<Binding>, point: Point) -> Wanted {
         match point {
             Point::Filter => self.plugins.needs(ask, binding),
             Point::Dedupe | Point::Interceptor | Point::Retry | Point::TxnCheck => {
@@ -401,7 +402,7 @@ impl Policies {
         records: Vec<Record>,
     ) -> Changed {
         let asked = self.resolve_before(tenant, of).await?;
-        self.framed::<Intercept>(tenant, asked, records).await
+        self.framed::<Intercept>(tenant, asked, (records, of.queues)).await
     }
 
     /// The dedupe keys that a plugin gives records.
@@ -415,7 +416,7 @@ impl Policies {
         records: Vec<Record>,
     ) -> Result<Vec<Keyed>, Refusal> {
         match self.resolve_before(tenant, of).await {
-            Ok(asked) => self.framed::<Key>(tenant, asked, records).await,
+            Ok(asked) => self.framed::<Key>(tenant, asked, (records, of.queues)).await,
             Err(refusal) => {
                 let nobody = Keyed::Unchecked { why: Arc::new(refusal), version: 0 };
                 Ok(vec![nobody; records.len()])
@@ -444,7 +445,7 @@ impl Policies {
         &self,
         tenant: TenantId,
         asked: Asked,
-        records: Vec<Record>,
+        records: (Vec<Record>, u16),
     ) -> Outs<S::Out> {
         let (to, from) = oneshot::channel();
         let known = (Arc::clone(&self.needs), Arc::clone(&self.journal));
@@ -525,6 +526,11 @@ impl Policies {
     /// What a plugin wrote, and what happened to it.
     pub(crate) fn log_of(&self, tenant: TenantId, name: &str) -> Vec<PluginLogRow> {
         self.journal.lines(&(tenant, name.to_owned()))
+    }
+
+    /// The messages about which a version in shadow says something else.
+    pub(crate) fn differences_of(&self, tenant: TenantId, name: &str) -> Vec<PluginDifferenceRow> {
+        self.journal.differences(&(tenant, name.to_owned()))
     }
 
     /// Adds to a report what only the process knows.

@@ -14,6 +14,8 @@ pub(crate) struct Used {
     pub(crate) plugin: String,
     /// Its settings.
     pub(crate) binding: Arc<Binding>,
+    /// Queues of the topic.
+    pub(crate) queues: u16,
 }
 
 /// The plugins before a topic, in their order.
@@ -33,6 +35,7 @@ impl Before {
         let used = |used: &PluginUse| Used {
             plugin: used.plugin().to_owned(),
             binding: Binding::new(String::new(), used.settings().to_vec()),
+            queues: topic.queues(),
         };
         let interceptor = topic.settings.interceptor.as_ref().map(used);
         let by = &topic.settings.dedupe_by;

@@ -335,7 +335,7 @@ impl Loader {
             (false, None) if plugin.active == 0 => "uploaded".to_owned(),
             (false, None) => format!("version {} is active", plugin.active),
         };
-        self.tools.journal.begin_trial(&whose);
+        self.tools.journal.begin_trial(&whose, plugin.trial.is_some());
         tracing::info!(tenant = whose.0.0, plugin = %whose.1, %text, "plugin changed");
         self.tools.journal.say(&whose, crate::time::now(), plugin.active, text);
         let kept: BTreeSet<u32> = plugin.versions.iter().map(|version| version.number).collect();

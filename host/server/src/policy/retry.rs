@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use yard_abi::Message;
 use yard_broker::{Decision, Event, Failure, Fate, PolicyAnswer, RetryAnswer, RetryQuestion};
 use yard_shard::Input;
-use yard_wasm::canary::Traffic;
 use yard_wasm::{Ask, Attempt, ColdError, Next as Said};
 use yard_wire::ShardId;
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, RETRY_DELAY_MS_MAX};
@@ -25,6 +24,7 @@ use super::PolicyWorker;
 use super::ask::Asked;
 use super::journal::Journal;
 use super::pool::{Job, Next};
+use super::sides::{QueueOf, Sides};
 use crate::deliver;
 use crate::hub::Hub;
 
@@ -118,20 +118,26 @@ impl Retrying {
     }
 
     /// Asks about one message; whether to go on with the others.
-    fn decide(&mut self, worker: &mut PolicyWorker, failure: &Failure, attempt: &Attempt) -> bool {
+    fn decide(
+        &mut self,
+        worker: &mut PolicyWorker,
+        (failure, record): (&Failure, &[u8]),
+        attempt: &Attempt,
+    ) -> bool {
         let now = crate::time::now();
-        let (topic, queue) = (self.question.topic.0, u32::from(self.question.queue.0));
-        let traffic = Traffic::Queue { topic, queue };
-        let (tenant, plugin) = (self.question.tenant, self.asked.plugin);
+        let RetryQuestion { tenant, topic, queue, queues, .. } = self.question;
+        let plugin = self.asked.plugin;
+        let sides = Sides::of(&mut worker.plugins, plugin);
+        let traffic = sides.traffic(QueueOf { topic, queue: queue.0, queues }, record);
         let ask = Ask { tenant, plugin, traffic, now_ms: now.0 };
         let asked = worker.plugins.decide(&ask, &self.asked.binding, attempt);
-        worker.heard(&self.asked.whose, asked.event.into_iter().collect());
+        let by = self.asked.heard(worker, &self.journal, &asked, 1);
         let fault = match &asked.answer {
             Ok(_) => None,
             Err(ColdError::Fault(fault)) => Some(fault.to_string()),
             Err(ColdError::Absent | ColdError::Held { .. }) => return false,
         };
-        if let Some(version) = asked.version {
+        if let Some(version) = by {
             let spent_ns = asked.usage.spent_ns;
             self.journal.called(&self.asked.whose, version, spent_ns, fault.as_deref());
         }
@@ -151,7 +157,8 @@ impl Job<PolicyWorker> for Retrying {
         }
         let Some((failure, record)) = self.left.pop_front() else { return self.finish() };
         let attempt = self.attempt(&failure, &record);
-        let goes_on = attempt.is_none_or(|attempt| self.decide(worker, &failure, &attempt));
+        let goes_on =
+            attempt.is_none_or(|attempt| self.decide(worker, (&failure, &record), &attempt));
         if goes_on && !self.left.is_empty() { Next::Again } else { self.finish() }
     }
 }

@@ -164,6 +164,8 @@ progress!(Judging);
 pub struct Shadowed {
     /// The version.
     pub version: VersionNumber,
+    /// Bytes of each body that it decides by: where a frame has less, its verdicts mean nothing.
+    pub body_bytes: u32,
     /// Its verdicts, or how it failed.
     pub verdicts: Result<Bits, Fault>,
     /// What it took.
@@ -221,7 +223,7 @@ impl Worker {
     /// whatever is published meanwhile.
     pub fn judge(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         judging: &mut Judging,
@@ -244,7 +246,7 @@ impl Worker {
     /// Asks a dedupe plugin for the keys of a batch, or a turn further.
     pub fn keys(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         keying: &mut Keying,
@@ -268,7 +270,7 @@ impl Worker {
     /// Takes a batch through an interceptor, or a turn further.
     pub fn intercept(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         intercepting: &mut Intercepting,
@@ -297,7 +299,7 @@ impl Worker {
     /// A turn of a batch: calls until it is done, or has had its faults.
     fn turn(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: Option<&Arc<Binding>>,
         batch: &Batch<'_>,
         progress: &mut Progress,
@@ -325,7 +327,7 @@ impl Worker {
     }
 
     /// Chooses the version for a batch; `Some` where there is none for now.
-    fn begin(&mut self, ask: &Ask<'_>, batch: &Batch<'_>, progress: &mut Progress) -> Option<Turn> {
+    fn begin(&mut self, ask: &Ask, batch: &Batch<'_>, progress: &mut Progress) -> Option<Turn> {
         self.batches += 1;
         let (rollout, choice) = self.choose(ask);
         let (installed, role) = match choice {
@@ -344,7 +346,7 @@ impl Worker {
 
     fn ranges(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: Option<&Arc<Binding>>,
         batch: &Batch<'_>,
         progress: &mut Progress,
@@ -384,7 +386,7 @@ impl Worker {
     }
 
     /// A batch is through: notes how that went.
-    fn end(ask: &Ask<'_>, progress: &mut Progress) {
+    fn end(ask: &Ask, progress: &mut Progress) {
         let Some(Chosen { installed, rollout, role, bisect, .. }) = &progress.chosen else {
             return;
         };
@@ -400,7 +402,7 @@ impl Worker {
     /// Asks the shadow about a batch that was judged, where its sample takes it.
     fn shadow(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         binding: &Arc<Binding>,
         batch: &Batch<'_>,
         progress: &mut Progress,
@@ -412,7 +414,12 @@ impl Worker {
             return None;
         }
         let mut usage = Usage::default();
+        let mut body_bytes = 0;
         let verdicts = self.in_slot(ask, shadow, None, &mut usage, |instance, usage| {
+            let predicate = instance.predicate(binding, ask.now_ms, usage)?;
+            let needs = instance
+                .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate));
+            body_bytes = needs?.body;
             evaluate(instance, binding, batch.frame, batch.count, ask.now_ms, usage)
         });
         self.bill(ask.tenant, usage.fuel);
@@ -422,7 +429,7 @@ impl Worker {
         // As with a canary, there is the version in use besides.
         let event = Self::record(ask, shadow, &rollout, Role::Canary, went, fault);
         progress.events.extend(event);
-        Some(Shadowed { version: shadow.version(), verdicts, usage })
+        Some(Shadowed { version: shadow.version(), body_bytes, verdicts, usage })
     }
 }
 
@@ -450,7 +457,7 @@ impl Chosen {
 
 impl Progress {
     /// What follows from a fault; `Some` where that ends the turn.
-    fn fault(&mut self, ask: &Ask<'_>, failed: Failed) -> Option<Turn> {
+    fn fault(&mut self, ask: &Ask, failed: Failed) -> Option<Turn> {
         if failed.fault().kind == FaultKind::NoRoom {
             let until_ms = ask.now_ms + NO_ROOM_MS;
             return Some(Turn::Held { until_ms, hold: Hold::NoRoom });
@@ -485,7 +492,7 @@ impl Progress {
     }
 
     /// A canary harms no message: the version in use judges the whole batch.
-    fn leave_canary(&mut self, ask: &Ask<'_>, fault: Fault) -> Turn {
+    fn leave_canary(&mut self, ask: &Ask, fault: Fault) -> Turn {
         let chosen = self.chosen.as_mut().expect("a batch that began has its version");
         let Chosen { installed, rollout, role, .. } = &*chosen;
         let event = Worker::record(ask, installed, rollout, *role, Went::Failed, Some(&fault));

@@ -1,12 +1,13 @@
 //! The plugin host as a whole: plugins written as text, compiled by the child process, run.
 mod accept;
 mod compile;
+mod corpus;
 mod engine;
-mod figures;
 mod hostile;
 mod measured;
 mod points;
 mod replay;
 mod rollout;
 mod support;
+mod text;
 mod worker;

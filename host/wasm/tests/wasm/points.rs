@@ -3,11 +3,13 @@ use std::sync::Arc;
 
 use yard_abi::manifest::{Capability, Point, SECTION};
 use yard_abi::verdict::{self, Answer};
+use yard_wasm::canary::{Share, Split};
 use yard_wasm::{
-    Action, Attempt, Batch, Binding, ColdError, Fate, Half, Intercepting, Keying, Next, Turn,
+    Action, Attempt, Batch, Binding, ColdError, Fate, FaultKind, Half, Intercepting, Keying, Next,
+    Role, Rollout, Turn,
 };
 
-use crate::support::{GOOD, Host, frame, manifest, plugin, typed, with_section};
+use crate::support::{GOOD, Host, frame, installed, manifest, plugin, typed, with_section};
 
 pub(crate) fn attempt() -> Attempt {
     Attempt {
@@ -203,22 +205,45 @@ fn state_outlives_instances_and_versions_but_not_its_plugin() {
     assert!(delay_ms > ask.now_ms + 1, "another worker's instance sees the same state");
 }
 
-#[test]
-fn a_transaction_check_says_a_fate_and_holds_after_a_fault() {
-    // The fate is the number of checks; above three it traps.
-    let functions = r#"(func (export "switchyard:plugin/txn-check@1.0.0#check")
+/// A transaction check whose fate is the number of checks; above so many it traps.
+fn checks(max: u32) -> Vec<u8> {
+    let functions = format!(
+        r#"(func (export "switchyard:plugin/txn-check@1.0.0#check")
             (param $id i32) (param i32 i32 i32 i32 i32 i64) (param $checks i32)
             (param i32 i32 i32 i32 i32)
             (result i32)
-            (if (i32.gt_u (local.get $checks) (i32.const 3)) (then unreachable))
+            (if (i32.gt_u (local.get $checks) (i32.const {max})) (then unreachable))
             (global.set $top (i32.const 4096))
-            (local.get $checks))"#;
-    let wasm = plugin(Point::TxnCheck, &[], &module(Point::TxnCheck, "", functions));
-    let mut host = Host::of(&wasm);
+            (local.get $checks))"#
+    );
+    plugin(Point::TxnCheck, &[], &module(Point::TxnCheck, "", &functions))
+}
+
+#[test]
+fn a_canary_that_traps_harms_no_question() {
+    let split = Split { share: Share::ALL, salt: 1 };
+    let mut host = Host::new(Rollout {
+        active: Some(installed(1, &checks(3))),
+        canary: Some((installed(2, &checks(1)), split)),
+        ..Rollout::default()
+    });
+    let (ask, binding) = (host.ask(), host.binding.clone());
+    let asked = host.worker.check(&ask, &binding, &Half { checks: 1, ..half() });
+    assert_eq!((asked.answer, asked.version), (Ok(Fate::Rollback), Some((2, Role::Canary))));
+    assert_eq!(asked.canary_fault, None);
+    let asked = host.worker.check(&ask, &binding, &Half { checks: 2, ..half() });
+    assert_eq!((asked.answer, asked.version), (Ok(Fate::Unknown), Some((1, Role::Active))));
+    let fault = asked.canary_fault.map(|(version, fault)| (version, fault.kind));
+    assert_eq!(fault, Some((2, FaultKind::Trapped)));
+}
+
+#[test]
+fn a_transaction_check_says_a_fate_and_holds_after_a_fault() {
+    let mut host = Host::of(&checks(3));
     let (ask, binding) = (host.ask(), host.binding.clone());
     for (checks, fate) in [(0, Fate::Commit), (2, Fate::Unknown), (3, Fate::AskProducer)] {
         let asked = host.worker.check(&ask, &binding, &Half { checks, ..half() });
-        assert_eq!((asked.answer, asked.version), (Ok(fate), Some(1)));
+        assert_eq!((asked.answer, asked.version), (Ok(fate), Some((1, Role::Active))));
     }
     let asked = host.worker.check(&ask, &binding, &Half { checks: 4, ..half() });
     assert!(matches!(asked.answer, Err(ColdError::Fault(_))), "{:?}", asked.answer);

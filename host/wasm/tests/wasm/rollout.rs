@@ -83,6 +83,28 @@ fn a_canary_judges_its_share() {
 }
 
 #[test]
+fn an_expression_that_only_a_canary_refuses_is_its_fault() {
+    let refuses = Filter {
+        compile: "(i32.store8 (i32.const 32) (i32.const 1))
+            (i32.store (i32.const 36) (i32.const 3000))
+            (i32.store (i32.const 40) (i32.const 0)) (i32.const 32)",
+        ..GOOD
+    };
+    for (active, is_fault) in [(GOOD, true), (refuses, false)] {
+        let mut host = Host::new(Rollout {
+            active: Some(installed(1, &active.build(&[]))),
+            canary: Some((installed(2, &refuses.build(&[])), all())),
+            ..Rollout::default()
+        });
+        let (ask, binding) = (host.ask(), host.binding.clone());
+        let asked = host.worker.needs(&ask, &binding);
+        assert_eq!(asked.answer.is_ok(), is_fault, "the version in use has the last word");
+        let fault = asked.canary_fault.map(|(version, fault)| (version, fault.kind));
+        assert_eq!(fault, is_fault.then_some((2, FaultKind::Refused)));
+    }
+}
+
+#[test]
 fn a_shadow_is_asked_and_decides_nothing() {
     let mut host = Host::of(&GOOD.build(&[]));
     host.publish(Rollout {

@@ -1,9 +1,12 @@
 //! Measures what a tenant notices of a noisy neighbour.
 //!
 //! ```text
-//! yard-neighbour [--connections N] [--rounds N] [--seconds N] [--shards N] [--nice N]
-//!                [--yard PATH]
+//! yard-neighbour [--neighbour load|hostile] [--connections N] [--part N] [--rounds N]
+//!                [--seconds N] [--shards N] [--nice N] [--yard PATH]
 //! ```
+//!
+//! The neighbour sends all it can, or runs plugins that are made to hurt. Who is measured sends a
+//! quarter of what it can (`--part 4`).
 //!
 //! It is a benchmark: it prints a table and judges nothing. Exit codes: 0 measured, 2 not.
 use std::path::Path;
@@ -11,28 +14,32 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use yard_it::arguments::Arguments;
-use yard_it::neighbour::{self, NeighbourOptions};
+use yard_it::neighbour::{self, Kind, NeighbourOptions};
 use yard_it::{Failed, program, yard};
 
-const FLAGS: &[&str] = &["connections", "rounds", "seconds", "shards", "yard", "noise", "nice"];
+const FLAGS: &[&str] =
+    &["neighbour", "connections", "part", "rounds", "seconds", "shards", "yard", "noise", "nice"];
 const CONNECTIONS: usize = 128;
 
 fn main() -> ExitCode {
     program::run("yard-neighbour", FLAGS, async |arguments| {
         let connections = arguments.value("connections", CONNECTIONS)?;
+        let kind = arguments.value("neighbour", Kind::Load)?;
         match arguments.text("noise") {
             // Started by the measuring process.
-            Some(path) => neighbour::serve_noise(Path::new(path), connections).await,
-            None => measure(arguments, connections).await,
+            Some(path) => neighbour::serve_noise(Path::new(path), kind, connections).await,
+            None => measure(arguments, kind, connections).await,
         }
     })
 }
 
-async fn measure(arguments: &Arguments, connections: usize) -> Result<(), Failed> {
+async fn measure(arguments: &Arguments, kind: Kind, connections: usize) -> Result<(), Failed> {
     let options = NeighbourOptions {
         yard: yard::locate(arguments.text("yard").map(Path::new))?,
         me: std::env::current_exe()?,
+        kind,
         connections,
+        part: arguments.value("part", 4)?,
         niceness: arguments.value("nice", 0)?,
         rounds: arguments.value("rounds", 6)?,
         round: Duration::from_secs(arguments.value("seconds", 4)?),

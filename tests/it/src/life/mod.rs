@@ -48,8 +48,10 @@ const IDLE: &str = "3s";
 
 /// What a figure should be.
 #[derive(Clone, Copy, Debug)]
-enum Bar {
+pub enum Bar {
+    /// No less than this.
     AtLeast(f64),
+    /// No more.
     AtMost(f64),
 }
 
@@ -64,7 +66,9 @@ pub struct Report {
 }
 
 impl Report {
-    fn new(run: &'static str, much: String) -> Self {
+    /// A run of so much, in which nothing was found yet.
+    #[must_use]
+    pub fn new(run: &'static str, much: String) -> Self {
         Self { run, much, rows: Vec::new(), wrong: 0 }
     }
 
@@ -74,12 +78,12 @@ impl Report {
     }
 
     /// What has no bar.
-    fn tell(&mut self, what: &str, found: &str) {
+    pub fn tell(&mut self, what: &str, found: &str) {
         self.row(what, found, "ok");
     }
 
     /// A figure, and how it came about.
-    fn figure(&mut self, what: &str, (found, text): (f64, &str), bar: Bar) {
+    pub fn figure(&mut self, what: &str, (found, text): (f64, &str), bar: Bar) {
         let (is_met, bar) = match bar {
             Bar::AtLeast(least) => (found >= least, format!(">= {least}")),
             Bar::AtMost(most) => (found <= most, format!("<= {most}")),

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! All of them share the machine's processors, so the ratio holds what the processors cost, too.
+mod hostile;
 mod noise;
 mod victim;
 
@@ -21,7 +22,7 @@ use yard_client::wire::operation::TopicCreate;
 use crate::server::{Server, ServerOptions};
 use crate::{Failed, tenant};
 
-pub use noise::serve as serve_noise;
+pub use noise::{Kind, serve as serve_noise};
 pub use victim::Round;
 pub(crate) use victim::{rate_max, round};
 
@@ -39,8 +40,12 @@ pub struct NeighbourOptions {
     pub yard: PathBuf,
     /// This program: it is started again for the noise.
     pub me: PathBuf,
-    /// Connections of the noisy tenant.
+    /// What the noisy tenant does.
+    pub kind: Kind,
+    /// Its connections.
     pub connections: usize,
+    /// The victim sends the part of what it can alone that one over this is.
+    pub part: u64,
     /// How far the noisy process gives way to others on the processors, 0 to 19: with 19 what is
     /// left of the ratio is the broker's own, not the sender's share of the machine.
     pub niceness: u8,
@@ -59,6 +64,8 @@ pub struct NeighbourReport {
     pub rate_max: u64,
     /// Messages a second at which it was measured.
     pub rate: u64,
+    /// It is that rate over this.
+    pub part: u64,
     /// Rounds without the noise.
     pub quiet: Vec<Round>,
     /// Rounds with it.
@@ -87,9 +94,9 @@ impl NeighbourReport {
 
 impl fmt::Display for NeighbourReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rate_max, rate, .. } = self;
-        writeln!(f, "victim: {rate} messages/s, a quarter of the {rate_max} that it can alone")?;
-        writeln!(f, "round          p50 ms   p99 ms   acked  Busy  noise messages/s")?;
+        let Self { rate_max, rate, part, .. } = self;
+        writeln!(f, "victim: {rate} messages/s, 1/{part} of the {rate_max} that it can alone")?;
+        writeln!(f, "round          p50 ms   p99 ms   acked  Busy  noise /s")?;
         let ms = |us: u64| us as f64 / 1_000.0;
         let mut line = |name: String, round: &Round, noise: u64| {
             let (p50, p99) = (ms(round.p50_us), ms(round.p99_us));
@@ -138,11 +145,12 @@ pub async fn run(options: &NeighbourOptions) -> Result<NeighbourReport, Failed> 
     let victim = tenant_with_topic(&server, "victim").await?;
     let noisy = tenant_with_topic(&server, "noise").await?;
     let rate_max = victim::rate_max(&victim, options.round).await?;
-    let rate = (rate_max / 4).max(1);
-    let heard = (options.connections, options.niceness);
+    let part = options.part.max(1);
+    let rate = (rate_max / part).max(1);
+    let heard = (options.kind, options.connections, options.niceness);
     let mut noise = noise::Noise::start(&options.me, &noisy, heard, server.data()).await?;
-    let mut report =
-        NeighbourReport { rate_max, rate, quiet: Vec::new(), noisy: Vec::new(), noise: Vec::new() };
+    let (quiet, noisy) = (Vec::new(), Vec::new());
+    let mut report = NeighbourReport { rate_max, rate, part, quiet, noisy, noise: Vec::new() };
     for _ in 0..options.rounds {
         report.quiet.push(victim::round(&victim, rate, options.round).await?);
         noise.go().await?;

@@ -5,6 +5,7 @@
 //! ```
 use std::path::Path;
 use std::process::Stdio;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -15,15 +16,59 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use yard_client::{Client, Context, Message, Receipt};
 
-use super::{BODY_BYTES, QUEUES, TOPIC};
+use super::{BODY_BYTES, QUEUES, TOPIC, hostile};
 use crate::Failed;
 use crate::server::{read_context, write_context};
 use crate::wait::{until, within};
 
 /// Messages that each connection has under way: some batches, none of them waiting for another.
 const PIPELINED: usize = 1_024;
-/// Messages that must have been stored since "go" before a round counts as noisy.
+/// Messages that must have been stored since "go" before a round counts as noisy,
 const LOUD_MIN: u64 = 1_000;
+/// or things done by a tenant that means harm.
+const HARM_MIN: u64 = 20;
+
+/// What a neighbour does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It sends all it can.
+    Load,
+    /// It runs plugins that are made to hurt.
+    Hostile,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Hostile => "hostile",
+        }
+    }
+
+    const fn loud_min(self) -> u64 {
+        match self {
+            Self::Load => LOUD_MIN,
+            Self::Hostile => HARM_MIN,
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Load, Self::Hostile].into_iter().find(|kind| kind.name() == name).ok_or(())
+    }
+}
+
+/// What all connections did.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Messages that were stored, or things that were done.
+    pub(super) done: AtomicU64,
+    /// Those that were begun and are not.
+    pub(super) under_way: AtomicU64,
+}
 
 /// The other process, as this one sees it.
 pub(super) struct Noise {
@@ -37,7 +82,7 @@ impl Noise {
     pub(super) async fn start(
         me: &Path,
         context: &Context,
-        (connections, niceness): (usize, u8),
+        (kind, connections, niceness): (Kind, usize, u8),
         folder: &Path,
     ) -> Result<Self, Failed> {
         let path = folder.join("noise.toml");
@@ -46,6 +91,7 @@ impl Noise {
         let mut command = Command::new("nice");
         command.arg("-n").arg(niceness.to_string()).arg(me).arg("--noise").arg(&path);
         command.arg("--connections").arg(connections.to_string());
+        command.arg("--neighbour").arg(kind.name());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let (to, from) = (child.stdin.take(), child.stdout.take());
@@ -95,20 +141,27 @@ impl Noise {
 ///
 /// # Errors
 /// When it cannot connect or is told what it does not know.
-pub async fn serve(context: &Path, connections: usize) -> Result<(), Failed> {
+pub async fn serve(context: &Path, kind: Kind, connections: usize) -> Result<(), Failed> {
     let context = read_context(context)?;
     let (going, _) = watch::channel(false);
-    let sent = Arc::new(AtomicU64::new(0));
-    let waiting = Arc::new(AtomicU64::new(0));
+    let counts = Arc::new(Counts::default());
+    let corpus = hostile::corpus();
     let mut tasks = Vec::new();
     for number in 0..connections {
         let name = format!("noise-{number}");
         let client = Client::builder().name(name).context(context.clone()).connect().await?;
-        let (going, sent, waiting) = (going.subscribe(), sent.clone(), waiting.clone());
-        tasks.push(tokio::spawn(
-            async move { shout(&client, number, going, (&sent, &waiting)).await },
-        ));
+        if number == 0 && kind == Kind::Hostile {
+            hostile::prepare(&client, &corpus).await;
+        }
+        let (going, counts, corpus) = (going.subscribe(), counts.clone(), corpus.clone());
+        tasks.push(tokio::spawn(async move {
+            match kind {
+                Kind::Load => shout(&client, number, going, &counts).await,
+                Kind::Hostile => hostile::hurt(&client, (number, corpus), going, &counts).await,
+            }
+        }));
     }
+    let (sent, waiting) = (&counts.done, &counts.under_way);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut began = (Instant::now(), 0);
     println!("ready");
@@ -118,7 +171,7 @@ pub async fn serve(context: &Path, connections: usize) -> Result<(), Failed> {
                 let before = sent.load(Ordering::Relaxed);
                 going.send_replace(true);
                 until("the noise is loud", || async {
-                    (sent.load(Ordering::Relaxed) >= before + LOUD_MIN).then_some(())
+                    (sent.load(Ordering::Relaxed) >= before + kind.loud_min()).then_some(())
                 })
                 .await?;
                 began = (Instant::now(), sent.load(Ordering::Relaxed));
@@ -148,7 +201,7 @@ async fn shout(
     client: &Client,
     number: usize,
     mut going: watch::Receiver<bool>,
-    (sent, under_way): (&AtomicU64, &AtomicU64),
+    Counts { done: sent, under_way }: &Counts,
 ) -> Result<(), Failed> {
     let producer = client.producer(TOPIC).build().await?;
     let body = Bytes::from(vec![7; BODY_BYTES]);

@@ -165,7 +165,10 @@ async fn every_operation_that_reads_is_a_function() {
         assert_eq!(keys(&by_script), keys(&by_verb), "{script}");
     }
     // Nobody has pushed a plugin or begun a transaction.
-    assert_eq!(refused, ["plugin_info", "plugin_logs", "plugin_get", "tx_info"]);
+    assert_eq!(
+        refused,
+        ["plugin_info", "plugin_logs", "plugin_get", "plugin_differences", "tx_info"]
+    );
     world.client.close().await;
 }
 

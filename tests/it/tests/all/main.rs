@@ -5,8 +5,8 @@
 //!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
-//!   backup, console, dead_letters, deduping, draining, finding, policies, slow_consumer,
-//!   disk_full, retention, crash, flights, life
+//!   authoring, backup, console, dead_letters, deduping, draining, finding, policies, trials,
+//!   slow_consumer, disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod assigned;
+mod authoring;
 mod backup;
 mod bad_input;
 mod basics;
@@ -24,7 +25,6 @@ mod crash;
 mod dead_letters;
 mod deduping;
 mod delivery;
-mod differential;
 mod disk_full;
 mod draining;
 mod finding;
@@ -47,3 +47,4 @@ mod tenants;
 mod topics;
 mod tracing;
 mod transactions;
+mod trials;

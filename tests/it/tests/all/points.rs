@@ -352,7 +352,7 @@ async fn what_a_dedupe_plugin_says_nothing_about_is_marked_or_refused() {
     let client = server.client("fails").await.unwrap();
     create(&client, "orders", 1).await;
     let push = async |version: &str, keyspace| {
-        let wasm = Blob(guests::dedupe("tags", version, keyspace).into());
+        let wasm = Blob(guests::dedupe("tags", version, keyspace, 'x').into());
         client.admin().call(PluginPush { wasm, ..PluginPush::default() }).await.unwrap().active
     };
     assert_eq!(push("1.0.0", 1).await, 1);
@@ -412,7 +412,7 @@ async fn a_disabled_dedupe_plugin_stores_unchecked_until_it_runs_again() {
     let server = Server::start(ServerOptions::new(yard::locate(None).unwrap())).await.unwrap();
     let client = server.client("disabled").await.unwrap();
     create(&client, "orders", 1).await;
-    let wasm = Blob(guests::dedupe("tags", "1.0.0", 1).into());
+    let wasm = Blob(guests::dedupe("tags", "1.0.0", 1, 'x').into());
     client.admin().call(PluginPush { wasm, ..PluginPush::default() }).await.unwrap();
     dedupe(&client, Some("tags"), None).await.unwrap();
     assert_eq!(duplicates(&enqueue(&client, tagged(&["a", "a"])).await), [false, true]);

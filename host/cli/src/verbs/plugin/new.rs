@@ -12,6 +12,9 @@ use crate::output;
 use crate::verbs::Session;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// As the broker's own plugins are built: searching texts is about twice as fast with vectors.
+const FLAGS: &str = "-C target-feature=+simd128";
+const FLAGS_VARIABLE: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
 const MANIFEST: &str = r#"[package]
 name = "NAME"
@@ -104,6 +107,9 @@ pub(crate) fn build(session: &Session, written: &Written) -> Result<(), Failure>
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(folder).args(["build", "--release", "--lib", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
+    if std::env::var_os(FLAGS_VARIABLE).is_none() {
+        cargo.env(FLAGS_VARIABLE, FLAGS);
+    }
     let built = cargo.stderr(std::process::Stdio::inherit()).output();
     let built = built.map_err(|error| Failure::local(format!("cargo does not run: {error}")))?;
     if !built.status.success() {

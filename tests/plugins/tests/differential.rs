@@ -1,26 +1,17 @@
 //! The plugins that come with the broker, in the sandbox and natively: the same verdict on every
 //! one of more than a million messages each.
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 use filter_sql::FilterPoint as Sql;
 use filter_tag::FilterPoint as Tag;
 use switchyard_plugin::{Config, Filter, run};
-use yard_abi::manifest::Capability;
 use yard_abi::record::Parts;
 use yard_abi::verdict::Bitmap;
 use yard_abi::{Delivery, FrameBuilder, Room};
-use yard_it::{Scratch, yard};
-use yard_server::COMPILE_ARGUMENT;
-use yard_wasm::canary::Traffic;
-use yard_wasm::{
-    Ask, Batch, Binding, Cache, Compiled, Compiler, Directory, Engine, Installed, Judging, Limits,
-    Metering, PluginId, Rollout, Signed, Terms, Turn, Upload, Worker,
-};
-use yard_wire::TenantId;
+use yard_plugins::sandbox::{Sandbox, Tools};
+use yard_wasm::{Binding, Engine, Metering};
 
-#[path = "../../../../plugins/filter-sql/tests/sql/generate.rs"]
+#[path = "../../../plugins/filter-sql/tests/sql/generate.rs"]
 mod generate;
 
 use generate::{Columns, Random, predicate};
@@ -39,59 +30,6 @@ const COLUMNS: Columns = Columns {
 const NUMBERS: &[&str] = &["-3", "0", "1", "1.0", "1.5", "2", "7", "+2", "", "x", "1e3", "-0"];
 const TEXTS: &[&str] = &["", "x", "xy", "yx", "xyx", "zzz", "true", "ö", "X", "1"];
 const TAGS: &[&str] = &["", "a", "b", "Aa", "BB", "a long tag of many letters", "ö", "A"];
-
-/// A plugin in the sandbox, alone on its worker.
-struct Sandbox {
-    worker: Worker,
-    now_ms: u64,
-}
-
-const PLUGIN: PluginId = PluginId(1);
-const TENANT: TenantId = TenantId(0);
-
-impl Sandbox {
-    /// None where the plugins were not built.
-    fn of(name: &str) -> Option<Self> {
-        let program = yard::locate(None).unwrap();
-        let target = program.ancestors().nth(2).map(PathBuf::from).unwrap();
-        let path = target.join("plugins").join(format!("{name}.wasm"));
-        let Ok(file) = std::fs::read(&path) else {
-            eprintln!("skipped: {name} in the sandbox: there is no {}", path.display());
-            return None;
-        };
-        let scratch = Scratch::new("differential").unwrap();
-        let cache = Cache::open(scratch.path()).unwrap();
-        let engine = Engine::new(Metering::Both).unwrap();
-        let grants: BTreeSet<Capability> = Capability::ALL.into_iter().collect();
-        let signed = Signed::Optional;
-        let terms = Terms { limits: &Limits::DEFAULT, grants: &grants, trusted: &[], signed };
-        let upload = Upload { bytes: &file, hash: None, signature: None };
-        let accepted = yard_wasm::accept(&upload, &terms).unwrap();
-        let compiler = Compiler::new(program, vec![COMPILE_ARGUMENT.into()]);
-        let (compiled, _) =
-            Compiled::prepare(&engine, &cache, &compiler, &accepted, &file).unwrap();
-        let directory = Arc::new(Directory::default());
-        directory.publish(|table| {
-            let limits = Limits { fuel_per_s: Limits::MAX.fuel_per_s, ..accepted.limits };
-            table.limits.insert(TENANT, limits);
-            let active = Some(Installed::new(PLUGIN, 1, compiled));
-            let rollout = Rollout { active, ..Rollout::default() };
-            table.plugins.insert(PLUGIN, Arc::new(rollout));
-        });
-        Some(Self { worker: Worker::new(&engine, &directory), now_ms: 0 })
-    }
-
-    fn judge(&mut self, binding: &Arc<Binding>, frame: &FrameBuilder) -> Judging {
-        // So much time between batches that the tenant's share of the thread holds up none.
-        self.now_ms += 1_000;
-        let traffic = Traffic::Queue { topic: 0, queue: 0 };
-        let ask = Ask { tenant: TENANT, plugin: PLUGIN, traffic, now_ms: self.now_ms };
-        let mut judging = Judging::default();
-        let turn = self.worker.judge(&ask, binding, &Batch::new(frame), &mut judging);
-        assert_eq!((turn, judging.poison()), (Turn::Done, &[][..]));
-        judging
-    }
-}
 
 /// A message in which anything may be missing, and anything may be no number.
 fn message(random: &mut Random) -> Vec<u8> {
@@ -112,7 +50,13 @@ fn message(random: &mut Random) -> Vec<u8> {
 
 /// Both judge the messages of all chunks; how many were delivered.
 fn agree<P: Filter>(name: &str, expression: impl Fn(&mut Random) -> String) {
-    let Some(mut sandbox) = Sandbox::of(name) else { return };
+    let tools = Tools::new(None).unwrap();
+    let file = match tools.file(name) {
+        Ok(file) => file,
+        Err(missing) => return eprintln!("skipped: {name} in the sandbox: {missing}"),
+    };
+    let engine = Engine::new(Metering::Both).unwrap();
+    let mut sandbox = Sandbox::of(&tools, &engine, &file).unwrap();
     let (mut judged, mut delivered) = (0u64, 0u64);
     for seed in 0..CHUNKS {
         let mut random = Random(seed);
