@@ -522,6 +522,7 @@ impl Broker {
 
     /// Drops what is known about a topic that was removed, its groups' progress included.
     fn drop_topic(&mut self, topic: TopicId) {
+        yard_wire::mark!(TopicRemoved);
         self.removed.insert(topic);
         self.timers.drop_topic(topic);
         self.windows.drop_owner(topic);
@@ -547,6 +548,7 @@ impl Broker {
             self.groups.set_live(id, false);
             for (subscription, member) in live.members {
                 self.forget_subscription(subscription);
+                yard_wire::mark!(TopicRemovedFromMember);
                 self.ended.push((member.session, subscription, topic));
             }
         }
@@ -575,6 +577,7 @@ impl Broker {
             |topic: &TopicId| self.meta.topic(*topic).is_none() && !self.removed.contains(topic);
         let gone: BTreeSet<TopicId> = held.filter(unknown).collect();
         for topic in gone {
+            yard_wire::mark!(TopicRemovedElsewhere);
             let changes = vec![MetaChange::TopicRemoved { topic, version: *version }];
             effects.push(Effect::Append { entry: Entry::Meta { changes }, then: Vec::new() });
         }
@@ -590,6 +593,7 @@ impl Broker {
             ends.end = ends.end.max(ends.first);
             let first = ends.first;
             for id in self.groups.of_topic(*topic) {
+                yard_wire::mark!(TrimmedGroup);
                 self.trim_flight(id, *queue, first);
             }
         }

@@ -77,11 +77,13 @@ impl Broker {
             let group = self.groups.get(id).expect("what is to bury is a group's");
             let name = dead_topic_name(&group.name);
             if self.meta.topic_named(group.tenant, &name).is_none() {
+                yard_wire::mark!(BurialWantsTopic);
                 wanted.insert((group.tenant, name));
                 continue;
             }
             let state = group.queues.get(&queue).expect("what is to bury is a queue's");
             let Some((from, count)) = state.progress.returned().first_doomed(BURIAL_MAX) else {
+                yard_wire::mark!(BurialDone);
                 self.burials.remove((id, queue));
                 continue;
             };
@@ -127,6 +129,7 @@ impl Broker {
         let is_made = self.new_topics(effects).any(is_it);
         let room = self.meta.topic_count_of(tenant) < SYSTEM_TOPICS_MAX;
         if self.meta.topic_named(tenant, name).is_some() || is_made || !room {
+            yard_wire::mark!(SystemTopicThere);
             return;
         }
         let before = self.new_topics(effects).count() as u32;
@@ -151,6 +154,7 @@ impl Broker {
             return false;
         };
         let Some(group) = self.groups.get(id) else {
+            yard_wire::mark!(BurialForNobody);
             return true;
         };
         let name = dead_topic_name(&group.name);
@@ -207,6 +211,7 @@ impl Broker {
             return false;
         };
         if self.groups.get(id).is_some() {
+            yard_wire::mark!(ErrandMetGap);
             assert!(from < until, "a gap begins where it was asked for");
             let step = Step { queue, from, to: until, outcome: Outcome::Trimmed };
             self.append_steps(id, &[step], effects);

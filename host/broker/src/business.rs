@@ -79,6 +79,7 @@ impl GroupKey {
         let window = self.window.with(given.key_window, given.key_count)?;
         if window.window.get().is_none() {
             let detail = "a key window has an end: 1s to 7d may be; --key none stops comparing";
+            yard_wire::mark!(GroupKeyWindow);
             return Err(Refusal::new(Code::BadArgument, detail));
         }
         Ok(Self { property, window })

@@ -272,7 +272,10 @@ impl Broker {
                 return Err(ProduceError::PreparedKey);
             }
             match self.first_of(&sorting, record.topic(), key)? {
-                Some(first) => sorting.leave_out(number, first),
+                Some(first) => {
+                    yard_wire::mark!(KeyLeftOut);
+                    sorting.leave_out(number, first);
+                }
                 None => sorting.keep(&record, Some(*key)),
             }
         }
@@ -297,6 +300,7 @@ impl Broker {
             return Err(ProduceError::NoDedupeWindow { name });
         };
         if let Some(at) = sorting.fresh_at.get(&(topic, *key)) {
+            yard_wire::mark!(KeyTwiceInBatch);
             return Ok(Some(First::Fresh(*at)));
         }
         let row = self.windows.find(topic, key);
@@ -325,6 +329,7 @@ impl Broker {
             let count = topic.settings.dedupe.count.0;
             let over = keys.saturating_sub(self.keys_here(topic, count, topic.created_queues));
             if over > 0 {
+                yard_wire::mark!(KeysForgotten);
                 forgotten.push((topic.topic, u32::try_from(over).expect("keys are bounded")));
             }
         }

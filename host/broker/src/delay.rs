@@ -117,7 +117,10 @@ impl Broker {
         match self.timers.find(tenant, id) {
             Some(Known::Arriving) => Err(OperateError::Arriving),
             // It may have been taken back or released just now.
-            None => Ok(Outcome::Unchanged(called(&result))),
+            None => {
+                yard_wire::mark!(CancelTooLate);
+                Ok(Outcome::Unchanged(called(&result)))
+            }
             Some(Known::Waiting((due, at), delayed)) => {
                 assert_eq!(delayed.tenant, tenant, "a tenant finds its own");
                 result.cancelled = true;

@@ -62,6 +62,7 @@ impl Broker {
         }
         // A group whose members left meanwhile does not wait for it any more.
         let Some((id, queue)) = self.tickets.remove(&ticket) else {
+            yard_wire::mark!(PlacesForNobody);
             return;
         };
         let now = self.now;
@@ -93,6 +94,7 @@ impl Broker {
         let state = group.queues.get_mut(&queue).expect("a queue that asks exists");
         let flight = state.flight.as_mut().expect("a queue that asks delivers");
         assert_eq!(flight.asked.map(|asked| asked.ticket), Some(ticket), "one question at a time");
+        yard_wire::mark!(GapTrimmed);
         // Where the step cannot be recorded, the index is asked again later.
         let from = flight.met_gap(now);
         assert!(from < until, "a gap begins where it was asked for");
@@ -114,8 +116,10 @@ impl Broker {
         let Some((_, id)) =
             self.subscriptions.get(&subscription).filter(|(whose, _)| *whose == session)
         else {
+            yard_wire::mark!(UnreadableForNobody);
             return;
         };
+        yard_wire::mark!(UnreadableTrimmed);
         let (id, to) = (*id, QueueOffset(offset.0 + 1));
         let step = Step { queue, from: offset, to, outcome: Outcome::Trimmed };
         self.append_steps(id, &[step], effects);
@@ -224,6 +228,7 @@ impl Broker {
         let mut queues: Vec<(GroupId, QueueIndex)> =
             listed.take_while(|(due, ..)| *due).map(|(_, id, queue)| (id, queue)).collect();
         if queues.len() > TICK_QUEUES_MAX {
+            yard_wire::mark!(TickOverfull);
             queues.truncate(TICK_QUEUES_MAX);
             self.wake(now.plus_ms(1));
         }
@@ -261,12 +266,14 @@ impl Broker {
             let Hold { subscription, since: delivered, attempt, .. } = lease.hold;
             live.leases_ended(subscription, 1);
             if flight.orders().is_some_and(|orders| orders.is_behind(offset)) {
+                yard_wire::mark!(LeaseEndedBehind);
                 flight.was_not_begun(offset, &lease);
                 continue;
             }
             // Until the step is recorded, also where the disk has no room for it, it waits.
             let (due, outcome) = match rules.after(Failed { queue, offset, attempt }, None) {
                 Next::At(due) => {
+                    yard_wire::mark!(LeaseEndedReturns);
                     let attempts = attempt;
                     if rules.asks() {
                         failures.push(Failure {
@@ -281,11 +288,13 @@ impl Broker {
                 }
                 Next::Dead => {
                     let (attempts, reason) = (attempt, Doom::LeaseEnded);
+                    yard_wire::mark!(LeaseEndedDies);
                     dies = true;
                     let outcome = Outcome::Doomed { attempts, delivered, reason, error: 0 };
                     (now.plus_ms(DEAD_RETRY_MS), outcome)
                 }
                 Next::Stop => {
+                    yard_wire::mark!(LeaseEndedStops);
                     let (attempts, reason) = (attempt, Doom::LeaseEnded);
                     let outcome = Outcome::Stopped { attempts, delivered, reason, error: 0 };
                     (now.plus_ms(DEAD_RETRY_MS), outcome)

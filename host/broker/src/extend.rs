@@ -93,6 +93,7 @@ impl Extending {
                     self.touched.insert(queue);
                 }
                 if until < self.wanted {
+                    yard_wire::mark!(ExtendSpent);
                     self.answer.spent.push(held(from, to));
                     continue;
                 }
@@ -103,6 +104,7 @@ impl Extending {
             }
         }
         if at < to {
+            yard_wire::mark!(ExtendLost);
             self.answer.lost.push(held(at, to));
         }
         assert!(at <= to, "what is answered was asked for");

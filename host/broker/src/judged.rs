@@ -74,7 +74,10 @@ impl Broker {
     /// somebody else's: the message is asked about anew.
     pub(crate) fn judged(&mut self, judged: &Judged, effects: &mut Vec<Effect>) {
         let Judged { session, subscription, queue, ref skipped, ref poison, bytes } = *judged;
-        let Some(id) = self.group_of(session, subscription) else { return };
+        let Some(id) = self.group_of(session, subscription) else {
+            yard_wire::mark!(JudgedForNobody);
+            return;
+        };
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
         let is_in_the_way = group.is_in_the_way(queue);
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
@@ -94,6 +97,7 @@ impl Broker {
             let end = QueueOffset(offset.0 + 1);
             let leased = flight.iter().flat_map(|flight| flight.leases.ranges(*offset, end));
             for (_, _, hold) in leased.filter(|(_, _, hold)| hold.subscription == subscription) {
+                yard_wire::mark!(JudgedPoison);
                 errors.push(text.clone());
                 let error = u32::try_from(errors.len()).expect("a delivery is bounded");
                 let (attempts, delivered, reason) = (hold.attempt, hold.since, Doom::Poisoned);
@@ -121,7 +125,10 @@ impl Broker {
     /// and the queue waits.
     pub(crate) fn hold_back(&mut self, held: &Held) {
         let Held { session, subscription, queue, ref ranges, bytes, wait_ms } = *held;
-        let Some(id) = self.group_of(session, subscription) else { return };
+        let Some(id) = self.group_of(session, subscription) else {
+            yard_wire::mark!(HeldForNobody);
+            return;
+        };
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let group = self.groups.get_mut(id).expect("a subscription's group exists");
         let live = group.live.as_mut().expect("a group with a member is live");
@@ -132,6 +139,7 @@ impl Broker {
         let flight = group.queues.get_mut(&queue).and_then(|state| state.flight.as_mut());
         let Some(flight) = flight else { return };
         for (from, to) in ranges {
+            yard_wire::mark!(HeldBack);
             let taken = flight.hold_back(*from, *to, subscription, until);
             live.leases_ended(subscription, taken);
         }
@@ -146,7 +154,10 @@ impl Broker {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
         let Some(group) = self.groups.get_mut(id) else { return };
-        let Some(live) = group.live.as_mut() else { return };
+        let Some(live) = group.live.as_mut() else {
+            yard_wire::mark!(UnrecordedForNobody);
+            return;
+        };
         let is_nobodys = |step: &&Step| match step.outcome {
             Outcome::Duplicate
             | Outcome::Filtered
@@ -166,6 +177,7 @@ impl Broker {
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
             let Some(flight) = flight else { continue };
+            yard_wire::mark!(UnrecordedTriedAgain);
             flight.try_again(step.from, step.to, until);
             let held: Vec<_> = flight.leases.ranges(step.from, step.to).collect();
             for (from, to, hold) in held {

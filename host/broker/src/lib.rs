@@ -48,6 +48,8 @@ mod fetch;
 mod find;
 mod group;
 mod judged;
+mod look;
+mod mark;
 mod meta;
 mod meta_table;
 mod operate;
@@ -84,6 +86,7 @@ pub use find::{Asked, Findings, Hit, Search};
 pub use group::label::Label;
 pub use group::order::OrderKey;
 pub use judged::{About, Asking, Range, Rounds};
+pub use mark::marks;
 pub use meta::{
     DedupeBy, DedupeWindow, GroupSettings, MetaChange, Plugin, PluginFile, PluginVersion,
     ProducerGroup, Settings, Tenant, Topic, TopicLimits, TopicOrder, TopicSettings, Trial,

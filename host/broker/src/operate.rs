@@ -480,6 +480,7 @@ fn check_dedupe(name: &str, window: DedupeWindow, by: &DedupeBy) -> Result<(), O
         return Ok(());
     }
     let detail = format!("topic {name} would have a dedupe plugin and remember none of its keys");
+    yard_wire::mark!(PluginKeysUnremembered);
     Err(OperateError::BadWindow(Refusal::new(Code::NoDedupeWindow, detail)))
 }
 

@@ -208,6 +208,7 @@ impl Broker {
         let RetryAnswer { group: id, queue, asked, ref decisions } = *answer;
         assert!(decisions.len() <= RETRY_ASK_MAX, "there are no more answers than questions");
         if asked.plus_ms(POLICY_ANSWER_MS_MAX) < self.now {
+            yard_wire::mark!(PolicyLate);
             return;
         }
         let Some(group) = self.groups.get(id) else { return };
@@ -216,7 +217,10 @@ impl Broker {
         for Decision { offset, attempt, fate } in decisions {
             let returned = state.progress.returned().get(*offset);
             let same = returned.filter(|it| it.attempts == *attempt && it.doom.is_none());
-            let Some(returned) = same else { continue };
+            let Some(returned) = same else {
+                yard_wire::mark!(PolicyOvertaken);
+                continue;
+            };
             if state.flight.as_ref().is_none_or(|flight| flight.waits(*offset)) {
                 self.take_fate(group, (queue, *offset), returned, (asked, fate), &mut answered);
             }
@@ -252,14 +256,22 @@ impl Broker {
         };
         let (outcome, wake) = match fate {
             Fate::Again { delay_ms } => {
+                yard_wire::mark!(PolicyAgain);
                 // 0 would say that the lease was taken away already.
                 let due = asked.plus_ms((*delay_ms).into()).max(Timestamp(1));
                 (Outcome::Returned { attempts, due, delivered, error: 0 }, due)
             }
-            Fate::Dead { reason } => (doomed(reason), self.now),
-            Fate::Dropped => (Outcome::Dropped, self.now),
+            Fate::Dead { reason } => {
+                yard_wire::mark!(PolicyDead);
+                (doomed(reason), self.now)
+            }
+            Fate::Dropped => {
+                yard_wire::mark!(PolicyDropped);
+                (Outcome::Dropped, self.now)
+            }
             Fate::Moved { topic, place } => match self.destination(group, topic, queue) {
                 Some((from, to)) => {
+                    yard_wire::mark!(PolicyMoved);
                     let (at, what) = ((queue, offset), (returned, MOVED));
                     answered.items.push(burial::release(group, from, at, what, place, to));
                     let step = Step::of_one(queue, offset, Outcome::Dropped);
@@ -267,6 +279,7 @@ impl Broker {
                     return;
                 }
                 None => {
+                    yard_wire::mark!(PolicyNotMoved);
                     let name: String = topic.chars().take(NAME_BYTES_MAX).collect();
                     (doomed(&format!("cannot be moved to topic {name}")), self.now)
                 }

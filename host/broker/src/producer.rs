@@ -143,7 +143,10 @@ impl Producers {
         let same =
             |(answer, to): &&(Answer, Sequence)| answer.first == header.sequence && *to == end;
         match { answers }.find(same) {
-            Some((answer, _)) => Numbering::Duplicate(answer.clone()),
+            Some((answer, _)) => {
+                yard_wire::mark!(BatchTwice);
+                Numbering::Duplicate(answer.clone())
+            }
             None => Numbering::Stale { expected },
         }
     }
@@ -167,6 +170,7 @@ impl Producers {
         producer.used = self.batches;
         self.by_use.insert((tenant, producer.used, header.producer));
         if header.epoch != producer.epoch {
+            yard_wire::mark!(ProducerEpochNewer);
             *cost -= producer.placed;
             self.placed -= producer.placed;
             producer.placed = 0;
@@ -198,6 +202,7 @@ impl Producers {
             if (tenant, id) == newest && self.by_id.len() == 1 {
                 return;
             }
+            yard_wire::mark!(ProducerForgotten);
             assert!(used <= self.batches, "nobody was used in the future");
             self.forget(tenant, id);
         }

@@ -1,5 +1,7 @@
 //! What can stand against a request: facts, one enum for each request made of them, and the one
 //! place that gives them codes and words.
+mod reached;
+
 use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
 use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
@@ -265,6 +267,7 @@ impl From<LimitReached> for Refusal {
 
 impl From<ProduceError> for Refusal {
     fn from(error: ProduceError) -> Self {
+        error.reach();
         match error {
             ProduceError::AckUnavailable(nodes) => {
                 let detail = format!("this broker is alone; it cannot acknowledge for {nodes}");
@@ -333,6 +336,7 @@ fn unknown_transaction(tx: TxId) -> Refusal {
 
 impl From<TxError> for Refusal {
     fn from(error: TxError) -> Self {
+        error.reach();
         match error {
             TxError::NotHere(fact) => fact.into(),
             TxError::BadName(refusal) => refusal,
@@ -357,6 +361,7 @@ impl From<TxError> for Refusal {
 
 impl From<SubscribeError> for Refusal {
     fn from(error: SubscribeError) -> Self {
+        error.reach();
         match error {
             SubscribeError::NoTopic(fact) => fact.into(),
             SubscribeError::NoQueue(fact) => fact.into(),
@@ -398,6 +403,7 @@ impl From<NotHere> for SubscribeError {
 
 impl From<MoveError> for Refusal {
     fn from(error: MoveError) -> Self {
+        error.reach();
         match error {
             MoveError::Subscribing(error) => error.into(),
             MoveError::BeyondEnd { queue, offset, end } => {
@@ -416,6 +422,7 @@ fn drained(group: &str, to: &str) -> Refusal {
 
 impl From<MemberError> for Refusal {
     fn from(error: MemberError) -> Self {
+        error.reach();
         match error {
             MemberError::NotHere(fact) => fact.into(),
             MemberError::NoSubscription(id) => {
@@ -432,6 +439,7 @@ impl From<MemberError> for Refusal {
 
 impl From<FetchError> for Refusal {
     fn from(error: FetchError) -> Self {
+        error.reach();
         match error {
             FetchError::NoTopic(fact) => fact.into(),
             FetchError::NoQueue(fact) => fact.into(),
@@ -446,6 +454,7 @@ impl From<FetchError> for Refusal {
 
 impl From<FindError> for Refusal {
     fn from(error: FindError) -> Self {
+        error.reach();
         match error {
             FindError::NoTopic(fact) => fact.into(),
             FindError::NotHere(fact) => fact.into(),
@@ -456,6 +465,7 @@ impl From<FindError> for Refusal {
 
 impl From<OperateError> for Refusal {
     fn from(error: OperateError) -> Self {
+        error.reach();
         match error {
             OperateError::NoTopic(fact) => fact.into(),
             OperateError::NotHere(fact) => fact.into(),

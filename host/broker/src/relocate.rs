@@ -58,11 +58,13 @@ impl Broker {
         let queues: Vec<MovedQueue> = queues.collect();
         let (entry, ended) = match group {
             Some(group) => {
+                yard_wire::mark!(GroupMoved);
                 let ended = self.end_members_of_group(group, effects);
                 let floors = floors.into_iter().collect();
                 (Entry::Move { tenant, moved: Moved { group, floors } }, ended)
             }
             None => {
+                yard_wire::mark!(GroupMovedNew);
                 let begin = here.iter().map(|queue| {
                     let first = self.ends_of(topic_id, *queue).first;
                     (*queue, floors.get(queue).copied().unwrap_or(first))
@@ -122,6 +124,7 @@ impl Broker {
         let members: Vec<(SubscriptionId, crate::SessionId)> =
             members.map(|(subscription, member)| (*subscription, member.session)).collect();
         for (subscription, session) in &members {
+            yard_wire::mark!(GroupMovedMember);
             self.end_member(*subscription, effects);
             let why = Refusal::after(Code::GroupMoved, MOVED_WAIT_MS, Code::GroupMoved.sentence());
             let (session, subscription) = (*session, *subscription);

@@ -168,6 +168,7 @@ impl<'a> Settling<'a> {
                 at = to;
                 self.done += to.0 - from.0;
                 if range.verdict == Verdict::Release {
+                    yard_wire::mark!(SettleReleased);
                     self.released.push((queue, (from, to)));
                 } else {
                     self.push(range, hold, (from, to), first_step);
@@ -176,6 +177,7 @@ impl<'a> Settling<'a> {
             }
         }
         if at < to {
+            yard_wire::mark!(SettleLost);
             self.lost.push((queue, (at, to)));
         }
         let settled = self.steps[first_step..].iter().map(|step| (step.from, step.to));
@@ -261,8 +263,14 @@ impl<'a> Settling<'a> {
         let Hold { attempt: attempts, since: delivered, .. } = hold;
         let error = self.number_of(range.error.as_ref());
         match self.rules.after_last() {
-            Next::Stop => Outcome::Stopped { attempts, delivered, reason, error },
-            Next::Dead | Next::At(_) => Outcome::Doomed { attempts, delivered, reason, error },
+            Next::Stop => {
+                yard_wire::mark!(SettleStops);
+                Outcome::Stopped { attempts, delivered, reason, error }
+            }
+            Next::Dead | Next::At(_) => {
+                yard_wire::mark!(SettleDooms);
+                Outcome::Doomed { attempts, delivered, reason, error }
+            }
         }
     }
 

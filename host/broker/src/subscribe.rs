@@ -69,6 +69,7 @@ impl Broker {
         let (name, is_exclusive) = (request.group.clone(), request.exclusive);
         let member = member_of(origin.session, request);
         if let Some(group) = known {
+            yard_wire::mark!(GroupJoined);
             let queues = self.queue_starts(group, &queues);
             let reply = Reply::Subscribe(Subscribed { subscription, queues, r#type });
             self.join(Joining { group, subscription, member, filter, is_exclusive });
@@ -166,6 +167,9 @@ impl Broker {
                 // What was produced here until then is not behind it. Whether it is such a group
                 // is not known here, so only a shard without any of the first queues asks.
                 let grown_into = queues.iter().all(|queue| queue.0 >= topic.created_queues);
+                if grown_into {
+                    yard_wire::mark!(GroupGrownInto);
+                }
                 let floor = |queue: &QueueIndex| {
                     let Ends { first, end } = ends(queue);
                     (*queue, if grown_into { first } else { end })
@@ -358,6 +362,7 @@ impl Broker {
             };
             let ended = flight.end_holder(id);
             if !ended.is_empty() {
+                yard_wire::mark!(MemberLeavesHeld);
                 left -= ended.len();
                 steps.extend(Flight::steps(*queue, &ended));
                 live.make_available(*queue);
@@ -371,12 +376,14 @@ impl Broker {
         }
         self.append_steps(group_id, &steps, effects);
         if last {
+            yard_wire::mark!(MemberLast);
             self.land(group_id);
             let group = self.groups.get_mut(group_id).expect("looked up above");
             group.live = None;
             self.groups.set_live(group_id, false);
             self.list_drain_of(group_id);
         } else {
+            yard_wire::mark!(MemberHandsOver);
             self.share_queues(group_id);
             self.to_pump.insert(group_id);
         }

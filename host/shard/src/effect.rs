@@ -37,6 +37,7 @@ impl Shard {
                 if let Entry::Progress { progress, .. } = entry
                     && !is_recorded
                 {
+                    yard_wire::mark!(ProgressUnrecorded);
                     let wait_ms = SPACE_RETRY_MS as u32;
                     events.push(Event::NotRecorded { progress, wait_ms });
                 }
@@ -205,7 +206,10 @@ impl Shard {
             AckPlace::Synced => self.store.synced_group(),
         };
         match self.appended.filter(|last| reached.is_none_or(|reached| reached < *last)) {
-            Some(_) if self.is_fenced() => self.waiting.refuse(waiter, outputs),
+            Some(_) if self.is_fenced() => {
+                yard_wire::mark!(AnswerFenced);
+                self.waiting.refuse(waiter, outputs);
+            }
             Some(group) => self.waiting.push(group, place, waiter),
             None => outputs.push(waiter.output()),
         }
@@ -226,10 +230,12 @@ impl Shard {
                 Located::Read(read) => break FetchPlan::Index(read),
                 // What comes after is the next that there is; its offset says so.
                 Located::Gap { until, .. } => {
+                    yard_wire::mark!(FetchGap);
                     assert!(from < until, "a gap goes on");
                     from = until;
                 }
                 Located::End => {
+                    yard_wire::mark!(FetchEnd);
                     let reply = Reply::Fetch(Fetched { first, end, records: Vec::new() });
                     outputs.push(Output::Reply { origin, result: Ok(reply) });
                     return;
@@ -287,13 +293,23 @@ struct FetchWanted {
 fn refuse(error: &AppendError, then: Vec<Then>, outputs: &mut Vec<Output>) {
     let refusal = match error {
         AppendError::NoSpace(_) => {
+            yard_wire::mark!(RefusedFull);
             let wait_ms = SPACE_RETRY_MS as u32;
             Refusal::after(Code::DiskFull, wait_ms, Code::DiskFull.sentence())
         }
-        AppendError::Fenced(_) => Refusal::from(Code::LogFenced),
-        AppendError::TooLarge(too) => Refusal::new(Code::BodyTooLarge, too.to_string()),
+        AppendError::Fenced(_) => {
+            yard_wire::mark!(RefusedFenced);
+            Refusal::from(Code::LogFenced)
+        }
+        AppendError::TooLarge(too) => {
+            yard_wire::mark!(RefusedTooLarge);
+            Refusal::new(Code::BodyTooLarge, too.to_string())
+        }
         // Nobody waits for a release: it is asked for again.
-        AppendError::Leaving(leaving) => Refusal::new(Code::Internal, leaving.to_string()),
+        AppendError::Leaving(leaving) => {
+            yard_wire::mark!(RefusedLeaving);
+            Refusal::new(Code::Internal, leaving.to_string())
+        }
     };
     for then in then {
         match then {

@@ -22,6 +22,7 @@ mod effect;
 mod find;
 mod input;
 mod labels;
+mod mark;
 mod open;
 mod operate;
 mod output;
@@ -33,6 +34,7 @@ mod waiting;
 pub use effect::sought;
 pub use find::{FIND_READ_BYTES_MAX, FindPlan, SeekPlan};
 pub use input::Input;
+pub use mark::marks;
 pub use open::{OpenError, OpenedShard, ShardConfig};
 pub use output::{FetchPlan, Output};
 pub use retention::{REMOVE_AFTER_MS, RETENTION_MS};
@@ -139,6 +141,9 @@ impl Shard {
         inputs: impl IntoIterator<Item = Input>,
         outputs: &mut Vec<Output>,
     ) {
+        if now < self.now {
+            yard_wire::mark!(ClockBack);
+        }
         self.now = self.now.max(now);
         for input in inputs {
             self.take(input, outputs);
@@ -208,6 +213,7 @@ impl Shard {
         if self.store.wants_retry() {
             let at = *self.space_retry_at.get_or_insert(self.now.plus_ms(SPACE_RETRY_MS));
             if at <= self.now {
+                yard_wire::mark!(DiskTriedAgain);
                 self.space_retry_at = None;
                 let mut ios = Vec::new();
                 self.store.retry(&mut ios);
@@ -234,6 +240,7 @@ impl Shard {
             self.idle_group_at = Some(self.now.plus_ms(IDLE_GROUP_MS));
         }
         if self.store.wants_state() {
+            yard_wire::mark!(StatePut);
             self.store.put_state(self.broker.snapshot());
             self.tell_what_stays();
             self.store.close_group(self.now, false, &mut ios);

@@ -117,7 +117,12 @@ fn restore(config: BrokerConfig, checkpoint: Option<&Checkpoint>) -> Result<Brok
     match checkpoint {
         Some(saved) => {
             assert_eq!(saved.shard, config.shard, "the store checked whose checkpoint it is");
-            Broker::restore(config, saved.state.clone()).map_err(OpenError::State)
+            yard_wire::mark!(OpenRestored);
+            let restored = Broker::restore(config, saved.state.clone());
+            restored.map_err(|why| {
+                yard_wire::mark!(OpenStateBad);
+                OpenError::State(why)
+            })
         }
         None => Ok(Broker::new(config)),
     }

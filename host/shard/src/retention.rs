@@ -108,6 +108,7 @@ impl Shard {
         let share = if is_low { KEPT_SHARE } else { KEPT_SHARE_FULL };
         let count = worth_it(&segments, share);
         if count > 0 {
+            yard_wire::mark!(RetentionRetires);
             let until = first + count as u32;
             let waiting = self.broker.parked_below(until).into_iter();
             let waiting = waiting.map(|(token, target)| Waiting { token: Token(token), target });

@@ -69,6 +69,7 @@ impl Waiting {
     /// The log is fenced: nothing that waits will come true.
     pub(crate) fn fence(&mut self, outputs: &mut Vec<Output>) {
         for (_, waiter) in self.written.drain(..).chain(self.synced.drain(..)) {
+            yard_wire::mark!(WaiterFenced);
             refuse(waiter, outputs);
         }
         assert!(self.is_empty(), "nobody waits for a fenced log");

@@ -139,7 +139,10 @@ pub(crate) fn read(
 fn read_checked(disk: &dyn Disk, place: &RecordPlace) -> Result<Option<Bytes>, ReadError> {
     match read::records(disk, std::slice::from_ref(place)) {
         Ok(mut records) => Ok(records.pop()),
-        Err(ReadError::Damaged { .. }) => Ok(None),
+        Err(ReadError::Damaged { .. }) => {
+            yard_wire::mark!(RetireDamaged);
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -90,6 +90,7 @@ pub(crate) fn read_bytes(disk: &dyn Disk, place: &RecordPlace) -> Result<Bytes, 
 
 /// Something is wrong with the bytes at a place.
 pub(crate) fn damaged(place: &RecordPlace, why: Malformed) -> ReadError {
+    yard_wire::mark!(ReadDamaged);
     let (name, offset) = (FileName::Segment(place.segment), place.offset.into());
     ReadError::Damaged { name, offset, why }
 }
@@ -142,7 +143,10 @@ fn read_run(
 pub fn index(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
     match sidecar(disk, read)? {
         Some(places) => Ok(places),
-        None => search(disk, read),
+        None => {
+            yard_wire::mark!(ReadIndexSearched);
+            search(disk, read)
+        }
     }
 }
 
@@ -160,11 +164,15 @@ pub(crate) fn sidecar(
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // The segment says the same, if it can be read.
-        Err(error) if is_of_medium(&error) => return Ok(None),
+        Err(error) if is_of_medium(&error) => {
+            yard_wire::mark!(ReadIndexUnreadable);
+            return Ok(None);
+        }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buffer.clear(),
         Err(source) => return Err(failed(source)),
     }
     let Ok(places) = read.parse(&buffer) else {
+        yard_wire::mark!(ReadIndexDamaged);
         disk.remove(name).map_err(failed)?;
         return Ok(None);
     };

@@ -28,6 +28,8 @@ use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIG
 use yard_wire::requests::{AckNodes, AckPlace, Original, Produce, Produced};
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, Sequence, TopicId};
 
+pub use crate::mark::marks;
+
 use crate::backoff::Backoff;
 use distance::Distance;
 use gather::{Gathered, Gathering};
@@ -284,6 +286,7 @@ impl LaneCore {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         if let Some(refusal) = &self.fenced {
+            yard_wire::mark!(LanePushedFenced);
             let (tickets, bytes) = (ticket..ticket + 1, record.bytes);
             let result = Err(refusal.clone());
             self.completions.push_back(Completion { tickets, bytes, result });
@@ -320,6 +323,9 @@ impl LaneCore {
     /// The connection is gone, and with it every answer that was still to come.
     pub fn on_disconnect(&mut self) {
         self.connected = false;
+        if !self.window.is_empty() {
+            yard_wire::mark!(LaneLostConnection);
+        }
         self.rewind();
     }
 
@@ -361,6 +367,7 @@ impl LaneCore {
     pub fn on_reply(&mut self, attempt: Attempt, result: Result<Produced, Refusal>, now_ms: u64) {
         let sequence = attempt.sequence;
         let Ok(at) = self.window.binary_search_by_key(&sequence, |formed| formed.sequence) else {
+            yard_wire::mark!(LaneAnswerUnknown);
             return;
         };
         match result {
@@ -371,7 +378,9 @@ impl LaneCore {
                 {
                     self.distance.answered(since_ms, now_ms);
                 }
-                if formed.state != State::Answered {
+                if formed.state == State::Answered {
+                    yard_wire::mark!(LaneAnsweredTwice);
+                } else {
                     self.answered(at, &produced);
                 }
             }
@@ -380,6 +389,8 @@ impl LaneCore {
                 let is_sent = matches!(formed.state, State::Sent { .. });
                 if is_sent && formed.round == attempt.round {
                     self.refused(at, refusal, now_ms);
+                } else {
+                    yard_wire::mark!(LaneRefusalOld);
                 }
             }
         }
@@ -390,6 +401,7 @@ impl LaneCore {
         for at in 0..self.window.len() {
             let formed = &self.window[at];
             if formed.state != State::Answered && formed.deadline_ms <= now_ms {
+                yard_wire::mark!(LaneTimedOut);
                 let detail = "the message was sent and had no answer in time: it may be stored";
                 self.fail(at, &Refusal::new(Code::TimedOut, detail));
             }
@@ -405,6 +417,7 @@ impl LaneCore {
             State::Waiting | State::Answered => false,
         };
         if self.window.iter().any(is_late) {
+            yard_wire::mark!(LaneAttemptLate);
             self.rewind();
         }
     }
@@ -449,6 +462,7 @@ impl LaneCore {
     pub fn fail_all(&mut self, refusal: &Refusal) {
         for at in 0..self.window.len() {
             if self.window[at].state != State::Answered {
+                yard_wire::mark!(LaneGivenUp);
                 self.fail(at, refusal);
             }
         }

@@ -43,6 +43,7 @@ pub mod health;
 pub mod lane;
 pub mod ledger;
 mod link;
+mod mark;
 mod message;
 mod producer;
 mod random;

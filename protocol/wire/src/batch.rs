@@ -158,7 +158,11 @@ impl Batch {
             ends.push(at as u32);
         }
         if at < bytes.len() {
+            mark!(BatchTrailing);
             return Err(Malformed::Trailing { left: (bytes.len() - at) as u64 });
+        }
+        if over.is_some() {
+            mark!(BatchOverLimits);
         }
         Ok(Self { header, bytes, runs, ends, dedupe_keys, over })
     }
@@ -288,22 +292,27 @@ impl Batch {
 /// [`Malformed`] with the first thing that is wrong.
 pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
     if bytes.len() < HEADER_BYTES {
+        mark!(BatchShort);
         return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left: bytes.len() as u64 });
     }
     let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if u16_at(8) != MAGIC {
+        mark!(BatchMagic);
         return Err(Malformed::Field { what: "magic of a batch", value: u16_at(8).into() });
     }
     if u16_at(10) != VERSION {
+        mark!(BatchVersion);
         return Err(Malformed::Field { what: "version of a batch", value: u16_at(10).into() });
     }
     if header_crc(&bytes[..HEADER_BYTES]) != u32_at(4) {
+        mark!(BatchHeaderChecksum);
         return Err(Malformed::Checksum { what: "header of a batch" });
     }
     let length = u32_at(0) as usize;
     if length != bytes.len() {
+        mark!(BatchLength);
         return Err(Malformed::Length {
             what: "length of a batch",
             found: length as u64,
@@ -312,6 +321,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
     }
     let count = u32_at(12) as usize;
     if count == 0 || count > limits::BATCH_RECORDS_MAX {
+        mark!(BatchCount);
         return Err(Malformed::Length {
             what: "number of records",
             found: count as u64,
@@ -319,6 +329,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
         });
     }
     if u64_at(40) != 0 {
+        mark!(BatchReserved);
         return Err(Malformed::Field { what: "reserved field of a batch", value: u64_at(40) });
     }
     let header = BatchHeader {
@@ -330,6 +341,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), Malformed> {
     };
     // So that the number after the last record's cannot overflow.
     if header.sequence.0 > u64::MAX / 2 {
+        mark!(BatchSequence);
         return Err(Malformed::Field { what: "sequence", value: header.sequence.0 });
     }
     Ok((header, count))

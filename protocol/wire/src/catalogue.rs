@@ -68,6 +68,8 @@ pub enum Program {
     Serve,
     /// Run scripts line by line.
     Sh,
+    /// Step through a run of the simulator.
+    SimShow,
     /// Receive.
     Sub,
     /// Find messages by a key.
@@ -561,6 +563,21 @@ const COMPOSED: &[Verb] = &[
         right: Right::Connect,
         risk: Risk::Changes,
         fields: &[arg("name", "NAME", Required, "Name of a saved context.")],
+    },
+    Verb {
+        runs: Runs::Program(Program::SimShow),
+        words: &["sim", "show"],
+        help: "Step through the event log of a run of the simulator.",
+        example: "yard sim show run.log --step 4711",
+        right: Right::Connect,
+        risk: Risk::Reads,
+        fields: &[
+            arg("file", "FILE", Required, "What `cargo xtask sim --seed S --trace FILE` wrote."),
+            arg("step", "NUMBER", Optional, "This step only."),
+            arg("from", "NUMBER", Optional, "Steps from this one on."),
+            arg("to", "NUMBER", Optional, "Steps up to this one."),
+            arg("find", "TEXT", Optional, "Steps with this text in them only."),
+        ],
     },
     Verb {
         runs: Runs::Program(Program::LogVerify),

@@ -118,6 +118,7 @@ pub trait Wire: Sized {
     fn from_bytes(mut input: Bytes) -> Result<Self, Malformed> {
         let value = Self::take(&mut input)?;
         if input.has_remaining() {
+            mark!(ValueTrailing);
             return Err(Malformed::Trailing { left: input.remaining() as u64 });
         }
         Ok(value)
@@ -130,6 +131,7 @@ pub trait Wire: Sized {
 /// [`Malformed::Short`] when fewer are left.
 pub fn take_bytes(input: &mut Bytes, count: usize) -> Result<Bytes, Malformed> {
     if input.len() < count {
+        mark!(ValueShort);
         return Err(Malformed::Short { wanted: count as u64, left: input.len() as u64 });
     }
     Ok(input.split_to(count))
@@ -145,7 +147,8 @@ macro_rules! wire_integer {
                 const WIDTH: usize = size_of::<$int>();
                 // Not by `take_bytes`: counting references costs more than the integer.
                 let Some(raw) = input.first_chunk::<WIDTH>().copied() else {
-                    return Err(Malformed::Short { wanted: WIDTH as u64, left: input.len() as u64 });
+                    mark!(ValueInteger);
+return Err(Malformed::Short { wanted: WIDTH as u64, left: input.len() as u64 });
                 };
                 input.advance(WIDTH);
                 Ok(<$int>::from_le_bytes(raw))
@@ -192,6 +195,7 @@ impl Wire for String {
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let length = u32::take(input)? as usize;
         if length > limits::TEXT_BYTES_MAX {
+            mark!(ValueText);
             return Err(Malformed::Length {
                 what: "text",
                 found: length as u64,
@@ -240,6 +244,7 @@ impl<T: Wire> Wire for Vec<T> {
         let count = u32::take(input)? as usize;
         // Every item has at least one byte, so a larger count is a lie, told before it costs.
         if count > input.len() {
+            mark!(ValueItems);
             return Err(Malformed::Short { wanted: count as u64, left: input.len() as u64 });
         }
         let mut items = Vec::new();

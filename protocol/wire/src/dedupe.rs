@@ -30,6 +30,7 @@ impl DedupeKey {
     /// [`Code::BadDedupeKey`] when it is empty or longer than [`DEDUPE_KEY_BYTES_MAX`] bytes.
     pub fn of(text: &str) -> Result<Self, Refusal> {
         if text.is_empty() || text.len() > DEDUPE_KEY_BYTES_MAX {
+            mark!(DedupeKey);
             let detail =
                 format!("a dedupe key of {} bytes: 1 to {DEDUPE_KEY_BYTES_MAX} may be", text.len());
             return Err(Refusal::new(Code::BadDedupeKey, detail));
@@ -93,10 +94,12 @@ impl BusinessKey {
         let Some(name) = self.property() else { return Ok(()) };
         let bad = |why: String| Err(Refusal::new(Code::BadBusinessKey, why));
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            mark!(DedupePropertyLength);
             let bytes = name.len();
             return bad(format!("a property of {bytes} bytes: 1 to {NAME_BYTES_MAX} may be"));
         }
         if name.starts_with('$') && ![KEY, DEDUPE].contains(&name) {
+            mark!(DedupePropertySystem);
             return bad(format!("{name:?} is the system's: {KEY} and {DEDUPE} may be"));
         }
         Ok(())
@@ -154,6 +157,7 @@ pub fn check_window(window_ms: u64) -> Result<(), Refusal> {
     if (DEDUPE_WINDOW_MS_MIN..=DEDUPE_WINDOW_MS_MAX).contains(&window_ms) {
         return Ok(());
     }
+    mark!(DedupeWindow);
     let detail = format!("a dedupe window of {window_ms} ms: 1s to 7d may be");
     Err(Refusal::new(Code::BadArgument, detail))
 }

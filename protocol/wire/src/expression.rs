@@ -77,6 +77,7 @@ impl Filter {
     pub fn read(expression: Option<&Expression>) -> Result<Self, Refusal> {
         let Some(Expression { dialect, text }) = expression else { return Ok(Self::All) };
         if text.len() > limits::EXPRESSION_BYTES_MAX {
+            mark!(ExpressionLong);
             let max = limits::EXPRESSION_BYTES_MAX;
             return Err(bad(format!("it has {} bytes, the limit is {max}", text.len())));
         }
@@ -87,6 +88,7 @@ impl Filter {
                 dialect.chars().take(40).collect::<String>(),
                 known.join(", ")
             );
+            mark!(ExpressionDialect);
             return Err(Refusal::new(Code::UnsupportedExpression, detail));
         };
         match known {
@@ -114,9 +116,11 @@ fn tags(text: &str) -> Result<Filter, Refusal> {
             return Ok(Filter::All);
         }
         if tag.is_empty() {
+            mark!(ExpressionEmptyTag);
             return Err(bad(format!("there is nothing beside a || of {text:?}")));
         }
         if tag.len() > limits::TAG_BYTES_MAX {
+            mark!(ExpressionLongTag);
             let max = limits::TAG_BYTES_MAX;
             return Err(bad(format!("a tag has {} bytes, the limit is {max}", tag.len())));
         }
@@ -125,6 +129,7 @@ fn tags(text: &str) -> Result<Filter, Refusal> {
         }
     }
     if tags.len() > TAGS_MAX {
+        mark!(ExpressionTags);
         return Err(bad(format!("it has {} tags, the limit is {TAGS_MAX}", tags.len())));
     }
     Ok(Filter::Tags(Tags(tags)))

@@ -77,16 +77,19 @@ impl Preamble {
     pub fn parse(bytes: [u8; PREAMBLE_BYTES]) -> Result<Self, Refusal> {
         if bytes[..4] != MAGIC {
             let detail = format!("the stream begins with {:02x?}, not with YARD", &bytes[..4]);
+            mark!(PreambleMagic);
             return Err(Refusal::new(Code::BadMagic, detail));
         }
         let version = u16::from_le_bytes([bytes[4], bytes[5]]);
         if version != VERSION {
+            mark!(PreambleVersion);
             let detail = format!("the peer speaks version {version}, this broker {VERSION}");
             return Err(Refusal::new(Code::BadVersion, detail));
         }
         let role = Role::take(&mut Bytes::copy_from_slice(&bytes[6..7]))
             .map_err(|e| Refusal::new(Code::MalformedFrame, e.to_string()))?;
         if u16::from(bytes[7]) >= limits::LANES_MAX {
+            mark!(PreambleLane);
             let detail = format!("lane {} is out of bounds", bytes[7]);
             return Err(Refusal::new(Code::MalformedFrame, detail));
         }
@@ -247,6 +250,7 @@ impl FrameDecoder {
         }
         let version = self.header[7];
         if u16::from(version) != VERSION {
+            mark!(FrameVersion);
             let detail = format!("a frame has version {version}, this broker speaks {VERSION}");
             return Err(Refusal::new(Code::BadVersion, detail));
         }
@@ -272,9 +276,11 @@ impl FrameDecoder {
         if length > self.frame_bytes_max {
             let max = self.frame_bytes_max;
             let detail = format!("a frame announces {length} bytes, the limit is {max}");
+            mark!(FrameTooLarge);
             return Err(Refusal::new(Code::FrameTooLarge, detail));
         }
         if length < HEADER_BYTES {
+            mark!(FrameShort);
             let detail = format!("a frame announces {length} bytes, less than its header");
             return Err(Refusal::new(Code::MalformedFrame, detail));
         }

@@ -20,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 #[macro_use]
+pub mod mark;
+#[macro_use]
 pub mod codec;
 #[macro_use]
 pub mod value;

@@ -34,6 +34,7 @@ pub fn check(name: &str) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
+    mark!(NameUnusable);
     Err(Refusal::new(Code::BadName, format!("the name {:?} is not usable: {problem}", clip(name))))
 }
 

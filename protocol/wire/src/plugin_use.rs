@@ -38,6 +38,7 @@ impl PluginUse {
     /// [`Code::BadPluginUse`] with what is wrong.
     pub fn read(text: &str) -> Result<Self, Refusal> {
         if text.len() > PLUGIN_USE_BYTES_MAX {
+            mark!(PolicyLong);
             return Err(too_long(text.len()));
         }
         let text = text.trim();
@@ -54,6 +55,7 @@ impl PluginUse {
         let settings: Vec<(String, String)> = pairs.map(setting).collect::<Result<_, _>>()?;
         if settings.len() > PLUGIN_SETTINGS_MAX {
             let count = settings.len();
+            mark!(PolicySettings);
             return Err(bad(format!("{count} settings, the limit is {PLUGIN_SETTINGS_MAX}")));
         }
         let twice = settings
@@ -61,6 +63,7 @@ impl PluginUse {
             .enumerate()
             .find(|(at, (name, _))| settings[..*at].iter().any(|(other, _)| other == name));
         if let Some((_, (name, _))) = twice {
+            mark!(PolicyTwice);
             return Err(bad(format!("{name:?} is set twice")));
         }
         let used = Self { plugin: plugin.to_owned(), settings };
@@ -86,6 +89,7 @@ fn setting(pair: &str) -> Result<(String, String), Refusal> {
         pair.split_once('=').ok_or_else(|| bad(format!("{pair:?}: expected SETTING=VALUE")))?;
     let (name, value) = (name.trim_end(), value.trim_start());
     if name.is_empty() || value.contains(['(', ')']) {
+        mark!(PolicyPair);
         return Err(bad(format!("{pair:?}: expected SETTING=VALUE, without brackets")));
     }
     Ok((name.to_owned(), value.to_owned()))

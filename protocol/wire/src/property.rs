@@ -42,6 +42,7 @@ pub fn check_own_name(name: &str) -> Result<(), Refusal> {
     if !name.starts_with('$') {
         return Ok(());
     }
+    mark!(PropertyReserved);
     let short: String = name.chars().take(80).collect();
     let detail = format!("the property {short:?}: names that begin with $ are reserved");
     Err(Refusal::new(Code::ReservedProperty, detail))
@@ -65,6 +66,7 @@ pub fn check_tag(tag: &str) -> Result<(), Refusal> {
     if !is_blank && !tag.contains(|c: char| c == '|' || c.is_control()) {
         return Ok(());
     }
+    mark!(TagUnusable);
     let short: String = tag.chars().take(255).collect();
     let detail = format!("the tag {short:?} is blank, or has a | or a control character in it");
     Err(Refusal::new(Code::BadTag, detail))

@@ -40,6 +40,8 @@ use crate::{Code, MessageId, QueueIndex, Refusal, Timestamp, TopicId};
 
 mod flags;
 mod properties;
+#[cfg(test)]
+mod tests;
 
 pub use flags::Flags;
 pub(crate) use properties::{
@@ -294,10 +296,12 @@ fn check_sizes(body: usize, tag: usize, count: usize, bytes: usize) -> Result<()
     if body > limits::BODY_BYTES_MAX {
         let max = limits::BODY_BYTES_MAX;
         let detail = format!("the body has {body} bytes, the limit is {max}");
+        mark!(RecordBodyTooLarge);
         return Err(Refusal::new(Code::BodyTooLarge, detail));
     }
     let over = |what: &str, found: usize, max: usize| {
         let detail = format!("{what}: {found}, the limit is {max}");
+        mark!(RecordPropertiesTooLarge);
         Err(Refusal::new(Code::PropertiesTooLarge, detail))
     };
     if tag > limits::TAG_BYTES_MAX {
@@ -388,6 +392,7 @@ impl Record {
     pub fn parse(mut input: Bytes) -> Result<Self, Malformed> {
         let record = Self::take(&mut input)?;
         if !input.is_empty() {
+            mark!(RecordTrailing);
             return Err(Malformed::Trailing { left: input.len() as u64 });
         }
         Ok(record)
@@ -400,6 +405,7 @@ impl Record {
     pub fn peek_length(input: &[u8]) -> Result<usize, Malformed> {
         let length = Self::announced_length(input)?;
         if length > input.len() {
+            mark!(RecordCut);
             return Err(Malformed::Short { wanted: length as u64, left: input.len() as u64 });
         }
         Ok(length)
@@ -413,10 +419,12 @@ impl Record {
     pub fn announced_length(input: &[u8]) -> Result<usize, Malformed> {
         if input.len() < HEADER_BYTES {
             let left = input.len() as u64;
+            mark!(RecordShort);
             return Err(Malformed::Short { wanted: HEADER_BYTES as u64, left });
         }
         let length = u32_at(input, 0) as usize;
         if !(HEADER_BYTES..=limits::BATCH_BYTES_MAX).contains(&length) {
+            mark!(RecordLength);
             return Err(Malformed::Length {
                 what: "length of a record",
                 found: length as u64,
@@ -501,6 +509,7 @@ impl Record {
     pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
         let length = Self::peek_length(bytes)?;
         if length < bytes.len() {
+            mark!(RecordSurplus);
             return Err(Malformed::Trailing { left: (bytes.len() - length) as u64 });
         }
         Self::check_structure(bytes).map(drop)
@@ -521,6 +530,7 @@ impl Record {
     fn check_structure(bytes: &[u8]) -> Result<usize, Malformed> {
         let body_at = Self::check_before_body(bytes)?;
         if crc32c::crc32c(&bytes[body_at..]) != u32_at(bytes, 76) {
+            mark!(RecordBodyChecksum);
             return Err(Malformed::Checksum { what: "body of a record" });
         }
         Ok(body_at)
@@ -530,9 +540,11 @@ impl Record {
     fn check_before_body(bytes: &[u8]) -> Result<usize, Malformed> {
         let field = |what, value: u64| Err(Malformed::Field { what, value });
         if u16_at(bytes, 54) != VERSION {
+            mark!(RecordVersion);
             return field("version of a record", u16_at(bytes, 54).into());
         }
         if usize::from(u16_at(bytes, 4)) != HEADER_BYTES {
+            mark!(RecordHeaderLength);
             return field("header length of a record", u16_at(bytes, 4).into());
         }
         let tag = usize::from(u16_at(bytes, 42));
@@ -541,19 +553,23 @@ impl Record {
         // In 64 bits none of these sums can overflow.
         let fixed = HEADER_BYTES + tag + body;
         if fixed > bytes.len() {
+            mark!(RecordParts);
             return Err(Malformed::Short { wanted: fixed as u64, left: bytes.len() as u64 });
         }
         let body_at = bytes.len() - body;
         let crc = header_crc(&bytes[..body_at]);
         if crc != u32_at(bytes, HEADER_CRC_AT) {
+            mark!(RecordHeaderChecksum);
             return Err(Malformed::Checksum { what: "header of a record" });
         }
         for (what, at) in [("queue offset", 6), ("stored time", 22)] {
             if u64_at(bytes, at) != 0 {
+                mark!(RecordPlaced);
                 return field(what, u64_at(bytes, at));
             }
         }
         if u32_at(bytes, 38) != 0 {
+            mark!(RecordAttempts);
             return field("attempts", u32_at(bytes, 38).into());
         }
         flags_of(bytes)?;
@@ -703,98 +719,4 @@ fn limits_of(record: &[u8], body_at: usize) -> Result<(), Refusal> {
 fn check_variable(bytes: &[u8], tag: usize, count: usize) -> Result<(), Malformed> {
     str::from_utf8(&bytes[..tag]).map_err(|_| Malformed::Utf8)?;
     check_properties(&bytes[tag..], count)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Vec<u8> {
-        let parts = RecordParts {
-            topic: TopicId(7),
-            queue: QueueIndex(3),
-            id: MessageId::new(Timestamp(5), 9),
-            born: Timestamp(5),
-            flags: Flags::NONE,
-            tag: "paid",
-            properties: &[(KEY, "k1"), ("colour", "red"), (KEY, "k2"), (ORDER, "o")],
-            body: b"hello",
-        };
-        let mut out = Vec::new();
-        parts.encode(&mut out).expect("within limits");
-        assert_eq!(out.len(), parts.encoded_bytes());
-        out
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let record = Record::parse(sample().into()).expect("well-formed");
-        assert_eq!(record.topic(), TopicId(7));
-        assert_eq!(record.queue(), QueueIndex(3));
-        assert_eq!(record.tag(), "paid");
-        assert_eq!(record.property("colour"), Some("red"));
-        assert_eq!(record.keys().collect::<Vec<_>>(), ["k1", "k2"]);
-        let (id, keys) = Record::peek_keys(record.bytes()).expect("well-formed");
-        assert_eq!((id, keys.collect::<Vec<_>>()), (record.id(), vec!["k1", "k2"]));
-        assert_eq!(record.order_group(), Some("o"));
-        assert_eq!(&record.body()[..], b"hello");
-        assert_eq!(record.born(), Timestamp(5));
-        assert_eq!((record.flags(), record.due()), (Flags::NONE, None));
-    }
-
-    #[test]
-    fn flags_are_kept_and_others_than_the_known_refused() {
-        for (bits, is_known) in [(0, true), (1, true), (2, true), (3, true), (4, true), (8, false)]
-        {
-            let properties = [(DUE, "1700000000000")];
-            let parts = RecordParts {
-                flags: Flags(bits),
-                properties: &properties,
-                ..RecordParts::default()
-            };
-            let mut out = Vec::new();
-            parts.encode(&mut out).expect("within limits");
-            let found = Record::parse(out.into());
-            assert_eq!(found.is_ok(), is_known, "{bits}");
-            let Ok(record) = found else { continue };
-            assert_eq!(record.flags(), Flags(bits));
-            assert_eq!(record.flags().is_parked(), bits & 3 != 0);
-            assert_eq!(record.dedupe_key().is_some(), bits & 4 != 0);
-            assert_eq!(record.flags().has(Flags::PREPARED), bits & 2 != 0);
-            assert_eq!(record.due(), Some(Timestamp(1_700_000_000_000)));
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_is_noticed() {
-        let good = sample();
-        for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(Record::parse(bad.into()).is_err(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn every_prefix_is_refused() {
-        let good = sample();
-        for end in 0..good.len() {
-            assert!(Record::parse(Bytes::copy_from_slice(&good[..end])).is_err(), "prefix {end}");
-            assert!(Record::peek_keys(&good[..end]).is_err(), "prefix {end}");
-        }
-    }
-
-    #[test]
-    fn limits_are_refused_with_their_code() {
-        let body = vec![0; limits::BODY_BYTES_MAX + 1];
-        let parts = RecordParts { body: &body, ..RecordParts::default() };
-        assert_eq!(parts.check().unwrap_err().code, Code::BodyTooLarge);
-        let value = "x".repeat(65_000);
-        let properties = [("a", value.as_str()), ("b", value.as_str())];
-        let parts = RecordParts { properties: &properties, ..RecordParts::default() };
-        assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
-        let tag = "t".repeat(256);
-        let parts = RecordParts { tag: &tag, ..RecordParts::default() };
-        assert_eq!(parts.check().unwrap_err().code, Code::PropertiesTooLarge);
-    }
 }

@@ -178,11 +178,13 @@ impl Release {
     /// [`Malformed`] when there is no header, or the length cannot be that of a release.
     pub fn peek_length(input: &[u8]) -> Result<usize, Malformed> {
         let Some(length) = input.get(..HEADER_BYTES).map(|head| u32_at(head, 0) as usize) else {
+            mark!(ReleaseShort);
             let (wanted, left) = (HEADER_BYTES as u64, input.len() as u64);
             return Err(Malformed::Short { wanted, left });
         };
         let max = HEADER_BYTES + NOTES_BYTES_MAX;
         if !(HEADER_BYTES..=max).contains(&length) {
+            mark!(ReleaseLength);
             let (found, max) = (length as u64, max as u64);
             return Err(Malformed::Length { what: "length of a release", found, max });
         }
@@ -196,11 +198,13 @@ impl Release {
     pub fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let length = Self::peek_length(input)?;
         if length > input.len() {
+            mark!(ReleaseCut);
             let (wanted, left) = (length as u64, input.len() as u64);
             return Err(Malformed::Short { wanted, left });
         }
         let bytes = &input[..length];
         if crc(bytes) != u32_at(bytes, CRC_AT) {
+            mark!(ReleaseChecksum);
             return Err(Malformed::Checksum { what: "release" });
         }
         let target = Target {
@@ -214,6 +218,7 @@ impl Release {
         record::check_properties(&bytes[HEADER_BYTES..], count.into())?;
         let given = target.bytes as usize + length - HEADER_BYTES;
         if !(record::HEADER_BYTES..=BATCH_BYTES_MAX).contains(&given) {
+            mark!(ReleaseTarget);
             let (found, max) = (given as u64, BATCH_BYTES_MAX as u64);
             return Err(Malformed::Length { what: "target of a release", found, max });
         }
@@ -236,6 +241,7 @@ impl Release {
         let record = Record::parse(inner)?;
         let found = record.bytes().len() as u64;
         if found != u64::from(self.target.bytes) {
+            mark!(ReleaseOther);
             let max = self.target.bytes.into();
             return Err(Malformed::Length { what: "released record", found, max });
         }
@@ -264,11 +270,13 @@ pub fn put_all(releases: &[Release], out: &mut Vec<u8>) {
 /// [`Malformed`] with the first thing that is wrong.
 pub fn take_all(payload: &mut Bytes) -> Result<Vec<Release>, Malformed> {
     if payload.len() < COUNT_BYTES {
+        mark!(ReleasesShort);
         let (wanted, left) = (COUNT_BYTES as u64, payload.len() as u64);
         return Err(Malformed::Short { wanted, left });
     }
     let count = u32_at(payload, 0) as usize;
     if !(1..=RELEASES_MAX).contains(&count) {
+        mark!(ReleasesCount);
         let (found, max) = (count as u64, RELEASES_MAX as u64);
         return Err(Malformed::Length { what: "number of releases", found, max });
     }

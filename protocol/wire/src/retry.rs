@@ -107,6 +107,7 @@ fn check_delay(delay_ms: u32) -> Result<(), Refusal> {
         return Ok(());
     }
     let max = in_unit(RETRY_DELAY_MS_MAX.into(), MILLISECONDS);
+    mark!(RetryDelay);
     Err(bad(format!("a delay of {delay_ms} ms: 1ms to {max}")))
 }
 
@@ -122,6 +123,7 @@ impl RetryPolicy {
             Self::List(delays) => {
                 if !(1..=RETRY_DELAYS_MAX).contains(&delays.len()) {
                     let count = delays.len();
+                    mark!(RetryDelays);
                     return Err(bad(format!("{count} delays: 1 to {RETRY_DELAYS_MAX}")));
                 }
                 delays.iter().try_for_each(|delay_ms| check_delay(*delay_ms))
@@ -162,12 +164,15 @@ impl Exponential {
         check_delay(self.first_ms)?;
         check_delay(self.max_ms)?;
         if self.max_ms < self.first_ms {
+            mark!(RetryLongest);
             return Err(bad("the longest delay is shorter than the first".to_owned()));
         }
         if !(FACTOR_PARTS..=FACTOR_PARTS_MAX).contains(&self.factor_parts) {
+            mark!(RetryFactor);
             return Err(bad(format!("a factor of {}: 1 to 10", self.factor())));
         }
         if self.jitter_percent > 100 {
+            mark!(RetryJitter);
             return Err(bad(format!("a jitter of {}%: 0% to 100%", self.jitter_percent)));
         }
         Ok(())

@@ -102,7 +102,7 @@ impl Base {
             now: 0,
             agenda: Agenda::default(),
             random: Random::new(plan.seed),
-            network: Network::new(plan.weather.clone()),
+            network: Network::new(plan.weather.clone(), plant == Some(Plant::StreamOvertaken)),
             history: History::new(),
             ledger: Ledger::default(),
             trace: Trace::new(printing),

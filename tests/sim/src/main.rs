@@ -1,16 +1,22 @@
 //! `yard-sim`: runs seeds, repeats one, proves that planted bugs are caught.
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use yard_sim::marks::Coverage;
+use yard_sim::shrink::{self, Kept, Shrunk};
 use yard_sim::sweep::{self, OPERATIONS, Sweep};
-use yard_sim::{Plan, Plant};
+use yard_sim::{Outcome, Plan, Plant};
 
 const HELP: &str = "\
 Runs the broker as values in virtual time, under faults, one run a seed.
 
   cargo xtask sim [--seeds N] [--start S] [--ops N] [--jobs N]   run seeds until one fails
-  cargo xtask sim --seed S [--ops N] [--trace] [--plant NAME]    run one seed; print everything
+  cargo xtask sim --seed S [--ops N] [--print] [--plant NAME]    run one seed; print everything
+  cargo xtask sim --seed S [--keep WHAT] [--trace FILE]          the same into a log, for yard sim
+  cargo xtask sim --seed S --shrink                              make a failing run small
+  cargo xtask sim --marks [--seeds N]                            branches that nothing came through
   cargo xtask sim --hash S [--ops N]                             print the hash of one seed
   cargo xtask sim --slice                                        what `cargo xtask test` runs
   cargo xtask sim --planted [--jobs N]                           all bugs of PLANTED.md
@@ -28,7 +34,11 @@ struct Arguments {
     jobs: usize,
     seed: Option<u64>,
     hash: Option<u64>,
-    trace: bool,
+    print: bool,
+    trace: Option<PathBuf>,
+    keep: Option<Kept>,
+    shrink: bool,
+    marks: bool,
     planted: bool,
     plant: Option<Plant>,
 }
@@ -41,7 +51,11 @@ fn parse() -> Result<Option<Arguments>, String> {
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         seed: None,
         hash: None,
-        trace: false,
+        print: false,
+        trace: None,
+        keep: None,
+        shrink: false,
+        marks: false,
         planted: false,
         plant: None,
     };
@@ -62,7 +76,13 @@ fn parse() -> Result<Option<Arguments>, String> {
                 parsed.seeds = SLICE_SEEDS;
                 parsed.operations = SLICE_OPERATIONS;
             }
-            "--trace" => parsed.trace = true,
+            "--print" => parsed.print = true,
+            "--trace" => {
+                parsed.trace = Some(words.next().ok_or("--trace takes a file")?.into());
+            }
+            "--keep" => parsed.keep = Some(words.next().unwrap_or_default().parse()?),
+            "--shrink" => parsed.shrink = true,
+            "--marks" => parsed.marks = true,
             "--planted" => parsed.planted = true,
             "--plant" => {
                 let name = words.next().unwrap_or_default();
@@ -94,6 +114,8 @@ fn main() -> ExitCode {
         outcome.failure.is_none()
     } else if let Some(seed) = arguments.seed {
         one(seed, &arguments)
+    } else if arguments.marks {
+        marked(&arguments)
     } else if arguments.planted {
         planted(&arguments)
     } else {
@@ -103,11 +125,13 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, arguments: &Arguments) -> bool {
-    let operations = arguments.operations;
-    if arguments.trace {
-        println!("{:#?}", Plan::draw(seed, operations));
-    }
-    let outcome = sweep::run_seed(seed, operations, arguments.plant, arguments.trace);
+    let outcome = match outcome_of(seed, arguments) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return false;
+        }
+    };
     if let Some(failure) = &outcome.failure {
         println!("seed {seed} failed: {failure}");
     }
@@ -115,7 +139,60 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
         "seed {seed}: {} operations, {} crashes, {} happenings, hash {:016x}",
         outcome.operations, outcome.crashes, outcome.happenings, outcome.hash
     );
+    if outcome.failure.is_some() && arguments.shrink {
+        make_small(seed, arguments.operations, arguments.plant);
+    }
     outcome.failure.is_none()
+}
+
+fn outcome_of(seed: u64, arguments: &Arguments) -> Result<Outcome, String> {
+    let &Arguments { operations, plant, print, .. } = arguments;
+    let mut plan = Plan::draw(seed, operations);
+    let kept = arguments.keep.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let Some(keep) = &arguments.keep {
+        keep.apply(&mut plan)?;
+    }
+    match &arguments.trace {
+        Some(path) => {
+            let outcome = sweep::run_logged(plan, plant, (operations, &kept), path);
+            let outcome = outcome.map_err(|error| format!("{}: {error}", path.display()))?;
+            println!("{}: step through it with yard sim show", path.display());
+            Ok(outcome)
+        }
+        None => Ok(sweep::run_plan(plan, plant, print)),
+    }
+}
+
+/// Looks for a smaller run that fails in the same way, and says how to look at it.
+fn make_small(seed: u64, operations: u64, plant: Option<Plant>) {
+    let Some(shrunk) = shrink::shrink(seed, operations, plant) else {
+        return println!("it did not fail again: that is a failure of the simulator");
+    };
+    let Shrunk { kept, of: (faults, messages), failure, runs, faults: left } = shrunk;
+    let (few, sent) = (kept.fault_count(), kept.messages());
+    println!("shrunk in {runs} runs to {few} of {faults} faults, {sent} of {messages} messages:");
+    left.iter().for_each(|fault| println!("  {fault}"));
+    println!("  {}", failure.lines().next().unwrap_or_default());
+    let plant = plant.map(|plant| format!(" --plant {}", plant.name())).unwrap_or_default();
+    println!(
+        "Look at it: cargo xtask sim --seed {seed} --ops {operations}{plant} --keep '{kept}' \
+         --trace run.log && yard sim show run.log"
+    );
+}
+
+/// Runs seeds and both campaigns, and says what they came through.
+fn marked(arguments: &Arguments) -> bool {
+    let is_clean = many(arguments);
+    let coverage = Coverage::after_seeds(arguments.jobs);
+    print!("{coverage}");
+    for name in coverage.needless() {
+        println!("explained in MARKS.md, and reached: {name}");
+    }
+    let findings = coverage.findings();
+    for name in &findings {
+        println!("not reached, and not explained: {name}");
+    }
+    is_clean && findings.is_empty()
 }
 
 fn many(arguments: &Arguments) -> bool {
@@ -124,7 +201,8 @@ fn many(arguments: &Arguments) -> bool {
     let swept = Sweep { start, seeds, operations, jobs }.run();
     if let Some((seed, failure)) = &swept.failure {
         println!("seed {seed} failed: {failure}");
-        println!("Repeat it: cargo xtask sim --seed {seed} --ops {operations} --trace");
+        println!("Repeat it: cargo xtask sim --seed {seed} --ops {operations} --print");
+        make_small(*seed, operations, None);
     }
     let counts = swept.transactions;
     println!(

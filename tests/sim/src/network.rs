@@ -79,13 +79,15 @@ pub(crate) struct Network {
     cuts: BTreeMap<(usize, Way), Micros>,
     /// Frames on their way to the broker.
     rising: u64,
+    /// Planted: frames to clients overtake each other.
+    overtakes: bool,
 }
 
 impl Network {
     /// A network with this behaviour.
     #[must_use]
-    pub(crate) fn new(weather: Weather) -> Self {
-        Self { weather, ..Self::default() }
+    pub(crate) fn new(weather: Weather, overtakes: bool) -> Self {
+        Self { weather, overtakes, ..Self::default() }
     }
 
     /// From now on nothing is lost, cut or sent twice.
@@ -186,6 +188,9 @@ impl Network {
         let client = self.client_of(session);
         if let Some(until) = self.cuts.get(&(client, way)).filter(|until| **until > now) {
             at += until - now;
+        }
+        if self.overtakes && way == Way::Down {
+            return at;
         }
         let last = self.connection(session).arrivals.entry((way, stream)).or_insert(0);
         at = at.max(*last + 1);

@@ -11,6 +11,8 @@ use crate::agenda::{MS, Micros, SECOND};
 use crate::network::Weather;
 use crate::random::Random;
 
+/// Batches that wait for a shard where nothing bounds them.
+const ALL: usize = usize::MAX;
 /// Bytes of the smallest segment that a store takes.
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -58,6 +60,10 @@ pub struct Plan {
     pub checks_by_plugin: bool,
     /// Clients that read by plain fetch.
     pub readers: usize,
+    /// Somebody asks for what cannot be, and sends batches of which bits are flipped.
+    pub meddles: bool,
+    /// Batches that may wait for a shard; what comes on top is taken and never answered.
+    pub batches_waiting: usize,
     /// How the network behaves.
     pub weather: Weather,
     /// Typical duration of a sync.
@@ -242,6 +248,8 @@ impl Plan {
             keys_by_plugin: seed % PLUGIN_ONE_IN == 3,
             checks_by_plugin: seed % PLUGIN_ONE_IN == 6,
             readers: usize::from(random.percent(30)),
+            meddles: Random::new(seed ^ 0x4d45_4444_4c45_5321).percent(30),
+            batches_waiting: Random::new(seed ^ 0x5741_4954_494e_4721).pick(&[3, ALL, ALL]),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
                 loss_one_in: random.pick(&[0, 0, 500, 50]),

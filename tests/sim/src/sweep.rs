@@ -1,11 +1,14 @@
 //! Many seeds, on several threads; and the search for the seed that catches a planted bug.
 use std::any::Any;
+use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::jobs::share_out;
 use crate::ledger::TxCounts;
+use crate::log::{self, Log};
 use crate::plan::Plan;
 use crate::planted::Plant;
 use crate::world::{Outcome, World};
@@ -52,8 +55,43 @@ pub struct Swept {
 /// Runs one seed; a panic of what is under test is a failure like any other.
 #[must_use]
 pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool) -> Outcome {
-    let run = || Ok(World::new(Plan::draw(seed, operations), plant, printing).run());
-    guarded(run).unwrap_or_else(|panic| Outcome {
+    guarded(|| Ok(Plan::draw(seed, operations)))
+        .map_or_else(|panic| panicked(seed, panic), |plan| run_plan(plan, plant, printing))
+}
+
+/// Runs a plan, as [`run_seed`] does one that is drawn.
+#[must_use]
+pub fn run_plan(plan: Plan, plant: Option<Plant>, printing: bool) -> Outcome {
+    let seed = plan.seed;
+    let run = || Ok(World::new(plan, plant, printing).run());
+    guarded(run).unwrap_or_else(|panic| panicked(seed, panic))
+}
+
+/// As [`run_plan`], with an event log in a file; `about` is of how many operations the plan was
+/// drawn, and what of it is kept.
+///
+/// # Errors
+/// What the file system says.
+pub fn run_logged(
+    plan: Plan,
+    plant: Option<Plant>,
+    about: (u64, &str),
+    path: &Path,
+) -> io::Result<Outcome> {
+    let log = Log::create(path, &plan, about)?;
+    let seed = plan.seed;
+    let run = || {
+        let mut world = World::new(plan, plant, false);
+        world.log_to(log);
+        Ok(world.run())
+    };
+    let outcome = guarded(run).unwrap_or_else(|panic| panicked(seed, panic));
+    log::end(path, &outcome)?;
+    Ok(outcome)
+}
+
+fn panicked(seed: u64, panic: String) -> Outcome {
+    Outcome {
         seed,
         hash: 0,
         operations: 0,
@@ -61,7 +99,7 @@ pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool
         happenings: 0,
         transactions: TxCounts::default(),
         failure: Some(panic),
-    })
+    }
 }
 
 /// Does something; a panic of what is under test is a failure like any other.

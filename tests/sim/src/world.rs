@@ -1,12 +1,15 @@
 //! One run: the loop over the agenda, and the phases from the first topic to the last scan.
+use std::collections::BTreeMap;
+
 use yard_checker::{Options, check};
 
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::alike;
 use crate::base::{Base, Phase};
-use crate::client::{Client, Consumer, Producer, Reader, Steward};
+use crate::client::{Client, Consumer, Meddler, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
 use crate::ledger::TxCounts;
+use crate::log::Log;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
@@ -89,11 +92,31 @@ impl World {
             }
             let before = self.base.phase;
             self.happen(happening);
+            self.log(happenings);
             if before == Phase::SetUp && self.base.phase == Phase::Storm {
                 self.begin_storm(planned);
             }
         }
         self.judge(happenings)
+    }
+
+    /// Writes an event log of what happens.
+    pub(crate) fn log_to(&mut self, log: Log) {
+        self.base.trace.log_to(log);
+    }
+
+    fn log(&mut self, step: u64) {
+        let Self { base, host, clients, .. } = self;
+        let phase = base.phase;
+        base.trace.step(step, base.now, || {
+            let mut state = BTreeMap::from([("phase".to_owned(), format!("{phase:?}"))]);
+            let sessions = (0..).zip(clients.iter_mut().map(Client::session));
+            state.extend(sessions.filter_map(|(client, session): (usize, _)| {
+                Some((format!("client/{client}/session"), session?.0.to_string()))
+            }));
+            host.show(&mut |path, text| drop(state.insert(path, text)));
+            state
+        });
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -136,6 +159,10 @@ impl World {
         }
         for _ in 0..plan.readers {
             self.clients.push(Client::Reader(Reader::new(self.clients.len())));
+        }
+        if plan.meddles {
+            let meddler = Meddler::new(self.clients.len(), plan.seed, plan.shards);
+            self.clients.push(Client::Meddler(meddler));
         }
         self.groups.sort_unstable();
         self.groups.dedup();
@@ -272,6 +299,9 @@ impl World {
             if !verdict.is_clean() {
                 base.fail(|| verdict.to_string());
             }
+        }
+        if let Err(error) = base.trace.close() {
+            base.fail(|| format!("the event log could not be written: {error}"));
         }
         let base = self.base;
         Outcome {

@@ -30,6 +30,7 @@ impl Broker {
             // When a shard starts it may not know them yet.
             let (Some(topic), Some(_)) = (self.meta.topic(group.topic), self.meta.topic(drain.to))
             else {
+                yard_wire::mark!(DrainTopicUnknown);
                 continue;
             };
             let ends = self.ends_of(topic.topic, queue);
@@ -62,6 +63,7 @@ impl Broker {
         // Others may wait for the room that the question took.
         self.wake(self.now);
         let Some(group) = self.groups.get(id).filter(|group| group.is_forwarding()) else {
+            yard_wire::mark!(DrainForNobody);
             return true;
         };
         let drain = group.drain.as_ref().expect("it passes messages on");
@@ -80,6 +82,9 @@ impl Broker {
             let is_done = progress.is_some_and(|it| it.settled_end_of(offset).is_some());
             if is_done || returned.is_some_and(|returned| returned.doom.is_some()) {
                 continue;
+            }
+            if returned.is_some() {
+                yard_wire::mark!(DrainOfReturned);
             }
             came_back |= returned.is_some();
             let to = here[wide_queue(topic, queue, offset, label.order, here.len())];

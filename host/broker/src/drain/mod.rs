@@ -55,7 +55,10 @@ impl Broker {
     ) -> Result<&'a Topic, SubscribeError> {
         let group = self.groups.find(tenant, group, topic.topic);
         match group.and_then(|id| self.groups.get(id)?.drain.as_ref()) {
-            Some(drain) => self.meta.topic(drain.to).ok_or(SubscribeError::Moving),
+            Some(drain) => {
+                yard_wire::mark!(DrainGoesOn);
+                self.meta.topic(drain.to).ok_or(SubscribeError::Moving)
+            }
             None => Ok(topic),
         }
     }
@@ -67,6 +70,7 @@ impl Broker {
             DrainEntry::Returning(id) => {
                 let drain = self.groups.get_mut(*id).and_then(|group| group.drain.as_mut());
                 if let Some(drain) = drain {
+                    yard_wire::mark!(DrainReturning);
                     drain.returning = true;
                     self.drains.forget(*id);
                     self.returning.insert(*id);
@@ -74,6 +78,7 @@ impl Broker {
             }
             DrainEntry::Ended(id) => {
                 if self.groups.get(*id).is_some() {
+                    yard_wire::mark!(DrainEnded);
                     self.groups.set_drain(*id, None);
                     self.forget_drains(*id);
                 }
@@ -89,6 +94,7 @@ impl Broker {
         assert_ne!(topic, begun.to, "messages are passed on to another topic");
         if let Some(drain) = &mut group.drain {
             assert_eq!(drain.target, begun.target, "a drain that goes on goes to the same group");
+            yard_wire::mark!(DrainAgain);
             drain.returning = false;
             self.returning.remove(&id);
         } else {
@@ -136,6 +142,7 @@ impl Broker {
         for (item, known) in items.iter().zip(known.unwrap_or_default()) {
             let Some(offset) = next.get_mut(&item.queue()) else { continue };
             if let Some(returned) = known {
+                yard_wire::mark!(DrainTakesOver);
                 self.take_over(target, (item.queue(), *offset), returned);
             }
             offset.0 += 1;
@@ -169,6 +176,7 @@ impl Broker {
         let free: Vec<(SubscriptionId, SessionId)> =
             free.map(|(subscription, member)| (*subscription, member.session)).collect();
         for (subscription, session) in free {
+            yard_wire::mark!(DrainHandsOver);
             self.end_member(subscription, effects);
             let detail = "the group goes on in another topic; subscribe again";
             let why = Refusal::after(Code::GroupMoved, MOVED_WAIT_MS, detail);
@@ -185,6 +193,7 @@ impl Broker {
             assert!(drain.returning, "a listed group returns");
             let (tenant, target) = (group.tenant, drain.target);
             if self.wide_lag(drain) > 0 {
+                yard_wire::mark!(DrainWaitsForWide);
                 continue;
             }
             self.end_members_of_group(target, effects);

@@ -312,6 +312,7 @@ impl Flight {
         };
         let again: Vec<(QueueOffset, u32)> = self.ready.iter().filter_map(gone).collect();
         for (offset, attempts) in &again {
+            yard_wire::mark!(ReadyGone);
             self.ready.remove(offset);
             self.make_ready(*offset, Again { attempts: *attempts, place: None });
         }
@@ -320,6 +321,7 @@ impl Flight {
         }
         let prefetched = self.prefetched.iter().any(is_gone);
         if prefetched {
+            yard_wire::mark!(PrefetchedGone);
             self.prefetched.clear();
         }
         prefetched || !again.is_empty()
@@ -340,6 +342,7 @@ impl Flight {
     ) {
         let asked = self.asked.take().expect("an answer follows a question");
         if places.is_empty() {
+            yard_wire::mark!(PlacesUnknown);
             self.retry_at = Some(now.plus_ms(LOCATE_RETRY_MS));
             return;
         }
@@ -347,6 +350,7 @@ impl Flight {
         let has_gone =
             asked.begins < self.retired_below && places.iter().any(|it| self.may_be_gone(it));
         if has_gone || asked.is_stale {
+            yard_wire::mark!(PlacesGone);
             // It was asked before they went, or for something else.
             self.retry_at = Some(now);
             return;

@@ -61,7 +61,8 @@ impl Owners {
     /// Who may be given messages of a queue; `is_free`: nothing of it is in anybody's hands.
     pub(crate) fn taker(&mut self, queue: QueueIndex, is_free: bool) -> Option<SubscriptionId> {
         let place = self.places.get_mut(&queue)?;
-        if is_free {
+        if is_free && place.owner != place.wanted {
+            yard_wire::mark!(QueueHandedOver);
             place.owner = place.wanted;
         }
         (place.owner == place.wanted).then_some(place.owner)

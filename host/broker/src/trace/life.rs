@@ -80,6 +80,7 @@ impl Broker {
         if self.traces.asked.len() == TRACES_ASKED_MAX
             && let Some((origin, _)) = self.traces.asked.pop_first()
         {
+            yard_wire::mark!(LifeBusy);
             let result = Err(Refusal::from(Code::Busy));
             effects.push(Effect::Reply { origin, result });
         }

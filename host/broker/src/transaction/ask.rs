@@ -31,6 +31,9 @@ impl Broker {
                 self.transactions.schedule(name, Some(until));
                 return;
             }
+            if asked > Timestamp(0) {
+                yard_wire::mark!(TxUnanswered);
+            }
             tx.asked = Timestamp(0);
             self.check_producer(name, effects);
             return;
@@ -55,9 +58,13 @@ impl Broker {
     pub(crate) fn check_answered(&mut self, answer: &CheckAnswer, effects: &mut Vec<Effect>) {
         let CheckAnswer { tenant, tx: id, asked, fate } = *answer;
         let name: TxName = (tenant, id);
-        let Some(tx) = self.transactions.open.get_mut(&name) else { return };
+        let Some(tx) = self.transactions.open.get_mut(&name) else {
+            yard_wire::mark!(TxAnsweredDone);
+            return;
+        };
         let is_late = asked.plus_ms(POLICY_ANSWER_MS_MAX) < self.now;
         if tx.decided.is_some() || tx.asked != asked || asked == Timestamp(0) || is_late {
+            yard_wire::mark!(TxAnsweredLate);
             return;
         }
         tx.asked = Timestamp(0);

@@ -109,6 +109,7 @@ impl Broker {
             return Err(TxError::LimitReached(LimitReached { what, max: JOINED_GROUPS_MAX }));
         }
         for name in members.join(origin.session, group) {
+            yard_wire::mark!(TxTakenUp);
             self.transactions.schedule(name, Some(self.now));
         }
         let reply = Reply::JoinProducers(JoinedProducers {});
@@ -134,6 +135,7 @@ impl Broker {
         let name = (tenant, tx);
         let reply = Reply::TxBegin(TxBegun {});
         if !self.transactions.check_begin(name, &group)? {
+            yard_wire::mark!(TxBegunAgain);
             Self::reply_durable(origin, reply, effects);
             return Ok(());
         }
@@ -171,6 +173,7 @@ impl Broker {
         if self.must_decide(name, commit)? {
             self.append_decision(name, commit, Some((origin, reply)), effects);
         } else {
+            yard_wire::mark!(TxDecidedAgain);
             Self::reply_durable(origin, reply, effects);
         }
         Ok(())
@@ -222,6 +225,7 @@ impl Broker {
 
     fn tell_again(&self, name: TxName, commit: bool, effects: &mut Vec<Effect>) {
         let tx = self.transactions.get(name).expect("the caller has it");
+        yard_wire::mark!(TxToldAgain);
         let notice = self.notice(name, NoticeWhat::Decided { commit });
         let before = effects.len();
         let missing = tx.missing(self.config.shards);
@@ -243,16 +247,21 @@ impl Broker {
         match (policy::decide(&settings, Question { now, checks, has_producer }), session) {
             (Fate::Ask { next }, Some(session)) => {
                 let (check, group) = (checks + 1, group.1.to_string());
+                yard_wire::mark!(TxProducerAsked);
                 Self::append_checked(name, check, next, effects);
                 let check = TxCheck { tx: id, group, check, begun, note };
                 effects.push(Effect::TxCheck { session, check });
                 self.wake(next);
             }
             (Fate::Ask { next } | Fate::Wait { next }, _) => {
+                yard_wire::mark!(TxStranded);
                 self.transactions.members.strand(group, name);
                 self.transactions.schedule(name, Some(next));
             }
-            (Fate::Park, _) => Self::append_checked(name, checks, Timestamp(0), effects),
+            (Fate::Park, _) => {
+                yard_wire::mark!(TxParked);
+                Self::append_checked(name, checks, Timestamp(0), effects);
+            }
         }
     }
 
@@ -273,14 +282,20 @@ impl Broker {
         let name = (tenant, tx);
         match what {
             NoticeWhat::Decided { commit } => self.carry_out(name, commit, effects),
-            NoticeWhat::Unknown => self.timers.prepared.is_orphan_now(name),
+            NoticeWhat::Unknown => {
+                yard_wire::mark!(TxOrphaned);
+                self.timers.prepared.is_orphan_now(name);
+            }
             NoticeWhat::Asked => self.answer_shard(name, from, effects),
             NoticeWhat::Settled => {
                 let shards = self.config.shards;
                 assert!(from.0 < shards, "a shard is one of the shards");
                 assert_eq!(tx.coordinator, self.config.shard, "its coordinator is told");
                 let open = self.transactions.open.get_mut(&name);
-                let Some(open) = open.filter(|open| open.decided.is_some()) else { return };
+                let Some(open) = open.filter(|open| open.decided.is_some()) else {
+                    yard_wire::mark!(TxSettledTwice);
+                    return;
+                };
                 open.missing &= !(1 << from.0);
                 if open.missing(shards).next().is_none() {
                     let entry = entry(name, TxStep::Done);
@@ -293,11 +308,17 @@ impl Broker {
     /// A shard with messages of a transaction wants to know what became of it.
     fn answer_shard(&self, name: TxName, to: ShardId, effects: &mut Vec<Effect>) {
         let decided = match self.transactions.get(name) {
-            Some(open) if open.decided.is_none() => return,
+            Some(open) if open.decided.is_none() => {
+                yard_wire::mark!(TxAskedEarly);
+                return;
+            }
             Some(open) => open.decided,
             None => match self.transactions.known(name) {
                 Known::Decided(commit) => Some(commit),
-                Known::Fresh | Known::Forgotten | Known::Fenced(_) => None,
+                Known::Fresh | Known::Forgotten | Known::Fenced(_) => {
+                    yard_wire::mark!(TxAskedUnknown);
+                    None
+                }
             },
         };
         let what = decided.map_or(NoticeWhat::Unknown, |commit| NoticeWhat::Decided { commit });

@@ -71,6 +71,7 @@ impl Broker {
     pub(super) fn ask_coordinators(&mut self, effects: &mut Vec<Effect>) {
         for _ in 0..TICK_TX_MAX {
             let Some(name) = self.timers.prepared.take_ask(self.now) else { break };
+            yard_wire::mark!(TxAsksCoordinator);
             let (to, notice) = (name.1.coordinator, self.notice(name, NoticeWhat::Asked));
             effects.push(Effect::Notify { to, notice });
         }
@@ -80,6 +81,7 @@ impl Broker {
     pub(super) fn carry_out(&mut self, name: TxName, commit: bool, effects: &mut Vec<Effect>) {
         let (to, notice) = (name.1.coordinator, self.notice(name, NoticeWhat::Settled));
         if self.timers.prepared.count_in_tx(name) == 0 {
+            yard_wire::mark!(TxCarriedOutBefore);
             // Perhaps not any more, by an entry that is not durable yet.
             effects.push(Effect::Notify { to, notice });
             return;
@@ -97,6 +99,7 @@ impl Broker {
         let (tenant, tx) = name;
         let records = self.timers.prepared.of(name)?;
         if records.iter().any(|(_, it)| self.meta.topic(it.topic).is_none()) {
+            yard_wire::mark!(TxTopicUnknown);
             return None;
         }
         let is_due = |(key, _): &&(Key, Delayed)| key.0 <= self.now;

@@ -15,6 +15,7 @@ mod publish;
 mod seek;
 mod serve;
 mod sh;
+mod sim;
 mod subscribe;
 mod tenant;
 
@@ -182,6 +183,7 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
         Runs::Program(Program::Run) => block_on(sh::run(&session, &written)),
         Runs::Program(Program::Serve) => serve_on(serve::run(&written)),
         Runs::Program(Program::Sh) => block_on(sh::sh(&session, &written)),
+        Runs::Program(Program::SimShow) => sim::show(format, &written),
         Runs::Program(Program::Sub) => block_on(subscribe::run(&session, &written)),
         Runs::Program(Program::TopicFind) => block_on(find::by_key(&session, &written)),
         Runs::Program(Program::TopicPeek) => block_on(peek::run(&session, &written)),

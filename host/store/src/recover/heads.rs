@@ -29,12 +29,14 @@ pub(super) fn read_all(
         // Which segment may be the first is known once the log was read.
         let expected = numbers[0].saturating_add(index as u32);
         if segment != expected {
+            yard_wire::mark!(HeadGap);
             return Err(OpenError::Missing { segment: expected });
         }
         let before = heads.last().map(|last| LogPos(last.base.0 + last.capacity));
         let before = before.or((segment == 0).then_some(LogPos(0)));
         if let Some(head) = read(disk, config, segment)? {
             if before.is_some_and(|base| head.base != base) {
+                yard_wire::mark!(HeadApart);
                 let what = "the segment does not follow the one before it";
                 return Err(Corrupt { segment, offset: 0, what }.into());
             }
@@ -54,6 +56,7 @@ pub(super) fn read_all(
         let is_seen = checkpoint.is_some_and(|saved| saved.segment >= segment);
         let front = first_group(disk, config.shard, name, bytes)?;
         if is_last && !is_sealed && !is_first && !is_seen && front.is_none() {
+            yard_wire::mark!(HeadUnfinished);
             disk.remove(name).map_err(disk_error(name))?;
             repairs.push(Repair::SegmentRemoved { segment });
             continue;
@@ -61,8 +64,12 @@ pub(super) fn read_all(
         // Of the first segment of a log that begins late, only the next one says where it begins.
         let base = before.or(next.and_then(|next| next.base.0.checked_sub(bytes).map(LogPos)));
         let what = "the headers of the first segments";
-        let base = base.ok_or(Corrupt { segment, offset: 0, what })?;
+        let base = base.ok_or_else(|| {
+            yard_wire::mark!(HeadUnknown);
+            Corrupt { segment, offset: 0, what }
+        })?;
         heads.push(derived(config, segment, base, (bytes, next), front.unwrap_or(0)));
+        yard_wire::mark!(HeadDerived);
         let what = "the header of the segment";
         let (offset, bytes, lost) = (0, HEADER_BYTES as u64, Vec::new());
         repairs.push(Repair::Quarantined { segment, offset, bytes, what, lost });
@@ -102,23 +109,33 @@ fn read(
     let name = FileName::Segment(segment);
     let bytes = disk.len(name).map_err(disk_error(name))?;
     if bytes < HEADER_BYTES as u64 {
+        yard_wire::mark!(HeadShort);
         return Ok(None);
     }
     let mut head = [0; HEADER_BYTES];
     disk.read_at(name, 0, &mut head).map_err(disk_error(name))?;
     let head = match SegmentHeader::decode(&head) {
         Ok(head) => head,
-        Err(HeadError::Damaged) => return Ok(None),
-        Err(HeadError::Version(version)) => return Err(OpenError::Version { name, version }),
+        Err(HeadError::Damaged) => {
+            yard_wire::mark!(HeadDamaged);
+            return Ok(None);
+        }
+        Err(HeadError::Version(version)) => {
+            yard_wire::mark!(HeadVersion);
+            return Err(OpenError::Version { name, version });
+        }
     };
     if head.shard != config.shard {
+        yard_wire::mark!(HeadOtherShard);
         return Err(OpenError::WrongShard { name, shard: head.shard.0 });
     }
     let corrupt = |what| Err(Corrupt { segment, offset: 0, what }.into());
     if head.segment != segment {
+        yard_wire::mark!(HeadOtherSegment);
         return corrupt("the header belongs to another segment");
     }
     if !is_capacity(head.capacity) {
+        yard_wire::mark!(HeadCapacity);
         return corrupt("the capacity of the segment is out of bounds");
     }
     Ok(Some(head))

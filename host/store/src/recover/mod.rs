@@ -139,6 +139,7 @@ impl Opened {
             }
         }
         if !lost.is_empty() {
+            yard_wire::mark!(RecoveryEndsProven);
             let (segment, offset) = self.store.tail();
             let what = "messages before this place, which groups have settled";
             self.repairs.push(Repair::Quarantined { segment, offset, bytes: 0, what, lost });
@@ -154,7 +155,10 @@ pub(crate) fn read_checkpoint(
     let name = FileName::Checkpoint;
     let bytes = match disk.len(name) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            yard_wire::mark!(CheckpointAbsent);
+            return Ok(None);
+        }
         Err(error) => return Err(disk_error(name)(error)),
     };
     let mut found = vec![0; bytes as usize];
@@ -179,7 +183,10 @@ impl Store {
         match read_checkpoint(disk, config.shard)? {
             Some(saved) if saved.segment >= first => Ok(Some(saved)),
             // The first entries of the log are gone: the state after them is in the log.
-            Some(_) | None if first > 0 => in_log(disk, config, &names),
+            Some(_) | None if first > 0 => {
+                yard_wire::mark!(CheckpointFromLog);
+                in_log(disk, config, &names)
+            }
             Some(_) | None => Ok(None),
         }
     }
@@ -222,9 +229,18 @@ fn checked(bytes: &Bytes, shard: ShardId) -> Result<Option<Checkpoint>, OpenErro
     let name = FileName::Checkpoint;
     match Checkpoint::decode(bytes) {
         Ok(saved) if saved.shard == shard => Ok(Some(saved)),
-        Ok(saved) => Err(OpenError::WrongShard { name, shard: saved.shard.0 }),
-        Err(HeadError::Damaged) => Ok(None),
-        Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
+        Ok(saved) => {
+            yard_wire::mark!(CheckpointOtherShard);
+            Err(OpenError::WrongShard { name, shard: saved.shard.0 })
+        }
+        Err(HeadError::Damaged) => {
+            yard_wire::mark!(CheckpointDamaged);
+            Ok(None)
+        }
+        Err(HeadError::Version(version)) => {
+            yard_wire::mark!(CheckpointVersion);
+            Err(OpenError::Version { name, version })
+        }
     }
 }
 
@@ -257,6 +273,7 @@ fn in_log(
         if let Some(bytes) = pieces.newest()
             && let Some(saved) = checked(&bytes, config.shard)?
         {
+            yard_wire::mark!(CheckpointFoundInLog);
             return Ok(Some(Checkpoint { is_from_log: true, ..saved }));
         }
     }

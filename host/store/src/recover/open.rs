@@ -155,9 +155,11 @@ impl Opening<'_> {
             FileName::Segment(_) => false,
         };
         if heads.is_empty() && names.iter().any(derived) {
+            yard_wire::mark!(RecoveryLogGone);
             return Err(OpenError::Missing { segment: 0 });
         }
         if heads.is_empty() {
+            yard_wire::mark!(RecoveryCreated);
             heads.push(self.create_first()?);
         }
         self.begin_where_the_log_does(&mut heads)?;
@@ -167,6 +169,7 @@ impl Opening<'_> {
         self.check_checkpoint_reached(&last)?;
         self.check_sidecars_after(&names, &heads, &last)?;
         if heads[0].segment > self.begins {
+            yard_wire::mark!(RecoveryFirstGone);
             return Err(OpenError::Missing { segment: self.begins });
         }
         self.mend_tail(&last)?;
@@ -227,6 +230,7 @@ impl Opening<'_> {
         let scan_from = self.checkpoint.map_or(first, |saved| saved.segment);
         let scan_from = scan_from.checked_sub(first).expect("older ones are not used") as usize;
         if scan_from >= heads.len() {
+            yard_wire::mark!(RecoveryCheckpointGone);
             return Err(OpenError::Missing { segment: first + heads.len() as u32 });
         }
         for (index, head) in heads[..scan_from].iter().enumerate() {
@@ -243,6 +247,7 @@ impl Opening<'_> {
 
     fn load_one(&mut self, head: &SegmentHeader, next: &SegmentHeader) -> Result<bool, OpenError> {
         let Some((sidecar, lines)) = sidecars::read(self.disk, head)? else {
+            yard_wire::mark!(SidecarAbsent);
             return Ok(false);
         };
         let name = FileName::Segment(head.segment);
@@ -252,8 +257,10 @@ impl Opening<'_> {
             || !sidecars::is_followed_by(self.disk, &sidecar, next)?
             || self.index.load(&sidecar, &lines).is_err()
         {
+            yard_wire::mark!(SidecarUnfit);
             return Ok(false);
         }
+        yard_wire::mark!(SidecarLoaded);
         self.cursor = sidecars::cursor_after(&sidecar);
         self.note_end(head, sidecar.end);
         Ok(true)
@@ -261,12 +268,14 @@ impl Opening<'_> {
 
     fn save_index(&mut self, active: &Active, cursor: &Cursor) -> Result<(), OpenError> {
         if cursor.next_group == 0 {
+            yard_wire::mark!(RecoveryFirstLost);
             // Every group of it was lost, and it was the first: nothing says what it held.
             return Ok(());
         }
         let header = sidecar_header(active, cursor, &self.index);
         let left = sidecars::ensure(self.disk, &header, &mut self.index, &mut self.repairs)?;
         if let Some(sealing) = left {
+            yard_wire::mark!(SidecarUnsaved);
             self.unsaved.insert(header.segment, sealing);
         }
         Ok(())
@@ -281,6 +290,9 @@ impl Opening<'_> {
             let end = self.scan(heads, index)?;
             let holds_groups = self.cursor.next_group > before;
             if holds_groups {
+                if !idle.is_empty() {
+                    yard_wire::mark!(RecoverySegmentsLost);
+                }
                 // Every group of those between was lost.
                 begun.append(&mut idle);
             } else {
@@ -341,14 +353,18 @@ impl Opening<'_> {
         let corrupt = |what| Corrupt { segment, offset, what };
         assert_eq!(header.group.0, self.cursor.next_group, "the reader asked for the next one");
         let base = self.begin(segment, header.stored);
-        let delta = u32::try_from(header.stored.0 - base.0)
-            .map_err(|_| corrupt("the group is much younger than its segment"))?;
+        let delta = u32::try_from(header.stored.0 - base.0).map_err(|_| {
+            yard_wire::mark!(RecoveryGroupYoung);
+            corrupt("the group is much younger than its segment")
+        })?;
         let entries = self.take_entries(segment, offset, delta, group)?;
         if entries != header.entries {
+            yard_wire::mark!(RecoveryEntriesOther);
             return Err(corrupt("the group does not hold as many entries as it says").into());
         }
         let other = |saved: &Checkpoint| saved.group == header.group && saved.chain != group.chain;
         if self.checkpoint.is_some_and(other) {
+            yard_wire::mark!(RecoveryChainOther);
             return Err(corrupt("the group is not the one that the checkpoint has seen").into());
         }
         self.cursor = Cursor {
@@ -413,6 +429,7 @@ impl Opening<'_> {
     ) -> Result<bool, Malformed> {
         match entry.kind {
             MOVED => {
+                yard_wire::mark!(RecoveryCopies);
                 let payload_at = at as u32 + entry.payload_at() as u32;
                 for copy in decode_copies::<Moved>(&entry.payload)? {
                     let which = (copy.topic, copy.queue, copy.offset);
@@ -424,6 +441,7 @@ impl Opening<'_> {
                 if let Some((until, floors)) = self.retired.add(&entry.payload)?
                     && until <= segment
                 {
+                    yard_wire::mark!(RecoveryRetired);
                     let _ = self.index.retire(until, &floors);
                     self.begins = self.begins.max(until);
                 }
@@ -446,14 +464,17 @@ impl Opening<'_> {
             heads.retain(|head| head.segment >= saved.begins);
         }
         let Some(first) = heads.first() else {
+            yard_wire::mark!(RecoveryHeadsGone);
             return Err(OpenError::Missing { segment: self.begins });
         };
         if first.segment == 0 {
             return Ok(());
         }
         if self.checkpoint.is_none() {
+            yard_wire::mark!(RecoveryStateGone);
             return Err(OpenError::Missing { segment: 0 });
         }
+        yard_wire::mark!(RecoveryBeginsLate);
         self.index.begin_late();
         if let Some(cursor) = SegmentReader::new(self.disk, *first).first_cursor()? {
             self.cursor = cursor;
@@ -468,6 +489,7 @@ impl Opening<'_> {
         gone.sort_unstable();
         gone.dedup();
         for segment in gone {
+            yard_wire::mark!(RecoveryRetiredRemoved);
             let name = FileName::Segment(segment);
             remove_segment(self.disk, segment).map_err(disk_error(name))?;
         }
@@ -538,6 +560,7 @@ impl Opening<'_> {
     fn refer(&mut self, segment: u32, to: Option<u32>) -> Result<(), Malformed> {
         match to {
             Some(to) if to > segment => {
+                yard_wire::mark!(RecoveryRefersForward);
                 Err(Malformed::Field { what: "segment of a release", value: to.into() })
             }
             Some(to) => {
@@ -552,6 +575,7 @@ impl Opening<'_> {
     fn skip(&mut self, slot: Slot, segment: u32, run: &Placed) -> Result<(), Misfit> {
         let count = self.index.skip_to(slot, segment, run.first)?;
         if count > 0 {
+            yard_wire::mark!(RecoverySkipped);
             let from = QueueOffset(run.first.0 - u64::from(count));
             self.lost(Lost { topic: run.topic, queue: run.queue, from, to: run.first });
         }
@@ -564,6 +588,7 @@ impl Opening<'_> {
         if self.checkpoint.is_none_or(reached) {
             return Ok(());
         }
+        yard_wire::mark!(RecoveryCheckpointAhead);
         let what = "a group that the checkpoint has seen";
         Err(Corrupt { segment: last.header.segment, offset: last.offset, what }.into())
     }
@@ -584,14 +609,17 @@ impl Opening<'_> {
                 continue;
             }
             let Some(head) = heads.iter().find(|head| head.segment == segment) else {
+                yard_wire::mark!(SidecarAlone);
                 return Err(OpenError::Missing { segment });
             };
             let said = sidecars::read_header(self.disk, head)?;
             if said.is_some_and(|(said, _)| said.last_group.0 >= self.cursor.next_group) {
                 let (segment, offset) = (last.header.segment, last.offset);
+                yard_wire::mark!(SidecarAhead);
                 let what = "a group that was sealed";
                 return Err(Corrupt { segment, offset, what }.into());
             }
+            yard_wire::mark!(SidecarOfActive);
             self.disk.remove(*name).map_err(disk_error(*name))?;
         }
         Ok(())
@@ -603,6 +631,9 @@ impl Opening<'_> {
         let name = FileName::Segment(last.header.segment);
         let there = self.disk.len(name).map_err(disk_error(name))?;
         let is_short = there < last.header.capacity;
+        if is_short {
+            yard_wire::mark!(RecoveryFileShort);
+        }
         let from = last.offset.min(there);
         let end = if is_short { last.header.capacity } else { last.tail.dirty_end };
         if end > from {
@@ -616,6 +647,7 @@ impl Opening<'_> {
                 at += count;
             }
             let segment = last.header.segment;
+            yard_wire::mark!(RecoveryTailZeroed);
             self.repairs.push(Repair::TailZeroed { segment, offset: from, bytes });
         }
         self.write_last_group_again(last)?;
@@ -631,7 +663,10 @@ impl Opening<'_> {
         match self.disk.read_exactly(name, last.last_at, &mut bytes) {
             Ok(()) => self.disk.write_at(name, last.last_at, &bytes).map_err(disk_error(name)),
             // Nobody knows what to write.
-            Err(_) if self.disk.lacks(name, last.last_at, last.offset) => Ok(()),
+            Err(_) if self.disk.lacks(name, last.last_at, last.offset) => {
+                yard_wire::mark!(RecoveryLastUnreadable);
+                Ok(())
+            }
             Err(error) => Err(disk_error(name)(error)),
         }
     }
@@ -653,13 +688,16 @@ impl Opening<'_> {
             let bytes = self.disk.len(name).map_err(disk_error(name))?;
             let clean = end.tail.dirty_end == FIRST_GROUP_AT && bytes >= head.capacity;
             if head.segment == header.segment + 1 && fits && clean {
+                yard_wire::mark!(RecoveryPreparedKept);
                 next = Some(head);
                 continue;
             }
             self.disk.remove(name).map_err(disk_error(name))?;
+            yard_wire::mark!(RecoveryPreparedRemoved);
             self.repairs.push(Repair::SegmentRemoved { segment: head.segment });
         }
         if resized {
+            yard_wire::mark!(RecoveryResized);
             header = self.create_first()?;
         }
         Ok((Active { header, tail: last.offset, begun }, next))

@@ -99,6 +99,7 @@ impl Opening<'_> {
         let claimed_end = header.map(|header| offset + header.total_bytes() as u64);
         let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
         let Some(later) = self.later(reader, heads, at, (offset, claimed_end, tail))? else {
+            yard_wire::mark!(QuarantineNothingLater);
             return Ok(Verdict::End(tail));
         };
         self.check_plausible(&later, heads[at].segment, offset)?;
@@ -106,10 +107,12 @@ impl Opening<'_> {
         let next = self.cursor.next_group + 1;
         let there = reader.file_end().map_err(disk_error(name))?.max(offset);
         if end.min(there) <= offset {
+            yard_wire::mark!(QuarantineGroupsMissing);
             self.missing(heads[at].segment, (offset, end.max(offset)), &later);
             return Ok(Verdict::GoOn(end.max(offset)));
         }
         if there < end {
+            yard_wire::mark!(QuarantineFileCut);
             self.report(heads[at].segment, there, end - there, "the file has lost its end");
         }
         let read_to = if header.is_some() { end } else { end.min(there) };
@@ -130,6 +133,7 @@ impl Opening<'_> {
             && chain == Some(header.chain_of(&payload))
             && header.previous_chain == self.cursor.chain
         {
+            yard_wire::mark!(QuarantineGroupMended);
             let what = "header or end of a group";
             self.report(segment, offset, end - offset, what);
             let chain = header.chain_of(&payload);
@@ -143,6 +147,9 @@ impl Opening<'_> {
         });
         self.take_damaged(&Damaged { segment, offset, header, payload }, &later)?;
         self.chain_is_unknown = chain.is_none() && is_one;
+        if self.chain_is_unknown {
+            yard_wire::mark!(QuarantineChainLost);
+        }
         self.cursor = Cursor {
             next_group: if is_one { next } else { later.number },
             chain: if is_one { chain.unwrap_or(0) } else { later.chain },
@@ -163,6 +170,7 @@ impl Opening<'_> {
         let inside = bytes.slice(group::HEADER_BYTES..);
         let trailer = Trailer::before_padding(&inside, number).filter(|_| one);
         let Some((end, trailer)) = trailer else {
+            yard_wire::mark!(QuarantineBothEndsLost);
             return (None, inside, None);
         };
         let payload = inside.slice(..end);
@@ -178,6 +186,9 @@ impl Opening<'_> {
         let times = (0..64).map(|bit| written ^ (1 << bit));
         let times = std::iter::once(written).chain(times).map(Timestamp);
         let whole = times.map(header).find(|header| header.chain_of(&payload) == trailer.chain);
+        if whole.is_some() {
+            yard_wire::mark!(QuarantineHeaderFound);
+        }
         (whole, payload, Some(trailer))
     }
 
@@ -210,16 +221,19 @@ impl Opening<'_> {
         if let Some(at) = found
             && let Some(header) = reader.header(at).map_err(disk_error(name))?
         {
+            yard_wire::mark!(QuarantineByGroup);
             return Ok(Some(of((at, header))));
         }
         if let Some((said, _)) = sidecars::read_header(self.disk, head)?
             && said.last_group.0 >= expected
         {
+            yard_wire::mark!(QuarantineBySidecar);
             let (at, number) = (said.end, said.last_group.0 + 1);
             return Ok(Some(Later { at, number, chain: said.chain, stored: said.last_stored }));
         }
         let saved = self.checkpoint.filter(|saved| saved.group.0 >= expected);
         if let Some(saved) = saved.filter(|saved| saved.segment == head.segment) {
+            yard_wire::mark!(QuarantineByCheckpoint);
             let (at, number) = (saved.offset, saved.group.0 + 1);
             return Ok(Some(Later { at, number, chain: saved.chain, stored: saved.stored }));
         }
@@ -231,6 +245,7 @@ impl Opening<'_> {
             let front = SegmentReader::new(self.disk, *next).header(FIRST_GROUP_AT);
             let front = front.map_err(disk_error(FileName::Segment(next.segment)))?;
             if front.is_some_and(|header| header.group.0 == expected) {
+                yard_wire::mark!(QuarantineTornBeforeRoll);
                 return Ok(None);
             }
             let is_later =
@@ -239,6 +254,7 @@ impl Opening<'_> {
             else {
                 continue;
             };
+            yard_wire::mark!(QuarantineByNextSegment);
             let end = tail.dirty_end.next_multiple_of(group::ALIGNMENT as u64);
             return Ok(Some(of((end, header))));
         }
@@ -253,6 +269,7 @@ impl Opening<'_> {
         let what = "more groups are missing than were there: files of another log";
         let sealed = self.config.segment_bytes.max(later.at) / group::FRAME_BYTES as u64;
         if groups > room.max(sealed) || later.stored < self.cursor.stored {
+            yard_wire::mark!(QuarantineImplausible);
             return Err(Corrupt { segment, offset, what }.into());
         }
         Ok(())
@@ -284,6 +301,7 @@ impl Opening<'_> {
         }
         if self.repairs.len() == before {
             let bytes = group::total_bytes(payload.len()) as u64;
+            yard_wire::mark!(QuarantineEntriesHold);
             self.report(*segment, *offset, bytes, "a group whose entries hold");
         }
         Ok(())
@@ -301,6 +319,7 @@ impl Opening<'_> {
         let place = Place { segment, payload_at: offset + group::HEADER_BYTES as u64 };
         let left = match piece {
             Piece::Lost { at, bytes } => {
+                yard_wire::mark!(QuarantineEntryLost);
                 let what = "an entry: a decision, or a batch";
                 self.report(segment, place.payload_at + at as u64, bytes as u64, what);
                 self.lacks_copies = true;
@@ -308,12 +327,14 @@ impl Opening<'_> {
             }
             Piece::Entry { at, entry, is_whole } => {
                 if !is_whole {
+                    yard_wire::mark!(QuarantineEntryMended);
                     let bytes = entry.total_bytes() as u64;
                     self.report(segment, place.payload_at + at as u64, bytes, "an entry");
                 }
                 match entry.kind {
                     BATCH => self.take_entry(&place, stored_delta_ms, at, entry),
                     CARRIED => {
+                        yard_wire::mark!(QuarantineCarried);
                         let payload_at = place.payload_at + (at + entry.payload_at()) as u64;
                         let carried = self.take_carried(segment, payload_at, &entry.payload);
                         self.hand_out_carried(header, stored, &entry, carried)?;
@@ -323,6 +344,7 @@ impl Opening<'_> {
                 }
             }
             Piece::Batch { at, entry, batch, rows } => {
+                yard_wire::mark!(QuarantineBatchFound);
                 self.report(segment, place.payload_at + at as u64, entry.len() as u64, "an entry");
                 self.take_batch(&place, stored_delta_ms, (at, &entry), &batch, rows)
             }
@@ -405,6 +427,7 @@ impl Opening<'_> {
             }
             Err(_) => {
                 let bytes = entry.total_bytes() as u64;
+                yard_wire::mark!(QuarantineOwnLost);
                 self.report(segment, entry_at, bytes, "an entry of the log's own");
                 None
             }
@@ -416,6 +439,7 @@ impl Opening<'_> {
         assert!(payload_at <= u64::from(u32::MAX), "segments are below 4 GiB");
         let copies = salvage::copies(payload);
         if copies.is_empty() {
+            yard_wire::mark!(QuarantineCopiesLost);
             self.report(segment, payload_at, payload.len() as u64, "an entry of copies");
             self.lacks_copies = true;
         }
@@ -424,11 +448,13 @@ impl Opening<'_> {
                 Copied::Whole(copy) => copy,
                 Copied::Damaged(copy) => {
                     let record_at = payload_at + u64::from(copy.at);
+                    yard_wire::mark!(QuarantineCopyDamaged);
                     self.report(segment, record_at, copy.bytes.into(), "a copy of a message");
                     self.lacks_copies = true;
                     continue;
                 }
                 Copied::Unknown => {
+                    yard_wire::mark!(QuarantineCopyUnknown);
                     self.report(segment, payload_at, 0, "which message a copy is of");
                     self.lacks_copies = true;
                     continue;
@@ -469,6 +495,7 @@ impl Opening<'_> {
         if !self.lacks_copies {
             return;
         }
+        yard_wire::mark!(QuarantineNowhere);
         for (topic, queue, from, to) in self.index.nowhere() {
             self.lost(Lost { topic, queue, from, to });
         }
@@ -488,6 +515,7 @@ impl Opening<'_> {
         let has_header = yard_wire::batch::parse_header(&entry.payload).is_ok();
         if !has_header || records.contains(&None) {
             let bytes = entry.payload.len() as u64;
+            yard_wire::mark!(QuarantineBatchDamaged);
             self.report(place.segment, payload_at.into(), bytes, "a batch");
         }
         let (segment, payload) = (place.segment, entry.payload.clone());
@@ -545,6 +573,7 @@ impl Opening<'_> {
         let name = FileName::Segment(reader.segment().segment);
         let header = reader.header(offset).map_err(disk_error(name))?;
         if let Some(header) = header.filter(|it| it.group.0 == self.cursor.next_group) {
+            yard_wire::mark!(QuarantineChainLearned);
             self.cursor.chain = header.previous_chain;
             self.chain_is_unknown = false;
         }
@@ -593,6 +622,7 @@ impl Opening<'_> {
             let count = self.index.raise(number, (topic, queue, to));
             assert!(self.index.next(topic, queue) >= to || count == 0, "what is raised is there");
             if count > 0 {
+                yard_wire::mark!(QuarantineEndsRaised);
                 if !self.repairs.iter().any(of_it) {
                     self.report(number, end, 0, "messages before this place");
                 }

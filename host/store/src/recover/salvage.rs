@@ -44,6 +44,7 @@ pub(crate) fn pieces(payload: &Bytes) -> Vec<Piece> {
     let mut end = payload.len();
     let mut back = Vec::new();
     while let Some((at, entry)) = entry_before(payload, begin, end) {
+        yard_wire::mark!(SalvageFromEnd);
         back.push(Piece::Entry { at, entry, is_whole: true });
         end = at;
     }
@@ -118,6 +119,9 @@ fn batch_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
         let rows_hold =
             placed.len() == batch.runs().len() && placed.iter().zip(batch.runs()).all(same);
         let rows = rows_hold.then_some(placed);
+        if rows.is_none() {
+            yard_wire::mark!(SalvageRowsLost);
+        }
         return Some((total, Piece::Batch { at, entry: rest.slice(..total), batch, rows }));
     }
     None
@@ -130,6 +134,7 @@ fn copies_in(rest: &Bytes, at: usize) -> Option<(usize, Piece)> {
     let mut entries = lengths.filter_map(|length| entry::mended_copies(&rest.slice(..length)));
     let entry = entries.next()?;
     assert!(entry.total_bytes() <= rest.len(), "it lies in what was looked at");
+    yard_wire::mark!(SalvageCopies);
     Some((entry.total_bytes(), Piece::Entry { at, entry, is_whole: false }))
 }
 
@@ -211,6 +216,7 @@ pub(super) fn records(batch: &[u8], rows: &[PlacedRun]) -> Vec<Option<(u32, u32)
         }
         // The record is lost, and with it where the next one begins.
         let Some(begin) = behind(batch, at, &wanted[next + 1..]) else { break };
+        yard_wire::mark!(SalvageBehindRecord);
         at = begin;
         next += 1;
     }

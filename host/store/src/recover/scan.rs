@@ -74,6 +74,7 @@ impl<'a> SegmentReader<'a> {
             return Ok(None);
         };
         let Some(chain) = header.verify(&bytes) else {
+            yard_wire::mark!(GroupTorn);
             return Ok(None);
         };
         let end = group::HEADER_BYTES + header.payload_bytes as usize;
@@ -112,20 +113,25 @@ impl<'a> SegmentReader<'a> {
             return Ok(None);
         };
         if header.group != GroupNumber(cursor.next_group) {
+            yard_wire::mark!(GroupOther);
             return Ok(None);
         }
         if header.version != VERSION {
+            yard_wire::mark!(GroupVersion);
             return Err(OpenError::Version { name, version: header.version });
         }
         // The header was written whole, so what it says is what the writer believed.
         let corrupt = |what| Corrupt { segment: self.header.segment, offset, what };
         if header.shard != self.header.shard {
+            yard_wire::mark!(GroupOtherShard);
             return Err(corrupt("the group belongs to another shard").into());
         }
         if header.previous_chain != cursor.chain {
+            yard_wire::mark!(GroupOtherChain);
             return Err(corrupt("the group follows another one than lies before it").into());
         }
         if header.stored < cursor.stored {
+            yard_wire::mark!(GroupOlder);
             return Err(corrupt("the group is older than the one before it").into());
         }
         self.whole(offset, header).map_err(disk_error(name))

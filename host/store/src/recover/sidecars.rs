@@ -23,6 +23,7 @@ pub(crate) fn read(
     let directory = (span.lines as u64) * LINE_BYTES as u64;
     let head = sidecar::HEADER_BYTES as u64;
     if bytes != span.file_bytes || head + directory > bytes {
+        yard_wire::mark!(SidecarCut);
         return Ok(None);
     }
     let mut directory = vec![0; directory as usize];
@@ -42,6 +43,7 @@ pub(crate) fn read_header(
         Err(error) => return Err(disk_error(name)(error)),
     };
     if bytes < sidecar::HEADER_BYTES as u64 {
+        yard_wire::mark!(SidecarShort);
         return Ok(None);
     }
     let mut head = [0; sidecar::HEADER_BYTES];
@@ -52,8 +54,14 @@ pub(crate) fn read_header(
             let fits = whose == (segment.shard, segment.segment, segment.salt);
             Ok(fits.then_some((header, span)))
         }
-        Err(HeadError::Damaged) => Ok(None),
-        Err(HeadError::Version(version)) => Err(OpenError::Version { name, version }),
+        Err(HeadError::Damaged) => {
+            yard_wire::mark!(SidecarDamaged);
+            Ok(None)
+        }
+        Err(HeadError::Version(version)) => {
+            yard_wire::mark!(SidecarVersion);
+            Err(OpenError::Version { name, version })
+        }
     }
 }
 
@@ -107,8 +115,10 @@ pub(super) fn ensure(
     };
     if !there {
         if disk.replace(name, &bytes).is_err() {
+            yard_wire::mark!(SidecarRefused);
             return Ok(Some(Sealing { index: file, places, failed: true }));
         }
+        yard_wire::mark!(SidecarRebuilt);
         repairs.push(Repair::IndexRebuilt { segment });
     }
     index.leave_memory(&places);

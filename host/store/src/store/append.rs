@@ -116,7 +116,10 @@ impl Store {
         // Over a release it may come to what goes.
         let leaves = |it: &Target| it.segment < stays_from || (is_closing && it.released);
         match releases.iter().map(Release::target).find(leaves) {
-            Some(Target { segment, .. }) => Err(Leaving { segment }),
+            Some(Target { segment, .. }) => {
+                yard_wire::mark!(AppendLeaving);
+                Err(Leaving { segment })
+            }
             None => Ok(()),
         }
     }
@@ -190,11 +193,13 @@ impl Store {
         reserve: Reserve,
     ) -> Result<&mut Gather, AppendError> {
         if self.fenced {
+            yard_wire::mark!(AppendFenced);
             return Err(Fenced.into());
         }
         let bytes = entry::HEADER_BYTES + payload_bytes + entry::FOOTER_BYTES;
         let bytes_max = self.config.payload_bytes_max();
         if bytes > bytes_max {
+            yard_wire::mark!(AppendTooLarge);
             let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
             return Err(TooLarge { bytes, bytes_max }.into());
         }
@@ -226,7 +231,17 @@ impl Store {
             Reserve::Use => 0,
         };
         let taken = self.gathered_total() - before + joined;
-        if taken + kept > self.active.room() { Err(NoSpace) } else { Ok(()) }
+        if taken + kept > self.active.room() {
+            match reserve {
+                Reserve::Keep => yard_wire::mark!(AppendFull),
+                Reserve::Use => yard_wire::mark!(AppendReserveFull),
+            }
+            return Err(NoSpace);
+        }
+        if taken + self.config.reserve_bytes > self.active.room() {
+            yard_wire::mark!(AppendReserve);
+        }
+        Ok(())
     }
 
     /// A gather for the group after all that are closed or gathered.

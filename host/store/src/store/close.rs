@@ -37,6 +37,7 @@ impl Store {
             self.gathers.push_back(gather);
             // An empty group that finds no place is not kept: the next entry may come first.
             if !self.make_place(out) {
+                yard_wire::mark!(CloseEmptyDropped);
                 self.gathers.clear();
                 return None;
             }
@@ -60,6 +61,7 @@ impl Store {
         }
         match self.next {
             Next::Ready(header) => {
+                yard_wire::mark!(CloseRolls);
                 assert!(self.active.begun, "any group fits an empty segment");
                 self.seal(out);
                 let tail = segment::HEADER_BYTES as u64;
@@ -68,7 +70,10 @@ impl Store {
                 self.ask_for_next(out);
                 true
             }
-            Next::Preparing(_) | Next::Failed(_) => false,
+            Next::Preparing(_) | Next::Failed(_) => {
+                yard_wire::mark!(CloseWaits);
+                false
+            }
         }
     }
 

@@ -17,6 +17,7 @@ impl Store {
             IoDone::Failed { group } => {
                 let in_flight = self.take_in_flight(group);
                 assert!(!self.fenced, "group {} was in flight in a fenced log", in_flight.group);
+                yard_wire::mark!(WriteFenced);
                 self.fenced = true;
                 self.saving.waiting = None;
                 report.fenced = true;
@@ -35,6 +36,7 @@ impl Store {
                 };
                 assert_eq!(header.segment, segment, "the segment that was asked for");
                 self.next = Next::Failed(header);
+                yard_wire::mark!(PrepareFailed);
                 self.starved = true;
             }
             IoDone::IndexWritten { segment } => {
@@ -43,17 +45,30 @@ impl Store {
             }
             IoDone::IndexFailed { segment } => {
                 let sealed = self.sealing.get_mut(&segment).expect("the index was given out");
+                yard_wire::mark!(SidecarFailed);
                 sealed.failed = true;
             }
             IoDone::KeysIndexed { run } => self.keys.indexed(run),
             IoDone::KeysWritten { part } => self.keys.written(part),
-            IoDone::IndexKeysFailed => self.keys.collect_failed(),
-            IoDone::WriteKeysFailed => self.keys.write_failed(),
+            IoDone::IndexKeysFailed => {
+                yard_wire::mark!(KeysUnread);
+                self.keys.collect_failed();
+            }
+            IoDone::WriteKeysFailed => {
+                yard_wire::mark!(KeysUnwritten);
+                self.keys.write_failed();
+            }
             IoDone::KeptRead(found) => self.kept_read(found, out),
-            IoDone::KeptFailed => self.retiring = None,
+            IoDone::KeptFailed => {
+                yard_wire::mark!(RetireUnread);
+                self.retiring = None;
+            }
             IoDone::SegmentRemoved { segment } => self.segment_removed(segment, out),
             IoDone::RemoveFailed { segment } => self.remove_failed(segment),
             IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
+                if done == IoDone::CheckpointFailed {
+                    yard_wire::mark!(CheckpointFailed);
+                }
                 assert!(self.saving.writing, "the checkpoint was given out");
                 self.saving.writing = false;
             }
@@ -117,6 +132,7 @@ impl Store {
             return;
         }
         if let Next::Failed(header) = self.next {
+            yard_wire::mark!(PrepareAgain);
             self.next = Next::Preparing(header);
             self.ask_for_next(out);
         }
@@ -125,6 +141,7 @@ impl Store {
         self.retry_removal(out);
         for (segment, sealing) in &mut self.sealing {
             if sealing.failed {
+                yard_wire::mark!(SidecarAgain);
                 sealing.failed = false;
                 out.push(Io::WriteIndex { segment: *segment, index: sealing.index.clone() });
             }

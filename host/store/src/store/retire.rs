@@ -201,6 +201,7 @@ impl Store {
                 Located::Places(places) => KeptAt::Places(places),
                 Located::Read(read) => KeptAt::Index(read),
                 Located::Gap { until, .. } if until < to => {
+                    yard_wire::mark!(RetireGap);
                     range.from = until;
                     retiring.left.push_front(range);
                     continue;
@@ -238,6 +239,7 @@ impl Store {
         match (retiring.pass, newest) {
             (Pass::Newest, _) => return true,
             (Pass::Sealed, Some(group)) => {
+                yard_wire::mark!(RetireWaitsForGroup);
                 retiring.pass = Pass::Closing;
                 retiring.stage = RetireStage::Copied(group);
                 return false;
@@ -248,6 +250,7 @@ impl Store {
         let newest = referring.filter(|segment| !retiring.copied.contains(segment)).collect();
         retiring.left = self.index.plan_references(&newest).into();
         if retiring.left.is_empty() {
+            yard_wire::mark!(RetireNothingNew);
             return true;
         }
         self.copy_more(out);
@@ -261,6 +264,7 @@ impl Store {
         };
         let (ranges, waiting) = (std::mem::take(ranges), std::mem::take(waiting));
         for again in waiting.into_iter().skip(found.waiting.len()).rev() {
+            yard_wire::mark!(RetireWaitingAgain);
             retiring.waiting.push_front(again);
         }
         assert!(found.done.len() <= ranges.len(), "what was asked for was read");
@@ -272,12 +276,16 @@ impl Store {
         }
         match self.append_copies(&found) {
             Ok(Some(group)) => {
+                yard_wire::mark!(RetireCopied);
                 let retiring = self.retiring.as_mut().expect("it is under way");
                 retiring.stage = RetireStage::Copied(group);
             }
             Ok(None) => self.copy_more(out),
             // Copies without the rest do no harm, and need not be made again.
-            Err(_) => self.retiring = None,
+            Err(_) => {
+                yard_wire::mark!(RetireCopiesRefused);
+                self.retiring = None;
+            }
         }
     }
 
@@ -338,10 +346,12 @@ impl Store {
         let saved = self.checkpoint_of(state, Some(segment));
         for piece in encode_snapshot(saved.group, &saved.encode(), self.own_payload_max()) {
             if self.append_own(SNAPSHOT, &piece).is_err() {
+                yard_wire::mark!(RetireStateRefused);
                 self.retiring = None;
                 return;
             }
         }
+        yard_wire::mark!(RetireStateKept);
         self.record(Some(segment));
     }
 
@@ -356,6 +366,7 @@ impl Store {
             match self.append_own(RETIRED, piece) {
                 Ok(group) => recorded = Some(group),
                 Err(_) => {
+                    yard_wire::mark!(RetireRecordRefused);
                     self.retiring = None;
                     return;
                 }
@@ -381,6 +392,7 @@ impl Store {
                 let next = self.begins;
                 assert!(next < until && until <= self.active.header.segment, "sealed ones go");
                 retiring.stage = RetireStage::Removable { next, under_way: false, failed: false };
+                yard_wire::mark!(RetireRecorded);
                 trimmed.extend(self.index.retire(until, &retiring.floors));
                 self.index.references_copied(&retiring.copied);
                 self.begins = until;
@@ -435,6 +447,7 @@ impl Store {
             panic!("segment {segment} was to be removed and not asked for")
         };
         assert_eq!(*next, segment, "segments go oldest first");
+        yard_wire::mark!(RetireRemoveFailed);
         (*under_way, *failed) = (false, true);
     }
 
@@ -447,6 +460,7 @@ impl Store {
 
     pub(super) fn retry_removal(&mut self, out: &mut Vec<Io>) {
         if self.removal_failed() {
+            yard_wire::mark!(RetireRemoveAgain);
             self.remove_retired(out);
         }
     }

@@ -32,27 +32,37 @@ impl LaneCore {
     pub(super) fn refused(&mut self, at: usize, refusal: Refusal, now_ms: u64) {
         match reaction(refusal.code) {
             Reaction::Rewind => {
+                yard_wire::mark!(LaneRewound);
                 self.rewind();
                 self.rewinds_without_progress += 1;
                 // Once at once; a broker that keeps refusing is not to be flooded.
                 if self.rewinds_without_progress > 1 {
+                    yard_wire::mark!(LaneRewoundAgain);
                     self.not_before_ms = now_ms.saturating_add(self.backoff.next_ms());
                 }
             }
             Reaction::Wait => {
                 self.rewind();
                 let wait_ms = match refusal.retry_after_ms {
-                    0 => self.backoff.next_ms(),
-                    named => u64::from(named),
+                    0 => {
+                        yard_wire::mark!(LaneWaits);
+                        self.backoff.next_ms()
+                    }
+                    named => {
+                        yard_wire::mark!(LaneWaitsNamed);
+                        u64::from(named)
+                    }
                 };
                 self.not_before_ms = now_ms.saturating_add(wait_ms);
             }
             Reaction::Fail => {
+                yard_wire::mark!(LaneFailed);
                 self.fail(at, &refusal);
                 self.move_floor();
             }
             Reaction::Split => self.find_refused(at, &refusal),
             Reaction::Fence => {
+                yard_wire::mark!(LaneFenced);
                 self.fail_all(&refusal);
                 self.fenced = Some(refusal);
             }
@@ -98,6 +108,7 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<Option<Queue
             taken[from..].iter().position(is_it).map(|at| from + at)
         });
         let Some(at) = at else {
+            yard_wire::mark!(LaneReplyLacksQueue);
             let detail = format!("the answer does not say where the record of queue {queue} is");
             return Err(Refusal::new(Code::BadReply, detail));
         };
@@ -108,6 +119,7 @@ fn offsets(records: &[Gathered], produced: &Produced) -> Result<Vec<Option<Queue
         last = at;
     }
     if let Some(original) = originals.next() {
+        yard_wire::mark!(LaneReplyOtherRecord);
         let detail = format!("the answer speaks of record {}, which is not there", original.record);
         return Err(Refusal::new(Code::BadReply, detail));
     }

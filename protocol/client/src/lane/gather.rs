@@ -115,6 +115,7 @@ impl LaneCore {
         let is_old = |pushed_ms: u64| now_ms >= pushed_ms.saturating_add(delivery_ms);
         while let Some(mut front) = self.gathering.pop_front_if(|f| is_old(f.pushed_ms())) {
             let old = front.records.partition_point(|record| is_old(record.pushed_ms));
+            yard_wire::mark!(LaneUnsent);
             let detail = "the message could not be sent in time: it is not stored";
             self.give_up(&mut front, old, &Refusal::new(Code::TimedOut, detail));
             if !front.records.is_empty() {

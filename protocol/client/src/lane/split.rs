@@ -17,13 +17,16 @@ impl LaneCore {
     pub(super) fn find_refused(&mut self, at: usize, refusal: &Refusal) {
         self.rewinds_without_progress = 0;
         if !self.is_first_unanswered(at) {
+            yard_wire::mark!(SplitLater);
             let formed = &mut self.window[at];
             formed.is_alone = true;
             formed.state = State::Waiting;
         } else if self.window[at].records.len() == 1 {
+            yard_wire::mark!(SplitFound);
             self.fail(at, refusal);
             self.move_floor();
         } else {
+            yard_wire::mark!(SplitHalved);
             self.split(at);
         }
     }

@@ -1,5 +1,6 @@
 //! The clients: what they share is a connection that comes and goes.
 mod consumer;
+mod meddler;
 mod producer;
 mod reader;
 mod steward;
@@ -13,6 +14,7 @@ use crate::base::Base;
 use crate::network::ToClient;
 
 pub(crate) use consumer::{Consumer, group_name, topic_name, wide_name};
+pub(crate) use meddler::Meddler;
 pub(crate) use producer::{CALL_STREAM, Producer, TX_GROUP};
 pub(crate) use reader::Reader;
 pub(crate) use steward::Steward;
@@ -32,6 +34,8 @@ pub(crate) enum Client {
     Consumer(Box<Consumer>),
     /// Reads by plain fetch.
     Reader(Reader),
+    /// Asks for what cannot be.
+    Meddler(Meddler),
 }
 
 impl Client {
@@ -41,6 +45,7 @@ impl Client {
             Self::Producer(client) => &mut client.link,
             Self::Consumer(client) => &mut client.link,
             Self::Reader(client) => &mut client.link,
+            Self::Meddler(client) => &mut client.link,
         }
     }
 
@@ -69,6 +74,7 @@ impl Client {
             Self::Producer(client) => client.connected(base),
             Self::Consumer(client) => client.connected(base),
             Self::Reader(client) => client.work(base),
+            Self::Meddler(client) => client.work(base),
         }
     }
 
@@ -78,6 +84,7 @@ impl Client {
             Self::Producer(client) => client.work(base),
             Self::Consumer(client) => client.work(base),
             Self::Reader(client) => client.work(base),
+            Self::Meddler(client) => client.work(base),
         }
     }
 
@@ -91,6 +98,7 @@ impl Client {
             Self::Producer(client) => client.receive(base, frame),
             Self::Consumer(client) => client.receive(base, session, frame),
             Self::Reader(client) => client.receive(base, frame),
+            Self::Meddler(client) => client.receive(base, frame),
         }
     }
 
@@ -105,6 +113,7 @@ impl Client {
             Self::Steward(_) | Self::Reader(_) => {}
             Self::Producer(client) => client.lost(),
             Self::Consumer(client) => client.lost(base),
+            Self::Meddler(client) => client.lost(),
         }
         self.link().connect_later(base);
     }
@@ -113,7 +122,7 @@ impl Client {
     pub(crate) fn drain(&mut self, base: &mut Base) {
         match self {
             Self::Steward(client) => client.work(base),
-            Self::Reader(_) => {}
+            Self::Reader(_) | Self::Meddler(_) => {}
             Self::Producer(client) => client.drain(base),
             Self::Consumer(client) => client.drain(base),
         }
@@ -128,7 +137,7 @@ impl Client {
     #[must_use]
     pub(crate) fn is_done(&self) -> bool {
         match self {
-            Self::Steward(_) | Self::Reader(_) => true,
+            Self::Steward(_) | Self::Reader(_) | Self::Meddler(_) => true,
             Self::Producer(client) => client.is_done(),
             Self::Consumer(client) => client.is_done(),
         }
@@ -140,7 +149,7 @@ impl Client {
             Self::Steward(client) => client.finish(base),
             Self::Producer(client) => client.finish(base),
             Self::Consumer(client) => client.lost(base),
-            Self::Reader(_) => {}
+            Self::Reader(_) | Self::Meddler(_) => {}
         }
     }
 }

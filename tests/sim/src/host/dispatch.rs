@@ -1,4 +1,5 @@
 //! What arrives from clients becomes inputs of the shards.
+use bytes::Bytes;
 use yard_broker::{Event, Origin, SessionId};
 use yard_checker::{Crash, CrashKind, Event as Recorded};
 use yard_shard::Input;
@@ -10,13 +11,16 @@ use yard_wire::{Correlation, ShardId};
 
 use super::Host;
 use super::life::cannot_record;
-use crate::base::Base;
+use crate::base::{Base, Phase};
 use crate::client::CALL_STREAM;
 use crate::network::{ToBroker, ToClient};
 use crate::planted::{self, Plant};
+use crate::random::Random;
 
 /// What a request without bytes of messages counts in an inbox.
 const REQUEST_BYTES: usize = 64;
+/// Of so many batches, one comes a second time, damaged.
+const MANGLED_ONE_IN: u64 = 8;
 /// Requests that may wait for a shard.
 const INBOX_MAX: usize = 64 * LANE_BATCHES_IN_FLIGHT_MAX;
 
@@ -56,6 +60,9 @@ impl Host {
     fn produce(&mut self, base: &mut Base, origin: Origin, produce: Produce) {
         let Produce { place, nodes, floor, batch } = produce;
         let bytes = batch.len();
+        if base.plan.meddles {
+            mangle(base, &batch);
+        }
         match Batch::parse(batch) {
             Ok(mut batch) => {
                 if let Err(refusal) = batch.check_words() {
@@ -67,6 +74,11 @@ impl Host {
                 let shard = usize::from(batch.header().shard.0);
                 self.slots[shard].oracle.asked(origin, batch.header());
                 let tenant = base.tenant_of(origin.session);
+                let waiting = self.slots[shard].inbox.iter().filter(|(it, _)| is_batch(it));
+                if waiting.count() >= base.plan.batches_waiting && base.phase == Phase::Storm {
+                    // It came to nothing: as when whoever holds it until its turn dies.
+                    return;
+                }
                 let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
                 self.take_request(base, shard, event, bytes);
             }
@@ -120,6 +132,29 @@ impl Host {
             self.slots[shard].members.retain(|(_, member)| *member != session);
             self.give(base, shard, Input::Event(Event::SessionClosed(session)));
         }
+    }
+}
+
+fn is_batch(input: &Input) -> bool {
+    matches!(input, Input::Event(Event::Produce { .. }))
+}
+
+/// Somebody sends a batch of which a bit is flipped, or the end missing: it must be seen. What else
+/// is drawn does not depend on it.
+fn mangle(base: &mut Base, batch: &Bytes) {
+    let mut random = Random::new(base.now ^ (batch.len() as u64) << 40);
+    if !random.once_in(MANGLED_ONE_IN) {
+        return;
+    }
+    let mut mangled = batch.to_vec();
+    if random.percent(30) {
+        mangled.truncate(random.below(batch.len() as u64) as usize);
+    } else {
+        let bit = random.below(8 * batch.len() as u64);
+        mangled[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+    if Batch::parse(Bytes::from(mangled)).is_ok() {
+        base.fail(|| "a damaged batch was taken for a whole one".to_owned());
     }
 }
 

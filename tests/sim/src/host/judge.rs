@@ -9,6 +9,7 @@ use yard_wire::requests::{Delivered, Expression};
 use super::{Host, Place};
 use crate::agenda::Micros;
 use crate::base::{Base, Found, Phase, queue_name};
+use crate::planted::{self, Plant};
 
 /// Of so many messages of a producer, one is not wanted.
 const UNWANTED_ONE_IN: u64 = 3;
@@ -48,7 +49,8 @@ impl Host {
     ) -> Vec<bool> {
         let rounds = &mut self.slots[shard].rounds;
         let fails = base.phase < Phase::Drain && self.random.once_in(HELD_ONE_IN);
-        if fails || rounds.is_old(subscription, queue, asking) {
+        let is_old = rounds.is_old(subscription, queue, asking);
+        if fails || (is_old && !base.has(Plant::HoldForgotten)) {
             rounds.hold(subscription, queue);
             let ranges = messages.iter().map(|(item, _)| one(item.offset)).collect();
             let bytes = messages.iter().map(|(item, _)| u64::from(item.place.bytes)).sum();
@@ -64,7 +66,8 @@ impl Host {
             self.give(base, shard, Input::Event(Event::Held(held)));
             return vec![false; messages.len()];
         }
-        let wanted: Vec<bool> = messages.iter().map(|(_, found)| is_wanted(found)).collect();
+        let mut wanted: Vec<bool> = messages.iter().map(|(_, found)| is_wanted(found)).collect();
+        planted::alter_verdicts(base, &mut wanted);
         let items = messages.iter().map(|(item, _)| item).zip(&wanted);
         let skipped = self.skip(base, shard, (session, subscription, topic, queue), items);
         for (from, to) in &skipped {

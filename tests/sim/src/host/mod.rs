@@ -15,6 +15,7 @@ mod life;
 mod operator;
 mod oracle;
 mod outputs;
+mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,8 +1,10 @@
 //! A quick look at everything that the simulator promises; `cargo xtask sim` looks longer.
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
-use yard_sim::sweep::{Sweep, run_seed};
-use yard_sim::{Plant, powercut};
+use yard_sim::sweep::{Sweep, run_logged, run_seed};
+use yard_sim::{Plan, Plant, marks, powercut};
 
 /// Operations in each run here: enough for several segments, few enough to be quick.
 const OPERATIONS: u64 = 400;
@@ -52,5 +54,50 @@ fn every_planted_bug_is_described_with_its_bound() {
         let bound = row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap_or_default();
         assert!(row.contains(&format!("`{}`", plant.name())), "{row}");
         assert_eq!(bound.replace(',', ""), plant.cases_max().to_string(), "{row}");
+    }
+}
+
+#[test]
+fn every_explained_mark_is_one_and_what_reaches_it_is_there() {
+    let all: Vec<&str> = marks::all().iter().map(|mark| mark.name).collect();
+    let names: BTreeSet<&str> = all.iter().copied().collect();
+    assert_eq!(names.len(), all.len(), "each mark has a name of its own");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for marks::Explained { name, why, by } in marks::explained() {
+        assert!(names.contains(name), "there is no mark {name}");
+        assert!(why.len() > 10, "{name}: it is said why");
+        if ["powercut", "damage"].contains(&by) {
+            continue;
+        }
+        let (file, function) = by.split_once(": ").unwrap_or((by, ""));
+        let text = fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("no {file}"));
+        assert!(text.contains(&format!("fn {function}(")) || function.is_empty(), "no {by}");
+    }
+}
+
+#[test]
+fn a_run_that_is_logged_is_the_same_run() {
+    let (seed, operations) = (11, 200);
+    let path = std::env::temp_dir().join(format!("yard-sim-log-{}", std::process::id()));
+    let logged = run_logged(Plan::draw(seed, operations), None, (operations, ""), &path);
+    let text = fs::read_to_string(&path).expect("the log was written");
+    fs::remove_file(&path).expect("it is there");
+    assert_eq!(
+        logged.expect("it can be written").hash,
+        run_seed(seed, operations, None, false).hash
+    );
+    let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines: Vec<_> = lines.collect::<Result<_, _>>().expect("every line is JSON");
+    let [head, steps @ .., end] = &lines[..] else { panic!("a log has a head and an end") };
+    assert_eq!((&head["format"], &head["seed"]), (&"switchyard-sim-log".into(), &seed.into()));
+    assert!(end["failure"].is_null(), "{end}");
+    assert_eq!(steps.first().map(|step| &step["state"]["phase"]), Some(&"SetUp".into()));
+    let numbers: Vec<_> = steps.iter().map(|step| step["step"].as_u64()).collect();
+    assert!(numbers.is_sorted() && numbers.len() > 100, "steps are numbered upwards");
+    let speaks_of = |path: &str| {
+        steps.iter().any(|step| step["state"].as_object().is_some_and(|it| it.contains_key(path)))
+    };
+    for path in ["shard/0/log/synced", "shard/0/waiting", "client/0/session", "process/life"] {
+        assert!(speaks_of(path), "{path} is never told");
     }
 }

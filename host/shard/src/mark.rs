@@ -1,0 +1,18 @@
+//! The marks of this crate, one a branch: branches of opening and of refusal. See `yard_wire::mark`.
+yard_wire::marks! {
+    AnswerFenced "shard.answer.fenced"
+    ProgressUnrecorded "shard.progress.unrecorded"
+    RefusedFull "shard.refused.full"
+    RefusedFenced "shard.refused.fenced"
+    RefusedTooLarge "shard.refused.too-large"
+    RefusedLeaving "shard.refused.leaving"
+    FetchGap "shard.fetch.gap"
+    FetchEnd "shard.fetch.end"
+    WaiterFenced "shard.waiter.fenced"
+    DiskTriedAgain "shard.disk.tried-again"
+    StatePut "shard.state.put"
+    ClockBack "shard.clock.back"
+    OpenRestored "shard.open.restored"
+    OpenStateBad "shard.open.state-bad"
+    RetentionRetires "shard.retention.retires"
+}

@@ -1,0 +1,23 @@
+//! The marks of this crate, one a branch: branches of a lane's core. See `yard_wire::mark`.
+yard_wire::marks! {
+    LanePushedFenced "client.lane.pushed-fenced"
+    LaneLostConnection "client.lane.lost-connection"
+    LaneAnswerUnknown "client.lane.answer-unknown"
+    LaneAnsweredTwice "client.lane.answered-twice"
+    LaneRefusalOld "client.lane.refusal-old"
+    LaneTimedOut "client.lane.timed-out"
+    LaneAttemptLate "client.lane.attempt-late"
+    LaneGivenUp "client.lane.given-up"
+    LaneRewound "client.lane.rewound"
+    LaneRewoundAgain "client.lane.rewound-again"
+    LaneWaits "client.lane.waits"
+    LaneWaitsNamed "client.lane.waits-named"
+    LaneFailed "client.lane.failed"
+    LaneFenced "client.lane.fenced"
+    LaneReplyLacksQueue "client.lane.reply-lacks-queue"
+    LaneReplyOtherRecord "client.lane.reply-other-record"
+    SplitLater "client.split.later"
+    SplitFound "client.split.found"
+    SplitHalved "client.split.halved"
+    LaneUnsent "client.lane.unsent"
+}
