@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use crate::operation::Arg;
 use crate::record::{DEDUPE, KEY};
+use crate::units::{MILLISECONDS, in_unit};
 use crate::value::{ToValue, Value};
 use crate::{Code, Refusal};
 
@@ -154,7 +155,8 @@ pub fn check_window(window_ms: u64) -> Result<(), Refusal> {
     if (DEDUPE_WINDOW_MS_MIN..=DEDUPE_WINDOW_MS_MAX).contains(&window_ms) {
         return Ok(());
     }
-    let detail = format!("a dedupe window of {window_ms} ms: 1s to 7d may be");
+    let window = in_unit(window_ms, MILLISECONDS);
+    let detail = format!("a dedupe window of {window}: 1s to 7d may be");
     Err(Refusal::new(Code::BadArgument, detail))
 }
 
