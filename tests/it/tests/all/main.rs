@@ -5,7 +5,7 @@
 //!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
-//!   backup, console, dead_letters, deduping, draining, finding, policies, slow_consumer,
+//!   backup, console, contexts, dead_letters, deduping, draining, finding, policies, slow_consumer,
 //!   disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
@@ -20,6 +20,7 @@ mod bad_input;
 mod basics;
 mod bench;
 mod console;
+mod contexts;
 mod crash;
 mod dead_letters;
 mod deduping;
