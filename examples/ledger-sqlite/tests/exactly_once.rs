@@ -124,7 +124,8 @@ fn run(scratch: &Scratch, places: &[&str], database: &Path, forgetful: bool) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn effects_are_there_once_however_often_processes_die() {
     let scratch = Scratch::new("ledger").unwrap();
-    let settings = Settings::for_dev(scratch.path().join("data"), free_address().unwrap());
+    let reserved = free_address().unwrap();
+    let settings = Settings::for_dev(scratch.path().join("data"), reserved.address);
     let running = yard_server::start(settings).await.unwrap();
     let connection = running.connection().clone();
     let authority = scratch.path().join("authority.pem");

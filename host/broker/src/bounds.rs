@@ -100,8 +100,10 @@ pub(crate) const TRACE_DETAIL_BYTES_MAX: usize = 512;
 /// Messages of a range that are looked at whether they are traced: more at once are settled by what
 /// retention takes away only.
 pub(crate) const TRACE_RANGE_MAX: u64 = limits::CREDIT_MESSAGES_MAX as u64;
+/// A day in milliseconds.
+pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The notes of a tenant are kept for so long, in milliseconds: 3 days,
-pub(crate) const TRACE_RETAIN_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
+pub(crate) const TRACE_RETAIN_MS: u64 = 3 * DAY_MS;
 /// and so many bytes of them, over all shards: some 300,000.
 pub(crate) const TRACE_RETAIN_BYTES: u64 = 64 << 20;
 /// Where there is no topic for notes yet, it is asked for at this interval, in milliseconds.

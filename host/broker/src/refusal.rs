@@ -4,7 +4,7 @@ mod reached;
 
 use yard_wire::limits::{DELAY_MS_MAX, TX_MESSAGES_MAX};
 
-use crate::bounds::{BACKLOG_LOOK_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
+use crate::bounds::{BACKLOG_LOOK_MS, DAY_MS, DEDUPE_WAIT_MS, DISK_FULL_WAIT_MS};
 use crate::relocate::MOVED_WAIT_MS;
 use yard_wire::order::TopicType;
 use yard_wire::requests::AckNodes;
@@ -279,7 +279,9 @@ impl From<ProduceError> for Refusal {
             ProduceError::BadArgument(fact) => fact.into(),
             ProduceError::LimitReached(fact) => fact.into(),
             ProduceError::TooFar { due, now } => {
-                let detail = format!("due at {due}, it is {now}: at most {DELAY_MS_MAX} ms away");
+                let days = due.0.saturating_sub(now.0).div_ceil(DAY_MS);
+                let max = DELAY_MS_MAX / DAY_MS;
+                let detail = format!("{days} days away, at {due}; it is {now}, and {max} may be");
                 Self::new(Code::DelayTooLong, detail)
             }
             ProduceError::DelayInOrder { topic } => {

@@ -38,6 +38,12 @@ const BLOCK_BYTES: u32 = 256 << 10;
 /// A block is read whole when at least one byte in so many of it is wanted; else the records are
 /// read one by one.
 const WANTED_OF_BLOCK: u64 = 16;
+/// Or when something is wanted of one in so many of its pages: each would be a call of its own, and
+/// sixteen of those take several times as long as one of a block. So it is with small records that
+/// lie apart, and with releases, of which only the front is read.
+const PAGES_OF_BLOCK: u64 = 4;
+/// What the disk reads at least.
+const PAGE_BYTES: u64 = MEMORY_ALIGNMENT as u64;
 /// Blocks that are read by one call for a reader that goes on: each call costs two wake-ups and a
 /// notice to the disk, as much as copying some hundred KiB.
 const RUN_MAX: usize = 4;
@@ -76,6 +82,31 @@ struct State {
 struct Block {
     bytes: Bytes,
     used: u64,
+}
+
+/// What is wanted of a block.
+#[derive(Default)]
+struct Wanted {
+    bytes: u64,
+    pages: u64,
+    /// The last of them, counted from 1.
+    last_page: u64,
+}
+
+impl Wanted {
+    /// Adds these bytes of the segment, which are not none.
+    fn add(&mut self, begin: u64, end: u64) {
+        assert!(begin < end, "a record has bytes");
+        self.bytes += end - begin;
+        let (first, last) = (begin / PAGE_BYTES + 1, end.div_ceil(PAGE_BYTES));
+        self.pages += last + 1 - first - u64::from(first == self.last_page);
+        self.last_page = last;
+    }
+
+    fn is_worthwhile(&self) -> bool {
+        let block = u64::from(BLOCK_BYTES);
+        self.bytes >= block / WANTED_OF_BLOCK || self.pages >= block / PAGE_BYTES / PAGES_OF_BLOCK
+    }
 }
 
 /// Consecutive bytes of a segment.
@@ -292,7 +323,7 @@ impl LogCache {
     /// The blocks that are not in memory and that enough is wanted of, with the end of what is
     /// known to be written in their segment.
     fn worthwhile_blocks(&self, places: &[RecordPlace]) -> BTreeMap<(u32, u32), u64> {
-        let mut wanted: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        let mut wanted: BTreeMap<(u32, u32), Wanted> = BTreeMap::new();
         let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
         for place in places {
             let (begin, end) = bounds(place);
@@ -301,8 +332,8 @@ impl LogCache {
             for block in blocks_of(place) {
                 let block_begin = u64::from(block) * u64::from(BLOCK_BYTES);
                 let block_end = block_begin + u64::from(BLOCK_BYTES);
-                let bytes = wanted.entry((place.segment, block)).or_default();
-                *bytes += end.min(block_end) - begin.max(block_begin);
+                let of_block = wanted.entry((place.segment, block)).or_default();
+                of_block.add(begin.max(block_begin), end.min(block_end));
             }
         }
         // All of a segment before the one that is written was written; in that one, what lies
@@ -311,8 +342,7 @@ impl LogCache {
         for (segment, end) in &mut ends {
             *end = state.written_end(*segment).unwrap_or(0).max(*end);
         }
-        let least = u64::from(BLOCK_BYTES) / WANTED_OF_BLOCK;
-        let worthwhile = wanted.into_iter().filter(|(_, bytes)| *bytes >= least);
+        let worthwhile = wanted.into_iter().filter(|(_, wanted)| wanted.is_worthwhile());
         worthwhile.map(|(key, _)| (key, ends[&key.0])).collect()
     }
 

@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use crate::operation::Arg;
 use crate::record::{DEDUPE, KEY};
+use crate::units::{MILLISECONDS, in_unit};
 use crate::value::{ToValue, Value};
 use crate::{Code, Refusal};
 
@@ -158,7 +159,8 @@ pub fn check_window(window_ms: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     mark!(DedupeWindow);
-    let detail = format!("a dedupe window of {window_ms} ms: 1s to 7d may be");
+    let window = in_unit(window_ms, MILLISECONDS);
+    let detail = format!("a dedupe window of {window}: 1s to 7d may be");
     Err(Refusal::new(Code::BadArgument, detail))
 }
 

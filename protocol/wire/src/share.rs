@@ -73,7 +73,8 @@ impl ToValue for Share {
 impl Arg for Share {
     const KIND: &'static str = "SHARE";
     fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
-        text.and_then(Self::read).ok_or_else(|| bad(name, Self::KIND, text))
+        let kind = "a SHARE from 0 to 1, like 0.01, of six decimals at most";
+        text.and_then(Self::read).ok_or_else(|| bad(name, kind, text))
     }
 }
 
@@ -95,7 +96,8 @@ mod tests {
         check("0.25", 250_000, "0.25");
         for wrong in ["", "2", "1.000001", "1%", ".5", "0.", "0.0000001", "-0", "0,5", "1e0", "00"]
         {
-            assert!(Share::parse("trace", Some(wrong)).is_err(), "{wrong:?}");
+            let refusal = Share::parse("trace", Some(wrong)).unwrap_err();
+            assert!(refusal.detail.contains("trace takes a SHARE from 0 to 1"), "{refusal}");
         }
     }
 

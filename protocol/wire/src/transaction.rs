@@ -90,7 +90,8 @@ impl ToValue for TxId {
 impl Arg for TxId {
     const KIND: &'static str = "TRANSACTION";
     fn parse(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
-        text.and_then(Self::parse).ok_or_else(|| bad(name, Self::KIND, text))
+        let kind = "a TRANSACTION as `yard tx ls` shows it";
+        text.and_then(Self::parse).ok_or_else(|| bad(name, kind, text))
     }
 }
 

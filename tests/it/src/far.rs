@@ -1,18 +1,19 @@
 //! A broker at the other end of a line that is made worse on purpose.
 use std::path::Path;
 
+use yard_client::ClientBuilder;
 use yard_client::transport::Controller;
-use yard_client::{Client, ClientBuilder};
 use yard_relay::{Relay, Weather};
 
 use crate::Failed;
-use crate::server::{Server, ServerOptions, free_address};
+use crate::server::{Reserved, Server, ServerOptions, free_address, patient};
 
 /// A broker behind a relay, which clients are told to connect to.
 pub(crate) struct Far {
     pub(crate) relay: Relay,
     pub(crate) server: Server,
     controller: Controller,
+    _reserved: Reserved,
 }
 
 impl Far {
@@ -23,7 +24,8 @@ impl Far {
         controller: Controller,
         (weather, seed): (Weather, u64),
     ) -> Result<Self, Failed> {
-        let address = free_address()?;
+        let reserved = free_address()?;
+        let address = reserved.address;
         let relay = Relay::start(address, weather, seed)?;
         let mut options = ServerOptions::new(yard.to_owned());
         options.address = Some(address);
@@ -31,7 +33,7 @@ impl Far {
         options.flags = flags.map(str::to_owned).into();
         options.flags.push(relay.address().to_string());
         let server = Server::start(options).await?;
-        Ok(Self { relay, server, controller })
+        Ok(Self { relay, server, controller, _reserved: reserved })
     }
 
     /// Settings of a client that comes through the relay.
@@ -39,6 +41,6 @@ impl Far {
         let mut context = self.server.context()?;
         context.addresses = vec![self.relay.address().to_string()];
         context.controller = self.controller;
-        Ok(Client::builder().name(name).context(context))
+        Ok(patient(context).name(name))
     }
 }

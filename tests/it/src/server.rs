@@ -1,6 +1,6 @@
 //! A broker in a process of its own: started, killed, started again on the same address.
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -65,6 +65,8 @@ pub struct Server {
     options: ServerOptions,
     data: PathBuf,
     address: SocketAddr,
+    /// Unless the caller named an address.
+    _reserved: Option<Reserved>,
     child: Option<Child>,
     /// Removed at the end, unless the caller named a folder.
     scratch: Option<Scratch>,
@@ -121,21 +123,38 @@ pub fn write_context(path: &Path, context: Context) -> Result<(), Failed> {
     fs::write(path, text).map_err(Failed::file(path))
 }
 
-/// An address of this machine that nobody listens on at the moment.
+/// An address that is nobody else's, until this is dropped: also while the broker on it is down. It
+/// holds the TCP port of the same number, which no broker listens on.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The address.
+    pub address: SocketAddr,
+    _holds: TcpListener,
+}
+
+/// An address of this machine that nobody listens on, and nobody has reserved.
 ///
 /// # Errors
 /// When none was found.
-pub fn free_address() -> Result<SocketAddr, Failed> {
+pub fn free_address() -> Result<Reserved, Failed> {
     use std::hash::{BuildHasher, RandomState};
     let mut random = Seeded::new(RandomState::new().hash_one(std::process::id()));
     for _ in 0..ATTEMPTS {
         let port = random.within(PORTS) as u16;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Ok(_holds) = TcpListener::bind(address) else { continue };
         if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
+            return Ok(Reserved { address, _holds });
         }
     }
     Err(Failed("no free port was found".to_owned()))
+}
+
+/// Settings of a client that waits for a slow machine.
+#[must_use]
+pub fn patient(context: Context) -> ClientBuilder {
+    let builder = Client::builder().context(context);
+    builder.connect_timeout(PATIENCE).request_timeout(PATIENCE)
 }
 
 impl Server {
@@ -161,8 +180,10 @@ impl Server {
                 (scratch.path().join("data"), Some(scratch))
             }
         };
-        let address = options.address.map_or_else(free_address, Ok)?;
-        Ok(Self { options, data, address, child: None, scratch })
+        let reserved = if options.address.is_some() { None } else { Some(free_address()?) };
+        let address = options.address.or(reserved.as_ref().map(|it| it.address));
+        let address = address.expect("it is named, or was reserved");
+        Ok(Self { options, data, address, _reserved: reserved, child: None, scratch })
     }
 
     /// Starts the process again, on the same folder and address, and waits until it answers.
@@ -203,6 +224,8 @@ impl Server {
             command.arg("--segment-bytes").arg(bytes.to_string());
         }
         command.args(&self.options.flags);
+        // The contexts of whoever runs this stay as they are.
+        command.env("YARD_HOME", self.data.with_extension("home")).env_remove("YARD_CONTEXT");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().map_err(Failed::file(&self.options.yard))?;
         self.child = Some(child);
@@ -354,7 +377,7 @@ impl Server {
     /// # Errors
     /// As [`Server::context`].
     pub fn builder(&self, name: &str) -> Result<ClientBuilder, Failed> {
-        Ok(Client::builder().name(name).context(self.context()?))
+        Ok(patient(self.context()?).name(name))
     }
 
     /// An operator's client.

@@ -5,7 +5,7 @@
 //!   in $trace by id ──► places of what is gone ──────────────┤  stopped, then the next search
 //!   in $trace by each place ──► notes ◄──────────────────────┘  begins; the last one answers
 //! ```
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use yard_wire::limits::{FIND_BYTES_MAX, FIND_RECORDS_MAX};
 use yard_wire::name::{DEAD_PREFIX, TRACE_TOPIC};
@@ -36,9 +36,15 @@ pub(super) struct Telling {
     /// And then.
     left: Vec<Search>,
     places: BTreeSet<Place>,
-    /// Notes that were read: by their places.
-    read: BTreeSet<(QueueIndex, QueueOffset)>,
+    /// What was noted, by the places of the notes: in the order in which it happened.
+    notes: BTreeMap<(QueueIndex, QueueOffset), TraceRow>,
     rows: Vec<TraceRow>,
+}
+
+impl Telling {
+    fn has_room(&self) -> bool {
+        self.rows.len() + self.notes.len() < TRACE_ROWS_MAX
+    }
 }
 
 /// Events that say how a message was stored.
@@ -72,7 +78,7 @@ impl Broker {
             search: search.clone(),
             left: Vec::new(),
             places: BTreeSet::new(),
-            read: BTreeSet::new(),
+            notes: BTreeMap::new(),
             rows: Vec::new(),
         };
         telling.left.extend(self.search_notes(tenant, id.to_string()));
@@ -109,7 +115,7 @@ impl Broker {
         // Nobody waits for it any more.
         let Some(mut telling) = self.traces.asked.remove(&origin) else { return };
         for hit in &findings.hits {
-            if self.visible_name(tenant, hit).is_none() || telling.rows.len() >= TRACE_ROWS_MAX {
+            if self.visible_name(tenant, hit).is_none() || !telling.has_room() {
                 continue;
             }
             match telling.search {
@@ -180,9 +186,7 @@ impl Broker {
         if let Some(place) = place {
             self.add_place(tenant, telling, place);
         }
-        if telling.read.insert((hit.queue, hit.offset)) {
-            telling.rows.push(row);
-        }
+        telling.notes.insert((hit.queue, hit.offset), row);
     }
 
     fn add_place(&self, tenant: TenantId, telling: &mut Telling, place: Place) {
@@ -193,7 +197,8 @@ impl Broker {
 
     /// The rows of a life, in order.
     fn told_life(&self, tenant: TenantId, telling: Telling) -> Result<Reply, OperateError> {
-        let Telling { id, places, mut rows, .. } = telling;
+        let Telling { id, places, notes, mut rows, .. } = telling;
+        rows.extend(notes.into_values());
         let parked = self.parked(tenant, id);
         // What is known of how it was stored needs no note.
         if parked.is_some() || rows.iter().any(|row| row.event == "sent") {

@@ -36,7 +36,8 @@ pub(crate) struct Prepared {
     records: BTreeMap<Key, (TxId, Delayed)>,
     held: BTreeMap<TxName, Held>,
     asks: BTreeSet<(Timestamp, TxName)>,
-    /// How many of each, arriving ones included.
+    /// How many there are, and how many of each, arriving ones included.
+    len: usize,
     tenants: BTreeMap<TenantId, u64>,
     topics: BTreeMap<TopicId, u64>,
 }
@@ -44,6 +45,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// One was appended.
     pub(crate) fn arrive(&mut self, (tenant, tx): TxName, topic: TopicId, ask_at: Timestamp) {
+        self.len += 1;
         count(&mut self.tenants, tenant);
         count(&mut self.topics, topic);
         let name = (tenant, tx);
@@ -76,6 +78,8 @@ impl Prepared {
     }
 
     fn discount(&mut self, delayed: &Delayed) {
+        assert!(self.len > 0, "what is taken away was counted");
+        self.len -= 1;
         discount(&mut self.tenants, delayed.tenant);
         discount(&mut self.topics, delayed.topic);
     }
@@ -144,7 +148,7 @@ impl Prepared {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.records.len() + self.held.values().map(|held| held.arriving as usize).sum::<usize>()
+        self.len
     }
 
     /// Those whose place is known.
@@ -191,6 +195,8 @@ impl Prepared {
         assert_eq!(self.topics.values().sum::<u64>(), self.len() as u64, "each is counted");
         let held: usize = self.held.values().map(|held| held.keys.len()).sum();
         assert_eq!(held, self.records.len(), "each is held by its transaction");
+        let arriving: usize = self.held.values().map(|held| held.arriving as usize).sum();
+        assert_eq!(held + arriving, self.len, "each is counted");
         assert_eq!(self.asks.len(), self.held.len(), "each transaction is asked about");
         for (name, held) in &self.held {
             assert!(self.asks.contains(&(held.ask_at, *name)), "each is asked about");

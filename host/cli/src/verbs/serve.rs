@@ -28,6 +28,7 @@ pub(crate) async fn run(written: &Written) -> Result<(), Failure> {
         eprintln!("context for clients: {}", file.display());
         match save(CONTEXT, &client_context(&running)) {
             Ok(true) => eprintln!("other commands use it without saying so (saved as {CONTEXT})"),
+            Ok(false) if is_chosen(&file) => eprintln!("commands use it (YARD_CONTEXT)"),
             Ok(false) => eprintln!("{}", how_to_use(CONTEXT)),
             Err(failure) => failure.report(Format::Table),
         }
@@ -78,6 +79,12 @@ pub(crate) fn save(name: &str, context: &Context) -> Result<bool, Failure> {
     let contexts = Contexts::of_user()?;
     contexts.save(name, context.clone())?;
     contexts.choose_unless_chosen(name, &OWN)
+}
+
+/// Whether the environment names this file, in whichever way.
+fn is_chosen(file: &Path) -> bool {
+    let used = crate::context::of_environment().map(std::fs::canonicalize);
+    matches!((used, std::fs::canonicalize(file)), (Some(Ok(used)), Ok(file)) if used == file)
 }
 
 /// What to do where another context is in use.

@@ -85,8 +85,22 @@ fn heading(name: &str) -> &str {
 }
 
 fn is_instant(name: &str) -> bool {
-    const NAMES: &[&str] = &["born_ms", "connected_ms", "created_ms", "newest_ms", "oldest_ms"];
-    NAMES.contains(&name) || matches!(name, "at_ms" | "started_ms" | "stored_ms")
+    const NAMES: &[&str] = &[
+        "at_ms",
+        "begun_ms",
+        "born_ms",
+        "connected_ms",
+        "created_ms",
+        "due_ms",
+        "last_ms",
+        "newest_ms",
+        "next_check_ms",
+        "oldest_ms",
+        "since_ms",
+        "started_ms",
+        "stored_ms",
+    ];
+    NAMES.contains(&name)
 }
 
 fn alignment(name: &str, value: &Value) -> CellAlignment {
@@ -109,5 +123,24 @@ fn scalar(name: &str, value: &Value) -> String {
         },
         Value::String(text) => text::visible(text).into_owned(),
         Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_times_wherever_they_stand() {
+        let check = |name: &str, value: u64, head: &str, shown: &str| {
+            assert_eq!((heading(name), &scalar(name, &value.into())[..]), (head, shown));
+        };
+        let (ms, time) = (1_767_225_600_000, "2026-01-01T00:00:00.000Z");
+        for name in ["due", "begun", "next_check", "since", "last", "at", "stored"] {
+            check(&format!("{name}_ms"), ms, name, time);
+        }
+        check("due_ms", 0, "due", "-");
+        check("bytes", ms, "bytes", "1767225600000");
+        check("elapsed_ms", 7, "elapsed_ms", "7");
     }
 }

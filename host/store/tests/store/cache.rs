@@ -419,3 +419,32 @@ fn a_block_that_was_read_while_it_was_filled_is_read_again_as_a_whole() {
     // A queue at a time, each to the end of what it wants.
     assert!(reads <= 2 * QUEUES, "{reads} reads of {records} records");
 }
+
+/// Small messages of one queue that lie far apart are read together where they are many, and one by
+/// one where they are few.
+#[test]
+fn records_that_lie_apart_are_read_together_where_they_are_many() {
+    let (mut random, mut rig) = (Random(13), rig(13));
+    // One small message of queue 0 every 8 KiB, and others between.
+    for _ in 0..60 {
+        let records = [(TOPIC.0, 0, 20), (TOPIC.0, 1, 4_000), (TOPIC.0, 2, 4_000)];
+        rig.append_batch(&batch_of(&mut random, &records)).unwrap();
+        rig.settle();
+        while rig.close(false).is_some() {
+            rig.settle();
+        }
+    }
+    let of = |count| places(&rig, 0, 0, count);
+    let reads = |places: &[RecordPlace]| {
+        let (cache, disk) = (all_sealed(), Counting::new(&rig.disk));
+        let expect = read::records(&rig.disk, places).unwrap();
+        assert_eq!(read_all(&cache, &disk, places).unwrap(), expect);
+        disk.reads()
+    };
+    let (few, many) = (of(8), of(48));
+    let bytes: u64 = many.iter().map(|place| u64::from(place.bytes)).sum();
+    let blocks = u64::from(many[47].offset >> 18) + 1;
+    assert!(bytes < 16 << 10 && (1..=3).contains(&blocks), "{bytes} bytes in {blocks} blocks");
+    assert_eq!(reads(&few), 8, "one by one");
+    assert!(reads(&many) <= blocks + 16, "{} reads of {blocks} blocks", reads(&many));
+}

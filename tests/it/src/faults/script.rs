@@ -12,7 +12,7 @@ use yard_client::wire::record::Record;
 use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Ack, Client, Code, Context, Message, Start};
 
-use crate::server::{Server, ServerOptions, free_address};
+use crate::server::{Reserved, Server, ServerOptions, free_address};
 use crate::wait::PATIENCE;
 use crate::{Failed, Scratch};
 
@@ -102,9 +102,10 @@ impl Template {
         copy_folder(&self.scratch.path().join("template"), &data)?;
         let mut options = options(&self.yard, data.clone());
         let address = free_address()?;
-        options.address = Some(address);
-        let context = Context { addresses: vec![address.to_string()], ..self.context.clone() };
-        Ok(Case { options, data, context, promised: Arc::default() })
+        options.address = Some(address.address);
+        let addresses = vec![address.address.to_string()];
+        let context = Context { addresses, ..self.context.clone() };
+        Ok(Case { options, data, context, promised: Arc::default(), _reserved: address })
     }
 }
 
@@ -129,6 +130,7 @@ pub struct Case {
     data: PathBuf,
     context: Context,
     promised: Arc<Mutex<Promised>>,
+    _reserved: Reserved,
 }
 
 fn body(number: u64) -> Vec<u8> {
@@ -163,9 +165,11 @@ impl Case {
         let mut options = self.options.clone();
         options.data = Some(data.clone());
         let address = free_address()?;
-        options.address = Some(address);
-        let context = Context { addresses: vec![address.to_string()], ..self.context.clone() };
-        Ok(Self { options, data, context, promised: self.promised.clone() })
+        options.address = Some(address.address);
+        let addresses = vec![address.address.to_string()];
+        let context = Context { addresses, ..self.context.clone() };
+        let promised = self.promised.clone();
+        Ok(Self { options, data, context, promised, _reserved: address })
     }
 
     /// Starts the broker, with these words before its name, and sends so many messages.

@@ -21,7 +21,7 @@ use super::crew::{Crew, PartOptions};
 use super::{Report, fill, keep_if_wrong, lag, topic, watchful};
 use crate::Failed;
 use crate::flights::{Line, TOPIC, lines};
-use crate::server::{Server, read_context};
+use crate::server::{Server, patient, read_context};
 use crate::wait::until;
 
 /// The part that a handling process does.
@@ -65,7 +65,8 @@ fn open(path: &Path) -> Result<SqliteLedger, Failed> {
         "CREATE TABLE IF NOT EXISTS effects (
              place INTEGER PRIMARY KEY, number INTEGER NOT NULL, aircraft TEXT NOT NULL
          );
-         CREATE TABLE IF NOT EXISTS again (number INTEGER NOT NULL, attempt INTEGER NOT NULL);",
+         CREATE TABLE IF NOT EXISTS again (number INTEGER NOT NULL, attempt INTEGER NOT NULL);
+         CREATE TABLE IF NOT EXISTS lost (name TEXT NOT NULL);",
     )?;
     Ok(books)
 }
@@ -75,11 +76,19 @@ fn open(path: &Path) -> Result<SqliteLedger, Failed> {
 pub(super) async fn consume(options: &PartOptions) -> Result<(), Failed> {
     let mut books = open(&options.database)?;
     let context = read_context(&options.context)?;
-    let client = Client::builder().name(&options.name).context(context).connect().await?;
+    let client = patient(context).name(&options.name).connect().await?;
     let builder = client.consumer(TOPIC, GROUP).start(Start::Earliest);
     let mut flights = builder.credit(CREDIT, 1 << 20).build().await?;
+    let mut known = connections(&client);
     loop {
         let flight = flights.recv().await?;
+        // A machine that stands still for seconds ends connections, and what is held goes back.
+        let now = connections(&client);
+        for _ in known..now {
+            let insert = "INSERT INTO lost (name) VALUES (?1)";
+            books.connection().execute(insert, params![options.name])?;
+        }
+        known = now;
         let number = flight.property(NUMBER).and_then(|number| number.parse::<u64>().ok());
         let number = number.ok_or_else(|| Failed("a flight without a number".to_owned()))?;
         let aircraft = flight.order_group().unwrap_or_default().to_owned();
@@ -97,6 +106,11 @@ pub(super) async fn consume(options: &PartOptions) -> Result<(), Failed> {
             Err(HandleError::Effect(error)) => return Err(error.into()),
         }
     }
+}
+
+/// Connections that a client has made.
+fn connections(client: &Client) -> u64 {
+    client.paths().iter().map(|path| path.connections).sum()
 }
 
 /// Runs it.
@@ -201,12 +215,17 @@ fn account(
     let query = "SELECT coalesce(sum(most - 1), 0)
                  FROM (SELECT max(attempt) AS most FROM again GROUP BY number)";
     let again: u64 = books.connection().query_row(query, [], |row| row.get(0))?;
-    // What had been sent to it, and the one that it was at.
-    let held_max = kills * u64::from(CREDIT + 1);
+    let query = "SELECT count(*) FROM lost";
+    let ended: u64 = books.connection().query_row(query, [], |row| row.get(0))?;
+    // What had been sent to each, and the one that it was at.
+    let held_max = (kills + ended) * u64::from(CREDIT + 1);
     let aircraft = latest.len();
     report.tell(
         "redelivered",
-        &format!("{again}; the killed had {held} when the broker was asked, {held_max} at most"),
+        &format!(
+            "{again}; the killed had {held} when the broker was asked, {held_max} at most with \
+             {ended} connections that ended by themselves"
+        ),
     );
     report.account(
         "effects",

@@ -23,7 +23,7 @@ use yard_client::{
 use super::crew::{Crew, PartOptions};
 use super::work::{Fate, Work};
 use super::{Report, keep_if_wrong, rate, topic, watchful};
-use crate::server::{Server, read_context};
+use crate::server::{Server, patient, read_context};
 use crate::wait::until;
 use crate::{Failed, Seeded};
 
@@ -104,7 +104,7 @@ async fn group(client: &Client, work: &Work) -> Result<Transactions, Error> {
 /// A process that produces until no number is left.
 pub(super) async fn produce(options: &PartOptions) -> Result<(), Failed> {
     let context = read_context(&options.context)?;
-    let client = Client::builder().name(&options.name).context(context).connect().await?;
+    let client = patient(context).name(&options.name).connect().await?;
     let work = Work::open(&options.database)?;
     let group = group(&client, &work).await?;
     let mut tasks = JoinSet::new();

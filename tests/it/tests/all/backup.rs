@@ -69,7 +69,8 @@ async fn produce(client: Client, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicB
         let sends = (next..next + BURST).map(|number| {
             let mut body = format!("{number:08}").into_bytes();
             body.resize(BODY_BYTES, b'.');
-            producer.send(Message::new(body))
+            // Named, so that each shard has its share, however slow one of them is.
+            producer.send(Message::new(body).queue(number as u16 % SHARDS))
         });
         for receipt in sends.collect::<Vec<_>>() {
             within("a send", receipt).await.unwrap().unwrap();

@@ -49,7 +49,7 @@ fn number(value: &Value, path: &str) -> f64 {
     found.as_f64().unwrap_or_else(|| panic!("{path} is {found}"))
 }
 
-const SMALL: &str = "--size 200 --batch 50 --queues 4 --warm-up 0.1 --seconds 0.4";
+const SMALL: &str = "--size 200 --batch 50 --queues 4 --warm-up 0.1 --seconds 1";
 
 #[test]
 fn producing_is_measured_beside_its_limits_and_recorded() {

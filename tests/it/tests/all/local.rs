@@ -1,5 +1,4 @@
 //! A broker in this process, and short words for what most tests do.
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use yard_client::wire::operation::{GroupInfo, GroupReport, GroupSet, TopicCreate, TopicRow};
@@ -8,7 +7,7 @@ use yard_client::wire::retry::{Attempts, RetryPolicy};
 use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Client, Code, Consumer, Context, Delivery, Error, Message, Start};
 use yard_it::Scratch;
-use yard_it::server::free_address;
+use yard_it::server::{Reserved, free_address, patient};
 use yard_it::wait::{until, within};
 use yard_server::Running;
 use yard_server::config::Settings;
@@ -18,6 +17,7 @@ pub(crate) struct Broker {
     pub(crate) settings: Settings,
     running: Option<Running>,
     _scratch: Scratch,
+    _reserved: Reserved,
 }
 
 impl Broker {
@@ -32,11 +32,12 @@ impl Broker {
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let scratch = Scratch::new("local").unwrap();
-        let listen: SocketAddr = free_address().unwrap();
-        let mut settings = Settings::for_dev(scratch.path().join("data"), listen);
+        let reserved = free_address().unwrap();
+        let data = scratch.path().join("data");
+        let mut settings = Settings::for_dev(data, reserved.address);
         change(&mut settings);
         let running = yard_server::start(settings.clone()).await.unwrap();
-        Self { settings, running: Some(running), _scratch: scratch }
+        Self { settings, running: Some(running), _scratch: scratch, _reserved: reserved }
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -77,7 +78,7 @@ impl Broker {
 }
 
 pub(crate) async fn client_of(context: Context) -> Client {
-    Client::builder().name("test").context(context).connect().await.unwrap()
+    patient(context).name("test").connect().await.unwrap()
 }
 
 pub(crate) async fn create(client: &Client, name: &str, queues: u16) -> TopicRow {

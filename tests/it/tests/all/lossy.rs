@@ -2,11 +2,11 @@
 //!
 //! No test here depends on how fast anything is: the line is short, so that runs are.
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use yard_client::transport::{Controller, TransportOptions};
 use yard_client::{Client, ClientBuilder, Message, PathReport, Producer, Start};
+use yard_it::server::patient;
 use yard_it::wait::within;
 use yard_relay::{Relay, Weather};
 
@@ -49,7 +49,7 @@ impl Line {
         let mut context = self.broker.context();
         context.addresses = vec![self.relay.address().to_string()];
         context.controller = Controller::Bbr;
-        Client::builder().name("lossy").context(context)
+        patient(context).name("lossy")
     }
 }
 
@@ -193,7 +193,7 @@ async fn jumbo_packets_are_found_and_kept() {
     for mtu_bytes_max in [6_500, 8_952] {
         let broker = Broker::with(|settings| settings.mtu_bytes_max = mtu_bytes_max).await;
         let options = TransportOptions { mtu_bytes_max, ..TransportOptions::default() };
-        let builder = Client::builder().context(broker.context()).transport(options);
+        let builder = patient(broker.context()).transport(options);
         let client = builder.connect().await.unwrap();
         create(&client, "orders", QUEUES).await;
         let producer = client.producer("orders").build().await.unwrap();
@@ -219,9 +219,7 @@ async fn two_hundred_handshakes_at_once_get_in() {
     let broker = Broker::start().await;
     let (mut tasks, mut closing) = (Vec::new(), JoinSet::new());
     for _ in 0..200 {
-        let builder = Client::builder().context(broker.context());
-        let builder = builder.connect_timeout(Duration::from_secs(60));
-        tasks.push(tokio::spawn(builder.connect()));
+        tasks.push(tokio::spawn(patient(broker.context()).connect()));
     }
     for task in tasks {
         let client = within("a handshake", task).await.unwrap().unwrap().unwrap();

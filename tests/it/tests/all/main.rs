@@ -5,8 +5,8 @@
 //!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
-//!   authoring, backup, console, dead_letters, deduping, draining, finding, policies, trials,
-//!   slow_consumer, disk_full, retention, crash, flights, life
+//!   authoring, backup, console, contexts, dead_letters, deduping, draining, finding, policies,
+//!   trials, slow_consumer, disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -21,6 +21,7 @@ mod bad_input;
 mod basics;
 mod bench;
 mod console;
+mod contexts;
 mod crash;
 mod dead_letters;
 mod deduping;

@@ -10,9 +10,12 @@ use yard_it::raw::{Raw, RawStream, RawWindows, request_bytes};
 
 use super::local::*;
 
-/// Sends a byte a second until the connection ends; its code, and how long it took.
-async fn drip(raw: &Raw, stream: &mut RawStream, bytes: &[u8]) -> (Option<Code>, Duration) {
-    let began = Instant::now();
+/// Sends a byte a second until the connection ends; its code, and how long it took since `began`.
+async fn drip(
+    (raw, began): (&Raw, Instant),
+    stream: &mut RawStream,
+    bytes: &[u8],
+) -> (Option<Code>, Duration) {
     for byte in bytes {
         stream.send(&[*byte]).await;
         tokio::select! {
@@ -35,18 +38,20 @@ async fn a_byte_a_second_is_too_slow() {
     let preamble = Preamble { role: Role::Control, lane: 0 }.encode();
     let hello = [&preamble[..], &request_bytes(1, &hello)].concat();
     let greeting = async {
+        let began = Instant::now();
         let raw = Raw::connect(&context, RawWindows::default()).await.unwrap();
         let mut stream = raw.open(&[]).await.unwrap();
-        drip(&raw, &mut stream, &hello).await
+        drip((&raw, began), &mut stream, &hello).await
     };
     let asking = async {
         let raw = Raw::connect(&context, RawWindows::default()).await.unwrap();
         let (_control, mut data, _) = raw.welcomed().await.unwrap();
-        drip(&raw, &mut data, &hello[8..]).await
+        drip((&raw, Instant::now()), &mut data, &hello[8..]).await
     };
     let silent = async {
-        let raw = Raw::connect(&context, RawWindows::default()).await.unwrap();
+        // The broker begins to count before the connection is known here.
         let began = Instant::now();
+        let raw = Raw::connect(&context, RawWindows::default()).await.unwrap();
         (raw.closed().await.unwrap(), began.elapsed())
     };
     let working = async {

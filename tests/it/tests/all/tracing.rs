@@ -52,7 +52,8 @@ async fn a_message_that_fails_is_followed_over_a_kill() {
     let client = server.client("test").await.unwrap();
     create(&client, "orders", 4).await;
     trace_all(&client, "orders").await;
-    set_retry(&client, "billing", &[10, 10], 3).await;
+    // It comes again after the kill, not before: then it would have come twice.
+    set_retry(&client, "billing", &[4_000, 10], 3).await;
     let producer = client.producer("orders").build().await.unwrap();
     let id = producer.send(Message::new("bad").queue(1)).await.unwrap().id.to_string();
     let mut orders = consumer(&client, "orders", "billing").await;

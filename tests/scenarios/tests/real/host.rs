@@ -14,6 +14,7 @@ use yard_client::{
     Ack, AckNodes, Client, Code, Context, Error, SeekTo, SendResult, TxId, TxVerdict,
 };
 use yard_it::raw::{Answer, Raw, RawWindows};
+use yard_it::server::patient;
 use yard_it::wait::PATIENCE;
 use yard_it::{Failed, Server, tenant};
 use yard_scenarios::Kind;
@@ -31,9 +32,11 @@ use crate::transacting::{Answerer, Transacting};
 /// How far behind the scenario's time a host may be for what did not happen to count. No scenario
 /// looks nearer than half a second before something is due.
 const BEHIND_MAX: Duration = Duration::from_millis(400);
-/// Looks at what follows from earlier steps by itself, and the pause before each.
-const LOOKS_MAX: u32 = 1_000;
+/// The same before it lets any time pass: nothing is due so soon.
+const BEGINNING: Duration = Duration::from_secs(1);
+/// The pause before each look at what follows from earlier steps by itself, and how many there are.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
+const LOOKS_MAX: u32 = (PATIENCE.as_millis() / LOOK_PAUSE.as_millis()) as u32;
 /// How long an answer to a request is waited for that nobody gives.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -115,7 +118,7 @@ impl<'a> Real<'a> {
     fn connect(&self, tenant: &str, name: &str) -> Outcome<Client> {
         let unknown = || Refusal::new(Code::UnknownTenant, tenant);
         let context = self.contexts.get(tenant).ok_or_else(unknown)?.clone();
-        let connecting = Client::builder().name(name).context(context).connect();
+        let connecting = patient(context).name(name).connect();
         self.runtime.block_on(connecting).map_err(refusal)
     }
 
@@ -182,7 +185,8 @@ impl Host for Real<'_> {
     }
 
     fn kept_time(&mut self) -> bool {
-        self.passed.is_zero() || self.began.elapsed() < self.passed + BEHIND_MAX
+        let kept = if self.passed.is_zero() { BEGINNING } else { self.passed + BEHIND_MAX };
+        self.began.elapsed() < kept
     }
 
     fn call(&mut self, tenant: &str, operation: Operation, args: Bytes) -> Outcome<Bytes> {
