@@ -99,6 +99,8 @@ mod tests {
         (0..2 * CHUNK_ITEMS).for_each(|number| chunks.push(number));
         let places: Vec<*const usize> = chunks.iter().map(std::ptr::from_ref).collect();
         (0..CHUNK_ITEMS).for_each(|number| chunks.push(number));
-        assert!(places.iter().copied().eq(chunks.iter().take(places.len()).map(std::ptr::from_ref)));
+        assert!(
+            places.iter().copied().eq(chunks.iter().take(places.len()).map(std::ptr::from_ref))
+        );
     }
 }
