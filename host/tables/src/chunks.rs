@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn does_what_a_list_does() {
         let (mut chunks, mut model) = (Chunks::default(), Vec::new());
-        assert!(chunks.is_empty() && chunks.len() == 0);
+        assert_eq!((chunks.len(), chunks.is_empty()), (0, true));
         for number in 0..3 * CHUNK_ITEMS + 7 {
             chunks.push(number);
             model.push(number);
@@ -99,6 +99,8 @@ mod tests {
         (0..2 * CHUNK_ITEMS).for_each(|number| chunks.push(number));
         let places: Vec<*const usize> = chunks.iter().map(std::ptr::from_ref).collect();
         (0..CHUNK_ITEMS).for_each(|number| chunks.push(number));
-        assert!(places.iter().copied().eq(chunks.iter().take(places.len()).map(std::ptr::from_ref)));
+        assert!(
+            places.iter().copied().eq(chunks.iter().take(places.len()).map(std::ptr::from_ref))
+        );
     }
 }

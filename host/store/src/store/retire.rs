@@ -303,8 +303,7 @@ impl Store {
             gather.copies.extend(copies.into_iter().map(placed));
         }
         if kind == CARRIED {
-            let carried: Vec<CarriedOn> =
-                decode_copies(payload).expect("it was encoded just now");
+            let carried: Vec<CarriedOn> = decode_copies(payload).expect("it was encoded just now");
             let placed = |copy: CarriedOn| CarriedOn { at: payload_at + copy.at, ..copy };
             gather.carried.extend(carried.into_iter().map(placed));
         }
