@@ -5,7 +5,7 @@
 //! the reading of its records and the encoding of the delivery, and the step that settles it. Not
 //! counted are the disk itself, sockets and tasks.
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
-use allocation_counter::measure;
+use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use yard_broker::{Applied, Broker, BrokerConfig, DeliverItem, Event, Origin, SessionId};
 use yard_shard::{Input, Output, Shard, ShardConfig};
@@ -67,6 +67,10 @@ struct World {
     topic: TopicId,
     subscription: SubscriptionId,
     frame: Vec<u8>,
+    /// The groups that were written, as readers keep them.
+    groups: Vec<Bytes>,
+    /// How often ids and keys were collected: no group is kept for that then.
+    collected: u64,
 }
 
 /// What steps put out, sorted.
@@ -99,9 +103,19 @@ impl World {
         let (topic, subscription) = (TopicId(0), SubscriptionId(0));
         let frame = Vec::with_capacity(4 << 20);
         let shard = opened.shard;
-        let (correlation, sequence) = (0, 0);
-        let mut world =
-            Self { disk, shard, now, correlation, sequence, topic, subscription, frame };
+        let (correlation, sequence, groups, collected) = (0, 0, Vec::new(), 0);
+        let mut world = Self {
+            disk,
+            shard,
+            now,
+            correlation,
+            sequence,
+            topic,
+            subscription,
+            frame,
+            groups,
+            collected,
+        };
         let mut outputs = opened.outputs;
         let mut found = Found::default();
         found.sort(&mut outputs);
@@ -137,6 +151,12 @@ impl World {
             let io = found.ios.remove(0);
             let done = yard_store::io::perform(&self.disk, &io);
             let is_sync = matches!(io, Io::SyncGroup { .. });
+            if let Io::WriteGroup { bytes, .. } = &io
+                && self.groups.len() < self.groups.capacity()
+            {
+                self.groups.push(bytes.clone());
+            }
+            self.collected += u64::from(matches!(io, Io::IndexKeys { .. }));
             drop(io);
             let count = self.step(Input::Io(done), found);
             *(if is_sync { &mut synced } else { &mut other }) += count;
@@ -221,6 +241,26 @@ impl World {
         [parse, append, written, synced, read, encode, settle]
     }
 
+    /// Stores messages in each of these topics, in one batch.
+    fn store(&mut self, topics: &[TopicId], each: usize, bytes: usize) {
+        let (mut records, body) = (Vec::new(), vec![7; bytes]);
+        for topic in topics.iter().flat_map(|topic| std::iter::repeat_n(*topic, each)) {
+            let parts = RecordParts { topic, body: &body, ..Default::default() };
+            parts.encode(&mut records).unwrap();
+        }
+        let (sequence, count) = (Sequence(self.sequence), topics.len() * each);
+        let header = BatchHeader { producer: ProducerId(6), sequence, ..BatchHeader::default() };
+        let batch = Batch::parse(batch::encode(&header, count, &records)).unwrap();
+        self.sequence += count as u64;
+        let (origin, place, nodes) = (self.origin(), AckPlace::Synced, AckNodes::One);
+        let (tenant, floor) = (TENANT, sequence);
+        let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
+        let mut found = Found::default();
+        self.step(Input::Event(event), &mut found);
+        self.perform(&mut found);
+        assert_eq!(found.replies.len(), 1, "the batch was answered");
+    }
+
     fn deliver(&mut self, queue: QueueIndex, items: &[DeliverItem]) -> (u64, u64) {
         let mut records = Vec::new();
         let read = measure(|| {
@@ -272,50 +312,38 @@ fn config() -> ShardConfig {
 }
 
 /// Bytes that a shard takes which has so many queues, of which each has held messages, and of
-/// which nobody uses any but the first.
-fn idle_bytes(queues: usize) -> i64 {
+/// which nobody uses any but the first: where it wrote them, and after a restart.
+fn idle_bytes(queues: usize) -> [i64; 2] {
     let mut world = World::new();
     let topics: Vec<TopicId> = (0..queues).map(|n| world.create(&format!("idle-{n}"), 1)).collect();
-    let mut records = Vec::new();
-    let mut store = |world: &mut World, topics: &[TopicId], bytes: usize| {
-        records.clear();
-        for topic in topics {
-            let parts = RecordParts { topic: *topic, body: &vec![7; bytes], ..Default::default() };
-            parts.encode(&mut records).unwrap();
-        }
-        let sequence = Sequence(world.sequence);
-        let header = BatchHeader { producer: ProducerId(6), sequence, ..BatchHeader::default() };
-        let batch = Batch::parse(batch::encode(&header, topics.len(), &records)).unwrap();
-        world.sequence += topics.len() as u64;
-        let (origin, place, nodes) = (world.origin(), AckPlace::Synced, AckNodes::One);
-        let (tenant, floor) = (TENANT, sequence);
-        let event = Event::Produce { origin, tenant, place, nodes, floor, batch };
-        let mut found = Found::default();
-        world.step(Input::Event(event), &mut found);
-        world.perform(&mut found);
-        assert_eq!(found.replies.len(), 1, "the batch was answered");
-    };
     let spread: Vec<TopicId> =
         topics.iter().copied().cycle().take(IDLE_QUEUES * IDLE_MESSAGES).collect();
-    spread.chunks(500).for_each(|topics| store(&mut world, topics, 16));
+    spread.chunks(500).for_each(|topics| world.store(topics, 1, 16));
     // Until what the queues hold is in a sealed segment and all of it in a checkpoint, and what
     // the numbering remembers is the same however many queues there are.
-    (0..120).for_each(|_| store(&mut world, &topics[..1], 1 << 20));
+    (0..120).for_each(|_| world.store(&topics[..1], 1, 1 << 20));
+    let collected = world.collected;
+    while world.collected == collected {
+        world.store(&topics[..1], 1, 64 << 10);
+    }
     let World { disk, shard, now, .. } = world;
-    drop(shard);
+    let written = measure(|| drop(shard));
     let mut opened = None;
-    let counted = measure(|| opened = Some(Shard::open(&disk, config(), now).unwrap()));
+    let read = measure(|| opened = Some(Shard::open(&disk, config(), now).unwrap()));
     let opened = opened.unwrap();
     assert_eq!(opened.shard.broker().stats().topics, queues as u64 + 1);
-    counted.bytes_current + PIECE_BYTES * counted.count_current
+    let bytes = |it: AllocationInfo| it.bytes_current + PIECE_BYTES * it.count_current;
+    [-bytes(written), bytes(read)]
 }
 
 #[test]
 fn an_idle_queue_costs_little_memory() {
     let (one, all) = (idle_bytes(1), idle_bytes(IDLE_QUEUES));
-    let each = (all - one) as f64 / (IDLE_QUEUES - 1) as f64;
-    println!("an idle queue: {each:.0} bytes");
-    assert!(each > 100.0 && each <= IDLE_QUEUE_BYTES_MAX, "an idle queue: {each} bytes");
+    for (at, state) in ["where it was written", "after a restart"].iter().enumerate() {
+        let each = (all[at] - one[at]) as f64 / (IDLE_QUEUES - 1) as f64;
+        println!("an idle queue, {state}: {each:.0} bytes");
+        assert!(each > 100.0 && each <= IDLE_QUEUE_BYTES_MAX, "{state}: {each} bytes");
+    }
 }
 
 /// Allocations a batch, stage by stage.
@@ -346,6 +374,31 @@ fn what_a_batch_allocates_does_not_grow_with_its_messages() {
         }
     }
     assert!(grown.is_empty(), "allocations grow with the messages: {grown:#?}");
+}
+
+/// Bytes of a piece of shared memory beside what it holds: its own counts, and where it is.
+const SHARED_BYTES: i64 = 80;
+
+#[test]
+fn a_group_that_readers_keep_takes_little_more_than_its_bytes() {
+    const GROUPS: usize = 200;
+    for messages in [1, 40, 400] {
+        let mut world = World::new();
+        for _ in 0..WARM_UP {
+            world.store(&[world.topic], messages, 100);
+        }
+        world.groups.reserve_exact(GROUPS);
+        while world.groups.len() < world.groups.capacity() {
+            world.store(&[world.topic], messages, 100);
+        }
+        let World { shard, groups, .. } = world;
+        drop(shard);
+        let held: usize = groups.iter().map(Bytes::len).sum();
+        let freed = -measure(|| drop(groups)).bytes_current;
+        let share = (freed - GROUPS as i64 * SHARED_BYTES) as f64 / held as f64;
+        println!("groups of {} bytes: {share:.2} times in memory", held / GROUPS);
+        assert!((0.9..1.3).contains(&share), "of {messages} messages: {share} times their bytes");
+    }
 }
 
 #[test]

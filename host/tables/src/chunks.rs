@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn does_what_a_list_does() {
         let (mut chunks, mut model) = (Chunks::default(), Vec::new());
-        assert!(chunks.is_empty() && chunks.len() == 0);
+        assert_eq!((chunks.len(), chunks.is_empty()), (0, true));
         for number in 0..3 * CHUNK_ITEMS + 7 {
             chunks.push(number);
             model.push(number);

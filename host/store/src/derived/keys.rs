@@ -178,9 +178,15 @@ impl KeyIndex {
 
     fn note_finished(&mut self, segment: u32) {
         let is_last = self.segments.last_key_value().is_some_and(|(last, _)| *last == segment);
-        let keys = self.segments.get(&segment);
-        if !is_last && keys.is_none_or(|keys| keys.filed() == keys.end) {
-            self.unfinished.remove(&segment);
+        let keys = self.segments.get_mut(&segment);
+        if is_last || keys.as_ref().is_some_and(|keys| keys.filed() != keys.end) {
+            return;
+        }
+        self.unfinished.remove(&segment);
+        if let Some(keys) = keys {
+            assert!(keys.kept.is_empty() && keys.runs.is_empty(), "all of it is in files");
+            // There may be thousands of segments: the room for what was kept goes as well.
+            (keys.writing, keys.runs, keys.kept) = Default::default();
         }
     }
 

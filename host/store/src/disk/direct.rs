@@ -22,8 +22,8 @@ pub(crate) const BLOCK_BYTES: usize = 4 << 10;
 /// Bytes for `append_at` need no copy when their address and their offset in the file differ by a
 /// multiple of this.
 pub const MEMORY_ALIGNMENT: usize = BLOCK_BYTES;
-/// From so many bytes on, three pieces cost less than a copy.
-const PIECES_BYTES_MIN: usize = 16 << 10;
+/// From so many bytes on, three pieces cost less than a copy: fewer are copied wherever they lie.
+pub(crate) const IN_PLACE_BYTES_MIN: usize = 16 << 10;
 /// A stage that a large group has made larger is given back.
 const STAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -186,7 +186,7 @@ impl Appender {
     /// them; false when that does not go, or not all at once.
     fn write_pieces(&mut self, begin: u64, head: usize, bytes: &[u8]) -> io::Result<bool> {
         let is_aligned = bytes.as_ptr().addr() % MEMORY_ALIGNMENT == head;
-        if !is_aligned || bytes.len() < PIECES_BYTES_MIN {
+        if !is_aligned || bytes.len() < IN_PLACE_BYTES_MIN {
             return Ok(false);
         }
         let (first, rest) = bytes.split_at((BLOCK_BYTES - head) % BLOCK_BYTES);

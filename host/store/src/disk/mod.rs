@@ -13,6 +13,7 @@ pub mod lying;
 mod patient;
 pub mod real;
 
+pub(crate) use direct::IN_PLACE_BYTES_MIN;
 pub use direct::MEMORY_ALIGNMENT;
 pub(crate) use direct::{Aligned, BLOCK_BYTES};
 pub(crate) use patient::{PatientDisk, Unreadable, is_of_medium};

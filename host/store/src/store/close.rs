@@ -6,6 +6,7 @@ use yard_wire::{GroupNumber, Timestamp};
 use super::{
     Active, Gather, GatheredRecord, InFlight, Next, Sealing, Stage, Store, following, header_of,
 };
+use crate::disk::IN_PLACE_BYTES_MIN;
 use crate::format::sidecar::{IndexEntry, SidecarHeader};
 use crate::format::{group, segment};
 use crate::index::Slot;
@@ -103,7 +104,7 @@ impl Store {
         let touched = self.index_gather(&gather, offset);
         let copies = std::mem::take(&mut gather.copies);
         let chain = header.seal(self.active.header.salt, &mut gather.bytes, gather.begin);
-        let bytes = Bytes::from(gather.bytes).slice(gather.begin..);
+        let bytes = fitted(gather.bytes, gather.begin);
         self.typical_bytes = (bytes.len() + bytes.len() / 2).max(self.typical_bytes / 2);
         self.active.tail += bytes.len() as u64;
         assert!(self.active.tail <= self.active.header.capacity, "place was made for the group");
@@ -155,6 +156,18 @@ impl Store {
         self.carried.extend(gather.carried.iter().map(|copy| Carried::at(segment, offset, copy)));
         touched
     }
+}
+
+/// The bytes from `begin` on, in memory that is not much larger: readers keep a group for long
+/// after it was written, and count its bytes.
+fn fitted(mut bytes: Vec<u8>, begin: usize) -> Bytes {
+    assert!(begin < bytes.len(), "a group has a header");
+    if bytes.len() - begin < IN_PLACE_BYTES_MIN {
+        return Bytes::copy_from_slice(&bytes[begin..]);
+    }
+    // It stays where it is, in memory as it will lie in the file.
+    bytes.shrink_to_fit();
+    Bytes::from(bytes).slice(begin..)
 }
 
 /// What the sidecar of a full segment says about it.
