@@ -23,6 +23,9 @@ const TYPES_SECTION: &str = "component-type";
 const TYPES: &str = "types";
 /// What a core module imports to handle the resources that it exports.
 const EXPORT_PREFIX: &str = "[export]";
+/// What it exports to be called after an export, which frees what that returned. Source: the
+/// canonical ABI's names of core modules.
+const POST_PREFIX: &str = "cabi_post_";
 /// Names of imports and exports that are read at most.
 const NAMES_MAX: usize = 10_000;
 
@@ -250,7 +253,9 @@ impl<'a> Names<'a> {
             Payload::ExportSection(section) => {
                 for export in section {
                     // What else a module exports is for the adapters that are put around it.
-                    if let Some((interface, _)) = export?.name.split_once('#') {
+                    let name = export?.name;
+                    let name = name.strip_prefix(POST_PREFIX).unwrap_or(name);
+                    if let Some((interface, _)) = name.split_once('#') {
                         self.exports.insert(interface);
                     }
                 }

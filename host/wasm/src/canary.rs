@@ -56,7 +56,7 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    /// What is not shared out: where nobody tries a version, or a question is about a plugin itself.
+    /// What is not shared out: where nobody tries a version, or a plugin itself is asked about.
     pub const ALONE: Self = Self::Queue { topic: 0, queue: 0, queues: 1 };
 
     /// An order group by its name.

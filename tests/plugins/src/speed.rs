@@ -129,7 +129,8 @@ pub fn swaps(tools: &Tools, count: usize) -> Result<Report, Failed> {
     let most = quantile(&mut first, 1_000);
     let others = (quantile(&mut usual, P50), quantile(&mut usual, P99));
     let text = format!(
-        "first batches of {found} swaps, p50 {:.0} us, most {:.0} us; others p50 {:.0}, p99 {:.0} us",
+        "first batches of {found} swaps, p50 {:.0} us, most {:.0} us; \
+         others p50 {:.0}, p99 {:.0} us",
         us(p50),
         us(most),
         us(others.0),

@@ -35,6 +35,18 @@ fn a_core_module_with_types_is_accepted() {
 }
 
 #[test]
+fn a_core_module_may_have_what_is_called_after_its_exports() {
+    let extra = r#"(func (export
+        "cabi_post_switchyard:plugin/filter@1.0.0#[method]predicate.evaluate") (param i32))"#;
+    let wasm = Filter { extra, ..GOOD }.build(&[]);
+    assert!(accepted(&wasm, &Limits::DEFAULT).is_ok());
+    let mut host = crate::support::Host::of(&wasm);
+    assert_eq!(host.judge(&["a", "b"]).1.delivered().count(), 1);
+    let extra = r#"(func (export "cabi_post_else:where/filter@1.0.0#evaluate") (param i32))"#;
+    check(&Filter { extra, ..GOOD }.build(&[]), "exports `else:where/filter@1.0.0`");
+}
+
+#[test]
 fn a_component_is_accepted_and_means_the_same() {
     let module = typed(Point::Filter, &GOOD.wat());
     let mut encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();

@@ -1,5 +1,5 @@
-//! A tenant that means harm: it pushes plugins made to hurt, subscribes with each of them, and sends
-//! messages for them to judge. The plugins are those of the host's own tests.
+//! A tenant that means harm: it pushes plugins made to hurt, subscribes with each of them, and
+//! sends messages for them to judge. The plugins are those of the host's own tests.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

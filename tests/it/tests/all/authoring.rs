@@ -1,5 +1,5 @@
-//! Authors of plugins, through the real program: from nothing to a filter that decides, as the guide
-//! says it, and the plugins of the examples on real topics.
+//! Authors of plugins, through the real program: from nothing to a filter that decides, as the
+//! guide says it, and the plugins of the examples on real topics.
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
