@@ -65,7 +65,7 @@ pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool
 }
 
 /// Does something; a panic of what is under test is a failure like any other.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let caught = catch_unwind(AssertUnwindSafe(work));
     caught.unwrap_or_else(|panic| Err(format!("panic: {}", text_of(panic.as_ref()))))
 }
