@@ -15,7 +15,6 @@ use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptio
 use yard_wasm::Compiler;
 use yard_wire::ShardId;
 
-use crate::{EndsPolicies, Running};
 use crate::config::Settings;
 use crate::dispatch::Dispatch;
 use crate::fairness;
@@ -30,6 +29,7 @@ use crate::tasks::{ShardTask, Slow};
 use crate::threads::ShardThreads;
 use crate::time::{Clock, Wall};
 use crate::watermark;
+use crate::{EndsPolicies, Running};
 
 /// Why a broker did not start. Nothing of its data was changed, but for what recovery cuts off.
 #[derive(Debug, Error)]

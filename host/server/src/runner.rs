@@ -32,7 +32,8 @@ pub(crate) async fn ended(shards: Vec<RunningShard>) {
             RunningShard::Task(shard) => shard.ended().await,
         }
     }
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(ShardThreads::join));
+    let joined =
+        tokio::task::spawn_blocking(move || threads.into_iter().for_each(ShardThreads::join));
     if joined.await.is_err() {
         tracing::error!("a shard did not end");
     }

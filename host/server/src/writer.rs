@@ -65,13 +65,7 @@ pub(crate) struct Writer<O, H> {
 }
 
 impl<O: Outputs, H: Hands> Writer<O, H> {
-    pub(crate) fn new(
-        shard: Shard,
-        clock: Clock,
-        inbox: Arc<Inbox>,
-        outputs: O,
-        hands: H,
-    ) -> Self {
+    pub(crate) fn new(shard: Shard, clock: Clock, inbox: Arc<Inbox>, outputs: O, hands: H) -> Self {
         let (results, spare) = (Vec::new(), Vec::new());
         let (wake_at, longest) = (None, Duration::ZERO);
         Self { shard, clock, inbox, outputs, hands, results, wake_at, spare, longest }

@@ -16,6 +16,8 @@
 //! - Equal seeds give equal runs: no clock of the machine, no other thread, no address decides.
 //! - The code under test is the shipped one; it takes network, disks, clocks and randomness from
 //!   outside, and what is planted is in these.
+//! - Each seed is the first in its process, whose randomness is fixed (`entropy.rs`): tokio draws
+//!   from it.
 //! - TLS draws random numbers of its own, so the hash is over time, way and size of packets, and
 //!   over what clients see. Keys and certificates are fixed, and of a kind whose signatures have
 //!   one length.
@@ -38,4 +40,4 @@ mod world;
 pub use plan::Plan;
 pub use planted::Plant;
 pub use run::{Outcome, run_seed};
-pub use sweep::{OPERATIONS, SLICE_SEEDS, Sweep, Swept, catch};
+pub use sweep::{OPERATIONS, SLICE_SEEDS, Sweep, Swept, catch, run_apart};

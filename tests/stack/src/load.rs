@@ -340,11 +340,10 @@ pub(crate) async fn look(
     }
 }
 
-fn stored(
-    fetched: &yard_client::Fetched,
-) -> Result<impl Iterator<Item = Stored> + use<>, Error> {
+fn stored(fetched: &yard_client::Fetched) -> Result<impl Iterator<Item = Stored> + use<>, Error> {
     let one = |fetched: &yard_client::FetchedRecord| {
-        let malformed = |malformed: yard_wire::Malformed| malformed.refusal(yard_client::Code::BadReply);
+        let malformed =
+            |malformed: yard_wire::Malformed| malformed.refusal(yard_client::Code::BadReply);
         let record = Record::parse(fetched.record.clone()).map_err(malformed)?;
         let (producer, seq, hash) = named(&record);
         Ok(Stored { offset: fetched.offset.0, producer, seq, hash })

@@ -1,4 +1,6 @@
 //! `yard-stack`: runs seeds, repeats one, proves that planted bugs are caught.
+mod entropy;
+
 use std::process::ExitCode;
 
 use yard_stack::{OPERATIONS, Plan, Plant, SLICE_SEEDS, Sweep, catch, run_seed};
@@ -15,6 +17,8 @@ Runs client, QUIC, TLS and broker as they ship in a world from a seed, under fau
 
 struct Arguments {
     sweep: Sweep,
+    /// To be run for another process of this program.
+    apart: Option<u64>,
     seed: Option<u64>,
     trace: bool,
     planted: bool,
@@ -22,9 +26,16 @@ struct Arguments {
 }
 
 fn parse() -> Result<Option<Arguments>, String> {
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let sweep = Sweep { start: 0, seeds: 1_000, operations: OPERATIONS, jobs, keeps_going: false };
-    let mut parsed = Arguments { sweep, seed: None, trace: false, planted: false, plant: None };
+    let sweep = Sweep {
+        program: std::env::current_exe().map_err(|error| format!("no program: {error}"))?,
+        start: 0,
+        seeds: 1_000,
+        operations: OPERATIONS,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        keeps_going: false,
+    };
+    let (apart, seed, plant) = (None, None, None);
+    let mut parsed = Arguments { sweep, apart, seed, trace: false, planted: false, plant };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -37,6 +48,7 @@ fn parse() -> Result<Option<Arguments>, String> {
             "--ops" => parsed.sweep.operations = number()?,
             "--jobs" => parsed.sweep.jobs = number()?.clamp(1, 64) as usize,
             "--seed" => parsed.seed = Some(number()?),
+            "--apart" => parsed.apart = Some(number()?),
             "--slice" => parsed.sweep.seeds = SLICE_SEEDS,
             "--all" => parsed.sweep.keeps_going = true,
             "--trace" => parsed.trace = true,
@@ -65,10 +77,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let ok = match arguments.seed {
-        Some(seed) => one(seed, &arguments),
-        None if arguments.planted => planted(arguments.sweep.operations),
-        None => many(arguments.sweep),
+    let ok = match (arguments.apart, arguments.seed) {
+        (Some(seed), _) => {
+            let operations = arguments.sweep.operations;
+            print!("{}", run_seed(seed, operations, arguments.plant, false).write());
+            true
+        }
+        (None, Some(seed)) => one(seed, &arguments),
+        (None, None) if arguments.planted => planted(&arguments.sweep),
+        (None, None) => many(&arguments.sweep),
     };
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -89,7 +106,7 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
     outcome.failure.is_none()
 }
 
-fn many(sweep: Sweep) -> bool {
+fn many(sweep: &Sweep) -> bool {
     let swept = sweep.run();
     for (seed, failure) in &swept.failures {
         println!("seed {seed} failed: {failure}");
@@ -107,11 +124,11 @@ fn many(sweep: Sweep) -> bool {
     swept.failures.is_empty()
 }
 
-fn planted(operations: u64) -> bool {
+fn planted(Sweep { program, operations, .. }: &Sweep) -> bool {
     let mut missed = 0;
     for plant in Plant::ALL.iter().copied() {
         let (name, bound) = (plant.name(), plant.seeds_max());
-        match catch(plant, operations) {
+        match catch(program, plant, *operations) {
             Some((seed, failure)) => {
                 let why = failure.lines().next().unwrap_or_default();
                 println!("caught  {name:<16} {seed:>4} of {bound:>4}: {why}");

@@ -139,7 +139,8 @@ impl Network {
     /// Gives a client's sockets new addresses; they notice nothing.
     pub(crate) fn readdress(&self, client: usize) {
         let mut state = self.lock();
-        let of_client = |(port, node): (&u64, &Node)| (*node == Node::Client(client)).then_some(*port);
+        let of_client =
+            |(port, node): (&u64, &Node)| (*node == Node::Client(client)).then_some(*port);
         let ports: Vec<u64> = state.nodes.iter().filter_map(of_client).collect();
         for port in ports {
             state.show(port);
@@ -327,7 +328,8 @@ impl AsyncUdpSocket for Socket {
         let now = Instant::now();
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(metas) {
-            let Some(first) = port.packets.first_entry().filter(|first| first.key().0 <= now) else {
+            let Some(first) = port.packets.first_entry().filter(|first| first.key().0 <= now)
+            else {
                 break;
             };
             let packet = first.remove();

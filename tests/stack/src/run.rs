@@ -29,6 +29,8 @@ const CLEAR: Line =
 const FAULTY_MAX: Duration = Duration::from_secs(1_200);
 /// How long it may take from then on until everything was sent, received and settled.
 const MENDED_MAX: Duration = Duration::from_secs(120);
+/// Longer than any write and sync takes.
+const SYNCED_AFTER: Duration = Duration::from_secs(2);
 /// How often the group is asked whether it has settled everything.
 const DRAINED_LOOK: Duration = Duration::from_millis(200);
 
@@ -47,6 +49,26 @@ pub struct Outcome {
     pub stored: u64,
     /// What went wrong.
     pub failure: Option<String>,
+}
+
+impl Outcome {
+    /// As one process tells another: a line of figures, then what went wrong.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let Self { hash, operations, crashes, stored, failure, .. } = self;
+        let failure = failure.as_deref().unwrap_or_default();
+        format!("{hash} {operations} {crashes} {stored}\n{failure}")
+    }
+
+    /// What [`Outcome::write`] wrote; `None` where it is something else.
+    #[must_use]
+    pub fn read(seed: u64, text: &str) -> Option<Self> {
+        let (figures, failure) = text.split_once('\n')?;
+        let figures: Vec<u64> = figures.split(' ').filter_map(|one| one.parse().ok()).collect();
+        let [hash, operations, crashes, stored] = figures[..] else { return None };
+        let failure = (!failure.is_empty()).then(|| failure.to_owned());
+        Some(Self { seed, hash, operations, crashes, stored, failure })
+    }
 }
 
 thread_local! {
@@ -80,10 +102,8 @@ pub fn run_seed(seed: u64, operations: u64, plant: Option<Plant>, printing: bool
         let runtime = runtime.map_err(|error| error.to_string())?;
         Ok(runtime.block_on(run(plan, plant, printing)))
     });
-    let mut outcome = ran.unwrap_or_else(|panic| Outcome {
-        failure: Some(panic),
-        ..Outcome::default()
-    });
+    let mut outcome =
+        ran.unwrap_or_else(|panic| Outcome { failure: Some(panic), ..Outcome::default() });
     outcome.seed = seed;
     if let Some(panic) = PANICS.take().and_then(|panics| panics.into_iter().next()) {
         outcome.failure = Some(panic);
@@ -187,6 +207,8 @@ async fn live(
     recorder.note(&[7], || "all is well again".to_owned());
     let rest = async {
         all(&mut producers).await?;
+        // What was acknowledged from memory is not counted before it is synced.
+        tokio::time::sleep(SYNCED_AFTER).await;
         drain(&clients[0]).await?;
         end.send_replace(true);
         all(&mut consumers).await?;
@@ -198,7 +220,8 @@ async fn live(
         Ok::<_, String>(reads)
     };
     let rest = tokio::time::timeout(MENDED_MAX, rest).await;
-    let reads = rest.map_err(|_| format!("not all was done {MENDED_MAX:?} after the last fault"))??;
+    let reads =
+        rest.map_err(|_| format!("not all was done {MENDED_MAX:?} after the last fault"))??;
     let connections = clients.iter().map(load::connections).collect();
     world.let_go();
     life.stop(world).await;

@@ -1,12 +1,16 @@
 //! A quick look at what this tier promises; `cargo xtask stack` looks longer.
 use std::fs;
+use std::path::Path;
 
-use yard_stack::{OPERATIONS, Plant, Sweep, catch, run_seed};
+use yard_stack::{OPERATIONS, Plant, Sweep, catch, run_apart};
+
+/// The program that runs each seed in a process of its own.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_yard-stack");
 
 #[test]
 fn equal_seeds_are_equal_runs() {
     let hashes = |seeds: std::ops::Range<u64>| -> Vec<u64> {
-        seeds.map(|seed| run_seed(seed, OPERATIONS, None, false).hash).collect()
+        seeds.map(|seed| run_apart(Path::new(PROGRAM), seed, OPERATIONS, None).hash).collect()
     };
     let first = hashes(0..10);
     assert_eq!(first, hashes(0..10));
@@ -15,8 +19,8 @@ fn equal_seeds_are_equal_runs() {
 
 #[test]
 fn a_slice_of_seeds_is_clean() {
-    let sweep =
-        Sweep { start: 10_000, seeds: 40, operations: OPERATIONS, jobs: 2, keeps_going: false };
+    let (program, operations, keeps_going) = (PROGRAM.into(), OPERATIONS, false);
+    let sweep = Sweep { program, start: 10_000, seeds: 40, operations, jobs: 2, keeps_going };
     let swept = sweep.run();
     assert_eq!(swept.failures, [], "repeat it: cargo xtask stack --seed …");
     assert!(swept.crashes > 5, "the broker dies in some runs: {}", swept.crashes);
@@ -26,7 +30,11 @@ fn a_slice_of_seeds_is_clean() {
 #[test]
 fn planted_bugs_are_caught() {
     for plant in Plant::ALL {
-        assert!(catch(*plant, OPERATIONS).is_some(), "{} is missed", plant.name());
+        assert!(
+            catch(Path::new(PROGRAM), *plant, OPERATIONS).is_some(),
+            "{} is missed",
+            plant.name()
+        );
     }
 }
 
