@@ -8,11 +8,11 @@ use yard_stack::{OPERATIONS, Plan, Plant, SLICE_SEEDS, Sweep, catch, run_seed};
 const HELP: &str = "\
 Runs client, QUIC, TLS and broker as they ship in a world from a seed, under faults.
 
-  cargo xtask stack [--seeds N] [--start S] [--ops N] [--jobs N] [--all]   run seeds until one fails;
-                                                                        --all: until the end
-  cargo xtask stack --seed S [--ops N] [--trace] [--plant NAME]         run one; print everything
-  cargo xtask stack --slice                                             what `cargo xtask test` runs
-  cargo xtask stack --planted                                           all bugs of PLANTED.md
+  cargo xtask stack [--seeds N] [--start S] [--ops N] [--jobs N]   run seeds until one fails
+                    [--all]                                        run the others as well
+  cargo xtask stack --seed S [--ops N] [--trace] [--plant NAME]    run one; print everything
+  cargo xtask stack --slice                                        what `cargo xtask test` runs
+  cargo xtask stack --planted                                      all bugs of PLANTED.md
 ";
 
 struct Arguments {

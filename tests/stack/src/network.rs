@@ -1,7 +1,7 @@
 //! A network in memory: sockets, and what happens to packets between them.
 //!
 //! ```text
-//!   try_send ──► cut? lost? too large? ──► due at ──► the receiver's packets, by time ──► poll_recv
+//!   try_send ──► cut? lost? too large? ──► the receiver's packets, by time ──► poll_recv
 //! ```
 //!
 //! A client's address is what the network gives it at the moment: packets to an earlier one are

@@ -27,8 +27,8 @@ macro_rules! plants {
 }
 
 plants! {
-    NamesRepeat "names-repeat" 20
+    NamesRepeat "names-repeat" 50
     MovesRefused "moves-refused" 100
     TimerForgotten "timer-forgotten" 20
-    SyncSkipped "sync-skipped" 50
+    SyncSkipped "sync-skipped" 200
 }

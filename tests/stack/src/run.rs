@@ -169,17 +169,17 @@ async fn live(
     let plan = Arc::new(world.plan.clone());
     let life = Life::begin(world).await?;
     let said = |error: Error| error.to_string();
+    // The last one, which consumes, is also who prepares, looks and asks.
+    let others = plan.clients() - 1;
+    let operator = connect(world, others).await.map_err(said)?;
+    prepare(&operator, plan.queues).await.map_err(said)?;
+    let route = operator.route(TOPIC).await.map_err(said)?;
+    world.network.set_line(plan.line);
     let mut clients = Vec::new();
-    for number in 0..plan.clients() {
-        if number == 1 {
-            world.network.set_line(plan.line);
-        }
+    for number in 0..others {
         clients.push(connect(world, number).await.map_err(said)?);
-        if number == 0 {
-            prepare(&clients[0], plan.queues).await.map_err(said)?;
-        }
     }
-    let route = clients[0].route(TOPIC).await.map_err(said)?;
+    clients.push(operator.clone());
     let (end, ends) = watch::channel(false);
     let crew = Crew {
         plan: Arc::clone(&plan),
@@ -198,7 +198,7 @@ async fn live(
             consumers.spawn(load::consume(crew, number, client, random));
         }
     }
-    let reader = tokio::spawn(load::look(crew.clone(), clients[0].clone(), random.split()));
+    let reader = tokio::spawn(load::look(crew.clone(), operator.clone(), random.split()));
     let striking = faults::strike(Arc::clone(world), recorder.clone(), life);
     let striking = tokio::time::timeout(FAULTY_MAX, striking).await;
     let (life, _) = striking.map_err(|_| "the broker did not start in time".to_owned())??;
@@ -209,12 +209,12 @@ async fn live(
         all(&mut producers).await?;
         // What was acknowledged from memory is not counted before it is synced.
         tokio::time::sleep(SYNCED_AFTER).await;
-        drain(&clients[0]).await?;
+        drain(&operator).await?;
         end.send_replace(true);
         all(&mut consumers).await?;
         let reads = reader.await.map_err(|error| error.to_string())?.map_err(said)?;
         for queue in 0..plan.queues {
-            let scan = load::scan(&crew, &clients[0], queue).await.map_err(said)?;
+            let scan = load::scan(&crew, &operator, queue).await.map_err(said)?;
             recorder.push(Event::Scan(scan));
         }
         Ok::<_, String>(reads)

@@ -1,5 +1,6 @@
-//! The threads of one shard: the writer runs it, the log thread writes and syncs its groups, the keys thread collects ids and keys from them, the background thread does what may
-//! take long. Reading happens elsewhere.
+//! The threads of one shard: the writer runs it, the log thread writes and syncs its groups, the
+//! keys thread collects ids and keys from them, the background thread does what may take long.
+//! Reading happens elsewhere.
 //!
 //! ```text
 //!   inbox ──► writer ──► outputs (replies, deliveries)
