@@ -58,6 +58,12 @@ const COMMANDS: &[Command] = &[
         run: tasks::sim,
     },
     Command {
+        name: "stack",
+        arguments: "[ARGS]",
+        says: "run client, QUIC and broker in a world from a seed; ARGS go to it",
+        run: tasks::stack,
+    },
+    Command {
         name: "crash",
         arguments: "[--quick]",
         says: "kill a real broker, damage its files, fail its disk; a table of what was lost",

@@ -1,15 +1,15 @@
 //! What each command of the menu does.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{self, Failed, Outcome, Workspace, step};
 use crate::{campaign, needs, plugins, tidy};
 
-/// What `test` asks of the simulator: enough seeds to notice a broken invariant, few enough for
-/// every push. The simulator knows how many that is.
-const SIM_SLICE: &str = "--slice";
+/// What `test` asks of the simulators: enough seeds to notice a broken invariant, few enough for
+/// every push. Each knows how many that is.
+const SLICE: &str = "--slice";
 
 /// Asks a campaign for a slice of some seconds.
 const QUICK: &str = "--quick";
@@ -38,8 +38,11 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
         run::run(&mut workspace.cargo(["test", "--workspace"]))?;
         Ok(Outcome::Done)
     })?;
-    step("simulation", || {
-        sim(workspace, &[SIM_SLICE.to_owned()])?;
+    let slice = [SLICE.to_owned()];
+    step("simulation", || sim(workspace, &slice).map(|()| Outcome::Done))?;
+    step("whole stack", || {
+        // As the tests have built it: alone it would be built with other features of its crates.
+        run::run(Command::new(built(workspace, "yard-stack")?).args(&slice))?;
         Ok(Outcome::Done)
     })?;
     let quick = [QUICK.to_owned()];
@@ -52,11 +55,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
 pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     set_up(workspace)?;
     build_yard(workspace)?;
-    let metadata = workspace.metadata()?;
-    // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
-    let target = metadata["target_directory"].as_str();
-    let target = target.ok_or_else(|| Failed("cargo names no target folder.".to_owned()))?;
-    let mut yard = Command::new(Path::new(target).join("debug/yard"));
+    let mut yard = Command::new(built(workspace, "yard")?);
     let error = yard.arg("dev").args(arguments).exec();
     Err(run::not_started(&yard, &error))
 }
@@ -66,6 +65,13 @@ pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
     needs::set_up()?;
     let mut sim = workspace.cargo(["run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--"]);
     run::run(sim.args(arguments))
+}
+
+/// Client, QUIC, TLS and broker in a world from a seed, with its arguments passed through.
+pub(crate) fn stack(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
+    needs::set_up()?;
+    let mut stack = workspace.cargo(["run", "--quiet", "-p", "yard-stack", "--"]);
+    run::run(stack.args(arguments))
 }
 
 /// What many topics and a long log cost, with its arguments passed through. Both programs are as
@@ -89,6 +95,15 @@ pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> 
 fn set_up(workspace: &Workspace) -> Result<(), Failed> {
     needs::set_up()?;
     plugins::build(workspace)
+}
+
+/// Where cargo puts a program of the dev profile.
+fn built(workspace: &Workspace, program: &str) -> Result<PathBuf, Failed> {
+    let metadata = workspace.metadata()?;
+    // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
+    let target = metadata["target_directory"].as_str();
+    let target = target.ok_or_else(|| Failed("cargo names no target folder.".to_owned()))?;
+    Ok(Path::new(target).join("debug").join(program))
 }
 
 fn build_yard(workspace: &Workspace) -> Result<(), Failed> {

@@ -9,7 +9,7 @@
 //!
 //! A stream's batches keep their order: they are numbered. So where one has to wait for plugins,
 //! those behind it wait in the same line. What waits is bounded, in bytes for each tenant.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -52,7 +52,7 @@ struct Waiting {
 /// The lines of one session: of each stream that ever had to wait for a plugin.
 #[derive(Default)]
 pub(crate) struct Lines {
-    senders: Mutex<HashMap<u16, mpsc::Sender<Waiting>>>,
+    senders: Mutex<BTreeMap<u16, mpsc::Sender<Waiting>>>,
     is_used: AtomicBool,
 }
 

@@ -1,6 +1,6 @@
 //! What starts in which order: folder, keys, logs, threads, and the network last.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,18 +15,21 @@ use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptio
 use yard_wasm::Compiler;
 use yard_wire::ShardId;
 
-use crate::Running;
 use crate::config::Settings;
 use crate::dispatch::Dispatch;
 use crate::fairness;
-use crate::folder::{Connection, Folder};
+use crate::folder::{Connection, Folder, Keys};
 use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
 use crate::outputs::ShardOutputs;
 use crate::policy::{self, Policies, PolicyError, PolicyOptions};
 use crate::rest;
+use crate::runner::{Runner, RunningShard};
+use crate::tasks::{ShardTask, Slow};
 use crate::threads::ShardThreads;
+use crate::time::{Clock, Wall};
 use crate::watermark;
+use crate::{EndsPolicies, Running};
 
 /// Why a broker did not start. Nothing of its data was changed, but for what recovery cuts off.
 #[derive(Debug, Error)]
@@ -97,6 +100,19 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// What a broker stands on.
+pub(crate) struct Ground {
+    /// The disk of each shard.
+    pub disks: Vec<Arc<dyn Disk>>,
+    pub keys: Keys,
+    pub reset_key: [u8; RESET_KEY_BYTES],
+    pub policies: Policies,
+    /// The clock on the wall; a world's, where it runs in one.
+    pub wall: Wall,
+    /// The data folder, where it has one.
+    pub folder: Option<Folder>,
+}
+
 /// Starts a broker; must be called inside a tokio runtime with timers and I/O.
 ///
 /// # Errors
@@ -104,9 +120,24 @@ pub enum StartError {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let folder = Folder::open(&settings.data)?;
     folder.fix_shards(settings.shards)?;
-    let keys = folder.keys(&settings)?;
-    let reset_key = folder.reset_key()?;
-    let opened = open_shards(&folder, &settings)?;
+    let ground = Ground {
+        keys: folder.keys(&settings)?,
+        reset_key: folder.reset_key()?,
+        disks: real_disks(&folder, settings.shards)?,
+        policies: start_policies(&folder.plugins(), &settings)?,
+        wall: Wall::Machine,
+        folder: Some(folder),
+    };
+    start_on(settings, ground).await
+}
+
+/// Starts a broker on this ground.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub(crate) async fn start_on(settings: Settings, ground: Ground) -> Result<Running, StartError> {
+    let Ground { disks, keys, reset_key, policies, wall, folder } = ground;
+    let opened = open_shards(disks, &settings, &wall)?;
     let metadata: Vec<MetaChange> =
         opened.first().map(|opened| opened.shard.broker().metadata()).unwrap_or_default();
     let inbox_bytes = usize::try_from(settings.inbox_bytes).unwrap_or(usize::MAX);
@@ -116,20 +147,22 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         dev: settings.dev,
         lanes_max: settings.lanes,
         authority: keys.authority,
-        policies: Arc::new(start_policies(&folder, &settings)?),
+        policies: Arc::new(policies),
+        wall,
     };
     let hub = Arc::new(Hub::new(parts, Handle::current(), &metadata));
-    tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
     tokio::spawn(policy::watch_trials(Arc::downgrade(&hub)));
-    tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
-    tokio::spawn(rest::run(Arc::downgrade(&hub)));
+    if hub.wall.runner() == Runner::Threads {
+        tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
+        tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
+        tokio::spawn(rest::run(Arc::downgrade(&hub)));
+        // Reading checkpoints takes several times what is kept of them.
+        crate::os::give_back_memory();
+    }
     let shards = start_shards(opened, &hub, &metadata)?;
-    // Reading checkpoints takes several times what is kept of them.
     drop(metadata);
-    crate::os::give_back_memory();
     let config = transport_config(&settings, reset_key);
-    let listening = listen(config, &keys.server, Arc::new(Dispatch { hub: Arc::clone(&hub) }));
-    let (transport, local) = match listening {
+    let (transport, local) = match listen(config, &keys.server, &hub) {
         Ok(listening) => listening,
         Err(error) => {
             crate::stop_shards(&hub, shards).await;
@@ -147,24 +180,25 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         certificate,
         key,
     };
-    if settings.dev {
+    if let Some(folder) = folder.as_ref().filter(|_| settings.dev) {
         // Whoever has the context of an earlier start can go on with it.
         if let Err(error) = folder.write_context(&connection) {
             tracing::warn!(%error, "the context was not written");
         }
     }
     tracing::info!(%local, shards = shards.len(), "broker started");
-    Ok(Running { transport, hub, shards, connection, local, folder })
+    let ends = EndsPolicies(Arc::clone(&hub.policies));
+    Ok(Running { transport, hub, shards, connection, local, folder, _ends_policies: ends })
 }
 
 /// The argument by which this program is told to compile a plugin and nothing else.
 pub const COMPILE_ARGUMENT: &str = "--compile-plugin";
 
-fn start_policies(folder: &Folder, settings: &Settings) -> Result<Policies, StartError> {
+pub(crate) fn start_policies(folder: &Path, settings: &Settings) -> Result<Policies, StartError> {
     let program = std::env::current_exe().map_err(PolicyError::System)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Policies::start(PolicyOptions {
-        folder: &folder.plugins(),
+        folder,
         compiler: Compiler::new(program, vec![COMPILE_ARGUMENT.into()]),
         workers: settings.plugin_workers.map_or(processors, usize::from),
         require_signed: settings.plugins_require_signed,
@@ -174,9 +208,20 @@ fn start_policies(folder: &Folder, settings: &Settings) -> Result<Policies, Star
 fn listen(
     config: TransportConfig,
     identity: &ServerIdentity,
-    service: Arc<Dispatch>,
+    hub: &Arc<Hub>,
 ) -> Result<(Transport, SocketAddr), StartError> {
-    let transport = Transport::start(config, identity, service).map_err(StartError::Transport)?;
+    let service = Arc::new(Dispatch { hub: Arc::clone(hub) });
+    let transport = match &hub.wall {
+        Wall::Machine => Transport::start(config, identity, service),
+        Wall::Within(surroundings) => {
+            let (address, server) = (config.listen, config.server(identity)?);
+            surroundings
+                .endpoint(config.endpoint(), server)
+                .map_err(|source| yard_transport::StartError::Listen { address, source })
+                .map(|endpoint| Transport::serve(config, service, endpoint))
+        }
+    };
+    let transport = transport.map_err(StartError::Transport)?;
     let local = transport.local_address().map_err(StartError::Address)?;
     Ok((transport, local))
 }
@@ -187,23 +232,35 @@ struct Opened {
     outputs: Vec<Output>,
 }
 
-fn open_shards(folder: &Folder, settings: &Settings) -> Result<Vec<Opened>, StartError> {
-    let mut opened = Vec::new();
-    for number in 0..settings.shards {
+fn real_disks(folder: &Folder, shards: u16) -> Result<Vec<Arc<dyn Disk>>, StartError> {
+    let open = |number| {
         let path = folder.shard(number)?;
+        let disk = RealDisk::open(&path).map_err(|source| StartError::File { path, source })?;
+        Ok(Arc::new(disk) as Arc<dyn Disk>)
+    };
+    (0..shards).map(open).collect()
+}
+
+fn open_shards(
+    disks: Vec<Arc<dyn Disk>>,
+    settings: &Settings,
+    wall: &Wall,
+) -> Result<Vec<Opened>, StartError> {
+    let mut opened = Vec::new();
+    for (number, disk) in (0..settings.shards).zip(disks) {
         let began = Instant::now();
-        let real = RealDisk::open(&path)
-            .map_err(|source| StartError::File { path: path.clone(), source })?;
-        let disk: Arc<dyn Disk> = Arc::new(real);
         let config = ShardConfig {
             shard: ShardId(number),
             shards: settings.shards,
             segment_bytes: settings.segment_bytes,
-            seed: seed(number),
+            seed: match wall {
+                Wall::Machine => seed(number),
+                Wall::Within(surroundings) => surroundings.seed(number),
+            },
             retention_hour: settings.retention_hour,
         };
         let OpenedShard { shard, outputs, repairs, replayed } =
-            Shard::open(disk.as_ref(), config, crate::time::now())
+            Shard::open(disk.as_ref(), config, wall.now())
                 .map_err(|source| StartError::Log { shard: number, source })?;
         let ms = began.elapsed().as_millis() as u64;
         for repair in &repairs {
@@ -222,7 +279,7 @@ fn start_shards(
     opened: Vec<Opened>,
     hub: &Arc<Hub>,
     metadata: &[MetaChange],
-) -> Result<Vec<ShardThreads>, StartError> {
+) -> Result<Vec<RunningShard>, StartError> {
     let mut shards = Vec::new();
     for (Opened { shard, disk, outputs }, inbox) in opened.into_iter().zip(&hub.inboxes) {
         let number = shard.id();
@@ -232,8 +289,17 @@ fn start_shards(
             }
         }
         let to = ShardOutputs { hub: Arc::clone(hub), shard: number };
-        let threads = ShardThreads::start(shard, disk, Arc::clone(inbox), to, outputs);
-        shards.push(threads.map_err(StartError::Thread)?);
+        let begin = (Clock::start(hub.wall.now(), shard.now()), outputs);
+        let inbox = Arc::clone(inbox);
+        shards.push(match &hub.wall {
+            Wall::Machine => RunningShard::Threads(
+                ShardThreads::start(shard, disk, inbox, to, begin).map_err(StartError::Thread)?,
+            ),
+            Wall::Within(surroundings) => {
+                let disk = Slow { disk, surroundings: Arc::clone(surroundings) };
+                RunningShard::Task(ShardTask::start(shard, disk, inbox, to, begin))
+            }
+        });
     }
     Ok(shards)
 }

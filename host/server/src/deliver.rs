@@ -11,7 +11,7 @@
 //! frame of a lane is in memory, so a consumer that stops reading costs little, and its credit
 //! bounds how many places wait. A frame is made by copying each record once, out of the bytes that
 //! all readers share, so that what waits for a consumer keeps nothing else in memory.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -75,7 +75,7 @@ pub(crate) struct Job {
 /// The lanes of one session: a task for each stream that deliveries go to.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    senders: Mutex<HashMap<u16, mpsc::Sender<Job>>>,
+    senders: Mutex<BTreeMap<u16, mpsc::Sender<Job>>>,
     /// Which stream each queue's deliveries take.
     routes: Mutex<Routes>,
     /// Messages that wait in all lanes.
@@ -218,7 +218,7 @@ fn on_a_thread<T: Send + 'static>(
 ) -> oneshot::Receiver<T> {
     let (to, from) = oneshot::channel();
     let readers = log.readers.clone();
-    readers.spawn_blocking(move || {
+    readers.spawn(move || {
         let (read, places) = read(&log);
         // Whoever asked may have gone.
         let _ = to.send(read);
@@ -236,7 +236,7 @@ fn read_ahead(log: &Log, reads: &Arc<Semaphore>, places: &[RecordPlace]) {
     if let Some(ahead) = log.cache.ahead_of(log.disk.as_ref(), places) {
         let log = log.clone();
         let readers = log.readers.clone();
-        readers.spawn_blocking(move || {
+        readers.spawn(move || {
             log.cache.read_ahead(log.disk.as_ref(), ahead);
             drop(turn);
         });

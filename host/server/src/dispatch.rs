@@ -66,7 +66,7 @@ impl Service for Dispatch {
             tenant_name: tenant_name.clone(),
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
             lanes_max: self.hub.lanes_max,
-            now: crate::time::now(),
+            now: self.hub.wall.now(),
             features: 0,
         };
         self.hub.open_session(Session {
@@ -76,7 +76,7 @@ impl Service for Dispatch {
             operator,
             client: hello.client.clone(),
             library: hello.library.clone(),
-            connected: crate::time::now(),
+            connected: self.hub.wall.now(),
             lanes: Lanes::default(),
             lines: Lines::default(),
             reads: self.hub.reads(tenant),

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
-use tokio_util::task::TaskTracker;
 use yard_broker::{Event, MetaChange, Origin, SessionId};
 use yard_shard::Input;
 use yard_store::{Disk, LogCache};
@@ -24,6 +23,8 @@ use crate::fairness::Fairness;
 use crate::fan_out::{self, Asker, FanOut};
 use crate::inbox::Inbox;
 use crate::policy::Policies;
+use crate::runner::{Readers, Runner};
+use crate::time::Wall;
 
 /// Bytes that the connections of one tenant may have sent ahead together, while they are many.
 const TENANT_WINDOW_BYTES: u32 = 4 << 20;
@@ -75,27 +76,26 @@ pub(crate) struct Log {
     pub cache: Arc<LogCache>,
     /// What was made of its tail for one group and may serve others.
     pub bodies: Arc<Bodies>,
-    /// The threads that read it: they hold its files.
-    pub readers: TaskTracker,
+    /// Who reads it, and so holds its files.
+    pub readers: Readers,
 }
 
 impl Log {
-    pub(crate) fn new(disk: Arc<dyn Disk>, cache: LogCache) -> Self {
-        let (bodies, readers) = (Arc::default(), TaskTracker::new());
+    pub(crate) fn new(disk: Arc<dyn Disk>, cache: LogCache, runner: Runner) -> Self {
+        let (bodies, readers) = (Arc::default(), Readers::new(runner));
         Self { disk, cache: Arc::new(cache), bodies, readers }
     }
 
     /// Waits until nobody reads any more, once nobody asks for it.
     pub(crate) async fn unread(&self) {
-        self.readers.close();
-        self.readers.wait().await;
+        self.readers.ended().await;
     }
 }
 
 /// The logs of all shards, which share the memory for them.
-fn logs(disks: Vec<Arc<dyn Disk>>) -> Vec<Log> {
+fn logs(disks: Vec<Arc<dyn Disk>>, runner: Runner) -> Vec<Log> {
     let bytes_max = CACHE_BYTES_MAX / disks.len().max(1);
-    let log = |disk| Log::new(disk, LogCache::new(bytes_max));
+    let log = |disk| Log::new(disk, LogCache::new(bytes_max), runner);
     disks.into_iter().map(log).collect()
 }
 
@@ -115,6 +115,8 @@ pub(crate) struct Hub {
     pub authority: Option<Authority>,
     /// When the process started.
     pub started: Timestamp,
+    /// The clock on the wall.
+    pub wall: Wall,
     /// How fast each tenant may send.
     pub fairness: Arc<Fairness>,
     /// What plugins decide.
@@ -144,6 +146,8 @@ pub(crate) struct HubParts {
     pub authority: Option<Authority>,
     /// See [`Hub::policies`].
     pub policies: Arc<Policies>,
+    /// See [`Hub::wall`].
+    pub wall: Wall,
 }
 
 /// A lock whose holders do not panic; were one to, what it guards is still whole.
@@ -165,13 +169,14 @@ impl Hub {
         assert_eq!(parts.inboxes.len(), parts.disks.len(), "each shard has an inbox and a disk");
         let hub = Self {
             inboxes: parts.inboxes,
-            logs: logs(parts.disks),
+            logs: logs(parts.disks, parts.wall.runner()),
             runtime,
             advertised: OnceLock::new(),
             dev: parts.dev,
             lanes_max: parts.lanes_max,
             authority: parts.authority,
-            started: crate::time::now(),
+            started: parts.wall.now(),
+            wall: parts.wall,
             fairness: Arc::default(),
             policies: parts.policies,
             sessions: RwLock::default(),

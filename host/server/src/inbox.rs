@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use yard_shard::Input;
 use yard_wire::{Code, Refusal, TenantId};
 
@@ -76,6 +77,8 @@ pub(crate) enum Hurry {
 pub(crate) struct Inbox {
     state: Mutex<State>,
     arrived: Condvar,
+    /// The same, for a task.
+    heard: Notify,
     /// Something was put in since the shard's thread looked last; for looking without the lock.
     stirred: AtomicBool,
     tenant_bytes_max: usize,
@@ -96,8 +99,9 @@ impl Inbox {
     #[must_use]
     pub(crate) fn new(tenant_bytes_max: usize) -> Self {
         assert!(tenant_bytes_max > 0, "a tenant can queue something");
-        let (state, arrived, stirred) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
-        Self { state, arrived, stirred, tenant_bytes_max }
+        let (state, stirred) = (Mutex::default(), AtomicBool::new(false));
+        let (arrived, heard) = (Condvar::new(), Notify::new());
+        Self { state, arrived, heard, stirred, tenant_bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,6 +142,7 @@ impl Inbox {
             state.sleeps = None;
             drop(state);
             self.arrived.notify_one();
+            self.heard.notify_one();
         }
     }
 
@@ -185,11 +190,7 @@ impl Inbox {
         wake_at: Option<Instant>,
         watch: &mut Watch,
     ) -> Taken {
-        let wanted = match (budget_bytes, is_patient) {
-            (0, _) => Wanted::Nothing,
-            (_, true) => Wanted::Urgent,
-            (_, false) => Wanted::Requests,
-        };
+        let wanted = Wanted::of(budget_bytes, is_patient);
         let mut state = self.lock();
         let began = (!state.has(wanted)).then(Instant::now);
         if let Some(look) = began.and(watch.look()) {
@@ -210,11 +211,33 @@ impl Inbox {
             state.sleeps = None;
         }
         watch.waited(began.map_or(Duration::ZERO, |began| began.elapsed()));
-        let first: Vec<Input> = state.first.drain(..).collect();
-        let mut requests = Vec::new();
-        state.take_requests(budget_bytes, &mut requests);
-        state.urgent &= !state.turns.is_empty();
-        Taken { first, requests, closing: state.is_over() }
+        state.take(budget_bytes)
+    }
+
+    /// As [`Inbox::take`], for a shard that is run by a task: it lets others run meanwhile.
+    pub(crate) async fn taken(
+        &self,
+        budget_bytes: usize,
+        is_patient: bool,
+        wake_at: Option<tokio::time::Instant>,
+    ) -> Taken {
+        let wanted = Wanted::of(budget_bytes, is_patient);
+        loop {
+            // One that was rung before is kept, so nothing is missed between looking and waiting.
+            let heard = self.heard.notified();
+            {
+                let mut state = self.lock();
+                if state.has(wanted) {
+                    return state.take(budget_bytes);
+                }
+                state.sleeps = Some(wanted);
+            }
+            match wake_at {
+                None => heard.await,
+                Some(at) if tokio::time::timeout_at(at, heard).await.is_ok() => {}
+                Some(_) => return self.lock().take(budget_bytes),
+            }
+        }
     }
 
     /// Looks, without sleeping, until there is something to take, for so long at most.
@@ -262,7 +285,27 @@ impl Watch {
     }
 }
 
+impl Wanted {
+    fn of(budget_bytes: usize, is_patient: bool) -> Self {
+        match (budget_bytes, is_patient) {
+            (0, _) => Self::Nothing,
+            (_, true) => Self::Urgent,
+            (_, false) => Self::Requests,
+        }
+    }
+}
+
 impl State {
+    /// Takes out all of the first line, and requests of so many bytes.
+    fn take(&mut self, budget_bytes: usize) -> Taken {
+        self.sleeps = None;
+        let first: Vec<Input> = self.first.drain(..).collect();
+        let mut requests = Vec::new();
+        self.take_requests(budget_bytes, &mut requests);
+        self.urgent &= !self.turns.is_empty();
+        Taken { first, requests, closing: self.is_over() }
+    }
+
     /// Whether there is something to wake up for.
     fn has(&self, wanted: Wanted) -> bool {
         let has_requests = !self.turns.is_empty();

@@ -35,9 +35,13 @@ mod outputs;
 mod policy;
 mod rest;
 mod routes;
+mod runner;
+mod tasks;
 mod threads;
 mod time;
 mod watermark;
+mod within;
+mod writer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,20 +52,33 @@ use yard_wire::{Code, Refusal};
 pub use boot::{COMPILE_ARGUMENT, StartError, start};
 pub use folder::Connection;
 pub use policy::PolicyError;
+pub use within::{Surroundings, start_within};
 pub use yard_wasm::compile_child;
 
 use hub::Hub;
-use threads::ShardThreads;
+use policy::Policies;
+use runner::RunningShard;
 
 /// A broker that runs in this process.
 pub struct Running {
     transport: Transport,
     hub: Arc<Hub>,
-    shards: Vec<ShardThreads>,
+    shards: Vec<RunningShard>,
     connection: Connection,
     local: SocketAddr,
     /// Holds the lock of the data folder for as long as the broker runs.
-    folder: folder::Folder,
+    folder: Option<folder::Folder>,
+    /// Last, so that whoever drops a broker that runs as tasks has ended these before.
+    _ends_policies: EndsPolicies,
+}
+
+/// Ends the threads of the policies of a broker that was dropped instead of stopped.
+struct EndsPolicies(Arc<Policies>);
+
+impl Drop for EndsPolicies {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Running {
@@ -89,18 +106,11 @@ impl Running {
 }
 
 /// Makes durable what the shards have taken in, and ends their threads.
-async fn stop_shards(hub: &Hub, shards: Vec<ShardThreads>) {
+async fn stop_shards(hub: &Hub, shards: Vec<RunningShard>) {
     for inbox in &hub.inboxes {
         inbox.close();
     }
-    let joined = tokio::task::spawn_blocking(move || {
-        for shard in shards {
-            shard.join();
-        }
-    });
-    if joined.await.is_err() {
-        tracing::error!("a shard did not end");
-    }
+    runner::ended(shards).await;
     let policies = Arc::clone(&hub.policies);
     if tokio::task::spawn_blocking(move || policies.close()).await.is_err() {
         tracing::error!("the policies did not end");

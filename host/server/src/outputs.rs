@@ -15,7 +15,7 @@ use crate::dispatch::METADATA;
 use crate::find;
 use crate::hub::{Hub, OWN_SESSION};
 use crate::policy;
-use crate::threads::Outputs;
+use crate::writer::Outputs;
 
 /// The outputs of one shard.
 pub(crate) struct ShardOutputs {
@@ -42,7 +42,7 @@ impl ShardOutputs {
             });
             hub.inboxes[shard].put_first(Input::Labels { ticket, places, labels });
         };
-        readers.spawn_blocking_on(read_labels, &self.hub.runtime);
+        readers.spawn_on(read_labels, &self.hub.runtime);
     }
 
     fn read_index(&self, ticket: Ticket, read: IndexRead) {
@@ -56,7 +56,7 @@ impl ShardOutputs {
             });
             hub.inboxes[shard].put_first(Input::Index { ticket, places });
         };
-        readers.spawn_blocking_on(read_index, &self.hub.runtime);
+        readers.spawn_on(read_index, &self.hub.runtime);
     }
 }
 

@@ -204,12 +204,7 @@ async fn accept_lanes<S: Service>(
     let mut lanes = 0;
     loop {
         tokio::select! {
-            accepted = connection.accept_bi() => {
-                let Ok((send, receive)) = accepted else { return End::Gone };
-                lanes = (lanes + 1).min(u32::from(shared.config.lanes_max));
-                session.open_window(lanes);
-                tasks.spawn(lane(shared.clone(), session.clone(), send, receive));
-            }
+            biased;
             Some(ended) = tasks.join_next() => match ended {
                 Ok((Role::Control, Ok(()))) => return End::Gone,
                 Ok((Role::Data, Ok(()) | Err(End::Gone))) => {}
@@ -220,6 +215,12 @@ async fn accept_lanes<S: Service>(
                     }
                     return End::Broken(failed());
                 }
+            },
+            accepted = connection.accept_bi() => {
+                let Ok((send, receive)) = accepted else { return End::Gone };
+                lanes = (lanes + 1).min(u32::from(shared.config.lanes_max));
+                session.open_window(lanes);
+                tasks.spawn(lane(shared.clone(), session.clone(), send, receive));
             }
         }
     }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime, VarInt};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use yard_wire::{Code, Refusal};
@@ -84,29 +84,17 @@ impl Transport {
         service: Arc<S>,
     ) -> Result<Self, StartError> {
         let address = config.listen;
-        let socket = config
-            .bind()
-            .and_then(|socket| TokioRuntime.wrap_udp_socket(socket))
-            .map_err(|source| StartError::Listen { address, source })?;
-        Self::start_on(config, identity, service, socket, Arc::new(TokioRuntime))
+        let server = Some(config.server(identity)?);
+        let endpoint = config.bind().and_then(|socket| {
+            Endpoint::new(config.endpoint(), server, socket, Arc::new(TokioRuntime))
+        });
+        let endpoint = endpoint.map_err(|source| StartError::Listen { address, source })?;
+        Ok(Self::serve(config, service, endpoint))
     }
 
-    /// The same on a socket and a runtime from outside, such as a simulated network's.
-    ///
-    /// # Errors
-    /// As [`Transport::start`].
-    pub fn start_on<S: Service>(
-        config: TransportConfig,
-        identity: &ServerIdentity,
-        service: Arc<S>,
-        socket: Arc<dyn AsyncUdpSocket>,
-        runtime: Arc<dyn Runtime>,
-    ) -> Result<Self, StartError> {
-        let address = config.listen;
-        let server = Some(config.server(identity)?);
-        let endpoint =
-            Endpoint::new_with_abstract_socket(config.endpoint(), server, socket, runtime);
-        let endpoint = endpoint.map_err(|source| StartError::Listen { address, source })?;
+    /// The same on an endpoint from outside, such as one on a simulated network, made from
+    /// [`TransportConfig::endpoint`] and [`TransportConfig::server`].
+    pub fn serve<S: Service>(config: TransportConfig, service: Arc<S>, endpoint: Endpoint) -> Self {
         let config = Arc::new(config);
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
@@ -117,7 +105,7 @@ impl Transport {
             handshaking: Arc::default(),
         });
         let acceptor = tokio::spawn(accept(endpoint.clone(), shared));
-        Ok(Self { endpoint, config, counters, acceptor: Mutex::new(Some(acceptor)) })
+        Self { endpoint, config, counters, acceptor: Mutex::new(Some(acceptor)) }
     }
 
     /// The address that the transport listens on.
@@ -170,6 +158,8 @@ async fn accept<S: Service>(endpoint: Endpoint, shared: Arc<Shared<S>>) {
     let mut connections: JoinSet<()> = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
+            Some(ended) = connections.join_next() => note(&shared.counters, &ended),
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
                 if let Some(connecting) = admit(&shared, incoming, connections.len()) {
@@ -177,7 +167,6 @@ async fn accept<S: Service>(endpoint: Endpoint, shared: Arc<Shared<S>>) {
                     connections.spawn(connection::serve(shared.clone(), connecting, handshaking));
                 }
             }
-            Some(ended) = connections.join_next() => note(&shared.counters, &ended),
         }
     }
     while let Some(ended) = connections.join_next().await {

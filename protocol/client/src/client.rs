@@ -11,7 +11,7 @@ use yard_wire::requests::{Fetch, Fetched, FindRoute, Route, TopicRoute};
 use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp, limits};
 
 use crate::backoff::Backoff;
-use crate::clock::{self, BrokerClock};
+use crate::clock::BrokerClock;
 use crate::connection::{AskError, Connection};
 use crate::exchange::Exchange;
 use crate::link::Streams;
@@ -45,12 +45,8 @@ struct Wall {
 
 impl Wall {
     /// As seen now, when the client's clock begins.
-    fn new() -> Self {
-        Self { seen_ms: AtomicU64::new(0), ahead_ms: AtomicU64::new(Self::look()) }
-    }
-
-    fn look() -> u64 {
-        clock::wall().0
+    fn new(clock: &BrokerClock) -> Self {
+        Self { seen_ms: AtomicU64::new(0), ahead_ms: AtomicU64::new(clock.wall().0) }
     }
 }
 
@@ -233,7 +229,7 @@ impl Inner {
     pub(crate) fn wall_clock(&self, now_ms: u64) -> Timestamp {
         let Wall { seen_ms, ahead_ms } = &self.wall;
         if now_ms >= seen_ms.load(Ordering::Relaxed).saturating_add(WALL_MS) {
-            ahead_ms.store(Wall::look().wrapping_sub(now_ms), Ordering::Relaxed);
+            ahead_ms.store(self.clock.wall().0.wrapping_sub(now_ms), Ordering::Relaxed);
             seen_ms.store(now_ms, Ordering::Relaxed);
         }
         Timestamp(ahead_ms.load(Ordering::Relaxed).wrapping_add(now_ms))

@@ -190,7 +190,6 @@ impl Consumer {
         Handling: Future<Output = Result<(), Failure>>,
         Failure: fmt::Display,
     {
-        let mut running = FuturesUnordered::new();
         let (mut has_ended, mut in_order) = (false, InOrder::default());
         let shared = self.shared.clone();
         let mut begin = |delivery: Delivery| {
@@ -204,15 +203,11 @@ impl Consumer {
                 (settler, span, result)
             }
         };
+        let mut running = FuturesUnordered::from_iter(None.map(&mut begin));
         while !(has_ended && running.is_empty()) {
             let has_room = running.len() < concurrency.max(1) && in_order.has_room();
             tokio::select! {
-                next = self.next(), if !has_ended && has_room => match next {
-                    Some(delivery) => {
-                        running.extend(in_order.begin(delivery).map(&mut begin));
-                    }
-                    None => has_ended = true,
-                },
+                biased;
                 Some((settler, span, result)) = running.next(), if !running.is_empty() => {
                     span.in_scope(|| match result {
                         Ok(()) => settler.ack_later(),
@@ -228,6 +223,12 @@ impl Consumer {
                     });
                     running.extend(in_order.ended(&settler).map(&mut begin));
                 }
+                next = self.next(), if !has_ended && has_room => match next {
+                    Some(delivery) => {
+                        running.extend(in_order.begin(delivery).map(&mut begin));
+                    }
+                    None => has_ended = true,
+                },
             }
         }
         self.error().map_or(Ok(()), Err)

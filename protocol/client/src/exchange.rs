@@ -21,7 +21,7 @@ use yard_wire::property::{CORRELATION, FAILED, REPLY_TO};
 use yard_wire::units::AgeLimit;
 use yard_wire::{Code, MessageId, QueueIndex, Timestamp};
 
-use crate::{Client, Delivery, Error, Message, Producer, SendResult, Start, clock};
+use crate::{Client, Delivery, Error, Message, Producer, SendResult, Start};
 
 /// How names of inboxes begin; then 32 hexadecimal digits.
 const INBOX: &str = "yard-inbox.";
@@ -233,11 +233,12 @@ async fn open_inbox(client: &Client) -> Result<Inbox, Error> {
     tokio::spawn(async move {
         let error = loop {
             tokio::select! {
+                biased;
+                _ = &mut closed => break Error::closed("client"),
                 delivery = consumer.recv() => match delivery {
                     Ok(delivery) => arrivals.arrived(delivery),
                     Err(error) => break error,
                 },
-                _ = &mut closed => break Error::closed("client"),
             }
         };
         arrivals.give_up(&error);
@@ -248,7 +249,7 @@ async fn open_inbox(client: &Client) -> Result<Inbox, Error> {
 /// Removes what clients have left behind that were not closed.
 async fn sweep(client: &Client) -> Result<(), Error> {
     let admin = client.admin();
-    let now = client.inner().clock.at(clock::wall());
+    let now = client.inner().clock.now();
     let is_old = |at: Timestamp| at.plus_ms(ABANDONED_MS) < now;
     let topics = admin.call(TopicLs {}).await?;
     let old =
@@ -299,7 +300,7 @@ impl Client {
         let left = deadline.saturating_duration_since(Instant::now());
         let random = &self.inner().random;
         let random = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        let correlation = MessageId::new(clock::wall(), random);
+        let correlation = MessageId::new(self.inner().clock.wall(), random);
         let (sender, receiver) = oneshot::channel();
         let is_full = inbox.pending.with(|waiting| {
             let is_full = waiting.len() >= PENDING_MAX;

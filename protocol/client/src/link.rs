@@ -14,7 +14,7 @@ use yard_wire::requests::{FindRoute, Hello};
 
 use crate::Error;
 use crate::backoff::Backoff;
-use crate::clock::{self, BrokerClock};
+use crate::clock::BrokerClock;
 use crate::connection::Connection;
 
 /// The first attempt to connect to an address takes this long at most; each later one twice as
@@ -102,7 +102,7 @@ impl Dialer {
             );
             match tokio::time::timeout(timeout, opening).await {
                 Ok(Ok((connection, broker_now))) => {
-                    self.clock.heard(broker_now, clock::wall());
+                    self.clock.heard(broker_now, self.clock.wall());
                     return Ok(connection);
                 }
                 Ok(Err(error)) => last = error,
@@ -238,26 +238,28 @@ impl Task {
             let current = match connection.take() {
                 Some(connection) => connection,
                 None => tokio::select! {
-                    found = self.connect() => found,
+                    biased;
                     _ = &mut stopped => return,
+                    found = self.connect() => found,
                 },
             };
             self.publish.send_replace(LinkState::Up(current.clone()));
             tokio::select! {
+                biased;
+                _ = &mut stopped => {
+                    current.close("closed");
+                    return;
+                }
                 error = current.closed() => {
                     tracing::debug!(%error, "connection lost");
                     self.publish.send_replace(LinkState::Down(error));
                 }
-                () = self.spread(&current, &mut spread) => {}
                 better = self.outlive(&current) => {
                     self.connections.fetch_add(1, Ordering::Relaxed);
                     current.close("replaced");
                     connection = Some(better);
                 }
-                _ = &mut stopped => {
-                    current.close("closed");
-                    return;
-                }
+                () = self.spread(&current, &mut spread) => {}
             }
         }
     }

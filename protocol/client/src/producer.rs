@@ -390,9 +390,10 @@ impl Shared {
     ) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(ROUTE_FRESH) => {}
-                () = is_old.notified() => tokio::time::sleep(ROUTE_PAUSE).await,
+                biased;
                 _ = closing.changed() => return,
+                () = is_old.notified() => tokio::time::sleep(ROUTE_PAUSE).await,
+                () = tokio::time::sleep(ROUTE_FRESH) => {}
             }
             let Some(shared) = shared.upgrade() else {
                 return;

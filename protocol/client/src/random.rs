@@ -25,8 +25,12 @@ impl Random {
         provider.secure_random.fill(&mut seed).map_err(|_| {
             Error::new(Code::Internal, "the operating system gave no random numbers")
         })?;
-        let seed = u128::from_le_bytes(seed);
-        Ok(Self { high: AtomicU64::new((seed >> 64) as u64), low: AtomicU64::new(seed as u64) })
+        Ok(Self::new(u128::from_le_bytes(seed)))
+    }
+
+    /// The numbers of this seed.
+    pub(crate) fn new(seed: u128) -> Self {
+        Self { high: AtomicU64::new((seed >> 64) as u64), low: AtomicU64::new(seed as u64) }
     }
 
     pub(crate) fn next_u64(&self) -> u64 {

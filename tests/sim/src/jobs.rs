@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Works on 0 up to `count` on so many threads, and adds up what comes of each, in any order.
 /// After a piece that breaks off nothing more is begun.
-pub(crate) fn share_out<T: Default + Send>(
+pub fn share_out<T: Default + Send>(
     (jobs, count): (usize, u64),
     work: impl Fn(u64) -> ControlFlow<T, T> + Sync,
     add: impl Fn(&mut T, T) + Sync,

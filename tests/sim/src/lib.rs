@@ -44,9 +44,12 @@ mod trace;
 mod wide;
 mod world;
 
+pub use jobs::share_out;
 pub use ledger::TxCounts;
 pub use plan::Plan;
 pub use planted::{Finder, Plant};
+pub use random::Random;
+pub use trace::Trace;
 pub use world::{Outcome, World};
 
 /// The first case of its campaign that shows a planted bug, with what it shows; `None` when it is

@@ -103,7 +103,7 @@ fn panicked(seed: u64, panic: String) -> Outcome {
 }
 
 /// Does something; a panic of what is under test is a failure like any other.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let caught = catch_unwind(AssertUnwindSafe(work));
     caught.unwrap_or_else(|panic| Err(format!("panic: {}", text_of(panic.as_ref()))))
 }

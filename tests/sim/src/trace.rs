@@ -6,7 +6,7 @@ use crate::agenda::Micros;
 use crate::log::Log;
 
 /// Collects what happens. Equal runs have equal hashes, in every build.
-pub(crate) struct Trace {
+pub struct Trace {
     hash: u64,
     printing: bool,
     log: Option<Log>,
@@ -15,18 +15,18 @@ pub(crate) struct Trace {
 impl Trace {
     /// A trace of nothing; `printing`: write lines to standard output as well.
     #[must_use]
-    pub(crate) fn new(printing: bool) -> Self {
+    pub fn new(printing: bool) -> Self {
         Self { hash: 0xcbf2_9ce4_8422_2325, printing, log: None }
     }
 
     /// The hash of everything until now.
     #[must_use]
-    pub(crate) fn hash(&self) -> u64 {
+    pub fn hash(&self) -> u64 {
         self.hash
     }
 
     /// Adds numbers.
-    pub(crate) fn mix(&mut self, words: &[u64]) {
+    pub fn mix(&mut self, words: &[u64]) {
         for word in words {
             // FNV-1a with words for bytes, and a rotation so that high bits come down.
             self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29);
@@ -34,7 +34,7 @@ impl Trace {
     }
 
     /// Adds bytes.
-    pub(crate) fn mix_bytes(&mut self, bytes: &[u8]) {
+    pub fn mix_bytes(&mut self, bytes: &[u8]) {
         self.mix(&[xxhash_rust::xxh3::xxh3_64(bytes)]);
     }
 
@@ -60,8 +60,8 @@ impl Trace {
         self.log.take().map_or(Ok(()), Log::close)
     }
 
-    /// Writes a line, if somebody reads.
-    pub(crate) fn line(&self, now: Micros, text: impl FnOnce() -> String) {
+    /// Writes a line of what happened so many microseconds after the beginning, if somebody reads.
+    pub fn line(&self, now: Micros, text: impl FnOnce() -> String) {
         if !self.printing && self.log.is_none() {
             return;
         }

@@ -7,6 +7,7 @@ use yard_wire::requests::Deliver;
 use yard_wire::{Timestamp, Wire};
 
 use super::*;
+use crate::runner::Runner;
 
 /// One segment in memory, some bytes of which cannot be read.
 struct BadSector {
@@ -65,7 +66,7 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
 
 fn log(bytes: &[u8], bad: std::ops::Range<u64>) -> Log {
     let disk = Arc::new(BadSector { bytes: bytes.to_vec(), bad });
-    Log::new(disk, LogCache::new(0))
+    Log::new(disk, LogCache::new(0), Runner::Threads)
 }
 
 /// No turn to read ahead.

@@ -1,6 +1,6 @@
-//! The threads of one shard: the writer runs `Shard::step`, the log thread writes and syncs its
-//! groups, the keys thread collects ids and keys from them, the background thread does what may
-//! take long. Reading happens elsewhere.
+//! The threads of one shard: the writer runs it, the log thread writes and syncs its groups, the
+//! keys thread collects ids and keys from them, the background thread does what may take long.
+//! Reading happens elsewhere.
 //!
 //! ```text
 //!   inbox ──► writer ──► outputs (replies, deliveries)
@@ -20,14 +20,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use yard_shard::{Input, Output, Shard};
 use yard_store::{Disk, Io, IoDone};
-use yard_wire::Timestamp;
 
 use crate::inbox::{Inbox, Watch};
 use crate::os::{self, Priority};
 use crate::time::Clock;
+use crate::writer::{Hands, Outputs, Writer};
 
 /// Work that may wait for a thread: one segment to prepare, an index, a part of the key index, a
 /// checkpoint, with room for a few of each.
@@ -39,16 +38,6 @@ const QUICK_US: u64 = 300;
 const KEPT: Duration = Duration::from_secs(1);
 /// How long a closing shard waits for its last group, in seconds.
 const CLOSE_SECONDS_MAX: u64 = 5;
-
-/// What a writer does with outputs that are not I/O.
-pub(crate) trait Outputs: Send + 'static {
-    /// Does one thing; never blocks.
-    fn put(&mut self, output: Output);
-
-    /// Sees a group that is about to be written at `offset` of a segment: readers take it from
-    /// memory. Never blocks for long.
-    fn group(&mut self, segment: u32, offset: u32, bytes: &Bytes);
-}
 
 /// The running threads of one shard.
 pub(crate) struct ShardThreads {
@@ -66,7 +55,7 @@ impl ShardThreads {
         disk: Arc<dyn Disk>,
         inbox: Arc<Inbox>,
         outputs: impl Outputs,
-        first: Vec<Output>,
+        (clock, first): (Clock, Vec<Output>),
     ) -> std::io::Result<Self> {
         let number = shard.id().0;
         let (log_to, log_from) = sync_channel(2);
@@ -77,24 +66,18 @@ impl ShardThreads {
         let background = start_background(name, background_from, Arc::clone(&disk), &inbox)?;
         let (keys_to, keys_from) = sync_channel(BACKGROUND_JOBS_MAX);
         let keys = start_background(format!("keys-{number}"), keys_from, disk, &inbox)?;
-        let mut writer = Writer {
-            clock: Clock::start(shard.now()),
-            shard,
+        let hands = Helpers {
+            shard: number,
             log,
-            inbox,
-            outputs,
             log_thread: log_to,
             is_handed_over: false,
             background: background_to,
             keys: keys_to,
-            wake_at: None,
-            watch: Watch::default(),
-            spare: Vec::new(),
-            longest: Duration::ZERO,
         };
+        let writer = Writer::new(shard, clock, inbox, outputs, hands);
         let writer = std::thread::Builder::new()
             .name(format!("writer-{number}"))
-            .spawn(move || writer.run(first))?;
+            .spawn(move || run(writer, first))?;
         Ok(Self { writer, helpers: vec![log_thread, background, keys] })
     }
 
@@ -216,12 +199,10 @@ fn start_background(
     })
 }
 
-struct Writer<O> {
-    shard: Shard,
-    clock: Clock,
+/// The writer's helpers, and what it does with their work.
+struct Helpers {
+    shard: u16,
     log: LogDisk,
-    inbox: Arc<Inbox>,
-    outputs: O,
     log_thread: SyncSender<LogJob>,
     /// The log thread has the group that is on its way to the disk.
     is_handed_over: bool,
@@ -229,103 +210,20 @@ struct Writer<O> {
     /// Ids and keys are collected beside what takes long: groups are kept for tens of
     /// milliseconds, and would have to be read again.
     keys: SyncSender<Io>,
-    wake_at: Option<Timestamp>,
-    watch: Watch,
-    spare: Vec<Output>,
-    /// The longest that the shard has taken for its inputs, told at the end.
-    longest: Duration,
 }
 
-impl<O: Outputs> Writer<O> {
-    fn run(&mut self, mut first: Vec<Output>) {
-        let _ends = EndsWithMe;
-        os::prefer(Priority::Log);
-        let mut results: Vec<IoDone> = Vec::new();
-        self.put(&mut first, &mut results);
-        let mut closing_since: Option<Instant> = None;
-        loop {
-            let mut closing = false;
-            if results.is_empty() {
-                let is_patient = self.is_handed_over && self.shard.store().is_busy();
-                let budget = self.shard.input_budget();
-                let deadline = self.deadline(closing);
-                let taken = self.inbox.take(budget, is_patient, deadline, &mut self.watch);
-                closing |= taken.closing;
-                if !taken.first.is_empty() {
-                    self.hear(taken.first, &mut results);
-                }
-                self.step(taken.requests, &mut results);
-            } else {
-                let heard: Vec<Input> = results.drain(..).map(Input::Io).collect();
-                self.step(heard, &mut results);
-            }
-            if closing || self.inbox.is_closing() {
-                let since = *closing_since.get_or_insert_with(Instant::now);
-                let gave_up = since.elapsed() > Duration::from_secs(CLOSE_SECONDS_MAX);
-                if closing && self.shard.is_quiet() && results.is_empty() {
-                    let longest_step_us = self.longest.as_micros() as u64;
-                    tracing::info!(shard = self.shard.id().0, longest_step_us, "shard closed");
-                    return;
-                }
-                if gave_up || self.shard.is_fenced() {
-                    tracing::warn!(shard = self.shard.id().0, "closed with writes under way");
-                    return;
-                }
-            }
-        }
+impl Hands for Helpers {
+    fn is_handed_over(&self) -> bool {
+        self.is_handed_over
     }
 
-    /// When `take` must return without an input.
-    fn deadline(&self, closing: bool) -> Option<Instant> {
-        if closing {
-            return Some(Instant::now() + Duration::from_millis(2));
-        }
-        self.wake_at.map(|at| self.clock.instant(at))
-    }
-
-    fn step(&mut self, inputs: Vec<Input>, results: &mut Vec<IoDone>) {
-        let now = self.clock.now();
-        if self.wake_at.is_some_and(|at| at <= now) {
-            self.wake_at = None;
-        }
-        let mut outputs = std::mem::take(&mut self.spare);
-        let began = Instant::now();
-        self.shard.step(now, inputs, &mut outputs);
-        self.longest = self.longest.max(began.elapsed());
-        self.put(&mut outputs, results);
-        self.spare = outputs;
-    }
-
-    /// Results first, and what they allow at once: the answers to requests before it turns to the
-    /// next ones.
-    fn hear(&mut self, first: Vec<Input>, results: &mut Vec<IoDone>) {
-        let mut outputs = std::mem::take(&mut self.spare);
-        let began = Instant::now();
-        self.shard.hear(self.clock.now(), first, &mut outputs);
-        self.longest = self.longest.max(began.elapsed());
-        self.put(&mut outputs, results);
-        self.spare = outputs;
-    }
-
-    fn put(&mut self, outputs: &mut Vec<Output>, results: &mut Vec<IoDone>) {
-        for output in outputs.drain(..) {
-            match output {
-                Output::Io(io) => self.start_io(io, results),
-                Output::WakeAt(at) => self.wake_at = Some(at),
-                other => self.outputs.put(other),
-            }
-        }
-    }
-
-    fn start_io(&mut self, io: Io, results: &mut Vec<IoDone>) {
+    fn begin(&mut self, io: Io, tell_write: bool, results: &mut Vec<IoDone>) {
         // A helper lives as long as its sender, so sending fails only after it panicked; the
         // shard then never hears of the result, which is what a hung disk looks like.
         let is_gone = match io {
-            Io::WriteGroup { group, segment, offset, ref bytes, .. } => {
-                self.outputs.group(segment, offset, bytes);
+            Io::WriteGroup { group, segment, .. } => {
                 self.is_handed_over = !self.log.is_quick();
                 if self.is_handed_over {
-                    let tell_write = self.shard.awaits_write();
                     let sync = Io::SyncGroup { group, segment };
                     self.log_thread.send(LogJob { write: io, sync, tell_write }).is_err()
                 } else {
@@ -349,7 +247,31 @@ impl<O: Outputs> Writer<O> {
             Io::IndexKeys { .. } => self.keys.send(io).is_err(),
         };
         if is_gone {
-            tracing::error!(shard = self.shard.id().0, "a helper thread is gone");
+            tracing::error!(shard = self.shard, "a helper thread is gone");
+        }
+    }
+}
+
+/// Runs a shard until its inbox is closed and what it took in is durable.
+fn run(mut writer: Writer<impl Outputs, Helpers>, first: Vec<Output>) {
+    let _ends = EndsWithMe;
+    os::prefer(Priority::Log);
+    writer.begin(first);
+    let mut watch = Watch::default();
+    let mut closing_since: Option<Instant> = None;
+    loop {
+        let taken = writer.wants().map(|wants| {
+            let wake_at = wants.wake_at.map(tokio::time::Instant::into_std);
+            writer.inbox().take(wants.budget_bytes, wants.is_patient, wake_at, &mut watch)
+        });
+        if writer.turn(taken) {
+            return;
+        }
+        if writer.inbox().is_closing() {
+            let since = *closing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > Duration::from_secs(CLOSE_SECONDS_MAX) {
+                return writer.give_up();
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::random::Random;
 use crate::tls;
 use crate::topology::Topology;
 use crate::trace::Propagation;
-use crate::{Context, Error, TlsOptions, TracePropagator};
+use crate::{Context, Error, Surroundings, TlsOptions, TracePropagator};
 
 /// One address gets this long to answer the first time.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -40,6 +40,8 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     delivery_timeout: Duration,
     propagation: Propagation,
+    /// `None`: this machine.
+    surroundings: Option<Arc<dyn Surroundings>>,
 }
 
 impl Default for ClientBuilder {
@@ -54,6 +56,7 @@ impl Default for ClientBuilder {
             request_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(120),
             propagation: Propagation::default(),
+            surroundings: None,
         }
     }
 }
@@ -155,6 +158,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Lives in a world from outside instead of on this machine: for simulations.
+    #[must_use]
+    pub fn within(mut self, surroundings: Arc<dyn Surroundings>) -> Self {
+        self.surroundings = Some(surroundings);
+        self
+    }
+
+    /// The endpoints: for IPv4 and, where the system has it, IPv6.
+    fn endpoints(&self) -> Result<Vec<quinn::Endpoint>, Error> {
+        let no_socket = |error| {
+            let detail = format!("no UDP socket could be opened: {error}");
+            Error::new(Code::Disconnected, detail)
+        };
+        if let Some(surroundings) = &self.surroundings {
+            let mut config = quinn::EndpointConfig::default();
+            self.transport.endpoint(&mut config);
+            return Ok(vec![surroundings.endpoint(config).map_err(no_socket)?]);
+        }
+        let first = self.transport.bind((Ipv4Addr::UNSPECIFIED, 0).into()).map_err(no_socket)?;
+        let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
+        Ok([Some(first), second.ok()].into_iter().flatten().collect())
+    }
+
     fn check(&self) -> Result<(), Error> {
         let bad = |detail: String| Err(Error::new(Code::BadArgument, detail));
         if self.bootstrap.is_empty() {
@@ -185,16 +211,14 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client, Error> {
         self.check()?;
         let provider = tls::provider();
-        let random = Random::from_system(&provider)?;
+        let random = match &self.surroundings {
+            Some(surroundings) => Random::new(surroundings.seed()),
+            None => Random::from_system(&provider)?,
+        };
         let config = tls::client_config(&self.tls, &self.transport, provider)?;
-        let first = self.transport.bind((Ipv4Addr::UNSPECIFIED, 0).into()).map_err(|error| {
-            let detail = format!("no UDP socket could be opened: {error}");
-            Error::new(Code::Disconnected, detail)
-        })?;
-        let second = self.transport.bind((Ipv6Addr::UNSPECIFIED, 0).into());
-        let endpoints: Vec<_> = [Some(first), second.ok()].into_iter().flatten().collect();
+        let endpoints = self.endpoints()?;
         let streams = Arc::new(self.streams.map_or_else(Streams::adapted, Streams::fixed));
-        let clock = Arc::new(BrokerClock::default());
+        let clock = Arc::new(BrokerClock::new(self.surroundings.clone()));
         let dialer = Arc::new(Dialer {
             endpoints: endpoints.clone(),
             config,
@@ -216,7 +240,7 @@ impl ClientBuilder {
             streams,
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
-            clock,
+            clock: clock.clone(),
             propagation: self.propagation,
             endpoints,
             closing: watch::Sender::new(false),
@@ -224,7 +248,7 @@ impl ClientBuilder {
             all_ended: tokio::sync::Mutex::new(all_ended),
             routes: Mutex::new(BTreeMap::new()),
             started: Instant::now(),
-            wall: Wall::new(),
+            wall: Wall::new(&clock),
         };
         if route.nodes.is_empty() {
             return Err(Error::new(Code::BadReply, "the broker knows of no node"));

@@ -280,11 +280,12 @@ impl Writer {
     async fn run(self: Arc<Self>) {
         loop {
             tokio::select! {
-                () = self.blocked.notified() => {}
+                biased;
                 _ = self.quic.closed() => {
                     self.room.close();
                     return;
                 }
+                () = self.blocked.notified() => {}
             }
             std::future::poll_fn(|context| {
                 self.with(|half| {

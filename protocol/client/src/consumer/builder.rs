@@ -243,14 +243,16 @@ async fn keep_route(mut subscriber: Subscriber, mut shards: BTreeSet<ShardId>, a
     subscriber.request.start = requests::Start::Earliest;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(ROUTE_FRESH) => {}
-            () = subscriber.route_is_old.notified() => tokio::time::sleep(ROUTE_PAUSE).await,
+            biased;
             () = stopped(&mut stop, &mut closing) => return,
+            () = subscriber.route_is_old.notified() => tokio::time::sleep(ROUTE_PAUSE).await,
+            () = tokio::time::sleep(ROUTE_FRESH) => {}
         }
         let topic = &subscriber.request.topic;
         let found: Result<Arc<TopicRoute>, Error> = tokio::select! {
-            found = client.find_route(topic) => found,
+            biased;
             () = stopped(&mut stop, &mut closing) => return,
+            found = client.find_route(topic) => found,
         };
         match found {
             Ok(route) => {

@@ -20,6 +20,7 @@ use crate::connection::{AskError, Connection};
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>, closing: &mut watch::Receiver<bool>) {
     // An error says that the other side is gone, which is the same.
     tokio::select! {
+        biased;
         _ = stop.wait_for(|stop| *stop) => {}
         _ = closing.wait_for(|closing| *closing) => {}
     }
@@ -49,13 +50,15 @@ impl Subscriber {
         let deadline = Instant::now() + self.client.request_timeout;
         loop {
             tokio::select! {
+                biased;
+                () = stopped(&mut stop, &mut closing) => return,
                 // An error says that the other side is gone; then the consumer is stopped, too.
                 _ = pause.wait_for(|pause| !*pause) => {}
-                () = stopped(&mut stop, &mut closing) => return,
             }
             let connection = tokio::select! {
-                found = self.connection() => found,
+                biased;
                 () = stopped(&mut stop, &mut closing) => return,
+                found = self.connection() => found,
             };
             // Not cancelled half-way: the broker would keep a subscription that nobody serves.
             let made = match connection {
@@ -90,8 +93,9 @@ impl Subscriber {
             self.route_is_old.notify_one();
             let wait = error.retry_after.unwrap_or_else(|| backoff.next());
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = stopped(&mut stop, &mut closing) => return,
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

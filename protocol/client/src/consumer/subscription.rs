@@ -24,7 +24,7 @@ use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
 use crate::Error;
 use crate::client::unexpected;
-use crate::clock::{self, BrokerClock};
+use crate::clock::BrokerClock;
 use crate::connection::{AskError, Connection, PushReceiver};
 use crate::spans::Source;
 
@@ -114,7 +114,7 @@ impl Subscription {
 
     /// The broker's clock, as far as it is known here.
     pub(super) fn broker_now(&self) -> Timestamp {
-        self.clock.at(clock::wall())
+        self.clock.now()
     }
 
     /// Extends the lease of a message until it is released again.
@@ -291,9 +291,10 @@ impl Serving {
         pause: &mut watch::Receiver<bool>,
     ) -> End {
         let end = tokio::select! {
-            end = self.serve() => end,
+            biased;
             () = stopped(stop, closing) => End::Stopped,
             Ok(_) = pause.wait_for(|pause| *pause) => End::Paused,
+            end = self.serve() => end,
         };
         let error = match &end {
             End::Stopped | End::Paused => {
@@ -326,13 +327,21 @@ impl Serving {
             let extend_at = self.extend_at();
             let may_extend = extend_at.is_some() && self.extending.len() < EXTENDING_MAX;
             let extend_at = extend_at.unwrap_or_else(|| Instant::now() + LONG);
+            // Each is bounded by one further down, but for the last, whose turn comes for certain:
+            // pushes by credit, answers by what was asked, what is due by the time.
             tokio::select! {
+                biased;
                 push = self.pushes.recv() => match push {
                     Some(Push::Deliver(deliver)) => self.receive(deliver),
                     Some(Push::Ended(ended)) => return End::Ended(ended.why),
                     Some(Push::TxCheck(_)) => unreachable!("a check is no subscription's"),
                     None => return End::Lost,
                 },
+                Some((settlements, result)) = self.settling.next(),
+                    if !self.settling.is_empty() => self.settled(settlements, result),
+                Some(()) = self.extending.next(), if !self.extending.is_empty() => {}
+                () = tokio::time::sleep_until(due), if may_settle => self.send_settlements(),
+                () = tokio::time::sleep_until(extend_at), if may_extend => self.extend(),
                 permit = out.reserve(), if !self.buffer.is_empty() => {
                     let Ok(mut permit) = permit else { return End::Stopped };
                     while let Some(batch) = self.buffer.pop_front() {
@@ -341,11 +350,6 @@ impl Serving {
                         permit = next;
                     }
                 }
-                () = tokio::time::sleep_until(due), if may_settle => self.send_settlements(),
-                Some((settlements, result)) = self.settling.next(),
-                    if !self.settling.is_empty() => self.settled(settlements, result),
-                () = tokio::time::sleep_until(extend_at), if may_extend => self.extend(),
-                Some(()) = self.extending.next(), if !self.extending.is_empty() => {}
                 () = self.subscription.wake.notified() => {
                     if let Some(credit) = self.subscription.take_credit() {
                         let Ok(permit) = self.connection.reserve(None).await else {
@@ -438,10 +442,11 @@ impl Serving {
             while self.due().is_some() || !self.settling.is_empty() {
                 let due = self.due().filter(|_| self.settling.len() < SETTLING_MAX);
                 tokio::select! {
-                    () = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + LONG)),
-                        if due.is_some() => self.send_settlements(),
+                    biased;
                     Some((settlements, result)) = self.settling.next(),
                         if !self.settling.is_empty() => self.settled(settlements, result),
+                    () = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + LONG)),
+                        if due.is_some() => self.send_settlements(),
                 }
             }
         };

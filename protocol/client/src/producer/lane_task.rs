@@ -29,8 +29,9 @@ pub(super) async fn run(ending: Ending) {
     while let Next::Wait { wake_ms, room } = lane.look() {
         let wake = wake_ms.map(|at_ms| client.instant(at_ms));
         let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + LONG);
+        // Work comes last: it only has the lane looked at, which is done in any case.
         tokio::select! {
-            () = lane.work.notified() => {}
+            biased;
             permit = reserve(room.as_deref(), lane.lane.0), if room.is_some() => {
                 let connection = room.as_ref().expect("there is a connection to reserve room of");
                 lane.has_room(connection, permit);
@@ -46,6 +47,7 @@ pub(super) async fn run(ending: Ending) {
             }
             _ = closing.changed() => lane.close(),
             () = tokio::time::sleep_until(wake) => {}
+            () = lane.work.notified() => {}
         }
     }
 }

@@ -45,9 +45,10 @@ async fn until_stopped(
     work: impl Future<Output = ()>,
 ) {
     tokio::select! {
-        () = work => {}
+        biased;
         _ = closing.changed() => {}
         _ = stopped.changed() => {}
+        () = work => {}
     }
 }
 
