@@ -407,7 +407,7 @@ pub(crate) fn alter_keys(base: &Base, keys: &mut [(u32, DedupeKey)]) {
     }
 }
 
-/// Changes what a filter says of the messages of a delivery: each gets the answer to the one before.
+/// Changes what a filter says of messages: each gets the answer to the one before.
 pub(crate) fn alter_verdicts(base: &Base, wanted: &mut [bool]) {
     if base.has(Plant::VerdictsShifted) && !wanted.is_empty() {
         wanted.rotate_right(1);
