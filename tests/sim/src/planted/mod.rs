@@ -126,9 +126,8 @@ plants! {
     KeysMistaken "keys-mistaken" Sim 100
     KeysScattered "keys-scattered" Sim 500
     StreamOvertaken "stream-overtaken" Sim 500
-    HoldForgotten "hold-forgotten" Sim 500
-    FailuresForgotten "failures-forgotten" Sim 500
     VerdictsShifted "verdicts-shifted" Sim 100
+    ReceiptsReversed "receipts-reversed" Sim 100
 }
 
 /// One group in so many is written by half.
