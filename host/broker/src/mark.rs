@@ -1,4 +1,4 @@
-//! The marks of this crate, one a branch: branches of hand-over, of recovery and of refusal. See `yard_wire::mark`.
+//! The marks of the branches of hand-over, recovery and refusal. See `yard_wire::mark`.
 yard_wire::marks! {
     TopicRemoved "broker.topic.removed"
     TopicRemovedFromMember "broker.topic.removed-from-member"

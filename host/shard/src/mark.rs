@@ -1,4 +1,4 @@
-//! The marks of this crate, one a branch: branches of opening and of refusal. See `yard_wire::mark`.
+//! The marks of the branches of opening and refusal. See `yard_wire::mark`.
 yard_wire::marks! {
     AnswerFenced "shard.answer.fenced"
     ProgressUnrecorded "shard.progress.unrecorded"

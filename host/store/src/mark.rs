@@ -1,4 +1,4 @@
-//! The marks of this crate, one a branch: branches of recovery, of a disk that fails, of retirement. See `yard_wire::mark`.
+//! The marks of the branches of recovery, failing disks and retirement. See `yard_wire::mark`.
 yard_wire::marks! {
     CheckpointAbsent "store.checkpoint.absent"
     CheckpointFromLog "store.checkpoint.from-log"

@@ -1,4 +1,4 @@
-//! The marks of this crate, one a branch: branches of a lane's core. See `yard_wire::mark`.
+//! The marks of the branches of a lane's core. See `yard_wire::mark`.
 yard_wire::marks! {
     LanePushedFenced "client.lane.pushed-fenced"
     LaneLostConnection "client.lane.lost-connection"

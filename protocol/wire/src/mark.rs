@@ -1,9 +1,9 @@
 //! Coverage marks: which branches of recovery, hand-over and refusal a run has come through.
 //!
 //! ```text
-//!   marks! { TailZeroed "store.recovery.tail-zeroed" … }     one list a crate, in its mark.rs
-//!   mark!(TailZeroed);                                       at the branch: an atomic addition
-//!   marks()                                                  every mark of the crate, and how often
+//!   marks! { TailZeroed "store.recovery.tail-zeroed" … }  one list a crate, in its mark.rs
+//!   mark!(TailZeroed);                                    at the branch: an atomic addition
+//!   marks()                                               every mark of the crate, and how often
 //! ```
 //!
 //! A branch without a row does not compile, and a row without a branch is a variant that is never

@@ -51,7 +51,7 @@ pub struct Coverage {
 
 /// Campaigns that reach what no seed does, small enough to follow a run of seeds.
 const POWERCUT: powercut::Campaign =
-    powercut::Campaign { scripts: 6, draws: 6, jobs: 1, plant: None, states_max: u64::MAX };
+    powercut::Campaign { scripts: 3, draws: 3, jobs: 1, plant: None, states_max: u64::MAX };
 const DAMAGE: damage::Campaign =
     damage::Campaign { logs: 4, flips: 3_000, cut_every: 64, erases: true, jobs: 1, plant: None };
 

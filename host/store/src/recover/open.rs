@@ -320,6 +320,7 @@ impl Opening<'_> {
                 None => match self.quarantine(&mut reader, heads, at, offset)? {
                     Verdict::GoOn(end) => end,
                     Verdict::End(tail) => {
+                        yard_wire::mark!(QuarantineNothingLater);
                         self.raise_ends(head, offset)?;
                         if offset > FIRST_GROUP_AT {
                             self.note_end(head, offset);

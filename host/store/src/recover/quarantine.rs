@@ -99,7 +99,6 @@ impl Opening<'_> {
         let claimed_end = header.map(|header| offset + header.total_bytes() as u64);
         let tail = reader.tail(offset, GroupNumber(self.cursor.next_group))?;
         let Some(later) = self.later(reader, heads, at, (offset, claimed_end, tail))? else {
-            yard_wire::mark!(QuarantineNothingLater);
             return Ok(Verdict::End(tail));
         };
         self.check_plausible(&later, heads[at].segment, offset)?;
@@ -107,7 +106,6 @@ impl Opening<'_> {
         let next = self.cursor.next_group + 1;
         let there = reader.file_end().map_err(disk_error(name))?.max(offset);
         if end.min(there) <= offset {
-            yard_wire::mark!(QuarantineGroupsMissing);
             self.missing(heads[at].segment, (offset, end.max(offset)), &later);
             return Ok(Verdict::GoOn(end.max(offset)));
         }
@@ -147,9 +145,6 @@ impl Opening<'_> {
         });
         self.take_damaged(&Damaged { segment, offset, header, payload }, &later)?;
         self.chain_is_unknown = chain.is_none() && is_one;
-        if self.chain_is_unknown {
-            yard_wire::mark!(QuarantineChainLost);
-        }
         self.cursor = Cursor {
             next_group: if is_one { next } else { later.number },
             chain: if is_one { chain.unwrap_or(0) } else { later.chain },
@@ -278,6 +273,7 @@ impl Opening<'_> {
     /// Groups are known to have been there, and no byte of them is.
     fn missing(&mut self, segment: u32, (offset, end): (u64, u64), later: &Later) {
         assert!(offset <= end, "a scan goes forward");
+        yard_wire::mark!(QuarantineGroupsMissing);
         self.report(segment, offset, end - offset, "groups are missing");
         self.lacks_copies = true;
         self.begin(segment, later.stored);
@@ -570,6 +566,7 @@ impl Opening<'_> {
         if !self.chain_is_unknown {
             return Ok(());
         }
+        yard_wire::mark!(QuarantineChainLost);
         let name = FileName::Segment(reader.segment().segment);
         let header = reader.header(offset).map_err(disk_error(name))?;
         if let Some(header) = header.filter(|it| it.group.0 == self.cursor.next_group) {

@@ -18,7 +18,6 @@ use crate::base::{Base, Phase, queue_name};
 use crate::host::{expression, is_wanted};
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
-use crate::planted::Plant;
 use crate::random::Random;
 use crate::{alike, keys, message};
 
@@ -358,8 +357,7 @@ impl Consumer {
             let record = Record::parse(message.record.clone());
             let line = record.map_or((queue, 0), |record| order_line(queue, &record));
             let failures = self.failures.entry(shard).or_default();
-            let gives_back = is_ordered && failures.gives_back(line, message.offset);
-            let (verdict, delay) = if gives_back && !base.has(Plant::FailuresForgotten) {
+            let (verdict, delay) = if is_ordered && failures.gives_back(line, message.offset) {
                 (Some(Verdict::Release), 1)
             } else {
                 self.think()

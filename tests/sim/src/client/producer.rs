@@ -293,6 +293,7 @@ impl Producer {
         let now_ms = base.now / MS;
         let mut wake = (self.left > 0).then_some(self.next_burst);
         let Self { link, lanes, asked, .. } = self;
+        let is_reversed = base.has(Plant::ReceiptsReversed);
         let mut completions = Vec::new();
         for (name, lane) in lanes {
             let stream = 1 + name.1.0;
@@ -305,7 +306,7 @@ impl Producer {
             while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
                 for (at, ticket) in tickets.enumerate() {
                     let result = result.as_ref().map(|p| Told {
-                        offset: p.offsets[at],
+                        offset: p.offsets[if is_reversed { p.offsets.len() - 1 - at } else { at }],
                         original: p.originals.iter().find(|it| it.record == at as u32).copied(),
                         place: p.place,
                     });

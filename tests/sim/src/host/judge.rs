@@ -9,7 +9,7 @@ use yard_wire::requests::{Delivered, Expression};
 use super::{Host, Place};
 use crate::agenda::Micros;
 use crate::base::{Base, Found, Phase, queue_name};
-use crate::planted::{self, Plant};
+use crate::planted;
 
 /// Of so many messages of a producer, one is not wanted.
 const UNWANTED_ONE_IN: u64 = 3;
@@ -49,8 +49,7 @@ impl Host {
     ) -> Vec<bool> {
         let rounds = &mut self.slots[shard].rounds;
         let fails = base.phase < Phase::Drain && self.random.once_in(HELD_ONE_IN);
-        let is_old = rounds.is_old(subscription, queue, asking);
-        if fails || (is_old && !base.has(Plant::HoldForgotten)) {
+        if fails || rounds.is_old(subscription, queue, asking) {
             rounds.hold(subscription, queue);
             let ranges = messages.iter().map(|(item, _)| one(item.offset)).collect();
             let bytes = messages.iter().map(|(item, _)| u64::from(item.place.bytes)).sum();

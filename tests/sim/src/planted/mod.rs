@@ -126,9 +126,8 @@ plants! {
     KeysMistaken "keys-mistaken" Sim 100
     KeysScattered "keys-scattered" Sim 500
     StreamOvertaken "stream-overtaken" Sim 500
-    HoldForgotten "hold-forgotten" Sim 500
-    FailuresForgotten "failures-forgotten" Sim 500
     VerdictsShifted "verdicts-shifted" Sim 100
+    ReceiptsReversed "receipts-reversed" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -407,7 +406,7 @@ pub(crate) fn alter_keys(base: &Base, keys: &mut [(u32, DedupeKey)]) {
     }
 }
 
-/// Changes what a filter says of the messages of a delivery: each gets the answer to the one before.
+/// Changes what a filter says of messages: each gets the answer to the one before.
 pub(crate) fn alter_verdicts(base: &Base, wanted: &mut [bool]) {
     if base.has(Plant::VerdictsShifted) && !wanted.is_empty() {
         wanted.rotate_right(1);
