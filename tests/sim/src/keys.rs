@@ -2,7 +2,6 @@
 //! ever seen, and whoever is told that another one was stored in place of its own is told so truly.
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use yard_wire::record::{DEDUPE, Record};
 use yard_wire::requests::{AckPlace, Original};
 use yard_wire::{MessageId, TopicId};
@@ -51,8 +50,7 @@ pub(crate) fn answered(
 }
 
 /// Somebody read a message.
-pub(crate) fn seen(base: &mut Base, record: &Bytes) {
-    let Ok(record) = Record::parse(record.clone()) else { return };
+pub(crate) fn seen(base: &mut Base, record: &Record) {
     let Some(number) = record.property(DEDUPE).and_then(|key| key.parse().ok()) else { return };
     let (key, id) = ((record.topic(), number), record.id());
     // A group's dead letters are of several topics, each of which may have the key.

@@ -26,6 +26,7 @@ mod client;
 pub mod damage;
 mod host;
 mod jobs;
+pub mod kept;
 mod keys;
 mod ledger;
 mod log;

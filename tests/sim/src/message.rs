@@ -46,9 +46,9 @@ pub(crate) struct Letter {
     pub tx: Option<TxId>,
 }
 
-/// The record of a message, and the hash of its body and id.
+/// The record of a message, its id, and the hash of its body and id.
 #[must_use]
-pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
+pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     let mut body = Vec::with_capacity(letter.body_bytes as usize + 8);
     body.extend_from_slice(&letter.producer.to_le_bytes());
     body.extend_from_slice(&letter.seq.to_le_bytes());
@@ -81,7 +81,7 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, u64) {
     };
     let mut bytes = Vec::with_capacity(parts.encoded_bytes());
     parts.encode(&mut bytes).expect("the plan stays within the limits of a message");
-    (Bytes::from(bytes), hash(&body, parts.id))
+    (Bytes::from(bytes), parts.id, hash(&body, parts.id))
 }
 
 /// Of all that must arrive as it was sent: the body and the id.
@@ -93,7 +93,7 @@ fn hash(body: &[u8], id: MessageId) -> u64 {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn decode(record: &Bytes) -> Result<Found, String> {
+pub(crate) fn decode(record: &Bytes) -> Result<(Record, Found), String> {
     let record = Record::parse(record.clone()).map_err(|error| error.to_string())?;
     let body = record.body();
     let word = |at: usize| {
@@ -101,5 +101,6 @@ pub(crate) fn decode(record: &Bytes) -> Result<Found, String> {
         bytes.map(u64::from_le_bytes).ok_or_else(|| "the body is too short".to_owned())
     };
     let hash = hash(&body, record.id());
-    Ok(Found { producer: word(0)?, seq: word(8)?, hash })
+    let found = Found { producer: word(0)?, seq: word(8)?, hash };
+    Ok((record, found))
 }

@@ -70,6 +70,11 @@ pub struct Plan {
     pub sync: Micros,
     /// Typical duration of any other I/O.
     pub io: Micros,
+    /// Of a million seconds, how many more the broker's clock counts.
+    pub drift_ppm: i64,
+    /// Once in so many starts disks cannot be read for a moment, or bits have flipped in what is
+    /// derived from the log. 0: never.
+    pub rots_one_in: u64,
     /// What goes wrong, and when.
     pub faults: Vec<(Micros, Fault)>,
     /// From then on nothing goes wrong and everything is drained.
@@ -164,11 +169,20 @@ pub enum Fault {
     },
     /// Nothing arrives for a while, at some client.
     Cut {
+        /// Which one; none: it is drawn when it happens.
+        client: Option<usize>,
         /// From the client to the broker.
         up: bool,
         /// From the broker to the client.
         down: bool,
         /// For how long.
+        lasts: Micros,
+    },
+    /// Clients are cut off one after another, and come back in another order.
+    Swizzle {
+        /// Time between two.
+        step: Micros,
+        /// How long they all are.
         lasts: Micros,
     },
     /// A connection ends; each side finds out in its own time.
@@ -257,15 +271,12 @@ impl Plan {
             },
             sync: random.pick(&[100, 500, 2 * MS, 10 * MS]),
             io: random.pick(&[20, 200, 2 * MS]),
+            drift_ppm: 0,
+            rots_one_in: 0,
             faults: Vec::new(),
             heal_at,
         };
         plan.draw_faults(random);
-        // A clock that is set forwards makes messages due: early for nobody but the checker.
-        let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
-        if plan.faults.iter().any(is_ahead) {
-            plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
-        }
         if random.percent(40) {
             plan.draw_retention(random);
         }
@@ -276,7 +287,37 @@ impl Plan {
         plan.draw_alike();
         plan.draw_traces();
         plan.draw_drains();
+        plan.draw_decay();
+        plan.draw_swizzles();
+        // A clock that is ahead makes messages due: early for nobody but the checker.
+        let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
+        if plan.drift_ppm > 0 || plan.faults.iter().any(is_ahead) {
+            plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
+        }
         plan
+    }
+
+    /// Clocks that drift and disks that rot. What else is drawn does not depend on it.
+    fn draw_decay(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4445_4341_592e_2e2e);
+        if random.percent(20) {
+            self.drift_ppm = random.pick(&[-200_000, -5_000, 5_000, 200_000]);
+        }
+        if random.percent(30) {
+            self.rots_one_in = random.range(1, 3);
+        }
+    }
+
+    /// Links that go one after another and come back in another order. What else is drawn does not
+    /// depend on it.
+    fn draw_swizzles(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5357_495a_5a4c_452e);
+        if random.percent(15) {
+            let at = random.range(0, self.heal_at - 1);
+            let (step, lasts) = (random.range(MS, 300 * MS), random.range(10 * MS, 3 * SECOND));
+            self.faults.push((at, Fault::Swizzle { step, lasts }));
+            self.faults.sort_by_key(|(at, _)| *at);
+        }
     }
 
     /// Producers with transactions: of those that know what is stored. What else is drawn does not
@@ -415,7 +456,8 @@ impl Plan {
             2 => {
                 let way = random.below(3);
                 let lasts = random.pick(&[100 * MS, SECOND, 4 * SECOND]);
-                Fault::Cut { up: way != 1, down: way != 0, lasts: random.range(lasts / 2, lasts) }
+                let lasts = random.range(lasts / 2, lasts);
+                Fault::Cut { client: None, up: way != 1, down: way != 0, lasts }
             }
             3 => Fault::Reset,
             4 => {

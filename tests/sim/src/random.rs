@@ -50,6 +50,14 @@ impl Random {
         items[self.below(items.len() as u64) as usize]
     }
 
+    /// The items in another order.
+    pub(crate) fn shuffled<T>(&mut self, mut items: Vec<T>) -> Vec<T> {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at as u64 + 1) as usize);
+        }
+        items
+    }
+
     /// A duration around `typical`: mostly near it, sometimes many times as long.
     pub fn latency(&mut self, typical: u64) -> u64 {
         let usual = self.range(typical / 2, typical + typical / 2).max(1);

@@ -190,8 +190,9 @@ impl World {
                 host.plan_death(base, Doom { kind, outputs, recovery, down });
             }
             Fault::ShutDown { down } => host.shut_down(base, down),
-            Fault::Cut { up, down, lasts } => {
-                let client = base.random.below(clients.len() as u64) as usize;
+            Fault::Cut { client, up, down, lasts } => {
+                let mut draw = || base.random.below(clients.len() as u64) as usize;
+                let client = client.unwrap_or_else(&mut draw);
                 let Base { now, agenda, network, random, .. } = base;
                 let time = (*now, *now + lasts);
                 for way in [(up, Way::Up), (down, Way::Down)] {
@@ -200,6 +201,7 @@ impl World {
                     }
                 }
             }
+            Fault::Swizzle { step, lasts } => swizzle(base, clients.len(), step, lasts),
             Fault::Reset => reset(base, clients),
             Fault::DiskErrors { shard, what, count } => host.fail_disk(shard, what, count),
             Fault::NoSpace { shard, lasts } => {
@@ -280,6 +282,7 @@ impl World {
         if base.phase == Phase::Over {
             keys::check(base);
             alike::finish(base);
+            self.host.finish(base);
             wide::fold(base);
         }
         if base.failure.is_none() {
@@ -337,5 +340,23 @@ fn reset(base: &mut Base, clients: &mut [Client]) {
         && base.random.percent(20)
     {
         producer.is_born_again(base);
+    }
+}
+
+/// Plans the cuts of clients that go one after another and come back in another order.
+fn swizzle(base: &mut Base, clients: usize, step: Micros, lasts: Micros) {
+    let going = base.random.shuffled((0..clients).collect());
+    let coming = base.random.shuffled(going.clone());
+    let all_gone = step * going.len() as u64;
+    for (from, client) in (0..).zip(&going) {
+        let to = (0..).zip(&coming).find_map(|(at, other)| (other == client).then_some(at));
+        let from = from * step;
+        let until = all_gone + lasts + to.unwrap_or(0) * step;
+        let way = base.random.below(3);
+        let (client, up, down) = (Some(*client), way != 1, way != 0);
+        base.plan
+            .faults
+            .push((base.now + from, Fault::Cut { client, up, down, lasts: until - from }));
+        base.after(from, Happening::Fault(base.plan.faults.len() - 1));
     }
 }

@@ -275,6 +275,7 @@ impl Leases {
         self.take_held(QueueOffset(0), QueueOffset(u64::MAX), subscription)
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueOffset, Lease)> {
         self.runs.iter().flat_map(|(from, run)| {
             let offsets = (from.0..).map(QueueOffset);

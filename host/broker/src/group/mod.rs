@@ -120,8 +120,9 @@ impl Group {
         live.check();
         let mut counted: BTreeMap<SubscriptionId, u32> = BTreeMap::new();
         let flights = self.queues.values().filter_map(|queue| queue.flight.as_ref());
-        for (_, lease) in flights.flat_map(|flight| flight.leases.iter()) {
-            *counted.entry(lease.hold.subscription).or_default() += 1;
+        let all = QueueOffset(0)..QueueOffset(u64::MAX);
+        for (from, to, hold) in flights.flat_map(|it| it.leases.ranges(all.start, all.end)) {
+            *counted.entry(hold.subscription).or_default() += (to.0 - from.0) as u32;
         }
         for (id, member) in &live.members {
             let count = counted.remove(id).unwrap_or(0);

@@ -336,13 +336,15 @@ impl Consumer {
         self.sources.insert((shard, subscription), topic);
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
-            keys::seen(base, &message.record);
             let spot = (topic, queue, message.offset);
+            let mut line = (queue, 0);
             match message::decode(&message.record) {
-                Ok(found) if self.plan.is_picky && !is_wanted(&found) => {
+                Ok((_, found)) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
                 }
-                Ok(found) => {
+                Ok((record, found)) => {
+                    keys::seen(base, &record);
+                    line = order_line(queue, &record);
                     alike::given(base, self.plan.group, spot, &found, decided);
                     deliveries.push(Delivery {
                         offset: message.offset.0,
@@ -354,8 +356,6 @@ impl Consumer {
                 }
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
-            let record = Record::parse(message.record.clone());
-            let line = record.map_or((queue, 0), |record| order_line(queue, &record));
             let failures = self.failures.entry(shard).or_default();
             let (verdict, delay) = if is_ordered && failures.gives_back(line, message.offset) {
                 (Some(Verdict::Release), 1)
@@ -542,4 +542,10 @@ pub(crate) fn wide_name(group: u64) -> String {
 #[must_use]
 pub(crate) fn group_name(group: u64) -> String {
     format!("group-{group}")
+}
+
+/// The group with this name, if it is one of the plan's.
+#[must_use]
+pub(crate) fn group_of(name: &str) -> Option<u64> {
+    name.strip_prefix("group-")?.parse().ok()
 }

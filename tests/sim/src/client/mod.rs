@@ -13,7 +13,7 @@ use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
 use crate::network::ToClient;
 
-pub(crate) use consumer::{Consumer, group_name, topic_name, wide_name};
+pub(crate) use consumer::{Consumer, group_name, group_of, topic_name, wide_name};
 pub(crate) use meddler::Meddler;
 pub(crate) use producer::{CALL_STREAM, Producer, TX_GROUP};
 pub(crate) use reader::Reader;

@@ -6,7 +6,6 @@ use yard_checker::{AckLevel, Event, Outcome, Sent};
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
-use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Call, Original};
 use yard_wire::{
@@ -231,8 +230,7 @@ impl Producer {
             due: due.map(|due| Timestamp(WALL_MS + due)),
             tx,
         };
-        let (bytes, hash) = message::encode(&letter);
-        let id = Record::parse(bytes.clone()).expect("it was encoded just now").id();
+        let (bytes, id, hash) = message::encode(&letter);
         let key = dedupe.map(|key| (letter.topic, key));
         key.into_iter().for_each(|key| base.keys.sent(key, id));
         self.names.push(Name { shard: name.0, id, key });

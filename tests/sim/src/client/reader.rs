@@ -70,9 +70,11 @@ pub(super) fn read(
             let (got, end) = (record.offset, fetched.end);
             base.fail(|| format!("fetch of {topic}/{queue}: {got} for {expected}, end {end}"));
         }
-        keys::seen(base, &record.record);
         match message::decode(&record.record) {
-            Ok(read) => found.push((record.offset, read)),
+            Ok((read, message)) => {
+                keys::seen(base, &read);
+                found.push((record.offset, message));
+            }
             Err(error) => base.fail(|| format!("fetch of {topic}/{queue}: {error}")),
         }
     }

@@ -4,7 +4,7 @@ use yard_broker::{Asking, DeliverItem, Event, Held, Judged, Range};
 use yard_checker::Skip;
 use yard_shard::Input;
 use yard_wire::QueueOffset;
-use yard_wire::requests::{Delivered, Expression};
+use yard_wire::requests::Expression;
 
 use super::{Host, Place};
 use crate::agenda::Micros;
@@ -57,9 +57,9 @@ impl Host {
             let group = format!("group-{}", group_of(asking));
             let members = self.slots[shard].members.iter();
             let is_shared = members.filter(|(name, _)| *name == group).count() > 1;
-            for (item, _) in messages.iter().filter(|_| is_shared) {
-                let place = (group_of(asking), topic, queue, item.offset);
-                self.slots[shard].held_since.entry(place).or_insert(base.now);
+            for (_, found) in messages.iter().filter(|_| is_shared) {
+                let message = (group_of(asking), found.producer, found.seq);
+                self.slots[shard].held_since.entry(message).or_insert(base.now);
             }
             let held = Held { session, subscription, queue, ranges, bytes, wait_ms };
             self.give(base, shard, Input::Event(Event::Held(held)));
@@ -103,20 +103,18 @@ impl Host {
 
     /// When the broker first wanted to deliver these. Members of a group share a queue, so what was
     /// held comes after what another one got meanwhile; where there is one member, it does not.
-    pub(super) fn decided(
+    /// What was held in a group's own topic may come in its wide one.
+    pub(super) fn decided<'a>(
         &mut self,
         base: &Base,
         shard: usize,
-        (_, _, topic, queue): Place,
-        asking: Option<&Asking>,
-        messages: &[Delivered],
+        asking: &Asking,
+        messages: impl Iterator<Item = &'a Found>,
     ) -> Micros {
-        let Some(asking) = asking else { return base.now };
         let held_since = &mut self.slots[shard].held_since;
         let group = group_of(asking);
-        let since = messages
-            .iter()
-            .filter_map(|message| held_since.remove(&(group, topic, queue, message.offset)));
+        let since =
+            messages.filter_map(|found| held_since.remove(&(group, found.producer, found.seq)));
         since.min().unwrap_or(base.now)
     }
 }

@@ -16,7 +16,6 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::Base;
 use crate::network::IDLE;
 use crate::planted;
-use crate::repairs::is_of_crash;
 
 impl Host {
     /// Plans a death, unless one is planned already.
@@ -160,6 +159,7 @@ impl Host {
                 seed: self.random.word(),
                 retention_hour: None,
             };
+            self.rot(base, number);
             let slot = &mut self.slots[number];
             planted::alter_image(base, &slot.disk, self.life);
             let omits = planted::omits_in_start(base);
@@ -167,9 +167,6 @@ impl Host {
             match Shard::open(&dying, config, now) {
                 Ok(opened) => {
                     let OpenedShard { shard, outputs, repairs, replayed } = opened;
-                    if let Some(repair) = repairs.iter().find(|repair| !is_of_crash(repair)) {
-                        base.fail(|| format!("shard {number}: taken for damage: {repair:?}"));
-                    }
                     shard.broker().check();
                     let groups = shard.store().stats().groups;
                     slot.oracle.reopened(groups);
@@ -179,6 +176,9 @@ impl Host {
                     });
                     wanted.push(outputs);
                     slot.shard = Some(shard);
+                    if let Some(repair) = repairs.iter().find(|it| !self.is_explained(number, it)) {
+                        base.fail(|| format!("shard {number}: taken for damage: {repair:?}"));
+                    }
                 }
                 Err(error) => {
                     if let Some((_, kind)) = left.filter(|_| is_used_up(&changes)) {

@@ -5,6 +5,7 @@
 //!                                 ├─► Shard::step ─► outputs ─► reads of the log
 //!   results of I/O ──► results ───┘                       └─► line of the disk ─► results
 //! ```
+mod begin;
 mod decide;
 mod dispatch;
 mod io;
@@ -15,6 +16,7 @@ mod life;
 mod operator;
 mod oracle;
 mod outputs;
+mod rot;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,11 +27,12 @@ use yard_shard::{Input, Shard};
 use yard_store::Io;
 use yard_store::disk::lying::{Fault, LyingDisk};
 use yard_wire::request::Reply;
-use yard_wire::{QueueIndex, QueueOffset, Refusal, SubscriptionId, Timestamp, TopicId};
+use yard_wire::{QueueIndex, Refusal, SubscriptionId, Timestamp, TopicId};
 
 use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
 use crate::random::Random;
+use begin::Beginnings;
 pub(crate) use judge::{expression, is_wanted};
 use oracle::Oracle;
 
@@ -55,6 +58,8 @@ pub(crate) struct Host {
     dies_at_sync: bool,
     /// Milliseconds by which somebody has moved the clock.
     clock_ms: i64,
+    /// Of a million seconds, how many more it counts.
+    drift_ppm: i64,
     /// A clock that somebody else keeps.
     pace: Option<Pace>,
     /// Times as long as usual that the disk takes, and until when.
@@ -63,6 +68,8 @@ pub(crate) struct Host {
     steps: u64,
     /// What groups have not settled, by shard and group, as far as it was answered.
     lags: Vec<Option<u64>>,
+    /// What is known of groups that begin.
+    beginnings: Beginnings,
 }
 
 /// A death that was planned.
@@ -109,11 +116,14 @@ struct Slot {
     oracle: Oracle,
     /// Which queues of subscriptions were held, and how often.
     rounds: Rounds,
-    /// Messages that were held from a group of several members, and since when.
-    held_since: BTreeMap<(u64, TopicId, QueueIndex, QueueOffset), Micros>,
+    /// Messages that were held from a group of several members, and since when: by group, producer
+    /// and number, because it may get them in another topic.
+    held_since: BTreeMap<(u64, u64, u64), Micros>,
     /// Sessions that have joined each group and were not closed here since: of one consumer there
     /// are two until the broker has found out about the first.
     members: BTreeSet<(String, SessionId)>,
+    /// Bits of what is derived from the log have flipped.
+    has_rotted: bool,
     /// State of the checkpoint before, for a planted bug.
     checkpoint_before: Option<Vec<u8>>,
     /// What waits for a sync, for a planted bug.
@@ -149,6 +159,7 @@ impl Host {
             rounds: Rounds::default(),
             held_since: BTreeMap::new(),
             members: BTreeSet::new(),
+            has_rotted: false,
             checkpoint_before: None,
             held: Vec::new(),
         });
@@ -161,11 +172,13 @@ impl Host {
             recovery: None,
             dies_at_sync: false,
             clock_ms: 0,
+            drift_ppm: base.plan.drift_ppm,
             pace: None,
             slow: (1, 0),
             random,
             steps: 0,
             lags: Vec::new(),
+            beginnings: Beginnings::default(),
         }
     }
 
@@ -228,7 +241,8 @@ impl Host {
         if let Some(Pace { since, wall, slower }) = self.pace {
             return wall.plus_ms((now - since) / MS / slower);
         }
-        Timestamp((WALL_MS + now / MS).saturating_add_signed(self.clock_ms))
+        let drifted = now.saturating_add_signed(now as i64 * self.drift_ppm / 1_000_000);
+        Timestamp((WALL_MS + drifted / MS).saturating_add_signed(self.clock_ms))
     }
 
     /// How many delayed messages wait; `None` while the broker is down.
@@ -305,6 +319,7 @@ impl Host {
             inputs.extend(slot.inbox.pop_front().map(|(input, _)| input));
         }
         let mut outputs = Vec::new();
+        self.beginnings.look(base, shard, running.store(), &inputs);
         running.step(now, inputs, &mut outputs);
         self.steps += 1;
         if self.steps.is_multiple_of(CHECK_ONE_IN) {

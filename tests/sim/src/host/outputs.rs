@@ -140,6 +140,9 @@ impl Host {
         {
             base.fail(|| format!("shard {shard}: {what}"));
         }
+        if let Ok(Reply::Subscribe(_)) = &result {
+            self.beginnings.subscribed(origin);
+        }
         if planted::holds_answers(base) && slot.is_syncing() {
             slot.held.push(Held::Answer(origin, result));
             return;
@@ -217,6 +220,7 @@ impl Host {
                 return;
             }
         };
+        let mut decided = base.now;
         let wanted = match (asking, base.wants) {
             (Some(asking), Some(wants)) => {
                 let wanted = records.iter().map(|record| wants(&asking.filter, record)).collect();
@@ -225,7 +229,11 @@ impl Host {
             }
             (Some(asking), None) => {
                 let Some(messages) = found(base, items, &records) else { return };
-                self.judge(base, shard, place, asking, &messages)
+                let wanted = self.judge(base, shard, place, asking, &messages);
+                let going = messages.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+                let going = going.map(|((_, found), _)| found);
+                decided = self.decided(base, shard, asking, going);
+                wanted
             }
             (None, _) => vec![true; items.len()],
         };
@@ -250,8 +258,6 @@ impl Host {
             self.give(base, shard, Input::Event(ack));
         }
         let stream = 1 + queue.0 % STREAMS;
-        let asking = asking.filter(|_| base.wants.is_none());
-        let decided = self.decided(base, shard, place, asking, &deliver.messages);
         self.send(base, session, stream, ToClient::Deliver { deliver, decided });
     }
 
@@ -358,7 +364,7 @@ fn found(
     let mut messages = Vec::with_capacity(items.len());
     for (item, record) in items.iter().zip(records) {
         match message::decode(record) {
-            Ok(found) => messages.push((*item, found)),
+            Ok((_, found)) => messages.push((*item, found)),
             Err(error) => {
                 base.fail(|| format!("a message that is asked about: {error}"));
                 return None;

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use yard_sim::sweep::{Sweep, run_logged, run_seed};
-use yard_sim::{Plan, Plant, marks, powercut};
+use yard_sim::{Plan, Plant, kept, marks, powercut};
 
 /// Operations in each run here: enough for several segments, few enough to be quick.
 const OPERATIONS: u64 = 400;
+/// Runs of each that is kept.
+const KEPT_SEEDS: u64 = 20;
 
 #[test]
 fn a_slice_of_seeds_is_clean() {
@@ -15,6 +17,16 @@ fn a_slice_of_seeds_is_clean() {
     assert_eq!(swept.failure, None, "repeat it: cargo xtask sim --ops {OPERATIONS} --seed …");
     assert_eq!((swept.seeds, swept.twice), (200, 2));
     assert!(swept.crashes > 100, "the broker dies in most runs: {}", swept.crashes);
+}
+
+/// What was once found wrong must not come back: a few runs of each, with other seeds.
+#[test]
+fn kept_runs_are_clean() {
+    for kept in kept::ALL {
+        for seed in 0..KEPT_SEEDS {
+            assert_eq!(kept.run(seed).failure, None, "{}, seed {seed}", kept.name);
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,14 @@ use super::Flight;
 use crate::group::order::Stand;
 use crate::group::queue::Progress;
 
+/// A message that is under way, and where.
+type Standing = (QueueOffset, Stand);
+
+fn stand_of(under_way: &[Standing], offset: QueueOffset) -> Option<Stand> {
+    let at = under_way.binary_search_by_key(&offset, |(offset, _)| *offset);
+    at.ok().map(|at| under_way[at].1)
+}
+
 impl Flight {
     pub(crate) fn check(&self, progress: &Progress, first: QueueOffset, end: QueueOffset) {
         self.leases.check();
@@ -14,36 +22,22 @@ impl Flight {
             let waiting = self.waiting.get(offset).map(|waiting| waiting.due);
             assert_eq!(waiting, Some(*due), "what has an instant waits for it");
         }
-        let mut count = 0;
-        let again = self.ready.keys().chain(self.unplaced.keys()).chain(self.waiting.keys());
-        let again = again.chain(&self.stopped).copied();
-        for offset in again.chain(self.offsets_behind()) {
-            assert_eq!(self.places_of(offset), 1, "an unsettled message is in one place");
-            assert!(progress.settled_end_of(offset).is_none(), "what comes again is unsettled");
-            count += 1;
+        let under_way = self.under_way();
+        let is_once = under_way.is_sorted_by(|(a, _), (b, _)| a < b);
+        assert!(is_once, "an unsettled message is in one place");
+        let open = under_way.len() - self.leases.len();
+        assert_eq!(open, self.open_count(), "what waits is counted");
+        for (offset, stand) in &under_way {
+            assert!(progress.settled_end_of(*offset).is_none(), "what is under way is unsettled");
+            let is_leased = matches!(stand, Stand::Leased(_));
+            assert!(!is_leased || *offset < end, "what is leased is committed");
         }
-        assert_eq!(count, self.open_count(), "what waits is counted");
         if let Some(orders) = &self.orders {
-            orders.check(count + self.leases.len(), |offset| self.stand_of(offset));
+            orders.check(under_way.len(), |offset| stand_of(&under_way, offset));
             assert!(self.prefetched.is_empty(), "new messages are put in line");
         }
-        self.check_keys();
-        for (offset, _) in self.leases.iter() {
-            assert_eq!(self.places_of(offset), 1, "a leased message is in one place");
-            assert!(progress.settled_end_of(offset).is_none(), "what is leased is unsettled");
-            assert!(offset < end, "what is leased is committed");
-        }
-        let mut offset = progress.settled_below().max(first);
-        while offset < self.cursor {
-            if let Some(to) = progress.settled_end_of(offset) {
-                offset = to;
-                continue;
-            }
-            let doomed = progress.returned().get(offset).is_some_and(|it| it.doom.is_some());
-            let places = self.places_of(offset) + usize::from(doomed);
-            assert_eq!(places, 1, "below the cursor all is settled, doomed or under way");
-            offset.0 += 1;
-        }
+        self.check_keys(|offset| stand_of(&under_way, offset).is_some());
+        self.check_below(progress, first, &under_way);
         let prefetched = self.cursor.0 + self.prefetched.len() as u64;
         assert!(
             prefetched <= end.0 || self.prefetched.is_empty(),
@@ -51,20 +45,34 @@ impl Flight {
         );
     }
 
-    pub(super) fn places_of(&self, offset: QueueOffset) -> usize {
-        usize::from(self.leases.holds(offset))
-            + usize::from(self.ready.contains_key(&offset))
-            + usize::from(self.unplaced.contains_key(&offset))
-            + usize::from(self.waiting.contains_key(&offset))
-            + usize::from(self.stopped.contains(&offset))
-            + usize::from(self.is_behind_key(offset))
+    fn check_below(&self, progress: &Progress, first: QueueOffset, under_way: &[Standing]) {
+        let mut under_way = under_way.iter().map(|(offset, _)| *offset).peekable();
+        let mut offset = progress.settled_below().max(first);
+        while offset < self.cursor {
+            while under_way.next_if(|earlier| *earlier < offset).is_some() {}
+            let is_under_way = under_way.next_if_eq(&offset).is_some();
+            if !is_under_way && let Some(to) = progress.settled_end_of(offset) {
+                offset = to;
+                continue;
+            }
+            let doomed = progress.returned().get(offset).is_some_and(|it| it.doom.is_some());
+            assert!(is_under_way != doomed, "below the cursor all is settled, doomed or under way");
+            offset.0 += 1;
+        }
     }
 
-    fn stand_of(&self, offset: QueueOffset) -> Option<Stand> {
-        let after = QueueOffset(offset.0 + 1);
-        let lease = self.leases.ranges(offset, after).next();
-        let stand = lease.map(|(_, _, hold)| Stand::Leased(hold.subscription));
-        let stand = stand.or(self.ready.contains_key(&offset).then_some(Stand::Ready));
-        stand.or((self.places_of(offset) == 1).then_some(Stand::Barred))
+    /// Everything that is under way, in order; what is in two places is there twice.
+    fn under_way(&self) -> Vec<Standing> {
+        let mut under_way = Vec::with_capacity(self.open_count() + self.leases.len());
+        for (from, to, hold) in self.leases.ranges(QueueOffset(0), QueueOffset(u64::MAX)) {
+            let stand = Stand::Leased(hold.subscription);
+            under_way.extend((from.0..to.0).map(|offset| (QueueOffset(offset), stand)));
+        }
+        under_way.extend(self.ready.keys().map(|offset| (*offset, Stand::Ready)));
+        let barred = self.unplaced.keys().chain(self.waiting.keys()).chain(&self.stopped).copied();
+        let barred = barred.chain(self.offsets_behind());
+        under_way.extend(barred.map(|offset| (offset, Stand::Barred)));
+        under_way.sort_unstable_by_key(|(offset, _)| *offset);
+        under_way
     }
 }

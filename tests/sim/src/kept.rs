@@ -1,0 +1,146 @@
+//! Runs that are kept: each brings about what was once found wrong, whatever the plans of seeds are
+//! drawn like by now. Only delays and what clients do depend on the seed.
+use yard_store::disk::lying;
+use yard_wire::requests::AckPlace;
+use yard_wire::retry::{Attempts, RetryPolicy};
+
+use crate::agenda::{MS, SECOND};
+use crate::network::Weather;
+use crate::plan::{ConsumerPlan, Fault, Plan, ProducerPlan};
+use crate::world::{Outcome, World};
+
+/// A run that is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// What must hold in it.
+    pub name: &'static str,
+    plan: fn() -> Plan,
+}
+
+/// All of them.
+pub const ALL: &[Kept] = &[
+    Kept { name: "a group begins behind what goes, and behind nothing else", plan: beginning },
+    Kept { name: "what a filter held is late in the wide topic as well", plan: held },
+];
+
+impl Kept {
+    /// Carries it out once.
+    #[must_use]
+    pub fn run(&self, seed: u64) -> Outcome {
+        World::new(Plan { seed, ..(self.plan)() }, None, false).run()
+    }
+}
+
+fn producer() -> ProducerPlan {
+    ProducerPlan {
+        place: AckPlace::Synced,
+        lanes: 1,
+        messages: 200,
+        burst: 3,
+        pause: 12 * MS,
+        body_bytes: 100,
+        order_groups: 0,
+        delayed: 0,
+        transactional: 0,
+        keyed: 0,
+        dedupe_keys: 1,
+        alike: 0,
+        alike_values: 1,
+        in_flight: 64,
+        batch_records: 4,
+        attempt_ms: 300,
+        delivery_ms: 120_000,
+    }
+}
+
+fn consumer(group: u64, topic: u32) -> ConsumerPlan {
+    ConsumerPlan {
+        group,
+        topic,
+        credit: 64,
+        credit_bytes: 1 << 20,
+        lease_ms: 8_000,
+        think: 2 * MS,
+        nack_percent: 0,
+        reject_percent: 0,
+        late_percent: 0,
+        dies_one_in: 0,
+        is_picky: false,
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        seed: 0,
+        shards: 1,
+        queues: 6,
+        topics: 1,
+        segment_bytes: 64 << 10,
+        ordered: vec![None],
+        order_retry_ms: 1,
+        traced: vec![false],
+        retain_bytes: vec![0],
+        producers: vec![producer()],
+        consumers: vec![consumer(0, 0)],
+        groups: 1,
+        compares: vec![false],
+        wide_queues: 0,
+        returns: false,
+        retry: RetryPolicy::List(vec![50]),
+        attempts: Attempts(0),
+        keys_by_plugin: false,
+        checks_by_plugin: false,
+        readers: 0,
+        weather: Weather { delay: 20 * MS, loss_one_in: 50, replay_one_in: 0 },
+        sync: 10 * MS,
+        io: 200,
+        drift_ppm: 0,
+        rots_one_in: 0,
+        faults: Vec::new(),
+        heal_at: 2 * SECOND,
+    }
+}
+
+/// Of two topics in small segments one keeps next to nothing. Its second group begins late, while
+/// segments go in which it has little or nothing; then the log is fenced.
+fn beginning() -> Plan {
+    let (sync, count) = (lying::Fault::Sync, 1);
+    let fenced = Fault::DiskErrors { shard: 0, what: sync, count };
+    let cut = |lasts| Fault::Cut { client: None, up: true, down: true, lasts };
+    // Whom it meets is drawn: of the few clients mostly a consumer.
+    let cuts = (0..12).map(|at| (at * 5 * MS, cut(SECOND / 2 + at * 60 * MS)));
+    let fences = (1..4).map(|at| (at * 450 * MS, fenced.clone()));
+    let mut faults: Vec<_> = cuts.chain(fences).collect();
+    faults.sort_by_key(|(at, _)| *at);
+    Plan {
+        topics: 2,
+        ordered: vec![None; 2],
+        traced: vec![false; 2],
+        retain_bytes: vec![1, 0],
+        producers: vec![ProducerPlan { body_bytes: 3_000, ..producer() }],
+        consumers: (0..2).flat_map(|group| [consumer(group, 0), consumer(group, 1)]).collect(),
+        groups: 2,
+        compares: vec![false; 2],
+        faults,
+        ..plan()
+    }
+}
+
+/// A filter holds messages of a queue that members share. The clock is set back, so they wait,
+/// and go on from the wide topic, after others of their order group.
+fn held() -> Plan {
+    let picky = ConsumerPlan { is_picky: true, credit_bytes: 1, think: 100, ..consumer(0, 0) };
+    let clock = (250 * MS, Fault::Clock { by_ms: -2_500 });
+    let drain = |at| (at, Fault::Drain { group: 0 });
+    Plan {
+        queues: 4,
+        producers: vec![ProducerPlan { order_groups: 3, pause: 6 * MS, ..producer() }; 2],
+        consumers: vec![picky.clone(), ConsumerPlan { credit: 1_000, ..picky.clone() }, picky],
+        wide_queues: 5,
+        weather: Weather { delay: 300, loss_one_in: 500, replay_one_in: 0 },
+        sync: 500,
+        io: 20,
+        faults: vec![clock, drain(600 * MS), drain(900 * MS)],
+        ..plan()
+    }
+}
