@@ -91,6 +91,8 @@ fn plan() -> Plan {
         keys_by_plugin: false,
         checks_by_plugin: false,
         readers: 0,
+        meddles: false,
+        batches_waiting: usize::MAX,
         weather: Weather { delay: 20 * MS, loss_one_in: 50, replay_one_in: 0 },
         sync: 10 * MS,
         io: 200,

@@ -27,6 +27,7 @@ const VERSION: u32 = 1;
 const EVENT_BYTES_MAX: usize = 1_000;
 
 /// A log that is being written.
+#[derive(Debug)]
 pub(crate) struct Log {
     out: BufWriter<File>,
     /// What the lines until now say.

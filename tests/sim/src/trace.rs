@@ -6,6 +6,7 @@ use crate::agenda::Micros;
 use crate::log::Log;
 
 /// Collects what happens. Equal runs have equal hashes, in every build.
+#[derive(Debug)]
 pub struct Trace {
     hash: u64,
     printing: bool,
