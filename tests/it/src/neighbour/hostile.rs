@@ -46,13 +46,6 @@ async fn push(client: &Client, hostile: &Hostile, round: u64) {
     let _ = client.admin().call(push).await;
 }
 
-/// Pushes all of them once.
-pub(super) async fn prepare(client: &Client, corpus: &[Hostile]) {
-    for hostile in corpus {
-        push(client, hostile, 0).await;
-    }
-}
-
 /// One connection's part: the first feeds, the second pushes, the others subscribe.
 pub(super) async fn hurt(
     client: &Client,
@@ -75,7 +68,11 @@ pub(super) async fn hurt(
             }
             1 => push(client, &corpus[round as usize % corpus.len()], round).await,
             _ => {
-                let name = corpus[number % corpus.len()].name.replace(' ', "-");
+                let hostile = &corpus[number % corpus.len()];
+                if round == 1 {
+                    push(client, hostile, 0).await;
+                }
+                let name = hostile.name.replace(' ', "-");
                 listen(client, &name, &format!("g{number}")).await;
                 tokio::time::sleep(BREATH).await;
             }

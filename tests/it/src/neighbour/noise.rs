@@ -150,9 +150,6 @@ pub async fn serve(context: &Path, kind: Kind, connections: usize) -> Result<(),
     for number in 0..connections {
         let name = format!("noise-{number}");
         let client = Client::builder().name(name).context(context.clone()).connect().await?;
-        if number == 0 && kind == Kind::Hostile {
-            hostile::prepare(&client, &corpus).await;
-        }
         let (going, counts, corpus) = (going.subscribe(), counts.clone(), corpus.clone());
         tasks.push(tokio::spawn(async move {
             match kind {
