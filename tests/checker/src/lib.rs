@@ -31,6 +31,7 @@ pub mod event;
 mod history;
 mod index;
 mod intervals;
+pub mod made;
 mod sweep;
 mod text;
 mod verdict;
