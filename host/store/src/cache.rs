@@ -105,6 +105,7 @@ impl Wanted {
 
     fn is_worthwhile(&self) -> bool {
         let block = u64::from(BLOCK_BYTES);
+        assert!(self.pages > 0 || self.bytes == 0, "bytes lie on pages");
         self.bytes >= block / WANTED_OF_BLOCK || self.pages >= block / PAGE_BYTES / PAGES_OF_BLOCK
     }
 }

@@ -60,6 +60,8 @@ impl Carried {
     /// What a row of an entry of copies says, whose records count from this offset of a segment.
     pub(crate) fn at(segment: u32, begin: u32, copy: &CarriedOn) -> Self {
         let CarriedOn { token, at, bytes } = *copy;
+        let ends = begin.checked_add(at).and_then(|offset| offset.checked_add(bytes));
+        assert!(ends.is_some(), "segments are below 4 GiB");
         let target = Target { segment, offset: begin + at, bytes, released: false };
         Self { token, target: (bytes > 0).then_some(target) }
     }
