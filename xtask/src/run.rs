@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -62,6 +62,17 @@ impl Workspace {
     /// Whether this cargo subcommand is installed: rustfmt and clippy are optional components.
     pub(crate) fn has_component(&self, subcommand: &str) -> bool {
         succeeds_quietly(&mut self.cargo([subcommand, "--version"]))
+    }
+
+    /// A program of the workspace, built in the dev profile, still to be run. With the features of
+    /// all packages, as the tests are built: alone, half of what it is made of would be built anew.
+    pub(crate) fn program(&self, name: &str) -> Result<Command, Failed> {
+        run(&mut self.cargo(["build", "--quiet", "--workspace", "--bin", name]))?;
+        let metadata = self.metadata()?;
+        // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
+        let target = metadata["target_directory"].as_str();
+        let target = target.ok_or_else(|| Failed("cargo names no target folder.".to_owned()))?;
+        Ok(Command::new(Path::new(target).join("debug").join(name)))
     }
 
     /// `cargo metadata` of the workspace's own packages; needs no network.

@@ -1,8 +1,6 @@
 //! What each command of the menu does.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::run::{self, Failed, Outcome, Workspace, step};
 use crate::{campaign, needs, plugins, tidy};
@@ -40,11 +38,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
     })?;
     let slice = [SLICE.to_owned()];
     step("simulation", || sim(workspace, &slice).map(|()| Outcome::Done))?;
-    step("whole stack", || {
-        // As the tests have built it: alone it would be built with other features of its crates.
-        run::run(Command::new(built(workspace, "yard-stack")?).args(&slice))?;
-        Ok(Outcome::Done)
-    })?;
+    step("whole stack", || stack(workspace, &slice).map(|()| Outcome::Done))?;
     let quick = [QUICK.to_owned()];
     step("power cuts", || campaign::powercut(workspace, &quick).map(|()| Outcome::Done))?;
     step("crashes", || campaign::crash(workspace, &quick).map(|()| Outcome::Done))
@@ -54,8 +48,7 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
 /// broker's own.
 pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     set_up(workspace)?;
-    build_yard(workspace)?;
-    let mut yard = Command::new(built(workspace, "yard")?);
+    let mut yard = workspace.program("yard")?;
     let error = yard.arg("dev").args(arguments).exec();
     Err(run::not_started(&yard, &error))
 }
@@ -63,15 +56,13 @@ pub(crate) fn dev(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
 /// The simulator, with its arguments passed through. The dev profile is optimised.
 pub(crate) fn sim(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
-    let mut sim = workspace.cargo(["run", "--quiet", "-p", "yard-sim", "--bin", "yard-sim", "--"]);
-    run::run(sim.args(arguments))
+    run::run(workspace.program("yard-sim")?.args(arguments))
 }
 
 /// Client, QUIC, TLS and broker in a world from a seed, with its arguments passed through.
 pub(crate) fn stack(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
-    let mut stack = workspace.cargo(["run", "--quiet", "-p", "yard-stack", "--"]);
-    run::run(stack.args(arguments))
+    run::run(workspace.program("yard-stack")?.args(arguments))
 }
 
 /// What many topics and a long log cost, with its arguments passed through. Both programs are as
@@ -95,17 +86,4 @@ pub(crate) fn golden(workspace: &Workspace, _: &[String]) -> Result<(), Failed> 
 fn set_up(workspace: &Workspace) -> Result<(), Failed> {
     needs::set_up()?;
     plugins::build(workspace)
-}
-
-/// Where cargo puts a program of the dev profile.
-fn built(workspace: &Workspace, program: &str) -> Result<PathBuf, Failed> {
-    let metadata = workspace.metadata()?;
-    // Cargo's answer honours CARGO_TARGET_DIR and every configuration file.
-    let target = metadata["target_directory"].as_str();
-    let target = target.ok_or_else(|| Failed("cargo names no target folder.".to_owned()))?;
-    Ok(Path::new(target).join("debug").join(program))
-}
-
-fn build_yard(workspace: &Workspace) -> Result<(), Failed> {
-    run::run(&mut workspace.cargo(["build", "-p", "yard-cli"]))
 }

@@ -55,10 +55,14 @@ fn build(folder: &Path) -> Result<(), Failed> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", "yard-cli", "--manifest-path"]).arg(&manifest);
+    command.args(["build", "--quiet", "--bin", "yard", "--manifest-path"]).arg(&manifest);
     command.arg("--target-dir").arg(target);
     if folder.file_name() == Some(OsStr::new("release")) {
-        command.arg("--release");
+        // As it is deployed.
+        command.args(["--release", "-p", "yard-cli"]);
+    } else {
+        // With the features of all packages, as the tests are built: nothing is built twice.
+        command.arg("--workspace");
     }
     // Meant for the package that cargo runs, not for the one that it shall build.
     command.env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null());
@@ -66,7 +70,7 @@ fn build(folder: &Path) -> Result<(), Failed> {
     if status.success() {
         return Ok(());
     }
-    Err(Failed(format!("`cargo build -p yard-cli` failed; {VARIABLE} can name a program")))
+    Err(Failed(format!("`cargo build --bin yard` failed; {VARIABLE} can name a program")))
 }
 
 /// A command of `yard` for a broker, not yet run. It reads and writes nothing of the user's own.

@@ -14,41 +14,32 @@ use table::Row;
 
 /// A program of a campaign.
 struct Part {
-    package: &'static str,
     program: &'static str,
     arguments: &'static [&'static str],
     /// More, for a slice that takes seconds.
     quick: &'static [&'static str],
 }
 
-const fn it(
+const fn part(
     program: &'static str,
     arguments: &'static [&'static str],
     quick: &'static [&'static str],
 ) -> Part {
-    Part { package: "yard-it", program, arguments, quick }
-}
-
-const fn sim(
-    program: &'static str,
-    arguments: &'static [&'static str],
-    quick: &'static [&'static str],
-) -> Part {
-    Part { package: "yard-sim", program, arguments, quick }
+    Part { program, arguments, quick }
 }
 
 const CRASH: &[Part] = &[
-    it("yard-crash", &["--rounds", "1000"], &["--rounds", "1"]),
-    it("yard-faults", &["--run", "kill"], &["--every", "60"]),
-    sim("yard-damage", &[], &["--logs", "1", "--flips", "400", "--cut-every", "512"]),
-    it("yard-faults", &["--run", "sync"], &["--every", "60"]),
-    it("yard-faults", &["--run", "read"], &["--every", "8"]),
-    it("yard-faults", &["--run", "space"], &["--every", "60"]),
-    it("yard-faults", &["--run", "full"], &["--times", "1"]),
-    it("yard-faults", &["--run", "slow"], &["--times", "1", "--seconds", "1"]),
+    part("yard-crash", &["--rounds", "1000"], &["--rounds", "1"]),
+    part("yard-faults", &["--run", "kill"], &["--every", "60"]),
+    part("yard-damage", &[], &["--logs", "1", "--flips", "400", "--cut-every", "512"]),
+    part("yard-faults", &["--run", "sync"], &["--every", "60"]),
+    part("yard-faults", &["--run", "read"], &["--every", "8"]),
+    part("yard-faults", &["--run", "space"], &["--every", "60"]),
+    part("yard-faults", &["--run", "full"], &["--times", "1"]),
+    part("yard-faults", &["--run", "slow"], &["--times", "1", "--seconds", "1"]),
 ];
 
-const POWERCUT: &[Part] = &[sim(
+const POWERCUT: &[Part] = &[part(
     "yard-powercut",
     &["--scripts", "40", "--draws", "20"],
     &["--scripts", "4", "--draws", "6"],
@@ -57,7 +48,7 @@ const POWERCUT: &[Part] = &[sim(
 /// Kills, damage and failing disks.
 pub(crate) fn crash(workspace: &Workspace, arguments: &[String]) -> Result<(), Failed> {
     needs::set_up()?;
-    run::run(&mut workspace.cargo(["build", "-p", "yard-cli"]))?;
+    workspace.program("yard")?;
     campaign(workspace, CRASH, arguments)
 }
 
@@ -77,8 +68,8 @@ fn campaign(workspace: &Workspace, parts: &[Part], arguments: &[String]) -> Resu
     };
     let mut rows = Vec::new();
     for part in parts {
-        let mut command = workspace.cargo(["run", "--quiet", "-p", part.package, "--bin"]);
-        command.arg(part.program).arg("--").args(part.arguments);
+        let mut command = workspace.program(part.program)?;
+        command.args(part.arguments);
         if is_quick {
             command.args(part.quick);
         }
