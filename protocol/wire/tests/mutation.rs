@@ -239,10 +239,18 @@ fn spoilt_frames_are_taken_or_refused_at_bounded_cost() {
     bombs_cost_no_more();
     let mut random = Random(SEED);
     noise_is_refused(&mut random);
+    // However many other requests there are: what carries a batch is one of ten.
+    let has_batch = |frame: &&Vec<u8>| {
+        let mut seen = Seen::default();
+        feed(frame, 7, &mut seen);
+        seen.batches > 0
+    };
+    let of_batches: Vec<Vec<u8>> = corpus.iter().filter(has_batch).cloned().collect();
     let mut dearest = 0;
     let mut seen = Seen::default();
     for number in 0..FRAMES {
-        let mut frame = random.pick(&corpus).clone();
+        let of = if random.below(10) == 0 { &of_batches } else { &corpus };
+        let mut frame = random.pick(of).clone();
         for _ in 0..=random.below(3) {
             spoil(&mut random, &mut frame, &corpus);
         }

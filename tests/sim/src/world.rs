@@ -237,9 +237,11 @@ impl World {
                 let quiet = host.is_quiet() && base.network.is_empty_upwards();
                 let quiet = quiet && host.lag() == Some(0) && host.delayed() == Some(0);
                 let quiet = quiet && host.transactions() == Some(0);
-                *calm = if quiet && clients.iter().all(Client::is_done) { *calm + 1 } else { 0 };
+                *calm =
+                    if quiet && clients.iter().all(|it| it.is_done(base)) { *calm + 1 } else { 0 };
                 if base.now > *healed_at + DRAIN_MAX {
-                    let busy = (0..).zip(clients.iter()).filter(|(_, client)| !client.is_done());
+                    let busy =
+                        (0..).zip(clients.iter()).filter(|(_, client)| !client.is_done(base));
                     let busy: Vec<usize> = busy.map(|(number, _)| number).collect();
                     let (lag, open) = (host.lag(), host.transactions());
                     base.fail(|| {

@@ -93,8 +93,16 @@ impl Consumer {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.held.is_empty() && self.settling.is_empty()
+    /// Whether it waits for nothing. One that is not subscribed yet waits for its first messages:
+    /// until then its group may be unknown, and nothing is left of what nobody has asked for.
+    pub(super) fn is_done(&self, base: &Base) -> bool {
+        let is_subscribed = self.shards(base).iter().all(|it| self.subscriptions.contains_key(it));
+        is_subscribed && self.held.is_empty() && self.settling.is_empty()
+    }
+
+    /// Those that have queues of its topic.
+    fn shards(&self, base: &Base) -> BTreeSet<ShardId> {
+        base.routes[self.plan.topic as usize].shards.iter().copied().collect()
     }
 
     fn topic(&self, base: &Base) -> TopicId {
@@ -104,10 +112,7 @@ impl Consumer {
     pub(super) fn connected(&mut self, base: &mut Base) {
         self.reconnects += 1;
         self.member = self.link.client as u64 * 10_000 + self.reconnects;
-        let mut shards = base.routes[self.plan.topic as usize].shards.clone();
-        shards.sort_unstable();
-        shards.dedup();
-        for shard in shards {
+        for shard in self.shards(base) {
             self.subscribe(base, shard);
         }
         self.link.work_at(base, base.now + SECOND);

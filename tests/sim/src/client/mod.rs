@@ -135,11 +135,11 @@ impl Client {
 
     /// Whether everything that it sent was answered.
     #[must_use]
-    pub(crate) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self, base: &Base) -> bool {
         match self {
             Self::Steward(_) | Self::Reader(_) | Self::Meddler(_) => true,
             Self::Producer(client) => client.is_done(),
-            Self::Consumer(client) => client.is_done(),
+            Self::Consumer(client) => client.is_done(base),
         }
     }
 
