@@ -34,7 +34,7 @@ impl Config {
     }
 
     /// All settings, names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }

@@ -181,7 +181,9 @@ fn run(
             continue;
         }
         let config = Config::from_iter(vector.config.clone());
-        let verdict = ask(vector, &config).unwrap_or_else(|error| format!("refused {error}"));
+        let declared = manifest.check_config(config.iter());
+        let verdict = declared.and_then(|()| ask(vector, &config));
+        let verdict = verdict.unwrap_or_else(|error| format!("refused {error}"));
         if verdict != vector.expect {
             let expect = &vector.expect;
             differences.push(format!("vector {index}: `{verdict}`, expected `{expect}`"));

@@ -158,14 +158,17 @@ pub(crate) const ASK_AGAIN_MS: u64 = 60_000;
 pub(crate) const ORPHAN_ASK_MS: u64 = 600_000;
 /// Producer groups of one connection in one shard.
 pub(crate) const JOINED_GROUPS_MAX: usize = 64;
-/// In debug builds the whole state is checked after every event while it is at most this large,
-pub(crate) const CHECKED_ALWAYS_MAX: u64 = 512;
-/// and after every so many events when it is larger.
+/// In debug builds the whole state is checked again when events that looked at so many things each
+/// would have looked at all of it: a check costs an event the same however large the state is,
+const CHECKED_OF_EVENT: u64 = 16;
+/// and it comes after so many events at the latest.
 const CHECKED_EVERY_EVENTS: u64 = 1_024;
+/// Groups of which the size is looked at.
+pub(crate) const SIZED_GROUPS_MAX: usize = 512;
 
-/// Whether a state of this size is checked after this event.
-pub(crate) fn check_is_due(size: u64, events: u64) -> bool {
-    size <= CHECKED_ALWAYS_MAX || events.is_multiple_of(CHECKED_EVERY_EVENTS)
+/// After how many events a state of this size is checked again.
+pub(crate) fn events_until_check(size: u64) -> u64 {
+    (size / CHECKED_OF_EVENT).clamp(1, CHECKED_EVERY_EVENTS)
 }
 
 /// Bytes of one encoded step.

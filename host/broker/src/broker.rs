@@ -11,8 +11,8 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::AckPlace;
 use yard_wire::share::Share;
 use yard_wire::{
-    Malformed, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId, Timestamp,
-    TopicId,
+    Code, Malformed, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
+    Timestamp, TopicId,
 };
 
 use crate::bounds::{ASK_MS, STEPS_MAX};
@@ -130,6 +130,21 @@ pub struct Broker {
     /// The tick that was asked for last and has not come.
     wake_announced: Option<Timestamp>,
     pub(crate) events: u64,
+    /// The event after which the whole state is checked next.
+    pub(crate) checked_at: u64,
+}
+
+/// Refuses a request: where the refusal speaks of what an earlier request may have appended just
+/// now, when that is durable. Otherwise a power cut could make it untrue.
+pub(crate) fn refused(origin: Origin, refusal: Refusal) -> Effect {
+    let speaks_of_it =
+        [Code::ProducerFenced, Code::TopicExists, Code::TransactionFinished, Code::UnknownTopic]
+            .contains(&refusal.code);
+    let result = Err(refusal);
+    if speaks_of_it {
+        return Effect::ReplyAfter { origin, place: AckPlace::Synced, result };
+    }
+    Effect::Reply { origin, result }
 }
 
 impl Broker {
@@ -173,6 +188,7 @@ impl Broker {
             wake_wanted: None,
             wake_announced: None,
             events: 0,
+            checked_at: 0,
         }
     }
 
@@ -290,7 +306,7 @@ impl Broker {
             Request::Hello(_) | Request::Produce(_) => Err(OperateError::NotOurs.into()),
         };
         if let Err(refusal) = done {
-            effects.push(Effect::Reply { origin, result: Err(refusal) });
+            effects.push(refused(origin, refusal));
         }
     }
 
@@ -318,8 +334,8 @@ impl Broker {
             self.wake_announced = Some(next);
             effects.push(Effect::WakeAt(next));
         }
-        if cfg!(debug_assertions) && crate::bounds::check_is_due(self.size(), self.events) {
-            self.check();
+        if cfg!(debug_assertions) {
+            self.check_in_time();
         }
     }
 
@@ -349,7 +365,8 @@ impl Broker {
     /// Answers when everything so far is durable: the answer speaks of something that an earlier
     /// request may have appended just now.
     pub(crate) fn reply_durable(origin: Origin, reply: Reply, effects: &mut Vec<Effect>) {
-        effects.push(Effect::ReplyAfter { origin, place: AckPlace::Synced, reply });
+        let result = Ok(reply);
+        effects.push(Effect::ReplyAfter { origin, place: AckPlace::Synced, result });
     }
 
     pub(crate) fn ends_of(&self, topic: TopicId, queue: QueueIndex) -> Ends {
@@ -417,8 +434,10 @@ impl Broker {
             Entry::Meta { changes } => {
                 for change in changes {
                     self.apply_meta(change);
-                    if let MetaChange::TopicRemoved { topic, .. } = change {
-                        self.drop_topic(*topic);
+                    match change {
+                        MetaChange::TopicRemoved { topic, .. } => self.drop_topic(*topic),
+                        MetaChange::GroupRemoved { tenant, name } => self.drop_group(*tenant, name),
+                        _ => {}
                     }
                 }
             }
@@ -497,6 +516,9 @@ impl Broker {
     fn apply_meta(&mut self, change: &MetaChange) {
         let topic = match change {
             MetaChange::GroupPut(settings) => return self.put_group(settings),
+            MetaChange::GroupRemoved { tenant, name } => {
+                return self.forget_settings(*tenant, name);
+            }
             MetaChange::TenantPut(_)
             | MetaChange::ChecksPut(_)
             | MetaChange::PluginFile(_)
@@ -528,13 +550,7 @@ impl Broker {
         self.windows.drop_owner(topic);
         self.end_members_of(topic);
         for id in self.groups.of_topic(topic) {
-            self.to_pump.remove(&id);
-            self.to_trim.remove(&id);
-            self.burials.forget(id);
-            self.forget_drains(id);
-            self.settled_keys.drop_owner(id);
-            let removed = self.groups.remove(id);
-            assert!(removed.is_some(), "a listed group exists");
+            self.forget_group(id);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::effect::Effect;
 use crate::entry::{Entry, GroupId, Moved, Outcome, Progress, Step};
 use crate::group::Group;
 use crate::group::claims::{Acked, Claims, Spot};
-use crate::meta::{DedupeWindow, GroupSettings};
+use crate::meta::{DedupeWindow, GroupSettings, MetaChange};
 use crate::windows::Row;
 
 yard_wire::message! {
@@ -159,9 +159,19 @@ impl Broker {
 
     /// Takes in the settings of a group.
     pub(crate) fn put_group(&mut self, settings: &GroupSettings) {
-        let (tenant, name) = (settings.tenant, &settings.name);
+        let change = MetaChange::GroupPut(settings.clone());
+        self.change_settings(settings.tenant, &settings.name, change);
+    }
+
+    /// Takes in that a group has no settings of its own any more.
+    pub(crate) fn forget_settings(&mut self, tenant: TenantId, name: &str) {
+        let change = MetaChange::GroupRemoved { tenant, name: name.to_owned() };
+        self.change_settings(tenant, name, change);
+    }
+
+    fn change_settings(&mut self, tenant: TenantId, name: &str, change: MetaChange) {
         let before = self.compared_by(tenant, name);
-        self.meta.apply(crate::meta::MetaChange::GroupPut(settings.clone()));
+        self.meta.apply(change);
         let by = self.compared_by(tenant, name);
         if before == by {
             return;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use yard_wire::TenantId;
 
+use crate::bounds::{SIZED_GROUPS_MAX, events_until_check};
 use crate::broker::Broker;
 
 impl Broker {
@@ -27,6 +28,14 @@ impl Broker {
         self.check_flights();
         self.burials.check();
         self.drains.check();
+    }
+
+    /// An event was worked on: looks at the whole state now and then.
+    pub(crate) fn check_in_time(&mut self) {
+        if self.events >= self.checked_at {
+            self.check();
+            self.checked_at = self.events + events_until_check(self.size());
+        }
     }
 
     fn check_counts(&self) {
@@ -82,13 +91,13 @@ impl Broker {
     }
 
     /// What looking at the whole state costs, roughly, in things to look at.
-    pub(crate) fn size(&self) -> u64 {
+    fn size(&self) -> u64 {
         let tables = self.meta.topic_count() + self.producers.len() + self.ends.len();
         let parked = self.timers.len() + self.timers.prepared.len() + self.transactions.len();
         let keys = self.windows.len() + self.settled_keys.len();
         let named = self.groups.len() + self.subscriptions.len() + keys;
         let mut size = (tables + named + parked) as u64;
-        for (_, group) in self.groups.iter().take(crate::bounds::CHECKED_ALWAYS_MAX as usize) {
+        for (_, group) in self.groups.iter().take(SIZED_GROUPS_MAX) {
             for state in group.queues.values() {
                 size += 1 + state.progress.returned().len() as u64;
                 size += state.progress.settled().ranges() as u64;

@@ -12,6 +12,7 @@ use yard_wire::{
 use crate::entry::Entry;
 use crate::event::{Origin, SessionId, Ticket};
 use crate::find::{Asked, Search};
+use crate::group::order::OrderKey;
 use crate::judged::Asking;
 use crate::meta::MetaChange;
 use crate::policy::PolicyQuestion;
@@ -37,14 +38,14 @@ pub enum Effect {
         result: Result<Reply, Refusal>,
     },
     /// Answer a request when everything appended so far is in the given place: for a duplicate
-    /// whose first copy may not be durable yet.
+    /// whose first copy may not be durable yet, and a refusal that speaks of what may not be.
     ReplyAfter {
         /// The request.
         origin: Origin,
         /// Where everything appended so far must be.
         place: AckPlace,
         /// The answer.
-        reply: Reply,
+        result: Result<Reply, Refusal>,
     },
     /// Look up the queue index; answered by `Event::Located`, possibly later.
     Locate {
@@ -224,6 +225,9 @@ pub struct DeliverItem {
     pub offset: QueueOffset,
     /// 1 for the first delivery to the group.
     pub attempt: u32,
+    /// Of an ordered topic, its order group: where it cannot be read, none of those behind it in
+    /// its order group may be delivered before it.
+    pub order: Option<OrderKey>,
     /// Its place in the log.
     pub place: RecordPlace,
 }

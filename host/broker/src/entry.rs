@@ -473,7 +473,7 @@ impl MetaChange {
 }
 
 /// One byte, 0 tenant put, 1 topic put, 2 topic removed, 3 group put, 4 plugin file, 5 plugin put,
-/// 6 plugin removed, 7 key put, 8 key removed, 80 checks put; then the fields.
+/// 6 plugin removed, 7 key put, 8 key removed, 80 checks put, 118 group removed; then the fields.
 impl Wire for MetaChange {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -506,6 +506,11 @@ impl Wire for MetaChange {
                 out.push(7);
                 key.put(out);
             }
+            Self::GroupRemoved { tenant, name } => {
+                out.push(118);
+                tenant.put(out);
+                name.put(out);
+            }
             Self::ChecksPut(settings) => {
                 out.push(80);
                 settings.put(out);
@@ -535,6 +540,10 @@ impl Wire for MetaChange {
             7 => Ok(Self::KeyPut(TrustedKey::take(input)?)),
             8 => Ok(Self::KeyRemoved { tenant: TenantId::take(input)?, key: Digest::take(input)? }),
             80 => Ok(Self::ChecksPut(ProducerGroup::take(input)?)),
+            118 => Ok(Self::GroupRemoved {
+                tenant: TenantId::take(input)?,
+                name: String::take(input)?,
+            }),
             other => Err(Malformed::Field { what: "change of the metadata", value: other.into() }),
         }
     }

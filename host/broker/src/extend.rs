@@ -33,10 +33,11 @@ impl Broker {
         let id = self.own_subscription(origin, request.shard, subscription)?;
         check(request)?;
         let (done, until) = (0, Timestamp(0));
+        let (spent, lost, other) = Default::default();
         let mut extending = Extending {
             subscription,
             wanted: self.now.plus_ms(request.lease_ms.into()),
-            answer: Extended { done, until, spent: Vec::new(), lost: Vec::new() },
+            answer: Extended { done, until, spent, lost, other },
             touched: BTreeSet::new(),
         };
         let group = self.groups.get_mut(id).expect("a member's group exists");
@@ -74,8 +75,8 @@ fn check(request: &Extend) -> Result<(), MemberError> {
 
 impl Extending {
     fn take(&mut self, group: &mut Group, range: &HeldRange) {
-        let HeldRange { queue, from, to } = *range;
-        let held = |from: QueueOffset, to: QueueOffset| HeldRange { queue, from, to };
+        let HeldRange { queue, from, to, attempt } = *range;
+        let held = |from: QueueOffset, to: QueueOffset| HeldRange { queue, from, to, attempt };
         let flight = group.queues.get_mut(&queue).and_then(|state| state.flight.as_mut());
         let mut at = from;
         if let Some(flight) = flight {
@@ -86,6 +87,12 @@ impl Extending {
                     self.answer.lost.push(held(at, from));
                 }
                 at = to;
+                if hold.attempt != attempt {
+                    yard_wire::mark!(ExtendOther);
+                    let attempt = hold.attempt;
+                    self.answer.other.push(HeldRange { queue, from, to, attempt });
+                    continue;
+                }
                 let longest = hold.since.plus_ms(LEASE_MS_MAX.into());
                 let until = self.wanted.min(longest).max(hold.until);
                 if until > hold.until {

@@ -257,7 +257,7 @@ pub type Range = (QueueOffset, QueueOffset);
 
 /// A queue of a subscription whose messages are asked about.
 pub(crate) fn asking(
-    live: &Live,
+    live: &mut Live,
     (id, queue): (SubscriptionId, QueueIndex),
     group: &str,
     topic: Option<&Topic>,
@@ -266,6 +266,11 @@ pub(crate) fn asking(
     let round = live.round(id, queue);
     // A topic that was removed delivers what its groups have been given by then.
     let (name, queues) = topic.map_or(("", 1), |topic| (&*topic.name, topic.queues()));
-    let about = About { group: group.to_owned(), topic: name.to_owned(), queues };
-    Some(Asking { filter, round, about: Arc::new(about) })
+    let known = live.about.take().filter(|it| (&*it.topic, it.queues) == (name, queues));
+    let about = known.unwrap_or_else(|| {
+        Arc::new(About { group: group.to_owned(), topic: name.to_owned(), queues })
+    });
+    assert_eq!(about.group, group, "a group has its name for good");
+    live.about = Some(Arc::clone(&about));
+    Some(Asking { filter, round, about })
 }

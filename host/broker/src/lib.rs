@@ -60,6 +60,7 @@ mod produce;
 mod producer;
 mod refusal;
 mod relocate;
+mod remove;
 mod report;
 mod retention;
 mod retry;

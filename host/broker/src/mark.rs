@@ -1,5 +1,6 @@
 //! The marks of the branches of hand-over, recovery and refusal. See `yard_wire::mark`.
 yard_wire::marks! {
+    GroupRemoved "broker.group.removed"
     TopicRemoved "broker.topic.removed"
     TopicRemovedFromMember "broker.topic.removed-from-member"
     TopicRemovedElsewhere "broker.topic.removed-elsewhere"
@@ -10,6 +11,7 @@ yard_wire::marks! {
     MemberLast "broker.member.last"
     MemberHandsOver "broker.member.hands-over"
     SettleLost "broker.settle.lost"
+    SettleOther "broker.settle.other"
     SettleReleased "broker.settle.released"
     SettleStops "broker.settle.stops"
     SettleDooms "broker.settle.dooms"
@@ -83,6 +85,7 @@ yard_wire::marks! {
     KeyLeftOut "broker.key.left-out"
     KeysForgotten "broker.keys.forgotten"
     ExtendLost "broker.extend.lost"
+    ExtendOther "broker.extend.other"
     ExtendSpent "broker.extend.spent"
     GroupKeyWindow "broker.group.key-window"
     PluginKeysUnremembered "broker.plugin.keys-unremembered"
@@ -162,5 +165,6 @@ yard_wire::marks! {
     RefusedOperateDrained "broker.refused.operate-drained"
     RefusedOperateBadDrainTarget "broker.refused.operate-bad-drain-target"
     RefusedOperateNotDrained "broker.refused.operate-not-drained"
+    RefusedOperateHasMembers "broker.refused.operate-has-members"
     RefusedOperateNotOurs "broker.refused.operate-not-ours"
 }

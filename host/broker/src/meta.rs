@@ -332,6 +332,13 @@ pub enum MetaChange {
     },
     /// The settings of a group were changed.
     GroupPut(GroupSettings),
+    /// A group was removed; whoever subscribes with its name begins a new one.
+    GroupRemoved {
+        /// Whose it was.
+        tenant: TenantId,
+        /// Its name.
+        name: String,
+    },
     /// It was changed when producers of a group are asked about open transactions.
     ChecksPut(ProducerGroup),
     /// A plugin's file.

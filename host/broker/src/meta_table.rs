@@ -207,6 +207,14 @@ impl MetaTable {
                 let groups = self.groups.entry(settings.tenant).or_default();
                 groups.insert(settings.name.clone(), settings);
             }
+            MetaChange::GroupRemoved { tenant, name } => {
+                if let Some(groups) = self.groups.get_mut(&tenant) {
+                    groups.remove(&name);
+                    if groups.is_empty() {
+                        self.groups.remove(&tenant);
+                    }
+                }
+            }
             MetaChange::ChecksPut(ProducerGroup { tenant, name, checks, check }) => {
                 self.checks.entry(tenant).or_default().insert(name, (checks, check));
             }
@@ -406,6 +414,7 @@ impl MetaTable {
                     true
                 }
                 MetaChange::TopicRemoved { .. }
+                | MetaChange::GroupRemoved { .. }
                 | MetaChange::PluginRemoved { .. }
                 | MetaChange::KeyRemoved { .. } => false,
             };

@@ -147,6 +147,7 @@ impl Broker {
                 self.group_info(tenant, arguments.name).map(Outcome::Now)
             }
             Arguments::GroupSet(arguments) => self.group_set(tenant, arguments),
+            Arguments::GroupRm(arguments) => self.group_rm(tenant, arguments),
             Arguments::GroupStopped(arguments) => self.group_stopped(tenant, &arguments.name),
             Arguments::GroupUnblock(arguments) => self.group_unblock(tenant, arguments),
             Arguments::GroupDrain(arguments) => self.group_drain(tenant, &arguments),

@@ -88,12 +88,13 @@ impl Broker {
         if !inactive {
             activate(&mut plugin, number);
         }
-        let reply = called(&plugin_row(&plugin));
         if known == Some(&plugin) {
-            return Ok((Vec::new(), reply));
+            return Ok((Vec::new(), called(&plugin_row(&plugin))));
         }
+        let plugin = self.changed(plugin);
+        let reply = called(&plugin_row(&plugin));
         let file = (!self.meta.plugins.has_file(hash)).then_some(PluginFile { hash, bytes: file });
-        let put = MetaChange::PluginPut(self.changed(plugin));
+        let put = MetaChange::PluginPut(plugin);
         Ok((file.map(MetaChange::PluginFile).into_iter().chain([put]).collect(), reply))
     }
 

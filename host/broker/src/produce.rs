@@ -6,7 +6,7 @@ use yard_wire::request::Reply;
 use yard_wire::requests::{AckNodes, AckPlace, Produced};
 use yard_wire::{QueueIndex, Sequence, ShardId, TenantId, TopicId};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, refused};
 use crate::effect::{Effect, Then};
 use crate::entry::Entry;
 use crate::event::Origin;
@@ -56,9 +56,9 @@ impl Broker {
                 let shard = self.config.shard;
                 let duplicate = true;
                 let produced = Produced { shard, place, nodes, duplicate, placed, originals };
-                Effect::ReplyAfter { origin, place, reply: Reply::Produce(produced) }
+                Effect::ReplyAfter { origin, place, result: Ok(Reply::Produce(produced)) }
             }
-            Err(error) => Effect::Reply { origin, result: Err(error.into()) },
+            Err(error) => refused(origin, error.into()),
         });
     }
 

@@ -213,6 +213,11 @@ pub(crate) enum OperateError {
         group: String,
         topic: String,
     },
+    /// The group has so many members here.
+    HasMembers {
+        group: String,
+        members: usize,
+    },
     /// The broker's shell answers it, or nobody does.
     NotOurs,
 }
@@ -517,6 +522,11 @@ impl From<OperateError> for Refusal {
                 let (group, topic) = (quoted(&group), quoted(&topic));
                 let detail = format!("group {group} consumes topic {topic} itself");
                 Self::new(Code::NotDrained, detail)
+            }
+            OperateError::HasMembers { group, members } => {
+                let are = if members == 1 { "member is" } else { "members are" };
+                let detail = format!("group {}: {members} {are} connected", quoted(&group));
+                Self::new(Code::GroupHasMembers, detail)
             }
             OperateError::NotOurs => {
                 let detail = "this request is not one that a shard answers";

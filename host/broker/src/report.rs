@@ -124,6 +124,15 @@ impl Broker {
         Ok(row)
     }
 
+    /// Messages that a group has not settled, and those of them that wait to come again.
+    pub(crate) fn left_of(&self, id: GroupId) -> (u64, u64) {
+        let Some((group, topic)) = self.group_and_topic(id) else {
+            return (0, 0);
+        };
+        let counts = queues_on(topic, self.config.shard).map(|it| self.queue_counts(group, it));
+        counts.fold((0, 0), |(lag, waiting), it| (lag + it.lag, waiting + it.waiting))
+    }
+
     fn queue_row(&self, group: &Group, topic: &Topic, queue: QueueIndex) -> GroupQueueRow {
         let ends = self.ends_of(topic.topic, queue);
         let settled_below = group.settled_below(queue).max(ends.first);

@@ -10,10 +10,12 @@
 use std::collections::BTreeMap;
 
 use yard_wire::batch::Batch;
+use yard_wire::name::is_temporary_group;
 use yard_wire::{QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use crate::bounds::BACKLOG_LOOK_MS;
 use crate::broker::Broker;
+use crate::group::Group;
 use crate::meta::{Topic, TopicLimits};
 use crate::meta_table::queues_on;
 use crate::refusal::ProduceError;
@@ -135,9 +137,8 @@ impl Broker {
         let bytes = limits.retain_bytes.get().map(|bytes| self.share_of(found, bytes));
         let mut floors = expired(limits, bytes, self.now, queues);
         if !limits.discard_unconsumed {
-            let groups = self.groups.of_topic(topic);
             for (queue, floor) in &mut floors {
-                let settled = groups.iter().filter_map(|id| self.groups.get(*id));
+                let settled = self.groups_that_hold(topic);
                 let settled = settled.map(|group| group.settled_below(*queue)).min();
                 *floor = settled.map_or(*floor, |settled| settled.min(*floor));
             }
@@ -207,12 +208,17 @@ impl Broker {
         Err(ProduceError::Backlog { name: name.into(), limit })
     }
 
+    /// The groups of a topic for which messages are kept and producers wait.
+    fn groups_that_hold(&self, topic: TopicId) -> impl Iterator<Item = &Group> {
+        let groups = self.groups.of_topic(topic).into_iter();
+        let groups = groups.filter_map(|id| self.groups.get(id));
+        groups.filter(|group| !is_temporary_group(&group.name))
+    }
+
     /// Committed messages of the topic in this shard that the group with most of them has not
     /// settled.
     fn backlog(&self, topic: TopicId) -> u64 {
-        let groups = self.groups.of_topic(topic);
-        let groups = groups.iter().filter_map(|id| self.groups.get(*id));
-        let lag = |group: &crate::group::Group| {
+        let lag = |group: &Group| {
             let queues = queues_on(self.meta.topic(topic)?, self.config.shard);
             let of_queue = |queue| {
                 let ends = self.ends_of(topic, queue);
@@ -222,6 +228,6 @@ impl Broker {
             };
             Some(queues.map(of_queue).sum())
         };
-        groups.filter_map(lag).max().unwrap_or(0)
+        self.groups_that_hold(topic).filter_map(lag).max().unwrap_or(0)
     }
 }

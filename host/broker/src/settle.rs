@@ -5,7 +5,7 @@ use yard_wire::limits::{
     CREDIT_MESSAGES_MAX, ERROR_TEXT_BYTES_MAX, SETTLE_ERRORS_BYTES_MAX, SETTLE_RANGES_MAX,
 };
 use yard_wire::request::Reply;
-use yard_wire::requests::{Settle, SettleRange, Settled, Verdict};
+use yard_wire::requests::{HeldRange, Settle, SettleRange, Settled, Verdict};
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
@@ -28,6 +28,8 @@ struct Settling<'a> {
     /// The error texts that steps name.
     errors: Vec<String>,
     lost: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
+    /// What the subscription holds by another delivery.
+    other: Vec<HeldRange>,
     /// What is given back as it came.
     released: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
     done: u64,
@@ -56,10 +58,10 @@ impl Broker {
         for range in &request.ranges {
             settling.take(group, subscription, range);
         }
-        let Settling { steps, errors, lost, released, done, failures, .. } = settling;
+        let Settling { steps, errors, lost, other, released, done, failures, .. } = settling;
         let is_nothing = steps.is_empty() && released.is_empty();
         assert_eq!(done == 0, is_nothing, "what is done is recorded or given back");
-        let reply = Reply::Settle(Settled { done, lost });
+        let reply = Reply::Settle(Settled { done, lost, other });
         self.release(id, subscription, &released);
         let group = self.groups.get(id).expect("a member's group exists");
         if steps.is_empty() {
@@ -146,19 +148,28 @@ fn check_ranges(ranges: &[SettleRange]) -> Result<(), MemberError> {
 
 impl<'a> Settling<'a> {
     fn new(rules: Rules<'a>) -> Self {
-        let (steps, errors, lost, released) = Default::default();
+        let (steps, errors, lost, other, released) = Default::default();
         let (taken, failures) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, steps, errors, lost, released, done: 0, taken, failures }
+        Self { rules, steps, errors, lost, other, released, done: 0, taken, failures }
     }
 
     fn take(&mut self, group: &Group, subscription: SubscriptionId, range: &SettleRange) {
-        let SettleRange { queue, from, to, .. } = *range;
+        let SettleRange { queue, from, to, attempt, .. } = *range;
         let flight = group.queues.get(&queue).and_then(|state| state.flight.as_ref());
         let mut taken = self.taken.remove(&queue).unwrap_or_default();
         let (first_step, first_released) = (self.steps.len(), self.released.len());
         let mut at = from;
         for (from, to, hold) in flight.iter().flat_map(|flight| flight.leases.ranges(from, to)) {
             if hold.subscription != subscription {
+                continue;
+            }
+            if hold.attempt != attempt {
+                yard_wire::mark!(SettleOther);
+                if at < from {
+                    self.lost.push((queue, (at, from)));
+                }
+                at = to;
+                self.other.push(HeldRange { queue, from, to, attempt: hold.attempt });
                 continue;
             }
             for (from, to) in taken.gaps(from, to) {

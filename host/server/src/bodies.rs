@@ -71,7 +71,7 @@ mod tests {
         let at = offset as u32 * 100;
         let (segment, bytes, stored, released) = (1, 100, Timestamp(1), false);
         let place = RecordPlace { segment, offset: at, bytes, stored, released };
-        DeliverItem { offset: QueueOffset(offset), attempt, place }
+        DeliverItem { offset: QueueOffset(offset), attempt, order: None, place }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use yard_store::{Disk, Repair};
 use yard_transport::tls::{ServerIdentity, TlsError};
 use yard_transport::{RESET_KEY_BYTES, Transport, TransportConfig, TransportOptions};
 use yard_wasm::Compiler;
-use yard_wire::ShardId;
+use yard_wire::{Code, ShardId};
 
 use crate::config::Settings;
 use crate::dispatch::Dispatch;
@@ -72,6 +72,46 @@ pub enum StartError {
         /// Shards that the settings ask for.
         wanted: u16,
     },
+    /// The logs of shards are gone that were made.
+    #[error(
+        "{} had logs of its own for {}, and they are gone: look whether their disks are mounted, \
+         bring them back, or restore a backup",
+        path.display(),
+        folder_names(shards)
+    )]
+    LogMissing {
+        /// The data folder.
+        path: PathBuf,
+        /// The shards.
+        shards: Vec<u16>,
+    },
+    /// There are logs that the folder's own file does not count.
+    #[error(
+        "{} says that there are {fixed} shards, but there are logs in {} too",
+        path.display(),
+        folder_names(shards)
+    )]
+    LogsBeyond {
+        /// The folder's own file.
+        path: PathBuf,
+        /// Shards that it counts.
+        fixed: u16,
+        /// Those beyond.
+        shards: Vec<u16>,
+    },
+    /// There are logs, and nothing says how many there should be.
+    #[error(
+        "{} is missing, but there are logs in {}: bring it back, or give their number with \
+         --shards when all of them are there",
+        path.display(),
+        folder_names(shards)
+    )]
+    Unnumbered {
+        /// The folder's own file.
+        path: PathBuf,
+        /// Shards whose logs are there.
+        shards: Vec<u16>,
+    },
     /// There are neither certificates nor development mode.
     #[error("no certificates: set tls_certificate, tls_key and client_authority, or use --dev")]
     NoCertificates,
@@ -100,6 +140,36 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+impl StartError {
+    /// The code of the page that says what to do, where there is one.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::LogMissing { .. } => Some(Code::LogMissing),
+            Self::Shards { .. } | Self::LogsBeyond { .. } | Self::Unnumbered { .. } => {
+                Some(Code::ShardsDiffer)
+            }
+            Self::File { .. }
+            | Self::Unreadable { .. }
+            | Self::Format { .. }
+            | Self::InUse { .. }
+            | Self::NoCertificates
+            | Self::Tls(_)
+            | Self::Log { .. }
+            | Self::Transport(_)
+            | Self::Address(_)
+            | Self::Policies(_)
+            | Self::Thread(_) => None,
+        }
+    }
+}
+
+/// The folders of these shards, for people.
+fn folder_names(shards: &[u16]) -> String {
+    let names: Vec<String> = shards.iter().map(|shard| format!("shard-{shard}")).collect();
+    names.join(", ")
+}
+
 /// What a broker stands on.
 pub(crate) struct Ground {
     /// The disk of each shard.
@@ -119,11 +189,11 @@ pub(crate) struct Ground {
 /// [`StartError`]; nothing runs then.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let folder = Folder::open(&settings.data)?;
-    folder.fix_shards(settings.shards)?;
+    let shards = folder.fix_shards(settings.shards)?;
     let ground = Ground {
         keys: folder.keys(&settings)?,
         reset_key: folder.reset_key()?,
-        disks: real_disks(&folder, settings.shards)?,
+        disks: real_disks(&folder, shards)?,
         policies: start_policies(&folder.plugins(), &settings)?,
         wall: Wall::Machine,
         folder: Some(folder),
@@ -138,6 +208,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
 pub(crate) async fn start_on(settings: Settings, ground: Ground) -> Result<Running, StartError> {
     let Ground { disks, keys, reset_key, policies, wall, folder } = ground;
     let opened = open_shards(disks, &settings, &wall)?;
+    if let Some(folder) = &folder {
+        // Before anything is acknowledged: who removes a log from here on is noticed.
+        folder.note_logs()?;
+    }
     let metadata: Vec<MetaChange> =
         opened.first().map(|opened| opened.shard.broker().metadata()).unwrap_or_default();
     let inbox_bytes = usize::try_from(settings.inbox_bytes).unwrap_or(usize::MAX);
@@ -156,11 +230,13 @@ pub(crate) async fn start_on(settings: Settings, ground: Ground) -> Result<Runni
         tokio::spawn(fairness::run(Arc::clone(&hub.fairness)));
         tokio::spawn(watermark::run(Arc::downgrade(&hub), watermark::Marks::of(&settings)));
         tokio::spawn(rest::run(Arc::downgrade(&hub)));
-        // Reading checkpoints takes several times what is kept of them.
-        crate::os::give_back_memory();
     }
     let shards = start_shards(opened, &hub, &metadata)?;
     drop(metadata);
+    if hub.wall.runner() == Runner::Threads {
+        // Reading checkpoints takes several times what is kept of them.
+        crate::os::give_back_memory();
+    }
     let config = transport_config(&settings, reset_key);
     let (transport, local) = match listen(config, &keys.server, &hub) {
         Ok(listening) => listening,
@@ -202,6 +278,7 @@ pub(crate) fn start_policies(folder: &Path, settings: &Settings) -> Result<Polic
         compiler: Compiler::new(program, vec![COMPILE_ARGUMENT.into()]),
         workers: settings.plugin_workers.map_or(processors, usize::from),
         require_signed: settings.plugins_require_signed,
+        generate_after: settings.sql_code_after,
     })?)
 }
 
@@ -247,11 +324,12 @@ fn open_shards(
     wall: &Wall,
 ) -> Result<Vec<Opened>, StartError> {
     let mut opened = Vec::new();
-    for (number, disk) in (0..settings.shards).zip(disks) {
+    let shards = u16::try_from(disks.len()).expect("shards have a bound");
+    for (number, disk) in (0..shards).zip(disks) {
         let began = Instant::now();
         let config = ShardConfig {
             shard: ShardId(number),
-            shards: settings.shards,
+            shards,
             segment_bytes: settings.segment_bytes,
             seed: match wall {
                 Wall::Machine => seed(number),
@@ -263,16 +341,28 @@ fn open_shards(
             Shard::open(disk.as_ref(), config, wall.now())
                 .map_err(|source| StartError::Log { shard: number, source })?;
         let ms = began.elapsed().as_millis() as u64;
-        for repair in &repairs {
-            if let Repair::Quarantined { segment, offset, bytes, what, lost } = repair {
-                let what = *what;
-                tracing::error!(shard = number, segment, offset, bytes, what, ?lost, "log damaged");
-            }
-        }
+        repairs.iter().for_each(|repair| tell(number, repair));
         tracing::info!(shard = number, ms, replayed, ?repairs, "log opened");
         opened.push(Opened { shard, disk, outputs });
     }
     Ok(opened)
+}
+
+/// Says of damage to what was durable what it was.
+fn tell(shard: u16, repair: &Repair) {
+    match repair {
+        Repair::Quarantined { segment, offset, bytes, what, lost } => {
+            tracing::error!(shard, segment, offset, bytes, what = *what, ?lost, "log damaged");
+        }
+        Repair::FileCut { segment, offset, bytes, messages } => {
+            let what = "the file has lost its end, and messages that were acknowledged with it";
+            tracing::error!(shard, segment, offset, bytes, messages, what, "log damaged");
+        }
+        Repair::TailZeroed { .. }
+        | Repair::SegmentRemoved { .. }
+        | Repair::IndexRebuilt { .. }
+        | Repair::CheckpointIgnored => {}
+    }
 }
 
 fn start_shards(

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use yard_broker::{Asking, DeliverItem, Event, Origin, Rounds, SessionId};
+use yard_client::{Failures, OrderLine};
 use yard_shard::{FetchPlan, Input};
 use yard_store::ReadError;
 use yard_wire::frame::{self, Class, HEADER_BYTES};
@@ -82,6 +83,8 @@ pub(crate) struct Lanes {
     waiting: AtomicUsize,
     /// Which queues were held, by shard.
     rounds: Mutex<BTreeMap<ShardId, Rounds>>,
+    /// Order groups of which a message could not be read.
+    unread: Mutex<BTreeMap<(ShardId, SubscriptionId), Failures>>,
 }
 
 impl Lanes {
@@ -95,6 +98,30 @@ impl Lanes {
         lock(&self.routes).ended(shard, subscription);
         if let Some(rounds) = lock(&self.rounds).get_mut(&shard) {
             rounds.ended(subscription);
+        }
+        lock(&self.unread).remove(&(shard, subscription));
+    }
+
+    /// Takes out of a job what is behind a message of its order group that could not be read, as
+    /// far as the broker did not know of that when it made the delivery.
+    fn take_behind(&self, job: &mut Job) -> Vec<DeliverItem> {
+        let mut unread = lock(&self.unread);
+        let Some(failures) = unread.get_mut(&(job.shard, job.subscription)) else {
+            return Vec::new();
+        };
+        let queue = job.queue;
+        let is_behind = |item: &mut DeliverItem| {
+            line_of(queue, item).is_some_and(|line| failures.gives_back(line, item.offset))
+        };
+        job.items.extract_if(.., is_behind).collect()
+    }
+
+    /// Remembers of which order groups messages could not be read, and what is behind those.
+    fn note_unread(&self, job: &Job, read: &ReadJob) {
+        for item in read.failed.iter().chain(&read.behind) {
+            let Some(line) = line_of(job.queue, item) else { continue };
+            let of = (job.shard, job.subscription);
+            lock(&self.unread).entry(of).or_default().failed(line, item.offset);
         }
     }
 
@@ -135,12 +162,19 @@ async fn run_lane(
     stream: u16,
     mut jobs: mpsc::Receiver<Job>,
 ) {
-    while let Some(job) = jobs.recv().await {
+    while let Some(mut job) = jobs.recv().await {
         let messages = job.items.len();
         let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+        let behind = session.lanes.take_behind(&mut job);
         let job = Arc::new(job);
-        let Some(read) = read(&hub, &session, &job).await else { return };
-        let ReadJob { portions, damaged, lost } = read;
+        let Some(mut read) = read(&hub, &session, &job).await else { return };
+        session.lanes.note_unread(&job, &read);
+        read.behind.extend(behind);
+        // Before a policy is asked: what it gives back must not come before the broker knows.
+        for request in given_back(&job, &read) {
+            in_their_name(&hub, &session, shard, request);
+        }
+        let ReadJob { portions, lost, .. } = read;
         let Some(wanted) = wanted::of(&hub, &session, &job, portions).await else { return };
         let last = wanted.last().map(Portion::last);
         // Before they are sent: their consumer may settle them at once.
@@ -151,11 +185,8 @@ async fn run_lane(
                 return;
             }
         }
-        for (shard, request) in damaged {
-            return_damaged(&hub, &session, shard, request);
-        }
         let session_id = SessionId(session.handle.id());
-        for offset in lost {
+        for DeliverItem { offset, .. } in lost {
             let event = Event::Unreadable { session: session_id, subscription, queue, offset };
             if let Some(inbox) = hub.inbox(shard) {
                 inbox.put_after(session.tenant, Input::Event(event));
@@ -174,8 +205,10 @@ struct Portion {
 }
 
 impl Portion {
-    fn last(&self) -> QueueOffset {
-        self.items.last().expect("a portion has messages").offset
+    /// The last message, and which delivery of it this is.
+    fn last(&self) -> (QueueOffset, u32) {
+        let last = self.items.last().expect("a portion has messages");
+        (last.offset, last.attempt)
     }
 }
 
@@ -183,15 +216,24 @@ impl Portion {
 #[derive(Default)]
 struct ReadJob {
     portions: Vec<Portion>,
-    /// Requests in the consumer's name: messages that cannot be read come back later, and their
-    /// credit at once.
-    damaged: Vec<(ShardId, Request)>,
+    /// Messages that the disk did not give: they come back later.
+    failed: Vec<DeliverItem>,
+    /// Those behind them in their order groups: they come back after them.
+    behind: Vec<DeliverItem>,
     /// Messages whose bytes are not what was stored: their group goes on without them.
-    lost: Vec<QueueOffset>,
+    lost: Vec<DeliverItem>,
+}
+
+/// The order group of a message of an ordered topic.
+fn line_of(queue: QueueIndex, item: &DeliverItem) -> Option<OrderLine> {
+    Some((queue, item.order?.spread()))
 }
 
 /// Reads a job, here if all of it is in memory. `None` when the process ends.
 async fn read(hub: &Arc<Hub>, session: &Session, job: &Arc<Job>) -> Option<ReadJob> {
+    if job.items.is_empty() {
+        return Some(ReadJob::default());
+    }
     let log = hub.logs.get(usize::from(job.shard.0)).expect("a shard that delivers has a log");
     if let Some(messages) = delivery_in_memory(log, &session.reads, job) {
         let portions = vec![Portion { items: job.items.clone(), messages }];
@@ -284,37 +326,62 @@ fn delivery_in_memory(log: &Log, reads: &Arc<Semaphore>, job: &Job) -> Option<By
 }
 
 /// Reads a job in one go or, where that fails, message by message: an error of the disk keeps
-/// back the messages that it is about and no others.
+/// back the messages that it is about, those behind them in their order groups, and no others.
 fn read_what_can_be(log: &Log, job: &Job) -> ReadJob {
     match read_job(log, &job.items) {
         Ok(portion) => return ReadJob { portions: vec![portion], ..ReadJob::default() },
         Err(error) => tracing::error!(shard = job.shard.0, %error, "records could not be read"),
     }
-    let mut read = ReadJob::default();
-    let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+    let (mut read, mut failures) = (ReadJob::default(), Failures::default());
     for item in &job.items {
+        let (line, offset) = (line_of(job.queue, item), item.offset);
+        if line.is_some_and(|line| failures.gives_back(line, offset)) {
+            read.behind.push(*item);
+            continue;
+        }
         match read_job(log, std::slice::from_ref(item)) {
             Ok(portion) => read.portions.push(portion),
-            Err(error) => {
-                if let ReadError::Damaged { .. } = error {
-                    let offset = item.offset;
-                    tracing::error!(shard = shard.0, %queue, %offset, %error, "a message is lost");
-                    read.lost.push(offset);
-                } else {
-                    let to = QueueOffset(item.offset.0 + 1);
-                    let (from, verdict, delay_ms) = (item.offset, Verdict::Nack, None);
-                    let error = Some(UNREADABLE.to_owned());
-                    let ranges = vec![SettleRange { queue, from, to, verdict, delay_ms, error }];
-                    let settle = Settle { shard, subscription, ranges };
-                    read.damaged.push((shard, Request::Settle(settle)));
-                }
-                let (messages, bytes) = (1, item.place.bytes);
-                let credit = Credit { shard, subscription, messages, bytes };
-                read.damaged.push((shard, Request::Credit(credit)));
+            Err(error @ ReadError::Damaged { .. }) => {
+                let (shard, queue) = (job.shard.0, job.queue);
+                tracing::error!(shard, %queue, %offset, %error, "a message is lost");
+                read.lost.push(*item);
+            }
+            Err(ReadError::Disk { .. }) => {
+                line.into_iter().for_each(|line| failures.failed(line, offset));
+                read.failed.push(*item);
             }
         }
     }
     read
+}
+
+/// Requests in the consumer's name: what failed comes back later, what is behind that as if it had
+/// not been delivered, and the credit of all that is not sent at once.
+fn given_back(job: &Job, read: &ReadJob) -> Vec<Request> {
+    let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+    let range = |item: &DeliverItem, verdict: Verdict| {
+        let (from, to) = (item.offset, QueueOffset(item.offset.0 + 1));
+        let error = (verdict == Verdict::Nack).then(|| UNREADABLE.to_owned());
+        SettleRange { queue, from, to, attempt: item.attempt, verdict, delay_ms: None, error }
+    };
+    let settle = |ranges: Vec<SettleRange>| {
+        assert!(ranges.len() <= limits::SETTLE_RANGES_MAX, "a delivery is bounded");
+        Request::Settle(Settle { shard, subscription, ranges })
+    };
+    // What failed bars what is behind it before that is given back.
+    let failed = read.failed.iter().map(|item| settle(vec![range(item, Verdict::Nack)]));
+    let mut requests: Vec<Request> = failed.collect();
+    if !read.behind.is_empty() {
+        let ranges = read.behind.iter().map(|item| range(item, Verdict::Release));
+        requests.push(settle(ranges.collect()));
+    }
+    let unsent = || read.failed.iter().chain(&read.behind).chain(&read.lost);
+    let messages = u32::try_from(unsent().count()).expect("a delivery is bounded");
+    if messages > 0 {
+        let bytes = unsent().fold(0u32, |sum, item| sum.saturating_add(item.place.bytes));
+        requests.push(Request::Credit(Credit { shard, subscription, messages, bytes }));
+    }
+    requests
 }
 
 fn read_job(log: &Log, items: &[DeliverItem]) -> Result<Portion, ReadError> {
@@ -350,7 +417,7 @@ fn delivery(job: &Job, count: usize, messages: Bytes) -> [Bytes; 2] {
     [head.into(), messages]
 }
 
-fn return_damaged(hub: &Hub, session: &Session, shard: ShardId, request: Request) {
+fn in_their_name(hub: &Hub, session: &Session, shard: ShardId, request: Request) {
     let Some(inbox) = hub.inbox(shard) else { return };
     let (stream, correlation) = (NO_STREAM, Correlation(0));
     let origin = Origin { session: SessionId(session.handle.id()), stream, correlation };

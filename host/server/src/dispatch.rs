@@ -7,7 +7,9 @@ use yard_broker::{Event, Origin, SessionId};
 use yard_shard::Input;
 use yard_transport::{Incoming, Peer, Service, SessionHandle};
 use yard_wire::expression::{Filter, PluginFilter};
-use yard_wire::operation::{Arguments, GroupSet, Operation, PluginPush, TopicSet, TxSet};
+use yard_wire::operation::{
+    Arguments, GroupInfo, GroupReport, GroupRm, GroupSet, Operation, PluginPush, TopicSet, TxSet,
+};
 use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::request::{Reply, Request, Right};
 use yard_wire::requests::{Call, Called, HeldRange, Hello, SettleRange, Start, Wanted, Welcome};
@@ -331,6 +333,10 @@ impl Dispatch {
             // Before anything is stored: a tenant without its certificate would be of no use.
             fan_out::check_certificate_request(&self.hub, &add.request)?;
         }
+        if let Arguments::GroupRm(remove) = arguments {
+            self.remove_group(session, origin, remove);
+            return Ok(());
+        }
         let plugins = plugins_of(&arguments);
         if plugins.is_empty() {
             self.spread(session, origin, call, arguments);
@@ -369,6 +375,23 @@ impl Dispatch {
                 self.hub.answer_fan_out(asked.correlation.0, Err(refusal));
             }
         }
+    }
+
+    /// Has a group removed that has no members in any shard: none forgets it where another refuses.
+    fn remove_group(&self, session: &Arc<Session>, origin: Origin, remove: GroupRm) {
+        let (hub, session) = (Arc::clone(&self.hub), Arc::clone(session));
+        self.hub.runtime.spawn(async move {
+            let ask = Arguments::GroupInfo(GroupInfo { name: remove.name.clone() });
+            let report = hub.ask_shards(session.tenant, ask).await;
+            let members = report.ok().and_then(|it| GroupReport::from_bytes(it).ok());
+            let members = members.map_or(0, |report| report.members.len());
+            if members > 0 {
+                let detail = format!("group {:?} is consumed with", remove.name);
+                return hub.reply(origin, Err(Refusal::new(Code::GroupHasMembers, detail)));
+            }
+            let arguments = Arguments::GroupRm(remove);
+            Self { hub }.spread(&session, origin, &encoded(&arguments), arguments);
+        });
     }
 
     /// Finds out whether a plugin may run, and gives it to the metadata if it may.

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use yard_broker::Origin;
 use yard_wire::operation::{
     Arguments, BrokerReport, DelayCancelled, DelayReport, DlqCounts, DlqRange, DlqRow, DrainRow,
-    GroupReport, GroupRow, Operation, StoppedRow, TenantAdd, TenantAdded, TopicReport, TraceRow,
-    TxDecidedRow, TxList, TxReport, UnblockRow,
+    GroupRemoved, GroupReport, GroupRow, Operation, StoppedRow, TenantAdd, TenantAdded,
+    TopicReport, TraceRow, TxDecidedRow, TxList, TxReport, UnblockRow,
 };
 use yard_wire::plugin::PluginRow;
 use yard_wire::request::Reply;
@@ -94,9 +94,8 @@ impl FanOut {
                 edited(result, |it| complete_broker(it, hub)).map_err(|e| internal(&e))?
             }
             Arguments::TenantAdd(add) => {
-                let mut added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
-                certify(&mut added, add, hub)?;
-                added.to_bytes()
+                let added = TenantAdded::from_bytes(result).map_err(|e| internal(&e))?;
+                certified(added, add, hub)?.to_bytes()
             }
             Arguments::DelayLs(list) => {
                 edited(result, |it| cut(it, list.limit as usize)).map_err(|e| internal(&e))?
@@ -105,6 +104,8 @@ impl FanOut {
                 let report = TxList::from_bytes(result).map_err(|e| internal(&e))?;
                 cut_transactions(report, list.limit as usize).to_bytes()
             }
+            Arguments::GroupInfo(_) => edited(result, |it| hub.policies.mark_code(self.tenant, it))
+                .map_err(|e| internal(&e))?,
             Arguments::PluginInfo(_) => edited(result, |it| hub.policies.complete(self.tenant, it))
                 .map_err(|e| internal(&e))?,
             Arguments::PluginLs(_) => {
@@ -119,9 +120,9 @@ impl FanOut {
             | Arguments::DlqWaiting(_)
             | Arguments::GroupDrain(_)
             | Arguments::GroupDrained(_)
-            | Arguments::GroupInfo(_)
             | Arguments::GroupLs(_)
             | Arguments::GroupReturn(_)
+            | Arguments::GroupRm(_)
             | Arguments::GroupSet(_)
             | Arguments::GroupStopped(_)
             | Arguments::GroupUnblock(_)
@@ -156,12 +157,12 @@ impl FanOut {
 }
 
 /// Makes the certificate of a tenant that was added.
-fn certify(added: &mut TenantAdded, add: &TenantAdd, hub: &Hub) -> Result<(), Refusal> {
+fn certified(mut added: TenantAdded, add: &TenantAdd, hub: &Hub) -> Result<TenantAdded, Refusal> {
     let authority = hub.authority.as_ref().ok_or(Code::Internal)?;
     let issued = authority.issue_tenant(&add.request, &add.name, false);
     added.certificate = issued.map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
     authority.certificate_pem().clone_into(&mut added.authority);
-    Ok(())
+    Ok(added)
 }
 
 /// A result, changed.
@@ -235,6 +236,7 @@ pub(crate) fn asks_every_shard(operation: Operation) -> bool {
         | Operation::GroupInfo
         | Operation::GroupLs
         | Operation::GroupReturn
+        | Operation::GroupRm
         | Operation::GroupStopped
         | Operation::GroupUnblock
         | Operation::MsgTrace
@@ -296,11 +298,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             }
         }),
         Operation::DelayLs => merge_all(parts, merge_delays),
-        Operation::DlqDone => merge_all(parts, |all: &mut DlqCounts, one| {
-            all.done += one.done;
-            all.skipped += one.skipped;
-            all.left += one.left;
-        }),
+        Operation::DlqDone => merge_all(parts, merge_dlq_counts),
         Operation::DlqLs => merge_all(parts, merge_dlq_rows),
         Operation::DlqWaiting => merge_all(parts, |all: &mut Vec<DlqRange>, one| all.extend(one)),
         Operation::GroupInfo => merge_all(parts, |all: &mut GroupReport, one| {
@@ -322,6 +320,7 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
             all.extend(one);
             all.sort_by(|a, b| (&a.topic, a.queue, a.offset).cmp(&(&b.topic, b.queue, b.offset)));
         }),
+        Operation::GroupRm => merge_all(parts, merge_removed),
         Operation::GroupUnblock => merge_all(parts, |all: &mut UnblockRow, one| {
             if one.done {
                 *all = one;
@@ -342,6 +341,17 @@ fn merge(operation: Operation, answers: Vec<Result<Reply, Refusal>>) -> Result<R
     merged.map_err(|e| Refusal::new(Code::Internal, e.to_string()))
 }
 
+fn merge_dlq_counts(all: &mut DlqCounts, one: DlqCounts) {
+    all.done += one.done;
+    all.skipped += one.skipped;
+    all.left += one.left;
+}
+
+fn merge_removed(all: &mut GroupRemoved, one: GroupRemoved) {
+    all.lag += one.lag;
+    all.waiting += one.waiting;
+}
+
 /// How a shard says that it does not have what the operation is about, while others may: a group
 /// lives only in shards that it has consumed from, a transaction where it is decided and where its
 /// messages are, a message where its queue is.
@@ -351,6 +361,7 @@ fn ignorance(operation: Operation) -> Option<Code> {
         | Operation::DlqWaiting
         | Operation::GroupDrain
         | Operation::GroupInfo
+        | Operation::GroupRm
         | Operation::GroupStopped => Some(Code::UnknownGroup),
         Operation::GroupReturn => Some(Code::NotDrained),
         Operation::MsgTrace => Some(Code::UnknownMessage),

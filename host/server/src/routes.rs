@@ -29,8 +29,8 @@ struct Route {
     lane: u16,
     /// Deliveries that wait to be sent.
     waiting: u32,
-    /// The last message that was sent and not settled.
-    last: Option<QueueOffset>,
+    /// The last message that was sent and not settled, and which delivery of it that was.
+    last: Option<(QueueOffset, u32)>,
 }
 
 impl Route {
@@ -49,7 +49,7 @@ impl Routes {
     }
 
     /// What is sent of a delivery ends with `last`; nothing of it may be.
-    pub(crate) fn sent(&mut self, key: Key, last: Option<QueueOffset>) {
+    pub(crate) fn sent(&mut self, key: Key, last: Option<(QueueOffset, u32)>) {
         // The subscription may have ended meanwhile.
         let Some(route) = self.under_way.get_mut(&key) else { return };
         assert!(route.waiting > 0, "what is sent has waited");
@@ -69,7 +69,10 @@ impl Routes {
         for range in ranges {
             let key = (shard, subscription, range.queue);
             let Some(route) = self.under_way.get_mut(&key) else { continue };
-            route.last = route.last.filter(|last| !(range.from..range.to).contains(last));
+            let is_it = |(last, attempt): &(QueueOffset, u32)| {
+                range.attempt == *attempt && (range.from..range.to).contains(last)
+            };
+            route.last = route.last.filter(|last| !is_it(last));
             if route.is_over() {
                 self.under_way.remove(&key);
             }
@@ -98,7 +101,7 @@ mod tests {
     fn range(queue: u16, from: u64, to: u64) -> SettleRange {
         let (from, to) = (QueueOffset(from), QueueOffset(to));
         let (queue, verdict, delay_ms, error) = (QueueIndex(queue), Verdict::Ack, None, None);
-        SettleRange { queue, from, to, verdict, delay_ms, error }
+        SettleRange { queue, from, to, attempt: 1, verdict, delay_ms, error }
     }
 
     #[test]
@@ -106,7 +109,7 @@ mod tests {
         let mut routes = Routes::default();
         let send = |routes: &mut Routes, last: Option<u64>, lanes_open: u16| {
             let lane = routes.lane(key(5), lanes_open);
-            routes.sent(key(5), last.map(QueueOffset));
+            routes.sent(key(5), last.map(|last| (QueueOffset(last), 1)));
             lane
         };
         assert_eq!(send(&mut routes, Some(0), 1), 0);
@@ -121,6 +124,21 @@ mod tests {
         assert_eq!(send(&mut routes, Some(7), 8), 5);
         routes.ended(SHARD, SUBSCRIPTION);
         assert!(routes.under_way.is_empty(), "what is remembered is what is under way");
+    }
+
+    #[test]
+    fn a_queue_does_not_move_when_an_earlier_delivery_of_its_last_message_is_settled() {
+        let mut routes = Routes::default();
+        for attempt in [1, 2] {
+            assert_eq!(routes.lane(key(5), 1), 0);
+            routes.sent(key(5), Some((QueueOffset(0), attempt)));
+        }
+        routes.settled((SHARD, SUBSCRIPTION), &[range(5, 0, 1)]);
+        assert_eq!(routes.lane(key(5), 8), 0, "the second delivery is under way");
+        routes.sent(key(5), None);
+        let second = SettleRange { attempt: 2, ..range(5, 0, 1) };
+        routes.settled((SHARD, SUBSCRIPTION), &[second]);
+        assert_eq!(routes.lane(key(5), 8), 5);
     }
 
     /// Streams that deliver in their own order, in any order among each other; a consumer that
@@ -150,7 +168,7 @@ mod tests {
                     1..4 => {
                         let lane = routes.lane(key(queue as u16), open);
                         let is_wanted = below(4) > 0;
-                        let last = is_wanted.then_some(QueueOffset(next[at]));
+                        let last = is_wanted.then_some((QueueOffset(next[at]), 1));
                         routes.sent(key(queue as u16), last);
                         if !is_wanted {
                             continue;

@@ -16,7 +16,7 @@ use yard_wire::Timestamp;
 use crate::Running;
 use crate::boot::{self, Ground, StartError};
 use crate::config::Settings;
-use crate::folder::Keys;
+use crate::folder::{Keys, SHARDS};
 use crate::time::Wall;
 
 /// The world. A broker may be started in one again and again: what its disks hold stays.
@@ -66,7 +66,7 @@ pub async fn start_within(
     surroundings: Arc<dyn Surroundings>,
 ) -> Result<Running, StartError> {
     let ground = Ground {
-        disks: (0..settings.shards).map(|shard| surroundings.disk(shard)).collect(),
+        disks: (0..settings.shards.unwrap_or(SHARDS)).map(|it| surroundings.disk(it)).collect(),
         keys: Keys { server: surroundings.identity(), authority: None, operator: None },
         reset_key: surroundings.reset_key(),
         policies: boot::start_policies(&surroundings.plugins(), &settings)?,

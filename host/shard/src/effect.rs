@@ -43,8 +43,8 @@ impl Shard {
                 }
             }
             Effect::Reply { origin, result } => outputs.push(Output::Reply { origin, result }),
-            Effect::ReplyAfter { origin, place, reply } => {
-                let waiter = Waiter::Reply { origin, reply };
+            Effect::ReplyAfter { origin, place, result } => {
+                let waiter = Waiter::Reply { origin, result };
                 self.after_everything(place, waiter, outputs);
             }
             Effect::Locate { ticket, topic, queue, from, count, reads } => {
@@ -177,11 +177,12 @@ impl Shard {
                 if place == AckPlace::Memory {
                     outputs.push(Output::Reply { origin, result: Ok(reply) });
                 } else {
-                    self.waiting.push(group, place, Waiter::Reply { origin, reply });
+                    let waiter = Waiter::Reply { origin, result: Ok(reply) };
+                    self.waiting.push(group, place, waiter);
                 }
             }
             Then::Reply { origin, reply } => {
-                let waiter = Waiter::Reply { origin, reply };
+                let waiter = Waiter::Reply { origin, result: Ok(reply) };
                 self.waiting.push(group, AckPlace::Synced, waiter);
             }
             Then::Notify { to, notice } => {

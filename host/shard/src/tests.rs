@@ -411,6 +411,7 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
         queue: QueueIndex(0),
         from: QueueOffset(0),
         to: QueueOffset(150),
+        attempt: 1,
         verdict: Verdict::Ack,
         delay_ms: None,
         error: None,
@@ -453,7 +454,8 @@ fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_sett
     }
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
     let verdict = Verdict::Ack;
-    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error: None };
+    let attempt = 1;
+    let range = SettleRange { queue, from, to, attempt, verdict, delay_ms: None, error: None };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     bench.answer(Request::Settle(settle)).unwrap();
     bench.later(1_000);
@@ -516,6 +518,7 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
                 queue: QueueIndex(0),
                 from: QueueOffset(sequence - 49),
                 to: QueueOffset(sequence - 9),
+                attempt: 1,
                 verdict: Verdict::Ack,
                 delay_ms: None,
                 error: None,
@@ -662,7 +665,8 @@ fn parked(bench: &Bench) -> Vec<u32> {
 fn settle_first(bench: &mut Bench, subscription: SubscriptionId, verdict: Verdict) {
     let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
     let error = Some("no such account".to_owned());
-    let range = SettleRange { queue, from, to, verdict, delay_ms: None, error };
+    let attempt = bench.delivered.last().expect("it was delivered").1;
+    let range = SettleRange { queue, from, to, attempt, verdict, delay_ms: None, error };
     let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
     let settled = bench.answer(Request::Settle(settle));
     assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 1), "{settled:?}");
@@ -717,7 +721,7 @@ fn there_is_one_dead_letter_wherever_power_is_lost() {
         let subscription = bench.subscribe();
         let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(1));
         let (verdict, delay_ms, error) = (Verdict::Reject, None, None);
-        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let range = SettleRange { queue, from, to, attempt: 1, verdict, delay_ms, error };
         let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
         let asked = bench.request(Request::Settle(settle));
         for _ in 0..performed {

@@ -11,7 +11,7 @@ use crate::output::Output;
 /// What to do when a group has come far enough.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    Reply { origin: Origin, reply: Reply },
+    Reply { origin: Origin, result: Result<Reply, Refusal> },
     Broadcast(MetaChange),
     Notify { to: ShardId, notice: Notice },
 }
@@ -20,7 +20,7 @@ impl Waiter {
     /// What it waited for.
     pub(crate) fn output(self) -> Output {
         match self {
-            Self::Reply { origin, reply } => Output::Reply { origin, result: Ok(reply) },
+            Self::Reply { origin, result } => Output::Reply { origin, result },
             Self::Broadcast(change) => Output::Broadcast(change),
             Self::Notify { to, notice } => Output::Notify { to, notice },
         }

@@ -287,8 +287,8 @@ impl World {
     fn settle(&mut self, queue: QueueIndex, items: &[DeliverItem]) -> u64 {
         let (from, last) = (items[0].offset, items[items.len() - 1].offset);
         let to = QueueOffset(last.0 + 1);
-        let range =
-            SettleRange { queue, from, to, verdict: Verdict::Ack, delay_ms: None, error: None };
+        let (attempt, verdict) = (1, Verdict::Ack);
+        let range = SettleRange { queue, from, to, attempt, verdict, delay_ms: None, error: None };
         let (shard, subscription) = (ShardId(0), self.subscription);
         let settle = Settle { shard, subscription, ranges: vec![range] };
         let messages = items.len() as u32;

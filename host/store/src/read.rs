@@ -1,12 +1,13 @@
 //! Reading records and index entries, by whichever thread: nothing of the store is needed.
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
 use yard_wire::record::Record;
 use yard_wire::release::{HEADER_BYTES, Release};
-use yard_wire::{RecordPlace, Timestamp};
+use yard_wire::{QueueOffset, RecordPlace, Timestamp};
 
 use crate::disk::{Disk, FileName, is_of_medium};
 use crate::error::ReadError;
@@ -194,19 +195,24 @@ pub(crate) fn segment_header(disk: &dyn Disk, segment: u32) -> Result<SegmentHea
     })
 }
 
-/// Finds the entries in the segment.
+/// Finds the entries in the segment. There may be a release in it, and behind that a copy of what
+/// it releases, made because the record itself was about to go: then it is the copy that counts.
 fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadError> {
     let name = FileName::Segment(read.segment);
     let failed = |offset| move |source| ReadError::Disk { name, offset, source };
     let damaged = |offset, why| ReadError::Damaged { name, offset, why };
     let head = segment_header(disk, read.segment)?;
     let (topic, queue, wanted) = read.wanted();
-    let mut places: Vec<RecordPlace> = Vec::with_capacity((wanted.end - wanted.start) as usize);
+    let count = (wanted.end - wanted.start) as usize;
+    let mut places: BTreeMap<u64, RecordPlace> = BTreeMap::new();
     let mut reader = SegmentReader::new(disk, head);
     let mut offset = segment::HEADER_BYTES as u64;
-    while (places.len() as u64) < wanted.end - wanted.start {
-        let group = reader.any_group(offset).map_err(failed(offset))?;
-        let group = group.ok_or_else(|| damaged(offset, Malformed::Checksum { what: "group" }))?;
+    while places.len() < count || places.values().any(|place| place.released) {
+        let group = match reader.any_group(offset).map_err(failed(offset))? {
+            Some(group) => group,
+            None if places.len() == count => break,
+            None => return Err(damaged(offset, Malformed::Checksum { what: "group" })),
+        };
         let mut rest = group.payload.clone();
         while !rest.is_empty() {
             let at = offset + (group::HEADER_BYTES + group.payload.len() - rest.len()) as u64;
@@ -215,15 +221,14 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
                 let copies: Vec<Moved> =
                     decode_copies(&entry.payload).map_err(|why| damaged(at, why))?;
                 let payload_at = at as u32 + entry.payload_at() as u32;
-                places.extend(copies.into_iter().filter_map(|copy| {
-                    let is_its = (copy.topic, copy.queue) == (topic, queue);
-                    (is_its && wanted.contains(&copy.offset.0)).then_some(RecordPlace {
-                        segment: read.segment,
-                        offset: payload_at + copy.at,
-                        bytes: copy.bytes,
-                        stored: copy.stored,
-                        released: false,
-                    })
+                let is_wanted = |copy: &Moved| {
+                    (copy.topic, copy.queue) == (topic, queue) && wanted.contains(&copy.offset.0)
+                };
+                places.extend(copies.into_iter().filter(is_wanted).map(|copy| {
+                    let Moved { at, bytes, stored, .. } = copy;
+                    let (segment, offset) = (read.segment, payload_at + at);
+                    let place = RecordPlace { segment, offset, bytes, stored, released: false };
+                    (copy.offset.0, place)
                 }));
                 continue;
             }
@@ -238,8 +243,9 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
             }
             let records = entry.each_record(|record| {
                 let is_its = (record.topic, record.queue) == (topic, queue);
-                if is_its && record.queue_offset.is_some_and(|at| wanted.contains(&at.0)) {
-                    places.push(RecordPlace {
+                let its = record.queue_offset.filter(|at| is_its && wanted.contains(&at.0));
+                if let Some(QueueOffset(number)) = its {
+                    places.entry(number).or_insert(RecordPlace {
                         segment: read.segment,
                         offset: (at as usize + entry.payload_at()) as u32 + record.offset,
                         bytes: record.bytes,
@@ -252,6 +258,6 @@ fn search(disk: &dyn Disk, read: &IndexRead) -> Result<Vec<RecordPlace>, ReadErr
         }
         offset += group.header.total_bytes() as u64;
     }
-    assert_eq!(places.len() as u64, wanted.end - wanted.start, "a record is in one place");
-    Ok(places)
+    assert_eq!(places.len(), count, "every entry was found");
+    Ok(places.into_values().collect())
 }

@@ -128,10 +128,10 @@ fn cost_bytes(request: &Incoming) -> u32 {
             Request::FindRoute(_) => ROUTE_ANSWER_BYTES,
             Request::Call(_) => CALL_ANSWER_BYTES,
             Request::Settle(settle) => {
-                // A lost range has 18 bytes in the answer.
-                SMALL_ANSWER_BYTES + 18 * settle.ranges.len() as u32
+                // A range that was not settled has 22 bytes in the answer at most.
+                SMALL_ANSWER_BYTES + 22 * settle.ranges.len() as u32
             }
-            Request::Extend(extend) => SMALL_ANSWER_BYTES + 18 * extend.ranges.len() as u32,
+            Request::Extend(extend) => SMALL_ANSWER_BYTES + 22 * extend.ranges.len() as u32,
             // Of each queue the answer says more than the request.
             Request::MoveGroup(request) => SMALL_ANSWER_BYTES + 26 * request.to.len() as u32,
             Request::Hello(_)

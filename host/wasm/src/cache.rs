@@ -146,6 +146,26 @@ impl Cache {
         Ok(removed)
     }
 
+    /// Removes the oldest artefacts, so that so many stay. Returns how many files went.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not removed.
+    pub fn keep_newest(&self, count: usize) -> io::Result<usize> {
+        let mut artefacts = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().ends_with(SUFFIX) {
+                artefacts.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        artefacts.sort_unstable();
+        let old = artefacts.len().saturating_sub(count);
+        for (_, path) in &artefacts[..old] {
+            fs::remove_file(path)?;
+        }
+        Ok(old)
+    }
+
     fn context(&self, name: &ArtefactName, length: u64) -> hmac::Context {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(MAGIC);

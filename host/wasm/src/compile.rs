@@ -4,6 +4,7 @@
 //!   Compiler::compile                          compile_child, in the child
 //!   ─────────────────                          ───────────────────────────
 //!   memory file with the wasm ──── stdin ────► sets its limits, gives way to all others
+//!   (or a source of it)                        makes wasm of a source
 //!   memory file, empty        ◄─── stdout ──── encodes a core module, checks, compiles
 //!   one sentence              ◄─── stderr ──── when it may not be compiled
 //!   waits, kills after the wall's limit        is killed by the system at its limits
@@ -31,6 +32,7 @@ use wit_component::ComponentEncoder;
 use crate::engine::{Engine, Metering};
 use crate::fault::cut;
 use crate::limits::Limits;
+use crate::sql;
 
 /// How the child says that the wasm is to blame: `EX_DATAERR` of sysexits.h.
 const EXIT_REFUSED: u8 = 65;
@@ -192,6 +194,9 @@ fn child(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
         .map_err(|error| format!("the limits cannot be set: {error}"))?;
     let mut wasm = Vec::new();
     io::stdin().read_to_end(&mut wasm).map_err(|error| error.to_string())?;
+    if let Some(generated) = sql::generate(&wasm) {
+        wasm = generated?;
+    }
     if Parser::is_core_wasm(&wasm) {
         wasm = encode(&wasm)?;
     }

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 use xxhash_rust::xxh3::Xxh3;
-use yard_abi::manifest::Point;
+use yard_abi::manifest::{Manifest, Point};
 use yard_wire::TenantId;
 
 use crate::bindings::{self, Exports, Needs};
@@ -160,6 +160,14 @@ impl Binding {
     pub fn config(&self) -> &Vec<(String, String)> {
         &self.config
     }
+
+    /// Checks the settings against those that a plugin declares.
+    ///
+    /// # Errors
+    /// A sentence for who set them.
+    pub fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        manifest.check_config(self.config.iter().map(|(name, value)| (&name[..], &value[..])))
+    }
 }
 
 impl Hash for Binding {
@@ -197,6 +205,7 @@ struct Predicate {
 /// An instance.
 pub(crate) struct Instance {
     engine: Engine,
+    compiled: Compiled,
     store: Store<Guest>,
     exports: Exports,
     predicates: HashMap<Arc<Binding>, Predicate>,
@@ -247,6 +256,7 @@ impl Instance {
         let exports = made.map_err(|error| Failed::Opening(fault(&mut store, &error)))?;
         Ok(Self {
             engine: engine.clone(),
+            compiled: compiled.clone(),
             store,
             exports,
             predicates: HashMap::new(),
@@ -322,6 +332,7 @@ impl Instance {
         if self.predicates.len() == PREDICATES_MAX {
             self.drop_oldest_predicate(now_ms, usage)?;
         }
+        self.check(binding)?;
         let made = self.prepare(now_ms, usage, |store, exports| exports.compile(store, binding))?;
         let resource = made.map_err(|says| refused(&says))?;
         let predicate = Predicate { resource, used: self.calls };
@@ -362,11 +373,17 @@ impl Instance {
         if let Some(needs) = self.opened.get(&point) {
             return Ok(needs.clone());
         }
+        self.check(binding)?;
         let opened =
             self.prepare(now_ms, usage, |store, exports| exports.open(store, point, binding))?;
         let needs = opened.map_err(|says| refused(&says))?;
         self.opened.insert(point, needs.clone());
         Ok(needs)
+    }
+
+    /// Keeps from the guest what its manifest does not declare.
+    fn check(&self, binding: &Binding) -> Result<(), Failed> {
+        binding.check(self.compiled.manifest()).map_err(|says| refused(&says))
     }
 
     /// Moves what the guest wrote and counted.

@@ -39,6 +39,7 @@ pub mod limits;
 mod replay;
 mod selftest;
 mod signature;
+mod sql;
 mod table;
 mod ticker;
 mod worker;
@@ -58,6 +59,7 @@ pub use limits::Limits;
 pub use replay::{Contender, Replay, ReplaySide};
 pub use selftest::{SelfTest, SelfTestError, attempt_of, half_of, self_test};
 pub use signature::{PluginHash, TrustedKey};
+pub use sql::Source;
 pub use table::{Directory, Installed, PluginId, Role, Rollout, Table};
 pub use worker::{
     Ask, Asked, Batch, ColdError, HealthEvent, Hold, Intercepting, Judging, Keying, Poison,

@@ -15,7 +15,7 @@ use crate::guest::{Binding, Usage};
 use crate::health::{QUARANTINE_MS_MAX, WINDOW_MS};
 use crate::limits::Limits;
 use crate::table::{Directory, Installed, PluginId, Rollout};
-use crate::worker::{Ask, Batch, Hold, Judging, Turn, Worker};
+use crate::worker::{Ask, Batch, ColdError, Hold, Judging, Turn, Worker};
 
 const CANDIDATE: PluginId = PluginId(0);
 const AGAINST: PluginId = PluginId(1);
@@ -112,6 +112,21 @@ impl<Id: Copy> Replay<Id> {
             against: against.map(|_| ReplaySide::default()),
             comparison: Comparison::default(),
         }
+    }
+
+    /// Has both sides compile their expressions, as a subscription does when it is made.
+    ///
+    /// # Errors
+    /// [`ColdError`]; a fault of kind [`crate::FaultKind::Refused`] has what the manifest says of
+    /// the settings, or the guest of the expression.
+    pub fn open(&mut self) -> Result<(), ColdError> {
+        let candidate = (CANDIDATE, Some(Arc::clone(&self.candidate_binding)));
+        for (plugin, binding) in [candidate, (AGAINST, self.against_binding.clone())] {
+            let Some(binding) = binding else { continue };
+            let (tenant, traffic, now_ms) = (self.tenant, Traffic::ALONE, self.now_ms);
+            self.worker.needs(&Ask { tenant, plugin, traffic, now_ms }, &binding).answer?;
+        }
+        Ok(())
     }
 
     /// Judges the messages of a batch; `id` says which they are.

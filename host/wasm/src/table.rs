@@ -8,7 +8,7 @@
 //!
 //! A worker compares one number a batch. What it holds stays alive until it lets go, so a version
 //! that was replaced ends with the last batch that it began.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +17,7 @@ use yard_wire::TenantId;
 use crate::canary::{Split, Traffic};
 use crate::compare::Sample;
 use crate::compiled::Compiled;
+use crate::guest::Binding;
 use crate::health::{Fallback, Health, HealthChange, HealthState};
 use crate::lifecycle::VersionNumber;
 use crate::limits::Limits;
@@ -31,6 +32,8 @@ pub struct Installed {
     plugin: PluginId,
     version: VersionNumber,
     compiled: Compiled,
+    /// The expression that it is code for, where it is for one only.
+    generated: Option<Arc<Binding>>,
     /// Whether there is anything in `health`: all that a healthy version's batch reads.
     has_trouble: AtomicBool,
     health: Mutex<BTreeMap<TenantId, Health>>,
@@ -48,8 +51,34 @@ impl Installed {
     /// A version, healthy until it is not.
     #[must_use]
     pub fn new(plugin: PluginId, version: VersionNumber, compiled: Compiled) -> Arc<Self> {
+        Arc::new(Self::with(plugin, version, compiled, None))
+    }
+
+    /// Code for one expression, in the place of a version that understands every one.
+    #[must_use]
+    pub fn generated(
+        plugin: PluginId,
+        version: VersionNumber,
+        compiled: Compiled,
+        expression: &Arc<Binding>,
+    ) -> Arc<Self> {
+        Arc::new(Self::with(plugin, version, compiled, Some(Arc::clone(expression))))
+    }
+
+    fn with(
+        plugin: PluginId,
+        version: VersionNumber,
+        compiled: Compiled,
+        generated: Option<Arc<Binding>>,
+    ) -> Self {
         let (has_trouble, health) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { plugin, version, compiled, has_trouble, health })
+        Self { plugin, version, compiled, generated, has_trouble, health }
+    }
+
+    /// The one expression that it understands; none where it understands every one.
+    #[must_use]
+    pub fn expression(&self) -> Option<&Arc<Binding>> {
+        self.generated.as_ref()
     }
 
     /// Its plugin.
@@ -204,6 +233,9 @@ pub struct Table {
     pub plugins: BTreeMap<PluginId, Arc<Rollout>>,
     /// Limits of the tenants whose are not the default.
     pub limits: BTreeMap<TenantId, Limits>,
+    /// Code for single expressions of tenants, each in the place of the active version of its
+    /// plugin.
+    pub generated: HashMap<(TenantId, Arc<Binding>), Arc<Installed>>,
 }
 
 impl Table {
@@ -211,6 +243,20 @@ impl Table {
     #[must_use]
     pub fn limits(&self, tenant: TenantId) -> &Limits {
         self.limits.get(&tenant).unwrap_or(&Limits::DEFAULT)
+    }
+
+    /// Code for an expression, in the place of this version.
+    pub(crate) fn generated(
+        &self,
+        tenant: TenantId,
+        expression: &Arc<Binding>,
+        version: &Installed,
+    ) -> Option<&Arc<Installed>> {
+        if self.generated.is_empty() {
+            return None;
+        }
+        let found = self.generated.get(&(tenant, Arc::clone(expression)));
+        found.filter(|it| (it.plugin, it.version) == (version.plugin, version.version))
     }
 
     /// Whether a version has anything to do.

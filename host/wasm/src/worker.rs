@@ -75,6 +75,8 @@ struct SlotKey {
     version: VersionNumber,
     /// Where the instance is opened for one binding: everywhere but at filters.
     binding: Option<Arc<Binding>>,
+    /// Where it is code for one expression.
+    generated: Option<Arc<Binding>>,
 }
 
 struct Slot {
@@ -159,7 +161,13 @@ impl Worker {
             return;
         }
         (self.generation, self.table) = self.directory.table();
-        let old = self.slots.keys().filter(|key| !self.table.has(key.plugin, key.version));
+        let old = self.slots.keys().filter(|key| {
+            let generated = key.generated.as_ref();
+            let is_gone = |expression: &Arc<Binding>| {
+                !self.table.generated.contains_key(&(key.tenant, Arc::clone(expression)))
+            };
+            !self.table.has(key.plugin, key.version) || generated.is_some_and(is_gone)
+        });
         let old: Vec<SlotKey> = old.cloned().collect();
         old.iter().for_each(|key| self.drop_slot(key));
         for (tenant, bucket) in &mut self.buckets {
@@ -205,6 +213,7 @@ impl Worker {
             plugin: installed.plugin(),
             version: installed.version(),
             binding: binding.cloned(),
+            generated: installed.expression().cloned(),
         };
         self.uses += 1;
         let used = self.uses;

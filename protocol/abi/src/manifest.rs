@@ -341,7 +341,7 @@ impl Manifest {
     ) -> Result<(), String> {
         for (name, value) in settings.clone() {
             let Some(key) = self.config.iter().find(|key| key.name == name) else {
-                return Err(format!("`{}` has no setting `{name}`", self.name));
+                return Err(self.no_setting(name));
             };
             at_most("bytes of a setting", value.len(), CONFIG_VALUE_BYTES_MAX)?;
             if !key.kind.accepts(value) {
@@ -353,6 +353,17 @@ impl Manifest {
         match self.config.iter().filter(|key| key.required).find(|key| !is_set(key)) {
             Some(key) => Err(format!("`{}` needs the setting `{}`", self.name, key.name)),
             None => Ok(()),
+        }
+    }
+
+    fn no_setting(&self, name: &str) -> String {
+        let declared: Vec<String> =
+            self.config.iter().map(|key| format!("`{}`", key.name)).collect();
+        match &declared[..] {
+            [] => format!("`{}` has no setting `{name}`, nor any other", self.name),
+            declared => {
+                format!("`{}` has no setting `{name}`: it has {}", self.name, declared.join(", "))
+            }
         }
     }
 }

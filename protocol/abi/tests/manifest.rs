@@ -66,7 +66,7 @@ fn settings_are_checked_before_the_plugin_sees_them() {
     assert_eq!(check(&[("least", "1.5"), ("strict", "true"), ("most", "-7")]), Ok(()));
     for (settings, why) in [
         (&[("strict", "true")][..], "needs the setting `least`"),
-        (&[("least", "1"), ("lest", "1")], "no setting `lest`"),
+        (&[("least", "1"), ("lest", "1")], "no setting `lest`: it has `least`, `strict`, `most`"),
         (&[("least", "one")], "must be a number, not `one`"),
         (&[("least", "inf")], "must be a number"),
         (&[("least", "1"), ("most", "1.5")], "must be a whole number"),
@@ -76,6 +76,9 @@ fn settings_are_checked_before_the_plugin_sees_them() {
         let error = check(settings).expect_err(why);
         assert!(error.contains(why), "`{error}` does not say `{why}`");
     }
+    let none = Manifest { config: Vec::new(), ..manifest };
+    let error = none.check_config([("least", "1")]).expect_err("nothing is declared");
+    assert!(error.ends_with("has no setting `least`, nor any other"), "{error}");
 }
 
 #[test]

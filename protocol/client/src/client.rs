@@ -267,9 +267,15 @@ impl Inner {
                     error.detail.push_str("; the request was not sent");
                     (error, true)
                 }
+                Err(AskError::TooLarge(mut error)) => {
+                    error.detail.push_str("; the request was not sent");
+                    (error, false)
+                }
                 Err(AskError::Sent(error)) => {
                     let may_help = error.is_retryable() && error.code != Code::WrongShard;
-                    (error, may_help && resend == Resend::Always)
+                    // Nothing is done before the plugin has been asked.
+                    let is_undone = error.code == Code::PluginCompiling;
+                    (error, may_help && (is_undone || resend == Resend::Always))
                 }
             };
             let wait = error.retry_after.unwrap_or_else(|| backoff.next());

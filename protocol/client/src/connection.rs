@@ -25,16 +25,26 @@ mod pushes;
 mod stream;
 
 pub(crate) use pushes::{PushReceiver, Pushes};
-use stream::Stream;
 pub(crate) use stream::{Answer, Permit};
+use stream::{Stream, Unsent};
 
 /// Why a request has no good answer.
 #[derive(Debug)]
 pub(crate) enum AskError {
     /// The broker never saw it.
     NotSent(Error),
+    /// Nor will any: no frame can carry it.
+    TooLarge(Error),
     /// The broker refused it, or may have done it.
     Sent(Error),
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NotSent(error) | AskError::TooLarge(error) | AskError::Sent(error) => error,
+        }
+    }
 }
 
 /// An open connection that has said hello.
@@ -119,7 +129,7 @@ impl Connection {
         match self.ask(None, &Request::Hello(hello), timeout).await {
             Ok(Reply::Hello(welcome)) => Ok(welcome),
             Ok(other) => Err(crate::client::unexpected(&other)),
-            Err(AskError::NotSent(error) | AskError::Sent(error)) => {
+            Err(error) => {
                 // A broker that does not want the client says so in its answer, and again when it
                 // closes the connection: whichever of the two came. That this side has closed it
                 // by now says nothing.
@@ -127,7 +137,7 @@ impl Connection {
                     .quic
                     .close_reason()
                     .filter(|reason| !matches!(reason, quinn::ConnectionError::LocallyClosed));
-                Err(reason.map_or(error, |reason| lost(&reason)))
+                Err(reason.map_or_else(|| error.into(), |reason| lost(&reason)))
             }
         }
     }
@@ -173,7 +183,11 @@ impl Connection {
                 return Err(AskError::NotSent(Error::new(Code::TimedOut, detail)));
             }
         };
-        let pending = permit.send(self.next_correlation(), request).map_err(AskError::NotSent)?;
+        let pending =
+            permit.send(self.next_correlation(), request).map_err(|unsent| match unsent {
+                Unsent::Gone(error) => AskError::NotSent(error),
+                Unsent::TooLarge(error) => AskError::TooLarge(error),
+            })?;
         match tokio::time::timeout_at(deadline, pending).await {
             Ok(result) => result.map_err(AskError::Sent),
             Err(_) => Err(AskError::Sent(Error::timed_out(name, timeout))),

@@ -138,7 +138,7 @@ pub struct Placements {
 }
 
 /// What became of records that were pushed one after another. [`Code::TimedOut`] means that it is
-/// not known.
+/// not known, or that there was no connection; with any other refusal they are not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// Their tickets; never empty.
@@ -169,6 +169,9 @@ struct Formed {
     state: State,
     /// It is sent when everything before it is answered: one of its messages was refused.
     is_alone: bool,
+    /// Rounds that had no answer when it was to be sent again, and have none yet: any of them may
+    /// have stored it.
+    in_doubt: Vec<u32>,
 }
 
 /// One lane of one producer at one shard.
@@ -189,6 +192,8 @@ pub struct LaneCore {
     rewinds_without_progress: u32,
     backoff: Backoff,
     fenced: Option<Refusal>,
+    /// Why nothing is stored now: the newest refusal to wait for, since something was stored.
+    held_up: Option<Refusal>,
     /// Batches that were answered, for their memory; none when time passes on an idle lane.
     used: VecDeque<Bytes>,
     /// How far away the broker is.
@@ -210,6 +215,12 @@ enum Reaction {
     Split,
     /// Give everything up, for ever.
     Fence,
+}
+
+/// Whether a batch that is to be sent again was not stored by the attempt that was refused so.
+fn stores_nothing(code: Code) -> bool {
+    use Code::{BacklogFull, Busy, DedupeFull, DiskFull, OutOfSequence};
+    matches!(code, BacklogFull | Busy | DedupeFull | DiskFull | OutOfSequence)
 }
 
 fn reaction(code: Code) -> Reaction {
@@ -264,6 +275,7 @@ impl LaneCore {
             rewinds_without_progress: 0,
             backoff: Backoff::new(seed),
             fenced: None,
+            held_up: None,
             used: VecDeque::new(),
             formed_bytes: 0,
             formed_records: 0,
@@ -385,12 +397,15 @@ impl LaneCore {
                 }
             }
             Err(refusal) => {
-                let formed = &self.window[at];
+                let formed = &mut self.window[at];
                 let is_sent = matches!(formed.state, State::Sent { .. });
                 if is_sent && formed.round == attempt.round {
                     self.refused(at, refusal, now_ms);
                 } else {
                     yard_wire::mark!(LaneRefusalOld);
+                    if stores_nothing(refusal.code) {
+                        formed.in_doubt.retain(|round| *round != attempt.round);
+                    }
                 }
             }
         }
@@ -402,8 +417,8 @@ impl LaneCore {
             let formed = &self.window[at];
             if formed.state != State::Answered && formed.deadline_ms <= now_ms {
                 yard_wire::mark!(LaneTimedOut);
-                let detail = "the message was sent and had no answer in time: it may be stored";
-                self.fail(at, &Refusal::new(Code::TimedOut, detail));
+                let refusal = self.why_not_in_time(at);
+                self.fail(at, &refusal);
             }
         }
         self.move_floor();
@@ -515,6 +530,7 @@ impl LaneCore {
             round: 0,
             state: State::Waiting,
             is_alone: false,
+            in_doubt: Vec::new(),
             records,
         });
         assert!(self.window.len() <= self.options.in_flight_max, "the window is bounded");
@@ -524,7 +540,8 @@ impl LaneCore {
     /// Everything that is not answered is sent again, in order.
     fn rewind(&mut self) {
         for formed in &mut self.window {
-            if formed.state != State::Answered {
+            if let State::Sent { .. } = formed.state {
+                formed.in_doubt.push(formed.round);
                 formed.state = State::Waiting;
             }
         }

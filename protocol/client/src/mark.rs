@@ -20,4 +20,5 @@ yard_wire::marks! {
     SplitFound "client.split.found"
     SplitHalved "client.split.halved"
     LaneUnsent "client.lane.unsent"
+    LaneHeldUp "client.lane.held-up"
 }

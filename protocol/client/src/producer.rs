@@ -202,8 +202,9 @@ impl Producer {
     /// cannot be, [`Code::QueueOutOfRange`], [`Code::Closed`].
     ///
     /// The receipt's: what the broker refuses with for good, for example
-    /// [`Code::AckUnavailable`] or [`Code::Forbidden`]; [`Code::TimedOut`] when the delivery
-    /// timeout has passed: the detail says whether the message may be stored.
+    /// [`Code::AckUnavailable`] or [`Code::Forbidden`]; when the delivery timeout has passed, what
+    /// it refused each attempt with, for example [`Code::BacklogFull`]: nothing was stored; else
+    /// [`Code::TimedOut`]: the detail says whether the message may be stored.
     pub fn enqueue(
         &self,
         message: Message,

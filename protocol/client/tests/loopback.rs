@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use fake::{Fake, Mishap};
 use yard_client::{
-    Client, Code, Message, Producer, QueueIndex, QueueOffset, SendResult, Start, Timestamp, Wanted,
+    Client, Code, Error, Message, Producer, QueueIndex, QueueOffset, SendResult, Start, Timestamp,
+    Wanted,
 };
-use yard_wire::operation::Operation;
+use yard_wire::operation::{Operation, PluginPush, TopicInfo, TopicSet};
+use yard_wire::plugin::Blob;
 use yard_wire::requests::{self, Verdict};
 use yard_wire::{Refusal, ShardId};
 
@@ -529,6 +531,46 @@ async fn a_change_is_sent_once_and_a_question_again() {
     check(Operation::TopicRm, 1, Some(Code::Disconnected)).await;
     check(Operation::TopicLs, 2, None).await;
     check(Operation::BrokerInfo, 2, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_frame_can_carry_is_refused_here_and_the_connection_goes_on() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let admin = client.admin();
+    let large = "x".repeat(10 << 20);
+    let check = |result: Result<(), Error>, expect: Code| {
+        let error = result.unwrap_err();
+        assert_eq!(error.code, expect, "{error}");
+        assert!(error.detail.ends_with("the request was not sent"), "{error}");
+    };
+    let set = TopicSet { name: "orders".into(), note: Some(large.clone()), ..TopicSet::default() };
+    check(within(admin.call(set)).await.map(drop), Code::FrameTooLarge);
+    // An operation that is asked again while that may help.
+    let info = TopicInfo { name: large };
+    check(within(admin.call(info)).await.map(drop), Code::FrameTooLarge);
+    let wasm = Blob(vec![0; 6 << 20].into());
+    let push = PluginPush { wasm, ..PluginPush::default() };
+    check(within(admin.call(push)).await.map(drop), Code::PluginTooLarge);
+    assert_eq!(fake.state().calls, 0, "the broker saw none of them");
+    within(admin.call_raw(Operation::TopicLs, Default::default())).await.unwrap();
+    let state = fake.state();
+    assert_eq!((state.calls, state.hellos.len()), (1, 1), "over the same connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_waits_for_a_plugin_to_be_compiled_is_sent_again() {
+    let fake = Fake::start(&[0]);
+    let client = within(fake.client(1)).await;
+    let compiling = Refusal::after(Code::PluginCompiling, 1, "the plugin is being compiled");
+    fake.state().mishaps.extend([Mishap::Refuse(compiling.clone()), Mishap::Refuse(compiling)]);
+    let admin = client.admin();
+    within(admin.call_raw(Operation::TopicCreate, Default::default())).await.unwrap();
+    assert_eq!(fake.state().calls, 3);
+    let busy = Refusal::after(Code::Busy, 1, "the queue is full");
+    fake.state().mishaps.push_back(Mishap::Refuse(busy));
+    let error = within(admin.call_raw(Operation::TopicCreate, Default::default())).await;
+    assert_eq!(error.unwrap_err().code, Code::Busy, "a change is the caller's to repeat");
 }
 
 /// Waits for something that the broker has seen.

@@ -89,23 +89,32 @@ impl Compare {
 
 /// What IN looks through, in order; `null` when NULL is one of them.
 #[derive(Clone, Debug)]
-pub(crate) struct List {
-    pub(crate) items: Items,
-    pub(crate) null: bool,
+pub struct List {
+    /// What is looked for.
+    pub items: Items,
+    /// Whether NULL is one of them.
+    pub null: bool,
 }
 
+/// The items of a list, in order.
 #[derive(Clone, Debug)]
-pub(crate) enum Items {
+pub enum Items {
+    /// Numbers, for which a text is taken as well.
     Numbers(Vec<Number>),
+    /// Texts; none where NULL is all there is.
     Texts(Vec<Box<[u8]>>),
 }
 
 /// What a text is searched for.
 #[derive(Clone, Debug)]
-pub(crate) enum Search {
+pub enum Search {
+    /// It fits the pattern as a whole.
     Like(Pattern),
+    /// This is somewhere in it.
     Contains(Box<[u8]>),
+    /// It begins with this.
     StartsWith(Box<[u8]>),
+    /// It ends with this.
     EndsWith(Box<[u8]>),
 }
 

@@ -29,6 +29,14 @@ mod rocketmq;
 mod row;
 mod truth;
 
+/// An expression in parts, for who makes code of it.
+pub mod code {
+    pub use crate::ast::{Items, List, Search};
+    pub use crate::like::{Pattern, Piece};
+    pub use crate::number::Number;
+    pub use crate::program::{Ask, Orders, Other, Program, Step, Test, Way};
+}
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -137,6 +145,15 @@ impl Predicate {
     /// The names that it asks messages for, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(Name::as_str)
+    }
+
+    /// Its tests, in the dialect that has them.
+    #[must_use]
+    pub fn program(&self) -> Option<&Program> {
+        match &self.judge {
+            Judge::Sql(program) => Some(program),
+            Judge::RocketMq(_) => None,
+        }
     }
 
     /// Whether it is TRUE of a message.

@@ -2,19 +2,34 @@
 
 /// A pattern, cut into pieces at its `%`.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     first: Vec<Piece>,
     /// What follows each `%`; empty when there is none.
     rest: Vec<Vec<Piece>>,
 }
 
+/// A piece of a pattern.
 #[derive(Clone, Debug)]
-enum Piece {
+pub enum Piece {
+    /// This text, which is not empty.
     Text(Box<[u8]>),
+    /// One character of UTF-8.
     AnyCharacter,
 }
 
 impl Pattern {
+    /// What stands before the first `%`.
+    #[must_use]
+    pub fn first(&self) -> &[Piece] {
+        &self.first
+    }
+
+    /// What follows each `%`, up to the next or the end.
+    #[must_use]
+    pub fn rest(&self) -> &[Vec<Piece>] {
+        &self.rest
+    }
+
     /// Reads a pattern; the character behind `escape` stands for itself.
     ///
     /// # Errors

@@ -6,8 +6,10 @@ use crate::ast::Arithmetic;
 
 /// A number; a floating one is never NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Number {
+pub enum Number {
+    /// A whole one.
     Int(i64),
+    /// A floating one.
     Float(f64),
 }
 

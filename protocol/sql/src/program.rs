@@ -21,19 +21,63 @@ use crate::number::Number;
 use crate::row::{Row, Value};
 use crate::truth::{is_in, truth};
 
+/// The tests of an expression; the last is the first to be made.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub struct Program {
     steps: Vec<Step>,
     first: usize,
 }
 
+/// A test, and where it leads.
 #[derive(Clone, Debug)]
-struct Step {
+pub struct Step {
     test: Test,
     /// What the test must be for the way `yes`.
     wants: bool,
     yes: usize,
     no: usize,
+}
+
+/// Where a test leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The message is delivered.
+    Accept,
+    /// It is not.
+    Reject,
+    /// To the step of this number, which is less than that of the step that leads there.
+    Step(usize),
+}
+
+impl From<usize> for Way {
+    fn from(way: usize) -> Self {
+        match way {
+            ACCEPT => Way::Accept,
+            REJECT => Way::Reject,
+            step => Way::Step(step),
+        }
+    }
+}
+
+impl Step {
+    /// What is looked at.
+    #[must_use]
+    pub fn test(&self) -> &Test {
+        &self.test
+    }
+
+    /// What the test must be for the first of its ways; it goes the other one when the test is the
+    /// opposite, or NULL.
+    #[must_use]
+    pub fn wants(&self) -> bool {
+        self.wants
+    }
+
+    /// Its ways: where the test is as wanted, and where it is not.
+    #[must_use]
+    pub fn ways(&self) -> (Way, Way) {
+        (self.yes.into(), self.no.into())
+    }
 }
 
 /// Ways out; an expression has fewer steps than bytes.
@@ -43,27 +87,42 @@ const REJECT: usize = usize::MAX - 1;
 /// One thing to look at. Most expressions consist of tests of one property; they find it without
 /// asking what kind of thing it is.
 #[derive(Clone, Debug)]
-enum Test {
+pub enum Test {
+    /// Asks the first property of this name; NULL where there is none.
     Property(PropertyName<Box<[u8]>>, Ask),
+    /// Asks the tag; NULL where it is empty.
+    Tag(Ask),
+    /// Whether there is no property of this name; with `true`, whether there is one.
     IsNull(PropertyName<Box<[u8]>>, bool),
-    Other(Expr),
+    /// Anything else.
+    Other(Other),
 }
 
-/// What is asked of the text of a property.
+/// A test of several values, or of what is no text.
 #[derive(Clone, Debug)]
-enum Ask {
+pub struct Other(Expr);
+
+/// What is asked of a text.
+#[derive(Clone, Debug)]
+pub enum Ask {
     /// Whether it is this text; for `true`.
     Same(Box<[u8]>, bool),
+    /// Whether it is so in order to this text, byte by byte.
     Order(Orders, Box<[u8]>),
+    /// Whether it is so in order to this number; NULL where it is none.
     Number(Orders, Number),
+    /// Whether it is one of the numbers from the first to the second, or with `true` not; NULL
+    /// where it is none.
     Between(Number, Number, bool),
+    /// Whether it is in the list, or with `true` not; NULL as SQL has it.
     In(List, bool),
+    /// Whether this is found in it, or with `true` not.
     Search(Search, bool),
 }
 
 /// A set of orders, one bit each from less to greater: a comparison is a shift then.
 #[derive(Clone, Copy, Debug)]
-struct Orders(u8);
+pub struct Orders(u8);
 
 impl Orders {
     fn new(operator: Compare) -> Self {
@@ -76,12 +135,25 @@ impl Orders {
     fn has(self, ordering: Ordering) -> bool {
         self.0 >> (ordering as i8 + 1) & 1 == 1
     }
+
+    /// Bit 0: less, bit 1: equal, bit 2: greater.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        self.0
+    }
 }
 
 impl Program {
+    /// The steps. Judging begins with the last; ways lead to lower numbers only.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     pub(crate) fn new(expr: Expr, names: &[Name]) -> Self {
         let mut program = Self { steps: Vec::new(), first: REJECT };
         program.first = program.add(expr, names, true, (ACCEPT, REJECT));
+        assert_eq!(program.first + 1, program.steps.len(), "judging begins with the last step");
         program
     }
 
@@ -115,35 +187,30 @@ impl Program {
 
 impl Test {
     fn new(expr: Expr, names: &[Name]) -> Self {
-        let property = |expr: &Expr| match expr {
-            Expr::Property(name) if names[*name].origin == Origin::Property => {
-                Some(names[*name].property.clone())
-            }
+        let of = |expr: &Expr, origin: Origin| match expr {
+            Expr::Property(name) if names[*name].origin == origin => Some(&names[*name].property),
             _ => None,
         };
-        let test = match &expr {
-            Expr::Compare(left, operator, right) => {
-                property(left).zip(Ask::compare(*operator, right))
-            }
+        let (value, ask) = match &expr {
+            Expr::Compare(left, operator, right) => (left, Ask::compare(*operator, right)),
             Expr::Between { value, low, high, not } => match (&**low, &**high) {
                 (Expr::Literal(Literal::Number(low)), Expr::Literal(Literal::Number(high))) => {
-                    property(value).zip(Some(Ask::Between(*low, *high, *not)))
+                    (value, Some(Ask::Between(*low, *high, *not)))
                 }
-                _ => None,
+                _ => (value, None),
             },
-            Expr::In { value, list, not } => property(value).zip(Some(Ask::In(list.clone(), *not))),
-            Expr::Search { value, search, not } => {
-                property(value).zip(Some(Ask::Search(search.clone(), *not)))
-            }
-            Expr::IsNull { value, not } => match property(value) {
-                Some(property) => return Test::IsNull(property, *not),
-                None => None,
+            Expr::In { value, list, not } => (value, Some(Ask::In(list.clone(), *not))),
+            Expr::Search { value, search, not } => (value, Some(Ask::Search(search.clone(), *not))),
+            Expr::IsNull { value, not } => match of(value, Origin::Property) {
+                Some(property) => return Test::IsNull(property.clone(), *not),
+                None => (value, None),
             },
-            _ => None,
+            _ => return Test::Other(Other(expr)),
         };
-        match test {
-            Some((property, ask)) => Test::Property(property, ask),
-            None => Test::Other(expr),
+        match (of(value, Origin::Property), of(value, Origin::Tag), ask) {
+            (Some(property), _, Some(ask)) => Test::Property(property.clone(), ask),
+            (_, Some(_), Some(ask)) => Test::Tag(ask),
+            _ => Test::Other(Other(expr)),
         }
     }
 
@@ -151,8 +218,12 @@ impl Test {
     fn judge(&self, row: &Row<'_>) -> Option<bool> {
         match self {
             Test::Property(property, ask) => ask.judge(row.message.find(property)?),
+            Test::Tag(ask) => match row.message.tag() {
+                b"" => None,
+                tag => ask.judge(tag),
+            },
             Test::IsNull(property, not) => Some(row.message.find(property).is_none() != *not),
-            Test::Other(expr) => truth(expr, row),
+            Test::Other(Other(expr)) => truth(expr, row),
         }
     }
 }

@@ -136,6 +136,10 @@ codes! {
     MessageDamaged = 306, Never;
     /// A group of the topic is too far behind; nothing was stored.
     BacklogFull = 307, SamePlace;
+    /// A log that this data folder had is not there; the broker does not start without it.
+    LogMissing = 308, Elsewhere;
+    /// The data folder does not have the shards that it should have.
+    ShardsDiffer = 309, Elsewhere;
     /// So many dedupe keys of the tenant are remembered that no more are taken; nothing was stored.
     DedupeFull = 310, SamePlace;
 
@@ -163,6 +167,10 @@ codes! {
     UnknownSubscription = 602, Never;
     /// The error text of a nack or reject is longer than allowed; nothing was settled.
     ErrorTextTooLarge = 603, Never;
+    /// The lease of this delivery has ended, and the message was delivered again: that one counts.
+    LeaseSuperseded = 604, Never;
+    /// The message has no delivery with this attempt number.
+    LeaseForged = 605, Never;
     /// The delivery was settled before.
     AlreadySettled = 607, Never;
     /// The message has been held for as long as any message may be.
@@ -226,6 +234,8 @@ codes! {
     MessageRefused = 721, Never;
     /// The plugin that says which messages are the same fails at this one; nothing was stored.
     NotComparable = 725, Never;
+    /// The plugin is being compiled; nothing was done.
+    PluginCompiling = 736, SamePlace;
 
     /// The client has no connection to a broker at the moment.
     Disconnected = 801, SamePlace;
@@ -277,6 +287,9 @@ codes! {
     StaleTransaction = 1004, Never;
     /// The transaction has more messages than one may have.
     TransactionTooLarge = 1005, Never;
+
+    /// Members of the group are connected; nothing was removed.
+    GroupHasMembers = 1010, Never;
 
     /// No message with this id is known.
     UnknownMessage = 1101, Never;

@@ -134,6 +134,26 @@ pub fn encode_with(
     encode_split(kind, class, correlation, 0, out, body);
 }
 
+/// As [`encode_with`], of a body that nobody has bounded.
+///
+/// # Errors
+/// [`Code::FrameTooLarge`] where no frame can carry it; then `out` is as it was.
+pub fn encode_bounded(
+    kind: u16,
+    class: Class,
+    correlation: Correlation,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), Refusal> {
+    let start = out.len();
+    append(kind, class, correlation, 0, out, body).map_err(|length| {
+        out.truncate(start);
+        let max = limits::FRAME_BYTES_MAX;
+        let detail = format!("the frame would have {length} bytes, the limit is {max}");
+        Refusal::new(Code::FrameTooLarge, detail)
+    })
+}
+
 /// As [`encode_with`], of a frame whose last `rest_bytes` are not written here: the caller sends
 /// them after these.
 ///
@@ -147,6 +167,19 @@ pub fn encode_split(
     out: &mut Vec<u8>,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
+    let fits = append(kind, class, correlation, rest_bytes, out, body).is_ok();
+    assert!(fits, "bodies are bounded by their own limits");
+}
+
+/// Appends a frame; how many bytes it would have, where those are too many.
+fn append(
+    kind: u16,
+    class: Class,
+    correlation: Correlation,
+    rest_bytes: usize,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), usize> {
     let start = out.len();
     0u32.put(out);
     kind.put(out);
@@ -156,19 +189,23 @@ pub fn encode_split(
     debug_assert_eq!(out.len() - start, HEADER_BYTES);
     body(out);
     let length = out.len() - start + rest_bytes;
-    assert!(length <= limits::FRAME_BYTES_MAX, "bodies are bounded by their own limits");
+    if length > limits::FRAME_BYTES_MAX {
+        return Err(length);
+    }
     out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(())
 }
 
 /// A body of fewer bytes is copied out of the piece that it came in: shared, it would keep the
 /// whole piece for itself, and what quinn reads at once is up to 64 KiB.
 const SHARED_BYTES_MIN: usize = 4 << 10;
-/// How many times the bytes that arrived may be reserved for a frame.
-const RESERVED_PER_BYTE: usize = 8;
+/// How many times the bytes that arrived may be reserved for a frame. What is read at once is some
+/// 10 packets, and memory that grows is copied: a batch of 1 MiB fits what they allow.
+const RESERVED_PER_BYTE: usize = 128;
 
 /// Cuts a stream of bytes into frames. A body is copied once, into memory of its own; not at all
 /// when it is large and came in one piece. A length that was read reserves nothing: memory grows
-/// with what arrives, up to eight times as much and never beyond the frame.
+/// with what arrives, up to 128 times as much and never beyond the frame.
 #[derive(Debug)]
 pub struct FrameDecoder {
     /// What arrived after the bytes below.
@@ -383,6 +420,22 @@ mod tests {
         check(SHARED_BYTES_MIN, true);
         check(SHARED_BYTES_MIN - 1, false);
         check(0, false);
+    }
+
+    #[test]
+    fn a_body_that_no_frame_can_carry_is_refused_and_leaves_nothing_behind() {
+        let check = |body_bytes: usize, expect: Result<(), Code>| {
+            let mut out = b"before".to_vec();
+            let found = encode_bounded(3, Class::Request, Correlation(9), &mut out, |out| {
+                out.resize(out.len() + body_bytes, 7);
+            });
+            assert_eq!(found.map_err(|refusal| refusal.code), expect, "{body_bytes}");
+            let written = if expect.is_ok() { HEADER_BYTES + body_bytes } else { 0 };
+            assert_eq!(out.len(), b"before".len() + written, "{body_bytes}");
+        };
+        check(limits::FRAME_BYTES_MAX - HEADER_BYTES, Ok(()));
+        check(limits::FRAME_BYTES_MAX - HEADER_BYTES + 1, Err(Code::FrameTooLarge));
+        check(2 * limits::FRAME_BYTES_MAX, Err(Code::FrameTooLarge));
     }
 
     #[test]

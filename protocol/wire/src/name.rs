@@ -12,6 +12,28 @@ pub const DEAD_PREFIX: &str = "$dead.";
 /// What is noted of messages that are traced is in this topic of their tenant.
 pub const TRACE_TOPIC: &str = "$trace";
 
+/// The groups of readers that gave no name begin so.
+const TEMPORARY_PREFIX: &str = "tail-";
+/// Behind it are so many hexadecimal digits, in lower case.
+const TEMPORARY_DIGITS: usize = 8;
+
+/// The name of a temporary group, made of a random number. Nobody waits for what such a group has
+/// not read: it holds up neither producers nor what removes old messages.
+#[must_use]
+pub fn temporary_group(random: u32) -> String {
+    let name = format!("{TEMPORARY_PREFIX}{random:0TEMPORARY_DIGITS$x}");
+    debug_assert!(is_temporary_group(&name), "it is known by its name");
+    name
+}
+
+/// Whether a group is temporary, see [`temporary_group`].
+#[must_use]
+pub fn is_temporary_group(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.strip_prefix(TEMPORARY_PREFIX)
+        .is_some_and(|digits| digits.len() == TEMPORARY_DIGITS && digits.bytes().all(is_digit))
+}
+
 /// Whether a topic is the system's: applications read it, and nothing else.
 #[must_use]
 pub fn is_system(name: &str) -> bool {
@@ -49,6 +71,17 @@ fn clip(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn temporary_groups_are_known_by_their_names() {
+        for random in [0, 7, u32::MAX] {
+            let name = temporary_group(random);
+            assert!(is_temporary_group(&name) && check(&name).is_ok(), "{name}");
+        }
+        for other in ["tail-", "tail-1234567", "tail-123456789", "tail-1234567G", "Tail-12345678"] {
+            assert!(!is_temporary_group(other), "{other}");
+        }
+    }
 
     #[test]
     fn names() {

@@ -548,8 +548,8 @@ operations! {
     } -> PluginRow;
     /// Trust a key: what it signed may be pushed where signatures are required.
     PluginTrust = 70, ["plugin", "trust"], Manage, Adds,
-    "yard plugin trust 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29", {
-        /// The public key: 32 bytes of Ed25519.
+    "yard plugin trust author.pub.pem", {
+        /// The public key of Ed25519: its 32 bytes, or for `yard` the path of its PEM file.
         key: Digest = Required,
         /// A remark for people.
         note: String = Default(""),
@@ -557,7 +557,7 @@ operations! {
     /// Trust a key no longer; what it signed stays.
     PluginDistrust = 71, ["plugin", "distrust"], Manage, Removes,
     "yard plugin distrust 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29", {
-        /// The public key.
+        /// The public key, as when it was trusted.
         key: Digest = Required,
     } -> Vec<PluginKeyRow>;
     /// List the keys that are trusted.
@@ -646,6 +646,12 @@ operations! {
         /// Name of its own topic.
         topic: String = Required,
     } -> DrainRow;
+    /// Remove a group without members: its offsets, retries and settings, in all its topics. Its
+    /// dead letters stay.
+    GroupRm = 118, ["group", "rm"], Manage, Removes, "yard group rm billing", {
+        /// Name of the group.
+        name: String = Required,
+    } -> GroupRemoved;
 }
 
 #[cfg(test)]

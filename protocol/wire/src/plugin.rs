@@ -2,14 +2,28 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Wire};
+use crate::limits::PLUGIN_BYTES_MAX;
 use crate::operation::{Arg, bad};
 use crate::value::{ToValue, Value};
-use crate::{MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
+use crate::{Code, MessageId, QueueIndex, QueueOffset, Refusal, Timestamp};
 
 /// Bytes of a public key, and of the SHA-256 by which a plugin's file is known.
 pub const KEY_BYTES: usize = 32;
 /// Bytes of a signature by Ed25519.
 pub const SIGNATURE_BYTES: usize = 64;
+
+/// Checks how many bytes the file of a plugin has.
+///
+/// # Errors
+/// [`Code::PluginTooLarge`] where they are more than [`PLUGIN_BYTES_MAX`].
+pub fn check_file_bytes(bytes: u64) -> Result<(), Refusal> {
+    let max = PLUGIN_BYTES_MAX as u64;
+    if bytes <= max {
+        return Ok(());
+    }
+    let detail = format!("the plugin has {bytes} bytes, the limit is {max}");
+    Err(Refusal::new(Code::PluginTooLarge, detail))
+}
 
 /// The contents of a file, as an argument. A command line names the file; the program reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -136,6 +136,8 @@ pub struct Settle {
     pub from: u64,
     /// One past the last offset.
     pub to: u64,
+    /// Which delivery of them it is about; 0 where that was not written down.
+    pub attempt: u32,
     /// What it says.
     pub verdict: SettleVerdict,
     /// When the call began.

@@ -147,6 +147,7 @@ impl Line {
             queue: self.queue,
             from,
             to,
+            attempt: 0,
             verdict,
             invoked,
             completed: Some(invoked + 1),

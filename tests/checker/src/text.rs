@@ -6,7 +6,7 @@
 //! send q=3/0 p=7 s=13 at=11.. unknown             no answer
 //! send q=3/0 p=7 s=14 o=5 h=ab level=memory due=99 c=1 t=2 at=12..22 ok
 //! poll q=3/0 g=1 c=2 t=2 at=30..31 42=7.12 43=7.13:ab:2     offset=producer.seq:hash:attempt
-//! settle q=3/0 g=1 c=2 at=40..41 ack 42..43 ok
+//! settle q=3/0 g=1 c=2 a=1 at=40..41 ack 42..43 ok          a: the attempt
 //! skip q=3/0 g=1 0..42
 //! reset q=3/0 g=1 at=50
 //! crash at=60 process
@@ -14,8 +14,9 @@
 //! dead g=1 source=3 topic=4
 //! ```
 //!
-//! Left out: client, tenant, group, hash 0; attempt 1; level `synced`; `from=0`; no order group,
-//! no due time. Hashes are hexadecimal. A queue is `topic/queue`.
+//! Left out: client, tenant, group, hash, attempt of a settlement 0; attempt of a delivery 1; level
+//! `synced`; `from=0`; no order group, no due time. Hashes are hexadecimal. A queue is
+//! `topic/queue`.
 
 use crate::event::{
     AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Outcome, Poll, Queue, Reset, Scan,
@@ -325,6 +326,7 @@ fn read_settle(w: &mut Words) -> Result<Settle, TextError> {
         queue: w.queue()?,
         from,
         to,
+        attempt: w.or_zero("a")?,
         verdict,
         invoked,
         completed,
@@ -449,6 +451,7 @@ impl fmt::Display for Settle {
         write!(f, "settle q={}", self.queue)?;
         field(f, "g", self.group)?;
         field(f, "c", self.client)?;
+        field(f, "a", self.attempt.into())?;
         level(f, self.level)?;
         interval(f, self.invoked, self.completed)?;
         f.write_str(match self.verdict {

@@ -11,8 +11,8 @@ use switchyard_plugin::{
 use yard_abi::manifest::Point;
 use yard_it::Failed;
 use yard_it::life::{Bar, Report};
-use yard_wasm::Binding;
 use yard_wasm::bench::{BenchRow, Native, Subject, bench};
+use yard_wasm::{Binding, Limits, Source};
 
 use crate::sandbox::{Tools, failed};
 use crate::traffic::{PREDICATE, TAGS, records};
@@ -35,15 +35,18 @@ struct Case {
     settings: &'static [(&'static str, &'static str)],
     /// Bytes of each body that it sees.
     body_bytes: u32,
+    /// Whether code of the expression's own stands for the plugin.
+    is_generated: bool,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         plugin: "filter-tag",
         point: Point::Filter,
         expression: TAGS,
         settings: &[],
         body_bytes: 0,
+        is_generated: false,
     },
     Case {
         plugin: "filter-sql",
@@ -51,6 +54,15 @@ const CASES: [Case; 6] = [
         expression: PREDICATE,
         settings: &[],
         body_bytes: 0,
+        is_generated: false,
+    },
+    Case {
+        plugin: "filter-sql",
+        point: Point::Filter,
+        expression: PREDICATE,
+        settings: &[],
+        body_bytes: 0,
+        is_generated: true,
     },
     Case {
         plugin: "dedupe-window",
@@ -58,6 +70,7 @@ const CASES: [Case; 6] = [
         expression: "",
         settings: &[("fields", "customer, amount")],
         body_bytes: 0,
+        is_generated: false,
     },
     Case {
         plugin: "redact",
@@ -65,6 +78,7 @@ const CASES: [Case; 6] = [
         expression: "",
         settings: &[("mask", "customer"), ("body-digits", "12")],
         body_bytes: 1 << 16,
+        is_generated: false,
     },
     Case {
         plugin: "retry-ladder",
@@ -72,6 +86,7 @@ const CASES: [Case; 6] = [
         expression: "",
         settings: &[("steps", "1s 10s 1m 10m"), ("errors", "invalid: dead-letter")],
         body_bytes: 0,
+        is_generated: false,
     },
     Case {
         plugin: "txn-check",
@@ -79,6 +94,7 @@ const CASES: [Case; 6] = [
         expression: "",
         settings: &[("commit", "state = 'paid'"), ("ask", "$age_ms > 60000")],
         body_bytes: 0,
+        is_generated: false,
     },
 ];
 
@@ -101,9 +117,16 @@ impl Cost {
 }
 
 const NATIVE: &str = "native";
+/// Code that is made of an expression for `filter-sql`.
+const GENERATED: &str = "filter-sql, generated";
 const EARLY: &str = "native, asked for early";
 
 impl Case {
+    /// What it is called in the report.
+    fn name(&self) -> &'static str {
+        if self.is_generated { GENERATED } else { self.plugin }
+    }
+
     fn config(&self) -> Config {
         self.settings.iter().copied().collect()
     }
@@ -203,7 +226,7 @@ fn batches(
         let mut native =
             [Native { name: NATIVE, run: &mut plain }, Native { name: EARLY, run: &mut early }];
         let rows = run(tools, case, &subject, &mut native, rounds)?;
-        costs.push(Cost { plugin: case.plugin, size, rows });
+        costs.push(Cost { plugin: case.name(), size, rows });
     }
     Ok(costs)
 }
@@ -215,9 +238,14 @@ fn run(
     native: &mut [Native<'_>],
     rounds: usize,
 ) -> Result<Vec<BenchRow>, Failed> {
-    let file = tools.file(case.plugin)?;
-    let accepted = tools.accept(&file)?;
     let with = (&tools.cache, &tools.compiler);
+    let (accepted, file) = if case.is_generated {
+        let source = Source::new(case.expression);
+        (source.accepted(&Limits::DEFAULT), source.bytes().to_vec())
+    } else {
+        let file = tools.file(case.plugin)?;
+        (tools.accept(&file)?, file)
+    };
     bench((&accepted, &file), with, &case.binding(), subject, native, rounds).map_err(failed)
 }
 
@@ -279,7 +307,7 @@ fn questions(tools: &Tools, case: &Case, rounds: usize) -> Result<Cost, Failed> 
         let mut native = [Native { name: NATIVE, run: &mut twin }];
         run(tools, case, &Subject::TxnCheck(&asked), &mut native, rounds)?
     };
-    Ok(Cost { plugin: case.plugin, size: 1, rows })
+    Ok(Cost { plugin: case.name(), size: 1, rows })
 }
 
 /// The table for people: how much longer a message takes than natively.
@@ -316,7 +344,7 @@ pub fn table(costs: &[Cost]) -> String {
 #[must_use]
 pub fn report(costs: &[Cost], messages: usize, rounds: usize) -> Report {
     let mut report = Report::new("points", format!("{messages} messages, {rounds} rounds"));
-    for (plugin, bar) in [("filter-tag", 1.0), ("filter-sql", 2.5)] {
+    for (plugin, bar) in [("filter-tag", 1.0), ("filter-sql", 2.5), (GENERATED, 1.0)] {
         let of = |cost: &&Cost| cost.plugin == plugin && cost.size == SIZES[2];
         let Some(cost) = costs.iter().find(of) else { continue };
         let what = format!("{plugin}, both limits, beside its native twin");

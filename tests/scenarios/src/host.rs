@@ -213,6 +213,8 @@ pub struct Received {
 /// What a consumer says of a message.
 #[derive(Clone, Debug)]
 pub struct Opinion {
+    /// Which delivery of it; none: the latest.
+    pub attempt: Option<u32>,
     /// What becomes of it.
     pub verdict: Verdict,
     /// When it comes again.
@@ -329,10 +331,16 @@ pub trait Host {
     fn subscribe(&mut self, tenant: &str, member: &str, how: &Subscription) -> Outcome<()>;
     /// Takes what has arrived; waits until `wanted` messages have, where arriving takes time.
     fn receive(&mut self, member: &str, wanted: usize) -> Outcome<Vec<Received>>;
-    /// Settles the latest delivery of a place.
+    /// Settles a delivery of a place.
     fn settle(&mut self, member: &str, place: Place, opinion: &Opinion) -> Outcome<()>;
-    /// Extends the lease of one.
-    fn extend(&mut self, member: &str, place: Place, lease_ms: u64) -> Outcome<()>;
+    /// Extends the lease of one; `attempt` says which, or nothing for the latest.
+    fn extend(
+        &mut self,
+        member: &str,
+        place: Place,
+        attempt: Option<u32>,
+        lease_ms: u64,
+    ) -> Outcome<()>;
     /// Settles under another member's subscription.
     fn forge(&mut self, member: &str, other: &str, place: Place, verdict: Verdict) -> Outcome<()>;
     /// Ends a member, or lets it go on.

@@ -1,5 +1,5 @@
 //! A consumer of a scenario, as far as the client keeps it: what has arrived, what is held.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use yard_client::{Failures, OrderLine, order_line};
 use yard_wire::order::TopicType;
@@ -36,6 +36,10 @@ pub(crate) struct Member {
     inbox: Vec<Received>,
     /// What it took, by place, as of the latest delivery.
     held: BTreeMap<Place, Holding>,
+    /// Which delivery of each place was the latest.
+    attempts: BTreeMap<Place, u32>,
+    /// Earlier deliveries that it has settled.
+    settled_late: BTreeSet<(Place, u32)>,
     /// What it took and gave no credit back for: messages and bytes.
     taken: (u32, u32),
     /// Why it receives nothing any more.
@@ -66,6 +70,8 @@ impl Member {
             subscription: None,
             inbox: Vec::new(),
             held: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            settled_late: BTreeSet::new(),
             taken: (0, 0),
             ended: None,
             failures: None,
@@ -140,6 +146,7 @@ impl Member {
             self.taken.0 += 1;
             self.taken.1 += received.record.bytes().len() as u32;
             let (place, record) = (received.place, &received.record);
+            self.attempts.insert(place, received.attempt);
             let expires = record.property(EXPIRES).and_then(|text| text.parse().ok());
             if self.gives_back(place, record) {
                 taken.passed_over.push((place, Verdict::Release));
@@ -177,12 +184,24 @@ impl Member {
         self.held.insert(place, Holding::Refused);
     }
 
-    /// A delivery is settled once, as the client has it.
-    pub(crate) fn note_settled(&mut self, place: Place) -> Result<(), Refusal> {
+    /// Which delivery of a place was the latest; of one that it never got, the first.
+    pub(crate) fn latest(&self, place: Place) -> u32 {
+        self.attempts.get(&place).copied().unwrap_or(1)
+    }
+
+    /// A delivery is settled once, as the client has it: the latest of a place, or another one.
+    pub(crate) fn note_settled(
+        &mut self,
+        place: Place,
+        attempt: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let twice = || Err(Refusal::new(Code::AlreadySettled, "it was settled before"));
+        if let Some(attempt) = attempt.filter(|attempt| *attempt != self.latest(place)) {
+            let is_first = self.settled_late.insert((place, attempt));
+            return if is_first { Ok(()) } else { twice() };
+        }
         match self.held.insert(place, Holding::Settled) {
-            Some(Holding::Settled | Holding::Refused) => {
-                Err(Refusal::new(Code::AlreadySettled, "it was settled before"))
-            }
+            Some(Holding::Settled | Holding::Refused) => twice(),
             Some(Holding::Lost) => Err(Refusal::new(Code::LeaseLost, "the subscription has ended")),
             Some(Holding::Held) | None => Ok(()),
         }

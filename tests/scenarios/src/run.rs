@@ -185,7 +185,9 @@ impl Run<'_> {
             Verb::Extend => {
                 let place = self.what(words[0], words[1])?;
                 let lease_ms = duration_ms(words[2])?;
-                Ok(done(place.iter().try_for_each(|at| self.host.extend(words[0], *at, lease_ms))))
+                let attempt = step.get("attempt").map(units::number).transpose()?;
+                let mut extend = |at: &Place| self.host.extend(words[0], *at, attempt, lease_ms);
+                Ok(done(place.iter().try_for_each(&mut extend)))
             }
             Verb::Forge => {
                 let verdict = Verdict::parse(words[1]).ok_or("a verdict is ack, nack or reject")?;
@@ -360,12 +362,16 @@ impl Run<'_> {
         let delay_ms = step.get("delay").map(duration_ms).transpose()?;
         let delay_ms = delay_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
         let error = step.get("error").map(str::to_owned);
-        let opinion = Opinion { verdict, delay_ms, error };
+        let attempt = step.get("attempt").map(units::number).transpose()?;
+        let opinion = Opinion { attempt, verdict, delay_ms, error };
         let member = words[0];
         for text in &words[1..] {
             for place in self.what(member, text)? {
                 if let Err(refusal) = self.host.settle(member, place, &opinion) {
                     return Ok(Err(refusal));
+                }
+                if attempt.is_some() {
+                    continue;
                 }
                 let held = self.members.get_mut(member).into_iter().flatten();
                 let latest = held.rev().find(|held| held.place == place);

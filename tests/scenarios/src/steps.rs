@@ -82,15 +82,16 @@ steps! {
         "begins to receive, from the oldest message on unless `start=` says otherwise";
     Receive "receive" ["MEMBER"] [] Must []
         "takes what has arrived: `queue@offset body attempt=2 …`, or `nothing`";
-    Ack "ack" ["MEMBER", "WHAT..."] [] May []
-        "settles: bodies, places, or `all`";
-    Nack "nack" ["MEMBER", "WHAT..."] ["delay", "error"] May []
+    Ack "ack" ["MEMBER", "WHAT..."] ["attempt"] May []
+        "settles: bodies, places, or `all`; the latest delivery of each unless `attempt=` says
+         which";
+    Nack "nack" ["MEMBER", "WHAT..."] ["delay", "error", "attempt"] May []
         "gives back: it comes again by the group's retry policy, or after this delay";
-    Reject "reject" ["MEMBER", "WHAT..."] ["error"] May []
+    Reject "reject" ["MEMBER", "WHAT..."] ["error", "attempt"] May []
         "makes a dead letter of it";
-    Release "release" ["MEMBER", "WHAT..."] [] May []
+    Release "release" ["MEMBER", "WHAT..."] ["attempt"] May []
         "gives back what was not begun: it comes again at once, and no attempt is counted";
-    Extend "extend" ["MEMBER", "WHAT", "DURATION"] [] May []
+    Extend "extend" ["MEMBER", "WHAT", "DURATION"] ["attempt"] May []
         "holds it for so long from now on";
     Forge "forge" ["MEMBER", "VERDICT", "OTHER", "QUEUE@OFFSET"] [] May [Real]
         "settles what another member holds, under the other's number";

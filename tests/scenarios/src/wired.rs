@@ -265,13 +265,14 @@ impl<L: Line> Wired<L> {
         (queue, from): Place,
         opinion: &Opinion,
     ) -> Outcome<()> {
-        let Opinion { verdict, delay_ms, error } = opinion.clone();
+        let Opinion { attempt, verdict, delay_ms, error } = opinion.clone();
+        let attempt = attempt.unwrap_or_else(|| self.members[at].latest((queue, from)));
         let to = QueueOffset(from.0 + 1);
-        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let range = SettleRange { queue, from, to, attempt, verdict, delay_ms, error };
         let request = Settle { shard: SHARD, subscription, ranges: vec![range] };
         match self.ask_as(at, Request::Settle(request))? {
-            Reply::Settle(settled) if settled.lost.is_empty() => Ok(()),
-            Reply::Settle(_) => Err(Refusal::new(Code::LeaseLost, "it was not held")),
+            Reply::Settle(settled) if settled.done > 0 => Ok(()),
+            Reply::Settle(settled) => Err(not_held(&settled.other, attempt)),
             other => Err(unexpected(&other)),
         }
     }
@@ -340,7 +341,8 @@ impl<L: Line> Wired<L> {
         messages.extend(taken);
         for (place, verdict) in &passed_over {
             let subscription = self.subscription(at)?;
-            let opinion = Opinion { verdict: *verdict, delay_ms: None, error: None };
+            let verdict = *verdict;
+            let opinion = Opinion { attempt: None, verdict, delay_ms: None, error: None };
             self.settle_range(at, subscription, *place, &opinion)?;
         }
         let (messages, bytes) = self.members[at].give_back();
@@ -535,28 +537,37 @@ impl<L: Line> Host for Wired<L> {
 
     fn settle(&mut self, member: &str, place: Place, opinion: &Opinion) -> Outcome<()> {
         let at = self.member(member)?;
-        self.members[at].note_settled(place)?;
+        self.members[at].note_settled(place, opinion.attempt)?;
         let subscription = self.subscription(at)?;
         if let Verdict::Nack | Verdict::Reject = opinion.verdict {
             self.members[at].note_failed(place);
         }
         let settled = self.settle_range(at, subscription, place, opinion);
-        if settled.as_ref().is_err_and(|refusal| refusal.code != Code::LeaseLost) {
+        let is_over =
+            |code| matches!(code, Code::LeaseLost | Code::LeaseSuperseded | Code::LeaseForged);
+        if settled.as_ref().is_err_and(|refusal| !is_over(refusal.code)) {
             self.members[at].note_refused(place);
         }
         settled
     }
 
-    fn extend(&mut self, member: &str, (queue, from): Place, lease_ms: u64) -> Outcome<()> {
+    fn extend(
+        &mut self,
+        member: &str,
+        (queue, from): Place,
+        attempt: Option<u32>,
+        lease_ms: u64,
+    ) -> Outcome<()> {
         let at = self.member(member)?;
         let lease_ms = u32::try_from(lease_ms).unwrap_or(u32::MAX);
-        let ranges = vec![HeldRange { queue, from, to: QueueOffset(from.0 + 1) }];
+        let attempt = attempt.unwrap_or_else(|| self.members[at].latest((queue, from)));
+        let ranges = vec![HeldRange { queue, from, to: QueueOffset(from.0 + 1), attempt }];
         let subscription = self.subscription(at)?;
         let request = Extend { shard: SHARD, subscription, lease_ms, ranges };
         match self.ask_as(at, Request::Extend(request))? {
             Reply::Extend(extended) if extended.done > 0 => Ok(()),
             Reply::Extend(extended) => Err(match extended.spent.is_empty() {
-                true => Refusal::new(Code::LeaseLost, "it is no longer leased"),
+                true => not_held(&extended.other, attempt),
                 false => Refusal::new(Code::HeldTooLong, "it is held for as long as may be"),
             }),
             other => Err(unexpected(&other)),
@@ -570,7 +581,7 @@ impl<L: Line> Host for Wired<L> {
             at,
             subscription,
             place,
-            &Opinion { verdict, delay_ms: None, error: None },
+            &Opinion { attempt: None, verdict, delay_ms: None, error: None },
         )
     }
 
@@ -712,4 +723,10 @@ pub fn batch_of(batch: &Numbered, topic: TopicId, shard: ShardId) -> Outcome<Pro
     let header = BatchHeader { shard, ..batch.header };
     let (place, nodes, floor) = (batch.place, batch.nodes, Sequence(batch.floor));
     Ok(Produce { place, nodes, floor, batch: batch::encode(&header, batch.bodies.len(), &records) })
+}
+
+/// Why a delivery was neither settled nor extended.
+fn not_held(other: &[HeldRange], attempt: u32) -> Refusal {
+    let code = other.first().map_or(Code::LeaseLost, |held| held.refuses(attempt));
+    Refusal::new(code, format!("attempt {attempt} of it is not held"))
 }

@@ -1,9 +1,9 @@
 //! What will happen, in order of virtual time; what is due at the same instant happens in the
 //! order in which it was entered.
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use yard_broker::{Reads, SessionId, Ticket};
+use yard_broker::{Held, Reads, SessionId, Ticket};
 use yard_shard::FetchPlan;
 use yard_store::{IndexRead, IoDone};
 
@@ -16,6 +16,9 @@ pub(crate) type Micros = u64;
 pub(crate) const MS: Micros = 1_000;
 /// A second.
 pub(crate) const SECOND: Micros = 1_000_000;
+
+/// Messages of a group, by group, producer and number.
+pub(crate) type HeldMessages = Vec<(u64, u64, u64)>;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -107,6 +110,17 @@ pub(crate) enum Happening {
         /// What to read.
         plan: Box<FetchPlan>,
     },
+    /// A shard hears of messages about which nobody could say anything.
+    Held {
+        /// The shard.
+        shard: usize,
+        /// The life of the broker that this belongs to.
+        life: u32,
+        /// The messages.
+        held: Box<Held>,
+        /// They are these, and were held at this time.
+        since: (HeldMessages, Micros),
+    },
     /// Something goes wrong, by the plan's number.
     Fault(usize),
     /// The broker starts.
@@ -121,16 +135,18 @@ pub(crate) enum Happening {
     Review,
 }
 
-struct Item {
-    at: Micros,
-    number: u64,
-    happening: Happening,
-}
+/// When something happens, its number in the order of entering, and where it is kept.
+type Entry = (Micros, u64, usize);
 
 /// The list.
 #[derive(Default)]
 pub(crate) struct Agenda {
-    items: BinaryHeap<Item>,
+    /// The earliest is the first to leave.
+    entries: BinaryHeap<Reverse<Entry>>,
+    /// What will happen, apart: it is large, and need not move while the entries are put in order.
+    kept: Vec<Option<Happening>>,
+    /// Places in it that are free.
+    free: Vec<usize>,
     entered: u64,
 }
 
@@ -138,20 +154,30 @@ impl Agenda {
     /// Enters something for a time.
     pub(crate) fn enter(&mut self, at: Micros, happening: Happening) {
         self.entered += 1;
-        self.items.push(Item { at, number: self.entered, happening });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.kept[place] = Some(happening);
+                place
+            }
+            None => {
+                self.kept.push(Some(happening));
+                self.kept.len() - 1
+            }
+        };
+        self.entries.push(Reverse((at, self.entered, place)));
     }
 
     /// When something happens next.
     #[must_use]
     pub(crate) fn next_at(&self) -> Option<Micros> {
-        self.items.peek().map(|item| item.at)
+        self.entries.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Whether nothing is under way: no frame, no I/O, no work of the broker. What it only waits
     /// for is not.
     #[must_use]
     pub(crate) fn is_calm(&self) -> bool {
-        let waits = |item: &Item| match &item.happening {
+        let waits = |happening: &Happening| match happening {
             // Nobody waits for the answer of what somebody else sent again.
             Happening::ToBroker { frame, .. } => frame.correlation.0 == 0,
             Happening::Wake { .. }
@@ -167,42 +193,19 @@ impl Agenda {
             | Happening::Done { .. }
             | Happening::ReadIndex { .. }
             | Happening::ReadLabels { .. }
+            | Happening::Held { .. }
             | Happening::Start
             | Happening::RoomAgain
             | Happening::Replace => false,
         };
-        self.items.iter().all(waits)
+        self.kept.iter().flatten().all(waits)
     }
 
     /// Takes what happens next.
     pub(crate) fn next(&mut self) -> Option<(Micros, Happening)> {
-        self.items.pop().map(|item| (item.at, item.happening))
+        let Reverse((at, _, place)) = self.entries.pop()?;
+        self.free.push(place);
+        let happening = self.kept[place].take();
+        Some((at, happening.expect("what is entered is kept until it happens")))
     }
 }
-
-impl Item {
-    fn key(&self) -> (Micros, u64) {
-        (self.at, self.number)
-    }
-}
-
-// The heap gives its greatest first, so that the earliest is the greatest.
-impl Ord for Item {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.key().cmp(&self.key())
-    }
-}
-
-impl PartialOrd for Item {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Item {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Item {}

@@ -14,6 +14,7 @@ use crate::alike::Alike;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::network::{Network, ToBroker};
+use crate::objects::Objects;
 use crate::plan::Plan;
 use crate::planted::{Memory, Plant};
 use crate::random::Random;
@@ -90,6 +91,8 @@ pub(crate) struct Base {
     pub keys: Keys,
     /// What is known of the values that groups compare messages by.
     pub alike: Alike,
+    /// What clerks have asked of small objects.
+    pub objects: Objects,
     /// The first promise that was seen broken before the history was judged.
     pub failure: Option<String>,
 }
@@ -119,6 +122,7 @@ impl Base {
             fetched: BTreeMap::new(),
             keys: Keys::default(),
             alike: Alike::default(),
+            objects: Objects::default(),
             failure: None,
         }
     }

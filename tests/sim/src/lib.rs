@@ -33,6 +33,7 @@ mod log;
 pub mod marks;
 mod message;
 mod network;
+mod objects;
 mod plan;
 mod planted;
 pub mod powercut;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use yard_linear::Judged;
 use yard_sim::marks::Coverage;
 use yard_sim::shrink::{self, Kept, Shrunk};
 use yard_sim::sweep::{self, OPERATIONS, Sweep};
@@ -219,6 +220,8 @@ fn many(arguments: &Arguments) -> bool {
          a plugin, {} left by producers that died",
         counts.committed, counts.rolled_back, counts.by_operator, counts.by_plugin, counts.orphaned
     );
+    let Judged { objects, operations: asked, open } = swept.objects;
+    println!("small objects: {objects} linearizable, of {asked} operations, {open} unanswered");
     let seconds = swept.took.as_secs_f64();
     let runs = (swept.seeds + swept.twice) as f64;
     let rate = runs / seconds / jobs as f64;

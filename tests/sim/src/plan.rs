@@ -13,8 +13,14 @@ use crate::random::Random;
 
 /// Batches that wait for a shard where nothing bounds them.
 const ALL: usize = usize::MAX;
-/// Bytes of the smallest segment that a store takes.
+/// Bytes of a segment that holds some batches of any plan.
 const SEGMENT_BYTES: u64 = 64 << 10;
+/// Bytes of a batch, at most: such a segment holds a few.
+const BATCH_BYTES_MAX: u64 = 24 << 10;
+/// The most messages that a consumer has credit for at once.
+const CREDIT_MAX: u32 = 1_000;
+/// The same where segments are smaller: what becomes of messages at once is one entry.
+const SMALL_CREDIT: u32 = 32;
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -62,6 +68,8 @@ pub struct Plan {
     pub readers: usize,
     /// Somebody asks for what cannot be, and sends batches of which bits are flipped.
     pub meddles: bool,
+    /// Clients that contend with each other for small objects.
+    pub clerks: u64,
     /// Batches that may wait for a shard; what comes on top is taken and never answered.
     pub batches_waiting: usize,
     /// How the network behaves.
@@ -185,6 +193,14 @@ pub enum Fault {
         /// How long they all are.
         lasts: Micros,
     },
+    /// Clients are on two networks, and one of them on both: it sees the broker while one network
+    /// is cut off, then both, then the other one.
+    Bridge {
+        /// How long each network is cut off.
+        lasts: Micros,
+        /// How long both are.
+        both: Micros,
+    },
     /// A connection ends; each side finds out in its own time.
     Reset,
     /// The disk of a shard fails at something.
@@ -195,6 +211,15 @@ pub enum Fault {
         what: lying::Fault,
         /// How often.
         count: u32,
+    },
+    /// Reads of a shard's disk fail for a while, one in so many.
+    ReadErrors {
+        /// The shard.
+        shard: usize,
+        /// One in so many.
+        one_in: u64,
+        /// For how long.
+        lasts: Micros,
     },
     /// A shard's disk is full for a while.
     NoSpace {
@@ -263,6 +288,7 @@ impl Plan {
             checks_by_plugin: seed % PLUGIN_ONE_IN == 6,
             readers: usize::from(random.percent(30)),
             meddles: Random::new(seed ^ 0x4d45_4444_4c45_5321).percent(30),
+            clerks: draw_clerks(seed),
             batches_waiting: Random::new(seed ^ 0x5741_4954_494e_4721).pick(&[3, ALL, ALL]),
             weather: Weather {
                 delay: random.pick(&[50, 300, 2 * MS, 20 * MS]),
@@ -289,6 +315,9 @@ impl Plan {
         plan.draw_drains();
         plan.draw_decay();
         plan.draw_swizzles();
+        plan.draw_bridges();
+        plan.draw_read_errors();
+        plan.draw_small_segments();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
         if plan.drift_ppm > 0 || plan.faults.iter().any(is_ahead) {
@@ -318,6 +347,76 @@ impl Plan {
             self.faults.push((at, Fault::Swizzle { step, lasts }));
             self.faults.sort_by_key(|(at, _)| *at);
         }
+    }
+
+    /// Two networks of which one is cut off, then the other one. What else is drawn does not depend
+    /// on it.
+    fn draw_bridges(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4252_4944_4745_2e2e);
+        if random.percent(15) {
+            let at = random.range(0, self.heal_at - 1);
+            let lasts = random.pick(&[100 * MS, SECOND, 4 * SECOND]);
+            let lasts = random.range(lasts / 2, lasts);
+            let both = random.range(0, lasts / 2);
+            self.faults.push((at, Fault::Bridge { lasts, both }));
+            self.faults.sort_by_key(|(at, _)| *at);
+        }
+    }
+
+    /// Disks that cannot be read at times, whatever is read. What else is drawn does not depend on
+    /// it.
+    fn draw_read_errors(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5245_4144_5f45_494f);
+        if random.percent(20) {
+            for _ in 0..random.range(1, 3) {
+                let at = random.range(0, self.heal_at - 1);
+                let shard = random.below(u64::from(self.shards)) as usize;
+                let one_in = random.pick(&[2, 5, 30]);
+                let lasts = random.range(50 * MS, SECOND);
+                self.faults.push((at, Fault::ReadErrors { shard, one_in, lasts }));
+            }
+            self.faults.sort_by_key(|(at, _)| *at);
+        }
+    }
+
+    /// Segments that are smaller than any server's, down to the smallest that a store takes. An
+    /// entry fits a segment, so there is nothing in the run that puts many messages into one: not
+    /// those that become due together, that are decided or buried together, or passed on. What
+    /// else is drawn does not depend on it.
+    fn draw_small_segments(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x534d_414c_4c2e_2e2e);
+        if !random.percent(15) {
+            return;
+        }
+        self.segment_bytes = yard_store::config::SEGMENT_BYTES_MIN << random.below(4);
+        for producer in &mut self.producers {
+            producer.body_bytes = producer.body_bytes.min(self.segment_bytes / 8);
+            (producer.delayed, producer.transactional) = (0, 0);
+        }
+        for consumer in &mut self.consumers {
+            consumer.credit = consumer.credit.min(SMALL_CREDIT);
+            consumer.reject_percent = 0;
+        }
+        self.attempts = Attempts(0);
+        (self.wide_queues, self.returns) = (0, false);
+        self.traced.iter_mut().for_each(|traced| *traced = false);
+        let passes_on = |fault: &Fault| matches!(fault, Fault::Drain { .. } | Fault::Return { .. });
+        self.faults.retain(|(_, fault)| !passes_on(fault));
+    }
+
+    /// Whether segments are smaller than what other plans have.
+    fn has_small_segments(&self) -> bool {
+        self.segment_bytes < SEGMENT_BYTES
+    }
+
+    /// Bytes of a batch, at most.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        BATCH_BYTES_MAX.min(self.segment_bytes * 3 / 8) as usize
+    }
+
+    /// The most messages that a consumer has credit for at once.
+    pub(crate) fn credit_max(&self) -> u32 {
+        if self.has_small_segments() { SMALL_CREDIT } else { CREDIT_MAX }
     }
 
     /// Producers with transactions: of those that know what is stored. What else is drawn does not
@@ -478,6 +577,13 @@ impl Plan {
             }
         }
     }
+}
+
+/// Clerks are many requests of few messages: few seeds have them. What else is drawn does not
+/// depend on it.
+fn draw_clerks(seed: u64) -> u64 {
+    let mut random = Random::new(seed ^ 0x434c_4552_4b53_2e2e);
+    if random.percent(15) { random.range(2, 3) } else { 0 }
 }
 
 fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use yard_linear::Judged;
+
 use crate::jobs::share_out;
 use crate::ledger::TxCounts;
 use crate::log::{self, Log};
@@ -46,6 +48,8 @@ pub struct Swept {
     pub happenings: u64,
     /// Transactions in all of them.
     pub transactions: TxCounts,
+    /// Small objects in all of them.
+    pub objects: Judged,
     /// The failure of the lowest seed that failed.
     pub failure: Option<(u64, String)>,
     /// How long it took.
@@ -98,6 +102,7 @@ fn panicked(seed: u64, panic: String) -> Outcome {
         crashes: 0,
         happenings: 0,
         transactions: TxCounts::default(),
+        objects: Judged::default(),
         failure: Some(panic),
     }
 }
@@ -127,9 +132,9 @@ impl Sweep {
 
     fn run_one(&self, seed: u64) -> ControlFlow<Swept, Swept> {
         let outcome = run_seed(seed, self.operations, None, false);
-        let Outcome { operations, crashes, happenings, transactions, .. } = outcome;
-        let counted = Swept { operations, crashes, happenings, transactions, ..Swept::default() };
-        let mut part = Swept { seeds: 1, ..counted };
+        let Outcome { operations, crashes, happenings, transactions, objects, .. } = outcome;
+        let counted = Swept { operations, crashes, happenings, ..Swept::default() };
+        let mut part = Swept { seeds: 1, transactions, objects, ..counted };
         let mut failure = outcome.failure;
         if failure.is_none() && seed.is_multiple_of(TWICE_ONE_IN) {
             part.twice += 1;
@@ -153,6 +158,7 @@ impl Swept {
         self.crashes += part.crashes;
         self.happenings += part.happenings;
         self.transactions.add(part.transactions);
+        self.objects += part.objects;
         let failures = [self.failure.take(), part.failure];
         self.failure = failures.into_iter().flatten().min();
     }

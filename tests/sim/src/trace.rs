@@ -39,6 +39,12 @@ impl Trace {
         self.mix(&[xxhash_rust::xxh3::xxh3_64(bytes)]);
     }
 
+    /// Whether somebody reads what happens.
+    #[must_use]
+    pub(crate) fn is_read(&self) -> bool {
+        self.printing || self.log.is_some()
+    }
+
     /// From now on an event log is written as well.
     pub(crate) fn log_to(&mut self, log: Log) {
         self.log = Some(log);
@@ -63,7 +69,7 @@ impl Trace {
 
     /// Writes a line of what happened so many microseconds after the beginning, if somebody reads.
     pub fn line(&self, now: Micros, text: impl FnOnce() -> String) {
-        if !self.printing && self.log.is_none() {
+        if !self.is_read() {
             return;
         }
         let text = text();

@@ -2,18 +2,19 @@
 use std::collections::BTreeMap;
 
 use yard_checker::{Options, check};
+use yard_linear::Judged;
 
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::alike;
 use crate::base::{Base, Phase};
-use crate::client::{Client, Consumer, Meddler, Producer, Reader, Steward};
+use crate::client::{Clerk, Client, Consumer, Meddler, Producer, Reader, Steward};
 use crate::host::{Doom, Host};
 use crate::ledger::TxCounts;
 use crate::log::Log;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
-use crate::{keys, wide};
+use crate::{keys, objects, wide};
 
 /// Virtual time in which everything must be drained once nothing goes wrong any more.
 const DRAIN_MAX: Micros = 60 * SECOND;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub happenings: u64,
     /// Transactions, by what became of them.
     pub transactions: TxCounts,
+    /// Small objects that clerks contended for.
+    pub objects: Judged,
     /// What is wrong, if anything.
     pub failure: Option<String>,
 }
@@ -97,6 +100,8 @@ impl World {
                 self.begin_storm(planned);
             }
         }
+        // Also where the run has failed: what contradicts itself there says why.
+        self.host.check_brokers();
         self.judge(happenings)
     }
 
@@ -164,6 +169,10 @@ impl World {
             let meddler = Meddler::new(self.clients.len(), plan.seed, plan.shards);
             self.clients.push(Client::Meddler(meddler));
         }
+        for number in 0..plan.clerks {
+            let clerk = Clerk::new(self.clients.len(), plan.seed, number);
+            self.clients.push(Client::Clerk(Box::new(clerk)));
+        }
         self.groups.sort_unstable();
         self.groups.dedup();
         for client in 1..self.clients.len() {
@@ -202,8 +211,12 @@ impl World {
                 }
             }
             Fault::Swizzle { step, lasts } => swizzle(base, clients.len(), step, lasts),
+            Fault::Bridge { lasts, both } => bridge(base, clients.len(), lasts, both),
             Fault::Reset => reset(base, clients),
             Fault::DiskErrors { shard, what, count } => host.fail_disk(shard, what, count),
+            Fault::ReadErrors { shard, one_in, lasts } => {
+                host.fail_reads(shard, one_in, base.now + lasts);
+            }
             Fault::NoSpace { shard, lasts } => {
                 let more = base.random.below(base.plan.segment_bytes);
                 host.limit_disk(shard, more);
@@ -287,6 +300,7 @@ impl World {
             self.host.finish(base);
             wide::fold(base);
         }
+        let objects = objects::check(base);
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);
             let ordered = routes.filter(|(_, ordered)| ordered.is_some());
@@ -316,6 +330,7 @@ impl World {
             crashes: base.history.crashes.len() as u64,
             happenings,
             transactions: base.ledger.counts,
+            objects,
             failure: base.failure,
         }
     }
@@ -355,10 +370,24 @@ fn swizzle(base: &mut Base, clients: usize, step: Micros, lasts: Micros) {
         let from = from * step;
         let until = all_gone + lasts + to.unwrap_or(0) * step;
         let way = base.random.below(3);
-        let (client, up, down) = (Some(*client), way != 1, way != 0);
-        base.plan
-            .faults
-            .push((base.now + from, Fault::Cut { client, up, down, lasts: until - from }));
-        base.after(from, Happening::Fault(base.plan.faults.len() - 1));
+        cut_later(base, (*client, way), from, until - from);
     }
+}
+
+/// Plans the cuts of two networks, one after the other. One client is on both: whoever is cut off
+/// on one network goes on by the other.
+fn bridge(base: &mut Base, clients: usize, lasts: Micros, both: Micros) {
+    let clients = base.random.shuffled((0..clients).collect());
+    let way = base.random.below(3);
+    for (at, client) in clients.into_iter().skip(1).enumerate() {
+        let from = if at.is_multiple_of(2) { 0 } else { lasts - both };
+        cut_later(base, (client, way), from, lasts);
+    }
+}
+
+/// Plans that nothing of a client arrives one way or the other, or both.
+fn cut_later(base: &mut Base, (client, way): (usize, u64), from: Micros, lasts: Micros) {
+    let (client, up, down) = (Some(client), way != 1, way != 0);
+    base.plan.faults.push((base.now + from, Fault::Cut { client, up, down, lasts }));
+    base.after(from, Happening::Fault(base.plan.faults.len() - 1));
 }

@@ -17,9 +17,8 @@ pub(crate) async fn strike(
     world: Arc<World>,
     recorder: Recorder,
     mut life: Life,
-) -> Result<(Life, u64), String> {
+) -> Result<Life, String> {
     let began = Instant::now();
-    let mut crashes = 0;
     for (at, fault) in world.plan.faults.clone() {
         tokio::time::sleep_until(began + at).await;
         recorder.note(&[6], || format!("fault: {fault:?}"));
@@ -30,13 +29,15 @@ pub(crate) async fn strike(
                     world.network.cut(client, ways, Duration::from_millis(ms));
                 }
             }
+            Fault::SlowDisk { factor, ms } => {
+                world.slow_down(factor, Duration::from_millis(ms));
+            }
             Fault::Move { client } => world.network.readdress(client),
             Fault::Rebind { client } => world.rebind(client),
             Fault::Crash { kind, ms } => {
                 life.crash(&world, kind);
                 let at = recorder.now();
                 recorder.push(Event::Crash(Crash { at, kind }));
-                crashes += 1;
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 life = Life::begin(&world).await?;
             }
@@ -51,5 +52,5 @@ pub(crate) async fn strike(
             }
         }
     }
-    Ok((life, crashes))
+    Ok(life)
 }

@@ -17,7 +17,7 @@
 //! - The code under test is the shipped one; it takes network, disks, clocks and randomness from
 //!   outside, and what is planted is in these.
 //! - Each seed is the first in its process, whose randomness is fixed (`entropy.rs`): tokio draws
-//!   from it.
+//!   from it. The process is a copy of one that is ready (`nursery.rs`).
 //! - TLS draws random numbers of its own, so the hash is over time, way and size of packets, and
 //!   over what clients see. Keys and certificates are fixed, and of a kind whose signatures have
 //!   one length.
@@ -26,10 +26,13 @@
 //! Start reading at [`run_seed`], then `world.rs` and `network.rs`.
 #![forbid(unsafe_code)]
 
+mod counts;
 mod faults;
 mod identity;
+mod ledger;
 mod load;
 mod network;
+mod nursery;
 mod plan;
 mod planted;
 mod recorder;
@@ -37,7 +40,9 @@ mod run;
 mod sweep;
 mod world;
 
+pub use counts::Counts;
+pub use nursery::{Copied, NURSERY_ARGUMENT, Nurseries, keep};
 pub use plan::Plan;
 pub use planted::Plant;
 pub use run::{Outcome, run_seed};
-pub use sweep::{OPERATIONS, SLICE_SEEDS, Sweep, Swept, catch, run_apart};
+pub use sweep::{OPERATIONS, SLICE_SEEDS, Sweep, Swept};

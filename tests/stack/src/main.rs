@@ -1,9 +1,13 @@
 //! `yard-stack`: runs seeds, repeats one, proves that planted bugs are caught.
 mod entropy;
+mod fork;
 
+use std::io;
 use std::process::ExitCode;
 
-use yard_stack::{OPERATIONS, Plan, Plant, SLICE_SEEDS, Sweep, catch, run_seed};
+use yard_stack::{
+    NURSERY_ARGUMENT, Nurseries, OPERATIONS, Plan, Plant, SLICE_SEEDS, Sweep, Swept, keep, run_seed,
+};
 
 const HELP: &str = "\
 Runs client, QUIC, TLS and broker as they ship in a world from a seed, under faults.
@@ -17,8 +21,8 @@ Runs client, QUIC, TLS and broker as they ship in a world from a seed, under fau
 
 struct Arguments {
     sweep: Sweep,
-    /// To be run for another process of this program.
-    apart: Option<u64>,
+    /// Runs seeds for another process of this program.
+    is_nursery: bool,
     seed: Option<u64>,
     trace: bool,
     planted: bool,
@@ -27,15 +31,14 @@ struct Arguments {
 
 fn parse() -> Result<Option<Arguments>, String> {
     let sweep = Sweep {
-        program: std::env::current_exe().map_err(|error| format!("no program: {error}"))?,
         start: 0,
         seeds: 1_000,
         operations: OPERATIONS,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         keeps_going: false,
     };
-    let (apart, seed, plant) = (None, None, None);
-    let mut parsed = Arguments { sweep, apart, seed, trace: false, planted: false, plant };
+    let (is_nursery, trace, planted) = (false, false, false);
+    let mut parsed = Arguments { sweep, is_nursery, seed: None, trace, planted, plant: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -48,7 +51,7 @@ fn parse() -> Result<Option<Arguments>, String> {
             "--ops" => parsed.sweep.operations = number()?,
             "--jobs" => parsed.sweep.jobs = number()?.clamp(1, 64) as usize,
             "--seed" => parsed.seed = Some(number()?),
-            "--apart" => parsed.apart = Some(number()?),
+            NURSERY_ARGUMENT => parsed.is_nursery = true,
             "--slice" => parsed.sweep.seeds = SLICE_SEEDS,
             "--all" => parsed.sweep.keeps_going = true,
             "--trace" => parsed.trace = true,
@@ -77,17 +80,34 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let ok = match (arguments.apart, arguments.seed) {
-        (Some(seed), _) => {
-            let operations = arguments.sweep.operations;
-            print!("{}", run_seed(seed, operations, arguments.plant, false).write());
-            true
+    let done = match arguments.seed {
+        _ if arguments.is_nursery => {
+            make_ready();
+            keep(fork::in_copy).map(|()| true)
         }
-        (None, Some(seed)) => one(seed, &arguments),
-        (None, None) if arguments.planted => planted(&arguments.sweep),
-        (None, None) => many(&arguments.sweep),
+        Some(seed) => Ok(one(seed, &arguments)),
+        None => nurseries().map(|nurseries| match arguments.planted {
+            true => planted(&nurseries, arguments.sweep.operations),
+            false => many(&nurseries, &arguments.sweep),
+        }),
     };
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn nurseries() -> io::Result<Nurseries> {
+    std::env::current_exe().map(Nurseries::new)
+}
+
+/// Does what takes long and is the same for every seed: TLS collects entropy.
+fn make_ready() {
+    aws_lc_rs::rand::fill(&mut [0; 32]).expect("the system has randomness");
 }
 
 fn one(seed: u64, arguments: &Arguments) -> bool {
@@ -95,19 +115,18 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
     if arguments.trace {
         println!("{:#?}", Plan::draw(seed, operations));
     }
+    // As in a nursery: it is the same run.
+    make_ready();
     let outcome = run_seed(seed, operations, arguments.plant, arguments.trace);
     if let Some(failure) = &outcome.failure {
         println!("seed {seed} failed: {failure}");
     }
-    println!(
-        "seed {seed}: {} operations, {} messages stored, {} deaths of the broker, hash {:016x}",
-        outcome.operations, outcome.stored, outcome.crashes, outcome.hash
-    );
+    println!("seed {seed}: {}, hash {:016x}", outcome.counts, outcome.hash);
     outcome.failure.is_none()
 }
 
-fn many(sweep: &Sweep) -> bool {
-    let swept = sweep.run();
+fn many(nurseries: &Nurseries, sweep: &Sweep) -> bool {
+    let swept = sweep.run(nurseries);
     for (seed, failure) in &swept.failures {
         println!("seed {seed} failed: {failure}");
         let operations = sweep.operations;
@@ -116,19 +135,19 @@ fn many(sweep: &Sweep) -> bool {
     let seconds = swept.took.as_secs_f64();
     let rate = (swept.seeds + swept.twice) as f64 / seconds / sweep.jobs as f64;
     let verdict = if swept.failures.is_empty() { "all clean" } else { "FAILED" };
+    let Swept { seeds, twice, counts, .. } = &swept;
     println!(
-        "{verdict}: {} seeds ({} of them twice), {} operations, {} messages stored, {} deaths of \
-         the broker in {seconds:.1} s: {rate:.1} seeds/s a core",
-        swept.seeds, swept.twice, swept.operations, swept.stored, swept.crashes
+        "{verdict}: {seeds} seeds ({twice} of them twice), {counts} in {seconds:.1} s: {rate:.1} \
+         seeds/s a core"
     );
     swept.failures.is_empty()
 }
 
-fn planted(Sweep { program, operations, .. }: &Sweep) -> bool {
+fn planted(nurseries: &Nurseries, operations: u64) -> bool {
     let mut missed = 0;
     for plant in Plant::ALL.iter().copied() {
         let (name, bound) = (plant.name(), plant.seeds_max());
-        match catch(program, plant, *operations) {
+        match nurseries.catch(plant, operations) {
             Some((seed, failure)) => {
                 let why = failure.lines().next().unwrap_or_default();
                 println!("caught  {name:<16} {seed:>4} of {bound:>4}: {why}");

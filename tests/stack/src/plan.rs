@@ -67,6 +67,13 @@ pub enum Fault {
         /// For how long it is away.
         ms: u64,
     },
+    /// Everything on the disks takes many times as long, for so many milliseconds.
+    SlowDisk {
+        /// How many times.
+        factor: u64,
+        /// For how long.
+        ms: u64,
+    },
 }
 
 /// A run, drawn from a seed.
@@ -80,6 +87,8 @@ pub struct Plan {
     pub shards: u16,
     /// Queues of the topic.
     pub queues: u16,
+    /// Bytes of a segment of a log: small ones are full after some batches.
+    pub segment_bytes: u64,
     /// Clients that send, each with what its answers wait for.
     pub producers: Vec<Ack>,
     /// Clients that consume, all of one group.
@@ -96,8 +105,20 @@ pub struct Plan {
     pub sending_ms: u64,
     /// Bytes of a body, at most.
     pub body_bytes: u64,
+    /// The topic delivers the messages of an order group one after another.
+    pub is_ordered: bool,
+    /// Messages of 100 that are delayed,
+    pub delayed: u64,
+    /// that have a dedupe key which others have as well,
+    pub keyed: u64,
+    /// with which a transaction begins.
+    pub transactional: u64,
     /// Deliveries of 1,000 that fail, or are forgotten.
     pub failing: u64,
+    /// Deliveries of a message at most; 0: as many as it takes.
+    pub attempts: u32,
+    /// When a message that failed or was forgotten comes again, in milliseconds, each time.
+    pub retry_ms: &'static [u32],
     /// What goes wrong, and when, in milliseconds after clients begin.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -121,6 +142,7 @@ impl Plan {
             operations,
             shards: random.range(1, 2) as u16,
             queues: random.range(1, 4) as u16,
+            segment_bytes: random.pick(&[64 << 10, 64 << 10, 256 << 10, 1 << 20]),
             producers: (0..producers).map(|_| random.pick(&levels)).collect(),
             consumers: random.range(1, 2) as usize,
             streams: random.pick(&[None, Some(1), Some(3)]),
@@ -129,11 +151,23 @@ impl Plan {
             sync_us: random.pick(&[100, 2_000, 20_000]),
             sending_ms,
             body_bytes: random.pick(&[100, 1_000, 1_000, 20_000]),
+            is_ordered: random.percent(25),
+            delayed: random.pick(&[0, 0, 10, 40]),
+            keyed: random.pick(&[0, 0, 10, 40]),
+            transactional: random.pick(&[0, 0, 10, 40]),
             failing: random.pick(&[0, 50, 200]),
+            attempts: random.pick(&[0, 0, 2, 4]),
+            retry_ms: random.pick(&[&[1], &[50, 500]]),
             faults: Vec::new(),
         };
         plan.faults = faults(&mut random, &plan);
         plan
+    }
+
+    /// Bytes of a batch: a segment holds some.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        (self.segment_bytes / 4) as usize
     }
 
     /// Messages that all producers together send: each is also delivered and settled.
@@ -161,7 +195,7 @@ fn line(random: &mut Random) -> Line {
 fn faults(random: &mut Random, plan: &Plan) -> Vec<(Duration, Fault)> {
     let count = random.pick(&[0, 1, 2, 3, 5]);
     // Each run knows some kinds of faults and not others.
-    let kinds: Vec<u64> = (0..5).filter(|_| random.percent(50)).collect();
+    let kinds: Vec<u64> = (0..6).filter(|_| random.percent(50)).collect();
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -181,7 +215,11 @@ fn faults(random: &mut Random, plan: &Plan) -> Vec<(Duration, Fault)> {
                     kind: random.pick(&[CrashKind::Process, CrashKind::Power]),
                     ms: random.pick(&[0, 20, 1_000, 6_000]),
                 },
-                _ => Fault::Restart { ms: random.pick(&[0, 500]) },
+                4 => Fault::Restart { ms: random.pick(&[0, 500]) },
+                _ => Fault::SlowDisk {
+                    factor: random.pick(&[10, 100]),
+                    ms: random.pick(&[500, 5_000]),
+                },
             };
             (Duration::from_millis(random.below(plan.sending_ms + 2_000)), fault)
         })

@@ -31,4 +31,7 @@ plants! {
     MovesRefused "moves-refused" 100
     TimerForgotten "timer-forgotten" 20
     SyncSkipped "sync-skipped" 200
+    ClockAhead "clock-ahead" 50
+    VerdictChanges "verdict-changes" 50
+    KeysForgotten "keys-forgotten" 50
 }

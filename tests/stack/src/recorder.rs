@@ -1,9 +1,12 @@
 //! One clock and one history for all parts of a run.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use yard_checker::{Event, History, Time};
 use yard_sim::Trace;
+
+use crate::world::BEGAN_MS;
 
 /// What a run has seen.
 #[derive(Debug)]
@@ -47,6 +50,14 @@ impl Recorder {
         let mut seen = self.lock();
         seen.last = at.max(seen.last + 1);
         seen.last
+    }
+
+    /// When something is due that is delayed by so many milliseconds: by the clocks on the wall,
+    /// and by this one.
+    pub(crate) fn due(&self, delay_ms: u64) -> (SystemTime, Time) {
+        let since = self.began.elapsed().as_millis() as u64 + delay_ms;
+        let instant = SystemTime::UNIX_EPOCH + Duration::from_millis(BEGAN_MS + since);
+        (instant, since * 1_000_000)
     }
 
     /// Adds an event to the history, and its figures to the trace.

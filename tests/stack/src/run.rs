@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use yard_checker::{Event, History, Options, Verdict};
+use yard_checker::{DeadLetter, Event, History, Options, Queue, Scan, Verdict};
 use yard_client::transport::TransportOptions;
-use yard_client::{Client, Error};
+use yard_client::{Client, Code, Error};
 use yard_sim::Random;
-use yard_wire::operation::{GroupInfo, GroupSet, TopicCreate};
+use yard_wire::name::DEAD_PREFIX;
+use yard_wire::operation::{DelayLs, GroupInfo, GroupSet, TopicCreate, TxLs, TxSet};
+use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::transaction::CheckSpan;
 
-use crate::load::{self, Crew, GROUP, Reads, TOPIC};
+use crate::counts::Counts;
+use crate::ledger::Ledger;
+use crate::load::{self, Crew, GROUP, GROUP_NUMBER, PRODUCERS, Reads, TOPIC};
 use crate::network::{BROKER, Network};
 use crate::plan::{Fault, Line, Plan};
 use crate::planted::Plant;
@@ -31,6 +36,10 @@ const FAULTY_MAX: Duration = Duration::from_secs(1_200);
 const MENDED_MAX: Duration = Duration::from_secs(120);
 /// Longer than any write and sync takes.
 const SYNCED_AFTER: Duration = Duration::from_secs(2);
+/// In an ordered topic, a message that failed comes again after this.
+const ORDER_RETRY: OrderRetry = OrderRetry(100);
+/// Looks in a row that must find everything settled.
+const CALM_LOOKS: u32 = 2;
 /// How often the group is asked whether it has settled everything.
 const DRAINED_LOOK: Duration = Duration::from_millis(200);
 
@@ -41,12 +50,8 @@ pub struct Outcome {
     pub seed: u64,
     /// Of everything that happened.
     pub hash: u64,
-    /// Operations of clients.
-    pub operations: u64,
-    /// Deaths of the broker.
-    pub crashes: u64,
-    /// Messages that are stored at the end.
-    pub stored: u64,
+    /// How much there was.
+    pub counts: Counts,
     /// What went wrong.
     pub failure: Option<String>,
 }
@@ -55,19 +60,18 @@ impl Outcome {
     /// As one process tells another: a line of figures, then what went wrong.
     #[must_use]
     pub fn write(&self) -> String {
-        let Self { hash, operations, crashes, stored, failure, .. } = self;
-        let failure = failure.as_deref().unwrap_or_default();
-        format!("{hash} {operations} {crashes} {stored}\n{failure}")
+        let Self { hash, counts, failure, .. } = self;
+        format!("{hash} {}\n{}", counts.write(), failure.as_deref().unwrap_or_default())
     }
 
     /// What [`Outcome::write`] wrote; `None` where it is something else.
     #[must_use]
     pub fn read(seed: u64, text: &str) -> Option<Self> {
         let (figures, failure) = text.split_once('\n')?;
-        let figures: Vec<u64> = figures.split(' ').filter_map(|one| one.parse().ok()).collect();
-        let [hash, operations, crashes, stored] = figures[..] else { return None };
+        let (hash, counts) = figures.split_once(' ')?;
+        let (hash, counts) = (hash.parse().ok()?, Counts::read(counts)?);
         let failure = (!failure.is_empty()).then(|| failure.to_owned());
-        Some(Self { seed, hash, operations, crashes, stored, failure })
+        Some(Self { seed, hash, counts, failure })
     }
 }
 
@@ -116,35 +120,53 @@ async fn run(plan: Plan, plant: Option<Plant>, printing: bool) -> Outcome {
     let mut random = Random::new(plan.seed);
     let network = Network::new(random.split(), CLEAR, recorder.clone());
     let world = Arc::new(World::new(plan, network, plant, random.split()));
-    let lived = live(&world, &recorder, &mut random).await;
-    let (history, hash, wrongs) = recorder.take();
-    let failure = match lived {
-        Err(why) => Some(why),
+    let ledger = Ledger::new(recorder.clone(), plant);
+    let lived = live(&world, &recorder, &ledger, &mut random).await;
+    let (history, hash, mut wrongs) = recorder.take();
+    let failure = match &lived {
+        Err(why) => {
+            wrongs.push(why.clone());
+            Some(wrongs.join("; "))
+        }
         Ok(_) if !wrongs.is_empty() => Some(wrongs.join("; ")),
-        Ok(lived) => judge(&history, &lived),
+        Ok(lived) => judge(&history, lived, &world.plan),
     };
-    let crashes = history.crashes.len() as u64;
-    let stored = history.scans.iter().map(|scan| scan.messages.len() as u64).sum();
-    let operations = history.operations() as u64;
-    Outcome { seed: 0, hash, operations, crashes, stored, failure }
+    let counts = lived.map_or_else(|_| Counts::default(), |lived| lived.counts);
+    let deliveries = history.polls.iter().flat_map(|poll| &poll.deliveries);
+    let counts = Counts {
+        operations: history.operations() as u64,
+        crashes: history.crashes.len() as u64,
+        redelivered: deliveries.filter(|delivery| delivery.attempt > 1).count() as u64,
+        ..counts
+    };
+    Outcome { seed: 0, hash, counts, failure }
 }
 
 /// What a run leaves beside its history.
 struct Lived {
     reads: Reads,
+    /// The topic.
+    topic: u32,
+    /// What only the applications know, and how much is stored.
+    counts: Counts,
     /// Connections that each client has made.
     connections: Vec<u64>,
     is_moved_only: bool,
 }
 
 /// What is wrong with a history, if anything.
-fn judge(history: &History, lived: &Lived) -> Option<String> {
-    let verdict: Verdict = yard_checker::check(history, &Options::drained());
+fn judge(history: &History, lived: &Lived, plan: &Plan) -> Option<String> {
+    let options = Options {
+        ordered: if plan.is_ordered { vec![lived.topic] } else { Vec::new() },
+        limited: plan.attempts > 0,
+        ..Options::drained()
+    };
+    let verdict: Verdict = yard_checker::check(history, &options);
     if !verdict.is_clean() {
         return Some(verdict.to_string());
     }
     let mut at: BTreeMap<(u32, u64), (u64, u64, u64)> = BTreeMap::new();
-    for scan in &history.scans {
+    for scan in history.scans.iter().filter(|scan| scan.queue.topic == lived.topic) {
         let of = scan.queue.index;
         at.extend(scan.messages.iter().map(|m| ((of, m.offset), (m.producer, m.seq, m.hash))));
     }
@@ -164,6 +186,7 @@ fn judge(history: &History, lived: &Lived) -> Option<String> {
 async fn live(
     world: &Arc<World>,
     recorder: &Recorder,
+    ledger: &Ledger,
     random: &mut Random,
 ) -> Result<Lived, String> {
     let plan = Arc::new(world.plan.clone());
@@ -172,7 +195,7 @@ async fn live(
     // The last one, which consumes, is also who prepares, looks and asks.
     let others = plan.clients() - 1;
     let operator = connect(world, others).await.map_err(said)?;
-    prepare(&operator, plan.queues).await.map_err(said)?;
+    prepare(&operator, &plan).await.map_err(said)?;
     let route = operator.route(TOPIC).await.map_err(said)?;
     world.network.set_line(plan.line);
     let mut clients = Vec::new();
@@ -184,9 +207,11 @@ async fn live(
     let crew = Crew {
         plan: Arc::clone(&plan),
         recorder: recorder.clone(),
+        ledger: ledger.clone(),
         topic: route.topic.0,
         shards: route.shards.iter().map(|shard| shard.0).collect(),
         ends,
+        plant: world.plant,
     };
     let mut producers = JoinSet::new();
     let mut consumers = JoinSet::new();
@@ -201,8 +226,9 @@ async fn live(
     let reader = tokio::spawn(load::look(crew.clone(), operator.clone(), random.split()));
     let striking = faults::strike(Arc::clone(world), recorder.clone(), life);
     let striking = tokio::time::timeout(FAULTY_MAX, striking).await;
-    let (life, _) = striking.map_err(|_| "the broker did not start in time".to_owned())??;
+    let life = striking.map_err(|_| "the broker did not start in time".to_owned())??;
     world.network.mend();
+    world.slow_down(1, Duration::ZERO);
     world.network.set_line(CLEAR);
     recorder.note(&[7], || "all is well again".to_owned());
     let rest = async {
@@ -213,19 +239,23 @@ async fn live(
         end.send_replace(true);
         all(&mut consumers).await?;
         let reads = reader.await.map_err(|error| error.to_string())?.map_err(said)?;
-        for queue in 0..plan.queues {
-            let scan = load::scan(&crew, &operator, queue).await.map_err(said)?;
-            recorder.push(Event::Scan(scan));
-        }
-        Ok::<_, String>(reads)
+        let scans = read_all(&crew, &operator).await.map_err(said)?;
+        Ok::<_, String>((reads, scans))
     };
     let rest = tokio::time::timeout(MENDED_MAX, rest).await;
-    let reads =
+    let (reads, scans) =
         rest.map_err(|_| format!("not all was done {MENDED_MAX:?} after the last fault"))??;
     let connections = clients.iter().map(load::connections).collect();
+    let (own, dead): (Vec<Scan>, Vec<Scan>) =
+        scans.into_iter().partition(|scan| scan.queue.topic == crew.topic);
+    let mut counts = ledger.finish(&own);
+    let all = |scans: &[Scan]| scans.iter().map(|scan| scan.messages.len() as u64).sum();
+    (counts.stored, counts.dead) = (all(&own), all(&dead));
+    own.into_iter().chain(dead).for_each(|scan| recorder.push(Event::Scan(scan)));
     world.let_go();
     life.stop(world).await;
-    Ok(Lived { reads, connections, is_moved_only: is_moved_only(&plan) })
+    let topic = crew.topic;
+    Ok(Lived { reads, topic, counts, connections, is_moved_only: is_moved_only(&plan) })
 }
 
 /// Whether nothing happens in a run but that clients get other addresses, on a line that loses
@@ -256,27 +286,82 @@ async fn connect(world: &Arc<World>, number: usize) -> Result<Client, Error> {
     builder.connect().await
 }
 
-async fn prepare(client: &Client, queues: u16) -> Result<(), Error> {
-    let name = TOPIC.to_owned();
-    client.admin().call(TopicCreate { name, queues, ..TopicCreate::default() }).await?;
-    // What is dropped comes back soon after its lease.
-    let (retry, max_attempts) = (Some(RetryPolicy::List(vec![1])), Some(Attempts(0)));
-    let name = GROUP.to_owned();
-    client.admin().call(GroupSet { name, retry, max_attempts, ..GroupSet::default() }).await?;
+async fn prepare(client: &Client, plan: &Plan) -> Result<(), Error> {
+    let topic = TopicCreate {
+        name: TOPIC.to_owned(),
+        queues: plan.queues,
+        r#type: if plan.is_ordered { TopicType::Ordered } else { TopicType::Normal },
+        order_retry: ORDER_RETRY,
+        ..TopicCreate::default()
+    };
+    client.admin().call(topic).await?;
+    let group = GroupSet {
+        name: GROUP.to_owned(),
+        retry: Some(RetryPolicy::List(plan.retry_ms.to_vec())),
+        max_attempts: Some(Attempts(plan.attempts)),
+        ..GroupSet::default()
+    };
+    client.admin().call(group).await?;
+    if plan.transactional > 0 {
+        let (first, every) = (Some(CheckSpan(300)), Some(CheckSpan(500)));
+        // Nothing in a run takes so long that nobody is asked any more.
+        let (group, checks) = (PRODUCERS.to_owned(), Some(1_000));
+        client.admin().call(TxSet { group, first, every, checks, ..TxSet::default() }).await?;
+    }
     Ok(())
 }
 
-/// Waits until the group has settled everything.
+/// Reads everything that is stored, dead letters too, and says so where there are any.
+async fn read_all(crew: &Crew, client: &Client) -> Result<Vec<Scan>, Error> {
+    let dead = format!("{DEAD_PREFIX}{GROUP}");
+    let route = match client.route(&dead).await {
+        Ok(route) => Some(route),
+        Err(error) if error.code == Code::UnknownTopic => None,
+        Err(error) => return Err(error),
+    };
+    let mut topics = vec![(TOPIC, crew.topic, crew.plan.queues)];
+    if let Some(route) = &route {
+        let (group, source, topic) = (GROUP_NUMBER, crew.topic, route.topic.0);
+        crew.recorder.push(Event::DeadLetter(DeadLetter { group, source, topic }));
+        topics.push((&dead, topic, route.shards.len() as u16));
+    }
+    let mut scans = Vec::new();
+    for (name, topic, queues) in topics {
+        for index in 0..u32::from(queues) {
+            scans.push(load::scan(crew, client, name, Queue { topic, index }).await?);
+        }
+    }
+    Ok(scans)
+}
+
+/// Waits until every transaction is carried out, every delayed message is there, and the group has
+/// settled everything.
 async fn drain(client: &Client) -> Result<(), String> {
-    loop {
-        match client.admin().call(GroupInfo { name: GROUP.to_owned() }).await {
-            Ok(report) if report.lag == 0 => return Ok(()),
-            Ok(_) => {}
+    let mut calm = 0;
+    while calm < CALM_LOOKS {
+        match is_drained(client).await {
+            Ok(true) => {
+                calm += 1;
+                // What waits no longer counts as a backlog when it is synced.
+                tokio::time::sleep(SYNCED_AFTER).await;
+                continue;
+            }
+            Ok(false) => calm = 0,
             Err(error) if error.is_retryable() => {}
             Err(error) => return Err(error.to_string()),
         }
         tokio::time::sleep(DRAINED_LOOK).await;
     }
+    Ok(())
+}
+
+/// Nothing becomes of anything any more: what a transaction leaves may be delayed, and what was
+/// delayed is to be settled.
+async fn is_drained(client: &Client) -> Result<bool, Error> {
+    let (admin, limit) = (client.admin(), 1);
+    Ok(admin.call(TxLs { limit, ..TxLs::default() }).await?.open == 0
+        && admin.call(DelayLs { limit, ..DelayLs::default() }).await?.waiting == 0
+        && admin.call(GroupInfo { name: GROUP.to_owned() }).await?.lag == 0)
 }
 
 /// Waits until all have ended well.

@@ -26,10 +26,12 @@ use crate::network::{BROKER, Network, Node};
 use crate::plan::Plan;
 use crate::planted::Plant;
 
-/// Bytes of a segment: the least that there may be.
-const SEGMENT_BYTES: u64 = 1 << 20;
 /// The clock on the wall when a world begins, in milliseconds since 1970: in May 2026.
-const BEGAN_MS: u64 = 1_777_777_777_777;
+pub(crate) const BEGAN_MS: u64 = 1_777_777_777_777;
+/// How far the broker's clock is ahead where the bug is planted, in milliseconds.
+const AHEAD_MS: u64 = 60_000;
+/// Nothing on a disk takes longer, so that it is known when everything is done.
+const TAKES_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a connection's name, as quinn makes them.
 const CONNECTION_ID_BYTES: usize = 8;
 
@@ -41,6 +43,8 @@ pub(crate) struct World {
     began: Instant,
     random: Mutex<Random>,
     disks: Vec<Arc<LyingDisk>>,
+    /// How many times as long everything on them takes, and until when.
+    slow: Mutex<(u64, Instant)>,
     /// Endpoints of clients, to move them.
     endpoints: Mutex<Vec<(usize, Endpoint)>>,
 }
@@ -55,7 +59,8 @@ impl World {
     ) -> Self {
         let disks = (0..plan.shards).map(|_| Arc::new(LyingDisk::new(random.word()))).collect();
         let (began, endpoints) = (Instant::now(), Mutex::default());
-        Self { plan, network, plant, began, random: Mutex::new(random), disks, endpoints }
+        let (random, slow) = (Mutex::new(random), Mutex::new((1, began)));
+        Self { plan, network, plant, began, random, disks, slow, endpoints }
     }
 
     /// A random number of the world.
@@ -65,6 +70,11 @@ impl World {
 
     fn wall(&self) -> Timestamp {
         Timestamp(BEGAN_MS + self.began.elapsed().as_millis() as u64)
+    }
+
+    /// Makes everything on the disks take so many times as long for some time.
+    pub(crate) fn slow_down(&self, factor: u64, time: Duration) {
+        *lock(&self.slow) = (factor, Instant::now() + time);
     }
 
     /// An endpoint of a node, all of whose randomness is the world's.
@@ -213,8 +223,8 @@ impl Life {
         let inside = Inside { world: Arc::clone(world), is_alive: Arc::clone(&is_alive) };
         let plan = &world.plan;
         let settings = Settings {
-            shards: plan.shards,
-            segment_bytes: SEGMENT_BYTES,
+            shards: Some(plan.shards),
+            segment_bytes: plan.segment_bytes,
             idle_ms: plan.idle_ms,
             plugin_workers: Some(1),
             ..Settings::for_dev(PathBuf::new(), BROKER)
@@ -267,7 +277,10 @@ impl yard_server::Surroundings for Inside {
             Io::WriteGroup { .. } => 20,
             _ => 2_000,
         };
-        Duration::from_micros(lock(&self.world.random).latency(typical))
+        let (factor, until) = *lock(&self.world.slow);
+        let factor = if Instant::now() < until { factor } else { 1 };
+        let micros = factor * lock(&self.world.random).latency(typical);
+        Duration::from_micros(micros).min(TAKES_MAX)
     }
 
     fn endpoint(&self, config: EndpointConfig, mut server: ServerConfig) -> io::Result<Endpoint> {
@@ -286,7 +299,8 @@ impl yard_server::Surroundings for Inside {
     }
 
     fn wall(&self) -> Timestamp {
-        self.world.wall()
+        let is_ahead = self.world.plant == Some(Plant::ClockAhead);
+        self.world.wall().plus_ms(if is_ahead { AHEAD_MS } else { 0 })
     }
 
     fn seed(&self, _: u16) -> u64 {

@@ -11,8 +11,9 @@ const ALLOWED: &[&str] = &[
     "host/wasm/src/compiled.rs",
     // An attribute: the manifest of a plugin is a section of its file.
     "plugin-sdk/src/macros.rs",
-    // Replaces the C library's randomness in one test program.
+    // Replace the C library's randomness in one test program, and copy its process.
     "tests/stack/src/entropy.rs",
+    "tests/stack/src/fork.rs",
 ];
 
 pub(crate) fn unsafety(tree: &Tree, findings: &mut Vec<Finding>) {

@@ -465,7 +465,8 @@ impl Flight {
             }
             self.ready.remove(&offset);
             self.claim(offset, gate.as_deref_mut());
-            items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
+            let order = None;
+            items.push(self.lease_one(DeliverItem { offset, attempt, order, place }, holder));
         }
         self.lease_new(progress, holder, budget, &mut items);
         items
@@ -480,7 +481,7 @@ impl Flight {
     ) -> Vec<DeliverItem> {
         let mut items = Vec::new();
         while let Some(orders) = &mut self.orders
-            && let Some(offset) = orders.next_for(holder.subscription, takers)
+            && let Some((offset, key)) = orders.next_for(holder.subscription, takers)
         {
             if self.keeps_back(offset, gate.as_deref_mut()) {
                 continue;
@@ -491,8 +492,8 @@ impl Flight {
             }
             self.ready.remove(&offset);
             self.claim(offset, gate.as_deref_mut());
-            let attempt = attempts.saturating_add(1);
-            items.push(self.lease_one(DeliverItem { offset, attempt, place }, holder));
+            let (attempt, order) = (attempts.saturating_add(1), Some(key));
+            items.push(self.lease_one(DeliverItem { offset, attempt, order, place }, holder));
         }
         assert!(items.is_sorted_by_key(|item| item.offset), "they come in the queue's order");
         items
@@ -518,7 +519,7 @@ impl Flight {
                     break;
                 }
                 let offset = QueueOffset(from.0 + count);
-                items.push(DeliverItem { offset, attempt: 1, place: *place });
+                items.push(DeliverItem { offset, attempt: 1, order: None, place: *place });
                 count += 1;
             }
             if count == 0 {
@@ -547,7 +548,7 @@ impl Flight {
 
     fn lease_one(&mut self, item: DeliverItem, holder: Holder) -> DeliverItem {
         assert!(item.attempt >= 1, "the first delivery is attempt 1");
-        let DeliverItem { offset, attempt, place } = item;
+        let DeliverItem { offset, attempt, place, .. } = item;
         self.leases.insert(offset, Lease { hold: holder.hold(attempt), place });
         self.stand(offset, Stand::Leased(holder.subscription));
         item

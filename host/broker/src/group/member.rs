@@ -8,6 +8,7 @@ use yard_wire::{QueueIndex, SubscriptionId};
 
 use crate::event::SessionId;
 use crate::group::owners::Owners;
+use crate::judged::About;
 
 /// One subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Live {
     pub(crate) filter: Option<Arc<Expression>>,
     /// Where members have queues of their own: whose each is.
     pub(crate) owners: Option<Box<Owners>>,
+    /// What deliveries were of when plugins were asked last, so that no name is copied for each.
+    pub(crate) about: Option<Arc<About>>,
     /// Members with credit, in the order of their turns; each once.
     turns: VecDeque<SubscriptionId>,
     /// Queues that may have something to deliver or to ask the index for.

@@ -299,8 +299,8 @@ impl Groups {
         self.by_id.insert(id, group);
     }
 
-    /// Takes a group without members out. Its topic has no queues here any more.
-    pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
+    /// Takes a group without members out. Its topic has `queues_here` in this shard.
+    pub(crate) fn remove(&mut self, id: GroupId, queues_here: usize) -> Option<Group> {
         let group = self.by_id.get(&id)?;
         for drained in [group.drain.is_some().then_some(id), group.source].into_iter().flatten() {
             self.set_drain(drained, None);
@@ -324,6 +324,7 @@ impl Groups {
         }
         let counts = self.counts.get_mut(&group.tenant).expect("a group is counted");
         counts.groups -= 1;
+        counts.queues -= queues_here;
         if counts.groups == 0 {
             assert_eq!(counts.queues, 0, "only groups have queues");
             self.counts.remove(&group.tenant);

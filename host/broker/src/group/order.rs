@@ -10,20 +10,30 @@
 //! somebody's hands is settled or given up before it comes again, so nobody works on two ends of an
 //! order group. Volatile like the flight that it belongs to.
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use yard_wire::record::Record;
 use yard_wire::{QueueOffset, SubscriptionId};
 
 use crate::retry::mix;
 
+/// The lowest hash of a name.
+const FIRST: NonZeroU32 = OrderKey::NONE.0.saturating_add(1);
+
 /// An order group, by a hash of its name: names that share one are one order group, so their
 /// messages wait for each other and nothing else comes of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrderKey(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderKey(NonZeroU32);
+
+impl Default for OrderKey {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
 
 impl OrderKey {
     /// Of the messages that name no order group.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self(NonZeroU32::MIN);
 
     /// Of the record that fills `record`; one that is malformed names no order group.
     #[must_use]
@@ -35,14 +45,14 @@ impl OrderKey {
     /// Of messages that name this order group.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self((xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32).max(1))
+        let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32;
+        NonZeroU32::new(hash).filter(|hash| *hash > Self::NONE.0).map_or(Self(FIRST), Self)
     }
-}
 
-impl OrderKey {
     /// A number that is spread over all 64 bits: the hash itself has chosen the queue already.
-    pub(crate) fn spread(self) -> u64 {
-        mix(self.0.into())
+    #[must_use]
+    pub fn spread(self) -> u64 {
+        mix(self.0.get().into())
     }
 }
 
@@ -254,12 +264,12 @@ impl Orders {
         next.is_some_and(|(next, _)| *next < self.limit())
     }
 
-    /// The next message for a member, where so many want something.
+    /// The next message for a member, where so many want something, and its order group.
     pub(crate) fn next_for(
         &mut self,
         member: SubscriptionId,
         takers: usize,
-    ) -> Option<QueueOffset> {
+    ) -> Option<(QueueOffset, OrderKey)> {
         let fair = self.fair(takers);
         loop {
             if !self.has_for(member, takers) {
@@ -271,7 +281,7 @@ impl Orders {
             let free = self.free.first().filter(|_| lines < fair).copied();
             let (next, key) = [own, free].into_iter().flatten().min().expect("it has something");
             if Some((next, key)) != own || lines - draining <= fair {
-                return Some(next);
+                return Some((next, key));
             }
             self.change(key, |line| line.drains = true);
         }

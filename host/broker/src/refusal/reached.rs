@@ -139,6 +139,7 @@ impl OperateError {
             Self::Drained { .. } => yard_wire::mark!(RefusedOperateDrained),
             Self::BadDrainTarget { .. } => yard_wire::mark!(RefusedOperateBadDrainTarget),
             Self::NotDrained { .. } => yard_wire::mark!(RefusedOperateNotDrained),
+            Self::HasMembers { .. } => yard_wire::mark!(RefusedOperateHasMembers),
             Self::NotOurs => yard_wire::mark!(RefusedOperateNotOurs),
         }
     }

@@ -1,6 +1,8 @@
 //! What one tenant may have, and what a question of one tenant may cost the others.
 use yard_wire::limits::{QUEUES_DEFAULT, QUEUES_MAX};
-use yard_wire::operation::{GroupInfo, GroupLs, Operate, TopicCreate, TopicRm, TopicSet};
+use yard_wire::operation::{
+    GroupInfo, GroupLs, GroupRm, GroupSet, Operate, TopicCreate, TopicRm, TopicSet,
+};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, FindRoute, Start, Subscribe};
 use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, TenantId, TopicId};
@@ -201,4 +203,33 @@ fn a_report_of_a_group_fits_a_frame() {
         }
     }
     assert!((15..30).contains(&fitting), "{fitting}");
+}
+
+#[test]
+fn a_removed_group_gives_back_all_that_its_tenant_had_for_it() {
+    let mut world = World::new(config(0, 1));
+    assert_eq!(create(&mut world, "orders", 3), None);
+    assert_eq!(create(&mut world, "refunds", 2), None);
+    for (group, topic) in [("g", "orders"), ("g", "refunds"), ("h", "orders")] {
+        assert_eq!(subscribe(&mut world, group, topic, Start::Earliest), None);
+    }
+    let set = GroupSet { name: "g".into(), max_attempts: None, ..GroupSet::default() };
+    let key = Some(yard_wire::BusinessKey(Some("order".to_owned())));
+    assert_eq!(call(&mut world, &GroupSet { key, ..set }), None);
+    let rm = |world: &mut World, name: &str| call(world, &GroupRm { name: name.to_owned() });
+    assert_eq!(rm(&mut world, "g"), Some(Code::GroupHasMembers));
+    world.handle(Event::SessionClosed(SessionId(1)));
+    assert_eq!(world.broker.groups.queue_count_of(TENANT), 3 + 2 + 3);
+    assert_eq!(rm(&mut world, "g"), None);
+    assert_eq!(rm(&mut world, "g"), Some(Code::UnknownGroup));
+    assert_eq!(world.broker.meta.group_count_of(TENANT), 0, "its settings are gone");
+    assert_eq!(world.broker.groups.count_of(TENANT), 1);
+    assert_eq!(world.broker.groups.queue_count_of(TENANT), 3, "the other one's queues");
+    world.compare_with_log();
+    world.restart();
+    assert_eq!(call(&mut world, &GroupInfo { name: "g".into() }), Some(Code::UnknownGroup));
+    assert_eq!(call(&mut world, &GroupInfo { name: "h".into() }), None);
+    assert_eq!(subscribe(&mut world, "g", "orders", Start::Earliest), None);
+    assert_eq!(rm(&mut world, "h"), None);
+    world.compare_with_log();
 }

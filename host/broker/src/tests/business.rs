@@ -371,17 +371,17 @@ struct Run {
 }
 
 impl Play for Run {
+    fn script(&mut self) -> &mut Script {
+        &mut self.script
+    }
+
     fn world(&self) -> &World {
         &self.script.world
     }
 
-    fn run(&mut self, line: &str) {
-        self.script.world.outs.clear();
-        let outs = self.script.perform(line);
-        for out in &outs {
-            if let Out::Deliver(_, delivery) = out {
-                self.look_at(delivery);
-            }
+    fn look(&mut self, out: &Out) {
+        if let Out::Deliver(_, delivery) = out {
+            self.look_at(delivery);
         }
     }
 }

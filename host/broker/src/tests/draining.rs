@@ -60,21 +60,22 @@ enum Stand {
 }
 
 impl Play for Run {
+    fn script(&mut self) -> &mut Script {
+        &mut self.script
+    }
+
     fn world(&self) -> &World {
         &self.script.world
     }
 
-    fn run(&mut self, line: &str) {
-        self.script.world.outs.clear();
-        for out in self.script.perform(line) {
-            match out {
-                Out::Deliver(_, delivery) => self.look_at(&delivery),
-                Out::Ended(_, subscription, _) => {
-                    let name = self.script.name_of(subscription).to_owned();
-                    self.members.retain(|member| *member != name);
-                }
-                _ => {}
+    fn look(&mut self, out: &Out) {
+        match out {
+            Out::Deliver(_, delivery) => self.look_at(delivery),
+            Out::Ended(_, subscription, _) => {
+                let name = self.script.name_of(*subscription).to_owned();
+                self.members.retain(|member| *member != name);
             }
+            _ => {}
         }
     }
 }

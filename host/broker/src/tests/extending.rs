@@ -32,6 +32,32 @@ fn an_extended_lease_ends_later_and_no_lease_is_cut_short() {
 }
 
 #[test]
+fn only_the_delivery_that_is_held_is_extended() {
+    check_orders(
+        "sub a g orders earliest lease=1000 credit=4
+        > a gets 0: 0..4
+        sync
+        > a subscribed: 0 0..10
+        nack a 0 1..2 delay=100
+        sync
+        > settled 1
+        credit a 1
+        > credited
+        > a gets 0: 4..5
+        at 1100
+        credit a 1
+        > credited
+        > a gets 0: 1..2x2
+        extend a 0 0..4 5000 attempt=1
+        > extended 3 to 6100 held 0 1..2x2
+        extend a 0 1..2 5000 attempt=3
+        > extended 0 to 0 held 0 1..2x2
+        extend a 0 1..2 5000
+        > extended 1 to 6100",
+    );
+}
+
+#[test]
 fn only_what_the_subscription_holds_is_extended() {
     check_orders(
         "sub a g orders earliest credit=4

@@ -21,12 +21,14 @@ mod retention;
 mod retrying;
 mod scale;
 mod script;
+mod superseded;
 mod told;
 mod tracing;
 mod transactions;
 mod world;
 
-use world::World;
+use script::Script;
+use world::{Out, World};
 use yard_wire::{QueueIndex, QueueOffset, TopicId};
 
 /// Randomness from a seed. Source: xorshift64*.
@@ -55,9 +57,21 @@ impl Random {
 
 /// A random run, line by line of a script.
 pub(crate) trait Play {
+    fn script(&mut self) -> &mut Script;
+
     fn world(&self) -> &World;
 
-    fn run(&mut self, line: &str);
+    /// Looks at what came of a line.
+    fn look(&mut self, out: &Out);
+
+    /// Carries out a line. The script says outputs as text; they are looked at before.
+    fn run(&mut self, line: &str) {
+        let script = self.script();
+        script.world.outs.clear();
+        for out in script.perform(line) {
+            self.look(&out);
+        }
+    }
 
     /// Time passes, tick by tick.
     fn pass(&mut self, to: u64) {

@@ -23,18 +23,17 @@ struct Run {
 }
 
 impl Play for Run {
+    fn script(&mut self) -> &mut Script {
+        &mut self.script
+    }
+
     fn world(&self) -> &World {
         &self.script.world
     }
 
-    fn run(&mut self, line: &str) {
-        self.script.world.outs.clear();
-        // The script says outputs as text; the deliveries are looked at before.
-        let outs = self.script.perform(line);
-        for out in &outs {
-            if let Out::Deliver(_, delivery) = out {
-                self.look_at(delivery);
-            }
+    fn look(&mut self, out: &Out) {
+        if let Out::Deliver(_, delivery) = out {
+            self.look_at(delivery);
         }
     }
 }
@@ -73,6 +72,8 @@ impl Run {
             let is_doomed = returned.is_some_and(|it| it.doom.is_some());
             state.progress.settled_end_of(offset).is_some() || is_doomed
         };
+        let named = |offset: QueueOffset| self.is_ordered.then(|| key(offset.0));
+        assert!(delivery.items.iter().all(|item| item.order == named(item.offset)), "as it says");
         for item in delivery.items.iter().filter(|_| self.is_ordered) {
             let earlier = (0..item.offset.0).filter(|it| key(*it) == key(item.offset.0));
             for before in earlier.filter(|it| !is_over(*it)) {

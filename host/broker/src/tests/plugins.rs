@@ -68,7 +68,11 @@ fn only_filters_are_tried_without_effect() {
 #[test]
 fn versions_are_numbered_tried_promoted_and_taken_back() {
     let mut world = World::new(config(0, 1));
-    assert_eq!(state(&push(&mut world, "letters", 1, true).unwrap()), (0, 0, "uploaded"));
+    let row = push(&mut world, "letters", 1, true).unwrap();
+    assert_eq!(state(&row), (0, 0, "uploaded"));
+    let listed = call(&mut world, &PluginLs {}).unwrap();
+    assert_eq!(listed, std::slice::from_ref(&row), "the answer is what was written down");
+    assert_ne!(row.changed_ms.0, 0);
     let tried = PluginShadow { name: name(), share: 100, ..PluginShadow::default() };
     assert_eq!(call(&mut world, &tried), Err(Code::PluginState), "beside nothing");
     assert_eq!(state(&push(&mut world, "letters", 1, false).unwrap()), (1, 0, "active"));

@@ -58,6 +58,21 @@ fn lanes_producers_and_tenants_are_numbered_apart() {
 }
 
 #[test]
+fn a_refusal_does_not_come_before_what_it_speaks_of_is_durable() {
+    check(
+        "topic orders 1
+        > tell: topic orders [0]
+        > topic 1 queues=1
+        put p1 0 1 orders/0 epoch=2
+        put p1 0 1 orders/0 epoch=1
+        restart
+        put p1 0 1 orders/0 epoch=1
+        sync
+        > stored: 0 0..1",
+    );
+}
+
+#[test]
 fn a_floor_passes_over_what_was_lost_and_an_epoch_fences() {
     check(
         "topic orders 1
@@ -73,11 +88,13 @@ fn a_floor_passes_over_what_was_lost_and_an_epoch_fences() {
         > StaleSequence: expected was 10
         put p1 0 1 orders/0 epoch=2
         put p1 10 1 orders/0 epoch=1
-        > ProducerFenced: epoch 2 of this producer is newer
         sync
         > stored: 0 0..1
         > stored: 0 1..2
         > stored: 0 2..3
+        > ProducerFenced: epoch 2 of this producer is newer
+        put p1 10 1 orders/0 epoch=1
+        > ProducerFenced: epoch 2 of this producer is newer
         restart
         put p1 1 1 orders/0 epoch=2
         put p1 0 1 orders/0 epoch=2

@@ -74,6 +74,7 @@ fn a_settle_of_everything_is_one_step() {
         queue: QueueIndex(0),
         from: QueueOffset(0),
         to: QueueOffset(60_000),
+        attempt: 1,
         verdict: Verdict::Ack,
         delay_ms: None,
         error: None,
@@ -205,28 +206,28 @@ fn what_is_sent_back_does_not_make_the_broker_remember_a_backlog() {
     for sequence in (0..max + batch).step_by(batch as usize) {
         put(&mut world, sequence, batch as usize);
     }
-    let settle = |world: &mut World, subscription, from: u64, verdict| {
+    let settle = |world: &mut World, subscription, from: u64, attempt, verdict| {
         let (from, to) = (QueueOffset(from), QueueOffset(from + 65_536));
         let delay_ms = Some(u32::MAX);
         let (queue, error) = (QueueIndex(0), None);
-        let range = SettleRange { queue, from, to, verdict, delay_ms, error };
+        let range = SettleRange { queue, from, to, attempt, verdict, delay_ms, error };
         let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
         world.request(1, TENANT, Request::Settle(settle));
         world.advance(world.now);
     };
     for turn in 0..max / 65_536 {
         let subscription = subscribe(&mut world, 1, "g");
-        settle(&mut world, subscription, turn * 65_536, Verdict::Nack);
+        settle(&mut world, subscription, turn * 65_536, 1, Verdict::Nack);
     }
     let last = subscribe(&mut world, 1, "g");
     assert_eq!(world.broker.stats().leased, 0, "there is no room for more");
     // When all of them have come back, what is acknowledged makes room.
     world.advance(world.now.plus_ms(u64::from(u32::MAX)));
     assert_eq!(world.broker.stats().leased, 65_536);
-    settle(&mut world, last, 0, Verdict::Ack);
+    settle(&mut world, last, 0, 2, Verdict::Ack);
     let more = subscribe(&mut world, 1, "g");
     assert_eq!(world.broker.stats().leased, 65_536);
-    settle(&mut world, more, 65_536, Verdict::Ack);
+    settle(&mut world, more, 65_536, 2, Verdict::Ack);
     world.broker.check();
     world.compare_with_log();
 }
@@ -249,6 +250,7 @@ fn a_full_window_opens_when_something_is_settled() {
         queue: QueueIndex(0),
         from: QueueOffset(0),
         to: QueueOffset(10),
+        attempt: 1,
         verdict: Verdict::Ack,
         delay_ms: None,
         error: None,

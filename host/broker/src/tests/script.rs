@@ -130,7 +130,7 @@ impl Script {
         match plain[0] {
             "put" => self.put(&plain[1..], &named),
             "sub" => self.sub(&plain[1..], &named),
-            "extend" => self.extend(&plain[1..]),
+            "extend" => self.extend(&plain[1..], &named),
             "move" => self.move_group(&plain[1..]),
             "ack" | "nack" | "reject" | "expire" | "release" => {
                 self.settle(plain[0], &plain[1..], &named)
@@ -222,16 +222,17 @@ impl Script {
 
     fn settle(&mut self, verdict: &str, words: &[&str], named: &BTreeMap<&str, &str>) {
         let (session, subscription) = self.consumers[words[0]];
-        let ranges = words[1..].chunks(2).map(|words| {
-            let (from, to) = words[1].split_once("..").unwrap();
-            SettleRange {
-                queue: QueueIndex(words[0].parse().unwrap()),
-                from: QueueOffset(from.parse().unwrap()),
-                to: QueueOffset(to.parse().unwrap()),
+        let ranges = words[1..].chunks(2).flat_map(|words| {
+            let held = self.held_ranges(subscription, words, named).into_iter();
+            held.map(|HeldRange { queue, from, to, attempt }| SettleRange {
+                queue,
+                from,
+                to,
+                attempt,
                 verdict: Verdict::parse(verdict).unwrap(),
                 delay_ms: named.get("delay").map(|delay| delay.parse().unwrap()),
                 error: named.get("error").map(|error| (*error).to_owned()),
-            }
+            })
         });
         let ranges = ranges.collect();
         let shard = self.world.config.shard;
@@ -239,16 +240,29 @@ impl Script {
         self.world.request(session, self.tenant, request);
     }
 
-    fn extend(&mut self, words: &[&str]) {
-        let (session, subscription) = self.consumers[words[0]];
-        let (from, to) = words[2].split_once("..").unwrap();
-        let held = HeldRange {
-            queue: QueueIndex(words[1].parse().unwrap()),
-            from: QueueOffset(from.parse().unwrap()),
-            to: QueueOffset(to.parse().unwrap()),
+    /// `QUEUE FROM..TO`: by the last delivery of each message, or as `attempt=` says.
+    fn held_ranges(
+        &self,
+        by: SubscriptionId,
+        words: &[&str],
+        named: &BTreeMap<&str, &str>,
+    ) -> Vec<HeldRange> {
+        let queue = QueueIndex(words[0].parse().unwrap());
+        let (from, to) = words[1].split_once("..").unwrap();
+        let range = (QueueOffset(from.parse().unwrap()), QueueOffset(to.parse().unwrap()));
+        let pieces = match named.get("attempt") {
+            Some(attempt) => vec![(range.0, range.1, attempt.parse().unwrap())],
+            None => self.world.by_attempts((by, queue), range),
         };
+        let held = |(from, to, attempt)| HeldRange { queue, from, to, attempt };
+        pieces.into_iter().map(held).collect()
+    }
+
+    fn extend(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
+        let (session, subscription) = self.consumers[words[0]];
+        let ranges = self.held_ranges(subscription, &words[1..3], named);
         let (lease_ms, shard) = (words[3].parse().unwrap(), self.world.config.shard);
-        let request = Extend { shard, subscription, lease_ms, ranges: vec![held] };
+        let request = Extend { shard, subscription, lease_ms, ranges };
         self.world.request(session, self.tenant, Request::Extend(request));
     }
 
@@ -687,6 +701,7 @@ impl Script {
                 }
                 crate::MetaChange::TopicRemoved { .. } => "tell: topic removed".to_owned(),
                 crate::MetaChange::GroupPut(settings) => format!("tell: group {}", settings.name),
+                crate::MetaChange::GroupRemoved { name, .. } => format!("tell: no group {name}"),
                 other => format!("tell: {other:?}"),
             },
         }
@@ -715,7 +730,9 @@ impl Script {
                     .lost
                     .iter()
                     .map(|(queue, (from, to))| format!(" lost {queue} {from}..{to}"));
-                format!("settled {}{}", settled.done, lost.collect::<String>())
+                let other = settled.other.iter().map(other_text);
+                let (lost, other) = (lost.collect::<String>(), other.collect::<String>());
+                format!("settled {}{lost}{other}", settled.done)
             }
             Reply::FindRoute(route) => {
                 let topics = route.topics.iter().map(|topic| match topic {
@@ -736,7 +753,8 @@ impl Script {
                     ranges.collect::<String>()
                 };
                 let (spent, lost) = (text("spent", &extended.spent), text("lost", &extended.lost));
-                format!("extended {} to {}{spent}{lost}", extended.done, extended.until)
+                let other: String = extended.other.iter().map(other_text).collect();
+                format!("extended {} to {}{spent}{lost}{other}", extended.done, extended.until)
             }
             Reply::MoveGroup(moved) => {
                 let queues = moved.queues.iter().map(|queue| {
@@ -752,4 +770,9 @@ impl Script {
             other => format!("{other:?}"),
         }
     }
+}
+
+/// What is held by another delivery than the one that was named.
+fn other_text(held: &HeldRange) -> String {
+    format!(" held {} {}..{}x{}", held.queue, held.from, held.to, held.attempt)
 }

@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
     pub(crate) outs: Vec<Out>,
+    /// Of each message that was delivered again, which delivery was the last, by who has it.
+    attempts: BTreeMap<(SubscriptionId, QueueIndex, QueueOffset), u32>,
     /// Parked records so far.
     log_end: u32,
     /// Those of the group that is gathered.
@@ -119,6 +121,33 @@ pub(crate) fn id(number: u64) -> MessageId {
 }
 
 impl World {
+    /// A range as a client says it: each piece of one attempt, as they were delivered last.
+    pub(crate) fn by_attempts(
+        &self,
+        (by, queue): (SubscriptionId, QueueIndex),
+        (from, to): (QueueOffset, QueueOffset),
+    ) -> Vec<(QueueOffset, QueueOffset, u32)> {
+        if from >= to {
+            return vec![(from, to, 1)];
+        }
+        let (mut pieces, mut at) = (Vec::<(QueueOffset, QueueOffset, u32)>::new(), from);
+        for ((.., offset), attempt) in self.attempts.range((by, queue, from)..(by, queue, to)) {
+            let end = QueueOffset(offset.0 + 1);
+            if at < *offset {
+                pieces.push((at, *offset, 1));
+            }
+            match pieces.last_mut() {
+                Some((_, to, same)) if *to == *offset && same == attempt => *to = end,
+                Some(_) | None => pieces.push((*offset, end, *attempt)),
+            }
+            at = end;
+        }
+        if at < to {
+            pieces.push((at, to, 1));
+        }
+        pieces
+    }
+
     pub(crate) fn new(config: BrokerConfig) -> Self {
         Self {
             config,
@@ -142,6 +171,7 @@ impl World {
             full: false,
             wakes_at: None,
             outs: Vec::new(),
+            attempts: BTreeMap::new(),
             log_end: 0,
             unplaced: Vec::new(),
             journal: Vec::new(),
@@ -188,8 +218,14 @@ impl World {
             }
             Effect::Append { entry, then } => self.append(entry, then),
             Effect::Reply { origin, result } => self.outs.push(Out::Reply(origin, result)),
-            Effect::ReplyAfter { origin, reply, .. } => {
-                self.waiting.push(Out::Reply(origin, Ok(reply)));
+            // Nothing that a refusal speaks of is under way.
+            Effect::ReplyAfter { origin, result: Err(refusal), .. }
+                if self.synced == self.log.len() =>
+            {
+                self.outs.push(Out::Reply(origin, Err(refusal)));
+            }
+            Effect::ReplyAfter { origin, result, .. } => {
+                self.waiting.push(Out::Reply(origin, result));
             }
             Effect::Locate { ticket, topic, queue, from, count, reads } => {
                 let end = self.committed[&(topic, queue)];
@@ -204,6 +240,9 @@ impl World {
                 let is_there = |item: &crate::DeliverItem| item.place.segment >= self.begins;
                 assert!(items.iter().all(is_there), "what is delivered can be read");
                 self.largest_delivery = self.largest_delivery.max(items.len());
+                for item in items.iter().filter(|item| item.attempt > 1) {
+                    self.attempts.insert((subscription, queue, item.offset), item.attempt);
+                }
                 let delivery = Delivery { session, subscription, topic, queue, items, asking };
                 self.outs.push(Out::Deliver(self.now, delivery));
             }
@@ -475,6 +514,7 @@ impl World {
         self.asked.clear();
         self.unplaced.clear();
         self.wakes_at = None;
+        self.attempts.clear();
         let snapshot = self.replayed().snapshot();
         self.broker = Broker::restore(self.config, snapshot).unwrap();
         let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {

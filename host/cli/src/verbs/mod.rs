@@ -154,6 +154,10 @@ pub(crate) fn run(parsed: Parsed, started: Instant) -> Result<(), Failure> {
     match verb.runs {
         Runs::Operation(Operation::PluginGet) => block_on(plugin::get(&session, &written)),
         Runs::Operation(Operation::PluginPush) => block_on(plugin::push(&session, &written)),
+        Runs::Operation(operation @ (Operation::PluginTrust | Operation::PluginDistrust)) => {
+            plugin::with_key(&mut written)?;
+            block_on(operation::run(&session, operation, &written))
+        }
         Runs::Operation(Operation::TenantAdd) => block_on(tenant::add(&session, written)),
         Runs::Operation(operation) => block_on(operation::run(&session, operation, &written)),
         Runs::Program(Program::Bench) => bench::run(&session, &written),

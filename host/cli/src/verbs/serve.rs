@@ -70,7 +70,11 @@ pub(crate) fn wrong(problems: &[Problem]) -> Failure {
 
 /// What stands against the start, with the address or file that it is about.
 pub(crate) fn not_started(error: &StartError) -> Failure {
-    Failure::local(format!("the broker cannot start: {error}"))
+    let failure = Failure::local(format!("the broker cannot start: {error}"));
+    match error.code() {
+        Some(code) => failure.with_code(code),
+        None => failure,
+    }
 }
 
 /// Saves a context, and makes it the one that later commands use where none was chosen. Whether

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
-use yard_client::wire::operation::{GroupInfo, GroupReport, TopicInfo};
+use yard_client::wire::name::temporary_group;
+use yard_client::wire::operation::{GroupInfo, GroupReport, GroupRm, TopicInfo};
 use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Broadcast, Client, Consumer, Delivery, Start};
 
@@ -34,6 +35,8 @@ const GRACE: Duration = Duration::from_millis(500);
 struct Plan {
     topic: String,
     group: String,
+    /// The group was made for this run.
+    is_own: bool,
     /// Name of the group at the broker.
     reads_as: String,
     broadcast: Option<Broadcast>,
@@ -66,6 +69,7 @@ impl Plan {
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             reads_as: member.map_or(group.clone(), |member| format!("{group}.{member}")),
+            is_own: !written.is_given("group"),
             group,
             broadcast: member.map(Broadcast::to),
             exclusive,
@@ -85,7 +89,13 @@ impl Plan {
 
 /// A group that nobody else uses.
 fn own_group() -> String {
-    format!("tail-{:08x}", RandomState::new().hash_one(super::now().0) as u32)
+    temporary_group(RandomState::new().hash_one(super::now().0) as u32)
+}
+
+/// Removes the group that was made for this run. Where that does not succeed it stays in the lists,
+/// and holds nothing up.
+async fn forget_group(client: &Client, name: String, interrupts: &mut Interrupts) {
+    let _ = interrupts.unless(timeout(GRACE, client.admin().call(GroupRm { name }))).await;
 }
 
 pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Failure> {
@@ -106,6 +116,9 @@ pub(crate) async fn run(session: &Session, written: &Written) -> Result<(), Fail
             // What was printed before an error is whole as well.
             let printed = plan.printer.finish(&mut out);
             let closed = close(consumer, &received, &mut interrupts).await;
+            if closed.is_ok() && plan.is_own {
+                forget_group(&client, plan.reads_as, &mut interrupts).await;
+            }
             received.and(printed.map_err(Failure::from)).and(closed)
         }
     };
@@ -304,8 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn own_groups_have_valid_names_and_differ() {
-        assert!(yard_client::wire::name::check(&own_group()).is_ok());
+    fn own_groups_are_temporary_and_differ() {
+        assert!(yard_client::wire::name::is_temporary_group(&own_group()));
         assert_ne!(own_group(), own_group());
     }
 }

@@ -5,8 +5,8 @@ use yard_client::Timestamp;
 
 use super::text;
 
-/// A list is a table. A record is its fields, then each list in it under its name. `terminal`:
-/// headings stand out, and columns fit.
+/// A list is a table. A record is its fields, then each list and each record in it under its name.
+/// `terminal`: headings stand out, and columns fit.
 pub fn text_of(value: &Value, terminal: bool) -> String {
     match value {
         Value::Array(rows) if rows.is_empty() => String::new(),
@@ -21,11 +21,14 @@ pub fn text_of(value: &Value, terminal: bool) -> String {
 fn record(fields: &Map<String, Value>, terminal: bool) -> String {
     let mut out = fields_table(fields);
     for (name, value) in fields {
-        if let Value::Array(rows) = value {
-            out.push_str(&format!("\n{name}\n"));
-            let none = || "(none)\n".to_owned();
-            out.push_str(&if rows.is_empty() { none() } else { rows_table(rows, terminal) });
-        }
+        let part = match value {
+            Value::Array(rows) if rows.is_empty() => "(none)\n".to_owned(),
+            Value::Array(rows) => rows_table(rows, terminal),
+            Value::Object(fields) => record(fields, terminal),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => continue,
+        };
+        let space = if out.is_empty() { "" } else { "\n" };
+        out.push_str(&format!("{space}{name}\n{part}"));
     }
     out
 }
@@ -53,7 +56,7 @@ fn rows_table(rows: &[Value], terminal: bool) -> String {
 fn fields_table(fields: &Map<String, Value>) -> String {
     let mut table = plain_table(false);
     for (name, value) in fields {
-        if !value.is_array() {
+        if !value.is_array() && !value.is_object() {
             table.add_row([heading(name).to_owned(), scalar(name, value)]);
         }
     }
@@ -86,9 +89,11 @@ fn heading(name: &str) -> &str {
 
 fn is_instant(name: &str) -> bool {
     const NAMES: &[&str] = &[
+        "added_ms",
         "at_ms",
         "begun_ms",
         "born_ms",
+        "changed_ms",
         "connected_ms",
         "created_ms",
         "due_ms",
@@ -96,6 +101,7 @@ fn is_instant(name: &str) -> bool {
         "newest_ms",
         "next_check_ms",
         "oldest_ms",
+        "pushed_ms",
         "since_ms",
         "started_ms",
         "stored_ms",
@@ -128,6 +134,8 @@ fn scalar(name: &str, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -142,5 +150,37 @@ mod tests {
         check("due_ms", 0, "due", "-");
         check("bytes", ms, "bytes", "1767225600000");
         check("elapsed_ms", 7, "elapsed_ms", "7");
+    }
+
+    #[test]
+    fn every_instant_of_a_report_is_one() {
+        const REPORTS: [&str; 2] = [
+            include_str!("../../../../protocol/wire/src/operation/rows.rs"),
+            include_str!("../../../../protocol/wire/src/plugin.rs"),
+        ];
+        let fields = REPORTS.iter().flat_map(|text| text.lines());
+        let fields = fields.filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
+        let instants = fields.filter(|(_, kind)| kind.contains("Timestamp"));
+        let instants: Vec<&str> = instants.map(|(name, _)| name).collect();
+        assert!(instants.contains(&"created_ms") && instants.contains(&"changed_ms"));
+        for name in instants {
+            assert!(is_instant(name), "{name} is shown as a number");
+        }
+    }
+
+    #[test]
+    fn a_record_in_a_record_stands_under_its_name() {
+        let check = |record: Value, shown: &str| assert_eq!(text_of(&record, false), shown);
+        let plugin = || json!({"name": "letters", "changed_ms": 1_767_225_600_000_u64});
+        let letters = "name     letters\nchanged  2026-01-01T00:00:00.000Z\n";
+        let versions = "\nversions\nversion\n      1\n";
+        check(
+            json!({"plugin": plugin(), "versions": [{"version": 1}]}),
+            &format!("plugin\n{letters}{versions}"),
+        );
+        check(
+            json!({"tests": 3, "replay": plugin(), "poison": []}),
+            &format!("tests  3\n\nreplay\n{letters}\npoison\n(none)\n"),
+        );
     }
 }

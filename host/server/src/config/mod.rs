@@ -107,8 +107,8 @@ settings! {
     listen: std::net::SocketAddr = Some("127.0.0.1:7420"), dev None, "ADDR", read::address, Restart;
     /// Address that clients are told to connect to, where it is not the one listened on.
     advertise: Option<String> = None, dev None, "HOST:PORT", read::optional_host, Restart;
-    /// Commit logs, 1 to 64.
-    shards: u16 = Some("1"), dev None, "NUMBER", read::shards, Never;
+    /// Commit logs, 1 to 64; as many as the data folder has unless set, 1 in a new one.
+    shards: Option<u16> = None, dev None, "NUMBER", read::optional_shards, Never;
     /// Size of a log segment, 1MiB to 2GiB.
     segment_bytes: u64 = Some("128MiB"), dev Some("64MiB"), "SIZE", read::segment, Restart;
     /// Hour of the day, UTC, in which messages are removed that topics' limits expire, 0 to 23;
@@ -154,6 +154,10 @@ settings! {
     plugin_workers: Option<u16> = None, dev None, "NUMBER", read::optional_workers, Restart;
     /// Plugins of all tenants must be signed by a key that their tenant trusts.
     plugins_require_signed: bool = Some("false"), dev None, "true|false", read::switch, Restart;
+    /// Messages that an expression in SQL judges for a tenant before it gets code of its own, which
+    /// judges as the plugin does; `never`: none does.
+    sql_code_after: Option<u64> = Some("never"), dev None, "NUMBER|never",
+        read::optional_messages, Restart;
     /// Buffers of the UDP socket, each direction; smaller ones lose packets in bursts. The log
     /// says when the system gives less. 0 to 1GiB.
     socket_buffer_bytes: u32 = Some("4MiB"), dev None, "SIZE", read::socket_buffer, Restart;

@@ -102,8 +102,15 @@ pub(super) fn optional_workers(text: Option<&str>) -> Result<Option<u16>, String
     text.map(|text| count(Some(text), WORKERS_MAX)).transpose()
 }
 
-pub(super) fn shards(text: Option<&str>) -> Result<u16, String> {
-    count(text, limits::SHARDS_MAX)
+pub(super) fn optional_messages(text: Option<&str>) -> Result<Option<u64>, String> {
+    match given(text)? {
+        "never" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("it takes a number, not {text:?}")),
+    }
+}
+
+pub(super) fn optional_shards(text: Option<&str>) -> Result<Option<u16>, String> {
+    text.map(|text| count(Some(text), limits::SHARDS_MAX)).transpose()
 }
 
 pub(super) fn lanes(text: Option<&str>) -> Result<u16, String> {

@@ -77,7 +77,7 @@ fn later_layers_win() {
     let environment = environment(variables.map(|(name, text)| (name.into(), text.into())));
     let flags = Layer::flags([("data", "c".to_owned())]);
     let settings = Settings::from_layers(&[file, environment, flags]).expect("valid");
-    assert_eq!((settings.shards, settings.lanes), (2, 3));
+    assert_eq!((settings.shards, settings.lanes), (Some(2), 3));
     assert_eq!(settings.data, PathBuf::from("c"));
     assert_eq!(settings.segment_bytes, 64 << 20, "development mode has small segments");
 }

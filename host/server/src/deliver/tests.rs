@@ -1,5 +1,6 @@
 use std::io;
 
+use yard_broker::OrderKey;
 use yard_store::disk::Look;
 use yard_store::{FileName, LogCache};
 use yard_wire::record::RecordParts;
@@ -57,6 +58,7 @@ fn segment() -> (Vec<u8>, Vec<RecordPlace>, Job) {
     let item = |(n, place): (u64, &RecordPlace)| DeliverItem {
         offset: QueueOffset(100 + n),
         attempt: 1,
+        order: None,
         place: *place,
     };
     let (shard, subscription, queue) = (ShardId(0), SubscriptionId(4), QueueIndex(2));
@@ -109,9 +111,9 @@ fn a_frame_is_the_same_from_memory_and_from_the_disk() {
     };
     let cold = log(&bytes, 0..0);
     assert!(from_memory(&cold, &job).is_none(), "nothing was read yet");
-    let ReadJob { portions, damaged, .. } = read_what_can_be(&cold, &job);
-    assert!(damaged.is_empty());
-    check(&frames(&job, portions)[0]);
+    let read = read_what_can_be(&cold, &job);
+    assert!(given_back(&job, &read).is_empty());
+    check(&frames(&job, read.portions)[0]);
     check(&from_memory(&cold, &job).expect("it was read just now"));
 
     let tail = log(&bytes, 0..u64::MAX);
@@ -134,20 +136,88 @@ fn a_record_that_cannot_be_read_comes_back_and_holds_up_nothing() {
     let (bytes, places, job) = segment();
     let begin = u64::from(places[20].offset);
     let log = log(&bytes, begin..begin + 10);
-    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
-    let frames = frames(&job, portions);
-    assert!(lost.is_empty());
+    let read = read_what_can_be(&log, &job);
+    let damaged = given_back(&job, &read);
+    assert!(read.lost.is_empty() && read.behind.is_empty());
+    let frames = frames(&job, read.portions);
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
     assert_eq!(found, expect);
-    let [(_, Request::Settle(settle)), (_, Request::Credit(credit))] = &damaged[..] else {
+    let [Request::Settle(settle), Request::Credit(credit)] = &damaged[..] else {
         panic!("{damaged:?}");
     };
-    let [SettleRange { from, to, verdict, .. }] = &settle.ranges[..] else {
+    let [SettleRange { from, to, attempt, verdict, .. }] = &settle.ranges[..] else {
         panic!("{settle:?}");
     };
     assert_eq!((from.0, to.0, *verdict), (120, 121, Verdict::Nack));
+    assert_eq!(*attempt, job.items[20].attempt);
     assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
+}
+
+/// What of a job of an ordered topic is sent, and what is given back because of what it is behind.
+fn in_order(log: &Log, lanes: &Lanes, mut job: Job) -> (Vec<u64>, Vec<u64>) {
+    let mut behind = lanes.take_behind(&mut job);
+    let read = read_what_can_be(log, &job);
+    lanes.note_unread(&job, &read);
+    behind.extend(&read.behind);
+    let sent = frames(&job, read.portions);
+    let sent = sent.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
+    (sent, behind.iter().map(|item| item.offset.0).collect())
+}
+
+#[test]
+fn nothing_of_an_order_group_comes_before_what_cannot_be_read() {
+    let (bytes, places, job) = segment();
+    let begin = u64::from(places[20].offset);
+    let bad = log(&bytes, begin..begin + 10);
+    let names = ["a", "b", "c"];
+    let ordered = |item: &DeliverItem| {
+        let order = Some(OrderKey::named(names[item.offset.0 as usize % 3]));
+        DeliverItem { order, ..*item }
+    };
+    let items: Vec<DeliverItem> = job.items.iter().map(ordered).collect();
+    let part = |items: &[DeliverItem]| {
+        let (shard, subscription, queue) = (job.shard, job.subscription, job.queue);
+        Job { shard, subscription, queue, items: items.to_vec(), topic: job.topic, asking: None }
+    };
+    let lanes = Lanes::default();
+    let (sent, behind) = in_order(&bad, &lanes, part(&items[..40]));
+    assert_eq!(behind, (123..140).step_by(3).collect::<Vec<_>>(), "those behind 120 in its group");
+    let expect = |n: &u64| *n != 120 && !behind.contains(n);
+    assert_eq!(sent, (100..140).filter(expect).collect::<Vec<_>>(), "others go on");
+
+    // On its way before the broker knew: behind it as well, and read by nobody.
+    let (sent, behind) = in_order(&bad, &lanes, part(&items[40..50]));
+    assert_eq!(behind, [141, 144, 147]);
+    assert_eq!(sent, (140..150).filter(|n| !behind.contains(n)).collect::<Vec<_>>());
+
+    // It comes again with those behind it, from a disk that gives it now.
+    let again: Vec<DeliverItem> = items[20..50].iter().step_by(3).copied().collect();
+    let (sent, behind) = in_order(&log(&bytes, 0..0), &lanes, part(&again));
+    assert_eq!((sent, behind), ((120..150).step_by(3).collect(), Vec::new()));
+    let (sent, behind) = in_order(&bad, &lanes, part(&items[50..]));
+    assert_eq!((sent, behind), ((150..160).collect(), Vec::new()));
+}
+
+#[test]
+fn what_is_behind_comes_back_as_if_it_had_not_been_delivered() {
+    let (bytes, places, mut job) = segment();
+    job.items.iter_mut().for_each(|item| item.order = Some(OrderKey::NONE));
+    let begin = u64::from(places[57].offset);
+    let read = read_what_can_be(&log(&bytes, begin..begin + 10), &job);
+    let requests = given_back(&job, &read);
+    let [Request::Settle(failed), Request::Settle(behind), Request::Credit(credit)] = &requests[..]
+    else {
+        panic!("{requests:?}");
+    };
+    let said = |settle: &Settle| {
+        let ranges = settle.ranges.iter();
+        ranges.map(|it| (it.from.0, it.to.0, it.attempt, it.verdict)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(failed), [(157, 158, 1, Verdict::Nack)]);
+    let released = Verdict::Release;
+    assert_eq!(said(behind), [(158, 159, 1, released), (159, 160, 1, released)]);
+    assert_eq!((credit.messages, credit.bytes), (3, 3 * places[57].bytes));
 }
 
 #[test]
@@ -155,12 +225,13 @@ fn a_record_that_is_damaged_is_never_given_out_and_holds_up_nothing() {
     let (mut bytes, places, job) = segment();
     bytes[places[20].offset as usize + 200] ^= 1;
     let log = log(&bytes, 0..0);
-    let ReadJob { portions, damaged, lost } = read_what_can_be(&log, &job);
-    let frames = frames(&job, portions);
+    let read = read_what_can_be(&log, &job);
+    let damaged = given_back(&job, &read);
+    let frames = frames(&job, read.portions);
     let found: Vec<u64> = frames.iter().flat_map(delivered).map(|(offset, _)| offset).collect();
     let expect: Vec<u64> = (100..100 + COUNT).filter(|offset| *offset != 120).collect();
-    assert_eq!((found, lost), (expect, vec![QueueOffset(120)]));
-    let [(_, Request::Credit(credit))] = &damaged[..] else { panic!("{damaged:?}") };
+    assert_eq!((found, read.lost), (expect, vec![job.items[20]]));
+    let [Request::Credit(credit)] = &damaged[..] else { panic!("{damaged:?}") };
     assert_eq!((credit.messages, credit.bytes), (1, places[20].bytes));
 }
 

@@ -75,6 +75,7 @@ pub fn backup(data: &Path, target: &Path, now_ms: u64) -> Result<BackupReport> {
         let why = "a backup is made of a whole data folder".to_owned();
         return Err(OfflineError::NotData { path: data.to_owned(), why });
     }
+    check_apart(data, target)?;
     let locks = place.lock()?;
     let before = manifest::read(target)?;
     let _lock = prepare(target, before.is_some())?;
@@ -99,6 +100,19 @@ pub fn backup(data: &Path, target: &Path, now_ms: u64) -> Result<BackupReport> {
     manifest.write(target)?;
     remove_others(target, &manifest)?;
     Ok(report)
+}
+
+/// A backup that goes with what it is a copy of is none.
+fn check_apart(data: &Path, target: &Path) -> Result<()> {
+    let data = fs::canonicalize(data).map_err(file_error(data))?;
+    let whole = std::path::absolute(target).map_err(file_error(target))?;
+    // Of a folder that is yet to be made, the one that it will be in.
+    let there = whole.ancestors().find_map(|it| fs::canonicalize(it).ok()).unwrap_or(whole);
+    if !there.starts_with(&data) {
+        return Ok(());
+    }
+    let why = "it lies in the data folder that is to be backed up: name a folder elsewhere";
+    Err(OfflineError::Backup { path: target.to_owned(), why: why.to_owned() })
 }
 
 /// Takes the folder of a backup for this process; refuses one that is anything else.
@@ -202,9 +216,9 @@ impl Copying<'_> {
         }
         let last = segments.last().map(|last: &Segment| last.segment);
         if let Some(saved) = source.saved.filter(|saved| last.is_none_or(|it| it < saved.segment)) {
-            let (name, lost) = (FileName::Segment(saved.segment), Vec::new());
+            let name = FileName::Segment(saved.segment);
             let what = "groups that the checkpoint has seen";
-            self.tell(&Damage { name, offset: saved.offset, bytes: 0, what, lost });
+            self.tell(&Damage::new(name, saved.offset, 0, what));
         }
         self.report.segments += segments.len() as u64;
         self.report.bytes += segments.iter().map(|segment| segment.bytes).sum::<u64>();
@@ -328,7 +342,7 @@ impl Copying<'_> {
         if seen.is_some_and(|saved| saved.offset > examined.end) {
             let bytes = examined.filled - examined.end;
             let what = "groups that the checkpoint has seen";
-            found.push(Damage { name, offset: examined.end, bytes, what, lost: Vec::new() });
+            found.push(Damage::new(name, examined.end, bytes, what));
         }
         found
     }

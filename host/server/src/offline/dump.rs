@@ -7,9 +7,9 @@ use yard_store::offline::{Line, kind_name};
 use yard_wire::value::Value;
 use yard_wire::{LogPos, TenantId};
 
-use super::Result;
 use super::place::Place;
-use super::verify::survey_all;
+use super::verify::{Looked, survey_all};
+use super::{OfflineError, Result};
 
 /// Bytes of a body or an entry that are shown at most.
 const SHOWN_MAX: usize = 4 << 10;
@@ -47,6 +47,9 @@ pub fn dump(path: &Path, options: &DumpOptions) -> Result<Dumped> {
     let locks = place.lock()?;
     let mut dumped = Dumped { lines: Vec::new(), next: None, is_live: locks.is_none() };
     let looked = survey_all(&place, dumped.is_live)?;
+    if let Some(segment) = options.segment {
+        check_there(path, segment, &looked)?;
+    }
     for (shard, of) in place.shards.iter().zip(looked) {
         let number = of.survey.shard.0;
         for segment in &of.survey.segments[..of.covered] {
@@ -73,6 +76,22 @@ pub fn dump(path: &Path, options: &DumpOptions) -> Result<Dumped> {
         }
     }
     Ok(dumped)
+}
+
+/// A segment that no log has is asked for by mistake.
+fn check_there(path: &Path, segment: u32, looked: &[Looked]) -> Result<()> {
+    let mut held = Vec::with_capacity(looked.len());
+    for of in looked {
+        let mut numbers = of.survey.segments[..of.covered].iter().map(|it| it.segment());
+        if numbers.clone().any(|number| number == segment) {
+            return Ok(());
+        }
+        let (first, last) = (numbers.next().unwrap_or(0), numbers.next_back());
+        let last = last.unwrap_or(first);
+        held.push(format!("shard {} has {first} to {last}", of.survey.shard.0));
+    }
+    let path = path.to_owned();
+    Err(OfflineError::NoSegment { path, segment, held: held.join(", ") })
 }
 
 fn position_of(line: &Line<'_>) -> LogPos {

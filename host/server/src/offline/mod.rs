@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use yard_wire::Code;
 
 use crate::boot::StartError;
 
@@ -79,6 +80,16 @@ pub enum OfflineError {
         /// The folder.
         path: PathBuf,
     },
+    /// No log here has such a segment.
+    #[error("{} has no segment {segment}: {held}", path.display())]
+    NoSegment {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        segment: u32,
+        /// Which there are.
+        held: String,
+    },
     /// Something is gone for good, and nobody said that this is known.
     #[error("{what}; bring it back from a backup, or accept the loss with --accept-loss")]
     Loss {
@@ -101,6 +112,25 @@ pub enum OfflineError {
         /// What is wrong.
         why: String,
     },
+}
+
+impl OfflineError {
+    /// The code of the page that says what to do, where there is one.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Folder(error) => error.code(),
+            Self::NotData { .. }
+            | Self::Foreign { .. }
+            | Self::File { .. }
+            | Self::Log { .. }
+            | Self::InUse { .. }
+            | Self::NoSegment { .. }
+            | Self::Loss { .. }
+            | Self::NotEmpty { .. }
+            | Self::Backup { .. } => None,
+        }
+    }
 }
 
 type Result<T> = std::result::Result<T, OfflineError>;

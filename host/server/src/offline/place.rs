@@ -73,7 +73,7 @@ impl Place {
     fn of_data(path: &Path, shards: u16) -> Result<Self> {
         let mut found = Vec::with_capacity(shards.into());
         for number in 0..shards {
-            let folder = path.join(format!("shard-{number}"));
+            let folder = folder::shard_folder(path, number);
             if !folder.is_dir() {
                 let why = format!("it has {shards} shards, and shard-{number} is missing");
                 return Err(OfflineError::NotData { path: path.to_owned(), why });

@@ -2,10 +2,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use yard_store::offline::{self, Step, apply, plan};
+use yard_store::offline::{Damage, Step, apply, plan};
 
 use super::place::{Is, Place};
-use super::verify::{examine_all, survey_all};
+use super::verify::{examine_all, joined, survey_all};
 use super::{OfflineError, Result, file_error, log_error};
 
 /// What would be, or was, changed.
@@ -17,9 +17,9 @@ pub struct RepairReport {
     pub unfinished: Vec<PathBuf>,
     /// What is gone for good, and was accepted: one sentence each.
     pub losses: Vec<String>,
-    /// Places that are damaged in the log itself, which stay as they are: the broker serves
-    /// everything else.
-    pub damaged: usize,
+    /// Places that are damaged in the log itself, each with its shard. They cannot be repaired and
+    /// stay as they are: the broker serves everything else.
+    pub damaged: Vec<(u16, Damage)>,
     /// Whether it was done.
     pub applied: bool,
 }
@@ -52,7 +52,8 @@ pub fn repair(path: &Path, is_applied: bool, accept_loss: bool) -> Result<Repair
         report.steps.extend(found.steps.into_iter().map(|step| (survey.shard.0, step)));
         let named = |loss| format!("{}: {loss}", shard.path.display());
         report.losses.extend(found.losses.into_iter().map(named));
-        report.damaged += offline::join(survey, &of.examined).damage.len();
+        let damaged = joined(shard, of).damage.into_iter();
+        report.damaged.extend(damaged.map(|damage| (survey.shard.0, damage)));
         report.unfinished.extend(shard.unfinished.iter().cloned());
     }
     if !accept_loss && !report.losses.is_empty() {

@@ -136,6 +136,8 @@ fn fill(
     report: &mut RestoreReport,
 ) -> Result<()> {
     let folder = Folder::open(fresh)?;
+    let shards = u16::try_from(manifest.shards.len()).unwrap_or(u16::MAX);
+    folder.fix_shards(Some(shards))?;
     for shard in &manifest.shards {
         let path = folder.shard(shard.shard)?;
         let disk = RealDisk::open(&path).map_err(file_error(&path))?;
@@ -151,8 +153,7 @@ fn fill(
         })?;
         report.shards += 1;
     }
-    let shards = u16::try_from(manifest.shards.len()).unwrap_or(u16::MAX);
-    folder.fix_shards(shards)?;
+    folder.note_logs()?;
     File::open(fresh).and_then(|folder| folder.sync_all()).map_err(file_error(fresh))
 }
 

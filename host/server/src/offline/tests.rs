@@ -8,7 +8,7 @@ use yard_store::disk::real::RealDisk;
 use yard_store::{Disk, FileName, Opened, Recovered, Repair, Reserve, Store, StoreConfig, io};
 use yard_wire::{ShardId, TenantId, Timestamp};
 
-use super::{backup, restore};
+use super::{DumpOptions, backup, dump, repair, restore, verify};
 use crate::folder::Folder;
 
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -59,7 +59,7 @@ fn open(path: &Path) -> (Opened, Vec<Recovered>, RealDisk) {
 /// last group but the one that proves it, and a segment that is only prepared.
 fn data(path: &Path) {
     let folder = Folder::open(path).unwrap();
-    folder.fix_shards(1).unwrap();
+    folder.fix_shards(Some(1)).unwrap();
     let (Opened { mut store, mut io, .. }, _, disk) = open(&folder.shard(0).unwrap());
     let settle = |store: &mut Store, io: &mut Vec<yard_store::Io>| {
         while !io.is_empty() {
@@ -240,4 +240,74 @@ fn a_backup_keeps_what_was_whole_when_it_was_taken() {
         fs::read(path).map_or(true, |now| now == *bytes.as_ref().unwrap())
     };
     assert!(before.iter().all(kept), "no file of the first backup was written to");
+}
+
+#[test]
+fn a_backup_goes_elsewhere_than_into_its_data_folder() {
+    let scratch = Scratch::new("inside-backup");
+    let at = |name: &str| scratch.0.join(name);
+    data(&at("data"));
+    std::os::unix::fs::symlink(at("data"), at("link")).unwrap();
+    for target in ["data", "data/x", "data/x/y", "data/../data/x", "link/x"] {
+        let error = backup(&at("data"), &at(target), 7).unwrap_err().to_string();
+        assert!(error.contains("it lies in the data folder"), "{target}: {error}");
+        assert!(!at("data/x").exists(), "{target}: nothing was made");
+    }
+    // A name that begins alike is elsewhere.
+    backup(&at("data"), &at("data-2"), 7).unwrap();
+    restore(&at("data-2"), &at("back")).unwrap();
+    let file = fs::read_to_string(at("back/broker.toml")).unwrap();
+    assert!(file.contains("logs_made = true"), "a restored log can be missed: {file}");
+}
+
+#[test]
+fn a_segment_that_is_not_there_is_not_dumped() {
+    let scratch = Scratch::new("dumped");
+    let at = scratch.0.join("data");
+    data(&at);
+    let dumped = |number| {
+        let options = DumpOptions { segment: Some(number), limit: 9, ..DumpOptions::default() };
+        dump(&at, &options).map(|dumped| dumped.lines.len())
+    };
+    assert_eq!(dumped(ACTIVE).unwrap(), 2 * ACTIVE_GROUPS, "a line a group and one an entry");
+    let error = dumped(99).unwrap_err().to_string();
+    assert!(error.contains("data has no segment 99: shard 0 has 0 to "), "{error}");
+}
+
+#[test]
+fn what_cannot_be_repaired_is_told_by_its_place() {
+    let scratch = Scratch::new("unrepaired");
+    let at = scratch.0.join("data");
+    data(&at);
+    assert!(repair(&at, false, false).unwrap().damaged.is_empty());
+    Harm::Flip(512 + 200).strike(&segment(&at, 1));
+    for applied in [false, true] {
+        let report = repair(&at, applied, false).unwrap();
+        let [(0, damage)] = &report.damaged[..] else { panic!("{:?}", report.damaged) };
+        let bytes = damage.offset..damage.offset + damage.bytes;
+        assert!(damage.name == FileName::Segment(1) && bytes.contains(&712), "{damage}");
+        assert!(report.steps.is_empty(), "{:?}", report.steps);
+    }
+}
+
+#[test]
+fn a_folder_whose_shards_are_not_those_that_it_had_is_not_looked_at() {
+    let scratch = Scratch::new("shards");
+    let at = scratch.0.join("data");
+    data(&at);
+    Folder::open(&at).unwrap().note_logs().unwrap();
+    copy_tree(&at.join("shard-0"), &at.join("shard-1"));
+    let refused = |sentence: &str| {
+        let tools = [verify(&at, false).err(), repair(&at, true, true).err()];
+        for error in tools.map(|error| error.expect("it is refused").to_string()) {
+            assert!(error.contains(sentence), "{error}");
+        }
+    };
+    refused("there are logs in shard-1 too");
+    fs::remove_file(at.join("broker.toml")).unwrap();
+    refused("broker.toml is missing, but there are logs in shard-0, shard-1");
+    fs::write(at.join("broker.toml"), "format = 1\nshards = 2\nlogs_made = true\n").unwrap();
+    assert_eq!(crate::folder::shards_of(&at).unwrap(), Some(2));
+    fs::remove_dir_all(at.join("shard-1")).unwrap();
+    refused("had logs of its own for shard-1, and they are gone");
 }

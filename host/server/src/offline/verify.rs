@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use yard_store::FileName;
 use yard_store::offline::{
-    self, Damage, Derived, Examined, Joined, Saved, Survey, Wrong, examine_derived, join,
+    self, Damage, Derived, Examined, Joined, Saved, Survey, Wrong, cut_off, examine_derived, join,
 };
 use yard_wire::GroupNumber;
 
@@ -95,8 +95,8 @@ pub fn verify(path: &Path, compare: bool) -> Result<VerifyReport> {
 }
 
 fn report(place: &ShardPlace, looked: Looked, is: Is) -> ShardReport {
+    let mut joined = joined(place, &looked);
     let Looked { survey, saved, covered, examined, derived } = looked;
-    let mut joined = join(&survey, &examined);
     joined.damage.extend(saved.damage(&examined));
     let mut missing = Vec::new();
     for file in derived {
@@ -105,8 +105,7 @@ fn report(place: &ShardPlace, looked: Looked, is: Is) -> ShardReport {
             Wrong::Missing if is == Is::Backup => {}
             Wrong::Missing => missing.push(file.name),
             Wrong::Differs(what) => {
-                let (name, lost) = (file.name, Vec::new());
-                joined.damage.push(Damage { name, offset: 0, bytes: 0, what, lost });
+                joined.damage.push(Damage::new(file.name, 0, 0, what));
             }
         }
     }
@@ -114,6 +113,14 @@ fn report(place: &ShardPlace, looked: Looked, is: Is) -> ShardReport {
     let uncovered = survey.segments[covered..].iter().map(|it| it.segment()).collect();
     let (shard, path) = (survey.shard.0, place.path.clone());
     ShardReport { shard, path, segments: covered, joined, missing, uncovered }
+}
+
+/// What the segments say together, and what other files know of an end that was cut off.
+pub(super) fn joined(place: &ShardPlace, looked: &Looked) -> Joined {
+    let Looked { survey, saved, examined, .. } = looked;
+    let mut joined = join(survey, examined);
+    joined.damage.extend(cut_off(place.disk.as_ref(), survey, examined, saved));
+    joined
 }
 
 /// Surveys the shards; of a folder that a broker has open, only what cannot change is covered.

@@ -19,6 +19,7 @@ use yard_wasm::{
 use yard_wire::record::Record;
 use yard_wire::{Code, QueueIndex, Refusal, TenantId, Timestamp, TopicId};
 
+use super::generate::Heat;
 use super::journal::{Differing, Journal, Whose};
 use super::pool::{Job, Next};
 use super::sides::{QueueOf, Sides};
@@ -70,6 +71,8 @@ pub(crate) struct Asked {
     pub(crate) plugin: PluginId,
     pub(crate) whose: Whose,
     pub(crate) binding: Arc<Binding>,
+    /// What counts how much it judges, where code may be made for it.
+    pub(crate) heat: Option<Arc<Heat>>,
 }
 
 impl Asked {
@@ -272,6 +275,9 @@ impl Filtering {
             let number = messages[poison.index];
             self.verdicts[number] = Some(Verdict::Poison);
             self.poison.push((number, poison.fault.to_string()));
+        }
+        if let Some(heat) = &self.asked.heat {
+            heat.judged(messages.len() as u64, &judging);
         }
         let Some((version, role)) = judging.version() else { return };
         let (whose, usage) = (&self.asked.whose, *judging.usage());

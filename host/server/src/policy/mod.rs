@@ -19,6 +19,7 @@ mod ask;
 pub(crate) mod check;
 mod embedded;
 mod framed;
+mod generate;
 mod intercept;
 mod journal;
 mod key;
@@ -44,16 +45,20 @@ use yard_wasm::{
     EngineError, HealthEvent, LoadError, Metering, PluginId, Policy, Worker,
 };
 use yard_wire::batch::Batch;
-use yard_wire::expression::{DIALECT_SETTING, PluginFilter};
-use yard_wire::operation::PluginPush;
-use yard_wire::plugin::{Digest, PluginDifferenceRow, PluginLogRow, PluginReport, PluginRow};
+use yard_wire::expression::{DIALECT_SETTING, Dialect, Filter, PluginFilter};
+use yard_wire::operation::{GroupReport, MemberRow, PluginPush};
+use yard_wire::plugin::{
+    Digest, PluginDifferenceRow, PluginLogRow, PluginReport, PluginRow, check_file_bytes,
+};
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::record::Record;
-use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId, limits};
+use yard_wire::requests::Expression;
+use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId};
 
 use crate::hub::lock;
 use ask::{Asked, Checking, Filtering};
 use framed::{Framed, Outs, Stage};
+use generate::{Generator, Making};
 use intercept::{Changed, Intercept};
 use journal::{Journal, Whose};
 use key::{Key, Keyspaces};
@@ -79,6 +84,11 @@ const TENANT_CHECKS_WAITING_MAX: usize = 4_096;
 const TENANT_BEFORE_BYTES_MAX: usize = 32 << 20;
 /// Who is refused because a plugin is not there asks again after this, in milliseconds.
 const ABSENT_WAIT_MS: u32 = 1_000;
+/// How long a request waits for its plugin to be compiled: well below what clients wait for an
+/// answer,
+const COMPILED_WITHIN: Duration = Duration::from_secs(2);
+/// and when it may ask again after that, in milliseconds.
+const COMPILING_WAIT_MS: u32 = 500;
 /// Bindings that are remembered.
 const BINDINGS_MAX: usize = 10_000;
 /// What plugins wrote is collected at least this often while they run.
@@ -107,6 +117,8 @@ pub(crate) struct PolicyOptions<'a> {
     pub(crate) workers: usize,
     /// Plugins must be signed, whatever their tenant says.
     pub(crate) require_signed: bool,
+    /// Messages after which code of its own is made for an expression in SQL; none: never.
+    pub(crate) generate_after: Option<u64>,
 }
 
 /// One thread's plugins.
@@ -207,6 +219,7 @@ impl Needs {
 /// The policies of the process.
 pub(crate) struct Policies {
     registry: Arc<Registry>,
+    generator: Generator,
     pool: Arc<Pool<PolicyWorker>>,
     journal: Arc<Journal>,
     needs: Arc<Needs>,
@@ -230,6 +243,15 @@ impl Policies {
     pub(crate) fn start(options: PolicyOptions<'_>) -> Result<Self, PolicyError> {
         let engine = Engine::new(Metering::Both)?;
         let (directory, journal) = (Arc::<Directory>::default(), Arc::<Journal>::default());
+        let making = Making {
+            engine: engine.clone(),
+            compiler: options.compiler.clone(),
+            directory: Arc::clone(&directory),
+            journal: Arc::clone(&journal),
+            after: options.generate_after,
+            workers: options.workers,
+        };
+        let generator = Generator::start(making, &options.folder.join("generated"))?;
         let registry = Arc::new(Registry::start(Tools {
             engine: engine.clone(),
             cache: Cache::open(options.folder)?,
@@ -257,6 +279,7 @@ impl Policies {
         let (points, pushes) = (Points::default(), Semaphore::new(PUSHES_MAX));
         Ok(Self {
             registry,
+            generator,
             pool,
             journal,
             needs,
@@ -275,7 +298,9 @@ impl Policies {
     /// Takes in a change of the metadata. Never blocks.
     pub(crate) fn learn(&self, change: &MetaChange) {
         match change {
-            MetaChange::ChecksPut(_) | MetaChange::GroupPut(_) => {}
+            MetaChange::ChecksPut(_)
+            | MetaChange::GroupPut(_)
+            | MetaChange::GroupRemoved { .. } => {}
             MetaChange::TopicPut(_) | MetaChange::TopicRemoved { .. } => self.points.learn(change),
             MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }
@@ -303,14 +328,14 @@ impl Policies {
     /// Whether a plugin is there and understands an expression.
     ///
     /// # Errors
-    /// `UnknownPlugin`, `PluginNotRunning`, `BadExpression` with what the plugin says of it,
-    /// `PluginFailed`.
+    /// `UnknownPlugin`, `PluginCompiling`, `PluginNotRunning`, `BadExpression` with what the plugin
+    /// says of it, `PluginFailed`.
     pub(crate) async fn check(
         &self,
         tenant: TenantId,
         filter: PluginFilter,
     ) -> Result<(), Refusal> {
-        let asked = self.resolve(tenant, &filter).await?;
+        let asked = in_time(COMPILED_WITHIN, &filter.plugin, self.resolve(tenant, &filter)).await?;
         self.open(tenant, asked, Point::Filter).await.map(drop)
     }
 
@@ -318,15 +343,16 @@ impl Policies {
     /// wants keys to be remembered, in milliseconds.
     ///
     /// # Errors
-    /// `UnknownPlugin`, `PluginNotRunning`, `PluginExports`, `BadPluginUse` with what the plugin
-    /// says of its settings, or where it wants what this broker does not do, `PluginFailed`.
+    /// `UnknownPlugin`, `PluginCompiling`, `PluginNotRunning`, `PluginExports`, `PluginFailed`, and
+    /// `BadPluginUse` with what the manifest or the plugin says of its settings, or where it wants
+    /// what this broker does not do.
     pub(crate) async fn check_use(
         &self,
         tenant: TenantId,
         point: Point,
         used: &PluginUse,
     ) -> Result<Option<u64>, Refusal> {
-        let asked = self.resolve_use(tenant, used).await?;
+        let asked = in_time(COMPILED_WITHIN, used.plugin(), self.resolve_use(tenant, used)).await?;
         let Some(policy) = self.open(tenant, asked, point).await? else { return Ok(None) };
         if policy.on_duplicate != Action::AckOriginal {
             let (name, wants) = (used.plugin(), policy.on_duplicate);
@@ -372,7 +398,7 @@ impl Policies {
         let name = used.plugin();
         let plugin = self.registry.find(tenant, name).await.ok_or_else(|| unknown(name))?;
         let binding = Binding::new(String::new(), used.settings().to_vec());
-        Ok(Asked { plugin, whose: (tenant, name.to_owned()), binding })
+        Ok(Asked { plugin, whose: (tenant, name.to_owned()), binding, heat: None })
     }
 
     /// Whether a plugin must see a batch before it is stored.
@@ -438,7 +464,7 @@ impl Policies {
             Refusal::after(Code::PluginNotRunning, ABSENT_WAIT_MS, detail)
         })?;
         let (whose, binding) = ((tenant, name.clone()), Arc::clone(&of.binding));
-        Ok(Asked { plugin, whose, binding })
+        Ok(Asked { plugin, whose, binding, heat: None })
     }
 
     async fn framed<S: Stage>(
@@ -466,7 +492,12 @@ impl Policies {
             None => self.registry.find(tenant, name).await,
         };
         let plugin = found.ok_or_else(|| unknown(name))?;
-        Ok(Asked { plugin, whose: (tenant, name.clone()), binding: self.binding(filter) })
+        let binding = self.binding(filter);
+        let heat = match filter.dialect {
+            Some(Dialect::Sql) => self.generator.heat(tenant, plugin, &binding),
+            _ => None,
+        };
+        Ok(Asked { plugin, whose: (tenant, name.clone()), binding, heat })
     }
 
     fn binding(&self, filter: &PluginFilter) -> Arc<Binding> {
@@ -496,11 +527,7 @@ impl Policies {
     ) -> Result<Pushed, Refusal> {
         let _turn = self.pushes.acquire().await.map_err(|_| Code::ShuttingDown)?;
         let PluginPush { wasm, sign, inactive } = push;
-        if wasm.0.len() > limits::PLUGIN_BYTES_MAX {
-            let (bytes, max) = (wasm.0.len(), limits::PLUGIN_BYTES_MAX);
-            let detail = format!("the plugin has {bytes} bytes, the limit is {max}");
-            return Err(Refusal::new(Code::PluginTooLarge, detail));
-        }
+        check_file_bytes(wasm.0.len() as u64)?;
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
         let checked = tokio::task::spawn_blocking(move || {
             let signature = sign.as_ref().map(|sign| &sign.0[..]);
@@ -547,9 +574,26 @@ impl Policies {
         }
     }
 
+    /// Says of the expressions of a group's members how much code of their own has judged.
+    pub(crate) fn mark_code(&self, tenant: TenantId, report: &mut GroupReport) {
+        report.members.iter_mut().for_each(|row| self.mark_member(tenant, row));
+    }
+
+    fn mark_member(&self, tenant: TenantId, row: &mut MemberRow) {
+        let sql = row.filter.strip_prefix(Dialect::Sql.text()).and_then(|it| it.strip_prefix(' '));
+        let Some(text) = sql else { return };
+        let expression = Expression { dialect: Dialect::Sql.text().into(), text: text.into() };
+        let Ok(Filter::Plugin(filter)) = Filter::read(Some(&expression)) else { return };
+        let counts = self.generator.counts(tenant, &self.binding(&filter));
+        if let Some((judged, by_code @ 1..)) = counts {
+            row.filter.push_str(&format!("  -- {by_code} of {judged} by code of its own"));
+        }
+    }
+
     /// Ends the threads.
     pub(crate) fn close(&self) {
         self.registry.close();
+        self.generator.close();
         self.pool.close();
     }
 }
@@ -561,6 +605,19 @@ fn turns(
     max: usize,
 ) -> Arc<Semaphore> {
     Arc::clone(lock(of).entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(max))))
+}
+
+/// What is asked for with a plugin that is to be found, unless that takes too long: it is compiled
+/// when it is wanted first, and after what was wanted before.
+async fn in_time(
+    time: Duration,
+    name: &str,
+    found: impl Future<Output = Result<Asked, Refusal>>,
+) -> Result<Asked, Refusal> {
+    tokio::time::timeout(time, found).await.unwrap_or_else(|_| {
+        let detail = format!("plugin {name} is being compiled, try again; nothing was done");
+        Err(Refusal::after(Code::PluginCompiling, COMPILING_WAIT_MS, detail))
+    })
 }
 
 fn unknown(name: &str) -> Refusal {
@@ -604,4 +661,24 @@ fn refusal(why: &NotRunnable) -> Refusal {
         },
     };
     Refusal::new(code, why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_for_a_plugin_that_is_being_compiled_is_told_so() {
+        let now = Duration::ZERO;
+        let told = in_time(now, "slow", std::future::pending()).await.map(drop).unwrap_err();
+        assert_eq!((told.code, told.retry_after_ms), (Code::PluginCompiling, COMPILING_WAIT_MS));
+        assert!(told.code.is_retryable() && told.detail.contains("plugin slow is being compiled"));
+        let binding = Binding::new(String::new(), Vec::new());
+        let whose = (TenantId(1), "there".into());
+        let asked = Asked { plugin: PluginId(1), whose, binding, heat: None };
+        let found = in_time(now, "there", async { Ok(asked) }).await.unwrap();
+        assert_eq!(found.whose.1, "there");
+        let unknown = in_time(now, "nobody", async { Err(unknown("nobody")) }).await;
+        assert_eq!(unknown.map(drop).unwrap_err().code, Code::UnknownPlugin);
+    }
 }

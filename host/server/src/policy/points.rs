@@ -62,6 +62,7 @@ impl Points {
             MetaChange::TopicRemoved { topic, .. } => (*topic, None),
             MetaChange::ChecksPut(_)
             | MetaChange::GroupPut(_)
+            | MetaChange::GroupRemoved { .. }
             | MetaChange::KeyPut(_)
             | MetaChange::KeyRemoved { .. }
             | MetaChange::PluginFile(_)

@@ -284,6 +284,7 @@ impl Loader {
             }),
             MetaChange::ChecksPut(_)
             | MetaChange::GroupPut(_)
+            | MetaChange::GroupRemoved { .. }
             | MetaChange::TopicPut(_)
             | MetaChange::TopicRemoved { .. } => {}
         }

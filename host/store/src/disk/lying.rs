@@ -205,6 +205,11 @@ impl LyingDisk {
         self.state().faults.push(fault);
     }
 
+    /// Forgets what was armed of a failure and has struck nothing.
+    pub fn disarm(&self, fault: Fault) {
+        self.state().faults.retain(|armed| *armed != fault);
+    }
+
     /// From now on reads that touch one of these bytes fail with EIO, until their sector is
     /// written.
     pub fn spoil(&self, name: FileName, bytes: Range<u64>) {

@@ -107,6 +107,10 @@ impl Checkpoint {
         if u16_at(bytes, 8) != VERSION {
             return Err(HeadError::Version(u16_at(bytes, 8)));
         }
+        if u64_at(bytes, 24) == u64::MAX {
+            // No log comes to this group: the number after it could not be said.
+            return Err(HeadError::Damaged);
+        }
         let body = bytes.slice(HEADER_BYTES..);
         let floors_bytes = u32_at(bytes, 64) as usize * FLOOR_BYTES;
         let state_at = floors_bytes + u32_at(bytes, 72) as usize * END_BYTES;

@@ -398,6 +398,17 @@ impl<'a> RunBytes<'a> {
         self.piece(block_piece(block), at, count * ENTRY_BYTES)
     }
 
+    /// Where the records lie that the run has entries of, a place once for each; those of blocks
+    /// that are damaged are left out.
+    pub(crate) fn places(self) -> impl Iterator<Item = u32> + 'a {
+        let blocks = u64::from(self.head().entries).div_ceil(BLOCK_ENTRIES as u64);
+        (0..blocks).flat_map(move |number| {
+            let block = self.block(number).unwrap_or_default();
+            let places = block.chunks_exact(ENTRY_BYTES).map(|row| KeyEntry::read(row).place);
+            places.collect::<Vec<_>>()
+        })
+    }
+
     /// The entries with this hash from `place` on, in their order in the log, block by block.
     pub(crate) fn find(self, hash: KeyHash, place: u32) -> Result<KeyMatches<'a>, Unusable> {
         let (begin, end) = self.range(hash.prefix(self.head().bits))?;

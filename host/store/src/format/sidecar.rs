@@ -380,6 +380,10 @@ pub(crate) fn decode_header(
     if u16_at(bytes, 8) != VERSION {
         return Err(HeadError::Version(u16_at(bytes, 8)));
     }
+    if u64_at(bytes, 24) == u64::MAX {
+        // No log comes to this group: the number after it could not be said.
+        return Err(HeadError::Damaged);
+    }
     let header = SidecarHeader {
         shard: ShardId(u16_at(bytes, 10)),
         segment: u32_at(bytes, 12),

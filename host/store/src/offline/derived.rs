@@ -95,6 +95,8 @@ pub fn examine_derived(
             continue;
         }
         match read_head(disk, of, from).filter(|head| head.salt == segment.salt()) {
+            // Of what a file has lost it is the last that knows.
+            Some(head) if segment.lacks(head.to) => {}
             Some(head) if head.from < head.to => heads.push(head),
             Some(_) | None if is_there(disk, *name) => wrong.push(*name),
             // A broker puts parts together.

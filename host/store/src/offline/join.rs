@@ -31,7 +31,8 @@ impl Joined {
     #[must_use]
     pub fn lost(&self) -> u64 {
         let spans = self.damage.iter().flat_map(|damage| &damage.lost);
-        spans.map(|span| span.to.0 - span.from.0).sum()
+        let unnamed: u64 = self.damage.iter().map(|damage| damage.unnamed).sum();
+        spans.map(|span| span.to.0 - span.from.0).sum::<u64>() + unnamed
     }
 }
 
@@ -193,6 +194,6 @@ impl Joining {
         let what = "messages before this segment are missing";
         let (segment, end) = self.seam.end;
         let name = FileName::Segment(segment);
-        self.damage.push(Damage { name, offset: end, bytes: 0, what, lost: vec![lost] });
+        self.damage.push(Damage { lost: vec![lost], ..Damage::new(name, end, 0, what) });
     }
 }

@@ -20,6 +20,7 @@ use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use crate::disk::FileName;
 
+mod cut;
 mod derived;
 mod examine;
 mod join;
@@ -30,6 +31,7 @@ mod repair;
 mod survey;
 mod walk;
 
+pub use cut::cut_off;
 pub use derived::{Derived, Saved, Wrong, examine_derived, saved};
 pub use examine::{Examined, examine};
 pub use join::{Joined, Seam, join};
@@ -65,11 +67,15 @@ pub struct Damage {
     pub what: &'static str,
     /// Messages that cannot be read because of it, as far as the rest of the log tells.
     pub lost: Vec<Span>,
+    /// Messages besides that are known to be lost, of which nothing tells the queue.
+    pub unnamed: u64,
 }
 
 impl Damage {
-    fn new(name: FileName, offset: u64, bytes: u64, what: &'static str) -> Self {
-        Self { name, offset, bytes, what, lost: Vec::new() }
+    /// A place that takes no message, as far as it is known.
+    #[must_use]
+    pub fn new(name: FileName, offset: u64, bytes: u64, what: &'static str) -> Self {
+        Self { name, offset, bytes, what, lost: Vec::new(), unnamed: 0 }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Corrupt, OpenError};
 use crate::format::HeadError;
 use crate::format::group::{self, GroupHeader};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
+use crate::recover::cut;
 use crate::recover::scan::{disk_error, first_group, first_header};
 
 /// A segment that is there.
@@ -42,6 +43,12 @@ impl Surveyed {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.header.capacity
+    }
+
+    /// Its file is shorter than the segment.
+    pub(super) fn is_short(&self) -> bool {
+        assert!(self.base() < self.end, "a segment has a header");
+        self.base().0 + self.bytes() < self.end.0
     }
 
     /// Log position of its first byte.
@@ -190,6 +197,7 @@ fn take_head(
                 Some((_, salt)) => Some(salt),
                 None => first_group(disk, survey.shard, name, bytes)?,
             };
+            let salt = salt.or_else(|| cut::salt(disk, &survey.names, segment));
             if salt.is_none() && next.is_none() {
                 // It was never finished.
                 return Ok(());

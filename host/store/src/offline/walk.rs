@@ -230,7 +230,7 @@ impl<'a> Walk<'a> {
     fn note(&mut self, at: u64, bytes: u64, what: &'static str, lost: Vec<Span>) {
         assert!(lost.iter().all(|span| span.from < span.to), "each span takes a message");
         let name = FileName::Segment(self.segment.segment());
-        let damage = Damage { name, offset: at, bytes, what, lost };
+        let damage = Damage { lost, ..Damage::new(name, at, bytes, what) };
         let position = self.position(at);
         self.show(Line::Damage { position, damage: &damage });
         self.damage.push(damage);

@@ -6,10 +6,16 @@ use bytes::Bytes;
 
 use crate::disk::{Aligned, BLOCK_BYTES, Disk, FileName};
 
-/// Bytes of one piece, unless more are asked for at once.
+/// Bytes of the first piece, unless more are asked for at once: a start wants no more than the
+/// first header of each sealed segment, of which there may be thousands.
+const FIRST_BYTES: u64 = BLOCK_BYTES as u64;
+/// How much larger each piece is than the one before.
+const GROWTH: u64 = 16;
+/// Bytes of the largest.
 const CHUNK_BYTES: u64 = 4 << 20;
 
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(FIRST_BYTES < CHUNK_BYTES && GROWTH > 1);
 
 /// Memory that whoever has bytes of a piece holds on to.
 struct Held(Arc<Aligned>);
@@ -28,6 +34,8 @@ pub(super) struct Chunks<'a> {
     end: u64,
     at: u64,
     bytes: Bytes,
+    /// Bytes of the next piece.
+    next_bytes: u64,
     memory: Arc<Aligned>,
     /// The memory of the piece before, used again when nobody holds it.
     spare: Arc<Aligned>,
@@ -36,7 +44,8 @@ pub(super) struct Chunks<'a> {
 impl<'a> Chunks<'a> {
     pub(super) fn new(disk: &'a dyn Disk, name: FileName, end: u64) -> Self {
         let (memory, spare) = (Arc::new(Aligned::zeros(0)), Arc::new(Aligned::zeros(0)));
-        Self { disk, name, end, at: 0, bytes: Bytes::new(), memory, spare }
+        let (bytes, next_bytes) = (Bytes::new(), FIRST_BYTES);
+        Self { disk, name, end, at: 0, bytes, next_bytes, memory, spare }
     }
 
     /// `count` bytes from `offset` on; `None` when the file ends before.
@@ -58,7 +67,8 @@ impl<'a> Chunks<'a> {
         assert!(offset + count <= self.end, "the file holds what is asked for");
         let block = BLOCK_BYTES as u64;
         let at = offset - offset % block;
-        let wanted = (offset - at + count).max(CHUNK_BYTES).next_multiple_of(block);
+        let wanted = (offset - at + count).max(self.next_bytes).next_multiple_of(block);
+        self.next_bytes = (self.next_bytes * GROWTH).min(CHUNK_BYTES);
         let wanted = wanted.min(self.end - at) as usize;
         let held = self.at + self.bytes.len() as u64;
         let known =

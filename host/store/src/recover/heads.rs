@@ -1,8 +1,8 @@
 //! The heads of the segments: which there are, and whether they belong together.
 use yard_wire::LogPos;
 
-use super::Repair;
 use super::scan::{disk_error, first_group};
+use super::{Repair, cut};
 use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::disk::{Disk, FileName};
 use crate::error::{Corrupt, OpenError};
@@ -55,6 +55,7 @@ pub(super) fn read_all(
         let is_first = index == 0 && (segment > 0 || saved);
         let is_seen = checkpoint.is_some_and(|saved| saved.segment >= segment);
         let front = first_group(disk, config.shard, name, bytes)?;
+        let front = front.or_else(|| cut::salt(disk, names, segment));
         if is_last && !is_sealed && !is_first && !is_seen && front.is_none() {
             yard_wire::mark!(HeadUnfinished);
             disk.remove(name).map_err(disk_error(name))?;

@@ -21,6 +21,7 @@ use crate::kept::Carried;
 use crate::store::{Cursor, Store};
 
 mod chunk;
+pub(crate) mod cut;
 mod heads;
 mod open;
 mod quarantine;
@@ -76,7 +77,7 @@ pub struct Lost {
 }
 
 /// What had to be put right when a log was opened. Nothing that was durable is lost by any but
-/// [`Repair::Quarantined`], and nothing that was durable is changed by any.
+/// [`Repair::Quarantined`] and [`Repair::FileCut`], and nothing that was durable is changed by any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
     /// Bytes that were durable are not what they were. What is left of them is served.
@@ -91,6 +92,19 @@ pub enum Repair {
         what: &'static str,
         /// The records that are lost by it; none when all could be read all the same.
         lost: Vec<Lost>,
+    },
+    /// The file of a segment is shorter than when it was made, and nothing else says where the log
+    /// ended: what was in the rest is lost. The file has its length again, or was removed.
+    FileCut {
+        /// Number of the segment.
+        segment: u32,
+        /// Byte at which the file ended.
+        offset: u64,
+        /// How many bytes were gone.
+        bytes: u64,
+        /// Messages that were there and are not reported otherwise, as far as the key index is in
+        /// files; of which queues, it does not say. What came after those files is not counted.
+        messages: u64,
     },
     /// The end of the log held bytes of a group that was not completely written.
     TailZeroed {

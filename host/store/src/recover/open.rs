@@ -16,7 +16,7 @@ use yard_wire::{LogPos, QueueOffset};
 
 use super::quarantine::Verdict;
 use super::scan::{SegmentReader, Tail, ValidGroup, disk_error};
-use super::{Lost, Opened, Parked, Recovered, Repair, heads, read_checkpoint, sidecars};
+use super::{Lost, Opened, Parked, Recovered, Repair, cut, heads, read_checkpoint, sidecars};
 use crate::config::{FIRST_ZERO_BYTES, StoreConfig};
 use crate::derived::KeyIndex;
 use crate::disk::{Disk, FileName, PatientDisk, Unreadable};
@@ -172,8 +172,8 @@ impl Opening<'_> {
             yard_wire::mark!(RecoveryFirstGone);
             return Err(OpenError::Missing { segment: self.begins });
         }
-        self.mend_tail(&last)?;
-        let (active, next) = self.settle_segments(&last, &idle)?;
+        self.mend_tail(&last, &names)?;
+        let (active, next) = self.settle_segments(&last, &idle, &names)?;
         let begins = self.begins;
         for end in sealed.iter().filter(|end| end.header.segment >= begins) {
             let active = Active { header: end.header, tail: end.offset, begun: true };
@@ -626,15 +626,29 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// The header of a segment is written when its file has all its bytes: one that has fewer has
+    /// lost them.
+    fn report_cut(&mut self, end: &End, names: &[FileName]) -> Result<bool, OpenError> {
+        let End { header, offset: from, .. } = *end;
+        assert!(from >= FIRST_GROUP_AT, "groups lie behind the header");
+        let name = FileName::Segment(header.segment);
+        let there = self.disk.len(name).map_err(disk_error(name))?;
+        if there >= header.capacity {
+            return Ok(false);
+        }
+        yard_wire::mark!(RecoveryFileShort);
+        let messages = cut::messages_from(self.disk, names, &header, from);
+        let (segment, bytes) = (header.segment, header.capacity - there);
+        self.repairs.push(Repair::FileCut { segment, offset: there, bytes, messages });
+        Ok(true)
+    }
+
     /// Zeroes what lies behind the last group, and makes everything before it durable. A file that
     /// has lost its end gets it back, as zeros.
-    fn mend_tail(&mut self, last: &End) -> Result<(), OpenError> {
+    fn mend_tail(&mut self, last: &End, names: &[FileName]) -> Result<(), OpenError> {
         let name = FileName::Segment(last.header.segment);
         let there = self.disk.len(name).map_err(disk_error(name))?;
-        let is_short = there < last.header.capacity;
-        if is_short {
-            yard_wire::mark!(RecoveryFileShort);
-        }
+        let is_short = self.report_cut(last, names)?;
         let from = last.offset.min(there);
         let end = if is_short { last.header.capacity } else { last.tail.dirty_end };
         if end > from {
@@ -647,9 +661,11 @@ impl Opening<'_> {
                 self.disk.write_at(name, at, zeros).map_err(disk_error(name))?;
                 at += count;
             }
-            let segment = last.header.segment;
+        }
+        let (segment, torn) = (last.header.segment, last.tail.dirty_end.saturating_sub(from));
+        if torn > 0 {
             yard_wire::mark!(RecoveryTailZeroed);
-            self.repairs.push(Repair::TailZeroed { segment, offset: from, bytes });
+            self.repairs.push(Repair::TailZeroed { segment, offset: from, bytes: torn });
         }
         self.write_last_group_again(last)?;
         self.disk.sync(name).map_err(disk_error(name))
@@ -677,6 +693,7 @@ impl Opening<'_> {
         &mut self,
         last: &End,
         idle: &[End],
+        names: &[FileName],
     ) -> Result<(Active, Option<SegmentHeader>), OpenError> {
         let begun = self.cursor.next_group > 0;
         let mut header = last.header;
@@ -686,8 +703,8 @@ impl Opening<'_> {
             let head = end.header;
             let fits = head.capacity == self.config.segment_bytes && !resized;
             let name = FileName::Segment(head.segment);
-            let bytes = self.disk.len(name).map_err(disk_error(name))?;
-            let clean = end.tail.dirty_end == FIRST_GROUP_AT && bytes >= head.capacity;
+            let is_short = self.report_cut(end, names)?;
+            let clean = end.tail.dirty_end == FIRST_GROUP_AT && !is_short;
             if head.segment == header.segment + 1 && fits && clean {
                 yard_wire::mark!(RecoveryPreparedKept);
                 next = Some(head);

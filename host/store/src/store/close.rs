@@ -105,7 +105,9 @@ impl Store {
         let copies = std::mem::take(&mut gather.copies);
         let chain = header.seal(self.active.header.salt, &mut gather.bytes, gather.begin);
         let bytes = fitted(gather.bytes, gather.begin);
-        self.typical_bytes = (bytes.len() + bytes.len() / 2).max(self.typical_bytes / 2);
+        // Slow to go down: sizes change from group to group, and too much costs no memory.
+        let before = self.typical_bytes - self.typical_bytes / 16;
+        self.typical_bytes = (bytes.len() + bytes.len() / 2).max(before);
         self.active.tail += bytes.len() as u64;
         assert!(self.active.tail <= self.active.header.capacity, "place was made for the group");
         self.cursor.next_group += 1;

@@ -16,17 +16,30 @@ const TOPIC: TopicId = TopicId(1);
 const QUEUES: u64 = 8;
 
 /// A disk that counts what is read and refuses to read some bytes of segments.
-struct Counting<'a> {
+pub(crate) struct Counting<'a> {
     disk: &'a LyingDisk,
     bad: Vec<(u32, Range<u64>)>,
     reads: AtomicU64,
+    /// Bytes of the segments below this one are counted.
+    below: u32,
+    bytes: AtomicU64,
     /// Where the first reader says that it reads, and then lets others catch up with it.
     begun: Option<Barrier>,
 }
 
 impl<'a> Counting<'a> {
     fn new(disk: &'a LyingDisk) -> Self {
-        Self { disk, bad: Vec::new(), reads: AtomicU64::new(0), begun: None }
+        Self::below(disk, 0)
+    }
+
+    /// One that counts bytes of the segments below this one.
+    pub(crate) fn below(disk: &'a LyingDisk, below: u32) -> Self {
+        let (bad, reads, bytes) = Default::default();
+        Self { disk, bad, reads, below, bytes, begun: None }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     fn reads(&self) -> u64 {
@@ -43,6 +56,9 @@ impl Disk for Counting<'_> {
     }
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let before = self.reads.fetch_add(1, Ordering::Relaxed);
+        if matches!(name, FileName::Segment(segment) if segment < self.below) {
+            self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        }
         if let Some(begun) = self.begun.as_ref().filter(|_| before == 0) {
             begun.wait();
             let is_alone = |_: &u32| self.reads() == 1;

@@ -10,7 +10,7 @@ use crate::support::{CONFIG, Random, Rig, batch_of, open_all, open_with, some_ba
 const SEGMENT: FileName = FileName::Segment(0);
 
 /// A log of three groups of two entries, all durable.
-fn small(prove_tail: bool) -> Rig {
+pub(crate) fn small(prove_tail: bool) -> Rig {
     let mut random = Random(5);
     let mut rig = Rig::new(5);
     for group in 0..3 {
@@ -151,7 +151,7 @@ fn check_index(store: &Store, disk: &LyingDisk, rig: &Rig) {
 }
 
 /// A log of several segments with a checkpoint in a late one.
-fn long() -> Rig {
+pub(crate) fn long() -> Rig {
     let mut random = Random(8);
     let mut rig = Rig::new(8);
     while rig.store.stats().segments < 4 {

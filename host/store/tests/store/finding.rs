@@ -20,7 +20,7 @@ const ALWAYS: (Timestamp, Timestamp) = (Timestamp(0), Timestamp(u64::MAX));
 const ALL: KeyBudget = KeyBudget { bytes: u64::MAX, messages: usize::MAX };
 
 /// Records with ids of their own, some with keys, one of them twice.
-fn keyed_batch(random: &mut Random) -> Batch {
+pub(crate) fn keyed_batch(random: &mut Random) -> Batch {
     let mut bytes = Vec::new();
     let count = 1 + random.below(8) as usize;
     for _ in 0..count {
@@ -96,7 +96,7 @@ fn at_time(store: &Store, disk: &LyingDisk, queue: (TopicId, QueueIndex), time: 
 }
 
 /// Ids and every key, in any portions and spans of time, and every time are found exactly.
-fn check(store: &Store, disk: &LyingDisk, model: &Model, random: &mut Random) {
+pub(crate) fn check(store: &Store, disk: &LyingDisk, model: &Model, random: &mut Random) {
     let entries = model.up_to(store.synced_group());
     let all = messages(model, entries);
     let first = random.below(all.len().max(50) as u64 / 50) as usize;
@@ -138,7 +138,7 @@ fn check(store: &Store, disk: &LyingDisk, model: &Model, random: &mut Random) {
     }
 }
 
-fn is_of_keys(io: &Io) -> bool {
+pub(crate) fn is_of_keys(io: &Io) -> bool {
     matches!(io, Io::IndexKeys { .. } | Io::WriteKeys { .. })
 }
 
@@ -181,9 +181,9 @@ fn whatever_is_indexed_everything_is_found() {
 #[test]
 fn what_waits_too_long_to_be_indexed_is_read_again() {
     let mut random = Random(5);
-    let config = StoreConfig { segment_bytes: 16 << 20, ..CONFIG };
+    let config = StoreConfig { segment_bytes: 64 << 20, ..CONFIG };
     let mut rig = Rig::on(LyingDisk::new(5), config);
-    while rig.store.stats().synced.0 < 10 << 20 {
+    while rig.store.stats().synced.0 < 34 << 20 {
         rig.append_batch(&keyed_batch(&mut random)).unwrap();
         rig.append(&vec![1; 200_000]).unwrap();
         rig.close(false);

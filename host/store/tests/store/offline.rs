@@ -38,7 +38,7 @@ fn contents(disk: &LyingDisk) -> Vec<(FileName, Vec<u8>)> {
 }
 
 /// Verifies a log, and plans its repair; nothing of it may change.
-fn look(disk: &LyingDisk) -> Result<(Joined, Plan), OpenError> {
+pub(crate) fn look(disk: &LyingDisk) -> Result<(Joined, Plan), OpenError> {
     let before = contents(disk);
     let found = survey(disk, Some(CONFIG.shard))?;
     let saved = offline::saved(disk, CONFIG.shard, &found.names)?;
@@ -56,6 +56,7 @@ fn look(disk: &LyingDisk) -> Result<(Joined, Plan), OpenError> {
     let checkpoint = saved.damage(&all);
     let plan = offline::plan(disk, &found, &all, &derived, checkpoint.as_ref(), 9)?;
     joined.damage.extend(checkpoint);
+    joined.damage.extend(offline::cut_off(disk, &found, &all, &saved));
     assert!(before == contents(disk), "looking changes nothing");
     Ok((joined, plan))
 }

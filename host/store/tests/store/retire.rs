@@ -22,7 +22,7 @@ const LONG: Queue = (TopicId(2), QueueIndex(3));
 const IDLE: Queue = (TopicId(3), QueueIndex(1));
 
 /// Fills segments up to this one; of each ten records one is of the topic that keeps long.
-fn fill(rig: &mut Rig, random: &mut Random, until: u32) {
+pub(crate) fn fill(rig: &mut Rig, random: &mut Random, until: u32) {
     if rig.model.entries.is_empty() {
         rig.append_batch(&batch_of(random, &[(IDLE.0.0, IDLE.1.0, 90)])).unwrap();
     }
@@ -65,7 +65,7 @@ fn go_on(rig: &mut Rig) {
 }
 
 /// Retires to the end; `each` sees the rig before every I/O.
-fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
+pub(crate) fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
     rig.store.retire(until, &keep_from, Vec::new(), &mut rig.io);
     finish(rig, each);
 }
@@ -90,7 +90,7 @@ fn firsts(store: &Store) -> BTreeMap<Queue, u64> {
     store.queues().map(|(topic, queue, first, _)| ((topic, queue), first.0)).collect()
 }
 
-fn reopen(disk: &LyingDisk) -> Result<(usize, Reopened), OpenError> {
+pub(crate) fn reopen(disk: &LyingDisk) -> Result<(usize, Reopened), OpenError> {
     let saved: Option<Checkpoint> = Store::read_checkpoint(disk, &CONFIG)?;
     let state =
         saved.as_ref().map_or(0, |saved| str::from_utf8(&saved.state).unwrap().parse().unwrap());
@@ -338,6 +338,36 @@ fn a_missing_first_segment_is_told_from_a_retired_one() {
 }
 
 #[test]
+fn of_a_log_that_begins_late_the_first_heads_say_where() {
+    let mut random = Random(18);
+    let mut rig = Rig::new(18);
+    rig.settle();
+    fill(&mut rig, &mut random, 5);
+    retire(&mut rig, 2, &mut |_| {});
+    for segment in [2, 3] {
+        assert!(rig.disk.flip_bit(FileName::Segment(segment), 8 * 20));
+    }
+    let Err(OpenError::Corrupt(why)) = reopen(&rig.disk) else { panic!("nobody knows") };
+    assert_eq!(why.what, "the headers of the first segments");
+}
+
+#[test]
+fn what_cannot_be_read_is_retired_later() {
+    let mut random = Random(19);
+    let mut rig = Rig::new(19);
+    rig.settle();
+    fill(&mut rig, &mut random, 3);
+    rig.store.retire(2, &keep_from, Vec::new(), &mut rig.io);
+    let is_read = |io: &yard_store::Io| matches!(io, yard_store::Io::ReadKept { .. });
+    assert!(rig.io.iter().any(is_read), "something is kept");
+    rig.io.retain(|io| !is_read(io));
+    rig.store.done(IoDone::KeptFailed, &mut rig.io);
+    assert!(!rig.store.is_retiring() && rig.store.first_segment() == 0);
+    retire(&mut rig, 2, &mut |_| {});
+    assert_eq!(rig.store.first_segment(), 2);
+}
+
+#[test]
 fn a_damaged_record_does_not_hold_up_its_segment() {
     let mut random = Random(16);
     let mut rig = Rig::new(16);
@@ -381,6 +411,36 @@ fn copies_are_found_without_a_sidecar_and_after_it_was_sealed() {
     rig.disk.remove(FileName::Index(3)).unwrap();
     check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &allowed);
     crash_everywhere(&rig, &allowed, 4);
+}
+
+#[test]
+fn an_index_that_cannot_be_read_does_not_lead_to_a_body_that_is_gone() {
+    let mut random = Random(23);
+    let mut rig = Rig::new(23);
+    rig.settle();
+    let parked = park(&mut rig, &mut random, 1);
+    fill(&mut rig, &mut random, 2);
+    let offset = release(&mut rig, parked[0], "late");
+    assert!(place(&rig, offset).released && place(&rig, offset).segment == 2);
+    retire(&mut rig, 2, &mut |_| {});
+    let copy = place(&rig, offset);
+    assert_eq!((copy.released, copy.segment), (false, 2), "the copy lies beside the release");
+    fill(&mut rig, &mut random, 4);
+    let located = rig.store.locate(LONG.0, LONG.1, offset, 1);
+    let Located::Read(wanted) = located else { panic!("{located:?}") };
+    let expected = read::index(&rig.disk, &wanted).unwrap();
+    let all = rig.model.queues(rig.model.entries.len());
+    let (unreadable, gone) = (rig.disk.fork(), rig.disk.fork());
+    let bytes = unreadable.len(FileName::Index(2)).unwrap();
+    unreadable.spoil(FileName::Index(2), 0..bytes);
+    gone.remove(FileName::Index(2)).unwrap();
+    for disk in [unreadable, gone] {
+        assert!(disk.len(FileName::Segment(0)).is_err(), "where the body was");
+        let found = read::index(&disk, &wanted).unwrap();
+        assert_eq!(found, expected);
+        let records = read::records(&disk, &found).unwrap();
+        assert_eq!(records[0], all[&LONG][offset.0 as usize].0);
+    }
 }
 
 /// Where every record lies that the log holds.

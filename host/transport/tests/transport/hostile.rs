@@ -259,6 +259,7 @@ async fn streams_that_may_not_be_opened() {
             queue: QueueIndex(0),
             from: QueueOffset(0),
             to: QueueOffset(1),
+            attempt: 1,
             verdict: Verdict::Ack,
             delay_ms: None,
             error: None,

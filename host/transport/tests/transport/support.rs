@@ -168,7 +168,9 @@ impl Service for Shared {
                     self.0.answer_held();
                     Reply::Unsubscribe(Unsubscribed {})
                 }
-                Request::Settle(_) => Reply::Settle(Settled { done: 0, lost: vec![] }),
+                Request::Settle(_) => {
+                    Reply::Settle(Settled { done: 0, lost: vec![], other: vec![] })
+                }
                 Request::Fetch(fetch) => {
                     let record = Bytes::from(vec![1; fetch.bytes_max as usize]);
                     let (offset, stored) = (fetch.from, Timestamp(0));
@@ -185,7 +187,13 @@ impl Service for Shared {
                 }
                 Request::Extend(_) => {
                     let (done, until) = (0, Timestamp(0));
-                    Reply::Extend(Extended { done, until, spent: vec![], lost: vec![] })
+                    Reply::Extend(Extended {
+                        done,
+                        until,
+                        spent: vec![],
+                        lost: vec![],
+                        other: vec![],
+                    })
                 }
                 Request::MoveGroup(_) => Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 }),
                 Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),

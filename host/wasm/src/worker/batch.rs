@@ -95,10 +95,37 @@ pub enum Hold {
     NoRoom,
 }
 
+/// What a plugin knows when it is asked about a batch.
+#[derive(Clone, Copy, Debug)]
+enum Bound<'a> {
+    /// One of the expressions that an instance knows.
+    Expression(&'a Arc<Binding>),
+    /// The settings that an instance was opened with.
+    Settings(&'a Arc<Binding>),
+}
+
+impl<'a> Bound<'a> {
+    fn expression(self) -> Option<&'a Arc<Binding>> {
+        match self {
+            Self::Expression(expression) => Some(expression),
+            Self::Settings(_) => None,
+        }
+    }
+
+    fn settings(self) -> Option<&'a Arc<Binding>> {
+        match self {
+            Self::Expression(_) => None,
+            Self::Settings(settings) => Some(settings),
+        }
+    }
+}
+
 /// What is common to all batches on their way.
 #[derive(Debug, Default)]
 struct Progress {
     chosen: Option<Chosen>,
+    /// How code for one expression failed with the batch, which its plugin then judged.
+    generated_fault: Option<Fault>,
     poison: Vec<Poison>,
     canary_fault: Option<(VersionNumber, Fault)>,
     events: Vec<HealthEvent>,
@@ -108,6 +135,8 @@ struct Progress {
 #[derive(Clone, Debug)]
 struct Chosen {
     installed: Arc<Installed>,
+    /// Where that is code for one expression: the version in whose place it is.
+    instead_of: Option<Arc<Installed>>,
     rollout: Arc<Rollout>,
     role: Role,
     bisect: Bisect,
@@ -179,6 +208,19 @@ impl Judging {
         self.delivered
     }
 
+    /// Whether code for this one expression judged it.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        let chosen = self.progress.chosen.as_ref();
+        chosen.is_some_and(|it| it.installed.expression().is_some())
+    }
+
+    /// How code for this one expression failed with the batch, which its plugin then judged.
+    #[must_use]
+    pub fn generated_fault(&self) -> Option<&Fault> {
+        self.progress.generated_fault.as_ref()
+    }
+
     /// What a shadow says beside, for batches that it looked at.
     #[must_use]
     pub fn shadowed(&self) -> Option<&Shadowed> {
@@ -229,14 +271,20 @@ impl Worker {
         judging: &mut Judging,
     ) -> Turn {
         let Judging { progress, delivered, shadowed } = judging;
-        let turn = self.turn(ask, None, batch, progress, |instance, frame, range, usage| {
-            if range.len() == batch.count {
-                *delivered = Bits::default();
-            }
-            let bits = evaluate(instance, binding, frame, range.len(), ask.now_ms, usage)?;
-            delivered.add_from(&bits, range.start);
-            Ok(())
-        });
+        let turn = self.turn(
+            ask,
+            Bound::Expression(binding),
+            batch,
+            progress,
+            |instance, frame, range, usage| {
+                if range.len() == batch.count {
+                    *delivered = Bits::default();
+                }
+                let bits = evaluate(instance, binding, frame, range.len(), ask.now_ms, usage)?;
+                delivered.add_from(&bits, range.start);
+                Ok(())
+            },
+        );
         if turn == Turn::Done {
             *shadowed = self.shadow(ask, binding, batch, progress);
         }
@@ -253,18 +301,25 @@ impl Worker {
     ) -> Turn {
         let Keying { progress, keys } = keying;
         keys.resize(batch.count, Vec::new());
-        self.turn(ask, Some(binding), batch, progress, |instance, frame, range, usage| {
-            instance.open(Point::Dedupe, binding, ask.now_ms, usage)?;
-            let count = range.len() as u32;
-            let list = instance.call(count, ask.now_ms, usage, |store, exports| {
-                exports.keys(store, frame, count)
-            })?;
-            let found = verdict::keys(&list, count).map_err(|error| malformed("keys", &error))?;
-            for (to, key) in keys[range].iter_mut().zip(found) {
-                *to = key.to_vec();
-            }
-            Ok(())
-        })
+        self.turn(
+            ask,
+            Bound::Settings(binding),
+            batch,
+            progress,
+            |instance, frame, range, usage| {
+                instance.open(Point::Dedupe, binding, ask.now_ms, usage)?;
+                let count = range.len() as u32;
+                let list = instance.call(count, ask.now_ms, usage, |store, exports| {
+                    exports.keys(store, frame, count)
+                })?;
+                let found =
+                    verdict::keys(&list, count).map_err(|error| malformed("keys", &error))?;
+                for (to, key) in keys[range].iter_mut().zip(found) {
+                    *to = key.to_vec();
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Takes a batch through an interceptor, or a turn further.
@@ -277,30 +332,36 @@ impl Worker {
     ) -> Turn {
         let Intercepting { progress, answers } = intercepting;
         answers.resize(batch.count, Vec::new());
-        self.turn(ask, Some(binding), batch, progress, |instance, frame, range, usage| {
-            instance.open(Point::Interceptor, binding, ask.now_ms, usage)?;
-            let count = range.len() as u32;
-            let list = instance.call(count, ask.now_ms, usage, |store, exports| {
-                exports.apply(store, frame, count)
-            })?;
-            verdict::answers(&list, count).map_err(|error| malformed("answers", &error))?;
-            let mut rest = &list[..];
-            for to in &mut answers[range] {
-                // Kind and length come first; that they are right was checked above.
-                let length = rest[1..].first_chunk().expect("a checked answer has its length");
-                let (answer, after) = rest.split_at(5 + u32::from_le_bytes(*length) as usize);
-                *to = answer.to_vec();
-                rest = after;
-            }
-            Ok(())
-        })
+        self.turn(
+            ask,
+            Bound::Settings(binding),
+            batch,
+            progress,
+            |instance, frame, range, usage| {
+                instance.open(Point::Interceptor, binding, ask.now_ms, usage)?;
+                let count = range.len() as u32;
+                let list = instance.call(count, ask.now_ms, usage, |store, exports| {
+                    exports.apply(store, frame, count)
+                })?;
+                verdict::answers(&list, count).map_err(|error| malformed("answers", &error))?;
+                let mut rest = &list[..];
+                for to in &mut answers[range] {
+                    // Kind and length come first; that they are right was checked above.
+                    let length = rest[1..].first_chunk().expect("a checked answer has its length");
+                    let (answer, after) = rest.split_at(5 + u32::from_le_bytes(*length) as usize);
+                    *to = answer.to_vec();
+                    rest = after;
+                }
+                Ok(())
+            },
+        )
     }
 
     /// A turn of a batch: calls until it is done, or has had its faults.
     fn turn(
         &mut self,
         ask: &Ask,
-        binding: Option<&Arc<Binding>>,
+        bound: Bound<'_>,
         batch: &Batch<'_>,
         progress: &mut Progress,
         mut call: impl FnMut(&mut Instance, &Vec<u8>, Range<usize>, &mut Usage) -> Called,
@@ -313,12 +374,12 @@ impl Worker {
             return Turn::Held { until_ms: ask.now_ms + wait_ms, hold: Hold::Budget };
         }
         if progress.chosen.is_none()
-            && let Some(turn) = self.begin(ask, batch, progress)
+            && let Some(turn) = self.begin(ask, bound, batch, progress)
         {
             return turn;
         }
         let burnt = progress.usage.fuel;
-        let turn = self.ranges(ask, binding, batch, progress, &mut call);
+        let turn = self.ranges(ask, bound.settings(), batch, progress, &mut call);
         self.bill(ask.tenant, progress.usage.fuel - burnt);
         if turn == Turn::Done {
             Self::end(ask, progress);
@@ -327,7 +388,13 @@ impl Worker {
     }
 
     /// Chooses the version for a batch; `Some` where there is none for now.
-    fn begin(&mut self, ask: &Ask, batch: &Batch<'_>, progress: &mut Progress) -> Option<Turn> {
+    fn begin(
+        &mut self,
+        ask: &Ask,
+        bound: Bound<'_>,
+        batch: &Batch<'_>,
+        progress: &mut Progress,
+    ) -> Option<Turn> {
         self.batches += 1;
         let (rollout, choice) = self.choose(ask);
         let (installed, role) = match choice {
@@ -340,7 +407,13 @@ impl Worker {
         let rollout = rollout.expect("a version was chosen from a rollout");
         let before = installed.poisoned_in_a_row(ask.tenant);
         let (bisect, starts) = (Bisect::new(batch.count, before), Vec::new());
-        progress.chosen = Some(Chosen { installed, rollout, role, bisect, starts });
+        let expression = bound.expression().filter(|_| role == Role::Active);
+        let code = expression.and_then(|it| self.table.generated(ask.tenant, it, &installed));
+        let (installed, instead_of) = match code {
+            Some(code) => (Arc::clone(code), Some(installed)),
+            None => (installed, None),
+        };
+        progress.chosen = Some(Chosen { installed, instead_of, rollout, role, bisect, starts });
         None
     }
 
@@ -458,6 +531,15 @@ impl Chosen {
 impl Progress {
     /// What follows from a fault; `Some` where that ends the turn.
     fn fault(&mut self, ask: &Ask, failed: Failed) -> Option<Turn> {
+        let chosen = self.chosen.as_mut().expect("a batch that began has its version");
+        if let Some(version) = chosen.instead_of.take() {
+            // Whatever it is: the version that understands every expression judges all of it.
+            chosen.bisect =
+                Bisect::new(chosen.bisect.count(), version.poisoned_in_a_row(ask.tenant));
+            chosen.installed = version;
+            self.generated_fault = Some(failed.into_fault());
+            return Some(Turn::More);
+        }
         if failed.fault().kind == FaultKind::NoRoom {
             let until_ms = ask.now_ms + NO_ROOM_MS;
             return Some(Turn::Held { until_ms, hold: Hold::NoRoom });

@@ -3,6 +3,7 @@ mod accept;
 mod compile;
 mod corpus;
 mod engine;
+mod generated;
 mod hostile;
 mod measured;
 mod points;

@@ -5,8 +5,8 @@ use yard_abi::manifest::{Capability, Point, SECTION};
 use yard_abi::verdict::{self, Answer};
 use yard_wasm::canary::{Share, Split};
 use yard_wasm::{
-    Action, Attempt, Batch, Binding, ColdError, Fate, FaultKind, Half, Intercepting, Keying, Next,
-    Role, Rollout, Turn,
+    Action, Attempt, Batch, Binding, ColdError, Fate, Fault, FaultKind, Half, Hold, Intercepting,
+    Keying, Next, Role, Rollout, Turn,
 };
 
 use crate::support::{GOOD, Host, frame, installed, manifest, plugin, typed, with_section};
@@ -86,7 +86,10 @@ fn dedupe() -> Vec<u8> {
             (i32.store (i32.const 76) (i32.load (i32.const 44)))
             (i32.const 64))"#
     );
-    plugin(Point::Dedupe, &[], &module(Point::Dedupe, "", &functions))
+    let json = r#"{"name": "test", "version": "1.0.0", "points": ["dedupe"],
+        "config": [{"name": "name0"}, {"name": "name1"}, {"name": "count", "kind": "integer"}]}"#;
+    let module = typed(Point::Dedupe, &module(Point::Dedupe, "", &functions));
+    with_section(module, SECTION, json.as_bytes())
 }
 
 #[test]
@@ -115,6 +118,55 @@ fn a_binding_has_an_instance_of_its_own() {
         assert_eq!(policy.keyspace as usize, settings, "it was opened with its own settings");
     }
     assert_eq!(host.worker.instances(), 2);
+}
+
+/// What the host says of settings, whoever asks with them; `refused` says how a question ends.
+#[track_caller]
+fn check_settings(setting: (&str, &str), says: &str, refused: impl FnOnce(&Arc<Binding>) -> Fault) {
+    let (name, value) = setting;
+    let fault = refused(&Binding::new(String::new(), vec![(name.to_owned(), value.to_owned())]));
+    assert_eq!((fault.kind, &fault.text[..]), (FaultKind::Refused, says));
+}
+
+#[test]
+fn settings_that_the_manifest_does_not_declare_never_reach_the_guest() {
+    let mut host = Host::of(&dedupe());
+    let ask = host.ask();
+    let (tags, mut keying) = (frame(&["a"]), Keying::default());
+    let misspelt = "`test` has no setting `nam0`: it has `name0`, `name1`, `count`";
+    check_settings(("nam0", "value"), misspelt, |binding| {
+        match host.worker.describe(&ask, binding).answer {
+            Err(ColdError::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        }
+    });
+    // A plugin that has failed is asked again later.
+    let mut host = Host::of(&dedupe());
+    let ask = host.ask();
+    check_settings(("nam0", "value"), misspelt, |binding| {
+        match host.worker.keys(&ask, binding, &Batch::new(&tags), &mut keying) {
+            Turn::Held { hold: Hold::Plugin(Some(fault)), .. } => fault,
+            other => panic!("{other:?}"),
+        }
+    });
+    // A plugin that has failed is asked again later.
+    let mut host = Host::of(&dedupe());
+    let ask = host.ask();
+    check_settings(("count", "many"), "`count` must be a whole number, not `many`", |binding| {
+        match host.worker.open(&ask, binding, Point::Dedupe).answer {
+            Err(ColdError::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        }
+    });
+    let mut host = Host::of(&GOOD.build(&[]));
+    let ask = host.ask();
+    let says = "`test` has no setting `dialect`, nor any other";
+    check_settings(("dialect", "sql"), says, |binding| {
+        match host.worker.needs(&ask, binding).answer {
+            Err(ColdError::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        }
+    });
 }
 
 #[test]

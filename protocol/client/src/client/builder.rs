@@ -15,7 +15,7 @@ use yard_wire::requests::{FindRoute, Hello, Route};
 use super::{Client, Inner, Wall, unexpected};
 use crate::backoff::Backoff;
 use crate::clock::BrokerClock;
-use crate::connection::{AskError, Connection};
+use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::link::{Dialer, Streams};
 use crate::random::Random;
@@ -297,6 +297,6 @@ async fn find_nodes(connection: &Connection, timeout: Duration) -> Result<Route,
     match connection.ask(None, &request, timeout).await {
         Ok(Reply::FindRoute(route)) => Ok(route),
         Ok(other) => Err(unexpected(&other)),
-        Err(AskError::NotSent(error) | AskError::Sent(error)) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }

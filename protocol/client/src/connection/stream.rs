@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use yard_quic::{MTU_BYTES_MIN, STREAM_WINDOW_BYTES_DEFAULT};
 use yard_wire::frame::{self, Class, Frame, FrameDecoder, Preamble};
-use yard_wire::limits::FRAME_BYTES_MAX;
+use yard_wire::limits::{FRAME_BYTES_MAX, PLUGIN_BYTES_MAX};
+use yard_wire::operation::Operation;
 use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::Produce;
 use yard_wire::{Code, Correlation, Refusal, Wire};
@@ -161,6 +162,15 @@ impl Stream {
     }
 }
 
+/// Why a request is not on its way.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The stream is gone.
+    Gone(Error),
+    /// No frame can carry it.
+    TooLarge(Error),
+}
+
 /// Room for one frame.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
@@ -175,18 +185,23 @@ impl Permit<'_> {
         self,
         correlation: Correlation,
         request: &Request,
-    ) -> Result<Pending, Error> {
+    ) -> Result<Pending, Unsent> {
         let (sender, receiver) = oneshot::channel();
         let Self { room, place, stream } = self;
-        stream.outstanding.insert(correlation, Waiter::Task(sender), place)?;
-        stream.write(room, [encode(correlation, request), Bytes::new()]);
+        let frame = encode(correlation, request).map_err(Unsent::TooLarge)?;
+        let waiter = Waiter::Task(sender);
+        stream.outstanding.insert(correlation, waiter, place).map_err(Unsent::Gone)?;
+        stream.write(room, [frame, Bytes::new()]);
         Ok(Pending(receiver))
     }
 
     /// Sends a request whose answer nobody wants.
     pub(crate) fn send_quietly(self, request: &Request) {
         let Self { room, place: _, stream } = self;
-        stream.write(room, [encode(Correlation(0), request), Bytes::new()]);
+        match encode(Correlation(0), request) {
+            Ok(frame) => stream.write(room, [frame, Bytes::new()]),
+            Err(error) => tracing::error!(%error, "a request that nobody hears of"),
+        }
     }
 
     /// Sends a batch without copying it. `answered` is called with the answer, exactly once
@@ -209,13 +224,26 @@ impl Permit<'_> {
     }
 }
 
-fn encode(correlation: Correlation, request: &Request) -> Bytes {
+/// The frame of a request. Its texts are whatever the application has put there.
+fn encode(correlation: Correlation, request: &Request) -> Result<Bytes, Error> {
     let mut bytes = Vec::with_capacity(256);
     let kind = request.kind() as u16;
-    frame::encode_with(kind, Class::Request, correlation, &mut bytes, |out| {
+    let encoded = frame::encode_bounded(kind, Class::Request, correlation, &mut bytes, |out| {
         request.put_body(out);
     });
-    bytes.into()
+    let push = Operation::PluginPush as u16;
+    match (encoded, request) {
+        (Ok(()), _) => Ok(bytes.into()),
+        // Its file is what is large: the code is that of the broker, which sees those that fit.
+        (Err(refusal), Request::Call(call)) if call.operation == push => {
+            let detail = format!("{}; a plugin has at most {PLUGIN_BYTES_MAX}", refusal.detail);
+            Err(Error::new(Code::PluginTooLarge, detail))
+        }
+        (Err(refusal), request) => {
+            let detail = format!("{}: {}", request.kind().name(), refusal.detail);
+            Err(Error::new(refusal.code, detail))
+        }
+    }
 }
 
 /// The answer to come.

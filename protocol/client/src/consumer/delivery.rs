@@ -12,7 +12,8 @@ use yard_wire::requests::{Delivered, HeldRange, Verdict};
 use yard_wire::{Code, MessageId, QueueIndex, QueueOffset, Timestamp};
 
 use super::failures::{OrderLine, order_line};
-use super::settlements::{Settlement, Waiter};
+use super::keeping::Place;
+use super::settlements::{Settlement, Waiter, superseded};
 use super::subscription::Subscription;
 use crate::{Error, TraceContext, compress, exchange, spans, trace};
 
@@ -22,7 +23,6 @@ use crate::{Error, TraceContext, compress, exchange, spans, trace};
 #[derive(Debug)]
 pub struct Delivery {
     record: Record,
-    attempt: u32,
     stored: Timestamp,
     settler: Settler,
 }
@@ -87,7 +87,8 @@ impl Batch {
             match Record::parse(record) {
                 Ok(record) => {
                     let line = self.held.line_of(&record);
-                    let settler = Settler { held: self.held.clone(), index, offset, line };
+                    let (held, id) = (self.held.clone(), record.id());
+                    let settler = Settler { held, index, offset, attempt, id, line };
                     if settler.give_back_if_failed() {
                         continue;
                     }
@@ -95,7 +96,7 @@ impl Batch {
                         settler.settle_later(Opinion::of(Verdict::Expire));
                         continue;
                     }
-                    return Some(Delivery { record, attempt, stored, settler });
+                    return Some(Delivery { record, stored, settler });
                 }
                 // Damaged on its way past two checksums: its lease ends and it comes again.
                 Err(error) => {
@@ -135,12 +136,12 @@ fn expiry(record: &Record) -> Option<Timestamp> {
 #[derive(Debug)]
 pub struct Kept {
     held: Arc<Held>,
-    offset: QueueOffset,
+    place: Place,
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.held.subscription.release((self.held.queue, self.offset));
+        self.held.subscription.release(self.place);
     }
 }
 
@@ -151,6 +152,9 @@ pub(crate) struct Settler {
     /// Of the message in its frame.
     index: usize,
     offset: QueueOffset,
+    /// Which delivery of the message it is.
+    attempt: u32,
+    id: MessageId,
     /// Its order group, where the topic keeps an order.
     line: Option<OrderLine>,
 }
@@ -166,9 +170,13 @@ impl Settler {
 
     /// Extends the lease for as long as the guard lives.
     pub(crate) fn keep(&self) -> Kept {
-        let Self { held, offset, .. } = self;
-        held.subscription.keep((held.queue, *offset), held.received_ms);
-        Kept { held: held.clone(), offset: *offset }
+        let (held, place) = (self.held.clone(), self.place());
+        held.subscription.keep(place, held.received_ms);
+        Kept { held, place }
+    }
+
+    fn place(&self) -> Place {
+        (self.held.queue, self.offset, self.attempt)
     }
 
     async fn extend(&self, lease: Duration) -> Result<Timestamp, Error> {
@@ -178,22 +186,25 @@ impl Settler {
                 format!("a lease of {lease_ms} ms; {LEASE_MS_MIN} to {LEASE_MS_MAX} may be");
             return Err(Error::new(Code::BadArgument, detail));
         }
-        let (queue, from) = (self.held.queue, self.offset);
-        let range = HeldRange { queue, from, to: QueueOffset(from.0 + 1) };
+        let (queue, from, attempt) = self.place();
+        let range = HeldRange { queue, from, to: QueueOffset(from.0 + 1), attempt };
         let extended = self.held.subscription.extend(vec![range], lease_ms).await?;
         if extended.done > 0 {
             return Ok(extended.until);
         }
-        Err(match extended.spent.is_empty() {
-            true => {
-                let detail = format!("offset {from} of queue {queue} was no longer leased");
-                Error::new(Code::LeaseLost, detail)
-            }
-            false => {
-                let detail = format!("offset {from} of queue {queue} is held for 12 hours at most");
-                Error::new(Code::HeldTooLong, detail)
-            }
-        })
+        let error = superseded(&extended.other, self.place()).unwrap_or_else(|| {
+            let (code, how) = match extended.spent.is_empty() {
+                true => (Code::LeaseLost, "was no longer leased"),
+                false => (Code::HeldTooLong, "is held for 12 hours at most"),
+            };
+            Error::new(code, format!("offset {from} of queue {queue} {how}"))
+        });
+        Err(self.named(error))
+    }
+
+    /// An error that says which message it is about.
+    fn named(&self, error: Error) -> Error {
+        Error { detail: format!("message {}: {}", self.id, error.detail), ..error }
     }
 
     /// Its order group, where the topic keeps an order.
@@ -241,9 +252,9 @@ impl Settler {
     }
 
     fn settlement(&self, opinion: Opinion, waiters: Vec<(QueueOffset, Waiter)>) -> Settlement {
-        let (queue, from) = (self.held.queue, self.offset);
-        let Opinion { verdict, delay_ms, error } = opinion;
-        Settlement { queue, from, to: QueueOffset(from.0 + 1), verdict, delay_ms, error, waiters }
+        let (queue, from, attempt) = self.place();
+        let (to, Opinion { verdict, delay_ms, error }) = (QueueOffset(from.0 + 1), opinion);
+        Settlement { queue, from, to, attempt, verdict, delay_ms, error, waiters }
     }
 
     async fn settle(&self, opinion: Opinion) -> Result<(), Error> {
@@ -255,13 +266,15 @@ impl Settler {
 
     async fn settle_now(&self, opinion: Opinion) -> Result<(), Error> {
         if !self.held.settle(self.index) {
-            return Err(Error::new(Code::AlreadySettled, "this delivery was settled before"));
+            let error = Error::new(Code::AlreadySettled, "this delivery was settled before");
+            return Err(self.named(error));
         }
         self.note(&opinion);
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let waiters = vec![(self.offset, sender)];
         self.held.subscription.settle(self.settlement(opinion, waiters));
-        receiver.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+        let settled = receiver.await.unwrap_or_else(|_| Err(Error::closed("consumer")));
+        settled.map_err(|error| self.named(error))
     }
 }
 
@@ -347,7 +360,8 @@ impl Delivery {
     /// # Errors
     /// [`Code::HeldTooLong`] when that would be more than 12 hours after it was delivered: the
     /// lease then goes on to that instant; [`Code::LeaseLost`] when it has ended or the message was
-    /// settled; [`Code::BadArgument`]; [`Code::Disconnected`].
+    /// settled; [`Code::LeaseSuperseded`] when it has ended and the message was delivered here
+    /// again; [`Code::BadArgument`]; [`Code::Disconnected`].
     pub async fn extend(&self, lease: Duration) -> Result<Timestamp, Error> {
         self.settler.extend(lease).await
     }
@@ -414,7 +428,7 @@ impl Delivery {
     /// 1 for the first delivery to the group, 2 for the second, and so on.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.settler.attempt
     }
 
     /// When the broker stored it, by the broker's clock: when it began to gather what it made
@@ -440,9 +454,10 @@ impl Delivery {
     /// Settling begins when the future is first polled, and then goes on without it.
     ///
     /// # Errors
-    /// [`Code::LeaseLost`] when the lease had ended; [`Code::AlreadySettled`] when the delivery was
-    /// settled before; [`Code::Disconnected`] when the connection was lost: the message may come
-    /// again.
+    /// [`Code::LeaseLost`] when the lease had ended; [`Code::LeaseSuperseded`] when it had and the
+    /// message was delivered here again: the later delivery is neither settled nor touched by it;
+    /// [`Code::AlreadySettled`] when the delivery was settled before; [`Code::Disconnected`] when
+    /// the connection was lost: the message may come again. The detail names the message.
     pub async fn ack(&self) -> Result<(), Error> {
         self.settler.settle(Opinion::of(Verdict::Ack)).await
     }

@@ -21,23 +21,40 @@ const LINES_MAX: usize = 65_536;
 
 /// Deliveries of a queue arrive in the order in which the broker made them. So behind a failed
 /// message come those that were sent before the broker knew of the failure, each further on than
-/// the one before; the first that is not further on was sent afterwards. Where the order group goes
-/// on elsewhere meanwhile, a message is given back once that need not have been.
+/// the one before. The failed message itself, or one that was given back for it, was sent
+/// afterwards; one before it says nothing of it. Where the order group goes on elsewhere meanwhile,
+/// a message is given back once that need not have been.
 #[derive(Debug, Default)]
 pub struct Failures {
-    /// The furthest message of each that failed or was given back, and when it was noted.
-    lines: BTreeMap<OrderLine, (QueueOffset, u64)>,
+    lines: BTreeMap<OrderLine, Line>,
     noted: u64,
+}
+
+/// What failed of an order group, and has not come again.
+#[derive(Debug, Default)]
+struct Line {
+    /// Each that failed, and the furthest that was given back for it. Bounded by what is in hand.
+    failed: Vec<Failed>,
+    /// When the last of them was noted.
+    noted: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    offset: QueueOffset,
+    furthest: QueueOffset,
 }
 
 impl Failures {
     /// A message failed.
     pub fn failed(&mut self, line: OrderLine, offset: QueueOffset) {
         self.noted += 1;
-        let (furthest, _) = self.lines.entry(line).or_insert((offset, self.noted));
-        *furthest = offset.max(*furthest);
+        let Line { failed, noted } = self.lines.entry(line).or_default();
+        *noted = self.noted;
+        failed.retain(|before| before.offset != offset);
+        failed.push(Failed { offset, furthest: offset });
         if self.lines.len() > LINES_MAX {
-            let oldest = self.lines.iter().min_by_key(|(_, (_, noted))| *noted);
+            let oldest = self.lines.iter().min_by_key(|(_, line)| line.noted);
             let oldest = oldest.map(|(line, _)| *line).expect("there are many");
             self.lines.remove(&oldest);
         }
@@ -45,13 +62,14 @@ impl Failures {
 
     /// Whether a message that arrived, or was about to be handled, is to be given back.
     pub fn gives_back(&mut self, line: OrderLine, offset: QueueOffset) -> bool {
-        let Some((furthest, _)) = self.lines.get_mut(&line) else { return false };
-        if *furthest < offset {
-            *furthest = offset;
-            return true;
+        let Some(Line { failed, .. }) = self.lines.get_mut(&line) else { return false };
+        failed.retain(|it| !(it.offset..=it.furthest).contains(&offset));
+        let ahead = failed.iter_mut().filter(|it| it.furthest < offset);
+        let is_ahead = ahead.map(|it| it.furthest = offset).count() > 0;
+        if failed.is_empty() {
+            self.lines.remove(&line);
         }
-        self.lines.remove(&line);
-        false
+        is_ahead
     }
 }
 
@@ -86,11 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn of_several_that_failed_the_furthest_counts() {
+    fn each_of_several_that_failed_holds_back_what_is_behind_it() {
         let mut failures = Failures::default();
         failures.failed(A, QueueOffset(5));
         failures.failed(A, QueueOffset(3));
         check(&mut failures, A, &[6, 3, 5, 6], &[true, false, false, false]);
+        // The later one fails first and comes again before the broker knows of the earlier one.
+        failures.failed(A, QueueOffset(6));
+        failures.failed(A, QueueOffset(5));
+        check(&mut failures, A, &[6, 5, 6], &[true, false, false]);
+        // The earlier one comes again before the broker knows of the later one.
+        failures.failed(A, QueueOffset(3));
+        failures.failed(A, QueueOffset(5));
+        check(&mut failures, A, &[3, 6, 5, 6], &[false, true, false, false]);
     }
 
     #[test]

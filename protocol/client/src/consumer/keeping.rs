@@ -9,7 +9,8 @@ use yard_wire::{QueueIndex, QueueOffset};
 /// A lease is extended when a third of it has passed, so that two attempts may fail.
 const PARTS: u64 = 3;
 
-type Place = (QueueIndex, QueueOffset);
+/// A delivery: where its message is, and its attempt.
+pub(super) type Place = (QueueIndex, QueueOffset, u32);
 
 /// Bounded by what the application works on.
 #[derive(Debug, Default)]
@@ -62,15 +63,17 @@ impl Keeping {
         let due = self.dues.iter().take_while(|(due_ms, _)| *due_ms <= soon_ms);
         let due: Vec<(u64, Place)> = due.take(CREDIT_MESSAGES_MAX as usize).copied().collect();
         let mut places: Vec<Place> = due.iter().map(|(_, place)| *place).collect();
-        places.sort_unstable();
+        places.sort_unstable_by_key(|(queue, offset, attempt)| (*queue, *attempt, *offset));
         let mut ranges: Vec<HeldRange> = Vec::new();
-        for place @ (queue, from) in places {
+        for place @ (queue, from, attempt) in places {
             let to = QueueOffset(from.0 + 1);
             let is_full = ranges.len() == SETTLE_RANGES_MAX;
             match ranges.last_mut() {
-                Some(last) if last.queue == queue && last.to == from => last.to = to,
+                Some(last) if (last.queue, last.attempt, last.to) == (queue, attempt, from) => {
+                    last.to = to;
+                }
                 Some(_) if is_full => break,
-                Some(_) | None => ranges.push(HeldRange { queue, from, to }),
+                Some(_) | None => ranges.push(HeldRange { queue, from, to, attempt }),
             }
             let (due_ms, _) = self.kept.get_mut(&place).expect("what is due is kept");
             let next_ms = now_ms.saturating_add((lease_ms / PARTS).max(1));
@@ -85,16 +88,24 @@ impl Keeping {
     /// messages those are.
     pub(super) fn answered(&mut self, extended: &Extended) -> usize {
         let before = self.kept.len();
-        for HeldRange { queue, from, to } in extended.lost.iter().chain(&extended.spent) {
-            let range = (*queue, *from)..(*queue, *to);
-            while let Some((place, (due_ms, _))) = self.kept.range(range.clone()).next() {
-                let (place, due_ms) = (*place, *due_ms);
-                self.dues.remove(&(due_ms, place));
-                self.kept.remove(&place);
-            }
+        for held in extended.lost.iter().chain(&extended.spent) {
+            self.forget(held, |attempt| attempt == held.attempt);
+        }
+        for held in &extended.other {
+            self.forget(held, |attempt| attempt != held.attempt);
         }
         assert_eq!(self.kept.len(), self.dues.len(), "what is kept is due at some time");
         before - self.kept.len()
+    }
+
+    fn forget(&mut self, held: &HeldRange, is_gone: impl Fn(u32) -> bool) {
+        let range = (held.queue, held.from, 0)..(held.queue, held.to, 0);
+        let gone: Vec<Place> =
+            self.kept.range(range).map(|(place, _)| *place).filter(|it| is_gone(it.2)).collect();
+        for place in gone {
+            let (due_ms, _) = self.kept.remove(&place).expect("it was listed");
+            self.dues.remove(&(due_ms, place));
+        }
     }
 }
 
@@ -104,7 +115,7 @@ mod tests {
     use yard_wire::Timestamp;
 
     fn place(queue: u16, offset: u64) -> Place {
-        (QueueIndex(queue), QueueOffset(offset))
+        (QueueIndex(queue), QueueOffset(offset), 1)
     }
 
     fn ranges(taken: &[HeldRange]) -> Vec<(u16, u64, u64)> {
@@ -151,13 +162,29 @@ mod tests {
             queue: QueueIndex(0),
             from: QueueOffset(from),
             to: QueueOffset(to),
+            attempt: 1,
         };
-        let (spent, lost) = (vec![held(0, 1)], vec![held(3, 9)]);
-        let extended = Extended { done: 2, until: Timestamp(1), spent, lost };
+        let (spent, lost, other) = (vec![held(0, 1)], vec![held(3, 9)], vec![]);
+        let extended = Extended { done: 2, until: Timestamp(1), spent, lost, other };
         assert_eq!(keeping.answered(&extended), 4);
         assert_eq!(ranges(&keeping.take_due(2_000, 3_000)), [(0, 1, 3)]);
         keeping.release(place(0, 4));
         assert_eq!(keeping.due_ms(), Some(3_000), "releasing what is gone changes nothing");
+    }
+
+    #[test]
+    fn an_earlier_delivery_is_not_kept_once_a_later_one_is() {
+        let mut keeping = Keeping::default();
+        let (queue, from, to) = (QueueIndex(0), QueueOffset(5), QueueOffset(6));
+        assert!(keeping.keep((queue, from, 1), 0, 3_000));
+        assert!(!keeping.keep((queue, from, 2), 0, 3_000), "a delivery of its own");
+        let taken = keeping.take_due(1_000, 3_000);
+        let of = |attempt| HeldRange { queue, from, to, attempt };
+        assert_eq!(taken, [of(1), of(2)], "a range is of one attempt");
+        let (spent, lost) = (vec![], vec![]);
+        let extended = Extended { done: 1, until: Timestamp(1), spent, lost, other: vec![of(2)] };
+        assert_eq!(keeping.answered(&extended), 1);
+        assert_eq!(keeping.take_due(2_000, 3_000), [of(2)]);
     }
 
     #[test]

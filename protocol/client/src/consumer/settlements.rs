@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use yard_wire::limits::{CREDIT_MESSAGES_MAX, SETTLE_ERRORS_BYTES_MAX, SETTLE_RANGES_MAX};
-use yard_wire::requests::{SettleRange, Settled, Verdict};
+use yard_wire::requests::{HeldRange, SettleRange, Settled, Verdict};
 use yard_wire::{Code, QueueIndex, QueueOffset};
 
 use crate::Error;
@@ -18,13 +18,15 @@ const SPAN_MAX: u64 = CREDIT_MESSAGES_MAX as u64;
 /// Who waits for a settlement to be durable.
 pub(super) type Waiter = oneshot::Sender<Result<(), Error>>;
 
-/// What became of consecutive messages of a queue.
+/// What became of consecutive messages of a queue, all of the same attempt.
 #[derive(Debug)]
 pub(super) struct Settlement {
     pub(super) queue: QueueIndex,
     pub(super) from: QueueOffset,
     /// Offset after the last.
     pub(super) to: QueueOffset,
+    /// Which of their deliveries it is about.
+    pub(super) attempt: u32,
     pub(super) verdict: Verdict,
     pub(super) delay_ms: Option<u32>,
     /// Why it failed, within the bounds of a request.
@@ -51,7 +53,7 @@ impl Settlement {
 
     /// Takes in what follows, if it does; else gives it back.
     fn join(&mut self, next: Self) -> Option<Self> {
-        let what = |it: &Self| (it.verdict, it.delay_ms);
+        let what = |it: &Self| (it.attempt, it.verdict, it.delay_ms);
         let is_same = what(self) == what(&next) && self.error == next.error;
         let is_next = self.queue == next.queue && self.to == next.from;
         if !is_same || !is_next || self.messages() + next.messages() > SPAN_MAX {
@@ -116,7 +118,7 @@ impl Settlements {
     /// What to send next, a range each, within the bounds of a request; what does not fit stays.
     pub(super) fn take(&mut self) -> Vec<Settlement> {
         let mut gathered = std::mem::take(&mut self.gathered);
-        gathered.sort_by_key(|settlement| (settlement.queue, settlement.from));
+        gathered.sort_by_key(|it| (it.queue, it.attempt, it.from));
         let mut taken: Vec<Settlement> = Vec::new();
         let (mut span, mut errors) = (0, 0);
         for settlement in gathered {
@@ -145,31 +147,49 @@ impl Settlements {
 /// What a request says of these.
 pub(super) fn ranges(settlements: &[Settlement]) -> Vec<SettleRange> {
     let range = |settlement: &Settlement| {
-        let &Settlement { queue, from, to, verdict, delay_ms, .. } = settlement;
+        let &Settlement { queue, from, to, attempt, verdict, delay_ms, .. } = settlement;
         let error = settlement.error.as_deref().map(str::to_owned);
-        SettleRange { queue, from, to, verdict, delay_ms, error }
+        SettleRange { queue, from, to, attempt, verdict, delay_ms, error }
     };
     settlements.iter().map(range).collect()
 }
 
 /// Tells everybody what the broker answered.
 pub(super) fn resolve(settlements: Vec<Settlement>, settled: &Settled) {
-    for Settlement { queue, waiters, .. } in settlements {
+    for Settlement { queue, attempt, waiters, .. } in settlements {
         for (offset, waiter) in waiters {
-            let is_lost = settled
-                .lost
-                .iter()
-                .any(|(lost, (from, to))| *lost == queue && (*from..*to).contains(&offset));
-            let result = if is_lost {
-                let detail = format!("offset {offset} of queue {queue} was no longer leased");
-                Err(Error::new(Code::LeaseLost, detail))
-            } else {
-                Ok(())
+            let is_it = |(lost, (from, to)): &(QueueIndex, (QueueOffset, QueueOffset))| {
+                *lost == queue && (*from..*to).contains(&offset)
+            };
+            let result = match superseded(&settled.other, (queue, offset, attempt)) {
+                Some(error) => Err(error),
+                None if settled.lost.iter().any(is_it) => {
+                    let detail = format!("offset {offset} of queue {queue} was no longer leased");
+                    Err(Error::new(Code::LeaseLost, detail))
+                }
+                None => Ok(()),
             };
             // Whoever settled may have stopped waiting.
             let _ = waiter.send(result);
         }
     }
+}
+
+/// Why a delivery counts for nothing, where the broker says that another one of the same message is
+/// held.
+pub(super) fn superseded(
+    other: &[HeldRange],
+    (queue, offset, attempt): (QueueIndex, QueueOffset, u32),
+) -> Option<Error> {
+    let is_it = |held: &&HeldRange| {
+        held.queue == queue && held.attempt != attempt && (held.from..held.to).contains(&offset)
+    };
+    let held = other.iter().find(is_it)?;
+    let detail = format!(
+        "offset {offset} of queue {queue} is leased as attempt {}, this was attempt {attempt}",
+        held.attempt
+    );
+    Some(Error::new(held.refuses(attempt), detail))
 }
 
 #[cfg(test)]
@@ -178,8 +198,8 @@ mod tests {
 
     fn settlement(queue: u16, offset: u64, verdict: Verdict) -> Settlement {
         let (queue, from, to) = (QueueIndex(queue), QueueOffset(offset), QueueOffset(offset + 1));
-        let (delay_ms, error, waiters) = (None, None, Vec::new());
-        Settlement { queue, from, to, verdict, delay_ms, error, waiters }
+        let (attempt, delay_ms, error, waiters) = (1, None, None, Vec::new());
+        Settlement { queue, from, to, attempt, verdict, delay_ms, error, waiters }
     }
 
     fn messages(taken: &[Settlement]) -> u64 {
@@ -206,6 +226,47 @@ mod tests {
         check(&[(0, 4, Ack), (0, 6, Ack)], &[(0, 4, 5, Ack), (0, 6, 7, Ack)]);
         check(&[(0, 4, Ack), (1, 5, Ack)], &[(0, 4, 5, Ack), (1, 5, 6, Ack)]);
         check(&[(0, 4, Ack), (0, 5, Nack)], &[(0, 4, 5, Ack), (0, 5, 6, Nack)]);
+    }
+
+    #[test]
+    fn a_range_is_of_one_attempt_and_first_deliveries_are_one_range() {
+        let mut settlements = Settlements::default();
+        for offset in 0..4_096 {
+            let attempt = if offset == 7 { 3 } else { 1 };
+            let settled = settlement(0, offset, Verdict::Ack);
+            settlements.add(Settlement { attempt, ..settled }, || 0);
+        }
+        let late = settlement(0, 7, Verdict::Ack);
+        settlements.add(late, || 0);
+        let taken = ranges(&settlements.take());
+        let taken: Vec<_> = taken.iter().map(|it| (it.from.0, it.to.0, it.attempt)).collect();
+        assert_eq!(taken, [(0, 4_096, 1), (7, 8, 3)], "the late one is of the first delivery");
+    }
+
+    #[test]
+    fn what_was_delivered_again_is_refused_for_the_earlier_delivery_only() {
+        let awaited = |offset, attempt| {
+            let (waiter, waiting) = oneshot::channel();
+            let waiters = vec![(QueueOffset(offset), waiter)];
+            let settled = settlement(0, offset, Verdict::Ack);
+            (Settlement { attempt, waiters, ..settled }, waiting)
+        };
+        let cases = [(4, 1, None), (5, 1, Some(Code::LeaseSuperseded)), (5, 2, None)];
+        let forged = [(5, 3, Some(Code::LeaseForged)), (6, 1, Some(Code::LeaseLost))];
+        let (mut settlements, mut waiting) = (Vec::new(), Vec::new());
+        for (offset, attempt, expect) in cases.into_iter().chain(forged) {
+            let (settled, receiver) = awaited(offset, attempt);
+            settlements.push(settled);
+            waiting.push((receiver, expect));
+        }
+        let (queue, from, to) = (QueueIndex(0), QueueOffset(5), QueueOffset(6));
+        let other = vec![HeldRange { queue, from, to, attempt: 2 }];
+        let lost = vec![(queue, (QueueOffset(6), QueueOffset(7)))];
+        resolve(settlements, &Settled { done: 2, lost, other });
+        for (mut receiver, expect) in waiting {
+            let told = receiver.try_recv().unwrap();
+            assert_eq!(told.err().map(|error| error.code), expect);
+        }
     }
 
     #[test]
@@ -270,7 +331,7 @@ mod tests {
         settlements.hold(200);
         assert_eq!(settlements.due_ms(false), Some(200));
         let lost = vec![(QueueIndex(0), (QueueOffset(2), QueueOffset(3)))];
-        resolve(settlements.take(), &Settled { done: 1, lost });
+        resolve(settlements.take(), &Settled { done: 1, lost, other: Vec::new() });
         assert_eq!(waiting.try_recv().unwrap().unwrap_err().code, Code::LeaseLost);
     }
 }

@@ -114,7 +114,7 @@ impl Subscriber {
         let subscribed = match connection.ask(None, &request, self.client.request_timeout).await {
             Ok(Reply::Subscribe(subscribed)) => Ok(subscribed),
             Ok(other) => Err(unexpected(&other)),
-            Err(AskError::NotSent(error)) => Err(error),
+            Err(AskError::NotSent(error) | AskError::TooLarge(error)) => Err(error),
             Err(AskError::Sent(error)) => {
                 if error.code == Code::TimedOut {
                     // It may exist at the broker, and only the end of the connection ends it.

@@ -15,17 +15,17 @@ use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
     Credit, Deliver, Extend, Extended, HeldRange, Settle, Settled, Unsubscribe,
 };
-use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
+use yard_wire::{Code, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use super::delivery::Batch;
 use super::failures::{Failures, OrderLine};
-use super::keeping::Keeping;
+use super::keeping::{Keeping, Place};
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
 use crate::Error;
 use crate::client::unexpected;
 use crate::clock::BrokerClock;
-use crate::connection::{AskError, Connection, PushReceiver};
+use crate::connection::{Connection, PushReceiver};
 use crate::spans::Source;
 
 /// Settle requests that wait for an answer.
@@ -118,14 +118,14 @@ impl Subscription {
     }
 
     /// Extends the lease of a message until it is released again.
-    pub(super) fn keep(&self, place: (QueueIndex, QueueOffset), received_ms: u64) {
+    pub(super) fn keep(&self, place: Place, received_ms: u64) {
         let lease_ms = u64::from(self.lease_ms);
         if self.with(|state| state.keeping.keep(place, received_ms, lease_ms)) {
             self.wake.notify_one();
         }
     }
 
-    pub(super) fn release(&self, place: (QueueIndex, QueueOffset)) {
+    pub(super) fn release(&self, place: Place) {
         self.with(|state| state.keeping.release(place));
     }
 
@@ -148,7 +148,7 @@ impl Subscription {
         match connection.ask(lane, &request, self.timeout).await {
             Ok(Reply::Extend(extended)) => Ok(extended),
             Ok(other) => Err(unexpected(&other)),
-            Err(AskError::NotSent(error) | AskError::Sent(error)) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -408,7 +408,7 @@ impl Serving {
             let result = match connection.ask(Some(lane), &request, timeout).await {
                 Ok(Reply::Settle(settled)) => Ok(settled),
                 Ok(other) => Err(unexpected(&other)),
-                Err(AskError::NotSent(error) | AskError::Sent(error)) => Err(error),
+                Err(error) => Err(error.into()),
             };
             (settlements, result)
         }));
@@ -456,7 +456,7 @@ impl Serving {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         match self.connection.ask(None, &request, left).await {
             Ok(_) => {}
-            Err(AskError::NotSent(error) | AskError::Sent(error)) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         flushed.map_err(|_| Error::timed_out("settling", self.timeout))
     }

@@ -4,12 +4,13 @@ use yard_wire::requests::{Placed, Produced};
 use yard_wire::{Code, QueueOffset, Refusal};
 
 use super::gather::Gathered;
-use super::{Completion, Formed, LaneCore, Placements, Reaction, State, reaction};
+use super::{Completion, Formed, LaneCore, Placements, Reaction, State, reaction, stores_nothing};
 
 impl LaneCore {
     pub(super) fn answered(&mut self, at: usize, produced: &Produced) {
         self.rewinds_without_progress = 0;
         self.backoff.reset();
+        self.held_up = None;
         let formed = &mut self.window[at];
         formed.state = State::Answered;
         let records = std::mem::take(&mut formed.records);
@@ -30,6 +31,9 @@ impl LaneCore {
     }
 
     pub(super) fn refused(&mut self, at: usize, refusal: Refusal, now_ms: u64) {
+        if stores_nothing(refusal.code) {
+            self.window[at].state = State::Waiting;
+        }
         match reaction(refusal.code) {
             Reaction::Rewind => {
                 yard_wire::mark!(LaneRewound);
@@ -54,6 +58,7 @@ impl LaneCore {
                     }
                 };
                 self.not_before_ms = now_ms.saturating_add(wait_ms);
+                self.held_up = stores_nothing(refusal.code).then_some(refusal);
             }
             Reaction::Fail => {
                 yard_wire::mark!(LaneFailed);
@@ -65,6 +70,23 @@ impl LaneCore {
                 yard_wire::mark!(LaneFenced);
                 self.fail_all(&refusal);
                 self.fenced = Some(refusal);
+            }
+        }
+    }
+
+    /// Why a batch of the window is given up when its time is over: what it was refused with, if
+    /// each of its attempts was.
+    pub(super) fn why_not_in_time(&self, at: usize) -> Refusal {
+        let formed = &self.window[at];
+        let is_refused = formed.state == State::Waiting && formed.in_doubt.is_empty();
+        match &self.held_up {
+            Some(refusal) if is_refused => {
+                yard_wire::mark!(LaneHeldUp);
+                refusal.clone()
+            }
+            Some(_) | None => {
+                let detail = "the message was sent and had no answer in time: it may be stored";
+                Refusal::new(Code::TimedOut, detail)
             }
         }
     }

@@ -116,8 +116,12 @@ impl LaneCore {
         while let Some(mut front) = self.gathering.pop_front_if(|f| is_old(f.pushed_ms())) {
             let old = front.records.partition_point(|record| is_old(record.pushed_ms));
             yard_wire::mark!(LaneUnsent);
-            let detail = "the message could not be sent in time: it is not stored";
-            self.give_up(&mut front, old, &Refusal::new(Code::TimedOut, detail));
+            let held_up = self.held_up.clone().filter(|_| self.connected);
+            let refusal = held_up.unwrap_or_else(|| {
+                let detail = "the message could not be sent in time: it is not stored";
+                Refusal::new(Code::TimedOut, detail)
+            });
+            self.give_up(&mut front, old, &refusal);
             if !front.records.is_empty() {
                 self.gathering.push_front(front);
             }

@@ -55,6 +55,7 @@ impl LaneCore {
             round: 0,
             state: State::Waiting,
             is_alone: true,
+            in_doubt: formed.in_doubt.clone(),
         };
         formed.bytes = encode(sequence, formed.records.len(), &whole[HEADER_BYTES..end]);
         formed.state = State::Waiting;

@@ -1,5 +1,6 @@
 //! A lane against a model of the broker's numbering, over a network that loses, repeats and
 //! reorders.
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, VecDeque};
 
 use yard_wire::batch::Batch;
@@ -291,6 +292,61 @@ fn time_gives_up_and_says_what_is_known() {
 }
 
 #[test]
+fn what_was_refused_to_the_end_is_not_in_doubt() {
+    // A batch, and one that is never sent. What becomes of both when `early` came as the answer to
+    // the first attempt, and each later one is refused for a full backlog.
+    let check = |early: Option<Code>, is_connected: bool, sent: Code, unsent: Code| {
+        let options = LaneOptions { delivery_ms: 1_000, attempt_ms: 100, ..Default::default() };
+        let mut lane = lane(LaneOptions { in_flight_max: 1, batch_records_max: 1, ..options });
+        lane.on_connect();
+        push(&mut lane, 0, 0, 0);
+        push(&mut lane, 1, 0, 0);
+        let first = lane.next_to_send(0).expect("it is sent").attempt;
+        if let Some(code) = early {
+            lane.on_reply(first, Err(Refusal::after(code, 1, "early")), 0);
+        }
+        for now_ms in (100..1_000).step_by(100) {
+            let again = lane.next_to_send(now_ms).expect("it is tried again");
+            let refusal = Refusal::after(Code::BacklogFull, 1, "30 behind");
+            lane.on_reply(again.attempt, Err(refusal), now_ms);
+        }
+        if !is_connected {
+            lane.on_disconnect();
+        }
+        lane.on_time(1_000);
+        assert_eq!(completions(&mut lane), [(0, Err(sent)), (1, Err(unsent))], "{early:?}");
+        assert!(lane.is_idle());
+    };
+    let (full, late) = (Code::BacklogFull, Code::TimedOut);
+    check(Some(full), true, full, full);
+    check(Some(Code::OutOfSequence), true, full, full);
+    check(Some(full), false, full, late);
+    // Without an answer, or with one that leaves it open, the first attempt may have stored it.
+    check(None, true, late, full);
+    check(Some(Code::LogFenced), true, late, full);
+}
+
+#[test]
+fn a_refusal_that_comes_late_is_no_doubt_either() {
+    let options = LaneOptions { delivery_ms: 1_000, attempt_ms: 100, ..Default::default() };
+    for is_answered in [false, true] {
+        let mut lane = lane(options);
+        lane.on_connect();
+        push(&mut lane, 0, 0, 0);
+        let first = lane.next_to_send(0).expect("it is sent").attempt;
+        let again = lane.next_to_send(100).expect("it is sent again").attempt;
+        let refusal = Refusal::after(Code::BacklogFull, 10_000, "30 behind");
+        lane.on_reply(again, Err(refusal.clone()), 101);
+        if is_answered {
+            lane.on_reply(first, Err(refusal), 102);
+        }
+        lane.on_time(1_000);
+        let expected = if is_answered { Code::BacklogFull } else { Code::TimedOut };
+        assert_eq!(completions(&mut lane), [(0, Err(expected))]);
+    }
+}
+
+#[test]
 fn batches_gather_while_the_window_is_full_or_they_linger() {
     let mut gathering = lane(LaneOptions { in_flight_max: 1, ..LaneOptions::default() });
     gathering.on_connect();
@@ -444,6 +500,8 @@ struct World {
     pushed: u64,
     /// The queue of each ticket.
     queues: Vec<u16>,
+    /// Requests stay in the network when they have arrived, and arrive again.
+    repeats: bool,
     completed: BTreeMap<u64, Result<u64, Refusal>>,
 }
 
@@ -456,13 +514,14 @@ impl World {
     }
 
     /// Takes something out of the network; one time in four it also stays there.
-    fn pick<T: Clone>(&mut self, from: fn(&mut Network) -> &mut Vec<T>) -> Option<T> {
+    fn pick<T: Clone + Any>(&mut self, from: fn(&mut Network) -> &mut Vec<T>) -> Option<T> {
+        let is_request = TypeId::of::<T>() == TypeId::of::<Outgoing>();
         let length = from(&mut self.network).len() as u64;
         if length == 0 {
             return None;
         }
         let at = self.draw(length) as usize;
-        let stays = self.draw(4) == 0;
+        let stays = self.draw(4) == 0 && (self.repeats || !is_request);
         let list = from(&mut self.network);
         Some(if stays { list[at].clone() } else { list.remove(at) })
     }
@@ -567,9 +626,11 @@ impl World {
                     assert_eq!(offsets.get(ticket), Some(&found), "ticket {ticket}");
                 }
                 Err(refusal) => {
-                    assert!(gives_up && refusal.code == Code::TimedOut, "{ticket}: {refusal}");
-                    let is_stored = offsets.contains_key(ticket);
-                    assert!(!(is_stored && refusal.detail.contains("not stored")), "{ticket}");
+                    let codes = [Code::TimedOut, Code::Busy, Code::DiskFull];
+                    assert!(gives_up && codes.contains(&refusal.code), "{ticket}: {refusal}");
+                    let is_refused = refusal.code != Code::TimedOut && !self.repeats;
+                    let is_said = is_refused || refusal.detail.contains("not stored");
+                    assert!(!(offsets.contains_key(ticket) && is_said), "{ticket}: {refusal}");
                 }
             }
         }
@@ -578,8 +639,10 @@ impl World {
 
 #[test]
 fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
+    let mut refused = 0;
     for seed in 1..=600u64 {
         let gives_up = seed % 3 == 0;
+        let repeats = seed % 4 < 2;
         let options = LaneOptions {
             in_flight_max: if seed % 2 == 0 { 64 } else { 1 + (seed % 9) as usize },
             batch_records_max: 1 + (seed % 4) as usize,
@@ -596,6 +659,7 @@ fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             pushed: 0,
             queues: Vec::new(),
+            repeats,
             completed: BTreeMap::new(),
         };
         for _ in 0..4_000 {
@@ -603,5 +667,10 @@ fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
         }
         world.heal();
         world.check(gives_up);
+        let is_refused = |it: &&Result<u64, Refusal>| {
+            it.as_ref().is_err_and(|refusal| refusal.code != Code::TimedOut)
+        };
+        refused += if repeats { 0 } else { world.completed.values().filter(is_refused).count() };
     }
+    assert!(refused > 0, "refusals are given as the reason where they are");
 }

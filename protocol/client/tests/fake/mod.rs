@@ -248,8 +248,10 @@ impl State {
             Request::Call(call) => {
                 self.calls += 1;
                 let number = u64::from(call.operation);
-                if self.mishaps.pop_front().is_some() {
-                    return None;
+                match self.mishaps.pop_front() {
+                    Some(Mishap::Refuse(refusal)) => return Some(Err(refusal)),
+                    Some(Mishap::StoreAndDrop) => return None,
+                    None => {}
                 }
                 Reply::Call(Called { result: number.to_bytes() })
             }
@@ -364,25 +366,25 @@ impl State {
             }
         }
         self.settles.push(settle);
-        Settled { done, lost }
+        Settled { done, lost, other: vec![] }
     }
 
     /// As long as a message is leased, its lease is extended.
     fn extend(&mut self, extend: Extend) -> Extended {
         let member = self.members.get(&extend.subscription.0);
         let (mut done, mut lost) = (0, Vec::new());
-        for HeldRange { queue, from, to } in &extend.ranges {
+        for HeldRange { queue, from, to, attempt } in &extend.ranges {
             for offset in from.0..to.0 {
                 if member.is_some_and(|member| member.lease.contains_key(&(queue.0, offset))) {
                     done += 1;
                 } else {
                     let (from, to) = (QueueOffset(offset), QueueOffset(offset + 1));
-                    lost.push(HeldRange { queue: *queue, from, to });
+                    lost.push(HeldRange { queue: *queue, from, to, attempt: *attempt });
                 }
             }
         }
         self.extends.push(extend);
-        Extended { done, until: Timestamp(1), spent: vec![], lost }
+        Extended { done, until: Timestamp(1), spent: vec![], lost, other: vec![] }
     }
 
     /// One message was stored every ten milliseconds.

@@ -233,6 +233,16 @@ report! {
         pub last_ms: Timestamp,
     }
 
+    /// A group that was removed.
+    pub struct GroupRemoved {
+        /// Its name.
+        pub name: String,
+        /// Messages of its topics that it had not settled.
+        pub lag: u64,
+        /// Of those, the ones that waited to be delivered again.
+        pub waiting: u64,
+    }
+
     /// What came of unblocking an order group.
     pub struct UnblockRow {
         /// Name of the group.

@@ -73,6 +73,13 @@ fn every_prefix_is_refused() {
 }
 
 #[test]
+fn a_record_fills_its_bytes() {
+    let mut bytes = sample();
+    bytes.push(0);
+    assert_eq!(Record::parse(bytes.into()).unwrap_err(), Malformed::Trailing { left: 1 });
+}
+
+#[test]
 fn limits_are_refused_with_their_code() {
     let body = vec![0; limits::BODY_BYTES_MAX + 1];
     let parts = RecordParts { body: &body, ..RecordParts::default() };

@@ -1,4 +1,5 @@
 //! What a consumer answers.
+use super::HeldRange;
 use crate::{QueueIndex, QueueOffset, ShardId, SubscriptionId};
 
 word! {
@@ -30,7 +31,7 @@ message! {
         pub ranges: Vec<SettleRange>,
     }
 
-    /// Messages of one queue that follow each other.
+    /// Messages of one queue that follow each other, all of the same attempt.
     pub struct SettleRange {
         /// The queue.
         pub queue: QueueIndex,
@@ -38,6 +39,9 @@ message! {
         pub from: QueueOffset,
         /// Offset after the last message.
         pub to: QueueOffset,
+        /// Which of their deliveries it is about: [`super::Delivered::attempt`]. Once a message was
+        /// delivered again, what is said of an earlier delivery changes nothing.
+        pub attempt: u32,
         /// What became of them.
         pub verdict: Verdict,
         /// For a nack, when they come back, in milliseconds from now; `None`: the group's own
@@ -49,12 +53,15 @@ message! {
         pub error: Option<String>,
     }
 
-    /// What a settle request did. Every offset of its ranges is in `done` or in `lost`.
+    /// What a settle request did. Every offset of its ranges is in `done`, in `lost` or in `other`.
     pub struct Settled {
         /// Messages settled.
         pub done: u64,
         /// Queue, first and after-last offset of messages that this subscription holds no lease
         /// of: they were settled already, or their lease ended.
         pub lost: Vec<(QueueIndex, (QueueOffset, QueueOffset))>,
+        /// Messages that this subscription holds by another delivery than the one named, and goes
+        /// on to hold; see [`HeldRange::refuses`].
+        pub other: Vec<HeldRange>,
     }
 }

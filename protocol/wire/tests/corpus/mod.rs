@@ -150,6 +150,7 @@ fn requests() -> Vec<Request> {
         queue: QUEUE,
         from: QueueOffset(from),
         to: QueueOffset(to),
+        attempt: 1 + from as u32 / 12,
         verdict,
         delay_ms,
         error: (verdict != Verdict::Ack).then(|| "no such account".to_owned()),
@@ -223,7 +224,7 @@ fn requests() -> Vec<Request> {
 }
 
 fn held(from: u64, to: u64) -> HeldRange {
-    HeldRange { queue: QUEUE, from: QueueOffset(from), to: QueueOffset(to) }
+    HeldRange { queue: QUEUE, from: QueueOffset(from), to: QueueOffset(to), attempt: 2 }
 }
 
 fn replies() -> Vec<Reply> {
@@ -306,6 +307,7 @@ fn replies() -> Vec<Reply> {
         Reply::Settle(Settled {
             done: 11,
             lost: vec![(QUEUE, (QueueOffset(12), QueueOffset(13)))],
+            other: vec![held(13, 14)],
         }),
         Reply::Fetch(Fetched {
             first: QueueOffset(0),
@@ -328,6 +330,7 @@ fn replies() -> Vec<Reply> {
             until: STORED,
             spent: vec![held(3, 4)],
             lost: vec![held(5, 6), held(8, 9)],
+            other: vec![held(9, 12)],
         }),
         Reply::MoveGroup(GroupMoved {
             queues: vec![MovedQueue {

@@ -470,6 +470,62 @@ fn overtaken() {
 }
 
 #[test]
+fn late_settle() {
+    let sent = "send q=0/0 p=1 s=1 at=1..2 ok@0";
+    let polls = "poll q=0/0 g=1 c=7 at=10..11 0=1.1; poll q=0/0 g=1 c=7 at=20..21 0=1.1:0:2";
+    let text = |rest: &str| format!("{sent}; {polls}; {rest}");
+    let check = |broken: &str, clean: &str| pair(Kind::LateSettle, &text(broken), &text(clean));
+    let late = "settle q=0/0 g=1 c=7 a=1 at=30..31 ack 0..1 ok";
+    for clean in [
+        "settle q=0/0 g=1 c=7 a=2 at=30..31 ack 0..1 ok",
+        "settle q=0/0 g=1 c=7 a=1 at=30..31 ack 0..1 refused",
+        "settle q=0/0 g=1 c=7 a=1 at=21..31 ack 0..1 ok",
+        "settle q=0/0 g=1 c=7 at=30..31 ack 0..1 ok",
+        "settle q=0/0 g=1 c=8 a=1 at=30..31 ack 0..1 ok",
+        "crash at=25 process; settle q=0/0 g=1 c=7 a=1 at=30..31 ack 0..1 ok",
+    ] {
+        check(late, clean);
+    }
+    check(&late.replace("ack", "nack"), &late.replace("ack", "nack").replace("a=1", "a=2"));
+}
+
+#[test]
+fn acked_ahead() {
+    let options = Options { ordered: vec![0], ..Options::default() };
+    let sent = "send q=0/0 p=1 s=1 o=5 at=1..2 ok@0; send q=0/0 p=1 s=2 o=6 at=1..2 ok@1;
+        send q=0/0 p=1 s=3 o=5 at=1..2 ok@2";
+    let first = "poll q=0/0 g=1 c=7 at=10..11 0=1.1 1=1.2";
+    let text = |rest: &str| format!("{sent}; {first}; {rest}");
+    let check = |broken: &str, clean: &str| {
+        pair_with(&options, Kind::AckedAhead, &text(broken), &text(clean));
+    };
+    let settle = |at: u64, what: &str| format!("settle q=0/0 g=1 c=7 at={at}..{} {what}", at + 1);
+    let poll = |at: u64, what: &str| format!("poll q=0/0 g=1 c=7 at=12..{at} {what}");
+    let fails = settle(15, "nack 0..1 ok");
+    // What was on its way when it failed; what was there before is handled anyhow.
+    let late = format!("{fails}; {}; {}", poll(20, "2=1.3"), settle(30, "ack 2..3 ok"));
+    let early = format!("{fails}; {}; {}", poll(14, "2=1.3"), settle(30, "ack 2..3 ok"));
+    check(&late, &early);
+    // Given back, or not settled at all; of another order group; by another consumer.
+    check(&late, &format!("{fails}; {}; {}", poll(20, "2=1.3"), settle(30, "nack 2..3 ok")));
+    check(&late, &format!("{fails}; {}; {}", poll(20, "2=1.3"), settle(30, "ack 2..3 refused")));
+    check(&late, &format!("{fails}; {}; {}", poll(20, "1=1.2"), settle(30, "ack 1..2 ok")));
+    let failed_by_another = fails.replace("c=7", "c=8");
+    check(&late, &late.replace(&fails, &failed_by_another));
+    check(&late, &late.replace(&fails, &settle(15, "nack 0..1 refused")));
+    // Delivered again, or settled, meanwhile.
+    let again = "poll q=0/0 g=1 c=8 at=17..19 0=1.1:0:2";
+    check(&late, &format!("{late}; {again}"));
+    check(&late, &format!("{late}; {}", settle(19, "ack 0..1 unknown")));
+    // Its last lease may have ended, unless it comes again.
+    let limited = Options { limited: true, ..options.clone() };
+    expect(&text(&late), &limited, &[]);
+    let comes = format!("{late}; poll q=0/0 g=1 c=8 at=40..41 0=1.1:0:2");
+    expect(&text(&comes), &limited, &[Kind::AckedAhead]);
+    expect(&text(&late), &Options::default(), &[]);
+}
+
+#[test]
 fn dead_letters() {
     let text = |settle: &str, dead: &str| {
         format!(

@@ -135,6 +135,7 @@ async fn receive(
             queue,
             from: offset,
             to: offset + 1,
+            attempt,
             verdict,
             invoked: plan.recorder.now(),
             completed: None,

@@ -4,6 +4,9 @@
 //!   sent ───── due one after another ── killed ─ up ── due … ──► received: when, by the same clock
 //!   lateness = received - due - the time in between in which the broker was down
 //! ```
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +16,7 @@ use yard_client::wire::operation::TopicCreate;
 use yard_client::wire::units::SizeLimit;
 use yard_client::{Client, Consumer, Start};
 
+use super::beside::Beside;
 use super::{Bar, Report, fill, keep_if_wrong, lag, number_of, numbered, topic};
 use crate::Failed;
 use crate::server::{Server, ServerOptions};
@@ -31,6 +35,9 @@ const MEMORY_MESSAGES_MIN: u64 = 100_000;
 const MEMORY_BAR: Bar = Bar::AtMost(200.0);
 /// Milliseconds that 99 of 100 are late, at most.
 const LATENESS_BAR: Bar = Bar::AtMost(50.0);
+const LATE_US: u64 = 50_000;
+/// Of the seconds in which messages were late, the worst are told.
+const SPELLS_TOLD: usize = 12;
 /// Messages that are sent in a second at least, or the first are due before they are sent.
 const SENT_A_SECOND: u64 = 50_000;
 /// The first is due so long after the sending began, and the time that sending takes.
@@ -218,6 +225,7 @@ async fn run_on(
     let make = |number| numbered(number).deliver_at(plan.due(number));
     let late = |number| sent_late[number as usize] = wall_us() > plan.due_us(number);
     fill(&client, TOPIC, messages, make, late).await?;
+    let beside = Beside::begin()?;
     let half = plan.first + span / 2;
     tokio::time::sleep(half.duration_since(SystemTime::now()).unwrap_or_default()).await;
     let killed_us = wall_us();
@@ -232,6 +240,7 @@ async fn run_on(
     }
     let seen = receiving.await??;
     loading.abort();
+    report.tell("the disk beside", &beside.end()?.to_string());
     lateness(&plan, &seen, &sent_late, down, &mut report)?;
     let settled = || async { matches!(lag(&client, GROUP).await, Ok(0)).then_some(()) };
     let unsettled = u64::from(until("all of it is settled", settled).await.is_err());
@@ -247,6 +256,33 @@ async fn run_on(
     Ok(report)
 }
 
+/// Seconds of the run in which messages were later than the bar, with how many and the worst.
+#[derive(Debug, Default)]
+struct Spells(BTreeMap<u64, (u64, u64)>);
+
+impl Spells {
+    fn count(&mut self, since_first_us: u64, late_us: u64) {
+        if late_us > LATE_US {
+            let (count, most_us) = self.0.entry(since_first_us / 1_000_000).or_default();
+            *count += 1;
+            *most_us = late_us.max(*most_us);
+        }
+    }
+}
+
+impl fmt::Display for Spells {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count: u64 = self.0.values().map(|(count, _)| count).sum();
+        write!(out, "{count} over {} ms, in {} s of the run", LATE_US / 1_000, self.0.len())?;
+        let mut worst: Vec<_> = self.0.iter().collect();
+        worst.sort_unstable_by_key(|(_, (count, _))| Reverse(*count));
+        for (second, (count, most_us)) in worst.into_iter().take(SPELLS_TOLD) {
+            write!(out, "; second {second}: {count}, at most {} ms", most_us / 1_000)?;
+        }
+        Ok(())
+    }
+}
+
 /// Tells how late messages were.
 fn lateness(
     plan: &Plan,
@@ -260,6 +296,7 @@ fn lateness(
             .map_err(|error| Failed(format!("no histogram: {error}")))
     };
     let (mut all, mut apart, mut back_us, mut late) = (new()?, new()?, 0, 0);
+    let mut spells = Spells::default();
     for (number, received_us) in seen.first_us.iter().copied().enumerate() {
         if received_us == 0 || sent_late[number] {
             late += u64::from(sent_late[number]);
@@ -269,6 +306,7 @@ fn lateness(
         let waited_us = received_us.min(down.1).saturating_sub(due_us.max(down.0));
         let late_us = received_us.saturating_sub(due_us + waited_us);
         all.saturating_record(late_us.max(1));
+        spells.count(due_us.saturating_sub(plan.due_us(0)), late_us);
         if waited_us == 0 {
             apart.saturating_record(late_us.max(1));
         } else {
@@ -286,6 +324,7 @@ fn lateness(
     if late > 0 {
         report.tell("sent late", &format!("{late} were due when they were stored: left out"));
     }
+    report.tell("late spells", &spells.to_string());
     let figures = [("lateness", all), ("lateness, what waited for the restart left out", apart)];
     for (name, times) in figures {
         let at = |share| ms(times.value_at_quantile(share));

@@ -11,6 +11,7 @@
 //!
 //! All of it is a real broker in a process of its own, over loopback. Nothing here depends on how
 //! fast the machine is but the figures, and they fail nothing.
+mod beside;
 mod crew;
 mod delayed;
 mod flights;

@@ -37,6 +37,14 @@ pub(super) fn corpus() -> Arc<[Hostile]> {
     corpus::corpus().into()
 }
 
+/// Pushes each of them once, and says so line by line: compiling them takes their limits each.
+pub(super) async fn prepare(client: &Client, corpus: &[Hostile]) {
+    for hostile in corpus {
+        push(client, hostile, 0).await;
+        println!("pushed");
+    }
+}
+
 async fn push(client: &Client, hostile: &Hostile, round: u64) {
     let mut wasm = hostile.file.clone();
     let number = round.to_le_bytes();
@@ -68,11 +76,7 @@ pub(super) async fn hurt(
             }
             1 => push(client, &corpus[round as usize % corpus.len()], round).await,
             _ => {
-                let hostile = &corpus[number % corpus.len()];
-                if round == 1 {
-                    push(client, hostile, 0).await;
-                }
-                let name = hostile.name.replace(' ', "-");
+                let name = corpus[number % corpus.len()].name.replace(' ', "-");
                 listen(client, &name, &format!("g{number}")).await;
                 tokio::time::sleep(BREATH).await;
             }

@@ -1,7 +1,8 @@
 //! The noisy tenant, in a process of its own. It is told what to do line by line.
 //!
 //! ```text
-//!   stdin: go │ stop │ (end)        stdout: ready │ going │ <messages a second>, when all is quiet
+//!   stdin: go │ stop │ (end)
+//!   stdout: pushed … ready │ going │ <messages a second>, when all is quiet
 //! ```
 use std::path::Path;
 use std::process::Stdio;
@@ -99,8 +100,13 @@ impl Noise {
             return Err(Failed("the noisy process has no pipes".to_owned()));
         };
         let mut noise = Self { child, to, from: BufReader::new(from).lines() };
-        noise.expect("ready").await?;
-        Ok(noise)
+        loop {
+            match noise.line().await?.as_str() {
+                "pushed" => {}
+                "ready" => return Ok(noise),
+                line => return Err(Failed(format!("the noisy process said {line:?}"))),
+            }
+        }
     }
 
     async fn line(&mut self) -> Result<String, Failed> {
@@ -146,6 +152,11 @@ pub async fn serve(context: &Path, kind: Kind, connections: usize) -> Result<(),
     let (going, _) = watch::channel(false);
     let counts = Arc::new(Counts::default());
     let corpus = hostile::corpus();
+    if kind == Kind::Hostile {
+        let client = Client::builder().name("noise").context(context.clone()).connect().await?;
+        hostile::prepare(&client, &corpus).await;
+        client.close().await;
+    }
     let mut tasks = Vec::new();
     for number in 0..connections {
         let name = format!("noise-{number}");

@@ -27,7 +27,7 @@ impl Broker {
     }
 
     pub(crate) async fn with_shards(shards: u16) -> Self {
-        Self::with(|settings| settings.shards = shards).await
+        Self::with(|settings| settings.shards = Some(shards)).await
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {

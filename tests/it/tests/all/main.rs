@@ -6,7 +6,7 @@
 //!   bad_input
 //!                                                  server in this process
 //!   authoring, backup, console, contexts, dead_letters, deduping, draining, finding, policies,
-//!   trials, slow_consumer, disk_full, retention, crash, flights, life
+//!   sql_code, trials, slow_consumer, disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -44,6 +44,7 @@ mod seeking;
 mod sending;
 mod slow_consumer;
 mod slow_peer;
+mod sql_code;
 mod tenants;
 mod topics;
 mod tracing;

@@ -35,7 +35,7 @@ async fn server_with(test: &str, shards: u16) -> Option<(Server, Client)> {
     // The first who asks waits for the plugin to be compiled: longer than for an answer, perhaps.
     let probed = until("the plugins are there", || async {
         let probed = group_set(&client, "probe", "retry-ladder", 3).await;
-        (!probed.as_ref().is_err_and(|error| error.code == Code::TimedOut)).then_some(probed)
+        (!probed.as_ref().is_err_and(is_late)).then_some(probed)
     });
     match probed.await.unwrap() {
         Ok(()) => Some((server, client)),
@@ -45,6 +45,11 @@ async fn server_with(test: &str, shards: u16) -> Option<(Server, Client)> {
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Whether a plugin was still being compiled when the client gave up.
+fn is_late(error: &Error) -> bool {
+    matches!(error.code, Code::PluginCompiling | Code::TimedOut)
 }
 
 async fn group_set(client: &Client, name: &str, used: &str, attempts: u32) -> Result<(), Error> {
@@ -193,12 +198,24 @@ async fn what_is_wrong_with_a_plugin_of_a_topic_or_a_group_has_its_code() {
     refused(intercept(&client, Some("nobody")).await, Code::UnknownPlugin);
     let compiled = until("the interceptor is compiled", || async {
         let set = group_set(&client, "g", "redact(mask=a)", 3).await;
-        set.err().filter(|error| error.code != Code::TimedOut)
+        set.err().filter(|error| !is_late(error))
     });
     assert_eq!(compiled.await.unwrap().code, Code::PluginExports);
     refused(intercept(&client, Some("retry-ladder")).await, Code::PluginExports);
     let error = refused(intercept(&client, Some("redact")).await, Code::BadPluginUse);
     assert!(error.to_string().contains("nothing is redacted"), "the plugin's words: {error}");
+    let misspelt = intercept(&client, Some("redact(remov=card & body-digits=12)")).await;
+    let error = refused(misspelt, Code::BadPluginUse).to_string();
+    assert!(
+        error.contains("no setting `remov`: it has `remove`, `mask`, `body-digits`"),
+        "{error}"
+    );
+    let digits = intercept(&client, Some("redact(remove=card & body-digits=many)")).await;
+    let error = refused(digits, Code::BadPluginUse).to_string();
+    assert!(error.contains("`body-digits` must be a whole number, not `many`"), "{error}");
+    let steps = group_set(&client, "g", "retry-ladder(stps=1s 10s)", 3).await;
+    let error = refused(steps, Code::BadPluginUse).to_string();
+    assert!(error.contains("no setting `stps`: it has `steps`, `errors`, `jitter`"), "{error}");
     let steps = group_set(&client, "g", "retry-ladder(steps=soon)", 3).await;
     refused(steps, Code::BadPluginUse);
     let wasm = Blob(guests::filter("letters", "1.0.0", 'a', None).into());
@@ -215,14 +232,16 @@ async fn what_is_wrong_with_a_plugin_of_a_topic_or_a_group_has_its_code() {
             dedupe(&client, Some("dedupe-window"), None).await,
             check(&client, "plugin:txn-check").await,
         ];
-        let is_late =
-            |it: &Result<(), Error>| it.as_ref().is_err_and(|error| error.code == Code::TimedOut);
-        (!set.iter().any(is_late)).then_some(())
+        (!set.iter().any(|it| it.as_ref().is_err_and(is_late))).then_some(())
     });
     compiled.await.unwrap();
     refused(dedupe(&client, Some("redact(mask=a)"), None).await, Code::PluginExports);
     refused(check(&client, "plugin:dedupe-window").await, Code::PluginExports);
     for (wrong, says) in [
+        (
+            "dedupe-window(fields=carrier & windw=5m)",
+            "no setting `windw`: it has `fields`, `window`, `on-duplicate`, `keyspace`",
+        ),
         ("dedupe-window(fields=@body)", "expected @id or @tag"),
         ("dedupe-window(on-duplicate=reject)", "answered as the original"),
         ("dedupe-window(window=30d)", "what the dedupe plugin wants"),
@@ -230,6 +249,9 @@ async fn what_is_wrong_with_a_plugin_of_a_topic_or_a_group_has_its_code() {
         let error = refused(dedupe(&client, Some(wrong), None).await, Code::BadPluginUse);
         assert!(error.to_string().contains(says), "{error}");
     }
+    let rules = check(&client, "plugin:txn-check(comit=paid = 1)").await;
+    let error = refused(rules, Code::BadPluginUse).to_string();
+    assert!(error.contains("no setting `comit`: it has `commit`, `rollback`, `ask`"), "{error}");
     let rules = check(&client, "plugin:txn-check(commit=paid =)").await;
     let error = refused(rules, Code::BadPluginUse);
     assert!(error.to_string().contains("`commit`: line 1"), "the plugin's words: {error}");

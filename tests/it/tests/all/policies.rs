@@ -16,6 +16,7 @@ use yard_it::wait::{until, within};
 use yard_it::{Server, ServerOptions, yard};
 
 use super::local::*;
+use super::sql_code::{by_code, making_code_after, told};
 
 async fn server() -> Server {
     Server::start(ServerOptions::new(yard::locate(None).unwrap())).await.unwrap()
@@ -273,6 +274,9 @@ const FLIGHTS: [(&str, &str, u64); 5] = [
     ("sql", "dep_delay BETWEEN 15 AND 30 AND NOT (carrier = 'UA')", 19_585),
 ];
 
+/// Messages that an expression judges before code is made of it.
+const CODE_AFTER: u64 = 10_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sql_over_the_flights_gives_the_counts_of_sql() {
     let path = super::flights::file();
@@ -280,7 +284,7 @@ async fn sql_over_the_flights_gives_the_counts_of_sql() {
         eprintln!("skipped: sql_over_the_flights: there is no {}", path.display());
         return;
     }
-    let server = server().await;
+    let (server, _scratch) = making_code_after(CODE_AFTER).await;
     let client = server.client("flights").await.unwrap();
     create(&client, "orders", 8).await;
     let probe = filtered(&client, "probe", "sql", "carrier = ").await;
@@ -299,16 +303,33 @@ async fn sql_over_the_flights_gives_the_counts_of_sql() {
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     let all = client.admin().call(TopicInfo { name: "orders".into() }).await.unwrap().messages;
     assert_eq!(all, 336_776);
-    for (number, (dialect, text, count)) in FLIGHTS.into_iter().enumerate() {
-        let group = format!("g{number}");
-        let mut orders = filtered(&client, &group, dialect, text).await.unwrap();
-        for _ in 0..count {
-            next(&mut orders).await.ack_later();
+    // The plugin judges, and in the end code of the expression's own; then code from the first
+    // message on, where none of these expressions meets a value that is too much for it.
+    for by in ["plugin", "code"] {
+        for (number, (dialect, text, count)) in FLIGHTS.into_iter().enumerate() {
+            let group = format!("{by}{number}");
+            let mut orders = filtered(&client, &group, dialect, text).await.unwrap();
+            for _ in 0..count {
+                next(&mut orders).await.ack_later();
+            }
+            let report = settled(&client, &group).await;
+            let filtered: u64 = report.queues.iter().map(|row| row.filtered).sum();
+            assert_eq!(filtered, all - count, "{text}");
+            let code = by_code(&client, &group).await;
+            orders.close().await.unwrap();
+            if by == "code" {
+                // Counts are of the expression, whoever asks.
+                assert!(code >= all, "{code} by code of {all}: {text}");
+                continue;
+            }
+            assert!(code <= all - CODE_AFTER, "{code} by code: {text}");
+            let is_told = format!("code for `{text}` judges from now on");
+            let made = until("code is made", async || {
+                let told = told(&client).await;
+                told.iter().any(|row| row.text == is_told).then_some(())
+            });
+            made.await.unwrap();
         }
-        let report = settled(&client, &group).await;
-        let filtered: u64 = report.queues.iter().map(|row| row.filtered).sum();
-        assert_eq!(filtered, all - count, "{text}");
-        orders.close().await.unwrap();
     }
     client.close().await;
 }

@@ -192,7 +192,7 @@ async fn two_brokers_on_one_folder_and_another_number_of_shards_are_refused() {
     assert!(error.to_string().contains("another broker runs on"), "{error}");
     broker.stop().await;
     let mut other = broker.settings.clone();
-    other.shards = 3;
+    other.shards = Some(3);
     let Err(error) = yard_server::start(other).await else { panic!("3 shards instead of 2") };
     assert!(error.to_string().contains("2 shards since its first start"), "{error}");
     broker.start_again().await;

@@ -244,8 +244,14 @@ impl Host for Real<'_> {
         self.of(member, async |member| member.settle(place, opinion).await)
     }
 
-    fn extend(&mut self, member: &str, place: Place, lease_ms: u64) -> Outcome<()> {
-        self.of(member, async |member| member.extend(place, lease_ms).await)
+    fn extend(
+        &mut self,
+        member: &str,
+        place: Place,
+        attempt: Option<u32>,
+        lease_ms: u64,
+    ) -> Outcome<()> {
+        self.of(member, async |member| member.extend(place, attempt, lease_ms).await)
     }
 
     fn forge(&mut self, _: &str, _: &str, _: Place, _: Verdict) -> Outcome<()> {

@@ -20,6 +20,8 @@ pub(crate) struct Member {
     consumer: Option<Consumer>,
     /// The latest delivery of each place, and whether it was settled.
     deliveries: BTreeMap<Place, (Delivery, bool)>,
+    /// Deliveries before those, by their attempts.
+    earlier: BTreeMap<(Place, u32), Delivery>,
 }
 
 fn received(delivery: &Delivery) -> Received {
@@ -61,8 +63,8 @@ impl Member {
             group = format!("{group}.{member}");
         }
         let consumer = Some(builder.build().await?);
-        let (name, deliveries) = (name.to_owned(), BTreeMap::new());
-        Ok(Self { name, group, client, consumer, deliveries })
+        let (name, deliveries, earlier) = (name.to_owned(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { name, group, client, consumer, deliveries, earlier })
     }
 
     /// Messages that the broker has leased to it; none where it is no member now.
@@ -93,7 +95,9 @@ impl Member {
 
     fn keep(&mut self, delivery: Delivery) -> Received {
         let received = received(&delivery);
-        self.deliveries.insert(received.place, (delivery, false));
+        if let Some((before, _)) = self.deliveries.insert(received.place, (delivery, false)) {
+            self.earlier.insert((received.place, before.attempt()), before);
+        }
         received
     }
 
@@ -152,13 +156,17 @@ impl Member {
         }
     }
 
-    fn delivery(&self, place: Place) -> Result<&Delivery, Error> {
+    fn delivery(&self, place: Place, attempt: Option<u32>) -> Result<&Delivery, Error> {
         let unknown = || Error::new(Code::Internal, "it took no such message: `not on real`?");
-        self.deliveries.get(&place).map(|(delivery, _)| delivery).ok_or_else(unknown)
+        let latest = self.deliveries.get(&place).map(|(delivery, _)| delivery);
+        let is_it = |it: &&Delivery| attempt.is_none_or(|attempt| it.attempt() == attempt);
+        let earlier = || self.earlier.get(&(place, attempt?));
+        latest.filter(is_it).or_else(earlier).ok_or_else(unknown)
     }
 
     pub(crate) async fn settle(&mut self, place: Place, opinion: &Opinion) -> Result<(), Error> {
-        let delivery = self.delivery(place)?;
+        let delivery = self.delivery(place, opinion.attempt)?;
+        let attempt = delivery.attempt();
         let delay = opinion.delay_ms.map(|ms| Duration::from_millis(ms.into()));
         let settled = match (opinion.verdict, &opinion.error) {
             (Verdict::Ack, _) => delivery.ack().await,
@@ -169,14 +177,20 @@ impl Member {
             (Verdict::Release, _) => delivery.release().await,
             (Verdict::Expire, _) => unreachable!("no step says so"),
         };
-        if let Some((_, is_settled)) = self.deliveries.get_mut(&place) {
-            *is_settled = true;
+        if let Some((latest, is_settled)) = self.deliveries.get_mut(&place) {
+            *is_settled |= latest.attempt() == attempt;
         }
         settled
     }
 
-    pub(crate) async fn extend(&mut self, place: Place, lease_ms: u64) -> Result<(), Error> {
-        self.delivery(place)?.extend(Duration::from_millis(lease_ms)).await.map(|_| ())
+    pub(crate) async fn extend(
+        &mut self,
+        place: Place,
+        attempt: Option<u32>,
+        lease_ms: u64,
+    ) -> Result<(), Error> {
+        let lease = Duration::from_millis(lease_ms);
+        self.delivery(place, attempt)?.extend(lease).await.map(|_| ())
     }
 
     pub(crate) async fn leave(&mut self) -> Result<(), Error> {

@@ -7,8 +7,8 @@ use yard_client::{Failures, OrderLine, order_line};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    Credit, Deliver, Ended, Settle as SettleRequest, SettleRange, Settled, Start, Subscribe,
-    Verdict,
+    Credit, Deliver, Ended, HeldRange, Settle as SettleRequest, SettleRange, Settled, Start,
+    Subscribe, Verdict,
 };
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, SubscriptionId, TopicId};
 
@@ -18,11 +18,11 @@ use crate::base::{Base, Phase, queue_name};
 use crate::host::{expression, is_wanted};
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
+use crate::planted::Plant;
 use crate::random::Random;
 use crate::{alike, keys, message};
 
 /// Credit that it gives when everything is to be drained.
-const DRAIN_MESSAGES: u32 = 1_000;
 const DRAIN_BYTES: u32 = 8 << 20;
 
 /// A message that it holds.
@@ -33,6 +33,7 @@ struct Held {
     subscription: SubscriptionId,
     queue: QueueIndex,
     offset: QueueOffset,
+    attempt: u32,
     bytes: u32,
     /// Its order group.
     line: OrderLine,
@@ -165,7 +166,7 @@ impl Consumer {
     }
 
     fn give_drain_credit(&mut self, base: &mut Base, shard: ShardId, subscription: SubscriptionId) {
-        let (messages, bytes) = (DRAIN_MESSAGES, DRAIN_BYTES);
+        let (messages, bytes) = (base.plan.credit_max(), DRAIN_BYTES);
         let credit = Credit { shard, subscription, messages, bytes };
         self.link.request(base, 0, Request::Credit(credit));
     }
@@ -176,7 +177,7 @@ impl Consumer {
         let (due, later) = std::mem::take(&mut self.held).into_iter().partition(|h| h.due <= now);
         self.held = later;
         let mut due: Vec<Held> = due;
-        due.sort_by_key(|held| (held.shard, held.subscription, held.queue, held.offset));
+        due.sort_by_key(|it| (it.shard, it.subscription, it.queue, it.attempt, it.offset));
         for of_one in due.chunk_by(|a, b| (a.shard, a.subscription) == (b.shard, b.subscription)) {
             self.settle(base, of_one);
             self.give_credit(base, of_one);
@@ -197,8 +198,9 @@ impl Consumer {
         for held in due {
             let Some(verdict) = held.verdict else { continue };
             let (from, to) = (held.offset, QueueOffset(held.offset.0 + 1));
-            // It may hold a message twice: from before and after the end of its lease.
-            if ranges.last().is_some_and(|last| last.queue == held.queue && last.to > from) {
+            // It may hold a message twice: of an ordered topic also as the same attempt.
+            let of = (held.queue, held.attempt);
+            if ranges.last().is_some_and(|it| (it.queue, it.attempt) == of && it.to > from) {
                 continue;
             }
             if let Verdict::Nack | Verdict::Reject = verdict {
@@ -207,7 +209,8 @@ impl Consumer {
             }
             match ranges.last_mut() {
                 Some(last)
-                    if (last.queue, last.to, last.verdict) == (held.queue, from, verdict)
+                    if (last.queue, last.attempt) == of
+                        && (last.to, last.verdict) == (from, verdict)
                         && are_last.last() == Some(&held.is_last) =>
                 {
                     last.to = to;
@@ -217,8 +220,9 @@ impl Consumer {
                     // By its own delay, or by the group's policy.
                     let own = verdict == Verdict::Nack && self.random.percent(50);
                     let delay_ms = own.then_some(delay);
-                    let (queue, error) = (held.queue, self.error_of(verdict));
-                    ranges.push(SettleRange { queue, from, to, verdict, delay_ms, error });
+                    let ((queue, attempt), error) = (of, self.error_of(verdict));
+                    let range = SettleRange { queue, from, to, attempt, verdict, delay_ms, error };
+                    ranges.push(range);
                     are_last.push(held.is_last);
                 }
             }
@@ -362,17 +366,17 @@ impl Consumer {
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
             let failures = self.failures.entry(shard).or_default();
-            let (verdict, delay) = if is_ordered && failures.gives_back(line, message.offset) {
-                (Some(Verdict::Release), 1)
-            } else {
-                self.think()
-            };
+            let goes_on = base.has(Plant::FailuresForgotten);
+            let gives_back = is_ordered && !goes_on && failures.gives_back(line, message.offset);
+            let (verdict, delay) =
+                if gives_back { (Some(Verdict::Release), 1) } else { self.think() };
             self.held.push(Held {
                 due: base.now + delay,
                 shard,
                 subscription,
                 queue,
                 offset: message.offset,
+                attempt: message.attempt,
                 bytes: message.record.len() as u32,
                 line,
                 verdict,
@@ -428,13 +432,15 @@ impl Consumer {
     ) {
         match result {
             Ok(Reply::Settle(settled)) => {
-                let Settled { done, lost } = settled;
+                let Settled { done, lost, other } = settled;
                 let asked: u64 = settling.ranges.iter().map(|r| r.to.0 - r.from.0).sum();
                 let gone: u64 = lost.iter().map(|(_, (from, to))| to.0 - from.0).sum();
-                if done + gone != asked {
-                    base.fail(|| format!("{asked} were settled: {done} done, {gone} lost"));
+                let else_held: u64 = other.iter().map(|it| it.to.0 - it.from.0).sum();
+                if done + gone + else_held != asked {
+                    let parts = format!("{done} done, {gone} lost, {else_held} held otherwise");
+                    base.fail(|| format!("{asked} were settled: {parts}"));
                 }
-                self.record(base, &settling, Some(true), &lost);
+                self.record(base, &settling, Some(true), &refused(&lost, &other));
             }
             Ok(other) => base.fail(|| format!("a settle was answered by {other:?}")),
             Err(refusal) => {
@@ -459,6 +465,7 @@ impl Consumer {
                 subscription,
                 queue: range.queue,
                 offset: QueueOffset(offset),
+                attempt: range.attempt,
                 bytes: 0,
                 line: (range.queue, 0),
                 verdict: Some(range.verdict),
@@ -475,7 +482,7 @@ impl Consumer {
         base: &mut Base,
         settling: &Settling,
         confirmed: Option<bool>,
-        lost: &[(QueueIndex, (QueueOffset, QueueOffset))],
+        refused: &[Gone],
     ) {
         let topic = self.sources.get(&settling.to).copied().unwrap_or_else(|| self.topic(base));
         for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
@@ -492,6 +499,7 @@ impl Consumer {
                         queue: queue_name(topic, range.queue),
                         from,
                         to,
+                        attempt: range.attempt,
                         verdict: verdict(range.verdict, *is_last),
                         invoked: settling.invoked,
                         completed: confirmed.map(|_| base.now),
@@ -505,20 +513,38 @@ impl Consumer {
                 Some(true) => Outcome::Ok { offset: None },
                 Some(false) => Outcome::Refused,
             };
-            let mut gone: Vec<(u64, u64)> = (lost.iter())
-                .filter(|(queue, _)| *queue == range.queue)
-                .map(|(_, (from, to))| (from.0.max(range.from.0), to.0.min(range.to.0)))
+            let mut gone: Vec<(u64, u64)> = (refused.iter())
+                .filter(|it| it.queue == range.queue && it.held_by != Some(range.attempt))
+                .map(|it| (it.from.0.max(range.from.0), it.to.0.min(range.to.0)))
                 .filter(|(from, to)| from < to)
                 .collect();
             gone.sort_unstable();
             for (begin, end) in gone {
                 push(from, begin, kept);
                 push(begin, end, Outcome::Refused);
-                from = end;
+                from = from.max(end);
             }
             push(from, range.to.0, kept);
         }
     }
+}
+
+/// Messages that were not settled.
+struct Gone {
+    queue: QueueIndex,
+    from: QueueOffset,
+    to: QueueOffset,
+    /// The delivery by which they are held: settlements of others were refused.
+    held_by: Option<u32>,
+}
+
+fn refused(lost: &[(QueueIndex, (QueueOffset, QueueOffset))], other: &[HeldRange]) -> Vec<Gone> {
+    let lost = lost.iter().map(|&(queue, (from, to))| Gone { queue, from, to, held_by: None });
+    let other = other.iter().map(|&HeldRange { queue, from, to, attempt }| {
+        let held_by = Some(attempt);
+        Gone { queue, from, to, held_by }
+    });
+    lost.chain(other).collect()
 }
 
 /// What a settlement promises: a failure of the last delivery is as good as a rejection.

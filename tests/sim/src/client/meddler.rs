@@ -3,13 +3,13 @@
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::operation::{
     DelayLs, DlqDone, GroupDrain, GroupInfo, GroupReturn, GroupSet, GroupUnblock, MsgTrace,
-    Operate, PluginInfo, PluginPromote, TenantSet, TopicCreate, TopicInfo, TopicRm, TxInfo, TxSet,
+    PluginInfo, PluginPromote, TenantSet, TopicCreate, TopicInfo, TopicRm, TxInfo, TxSet,
 };
 use yard_wire::plugin_use::{PluginChoice, PluginUse};
 use yard_wire::record::{DEDUPE, DUE, Flags, RecordParts, TX};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, AckPlace, Call, Expression, Extend, Fetch, Find, HeldRange, Hello, JoinProducers,
+    AckNodes, AckPlace, Expression, Extend, Fetch, Find, HeldRange, Hello, JoinProducers,
     MoveGroup, Produce, Settle, SettleRange, Start, Subscribe, TxBegin, TxDecide, TxVerdict,
     Unsubscribe, Verdict, Wanted,
 };
@@ -17,11 +17,11 @@ use yard_wire::retry::RetryPolicy;
 use yard_wire::units::AgeLimit;
 use yard_wire::{
     Code, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId,
-    SubscriptionId, Timestamp, TopicId, TxId, Wire,
+    SubscriptionId, Timestamp, TopicId, TxId,
 };
 
-use super::Link;
 use super::consumer::{group_name, topic_name};
+use super::{Link, call};
 use crate::agenda::MS;
 use crate::base::{Base, Phase};
 use crate::network::ToClient;
@@ -42,10 +42,6 @@ pub(crate) struct Meddler {
     subscription: Option<SubscriptionId>,
     /// How many shards there are.
     shards: u16,
-}
-
-fn call<O: Operate + Wire>(arguments: &O) -> Request {
-    Request::Call(Call { operation: O::OPERATION as u16, args: arguments.to_bytes() })
 }
 
 impl Meddler {
@@ -150,10 +146,11 @@ impl Meddler {
     fn of_members(&mut self, shard: ShardId) -> Request {
         let (queue, none) = (QueueIndex(0), SubscriptionId(3));
         let subscription = self.subscription.filter(|_| self.random.percent(80)).unwrap_or(none);
+        let attempt = self.random.pick(&[0, 1, 1, 1, 2, u32::MAX]);
         let range = |from: u64, to: u64| {
             let (from, to) = (QueueOffset(from), QueueOffset(to));
             let (verdict, delay_ms) = (Verdict::Ack, None);
-            SettleRange { queue, from, to, verdict, delay_ms, error: None }
+            SettleRange { queue, from, to, attempt, verdict, delay_ms, error: None }
         };
         let settle = |ranges| Request::Settle(Settle { shard, subscription, ranges });
         match self.random.below(7) {
@@ -163,8 +160,8 @@ impl Meddler {
             3 => settle(vec![range(0, 5)]),
             4 => {
                 let lease_ms = self.random.pick(&[0, 5_000]);
-                let (from, to) = (QueueOffset(1), QueueOffset(3));
-                let ranges = vec![HeldRange { queue, from, to }];
+                let (from, to) = (QueueOffset(0), QueueOffset(3));
+                let ranges = vec![HeldRange { queue, from, to, attempt }];
                 Request::Extend(Extend { shard, subscription, lease_ms, ranges })
             }
             5 => Request::Unsubscribe(Unsubscribe { shard, subscription }),

@@ -1,4 +1,5 @@
 //! The clients: what they share is a connection that comes and goes.
+mod clerk;
 mod consumer;
 mod meddler;
 mod producer;
@@ -6,13 +7,17 @@ mod reader;
 mod steward;
 
 use yard_broker::SessionId;
-use yard_wire::Correlation;
+use yard_wire::operation::Operate;
+use yard_wire::plugin_use::PluginUse;
 use yard_wire::request::Request;
+use yard_wire::requests::Call;
+use yard_wire::{Correlation, Wire};
 
 use crate::agenda::{Happening, MS, Micros};
 use crate::base::Base;
 use crate::network::ToClient;
 
+pub(crate) use clerk::Clerk;
 pub(crate) use consumer::{Consumer, group_name, group_of, topic_name, wide_name};
 pub(crate) use meddler::Meddler;
 pub(crate) use producer::{CALL_STREAM, Producer, TX_GROUP};
@@ -36,6 +41,18 @@ pub(crate) enum Client {
     Reader(Reader),
     /// Asks for what cannot be.
     Meddler(Meddler),
+    /// Contends with others like it.
+    Clerk(Box<Clerk>),
+}
+
+/// A call of an operation.
+fn call<O: Operate + Wire>(arguments: &O) -> Request {
+    Request::Call(Call { operation: O::OPERATION as u16, args: arguments.to_bytes() })
+}
+
+/// A plugin without settings: what it would do is done natively.
+fn plugin(name: &str) -> PluginUse {
+    PluginUse::read(name).expect("the name of a plugin")
 }
 
 impl Client {
@@ -46,6 +63,7 @@ impl Client {
             Self::Consumer(client) => &mut client.link,
             Self::Reader(client) => &mut client.link,
             Self::Meddler(client) => &mut client.link,
+            Self::Clerk(client) => &mut client.link,
         }
     }
 
@@ -75,6 +93,7 @@ impl Client {
             Self::Consumer(client) => client.connected(base),
             Self::Reader(client) => client.work(base),
             Self::Meddler(client) => client.work(base),
+            Self::Clerk(client) => client.work(base),
         }
     }
 
@@ -85,6 +104,7 @@ impl Client {
             Self::Consumer(client) => client.work(base),
             Self::Reader(client) => client.work(base),
             Self::Meddler(client) => client.work(base),
+            Self::Clerk(client) => client.work(base),
         }
     }
 
@@ -99,6 +119,7 @@ impl Client {
             Self::Consumer(client) => client.receive(base, session, frame),
             Self::Reader(client) => client.receive(base, frame),
             Self::Meddler(client) => client.receive(base, frame),
+            Self::Clerk(client) => client.receive(base, session, frame),
         }
     }
 
@@ -114,6 +135,7 @@ impl Client {
             Self::Producer(client) => client.lost(),
             Self::Consumer(client) => client.lost(base),
             Self::Meddler(client) => client.lost(),
+            Self::Clerk(client) => client.lost(base),
         }
         self.link().connect_later(base);
     }
@@ -125,6 +147,7 @@ impl Client {
             Self::Reader(_) | Self::Meddler(_) => {}
             Self::Producer(client) => client.drain(base),
             Self::Consumer(client) => client.drain(base),
+            Self::Clerk(client) => client.drain(base),
         }
     }
 
@@ -140,6 +163,7 @@ impl Client {
             Self::Steward(_) | Self::Reader(_) | Self::Meddler(_) => true,
             Self::Producer(client) => client.is_done(),
             Self::Consumer(client) => client.is_done(base),
+            Self::Clerk(client) => client.is_done(),
         }
     }
 
@@ -149,6 +173,7 @@ impl Client {
             Self::Steward(client) => client.finish(base),
             Self::Producer(client) => client.finish(base),
             Self::Consumer(client) => client.lost(base),
+            Self::Clerk(client) => client.lost(base),
             Self::Reader(_) | Self::Meddler(_) => {}
         }
     }

@@ -34,8 +34,6 @@ const CANCEL_PERCENT: u64 = 15;
 pub(crate) const CALL_STREAM: u16 = 1_000;
 /// A delayed message is due after this, at most, in milliseconds.
 const DELAY_MS_MAX: u64 = 3_000;
-/// Bytes of a batch: the smallest segments hold a few.
-const BATCH_BYTES_MAX: usize = 24 << 10;
 
 type LaneName = (ShardId, Lane);
 
@@ -272,7 +270,8 @@ impl Producer {
         let connected = self.link.session.is_some();
         let (plan, number, random) = (&self.plan, self.number, &mut self.random);
         let lane = self.lanes.entry(name).or_insert_with(|| {
-            let mut core = new_lane(plan, number, name, random);
+            let batch_bytes = base.plan.batch_bytes_max();
+            let mut core = new_lane(plan, (number, batch_bytes), name, random);
             if connected {
                 core.on_connect();
             }
@@ -352,7 +351,11 @@ impl Producer {
                 }
             }
             Err(refusal) => {
-                if !is_expected(&refusal) {
+                if is_nowhere(&refusal) {
+                    // Unless somebody sends the same bytes again, it never will be anywhere.
+                    let is_once = base.plan.weather.replay_one_in == 0;
+                    sent.outcome = if is_once { Outcome::Refused } else { sent.outcome };
+                } else if !is_expected(&refusal) {
                     base.fail(|| {
                         format!("message {}.{number} was refused: {refusal}", self.number)
                     });
@@ -447,7 +450,7 @@ fn plan_seed(base: &Base, client: usize) -> u64 {
 
 fn new_lane(
     plan: &ProducerPlan,
-    number: u64,
+    (number, batch_bytes_max): (u64, usize),
     (shard, lane): LaneName,
     random: &mut Random,
 ) -> LaneCore {
@@ -463,7 +466,7 @@ fn new_lane(
         nodes: AckNodes::One,
         in_flight_max: plan.in_flight,
         batch_records_max: plan.batch_records,
-        batch_bytes_max: BATCH_BYTES_MAX,
+        batch_bytes_max,
         attempt_ms: plan.attempt_ms,
         delivery_ms: plan.delivery_ms,
         ..LaneOptions::default()
@@ -474,6 +477,12 @@ fn new_lane(
 /// What may happen to a message in a storm: nobody knows where it is.
 fn is_expected(refusal: &Refusal) -> bool {
     matches!(refusal.code, Code::TimedOut | Code::StaleSequence)
+}
+
+/// What it was refused with until its time was over.
+fn is_nowhere(refusal: &Refusal) -> bool {
+    use Code::{BacklogFull, Busy, DedupeFull, DiskFull};
+    matches!(refusal.code, BacklogFull | Busy | DedupeFull | DiskFull)
 }
 
 fn level(place: AckPlace) -> AckLevel {

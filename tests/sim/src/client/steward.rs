@@ -6,7 +6,7 @@ use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
 use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
 use yard_wire::order::{OrderRetry, TopicType};
-use yard_wire::plugin_use::{PluginChoice, PluginUse};
+use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Fetch, FindRoute, Route};
 use yard_wire::share::Share;
@@ -17,7 +17,7 @@ use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId
 mod undecided;
 
 use super::consumer::{group_name, topic_name, wide_name};
-use super::{Link, TX_GROUP, reader};
+use super::{Link, TX_GROUP, plugin, reader};
 use crate::agenda::{MS, Micros};
 use crate::alike::ALIKE;
 use crate::base::{Base, Found, Phase, queue_name};
@@ -27,11 +27,6 @@ use crate::network::ToClient;
 const NOWHERE: QueueOffset = QueueOffset(u64::MAX);
 /// How long it waits for an answer before it asks again.
 const PATIENCE: Micros = 500 * MS;
-
-/// A plugin without settings: what it would do is done natively.
-fn plugin(name: &str) -> PluginUse {
-    PluginUse::read(name).expect("the name of a plugin")
-}
 
 /// The client that begins and ends a run.
 pub(crate) struct Steward {

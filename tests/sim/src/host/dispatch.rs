@@ -105,7 +105,7 @@ impl Host {
             return origin;
         }
         let done = ranges.iter().map(|range| range.to.0 - range.from.0).sum();
-        let reply = Reply::Settle(Settled { done, lost: Vec::new() });
+        let reply = Reply::Settle(Settled { done, lost: Vec::new(), other: Vec::new() });
         self.send(base, origin.session, origin.stream, {
             ToClient::Reply(origin.correlation, Ok(reply))
         });

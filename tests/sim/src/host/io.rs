@@ -78,7 +78,12 @@ impl Host {
             number => slot.others.remove(&number),
         };
         let io = io.expect("an I/O is done once");
-        let report = planted::perform(base, &slot.disk, shard, &io);
+        let report = if matches!(io, Io::IndexKeys { .. } | Io::ReadKept { .. }) {
+            self.read(base, shard, |base, disk| planted::perform(base, disk, shard, &io))
+        } else {
+            planted::perform(base, &slot.disk, shard, &io)
+        };
+        let slot = &mut self.slots[shard];
         base.trace.line(base.now, || format!("disk {shard}: {} -> {report:?}", brief(&io)));
         let (really, told) = match report {
             Report::Honest(done) => (done.clone(), Some(done)),

@@ -7,14 +7,16 @@ use yard_wire::QueueOffset;
 use yard_wire::requests::Expression;
 
 use super::{Host, Place};
-use crate::agenda::Micros;
+use crate::agenda::{Happening, HeldMessages, MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
-use crate::planted;
+use crate::planted::{self, Plant};
 
 /// Of so many messages of a producer, one is not wanted.
 const UNWANTED_ONE_IN: u64 = 3;
 /// Once in so many deliveries nobody can say.
 const HELD_ONE_IN: u64 = 25;
+/// The broker hears of it so much later at most: far less than the shortest lease.
+const HELD_TOLD_MAX: Micros = 30 * MS;
 
 /// The expression of a group that does not want every message.
 #[must_use]
@@ -47,22 +49,16 @@ impl Host {
         asking: &Asking,
         messages: &[(DeliverItem, Found)],
     ) -> Vec<bool> {
-        let rounds = &mut self.slots[shard].rounds;
         let fails = base.phase < Phase::Drain && self.random.once_in(HELD_ONE_IN);
-        if fails || rounds.is_old(subscription, queue, asking) {
-            rounds.hold(subscription, queue);
+        let is_old = self.slots[shard].rounds.is_old(subscription, queue, asking);
+        if fails || is_old && !base.has(Plant::HoldForgotten) {
             let ranges = messages.iter().map(|(item, _)| one(item.offset)).collect();
             let bytes = messages.iter().map(|(item, _)| u64::from(item.place.bytes)).sum();
             let wait_ms = self.random.range(1, 40) as u32;
-            let group = format!("group-{}", group_of(asking));
-            let members = self.slots[shard].members.iter();
-            let is_shared = members.filter(|(name, _)| *name == group).count() > 1;
-            for (_, found) in messages.iter().filter(|_| is_shared) {
-                let message = (group_of(asking), found.producer, found.seq);
-                self.slots[shard].held_since.entry(message).or_insert(base.now);
-            }
+            let group = group_of(asking);
+            let named = messages.iter().map(|(_, found)| (group, found.producer, found.seq));
             let held = Held { session, subscription, queue, ranges, bytes, wait_ms };
-            self.give(base, shard, Input::Event(Event::Held(held)));
+            self.hold(base, shard, held, named.collect());
             return vec![false; messages.len()];
         }
         let mut wanted: Vec<bool> = messages.iter().map(|(_, found)| is_wanted(found)).collect();
@@ -79,6 +75,47 @@ impl Host {
             }));
         }
         wanted
+    }
+
+    /// Nobody can say anything of these. The broker hears of that a while later, and delivers more
+    /// until then.
+    fn hold(&mut self, base: &mut Base, shard: usize, held: Held, messages: HeldMessages) {
+        let delay = self.random.range(1, HELD_TOLD_MAX);
+        let slot = &mut self.slots[shard];
+        slot.rounds.hold(held.subscription, held.queue);
+        slot.held_told_at = slot.held_told_at.max(base.now + delay);
+        let (at, life) = (slot.held_told_at, self.life);
+        let since = (messages, base.now);
+        self.note_held(shard, &since);
+        let held = Box::new(held);
+        base.agenda.enter(at, Happening::Held { shard, life, held, since });
+    }
+
+    /// A shard hears of what was held.
+    pub(super) fn tell_held(
+        &mut self,
+        base: &mut Base,
+        (shard, life): (usize, u32),
+        held: Held,
+        since: &(HeldMessages, Micros),
+    ) {
+        if life != self.life {
+            return;
+        }
+        self.note_held(shard, since);
+        self.give(base, shard, Input::Event(Event::Held(held)));
+    }
+
+    /// Where several share a group, what was held of it may come after what another one got.
+    fn note_held(&mut self, shard: usize, (messages, since): &(HeldMessages, Micros)) {
+        let slot = &mut self.slots[shard];
+        let Some((group, ..)) = messages.first() else { return };
+        let name = format!("group-{group}");
+        if slot.members.iter().filter(|(of, _)| *of == name).count() > 1 {
+            for message in messages {
+                slot.held_since.entry(*message).or_insert(*since);
+            }
+        }
     }
 
     /// Tells the broker which messages of a delivery are not wanted.

@@ -74,6 +74,7 @@ impl Host {
 
     /// The process is gone, and all connections with it.
     fn go_down(&mut self, base: &mut Base, down: Micros) {
+        self.check_brokers();
         self.life += 1;
         self.closing = None;
         self.doom = None;
@@ -86,6 +87,7 @@ impl Host {
             slot.line.clear();
             slot.others.clear();
             slot.held.clear();
+            slot.unread.clear();
             slot.step_is_due = false;
             slot.wake_at = None;
         }

@@ -16,6 +16,7 @@ mod life;
 mod operator;
 mod oracle;
 mod outputs;
+mod reads;
 mod rot;
 mod show;
 
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
+use yard_client::Failures;
 use yard_shard::{Input, Shard};
 use yard_store::Io;
 use yard_store::disk::lying::{Fault, LyingDisk};
@@ -38,7 +40,8 @@ use oracle::Oracle;
 
 /// Wall time at the beginning of a run, in milliseconds since 1970: 2026-01-01.
 pub(crate) const WALL_MS: u64 = 1_767_225_600_000;
-/// Once in so many steps the broker checks itself.
+/// Once in so many steps the broker checks itself, in any build. Where somebody reads what happens
+/// it is after every step.
 const CHECK_ONE_IN: u64 = 200;
 
 /// The process, whether it runs or not.
@@ -116,12 +119,18 @@ struct Slot {
     oracle: Oracle,
     /// Which queues of subscriptions were held, and how often.
     rounds: Rounds,
+    /// Order groups of which a message could not be read.
+    unread: BTreeMap<SubscriptionId, Failures>,
     /// Messages that were held from a group of several members, and since when: by group, producer
     /// and number, because it may get them in another topic.
     held_since: BTreeMap<(u64, u64, u64), Micros>,
+    /// When it hears of what was held last: it hears in the order in which that was held.
+    held_told_at: Micros,
     /// Sessions that have joined each group and were not closed here since: of one consumer there
     /// are two until the broker has found out about the first.
     members: BTreeSet<(String, SessionId)>,
+    /// One in so many reads fails, until then.
+    unreadable: (u64, Micros),
     /// Bits of what is derived from the log have flipped.
     has_rotted: bool,
     /// State of the checkpoint before, for a planted bug.
@@ -157,8 +166,11 @@ impl Host {
             wishes: 0,
             oracle: Oracle::default(),
             rounds: Rounds::default(),
+            unread: BTreeMap::new(),
             held_since: BTreeMap::new(),
+            held_told_at: 0,
             members: BTreeSet::new(),
+            unreadable: (0, 0),
             has_rotted: false,
             checkpoint_before: None,
             held: Vec::new(),
@@ -198,6 +210,9 @@ impl Host {
             }
             Happening::ReadLabels { shard, life, ticket, reads, plan } => {
                 self.read_labels(base, (shard, life), (ticket, reads), *plan);
+            }
+            Happening::Held { shard, life, held, since } => {
+                self.tell_held(base, (shard, life), *held, &since);
             }
             Happening::Start => self.start(base),
             Happening::ShutDown => self.end_shut_down(base),
@@ -297,7 +312,13 @@ impl Host {
         self.recovery = None;
         self.dies_at_sync = false;
         self.slow = (1, 0);
+        self.slots.iter_mut().for_each(|slot| slot.unreadable = (0, 0));
         self.free_disks();
+    }
+
+    /// Looks at the whole state of the brokers that run.
+    pub(crate) fn check_brokers(&self) {
+        self.slots.iter().filter_map(|slot| slot.shard.as_ref()).for_each(|it| it.broker().check());
     }
 
     /// A shard takes in what has arrived, and what it wants is done.
@@ -322,7 +343,7 @@ impl Host {
         self.beginnings.look(base, shard, running.store(), &inputs);
         running.step(now, inputs, &mut outputs);
         self.steps += 1;
-        if self.steps.is_multiple_of(CHECK_ONE_IN) {
+        if base.trace.is_read() || self.steps.is_multiple_of(CHECK_ONE_IN) {
             running.broker().check();
         }
         self.do_outputs(base, shard, outputs);

@@ -1,14 +1,11 @@
 //! What a shard wants becomes I/O, answers, deliveries and wishes to be woken; a planned death
 //! comes between any two of them.
 use bytes::Bytes;
-use yard_broker::{
-    Asking, DeliverItem, Event, Notice, Origin, PolicyQuestion, Reads, SessionId, Ticket,
-};
-use yard_shard::{FetchPlan, Input, Output};
-use yard_store::{IndexRead, ReadError};
+use yard_broker::{Asking, DeliverItem, Event, Notice, Origin, PolicyQuestion, SessionId};
+use yard_shard::{Input, Output};
 use yard_wire::request::Reply;
-use yard_wire::requests::{Deliver, Delivered, Ended, Fetched, FetchedRecord, TxCheck};
-use yard_wire::{QueueOffset, RecordPlace, Refusal, ShardId};
+use yard_wire::requests::{Deliver, Delivered, Ended, TxCheck};
+use yard_wire::{Refusal, ShardId};
 
 use super::io::brief;
 use super::lag::OWN;
@@ -63,34 +60,11 @@ impl Host {
                 }
             }
             Output::Fetch { origin, from, first, end, bytes_max, plan } => {
-                base.trace.mix(&[origin.correlation.0, from.0, first.0, end.0]);
-                match self.read_fetch(base, shard, (from, bytes_max), &plan) {
-                    Ok(records) => {
-                        let reply = Reply::Fetch(Fetched { first, end, records });
-                        self.answer(base, origin, Ok(reply));
-                    }
-                    Err(error) => base.fail(|| format!("shard {shard}: a fetch failed: {error}")),
-                }
+                self.fetch(base, shard, (origin, from, (first, end), bytes_max), &plan);
             }
-            Output::Find { asked, plan } => {
-                base.trace.mix(&[asked.origin.correlation.0, asked.tenant.0.into()]);
-                match plan.run(&self.slots[shard].disk) {
-                    Ok(findings) => {
-                        let event = Event::Found { asked, findings };
-                        self.give(base, shard, Input::Event(event));
-                    }
-                    Err(error) => base.fail(|| format!("shard {shard}: a search failed: {error}")),
-                }
-            }
+            Output::Find { asked, plan } => self.find(base, shard, asked, &plan),
             Output::Seek { origin, first, end, plan } => {
-                base.trace.mix(&[origin.correlation.0, first.0, end.0]);
-                match plan.run(&self.slots[shard].disk) {
-                    Ok(offset) => {
-                        let reply = yard_shard::sought(first, end, offset);
-                        self.answer(base, origin, Ok(reply));
-                    }
-                    Err(error) => base.fail(|| format!("shard {shard}: a search failed: {error}")),
-                }
+                self.seek(base, shard, (origin, first, end), plan);
             }
             Output::Ended { session, subscription, why } => {
                 let shard = ShardId(shard as u16);
@@ -209,17 +183,8 @@ impl Host {
         asking: Option<&Asking>,
     ) {
         let (session, subscription, _, queue) = place;
-        let places: Vec<RecordPlace> = items.iter().map(|item| item.place).collect();
-        let records = match yard_store::read::records(&self.slots[shard].disk, &places) {
-            Ok(mut records) => {
-                planted::alter_records(base, &mut records);
-                records
-            }
-            Err(error) => {
-                base.fail(|| format!("shard {shard}: queue {queue} cannot be read: {error}"));
-                return;
-            }
-        };
+        let Some((items, mut records)) = self.read_items(base, shard, place, items) else { return };
+        planted::alter_records(base, &mut records);
         let mut decided = base.now;
         let wanted = match (asking, base.wants) {
             (Some(asking), Some(wants)) => {
@@ -228,7 +193,7 @@ impl Host {
                 wanted
             }
             (Some(asking), None) => {
-                let Some(messages) = found(base, items, &records) else { return };
+                let Some(messages) = found(base, &items, &records) else { return };
                 let wanted = self.judge(base, shard, place, asking, &messages);
                 let going = messages.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
                 let going = going.map(|((_, found), _)| found);
@@ -259,99 +224,6 @@ impl Host {
         }
         let stream = 1 + queue.0 % STREAMS;
         self.send(base, session, stream, ToClient::Deliver { deliver, decided });
-    }
-
-    fn read_fetch(
-        &mut self,
-        base: &Base,
-        shard: usize,
-        (from, bytes_max): (QueueOffset, u32),
-        plan: &FetchPlan,
-    ) -> Result<Vec<FetchedRecord>, ReadError> {
-        let disk = &self.slots[shard].disk;
-        let mut places = match plan {
-            FetchPlan::Records(places) => places.clone(),
-            FetchPlan::Index(read) => {
-                let mut places = yard_store::read::index(disk, read)?;
-                planted::alter_index(base, &mut places);
-                places
-            }
-        };
-        planted::alter_fetch(base, &mut places);
-        let mut bytes = 0;
-        let fits = places.iter().take_while(|place| {
-            bytes += u64::from(place.bytes);
-            bytes <= u64::from(bytes_max)
-        });
-        let count = fits.count().max(1);
-        places.truncate(count);
-        let records = yard_store::read::records(disk, &places)?;
-        let records = (from.0..).zip(places).zip(records);
-        let records = records.map(|((offset, place), record)| FetchedRecord {
-            offset: QueueOffset(offset),
-            stored: place.stored,
-            record,
-        });
-        Ok(records.collect())
-    }
-
-    /// Index entries are read for a shard.
-    pub(crate) fn read_index(
-        &mut self,
-        base: &mut Base,
-        (shard, life): (usize, u32),
-        ticket: Ticket,
-        read: &IndexRead,
-    ) {
-        if life != self.life {
-            return;
-        }
-        match yard_store::read::index(&self.slots[shard].disk, read) {
-            Ok(mut places) => {
-                planted::alter_index(base, &mut places);
-                self.give(base, shard, Input::Index { ticket, places });
-            }
-            Err(error) => base.fail(|| format!("shard {shard}: an index failed: {error}")),
-        }
-    }
-}
-
-impl Host {
-    fn begin_labels(
-        &mut self,
-        base: &mut Base,
-        shard: usize,
-        (ticket, reads): (Ticket, Reads),
-        plan: FetchPlan,
-    ) {
-        base.trace.mix(&[ticket.0]);
-        let delay = self.random.latency(base.plan.io);
-        let (plan, life) = (Box::new(plan), self.life);
-        base.after(delay, Happening::ReadLabels { shard, life, ticket, reads, plan });
-    }
-
-    /// What records say is read for a shard.
-    pub(crate) fn read_labels(
-        &mut self,
-        base: &mut Base,
-        (shard, life): (usize, u32),
-        (ticket, reads): (Ticket, Reads),
-        plan: FetchPlan,
-    ) {
-        if life != self.life {
-            return;
-        }
-        let disk = &self.slots[shard].disk;
-        let read = |places: &[RecordPlace], each: &mut dyn FnMut(&[u8])| {
-            yard_store::read::each(disk, places, each)
-        };
-        match plan.labels(disk, &reads, read) {
-            Ok((places, mut labels)) => {
-                planted::alter_labels(base, life, &reads, &places, &mut labels);
-                self.give(base, shard, Input::Labels { ticket, places, labels });
-            }
-            Err(error) => base.fail(|| format!("shard {shard}: records failed: {error}")),
-        }
     }
 }
 

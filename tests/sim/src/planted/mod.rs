@@ -1,4 +1,5 @@
 //! Bugs that are planted on purpose, each as a wrapper around the shard; see PLANTED.md.
+mod contended;
 mod image;
 
 pub(crate) use image::group_ends;
@@ -15,12 +16,14 @@ use yard_shard::Output;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::{Io, IoDone};
+use yard_wire::limits::SETTLE_RANGES_MAX;
 use yard_wire::operation::{DelayCancelled, GroupSet, Operation, TxList};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
 use yard_wire::{
-    Correlation, DedupeKey, ProducerId, QueueOffset, RecordPlace, Sequence, TenantId, Wire, batch,
+    Correlation, DedupeKey, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence,
+    SubscriptionId, TenantId, Wire, batch,
 };
 
 use crate::base::Base;
@@ -128,6 +131,17 @@ plants! {
     StreamOvertaken "stream-overtaken" Sim 500
     VerdictsShifted "verdicts-shifted" Sim 100
     ReceiptsReversed "receipts-reversed" Sim 100
+    HoldForgotten "hold-forgotten" Sim 500
+    FailuresForgotten "failures-forgotten" Sim 100
+    SupersededSettles "superseded-settles" Sim 100
+    DecisionTaken "decision-taken-twice" Sim 500
+    EpochForgotten "epoch-forgotten" Sim 500
+    OriginalForgotten "original-forgotten" Sim 500
+    SettingUndone "setting-undone" Sim 500
+    NameShared "name-shared" Sim 500
+    MoveUnseen "move-unseen" Sim 500
+    OwnersMixed "owners-mixed" Sim 500
+    UnreadOvertaken "unread-overtaken" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -138,6 +152,8 @@ const SHORT_ONE_IN: u64 = 5;
 pub(crate) struct Memory {
     /// Segments that were synced, by shard.
     synced: BTreeSet<(usize, u32)>,
+    /// Which delivery of each message was the last, by who has it.
+    attempts: BTreeMap<(SubscriptionId, QueueIndex, u64), u32>,
 }
 
 /// What came of an I/O.
@@ -223,6 +239,7 @@ pub(crate) fn alter_io(base: &Base, io: Io, before: &mut Option<Vec<u8>>) -> Io 
 
 /// Changes a request on its way to the shard.
 pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
+    contended::alter_request(base, request);
     match (base.plant, request) {
         (Some(Plant::NumberingNotRestored), Request::Produce(produce)) => {
             if let Ok((mut header, count)) = batch::parse_header(&produce.batch) {
@@ -244,6 +261,12 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
                 }
             }
             settle.ranges.retain(|range| range.from < range.to);
+        }
+        (Some(Plant::SupersededSettles), Request::Settle(settle)) => {
+            let by = settle.subscription;
+            let ranges = std::mem::take(&mut settle.ranges);
+            let held = ranges.iter().flat_map(|range| as_held(&base.memory, by, range));
+            settle.ranges = held.collect();
         }
         (Some(Plant::KeysDropped), Request::Produce(produce)) if life > 1 => {
             produce.batch = image::drop_keys(&produce.batch);
@@ -277,13 +300,38 @@ pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
     }
 }
 
+/// A settlement of whatever deliveries of its messages were the last.
+fn as_held(memory: &Memory, by: SubscriptionId, range: &SettleRange) -> Vec<SettleRange> {
+    let is_large = range.to.0.saturating_sub(range.from.0) > SETTLE_RANGES_MAX as u64;
+    if range.from >= range.to || is_large {
+        return vec![range.clone()];
+    }
+    let offsets = (range.from.0..range.to.0).map(|offset| {
+        let last = memory.attempts.get(&(by, range.queue, offset));
+        let (from, to) = (QueueOffset(offset), QueueOffset(offset + 1));
+        let attempt = last.copied().unwrap_or(range.attempt);
+        SettleRange { from, to, attempt, ..range.clone() }
+    });
+    offsets.collect()
+}
+
 /// Changes what a shard wants.
-pub(crate) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
+pub(crate) fn alter_outputs(base: &mut Base, life: u32, outputs: &mut [Output]) {
+    contended::alter_outputs(base, outputs);
     let lives_again = life > 1;
     match base.plant {
         Some(Plant::AttemptNotCounted) => outputs.iter_mut().for_each(call_first),
         Some(Plant::AttemptsLostInCrash) if lives_again => {
             outputs.iter_mut().for_each(call_first);
+        }
+        Some(Plant::SupersededSettles) => {
+            for output in outputs {
+                let Output::Deliver { subscription, queue, items, .. } = output else { continue };
+                let attempts = &mut base.memory.attempts;
+                attempts.extend(
+                    items.iter().map(|item| ((*subscription, *queue, item.offset.0), item.attempt)),
+                );
+            }
         }
         Some(Plant::ItemsReversed) => {
             for output in outputs {
@@ -446,6 +494,7 @@ pub(crate) fn ack_of_delivery(base: &Base, session: SessionId, deliver: &Deliver
         queue: deliver.queue,
         from: message.offset,
         to: QueueOffset(message.offset.0 + 1),
+        attempt: message.attempt,
         verdict: Verdict::Ack,
         delay_ms: None,
         error: None,

@@ -26,6 +26,7 @@ pub(crate) struct Given {
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueIndex,
     pub(crate) offset: QueueOffset,
+    pub(crate) attempt: u32,
     pub(crate) subscription: SubscriptionId,
 }
 
@@ -75,8 +76,10 @@ impl<'a> Bench<'a> {
                     self.replies.push((origin.correlation.0, result));
                 }
                 Output::Deliver { subscription, topic, queue, items, .. } => {
-                    let given = |offset| Given { topic, queue, offset, subscription };
-                    self.given.extend(items.iter().map(|item| given(item.offset)));
+                    self.given.extend(items.iter().map(|item| {
+                        let (offset, attempt) = (item.offset, item.attempt);
+                        Given { topic, queue, offset, attempt, subscription }
+                    }));
                 }
                 Output::ReadIndex { ticket, read } => {
                     // What cannot be read is asked for again, and missed in the end.

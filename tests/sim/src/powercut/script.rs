@@ -287,12 +287,13 @@ impl Run<'_> {
         }
         let at = self.random.below(self.bench.given.len() as u64) as usize;
         let given = self.bench.given.swap_remove(at);
-        let Given { queue, offset, subscription, .. } = given;
+        let Given { queue, offset, attempt, subscription, .. } = given;
         let to = QueueOffset(offset.0 + 1);
         let range = SettleRange {
             queue,
             from: offset,
             to,
+            attempt,
             verdict: Verdict::Ack,
             delay_ms: None,
             error: None,

@@ -1,40 +1,36 @@
 //! A quick look at what this tier promises; `cargo xtask stack` looks longer.
 use std::fs;
-use std::path::Path;
 
-use yard_stack::{OPERATIONS, Plant, Sweep, catch, run_apart};
+use yard_stack::{Nurseries, OPERATIONS, Plant, Sweep};
 
 /// The program that runs each seed in a process of its own.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_yard-stack");
 
 #[test]
 fn equal_seeds_are_equal_runs() {
-    let hashes = |seeds: std::ops::Range<u64>| -> Vec<u64> {
-        seeds.map(|seed| run_apart(Path::new(PROGRAM), seed, OPERATIONS, None).hash).collect()
+    let hashes = |nurseries: &Nurseries| -> Vec<u64> {
+        (0..10).map(|seed| nurseries.run(seed, OPERATIONS, None).hash).collect()
     };
-    let first = hashes(0..10);
-    assert_eq!(first, hashes(0..10));
+    let first = hashes(&Nurseries::new(PROGRAM));
+    assert_eq!(first, hashes(&Nurseries::new(PROGRAM)));
     assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "other seeds are other runs");
 }
 
 #[test]
 fn a_slice_of_seeds_is_clean() {
-    let (program, operations, keeps_going) = (PROGRAM.into(), OPERATIONS, false);
-    let sweep = Sweep { program, start: 10_000, seeds: 40, operations, jobs: 2, keeps_going };
-    let swept = sweep.run();
+    let (operations, keeps_going) = (OPERATIONS, false);
+    let sweep = Sweep { start: 10_000, seeds: 40, operations, jobs: 2, keeps_going };
+    let swept = sweep.run(&Nurseries::new(PROGRAM));
     assert_eq!(swept.failures, [], "repeat it: cargo xtask stack --seed …");
-    assert!(swept.crashes > 5, "the broker dies in some runs: {}", swept.crashes);
-    assert!(swept.stored > 20 * swept.seeds, "messages are stored: {}", swept.stored);
+    assert!(swept.counts.crashes > 5, "the broker dies in some runs: {}", swept.counts.crashes);
+    assert!(swept.counts.stored > 20 * swept.seeds, "messages are stored: {}", swept.counts.stored);
 }
 
 #[test]
 fn planted_bugs_are_caught() {
+    let nurseries = Nurseries::new(PROGRAM);
     for plant in Plant::ALL {
-        assert!(
-            catch(Path::new(PROGRAM), *plant, OPERATIONS).is_some(),
-            "{} is missed",
-            plant.name()
-        );
+        assert!(nurseries.catch(*plant, OPERATIONS).is_some(), "{} is missed", plant.name());
     }
 }
 

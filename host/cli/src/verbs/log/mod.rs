@@ -20,7 +20,11 @@ pub(crate) use verify::verify;
 const LIMIT_MAX: u64 = 1_000_000;
 
 fn failed(error: offline::OfflineError) -> Failure {
-    Failure::local(error.to_string())
+    let failure = Failure::local(error.to_string());
+    match error.code() {
+        Some(code) => failure.with_code(code),
+        None => failure,
+    }
 }
 
 fn path<'a>(written: &'a Written, name: &str) -> Result<&'a Path, Failure> {
@@ -58,17 +62,24 @@ pub(crate) fn dump(format: Format, written: &Written) -> Result<(), Failure> {
 pub(crate) fn repair(format: Format, written: &Written) -> Result<(), Failure> {
     let (apply, accept_loss) = (written.switch("apply"), written.switch("accept_loss"));
     let done = offline::repair(path(written, "dir")?, apply, accept_loss).map_err(failed)?;
-    output::show(&repaired(&done), format)?;
+    output::show(&repaired(&done, format), format)?;
     let steps = done.steps.len() + done.unfinished.len();
-    if steps == 0 {
-        eprintln!("there is nothing to repair");
-    } else if !done.applied {
+    let damaged = done.damaged.len();
+    if steps > 0 && !done.applied {
         eprintln!("nothing was changed: --apply does it");
+    } else if steps == 0 && damaged == 0 {
+        eprintln!("there is nothing to repair");
+    }
+    if damaged > 0 {
+        eprintln!(
+            "{damaged} damaged places cannot be repaired, because the log holds these bytes only \
+             once; they stay as they are, and the broker serves everything else"
+        );
     }
     Ok(())
 }
 
-fn repaired(done: &RepairReport) -> Value {
+fn repaired(done: &RepairReport, format: Format) -> Value {
     let unfinished = done.unfinished.iter().map(|path| {
         let why = text("it was never finished");
         Value::Record(vec![
@@ -79,13 +90,16 @@ fn repaired(done: &RepairReport) -> Value {
         ])
     });
     let steps = done.steps.iter().map(|(shard, step)| step_row(*shard, step)).chain(unfinished);
+    let damage = done.damaged.iter();
+    let damage = damage.map(|(shard, damage)| verify::damage_row(*shard, damage, format));
     let losses = done.losses.iter().map(|loss| Value::Record(vec![("accepted", text(loss))]));
     Value::Record(vec![
         ("applied", Value::Bool(done.applied)),
         ("matched", Value::Number((done.steps.len() + done.unfinished.len()) as u64)),
-        ("damaged_places", Value::Number(done.damaged as u64)),
+        ("damaged_places", Value::Number(done.damaged.len() as u64)),
         ("steps", Value::List(steps.collect())),
         ("losses", Value::List(losses.collect())),
+        ("damage", Value::List(damage.collect())),
     ])
 }
 

@@ -78,7 +78,7 @@ fn shard_row(shard: &ShardReport) -> Value {
     ])
 }
 
-fn damage_row(shard: u16, damage: &Damage, format: Format) -> Value {
+pub(super) fn damage_row(shard: u16, damage: &Damage, format: Format) -> Value {
     Value::Record(vec![
         ("shard", Value::Number(shard.into())),
         ("file", text(damage.name)),
@@ -86,6 +86,7 @@ fn damage_row(shard: u16, damage: &Damage, format: Format) -> Value {
         ("bytes", Value::Number(damage.bytes)),
         ("what", text(damage.what)),
         ("lost", lost(&damage.lost, format)),
+        ("unnamed", Value::Number(damage.unnamed)),
     ])
 }
 

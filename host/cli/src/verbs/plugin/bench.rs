@@ -34,6 +34,7 @@ pub(crate) fn bench(session: &Session, written: &Written) -> Result<(), Failure>
         let examples: Vec<&TestVector> =
             accepted.manifest.tests.iter().filter(|test| test.point == *point).collect();
         let binding = binding(written, examples.first().copied());
+        local::check(&binding, &accepted.manifest)?;
         let mut measure = |size: usize, subject: &Subject<'_>| {
             let (cache, compiler) = (&local.cache, &local.compiler);
             let of = (&accepted, &file[..]);

@@ -4,14 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use yard_abi::manifest::{Capability, TestMessage};
+use yard_abi::manifest::{Capability, Manifest, TestMessage};
 use yard_client::wire::expression::{DIALECT_SETTING, Dialect};
 use yard_client::wire::value::{ToValue, Value};
-use yard_client::wire::{MessageId, TenantId};
+use yard_client::wire::{Code, MessageId, TenantId};
 use yard_server::COMPILE_ARGUMENT;
 use yard_wasm::{
-    Accepted, Binding, Cache, Compiled, Compiler, Contender, Engine, Limits, Metering, Replay,
-    ReplaySide, Signed, Terms, Upload,
+    Accepted, Binding, Cache, ColdError, Compiled, Compiler, Contender, Engine, Fault, FaultKind,
+    Limits, Metering, Replay, ReplaySide, Signed, Terms, Upload,
 };
 
 use crate::args::Written;
@@ -87,18 +87,29 @@ impl Local {
     }
 
     /// A replay of a filter, with the expression of the command line, beside another version of it
-    /// where there is one.
+    /// where there is one. Both have taken the expression.
     pub(super) fn replay(
         &self,
         accepted: &Accepted,
         compiled: Compiled,
         against: Option<Compiled>,
         written: &Written,
-    ) -> Replay<Place> {
+    ) -> Result<Replay<Place>, Failure> {
         let binding = binding(written);
+        for compiled in [Some(&compiled), against.as_ref()].into_iter().flatten() {
+            check(&binding, compiled.manifest())?;
+        }
         let contender = |compiled| Contender { compiled, binding: Arc::clone(&binding) };
         let (candidate, against) = (contender(compiled), against.map(contender));
-        Replay::new(&self.engine, TENANT, &accepted.limits, &candidate, against.as_ref())
+        let (engine, limits) = (&self.engine, &accepted.limits);
+        let mut replay = Replay::new(engine, TENANT, limits, &candidate, against.as_ref());
+        replay.open().map_err(|why| match why {
+            ColdError::Fault(Fault { kind: FaultKind::Refused, text }) => {
+                failed(text).with_code(Code::BadExpression)
+            }
+            why => failed(why).with_code(Code::PluginFailed),
+        })?;
+        Ok(replay)
     }
 }
 
@@ -109,6 +120,11 @@ pub(super) fn binding(written: &Written) -> Arc<Binding> {
     let dialect = dialect.filter(|dialect| *dialect != Dialect::Plugin);
     let config = dialect.map(|dialect| (DIALECT_SETTING.to_owned(), dialect.text().to_owned()));
     Binding::new(text, config.into_iter().collect())
+}
+
+/// Checks settings as a broker does before it lets a plugin see them.
+pub(super) fn check(binding: &Binding, manifest: &Manifest) -> Result<(), Failure> {
+    binding.check(manifest).map_err(|says| failed(says).with_code(Code::BadPluginUse))
 }
 
 /// The messages of a file, one a line.

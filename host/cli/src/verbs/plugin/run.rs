@@ -40,7 +40,7 @@ pub(crate) fn test(session: &Session, written: &Written) -> Result<(), Failure> 
     ];
     if let Some(path) = written.text("messages") {
         must_filter(&accepted)?;
-        let mut replay = local.replay(&accepted, compiled, None, written);
+        let mut replay = local.replay(&accepted, compiled, None, written)?;
         let mut frames = Frames::new(&mut replay);
         for (message, offset) in local::messages(path)?.iter().zip(0..) {
             let (record, delivery) = message.record();
@@ -78,7 +78,7 @@ pub(crate) async fn replay(session: &Session, written: &Written) -> Result<(), F
             Some(number) => Some(version(&local, &client, &accepted, number).await?),
             None => None,
         };
-        let mut replay = local.replay(&accepted, compiled, against, written);
+        let mut replay = local.replay(&accepted, compiled, against, written)?;
         all(&client, topic, since, &mut replay).await?;
         Ok::<_, Failure>(replay)
     };

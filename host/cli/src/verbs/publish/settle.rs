@@ -39,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// On their way; at the end: not known to be stored.
     pub(crate) unknown: u64,
+    /// Where the message is, when it is the only one.
+    only: Option<SendResult>,
     /// The line and the error after which no other line was tried.
     pub(crate) refusal: Option<(u64, Refused)>,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Settling {
 pub(crate) async fn in_order(mut receipts: mpsc::Receiver<Unsettled>, settling: Arc<Settling>) {
     while let Some(Unsettled { number, bytes, receipt }) = receipts.recv().await {
         match with_news(receipt, &settling).await {
-            Ok(result) => settling.sent(bytes, result.duplicate),
+            Ok(result) => settling.sent(bytes, result),
             Err(error) if is_unknown(error.code) => {
                 settling.stop(number, error);
             }
@@ -81,10 +83,10 @@ async fn with_news(mut receipt: Receipt, settling: &Settling) -> Result<SendResu
     if let Ok(result) = timeout(SILENCE, &mut receipt).await {
         return result;
     }
-    settling.tell("a message has had no answer for 2 s; trying again");
+    settling.tell("a message is not known to be stored after 2 s; trying again");
     let result = receipt.await;
     if result.is_ok() {
-        settling.tell("answers come again");
+        settling.tell("messages are stored again");
     }
     result
 }
@@ -135,12 +137,13 @@ impl Settling {
         self.with_tally(|tally| tally.unknown += 1);
     }
 
-    fn sent(&self, bytes: u64, duplicate: bool) {
+    fn sent(&self, bytes: u64, result: SendResult) {
         self.with_tally(|tally| {
             tally.unknown -= 1;
             tally.sent += 1;
             tally.bytes += bytes;
-            tally.duplicates += u64::from(duplicate);
+            tally.duplicates += u64::from(result.duplicate);
+            tally.only = self.is_single.then_some(result);
         });
         self.progress.sent_one();
     }
@@ -212,7 +215,7 @@ impl Tally {
             eprintln!("{}", self.sentence(elapsed));
             return Ok(());
         }
-        let summary = json!({
+        let mut summary = json!({
             "sent": self.sent,
             "bytes": self.bytes,
             "failed": self.failed,
@@ -220,6 +223,11 @@ impl Tally {
             "duplicates": self.duplicates,
             "elapsed_ms": elapsed.as_millis() as u64,
         });
+        if let Some(only) = &self.only {
+            summary["id"] = only.id.to_string().into();
+            summary["queue"] = only.queue.0.into();
+            summary["offset"] = only.offset.map(|offset| offset.0).into();
+        }
         writeln!(io::stdout().lock(), "{summary}")
     }
 
@@ -265,6 +273,12 @@ impl Tally {
             let were = if self.duplicates == 1 { "was" } else { "were" };
             sentence.push_str(&format!(", {} {were} stored before", self.duplicates));
         }
+        if let Some(only) = &self.only {
+            sentence.push_str(&format!(": {} in queue {}", only.id, only.queue.0));
+            if let Some(offset) = only.offset {
+                sentence.push_str(&format!(" at {offset}"));
+            }
+        }
         sentence
     }
 }
@@ -272,6 +286,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use yard_client::wire::{MessageId, QueueIndex, QueueOffset};
+    use yard_client::{Ack, AckNodes};
 
     #[test]
     fn the_summary_says_what_was_sent_and_what_was_not() {
@@ -282,6 +298,21 @@ mod tests {
             Tally { sent: 336_776, bytes: 101_191_266, duplicates: 12, ..Tally::default() },
             3_200,
             "sent 336776 messages (101 MB) in 3.2 s, 105 k/s, 0 failed, 12 were stored before",
+        );
+        let only = SendResult {
+            id: MessageId([0xab; 16]),
+            topic: "orders".into(),
+            queue: QueueIndex(3),
+            offset: Some(QueueOffset(17)),
+            place: Ack::Synced,
+            nodes: AckNodes::One,
+            duplicate: false,
+        };
+        check(
+            Tally { sent: 1, bytes: 5, only: Some(only), ..Tally::default() },
+            1_000,
+            "sent 1 message (5 B) in 1.0 s, 0 failed: \
+             abababababababababababababababab in queue 3 at 17",
         );
         check(
             Tally { sent: 1, bytes: 5, failed: 2, unknown: 3, ..Tally::default() },

@@ -1,11 +1,13 @@
 //! The attempt counter: each delivery of a message to a group has a higher one than those before,
-//! two deliveries never share one, and the retry policy's limit holds.
+//! two deliveries never share one, and the retry policy's limit holds. A settlement counts for the
+//! delivery that it is about: none counts once its consumer had the message by a later one.
 
 use super::{Options, Seen, Subscription, merged, stretch};
 use crate::anomaly::Kind;
 use crate::index::Index;
 use crate::sweep::{Span, disorder};
 use crate::verdict::Report;
+use std::collections::BTreeMap;
 
 pub(crate) fn check(
     index: &Index,
@@ -33,6 +35,36 @@ pub(crate) fn check(
     for message in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).filter(|run| run.len() > 1) {
         let may_repeat = options.ordered.contains(&queue.topic);
         check_message(subscription, message, may_repeat, report);
+    }
+    check_settles(index, subscription, report);
+}
+
+fn check_settles(index: &Index, subscription: &Subscription, report: &mut Report) {
+    // After a crash or a reset attempts may have been counted again.
+    let cuts = merged(index.crashes.all(), &subscription.resets);
+    let mut again: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
+    for seen in subscription.seen.iter().filter(|seen| seen.attempt > 1) {
+        again.entry(seen.offset).or_default().push(seen);
+    }
+    let settles = subscription.settles.iter().filter(|it| it.is_confirmed() && it.attempt > 0);
+    for settle in settles {
+        let completed = settle.completed.unwrap_or(u64::MAX);
+        for (offset, seen) in again.range(settle.from..settle.to) {
+            let is_later = |it: &&&Seen| {
+                let is_its = it.client == settle.client && it.attempt > settle.attempt;
+                let is_before = it.completed < settle.invoked;
+                is_its && is_before && stretch(&cuts, it.invoked, completed).is_some()
+            };
+            let Some(later) = seen.iter().find(is_later) else { continue };
+            let (queue, group) = (subscription.queue, Some(subscription.group));
+            report.add(Kind::LateSettle, queue, group, || {
+                format!(
+                    "client {} had offset {offset} as attempt {} by {}, and attempt {} was settled \
+                     at {}..{completed}",
+                    later.client, later.attempt, later.completed, settle.attempt, settle.invoked,
+                )
+            });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod acks;
 mod attempts;
 mod conservation;
+mod failures;
 mod order;
 mod overtaking;
 
@@ -73,6 +74,7 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
             order::check(index, &subscription, report);
         }
         overtaking::check(&subscription, options, report);
+        failures::check(&subscription, options, report);
         attempts::check(index, &subscription, options, report);
         acks::check(index, &subscription, report);
         conservation::check(index, &subscription, options, report);

@@ -16,11 +16,11 @@ type Line<'a> = Vec<(u64, Vec<&'a Seen>)>;
 
 /// What became of messages, by offset.
 #[derive(Default)]
-struct Fates<'h> {
+pub(super) struct Fates<'h> {
     /// When each can first have been settled for good.
-    settled: BTreeMap<u64, Time>,
+    pub(super) settled: BTreeMap<u64, Time>,
     /// Failures that the broker has confirmed.
-    failed: BTreeMap<u64, Vec<&'h Settle>>,
+    pub(super) failed: BTreeMap<u64, Vec<&'h Settle>>,
 }
 
 pub(crate) fn check(subscription: &Subscription, options: &Options, report: &mut Report) {
@@ -39,7 +39,7 @@ pub(crate) fn check(subscription: &Subscription, options: &Options, report: &mut
     }
 }
 
-fn fates<'h>(subscription: &Subscription<'h>) -> Fates<'h> {
+pub(super) fn fates<'h>(subscription: &Subscription<'h>) -> Fates<'h> {
     let mut fates = Fates::default();
     // When they were is not written down: the broker has the benefit.
     let skipped = subscription.skips.iter().flat_map(|skip| skip.from..skip.to);

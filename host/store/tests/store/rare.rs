@@ -1,0 +1,82 @@
+//! Turns that seldom come: each is brought about here, and its mark says that it was.
+use yard_store::{Disk, FileName, Io, IoDone};
+
+use crate::finding::{check, is_of_keys, keyed_batch};
+use crate::retire::{fill, reopen, retire};
+use crate::support::{CONFIG, Random, Rig, open_all};
+
+/// Whether the mark of this name was reached in this process.
+fn is_reached(name: &str) -> bool {
+    let mark = yard_store::marks().into_iter().find(|mark| mark.name == name);
+    mark.unwrap_or_else(|| panic!("no mark {name}")).times > 0
+}
+
+#[test]
+fn an_empty_group_waits_for_the_next_segment() {
+    let mut rig = Rig::new(3);
+    let is_prepared = |io: &Io| matches!(io, Io::PrepareSegment { .. });
+    rig.append(b"entry").unwrap();
+    rig.close(false).unwrap();
+    while let Some(at) = rig.io.iter().position(|io| !is_prepared(io)) {
+        rig.perform(at);
+    }
+    assert!(rig.io.iter().any(is_prepared), "the next segment is not there yet");
+    // So late that the index of this segment cannot say when.
+    rig.now.0 += 1 << 33;
+    assert_eq!(rig.close(true), None);
+    assert!(is_reached("store.close.empty-dropped"));
+    rig.settle();
+    assert!(rig.close(true).is_some());
+    rig.settle();
+    assert!(rig.store.tail_is_proven());
+    assert_eq!(open_all(&rig.disk).unwrap().entries, rig.model.entries);
+}
+
+#[test]
+fn what_cannot_be_read_is_indexed_later() {
+    let mut random = Random(6);
+    let mut rig = Rig::new(6);
+    while !rig.io.iter().any(|io| matches!(io, Io::IndexKeys { .. })) {
+        rig.append_batch(&keyed_batch(&mut random)).unwrap();
+        rig.close(false);
+        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
+            rig.perform(at);
+        }
+    }
+    rig.io.retain(|io| !is_of_keys(io));
+    rig.store.done(IoDone::IndexKeysFailed, &mut rig.io);
+    assert!(is_reached("store.keys.unread") && rig.store.wants_retry());
+    check(&rig.store, &rig.disk, &rig.model, &mut random);
+    rig.store.retry(&mut rig.io);
+    assert!(rig.io.iter().any(is_of_keys), "it is asked for again");
+    rig.settle();
+    check(&rig.store, &rig.disk, &rig.model, &mut random);
+}
+
+#[test]
+fn what_was_lost_does_not_hold_up_its_segment() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let mut rig = Rig::new(seed);
+        rig.settle();
+        fill(&mut rig, &mut random, 3);
+        for _ in 0..8 {
+            let bit = 8 * (600 + random.below(CONFIG.segment_bytes - 5_000));
+            rig.disk.flip_bit(FileName::Segment(0), bit);
+        }
+        for name in rig.disk.list().unwrap() {
+            if !matches!(name, FileName::Segment(_)) {
+                rig.disk.remove(name).unwrap();
+            }
+        }
+        let (_, opened) = reopen(&rig.disk).unwrap();
+        (rig.store, rig.io) = (opened.store, opened.io);
+        rig.settle();
+        retire(&mut rig, 2, &mut |_| {});
+        assert_eq!(rig.store.first_segment(), 2);
+        if is_reached("store.retire.gap") {
+            return;
+        }
+    }
+    panic!("nothing is lost of what is kept");
+}
