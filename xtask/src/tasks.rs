@@ -33,7 +33,8 @@ pub(crate) fn test(workspace: &Workspace, _: &[String]) -> Result<(), Failed> {
         Ok(Outcome::Done)
     })?;
     step("tests", || {
-        run::run(&mut workspace.cargo(["test", "--workspace"]))?;
+        // What fails is listed whole, not one program at a time.
+        run::run(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))?;
         Ok(Outcome::Done)
     })?;
     let slice = [SLICE.to_owned()];

@@ -12,11 +12,12 @@
 //! made is ever loaded: damaged or foreign files count as missing and are made again. Files are
 //! written whole, under another name first, and never changed.
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::{hmac, rand};
 
@@ -28,6 +29,8 @@ const TRAILER_BYTES: usize = TAG_BYTES + MAGIC.len();
 const KEY_BYTES: usize = 32;
 const SUFFIX: &str = ".cwasm";
 const READ_BYTES: usize = 256 << 10;
+/// A file that was written to this long ago, and has no name of an artefact, was left by a crash.
+const LEFT_AFTER: Duration = Duration::from_secs(3_600);
 
 /// What an artefact was made of, and for which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,12 +47,15 @@ impl ArtefactName {
     }
 }
 
-/// A folder of artefacts.
+/// Files that this process has begun to write: each has a name of its own, whoever else writes into
+/// the folder.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// A folder of artefacts. Several processes may share one.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
     key: hmac::Key,
-    written: AtomicU64,
 }
 
 impl Cache {
@@ -65,8 +71,17 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut key = [0; KEY_BYTES];
                 rand::fill(&mut key).map_err(|_| io::Error::other("no randomness for a key"))?;
-                write_whole(&path, &folder.join("key.new"), &[&key])?;
-                key.to_vec()
+                let new = new_file(folder);
+                write_synced(&new, &[&key])?;
+                // Of several that make one at once the first has made it.
+                let made = fs::hard_link(&new, &path);
+                fs::remove_file(&new)?;
+                made.or_else(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists => Ok(()),
+                    _ => Err(error),
+                })?;
+                File::open(folder)?.sync_all()?;
+                fs::read(&path)?
             }
             Err(error) => return Err(error),
         };
@@ -75,7 +90,7 @@ impl Cache {
             return Err(io::Error::new(io::ErrorKind::InvalidData, says));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        Ok(Self { folder: folder.to_path_buf(), key, written: AtomicU64::new(0) })
+        Ok(Self { folder: folder.to_path_buf(), key })
     }
 
     /// Keeps an artefact, from now on and also after a crash.
@@ -86,9 +101,7 @@ impl Cache {
         let mut context = self.context(name, artefact.len() as u64);
         context.update(artefact);
         let tag = context.sign();
-        // Processes that share a folder, and threads of one, write under names of their own.
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let new = self.folder.join(format!("{}-{number}.new", std::process::id()));
+        let new = new_file(&self.folder);
         let path = self.folder.join(name.file_name());
         write_whole(&path, &new, &[artefact, tag.as_ref(), MAGIC])
     }
@@ -138,9 +151,13 @@ impl Cache {
             let Some(name) = name.to_str() else { continue };
             let plugin = name.strip_suffix(SUFFIX).and_then(|it| it.split_once('-'));
             let is_old = plugin.is_some_and(|(hash, _)| !kept.contains(hash));
-            if is_old || name.ends_with(".new") {
-                fs::remove_file(entry.path())?;
-                removed += 1;
+            if is_old || (name.ends_with(".new") && is_left(&entry)) {
+                match fs::remove_file(entry.path()) {
+                    Ok(()) => removed += 1,
+                    // Another process that shares the folder was first.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(removed)
@@ -180,13 +197,28 @@ fn constant_time_equal(one: &[u8], two: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, two).is_ok()
 }
 
-fn write_whole(path: &Path, new: &Path, parts: &[&[u8]]) -> io::Result<()> {
+/// Whether nobody can be writing to a file any more.
+fn is_left(entry: &DirEntry) -> bool {
+    let written = entry.metadata().and_then(|metadata| metadata.modified());
+    written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER))
+}
+
+fn new_file(folder: &Path) -> PathBuf {
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    folder.join(format!("{}-{number}.new", std::process::id()))
+}
+
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     for part in parts {
         file.write_all(part)?;
     }
-    file.sync_all()?;
+    file.sync_all()
+}
+
+fn write_whole(path: &Path, new: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    write_synced(new, parts)?;
     fs::rename(new, path)?;
     let folder = path.parent().expect("a file of the cache is in its folder");
     File::open(folder)?.sync_all()

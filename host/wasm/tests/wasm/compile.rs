@@ -1,6 +1,8 @@
 //! The child process and its limits, and the cache of what it makes.
 use std::collections::BTreeSet;
 use std::fs;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use yard_wasm::{Cache, CompileError, Compiled, Limits, LoadError, Metering, Origin, PluginHash};
 
@@ -55,8 +57,34 @@ fn artefacts_are_made_once_and_kept() {
     assert_eq!(prepare(&Cache::open(&folder.0).unwrap()), Origin::Cache, "and after a restart");
     assert_eq!(cache.keep_only(&BTreeSet::from([accepted.hash])).unwrap(), 0);
     fs::write(folder.0.join("1-1.new"), b"left by a crash").unwrap();
+    let left = fs::File::options().write(true).open(folder.0.join("1-1.new")).unwrap();
+    left.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
+    fs::write(folder.0.join("1-2.new"), b"being written by another process").unwrap();
     assert_eq!(cache.keep_only(&BTreeSet::new()).unwrap(), 2);
+    assert!(folder.0.join("1-2.new").is_file());
     assert_eq!(prepare(&cache), Origin::Compiler);
+}
+
+#[test]
+fn whoever_opens_a_folder_at_the_same_time_has_the_same_key() {
+    let (wasm, name) = (GOOD.build(&[]), ENGINE.artefact(PluginHash([5; 32])));
+    let accepted =
+        yard_wasm::Accepted { hash: name.hash, ..accepted(&wasm, &Limits::DEFAULT).unwrap() };
+    let artefact = compile(&wasm, &Limits::DEFAULT).unwrap();
+    for _ in 0..20 {
+        let folder = Folder::new();
+        let caches: Vec<Cache> = thread::scope(|scope| {
+            let open = |_| scope.spawn(|| Cache::open(&folder.0).unwrap());
+            let opening: Vec<_> = (0..8).map(open).collect();
+            opening.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        caches[0].put(&name, &artefact).unwrap();
+        for cache in &caches {
+            assert!(Compiled::load(&ENGINE, cache, &accepted).unwrap().is_some());
+        }
+        let files = fs::read_dir(&folder.0).unwrap().count();
+        assert_eq!(files, 2, "the key and the artefact");
+    }
 }
 
 #[test]
