@@ -235,7 +235,9 @@ impl Broker {
             Event::PolicyAnswered(PolicyAnswer::Check(answer)) => {
                 self.check_answered(&answer, effects);
             }
-            Event::NotRecorded { progress, wait_ms } => self.not_recorded(&progress, wait_ms),
+            Event::NotRecorded { progress, unanswered, wait_ms } => {
+                self.not_recorded(&progress, unanswered, wait_ms);
+            }
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {
                 self.tick(effects);

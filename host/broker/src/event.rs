@@ -33,6 +33,14 @@ pub struct Origin {
     pub correlation: Correlation,
 }
 
+impl Origin {
+    /// Whether somebody hears the answer.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.correlation != Correlation(0)
+    }
+}
+
 /// A question about the queue index that the broker asked by `Effect::Locate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -171,6 +179,8 @@ pub enum Event {
     NotRecorded {
         /// What was not recorded.
         progress: Progress,
+        /// Whoever settled it is not told of that, and has let go of it.
+        unanswered: bool,
         /// When there may be room, in milliseconds from now.
         wait_ms: u32,
     },

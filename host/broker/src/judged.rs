@@ -149,8 +149,9 @@ impl Broker {
 
     /// The log had no room for what was settled. Messages that the group does not want, those that
     /// are poison and duplicates are nobody's then: they go back as if they had not been delivered,
-    /// and are looked at again. Whoever settled others was refused, and has them still.
-    pub(crate) fn not_recorded(&mut self, progress: &Progress, wait_ms: u32) {
+    /// and are looked at again. So does what was settled by somebody who hears no answer. Whoever
+    /// settled others was refused, and has them still.
+    pub(crate) fn not_recorded(&mut self, progress: &Progress, unanswered: bool, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
         let Some(group) = self.groups.get_mut(id) else { return };
@@ -172,7 +173,7 @@ impl Broker {
             | Outcome::Stopped { .. }
             | Outcome::Trimmed => false,
         };
-        let filtered = progress.steps.iter().filter(is_nobodys);
+        let filtered = progress.steps.iter().filter(|step| unanswered || is_nobodys(step));
         let mut queues = BTreeSet::new();
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());

@@ -33,13 +33,16 @@ impl Shard {
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
         match effect {
             Effect::Append { entry, then } => {
+                let unanswered = then.iter().any(
+                    |then| matches!(then, Then::Reply { origin, .. } if !origin.is_answered()),
+                );
                 let is_recorded = self.append(&entry, then, outputs);
                 if let Entry::Progress { progress, .. } = entry
                     && !is_recorded
                 {
                     yard_wire::mark!(ProgressUnrecorded);
                     let wait_ms = SPACE_RETRY_MS as u32;
-                    events.push(Event::NotRecorded { progress, wait_ms });
+                    events.push(Event::NotRecorded { progress, unanswered, wait_ms });
                 }
             }
             Effect::Reply { origin, result } => outputs.push(Output::Reply { origin, result }),

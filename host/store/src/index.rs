@@ -222,6 +222,9 @@ pub(crate) struct QueueIndexes {
     refers_from: BTreeMap<u32, u32>,
     /// Sealed segments of whose releases there are copies, so that they refer to nothing any more.
     copied: BTreeSet<u32>,
+    /// The same of releases that lay in a segment before such a place in its file when the first
+    /// segments went the last time.
+    copied_before: BTreeMap<u32, u64>,
     last: Option<Slot>,
     walk: u32,
     /// The first segments are gone: a queue may begin at any offset.

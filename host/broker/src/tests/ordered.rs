@@ -348,3 +348,29 @@ fn exclusive_queues_go_to_another_member_when_nothing_of_them_is_held() {
         > b gets 2: 2..3",
     );
 }
+
+#[test]
+fn what_is_given_back_and_not_recorded_comes_again_before_what_is_behind_it() {
+    check_turns(
+        "sub a g flights earliest
+        > a gets 0: 0..8
+        sync
+        > a subscribed: 0 0..8
+        full
+        nack a 0 2..3 unanswered=yes
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        release a 0 4..5 0 6..7 unanswered=yes
+        > settled 2
+        info g
+        > 0: 0..8 lag=8 held=5 waiting=0 rejected=0; a held=5 credit=92
+        room
+        at 1099
+        at 1100
+        > a gets 0: 2..3 4..5 6..7
+        full
+        nack a 0 2..3
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        info g
+        > 0: 0..8 lag=8 held=8 waiting=0 rejected=0; a held=8 credit=89",
+    );
+}

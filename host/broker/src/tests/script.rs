@@ -46,12 +46,12 @@ use yard_wire::requests::{
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit};
 use yard_wire::{
-    BusinessKey, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, RecordPlace, Refusal,
-    Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
+    BusinessKey, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset,
+    RecordPlace, Refusal, Sequence, ShardId, SubscriptionId, TenantId, Timestamp, TopicId, Wire,
 };
 
 use super::told::{drain_text, items_text, report_text, shards_of, topic_text};
-use super::world::{Delivery, Out, RECORD_BYTES, World, config};
+use super::world::{Delivery, Out, RECORD_BYTES, World, config, origin};
 use crate::{
     Asked, Decision, DiskLevel, Event, Fate, Findings, Held, Hit, Judged, PolicyAnswer, Range,
     RetryAnswer, SessionId,
@@ -237,7 +237,11 @@ impl Script {
         let ranges = ranges.collect();
         let shard = self.world.config.shard;
         let request = Request::Settle(Settle { shard, subscription, ranges });
-        self.world.request(session, self.tenant, request);
+        let mut origin = origin(session);
+        if named.contains_key("unanswered") {
+            origin.correlation = Correlation(0);
+        }
+        self.world.handle(Event::Request { origin, tenant: self.tenant, request });
     }
 
     /// `QUEUE FROM..TO`: by the last delivery of each message, or as `attempt=` says.

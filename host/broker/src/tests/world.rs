@@ -212,7 +212,10 @@ impl World {
         match effect {
             Effect::Append { entry, then } if self.full => {
                 if let Entry::Progress { progress, .. } = entry {
-                    events.push(Event::NotRecorded { progress, wait_ms: 100 });
+                    let unanswered = then.iter().any(
+                        |then| matches!(then, Then::Reply { origin, .. } if !origin.is_answered()),
+                    );
+                    events.push(Event::NotRecorded { progress, unanswered, wait_ms: 100 });
                 }
                 self.refuse(then);
             }

@@ -1,6 +1,6 @@
 //! What the index does when segments are retired: which records are kept and must be copied
 //! forward, where the copies are, and what is gone afterwards.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -388,9 +388,21 @@ impl QueueIndexes {
         kept
     }
 
-    /// There are copies of all releases in these sealed segments.
-    pub(crate) fn references_copied(&mut self, segments: &BTreeSet<u32>) {
+    /// There are copies of all releases in these sealed segments, and in the others of those that
+    /// lie before such places in their files.
+    pub(crate) fn references_copied(
+        &mut self,
+        segments: &BTreeSet<u32>,
+        before: &BTreeMap<u32, u64>,
+    ) {
         self.copied.extend(segments);
+        self.copied_before.extend(before);
+    }
+
+    /// Whether there is a copy of a release: what it refers to may be gone.
+    pub(crate) fn is_release_copied(&self, segment: u32, offset: u32) -> bool {
+        let before = self.copied_before.get(&segment).copied().unwrap_or(0);
+        self.copied.contains(&segment) || u64::from(offset) < before
     }
 
     /// The segments below `until` are gone. Returns the queues that begin later than before.
@@ -413,6 +425,7 @@ impl QueueIndexes {
         self.unsaved = self.unsaved.split_off(&until);
         self.refers_from = self.refers_from.split_off(&until);
         self.copied = self.copied.split_off(&until);
+        self.copied_before = self.copied_before.split_off(&until);
         trimmed
     }
 

@@ -113,8 +113,11 @@ impl Store {
     /// What is released stays at least as long as its release.
     fn check_referable(&self, releases: &[Release]) -> Result<(), Leaving> {
         let (stays_from, is_closing) = self.stays_from();
-        // Over a release it may come to what goes.
-        let leaves = |it: &Target| it.segment < stays_from || (is_closing && it.released);
+        // Over a release it may come to what goes, or what has gone since its place was asked for.
+        let is_over = |it: &Target| {
+            it.released && (is_closing || self.index.is_release_copied(it.segment, it.offset))
+        };
+        let leaves = |it: &Target| it.segment < stays_from || is_over(it);
         match releases.iter().map(Release::target).find(leaves) {
             Some(Target { segment, .. }) => {
                 yard_wire::mark!(AppendLeaving);

@@ -11,7 +11,7 @@
 //! What releases in segments that stay refer to goes along: of such a record there is a copy as its
 //! readers get it, and from then on they read that. So a body is written once more at most, when
 //! its segment goes before its release does.
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
@@ -56,6 +56,9 @@ pub(super) struct Retiring {
     waiting: VecDeque<Waiting>,
     /// Sealed segments that stay, and of whose releases there are copies in the end.
     copied: BTreeSet<u32>,
+    /// Newer ones of whose releases there are copies as well, of those before such places in their
+    /// files.
+    newest: BTreeMap<u32, u64>,
     pass: Pass,
     stage: RetireStage,
 }
@@ -183,7 +186,9 @@ impl Store {
         kept.extend(self.index.plan_references(&copied));
         let (left, waiting, pass) = (kept.into(), waiting.into(), Pass::Sealed);
         let stage = RetireStage::Reading(Vec::new(), Vec::new());
-        self.retiring = Some(Retiring { until, floors, left, waiting, copied, pass, stage });
+        let newest = BTreeMap::new();
+        self.retiring =
+            Some(Retiring { until, floors, left, waiting, copied, newest, pass, stage });
         self.copy_more(out);
     }
 
@@ -247,7 +252,12 @@ impl Store {
             (Pass::Sealed, None) | (Pass::Closing, _) => retiring.pass = Pass::Newest,
         }
         let referring = self.index.referring_below(retiring.until);
-        let newest = referring.filter(|segment| !retiring.copied.contains(segment)).collect();
+        let newest: BTreeSet<u32> =
+            referring.filter(|segment| !retiring.copied.contains(segment)).collect();
+        // Nothing that goes is released any more: what comes later needs no copy.
+        let (active, tail) = (self.active.header.segment, self.active.tail);
+        let before = |segment: &u32| (*segment, if *segment == active { tail } else { u64::MAX });
+        retiring.newest = newest.iter().map(before).collect();
         retiring.left = self.index.plan_references(&newest).into();
         if retiring.left.is_empty() {
             yard_wire::mark!(RetireNothingNew);
@@ -393,7 +403,7 @@ impl Store {
                 retiring.stage = RetireStage::Removable { next, under_way: false, failed: false };
                 yard_wire::mark!(RetireRecorded);
                 trimmed.extend(self.index.retire(until, &retiring.floors));
-                self.index.references_copied(&retiring.copied);
+                self.index.references_copied(&retiring.copied, &retiring.newest);
                 self.begins = until;
                 self.snapshot = snapshot.or(self.snapshot);
             }

@@ -659,6 +659,8 @@ fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
     assert!(over.released && over.segment >= 3);
     fill(&mut rig, &mut random, 6);
     let again = release(&mut rig, over, "again");
+    let newest = place(&rig, again);
+    assert!(newest.released && newest.segment > over.segment);
     let waiting: Vec<Waiting> = (parked[2..].iter())
         .zip(0_u8..)
         .map(|(target, name)| Waiting { token: Token([name; 16]), target: *target })
@@ -694,15 +696,21 @@ fn what_waits_and_what_releases_refer_to_outlive_their_segment() {
         assert!(!place(&rig, offset).released, "readers get the copy");
     }
     check_queues(&rig, &rig.disk, &rig.store, rig.model.entries.len(), &begins);
-    // What is gone cannot be released any more: whoever knows it from before asks anew.
-    let stale = Release::new(parked[2], LONG, Notes::default());
-    let mut payload = Vec::new();
-    yard_wire::release::put_all(&[stale], &mut payload);
-    let tenant = yard_wire::TenantId(9);
-    let reserve = yard_store::Reserve::Use;
-    let refused = rig.store.append_releases(rig.now, tenant, &payload.into(), reserve);
-    assert!(matches!(refused, Err(yard_store::AppendError::Leaving(_))), "{refused:?}");
+    // What is gone cannot be released any more, nor what comes to it over another release: whoever
+    // knows it from before asks anew.
+    for stale in [parked[2], over, newest] {
+        let stale = Release::new(stale, LONG, Notes::default());
+        let mut payload = Vec::new();
+        yard_wire::release::put_all(&[stale], &mut payload);
+        let tenant = yard_wire::TenantId(9);
+        let reserve = yard_store::Reserve::Use;
+        let refused = rig.store.append_releases(rig.now, tenant, &payload.into(), reserve);
+        assert!(matches!(refused, Err(yard_store::AppendError::Leaving(_))), "{refused:?}");
+    }
     let moved = carried[0].target.unwrap();
+    let moved = release(&mut rig, moved, "");
+    let moved = place(&rig, moved);
+    assert!(moved.released, "what it refers to stays");
     release(&mut rig, moved, "");
     rig.checkpoint();
     rig.settle();
