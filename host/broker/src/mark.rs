@@ -34,6 +34,7 @@ yard_wire::marks! {
     PlacesGone "broker.places.gone"
     PrefetchedGone "broker.prefetched.gone"
     ReadyGone "broker.ready.gone"
+    NewUnplaced "broker.new.unplaced"
     QueueHandedOver "broker.queue.handed-over"
     GroupMoved "broker.group.moved"
     GroupMovedNew "broker.group.moved-new"

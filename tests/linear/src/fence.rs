@@ -8,7 +8,8 @@ use crate::Did;
 pub enum Answer {
     /// It is stored.
     Stored,
-    /// There is a newer epoch.
+    /// There is a newer epoch. Of a batch that was sent twice this says nothing: the other copy may
+    /// have been stored before the newer epoch was, so that whoever records it leaves it open.
     Fenced,
 }
 
@@ -54,6 +55,11 @@ mod tests {
         assert!(!right(&[(0, 1, 2, Some(Stored)), (2, 3, 1, Some(Stored))]));
         // The newer one was never sent.
         assert!(!right(&[(0, 1, 1, Some(Stored)), (2, 3, 1, Some(Fenced))]));
+        // What was sent twice may be stored, and refused when it comes again: that is no answer.
+        let twice = |answer| {
+            right(&[(0, 9, 17, answer), (2, 3, 10, Some(Fenced)), (5, 6, 34, Some(Stored))])
+        };
+        assert!(twice(None) && !twice(Some(Fenced)));
         // A refusal may tell of a newer one that is lost, and of nothing else.
         assert!(right(&[(0, 0, 2, None), (4, 5, 1, Some(Fenced)), (6, 7, 1, Some(Stored))]));
         assert!(!right(&[(6, 7, 2, None), (4, 5, 1, Some(Fenced))]));

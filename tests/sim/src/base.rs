@@ -132,22 +132,21 @@ impl Base {
         self.agenda.enter(self.now + delay, happening);
     }
 
-    /// Sends a request of a client.
+    /// Sends a request of a client. Whether somebody sends it once more.
     pub(crate) fn request(
         &mut self,
         session: SessionId,
         stream: u16,
         correlation: Correlation,
         request: Request,
-    ) {
+    ) -> bool {
         let line = (session, stream);
-        if let Request::Produce(_) = &request {
-            let Self { now, agenda, random, network, .. } = self;
-            network.replay(*now, line, &request, agenda, random);
-        }
-        let frame = ToBroker { correlation, request };
         let Self { now, agenda, random, network, .. } = self;
+        let is_replayed = matches!(request, Request::Produce(_))
+            && network.replay(*now, line, &request, agenda, random);
+        let frame = ToBroker { correlation, request };
         network.send_up(*now, line, frame, agenda, random);
+        is_replayed
     }
 
     /// Notes a broken promise; the first counts.

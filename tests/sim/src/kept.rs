@@ -17,8 +17,13 @@ pub struct Kept {
 }
 
 /// All of them.
-pub const ALL: &[Kept] =
-    &[Kept { name: "what a filter held is late in the wide topic as well", plan: held }];
+pub const ALL: &[Kept] = &[
+    Kept { name: "what a filter held is late in the wide topic as well", plan: held },
+    Kept {
+        name: "what a filter held comes first, also where it must be looked for",
+        plan: unplaced,
+    },
+];
 
 impl Kept {
     /// Carries it out once.
@@ -118,6 +123,29 @@ fn held() -> Plan {
         sync: 500,
         io: 20,
         faults: vec![clock, drain(600 * MS), drain(900 * MS)],
+        ..plan()
+    }
+}
+
+/// Red at the fifth seed where new messages do not wait for those whose places must be asked for.
+///
+/// Segments go while a filter holds messages of transactions, which may be elsewhere from then on.
+fn unplaced() -> Plan {
+    let picky = ConsumerPlan {
+        is_picky: true,
+        credit: 8,
+        credit_bytes: 4_000,
+        think: 30 * MS,
+        ..consumer(0, 0)
+    };
+    let producer =
+        ProducerPlan { lanes: 4, body_bytes: 6_000, transactional: 80, burst: 1, ..producer() };
+    Plan {
+        retain_bytes: vec![20_000],
+        producers: vec![producer],
+        consumers: vec![picky],
+        weather: Weather { delay: 50, loss_one_in: 0, replay_one_in: 0 },
+        sync: 100,
         ..plan()
     }
 }

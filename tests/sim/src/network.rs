@@ -225,7 +225,8 @@ impl Network {
     }
 
     /// The same frame once more, later, from the same connection: early data can be replayed by
-    /// anybody who has recorded it. Its answer finds nobody.
+    /// anybody who has recorded it. Its answer finds nobody. Whether there is one, which may arrive
+    /// before the frame itself.
     pub(crate) fn replay(
         &mut self,
         now: Micros,
@@ -233,14 +234,16 @@ impl Network {
         request: &Request,
         agenda: &mut Agenda,
         random: &mut Random,
-    ) {
-        if random.once_in(self.weather.replay_one_in) {
+    ) -> bool {
+        let is_replayed = random.once_in(self.weather.replay_one_in);
+        if is_replayed {
             let at = now + random.range(MS, SECOND);
             let frame = ToBroker { correlation: Correlation(0), request: request.clone() };
             let frame = Box::new(frame);
             self.rising += 1;
             agenda.enter(at, Happening::ToBroker { session, stream, frame });
         }
+        is_replayed
     }
 
     /// Sends a frame of the broker on its way.

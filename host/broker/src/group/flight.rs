@@ -66,6 +66,8 @@ pub(crate) struct Flight {
     ready: BTreeMap<QueueOffset, (u32, RecordPlace)>,
     /// As `ready`, but the index must be asked first where they are.
     unplaced: BTreeMap<QueueOffset, u32>,
+    /// Those of them that were never delivered. In the order of offsets, nothing goes before them.
+    unplaced_new: BTreeSet<QueueOffset>,
     /// Messages to deliver again later.
     waiting: BTreeMap<QueueOffset, Waiting>,
     /// Messages that have stopped their order groups.
@@ -203,7 +205,13 @@ impl Flight {
             Some(place) => {
                 (self.ready.insert(offset, (again.attempts, place)).is_none(), Stand::Ready)
             }
-            None => (self.unplaced.insert(offset, again.attempts).is_none(), Stand::Barred),
+            None => {
+                if again.attempts == 0 {
+                    yard_wire::mark!(NewUnplaced);
+                    self.unplaced_new.insert(offset);
+                }
+                (self.unplaced.insert(offset, again.attempts).is_none(), Stand::Barred)
+            }
         };
         assert!(absent, "a message becomes ready once");
         self.stand(offset, stand);
@@ -245,8 +253,17 @@ impl Flight {
         if let Some(orders) = &self.orders {
             return if orders.is_open() { self.ready.len() } else { 0 };
         }
+        if let Some(barring) = self.barring() {
+            return self.ready.range(..barring).count();
+        }
         let new = if self.is_full() { 0 } else { self.prefetched.len() };
         self.ready.len() + new
+    }
+
+    /// The first message that was never delivered and came back, while it is not known where it is:
+    /// were those behind it delivered meanwhile, first deliveries would go backwards.
+    fn barring(&self) -> Option<QueueOffset> {
+        self.unplaced_new.first().copied()
     }
 
     /// Where the log has what can be delivered next; `None` when nothing can.
@@ -370,9 +387,7 @@ impl Flight {
         for (offset, again) in self.waiting.range_mut(asked.from..to) {
             again.again.place = Some(place_of(*offset));
         }
-        while let Some((offset, attempts)) = self.unplaced.range(asked.from..to).next() {
-            let (offset, attempts) = (*offset, *attempts);
-            self.unplaced.remove(&offset);
+        while let Some((offset, attempts)) = self.take_unplaced(asked.from, to) {
             self.ready.insert(offset, (attempts, place_of(offset)));
             self.stand(offset, Stand::Ready);
         }
@@ -382,6 +397,15 @@ impl Flight {
             let known = (self.cursor.0 - asked.from.0) as usize;
             self.prefetched.extend(&places[known..]);
         }
+    }
+
+    /// Takes out the first of a range of which it was not known where it is.
+    fn take_unplaced(&mut self, from: QueueOffset, to: QueueOffset) -> Option<(QueueOffset, u32)> {
+        let (offset, attempts) = self.unplaced.range(from..to).next()?;
+        let taken = (*offset, *attempts);
+        self.unplaced.remove(&taken.0);
+        self.unplaced_new.remove(&taken.0);
+        Some(taken)
     }
 
     /// Puts new messages behind those of their order groups, with their keys.
@@ -439,8 +463,8 @@ impl Flight {
     }
 
     /// Leases what can be delivered: first what comes again, then new messages, each in the order
-    /// of offsets, within the budget; in an ordered topic, where so many want something, what is
-    /// next in its order group.
+    /// of offsets, within the budget and before what bars them; in an ordered topic, where so many
+    /// want something, what is next in its order group.
     pub(crate) fn lease(
         &mut self,
         progress: &Progress,
@@ -455,7 +479,11 @@ impl Flight {
         }
         let room = self.deliverable().min(budget.messages as usize);
         let mut items = Vec::with_capacity(room);
-        while let Some((offset, (attempts, place))) = self.ready.first_key_value() {
+        let barring = self.barring();
+        let may_go = |offset: &QueueOffset| barring.is_none_or(|barring| *offset < barring);
+        while let Some((offset, (attempts, place))) = self.ready.first_key_value()
+            && may_go(offset)
+        {
             let (offset, attempt, place) = (*offset, attempts.saturating_add(1), *place);
             if self.keeps_back(offset, gate.as_deref_mut()) {
                 continue;
@@ -468,7 +496,9 @@ impl Flight {
             let order = None;
             items.push(self.lease_one(DeliverItem { offset, attempt, order, place }, holder));
         }
-        self.lease_new(progress, holder, budget, &mut items);
+        if barring.is_none() {
+            self.lease_new(progress, holder, budget, &mut items);
+        }
         items
     }
 
@@ -722,10 +752,7 @@ impl Flight {
             let offset = *offset;
             self.ready.remove(&offset);
         }
-        while let Some((offset, _)) = self.unplaced.range(from..to).next() {
-            let offset = *offset;
-            self.unplaced.remove(&offset);
-        }
+        while self.take_unplaced(from, to).is_some() {}
         while let Some((offset, waiting)) = self.waiting.range(from..to).next() {
             let (offset, due) = (*offset, waiting.due);
             self.waiting.remove(&offset);

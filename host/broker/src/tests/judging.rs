@@ -107,6 +107,55 @@ fn a_queue_that_is_held_waits_and_begins_again_in_order() {
     );
 }
 
+/// Where they are must be asked for, because their segments have gone; of those behind it is known.
+#[test]
+fn what_is_held_back_comes_first_also_where_it_must_be_looked_for() {
+    check_orders(
+        "sub a g orders earliest credit=6 plugin=thirds
+        > a gets 0: 0..6 in round 0
+        sync
+        > a subscribed: 0 0..10
+        retire 7
+        credit a 1
+        > credited
+        > a gets 0: 6..7 in round 0
+        slow
+        hold a 0 0..2 3..4 6..7 50
+        at 1050
+        answer
+        > a gets 0: 0..2 3..4 6..7 in round 1
+        credit a 3
+        > credited
+        > a gets 0: 7..10 in round 1",
+    );
+}
+
+#[test]
+fn what_was_delivered_before_bars_nobody_while_it_is_looked_for() {
+    check_orders(
+        "sub a g orders earliest credit=6
+        > a gets 0: 0..6
+        sync
+        > a subscribed: 0 0..10
+        retire 7
+        credit a 1
+        > credited
+        > a gets 0: 6..7
+        slow
+        nack a 0 0..3 delay=10
+        sync
+        > settled 3
+        at 1010
+        credit a 3
+        > credited
+        > a gets 0: 7..10
+        credit a 3
+        > credited
+        answer
+        > a gets 0: 0..3x2",
+    );
+}
+
 #[test]
 fn being_held_back_is_no_attempt() {
     check_orders(

@@ -48,7 +48,11 @@ enum Asked {
     Position(Ticket),
     Settings(Ticket),
     Name(Ticket),
-    Fence(Ticket),
+    /// To store under an epoch; whether somebody sends the same once more.
+    Fence {
+        ticket: Ticket,
+        is_replayed: bool,
+    },
 }
 
 /// An epoch under which it stores.
@@ -153,8 +157,11 @@ impl Clerk {
         self.send(base, 0, call(&create), Asked::Home);
     }
 
-    fn send(&mut self, base: &mut Base, stream: u16, request: Request, asked: Asked) {
+    fn send(&mut self, base: &mut Base, stream: u16, request: Request, mut asked: Asked) {
         let correlation = self.link.request(base, stream, request);
+        if let Asked::Fence { is_replayed, .. } = &mut asked {
+            *is_replayed = self.link.is_replayed;
+        }
         let correlation = correlation.expect("it asks while it is connected");
         self.asked = Some((correlation, asked, base.now + PATIENCE));
     }

@@ -185,11 +185,13 @@ pub(crate) struct Link {
     session: Option<SessionId>,
     correlation: u64,
     generation: u32,
+    /// Whether somebody sends the newest request once more.
+    is_replayed: bool,
 }
 
 impl Link {
     fn new(client: usize) -> Self {
-        Self { client, session: None, correlation: 0, generation: 0 }
+        Self { client, session: None, correlation: 0, generation: 0, is_replayed: false }
     }
 
     fn connect(&mut self, base: &mut Base) -> bool {
@@ -230,7 +232,7 @@ impl Link {
         let session = self.session?;
         self.correlation += 1;
         let correlation = Correlation(self.correlation);
-        base.request(session, stream, correlation, request);
+        self.is_replayed = base.request(session, stream, correlation, request);
         Some(correlation)
     }
 }

@@ -22,6 +22,9 @@ impl Flight {
             let waiting = self.waiting.get(offset).map(|waiting| waiting.due);
             assert_eq!(waiting, Some(*due), "what has an instant waits for it");
         }
+        let new = self.unplaced.iter().filter(|(_, attempts)| **attempts == 0);
+        assert!(new.map(|(offset, _)| offset).eq(&self.unplaced_new), "what bars others is listed");
+        assert!(self.barring().is_none_or(|it| it < self.cursor), "it was looked at");
         let under_way = self.under_way();
         let is_once = under_way.is_sorted_by(|(a, _), (b, _)| a < b);
         assert!(is_once, "an unsettled message is in one place");

@@ -35,11 +35,15 @@ impl Clerk {
                 Asked::Name(ticket) => {
                     name_of(&result).map(|answer| objects.names.completed(ticket, now, answer))
                 }
-                Asked::Fence(ticket) => {
+                Asked::Fence { ticket, is_replayed } => {
                     let answer = fence_of(&result);
                     self.turn = self.going.take().filter(|_| answer == Some(fence::Answer::Stored));
                     if let Some(turn) = &mut self.turn {
                         turn.next = Sequence(turn.next.0 + 1);
+                    }
+                    if is_replayed && answer == Some(fence::Answer::Fenced) {
+                        // Its copy may have been stored before the newer epoch was.
+                        return;
                     }
                     answer.map(|answer| objects.fences.completed(ticket, now, answer))
                 }
@@ -121,5 +125,41 @@ fn name_of(result: &Told) -> Option<name::Answer> {
             _ => None,
         },
         Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use yard_linear::{Judged, fence};
+    use yard_wire::{ShardId, TopicId};
+
+    use super::*;
+    use crate::network::{ToClient, Weather};
+    use crate::plan::Plan;
+
+    /// What is judged of a clerk alone that is refused, where its frames are sent once more or not.
+    fn fenced(replay_one_in: u64) -> Result<Judged, String> {
+        let weather = Weather { replay_one_in, ..Weather::default() };
+        let plan = Plan { weather, ..Plan::draw(1, 100) };
+        let mut base = Base::new(plan, None, false);
+        let mut clerk = Clerk::new(0, 1, 0);
+        let session = base.network.connect(0, 0).expect("nothing is cut");
+        clerk.link.session = Some(session);
+        let question = clerk.about_fence(&mut base, 0, (TopicId(1), ShardId(0)));
+        let (stream, request, asked) = question.expect("there is room");
+        clerk.send(&mut base, stream, request, asked);
+        let correlation = clerk.asked.as_ref().expect("it has asked").0;
+        let refused = ToClient::Reply(correlation, Err(Code::ProducerFenced.into()));
+        clerk.receive(&mut base, session, refused);
+        assert!(clerk.asked.is_none() && clerk.turn.is_none(), "it goes on with another epoch");
+        assert_eq!(base.failure, None);
+        base.objects.fences.judge::<fence::Fence>()
+    }
+
+    #[test]
+    fn a_refusal_of_what_was_sent_twice_is_not_taken_for_what_became_of_it() {
+        assert_eq!(fenced(1), Ok(Judged { objects: 1, operations: 1, open: 1 }));
+        let wrong = fenced(0).expect_err("nobody has a newer epoch");
+        assert!(wrong.contains("-> Fenced"), "{wrong}");
     }
 }

@@ -84,7 +84,7 @@ impl Clerk {
         let producer = ProducerId(FENCED | span);
         let request = storing(home, (producer, turn.epoch, turn.next), id, None);
         self.going = Some(turn);
-        Some((1, request, Asked::Fence(ticket)))
+        Some((1, request, Asked::Fence { ticket, is_replayed: false }))
     }
 
     pub(super) fn about_position(
