@@ -17,7 +17,7 @@ use std::sync::Arc;
 use yard_wire::expression::Filter;
 use yard_wire::limits::{DELIVER_RECORDS_MAX, ERROR_TEXT_BYTES_MAX};
 use yard_wire::requests::Expression;
-use yard_wire::{QueueIndex, QueueOffset, SubscriptionId};
+use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
 use crate::broker::Broker;
 use crate::effect::Effect;
@@ -149,8 +149,9 @@ impl Broker {
 
     /// The log had no room for what was settled. Messages that the group does not want, those that
     /// are poison and duplicates are nobody's then: they go back as if they had not been delivered,
-    /// and are looked at again. So does what was settled by somebody who hears no answer. Whoever
-    /// settled others was refused, and has them still.
+    /// and are looked at again. So does what was settled by somebody who hears no answer. What waits
+    /// since its lease ended does so until the instant that was to be recorded. Whoever settled
+    /// others was refused, and has them still.
     pub(crate) fn not_recorded(&mut self, progress: &Progress, unanswered: bool, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
@@ -175,6 +176,13 @@ impl Broker {
         };
         let filtered = progress.steps.iter().filter(|step| unanswered || is_nobodys(step));
         let mut queues = BTreeSet::new();
+        for step in &progress.steps {
+            let Outcome::Returned { attempts, due, .. } = step.outcome else { continue };
+            let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
+            let Some(flight) = flight.filter(|_| due > Timestamp(0)) else { continue };
+            flight.wait_otherwise((step.from, step.to), attempts, due);
+            queues.insert(step.queue);
+        }
         for step in filtered {
             let flight = group.queues.get_mut(&step.queue).and_then(|state| state.flight.as_mut());
             let Some(flight) = flight else { continue };

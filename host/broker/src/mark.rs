@@ -68,6 +68,7 @@ yard_wire::marks! {
     TxUnanswered "broker.tx.unanswered"
     PolicyLate "broker.policy.late"
     PolicyOvertaken "broker.policy.overtaken"
+    PolicyUnrecorded "broker.policy.unrecorded"
     PolicyAgain "broker.policy.again"
     PolicyDead "broker.policy.dead"
     PolicyDropped "broker.policy.dropped"

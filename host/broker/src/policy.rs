@@ -11,7 +11,8 @@
 //!
 //! What the native table says is recorded with the failure, so a message always has an answer; the
 //! plugin's is recorded in its place when it comes. So a restart asks nobody: what was not answered
-//! before goes by the table.
+//! before goes by the table. Where the disk has no room for the end of a lease, the plugin is heard
+//! all the same; where it has none for the answer either, a delay holds until a restart.
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
 use yard_wire::name::is_system;
 use yard_wire::order::TopicType;
@@ -26,7 +27,7 @@ use crate::burial::{self, Ways};
 use crate::effect::Effect;
 use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
 use crate::group::Group;
-use crate::group::queue::push_step;
+use crate::group::queue::{GroupQueue, push_step};
 use crate::group::returned::Returned;
 use crate::meta_table::queues_on;
 use crate::transaction::{CheckAnswer, CheckQuestion};
@@ -215,15 +216,11 @@ impl Broker {
         let Some(state) = group.queues.get(&queue) else { return };
         let mut answered = Answered::default();
         for Decision { offset, attempt, fate } in decisions {
-            let returned = state.progress.returned().get(*offset);
-            let same = returned.filter(|it| it.attempts == *attempt && it.doom.is_none());
-            let Some(returned) = same else {
+            let Some(returned) = failed_at(state, *offset, *attempt) else {
                 yard_wire::mark!(PolicyOvertaken);
                 continue;
             };
-            if state.flight.as_ref().is_none_or(|flight| flight.waits(*offset)) {
-                self.take_fate(group, (queue, *offset), returned, (asked, fate), &mut answered);
-            }
+            self.take_fate(group, (queue, *offset), &returned, (asked, fate), &mut answered);
         }
         let (tenant, Answered { steps, errors, wakes_at, items, moves }) = (group.tenant, answered);
         if let Some(at) = wakes_at {
@@ -308,6 +305,25 @@ impl Broker {
         let queue = here[usize::from(queue.0) % here.len()];
         Some((from, (to.topic, queue)))
     }
+}
+
+/// What is known of a message that waits since it failed at this attempt. The end of its lease may
+/// not be recorded: the disk was full.
+fn failed_at(state: &GroupQueue, offset: QueueOffset, attempt: u32) -> Option<Returned> {
+    let known = state.progress.returned().get(offset).filter(|it| it.doom.is_none());
+    let recorded = known.filter(|it| it.attempts == attempt);
+    let Some(flight) = &state.flight else {
+        return recorded.cloned();
+    };
+    let last = flight.waits_since(offset, attempt)?;
+    if recorded.is_none() {
+        yard_wire::mark!(PolicyUnrecorded);
+    }
+    let (due, doom, stopped) = (Timestamp(0), None, None);
+    let first = known.map_or(last, |known| known.first);
+    let error = known.and_then(|known| known.error.clone());
+    let unrecorded = Returned { attempts: attempt, due, first, last, error, doom, stopped };
+    Some(recorded.cloned().unwrap_or(unrecorded))
 }
 
 const _: () = assert!(

@@ -375,6 +375,34 @@ async fn nack_and_reject_say_so_and_an_ack_is_awaited() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_that_is_refused_holds_back_what_is_behind_it() {
+    let fake = Fake::start(&[0]);
+    fake.state().is_ordered = true;
+    let client = within(fake.client(1)).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    for body in ["a", "b"] {
+        within(producer.send(Message::new(body))).await.unwrap();
+    }
+    let consumer = client.consumer("orders", "g").start(Start::Earliest).build();
+    let mut consumer = within(consumer).await.unwrap();
+    let first = within(consumer.recv()).await.unwrap();
+    // The second one is given back, and comes again at once while the failure is not taken in.
+    let full = || Mishap::Refuse(Refusal::after(Code::DiskFull, 200, "full"));
+    fake.state().mishaps.extend([full(), full()]);
+    let (failed, next) = tokio::join!(first.nack(Duration::from_secs(3)), within(consumer.recv()));
+    failed.unwrap();
+    let next = next.unwrap();
+    assert_eq!((next.offset(), next.attempt()), (QueueOffset(0), 2));
+    within(next.ack()).await.unwrap();
+    assert_eq!(within(consumer.recv()).await.unwrap().offset(), QueueOffset(1));
+    let told = fake.state().settles.iter().flat_map(|it| it.ranges.clone()).collect::<Vec<_>>();
+    let told = told.iter().map(|range| (range.verdict, range.from.0));
+    let (given_back, others) = told.partition::<Vec<_>, _>(|told| *told == (Verdict::Release, 1));
+    assert!(given_back.len() >= 2, "it came before the failure was taken in: {given_back:?}");
+    assert_eq!(others, [(Verdict::Nack, 0), (Verdict::Ack, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_subscribes_again_after_a_lost_connection() {
     let fake = Fake::start(&[0, 1]);
     let client = within(fake.client(1)).await;

@@ -43,6 +43,8 @@ struct Again {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     again: Again,
+    /// When it was delivered last.
+    since: Timestamp,
     due: Timestamp,
 }
 
@@ -160,23 +162,20 @@ impl Flight {
         if returned.stopped.is_some() {
             return self.stop(offset);
         }
-        let again = Again { attempts: returned.attempts, place: None };
-        self.put_back(offset, again, returned.due, now);
-    }
-
-    fn put_back(&mut self, offset: QueueOffset, again: Again, due: Timestamp, now: Timestamp) {
-        assert!(again.attempts >= 1, "what comes again was delivered");
+        let Returned { attempts, last: since, due, .. } = *returned;
+        assert!(attempts >= 1, "what comes again was delivered");
+        let again = Again { attempts, place: None };
         if due <= now {
             self.make_ready(offset, again);
         } else {
-            self.make_wait(offset, again, due);
+            self.make_wait(offset, Waiting { again, since, due });
         }
     }
 
-    fn make_wait(&mut self, offset: QueueOffset, again: Again, due: Timestamp) {
-        let old = self.waiting.insert(offset, Waiting { again, due });
+    fn make_wait(&mut self, offset: QueueOffset, waiting: Waiting) {
+        let old = self.waiting.insert(offset, waiting);
         assert!(old.is_none(), "a message waits once");
-        self.dues.insert((due, offset));
+        self.dues.insert((waiting.due, offset));
         self.stand(offset, Stand::Barred);
     }
 
@@ -610,7 +609,7 @@ impl Flight {
 
     /// A lease that ended comes again at this instant, unless the log says otherwise before.
     pub(crate) fn come_again(&mut self, offset: QueueOffset, lease: &Lease, due: Timestamp) {
-        self.make_wait(offset, again_of(lease), due);
+        self.make_wait(offset, waiting_of(lease, due));
     }
 
     /// A lease that ended was of a message that nobody can have begun, because one before it in its
@@ -677,15 +676,16 @@ impl Flight {
             }
             // At once: the lease was taken away when that was decided.
             Outcome::Returned { due: Timestamp(0), .. } => {}
-            Outcome::Returned { attempts, due, .. } => {
+            Outcome::Returned { attempts, due, delivered: since, .. } => {
                 self.wait_otherwise((from, to), attempts, due);
                 for (offset, lease) in self.leases.take_attempt(from, to, attempts) {
                     ended(lease.hold.subscription, 1);
-                    self.make_wait(offset, again_of(&lease), due);
+                    self.make_wait(offset, waiting_of(&lease, due));
                 }
                 while let Some(offset) = self.stopped.range(from..to).next().copied() {
                     self.stopped.remove(&offset);
-                    self.make_wait(offset, Again { attempts, place: None }, due);
+                    let again = Again { attempts, place: None };
+                    self.make_wait(offset, Waiting { again, since, due });
                 }
             }
             Outcome::Stopped { .. } => {
@@ -695,13 +695,14 @@ impl Flight {
         }
     }
 
-    /// Whether a message is to be delivered again later.
-    pub(crate) fn waits(&self, offset: QueueOffset) -> bool {
-        self.waiting.contains_key(&offset)
+    /// When a message was delivered last that is to be delivered again later, after this attempt.
+    pub(crate) fn waits_since(&self, offset: QueueOffset, attempt: u32) -> Option<Timestamp> {
+        let waiting = self.waiting.get(&offset)?;
+        (waiting.again.attempts == attempt).then_some(waiting.since)
     }
 
     /// Messages that wait after this attempt do so until another instant.
-    fn wait_otherwise(
+    pub(crate) fn wait_otherwise(
         &mut self,
         (from, to): (QueueOffset, QueueOffset),
         attempts: u32,
@@ -774,6 +775,10 @@ impl Flight {
         assert!(runs.len() <= ended.len(), "a run is at least one message");
         runs
     }
+}
+
+fn waiting_of(lease: &Lease, due: Timestamp) -> Waiting {
+    Waiting { again: again_of(lease), since: lease.hold.since, due }
 }
 
 fn again_of(lease: &Lease) -> Again {

@@ -151,6 +151,40 @@ fn a_plugin_moves_messages_to_another_topic() {
 }
 
 #[test]
+fn a_full_disk_leaves_the_plugin_its_say() {
+    check_orders(
+        "3",
+        "full
+        at 6000
+        > asks ladder of g at 6000: 0x1 after 0 \"lease-ended\" 1x1 after 0 \"lease-ended\" \
+         2x1 after 0 \"lease-ended\" 3x1 after 0 \"lease-ended\"
+        decide g orders 0 6000 0x1:300 1x1:drop
+        credit a 1
+        > credited
+        > a gets 0: 4..5
+        credit a 9
+        > credited
+        > a gets 0: 5..10
+        at 6299
+        at 6300
+        > a gets 0: 0..1x2
+        room
+        decide g orders 0 6000 1x1:500 2x1:dead 3x1:drop 0x1:700
+        history g orders 0
+        > 1: 1 times, 1000..1000, -
+        > 2: 1 times, 1000..1000, no use
+        at 6301
+        sync
+        > tell: topic $dead.g [0]
+        at 6499
+        at 6500
+        > a gets 0: 1..2x2
+        info g
+        > 0: 0..10 lag=8 held=8 waiting=0 rejected=1; a held=8 credit=2",
+    );
+}
+
+#[test]
 fn the_end_of_a_lease_is_asked_about_and_a_delay_of_the_consumer_is_not() {
     check_orders(
         "9",

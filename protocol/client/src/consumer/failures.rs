@@ -24,9 +24,16 @@ const LINES_MAX: usize = 65_536;
 /// the one before. The failed message itself, or one that was given back for it, was sent
 /// afterwards; one before it says nothing of it. Where the order group goes on elsewhere meanwhile,
 /// a message is given back once that need not have been.
+///
+/// All of that counts from when the broker has taken the failure in. Until it has answered, it may
+/// have refused to, as with a full disk: then the failed message is leased on, and what was given
+/// back comes again at once. So until then all that is behind the message is given back.
 #[derive(Debug, Default)]
 pub struct Failures {
     lines: BTreeMap<OrderLine, Line>,
+    /// The order groups of messages whose failures the broker has not answered. Bounded by what is
+    /// in hand.
+    unanswered: BTreeMap<(QueueIndex, QueueOffset), OrderLine>,
     noted: u64,
 }
 
@@ -43,16 +50,53 @@ struct Line {
 struct Failed {
     offset: QueueOffset,
     furthest: QueueOffset,
+    /// Whether the broker knows of it.
+    is_answered: bool,
+}
+
+impl Failed {
+    /// Whether a message says by its coming that the broker has gone on after the failure.
+    fn is_over_with(&self, offset: QueueOffset) -> bool {
+        let was_given_back = (self.offset..=self.furthest).contains(&offset);
+        offset == self.offset || self.is_answered && was_given_back
+    }
+
+    /// A message behind it is given back.
+    fn give_back(&mut self, offset: QueueOffset) {
+        if self.is_answered {
+            self.furthest = offset;
+        }
+    }
 }
 
 impl Failures {
-    /// A message failed.
+    /// A message failed, and whoever gives it back does not ask what the broker says.
     pub fn failed(&mut self, line: OrderLine, offset: QueueOffset) {
+        self.note(line, Failed { offset, furthest: offset, is_answered: true });
+    }
+
+    /// A message failed, which the broker is told, again and again if it must be.
+    pub fn failed_unanswered(&mut self, line: OrderLine, offset: QueueOffset) {
+        self.note(line, Failed { offset, furthest: offset, is_answered: false });
+        self.unanswered.insert((line.0, offset), line);
+    }
+
+    /// The broker has said what came of settling these messages, or never will.
+    pub fn answered(&mut self, queue: QueueIndex, from: QueueOffset, to: QueueOffset) {
+        while let Some((at, line)) = self.unanswered.range((queue, from)..(queue, to)).next() {
+            let (at, line) = (*at, *line);
+            self.unanswered.remove(&at);
+            let failed = self.lines.get_mut(&line).into_iter().flat_map(|it| &mut it.failed);
+            failed.filter(|it| it.offset == at.1).for_each(|it| it.is_answered = true);
+        }
+    }
+
+    fn note(&mut self, line: OrderLine, it: Failed) {
         self.noted += 1;
         let Line { failed, noted } = self.lines.entry(line).or_default();
         *noted = self.noted;
-        failed.retain(|before| before.offset != offset);
-        failed.push(Failed { offset, furthest: offset });
+        failed.retain(|before| before.offset != it.offset);
+        failed.push(it);
         if self.lines.len() > LINES_MAX {
             let oldest = self.lines.iter().min_by_key(|(_, line)| line.noted);
             let oldest = oldest.map(|(line, _)| *line).expect("there are many");
@@ -63,9 +107,9 @@ impl Failures {
     /// Whether a message that arrived, or was about to be handled, is to be given back.
     pub fn gives_back(&mut self, line: OrderLine, offset: QueueOffset) -> bool {
         let Some(Line { failed, .. }) = self.lines.get_mut(&line) else { return false };
-        failed.retain(|it| !(it.offset..=it.furthest).contains(&offset));
+        failed.retain(|it| !it.is_over_with(offset));
         let ahead = failed.iter_mut().filter(|it| it.furthest < offset);
-        let is_ahead = ahead.map(|it| it.furthest = offset).count() > 0;
+        let is_ahead = ahead.map(|it| it.give_back(offset)).count() > 0;
         if failed.is_empty() {
             self.lines.remove(&line);
         }
@@ -101,6 +145,26 @@ mod tests {
         let mut failures = Failures::default();
         failures.failed(A, QueueOffset(3));
         check(&mut failures, A, &[9, 9, 10], &[true, false, false]);
+    }
+
+    #[test]
+    fn what_the_broker_may_have_refused_holds_back_all_behind_it() {
+        let mut failures = Failures::default();
+        failures.failed_unanswered(A, QueueOffset(3));
+        // It goes on without the failure: each comes again as soon as it was given back.
+        check(&mut failures, A, &[2, 9, 9, 10, 9], &[false, true, true, true, true]);
+        failures.answered(QueueIndex(0), QueueOffset(4), QueueOffset(9));
+        failures.answered(QueueIndex(1), QueueOffset(3), QueueOffset(9));
+        check(&mut failures, A, &[9], &[true]);
+        failures.answered(QueueIndex(0), QueueOffset(0), QueueOffset(4));
+        // One that was sent before the broker knew of it.
+        check(&mut failures, A, &[9, 3, 9], &[true, false, false]);
+        // Its lease has ended before the broker took it in.
+        failures.failed_unanswered(A, QueueOffset(3));
+        check(&mut failures, A, &[9, 3, 9], &[true, false, false]);
+        failures.answered(QueueIndex(0), QueueOffset(3), QueueOffset(4));
+        check(&mut failures, A, &[9], &[false]);
+        assert!(failures.lines.is_empty() && failures.unanswered.is_empty());
     }
 
     #[test]

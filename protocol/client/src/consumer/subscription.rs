@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
-    Credit, Deliver, Extend, Extended, HeldRange, Settle, Settled, Unsubscribe,
+    Credit, Deliver, Extend, Extended, HeldRange, Settle, Settled, Unsubscribe, Verdict,
 };
 use yard_wire::{Code, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
@@ -186,7 +186,7 @@ impl Subscription {
 
     /// A message of an order group has failed.
     pub(super) fn failed(&self, line: OrderLine, offset: QueueOffset) {
-        self.with(|state| state.failures.failed(line, offset));
+        self.with(|state| state.failures.failed_unanswered(line, offset));
     }
 
     /// Whether a message is to be given back, as one before it has failed.
@@ -416,7 +416,10 @@ impl Serving {
 
     fn settled(&self, settlements: Vec<Settlement>, result: Result<Settled, Error>) {
         match result {
-            Ok(settled) => settlements::resolve(settlements, &settled),
+            Ok(settled) => {
+                self.answered(&settlements);
+                settlements::resolve(settlements, &settled);
+            }
             Err(error) if is_worth_repeating(error.code) => {
                 let now_ms = self.subscription.now_ms();
                 let wait_ms = error.retry_after.map_or(HOLD_MS, |d| d.as_millis() as u64);
@@ -428,11 +431,22 @@ impl Serving {
                 });
             }
             Err(error) => {
+                self.answered(&settlements);
                 for settlement in settlements {
                     settlement.resolve(Err(error.clone()));
                 }
             }
         }
+    }
+
+    /// Notes that these are not said again.
+    fn answered(&self, settlements: &[Settlement]) {
+        let is_failure = |it: &&Settlement| matches!(it.verdict, Verdict::Nack | Verdict::Reject);
+        self.subscription.with(|state| {
+            for Settlement { queue, from, to, .. } in settlements.iter().filter(is_failure) {
+                state.failures.answered(*queue, *from, *to);
+            }
+        });
     }
 
     /// Sends what was settled, then ends the subscription.

@@ -20,7 +20,7 @@ use yard_wire::request::{Kind, Push, Reply, Request};
 use yard_wire::requests::*;
 use yard_wire::*;
 
-/// What goes wrong with a produce request.
+/// What goes wrong with a request.
 pub(crate) enum Mishap {
     Refuse(Refusal),
     /// It is stored, and the connection dies before the answer.
@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) mishaps: VecDeque<Mishap>,
     /// The code that connections are closed with.
     pub(crate) close_code: u32,
+    /// Whether its topic keeps an order, as consumers are told; it keeps none.
+    pub(crate) is_ordered: bool,
     /// Whether a hello closes its connection.
     pub(crate) is_unwelcoming: bool,
     pub(crate) queues: BTreeMap<u16, Vec<bytes::Bytes>>,
@@ -262,11 +264,8 @@ impl State {
                 self.members.insert(self.next_subscription, member);
                 self.subscribes.push(subscribe);
                 let subscription = SubscriptionId(self.next_subscription);
-                Reply::Subscribe(Subscribed {
-                    subscription,
-                    queues: vec![],
-                    r#type: TopicType::Normal,
-                })
+                let r#type = if self.is_ordered { TopicType::Ordered } else { TopicType::Normal };
+                Reply::Subscribe(Subscribed { subscription, queues: vec![], r#type })
             }
             Request::Credit(credit) => {
                 if let Some(member) = self.members.get_mut(&credit.subscription.0) {
@@ -293,7 +292,16 @@ impl State {
                 }
                 return Some(result.map(Reply::Produce));
             }
-            Request::Settle(settle) => Reply::Settle(self.settle(settle)),
+            Request::Settle(mut settle) => {
+                let is_refused = matches!(self.mishaps.front(), Some(Mishap::Refuse(_)));
+                if let Some(Mishap::Refuse(refusal)) = self.mishaps.pop_front_if(|_| is_refused) {
+                    // What is given back needs no record.
+                    settle.ranges.retain(|range| range.verdict == Verdict::Release);
+                    self.settle(settle);
+                    return Some(Err(refusal));
+                }
+                Reply::Settle(self.settle(settle))
+            }
             Request::Fetch(fetch) => Reply::Fetch(self.fetch(&fetch)),
             Request::Seek(seek) => Reply::Seek(self.seek(&seek)),
             Request::Extend(extend) => Reply::Extend(self.extend(extend)),
@@ -356,7 +364,7 @@ impl State {
                 let held = member.as_mut().and_then(|m| m.lease.remove(&(range.queue.0, offset)));
                 if held.is_some() {
                     done += 1;
-                    if range.verdict != Verdict::Nack {
+                    if !matches!(range.verdict, Verdict::Nack | Verdict::Release) {
                         self.settled.insert((range.queue.0, offset), range.verdict);
                     }
                 } else {

@@ -35,8 +35,8 @@ struct Held {
     offset: QueueOffset,
     attempt: u32,
     bytes: u32,
-    /// Its order group.
-    line: OrderLine,
+    /// Its order group; `None` where that it failed was said before.
+    line: Option<OrderLine>,
     /// None: it forgets the message.
     verdict: Option<Verdict>,
     /// By the group's settings it is not delivered again, whatever fails.
@@ -203,9 +203,9 @@ impl Consumer {
             if ranges.last().is_some_and(|it| (it.queue, it.attempt) == of && it.to > from) {
                 continue;
             }
-            if let Verdict::Nack | Verdict::Reject = verdict {
+            if let (Some(line), Verdict::Nack | Verdict::Reject) = (held.line, verdict) {
                 let failures = self.failures.entry(held.shard).or_default();
-                failures.failed(held.line, held.offset);
+                failures.failed_unanswered(line, held.offset);
             }
             match ranges.last_mut() {
                 Some(last)
@@ -378,7 +378,7 @@ impl Consumer {
                 offset: message.offset,
                 attempt: message.attempt,
                 bytes: message.record.len() as u32,
-                line,
+                line: Some(line),
                 verdict,
                 is_last: base.plan.attempts.are_used_up(message.attempt),
                 credit: 1,
@@ -432,6 +432,7 @@ impl Consumer {
     ) {
         match result {
             Ok(Reply::Settle(settled)) => {
+                self.answered(&settling);
                 let Settled { done, lost, other } = settled;
                 let asked: u64 = settling.ranges.iter().map(|r| r.to.0 - r.from.0).sum();
                 let gone: u64 = lost.iter().map(|(_, (from, to))| to.0 - from.0).sum();
@@ -450,7 +451,19 @@ impl Consumer {
                 self.record(base, &settling, (!open).then_some(false), &[]);
                 if refusal.code.is_retryable() {
                     self.settle_later(base, &settling);
+                } else {
+                    self.answered(&settling);
                 }
+            }
+        }
+    }
+
+    /// Notes that these are not said again.
+    fn answered(&mut self, settling: &Settling) {
+        let failures = self.failures.entry(settling.to.0).or_default();
+        for SettleRange { queue, from, to, verdict, .. } in &settling.ranges {
+            if let Verdict::Nack | Verdict::Reject = verdict {
+                failures.answered(*queue, *from, *to);
             }
         }
     }
@@ -467,7 +480,7 @@ impl Consumer {
                 offset: QueueOffset(offset),
                 attempt: range.attempt,
                 bytes: 0,
-                line: (range.queue, 0),
+                line: None,
                 verdict: Some(range.verdict),
                 is_last: *is_last,
                 credit: 0,
