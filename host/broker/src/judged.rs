@@ -149,9 +149,9 @@ impl Broker {
 
     /// The log had no room for what was settled. Messages that the group does not want, those that
     /// are poison and duplicates are nobody's then: they go back as if they had not been delivered,
-    /// and are looked at again. So does what was settled by somebody who hears no answer. What waits
-    /// since its lease ended does so until the instant that was to be recorded. Whoever settled
-    /// others was refused, and has them still.
+    /// and are looked at again. So does what was settled by somebody who hears no answer. What
+    /// waits since its lease ended does so until the instant that was to be recorded. Whoever
+    /// settled others was refused, and has them still.
     pub(crate) fn not_recorded(&mut self, progress: &Progress, unanswered: bool, wait_ms: u32) {
         let until = self.now.plus_ms(u64::from(wait_ms.max(1)));
         let id = progress.group;
