@@ -209,6 +209,14 @@ pub enum Then {
     },
 }
 
+impl Then {
+    /// Whether this answers a request of somebody who hears no answer.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        matches!(self, Self::Reply { origin, .. } if !origin.is_answered())
+    }
+}
+
 /// What is wanted of records, see [`crate::Label`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {

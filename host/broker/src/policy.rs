@@ -13,6 +13,8 @@
 //! plugin's is recorded in its place when it comes. So a restart asks nobody: what was not answered
 //! before goes by the table. Where the disk has no room for the end of a lease, the plugin is heard
 //! all the same; where it has none for the answer either, a delay holds until a restart.
+use std::borrow::Cow;
+
 use yard_wire::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
 use yard_wire::name::is_system;
 use yard_wire::order::TopicType;
@@ -309,21 +311,18 @@ impl Broker {
 
 /// What is known of a message that waits since it failed at this attempt. The end of its lease may
 /// not be recorded: the disk was full.
-fn failed_at(state: &GroupQueue, offset: QueueOffset, attempt: u32) -> Option<Returned> {
+fn failed_at(state: &GroupQueue, offset: QueueOffset, attempt: u32) -> Option<Cow<'_, Returned>> {
     let known = state.progress.returned().get(offset).filter(|it| it.doom.is_none());
-    let recorded = known.filter(|it| it.attempts == attempt);
-    let Some(flight) = &state.flight else {
-        return recorded.cloned();
-    };
+    let recorded = known.filter(|it| it.attempts == attempt).map(Cow::Borrowed);
+    let Some(flight) = &state.flight else { return recorded };
     let last = flight.waits_since(offset, attempt)?;
-    if recorded.is_none() {
+    Some(recorded.unwrap_or_else(|| {
         yard_wire::mark!(PolicyUnrecorded);
-    }
-    let (due, doom, stopped) = (Timestamp(0), None, None);
-    let first = known.map_or(last, |known| known.first);
-    let error = known.and_then(|known| known.error.clone());
-    let unrecorded = Returned { attempts: attempt, due, first, last, error, doom, stopped };
-    Some(recorded.cloned().unwrap_or(unrecorded))
+        let (due, doom, stopped) = (Timestamp(0), None, None);
+        let first = known.map_or(last, |known| known.first);
+        let error = known.and_then(|known| known.error.clone());
+        Cow::Owned(Returned { attempts: attempt, due, first, last, error, doom, stopped })
+    }))
 }
 
 const _: () = assert!(

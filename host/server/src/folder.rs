@@ -230,14 +230,13 @@ impl Folder {
     /// # Errors
     /// What the file system says.
     pub(crate) fn note_logs(&self) -> Result<(), StartError> {
-        let file = BrokerFile::read(&self.path)?.filter(|file| !file.logs_made);
-        let held = logs_in(&self.path)?;
-        match file {
-            Some(file) if held.iter().copied().eq(0..file.shards) => {
-                BrokerFile { logs_made: true, ..file }.write(&self.path)
-            }
-            Some(_) | None => Ok(()),
+        let Some(file) = BrokerFile::read(&self.path)?.filter(|file| !file.logs_made) else {
+            return Ok(());
+        };
+        if logs_in(&self.path)?.into_iter().eq(0..file.shards) {
+            BrokerFile { logs_made: true, ..file }.write(&self.path)?;
         }
+        Ok(())
     }
 
     /// The folder of one shard's log.

@@ -33,9 +33,7 @@ impl Shard {
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, outputs: &mut Vec<Output>) {
         match effect {
             Effect::Append { entry, then } => {
-                let unanswered = then.iter().any(
-                    |then| matches!(then, Then::Reply { origin, .. } if !origin.is_answered()),
-                );
+                let unanswered = then.iter().any(Then::is_unheard);
                 let is_recorded = self.append(&entry, then, outputs);
                 if let Entry::Progress { progress, .. } = entry
                     && !is_recorded

@@ -33,6 +33,7 @@ mod index;
 mod intervals;
 pub mod made;
 mod sweep;
+mod taken;
 mod text;
 mod verdict;
 
@@ -43,5 +44,6 @@ pub use event::{
     Sent, Settle, SettleVerdict, Skip, Stored, Time,
 };
 pub use history::History;
+pub use taken::Taken;
 pub use text::{ReadError, TextError};
 pub use verdict::{Counts, Verdict};

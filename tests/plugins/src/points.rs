@@ -39,6 +39,15 @@ struct Case {
     is_generated: bool,
 }
 
+const SQL: Case = Case {
+    plugin: "filter-sql",
+    point: Point::Filter,
+    expression: PREDICATE,
+    settings: &[],
+    body_bytes: 0,
+    is_generated: false,
+};
+
 const CASES: [Case; 7] = [
     Case {
         plugin: "filter-tag",
@@ -48,22 +57,8 @@ const CASES: [Case; 7] = [
         body_bytes: 0,
         is_generated: false,
     },
-    Case {
-        plugin: "filter-sql",
-        point: Point::Filter,
-        expression: PREDICATE,
-        settings: &[],
-        body_bytes: 0,
-        is_generated: false,
-    },
-    Case {
-        plugin: "filter-sql",
-        point: Point::Filter,
-        expression: PREDICATE,
-        settings: &[],
-        body_bytes: 0,
-        is_generated: true,
-    },
+    SQL,
+    Case { is_generated: true, ..SQL },
     Case {
         plugin: "dedupe-window",
         point: Point::Dedupe,

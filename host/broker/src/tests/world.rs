@@ -212,9 +212,7 @@ impl World {
         match effect {
             Effect::Append { entry, then } if self.full => {
                 if let Entry::Progress { progress, .. } = entry {
-                    let unanswered = then.iter().any(
-                        |then| matches!(then, Then::Reply { origin, .. } if !origin.is_answered()),
-                    );
+                    let unanswered = then.iter().any(Then::is_unheard);
                     events.push(Event::NotRecorded { progress, unanswered, wait_ms: 100 });
                 }
                 self.refuse(then);

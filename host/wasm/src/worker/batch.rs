@@ -271,20 +271,15 @@ impl Worker {
         judging: &mut Judging,
     ) -> Turn {
         let Judging { progress, delivered, shadowed } = judging;
-        let turn = self.turn(
-            ask,
-            Bound::Expression(binding),
-            batch,
-            progress,
-            |instance, frame, range, usage| {
-                if range.len() == batch.count {
-                    *delivered = Bits::default();
-                }
-                let bits = evaluate(instance, binding, frame, range.len(), ask.now_ms, usage)?;
-                delivered.add_from(&bits, range.start);
-                Ok(())
-            },
-        );
+        let bound = Bound::Expression(binding);
+        let turn = self.turn(ask, bound, batch, progress, |instance, frame, range, usage| {
+            if range.len() == batch.count {
+                *delivered = Bits::default();
+            }
+            let bits = evaluate(instance, binding, frame, range.len(), ask.now_ms, usage)?;
+            delivered.add_from(&bits, range.start);
+            Ok(())
+        });
         if turn == Turn::Done {
             *shadowed = self.shadow(ask, binding, batch, progress);
         }
@@ -301,25 +296,19 @@ impl Worker {
     ) -> Turn {
         let Keying { progress, keys } = keying;
         keys.resize(batch.count, Vec::new());
-        self.turn(
-            ask,
-            Bound::Settings(binding),
-            batch,
-            progress,
-            |instance, frame, range, usage| {
-                instance.open(Point::Dedupe, binding, ask.now_ms, usage)?;
-                let count = range.len() as u32;
-                let list = instance.call(count, ask.now_ms, usage, |store, exports| {
-                    exports.keys(store, frame, count)
-                })?;
-                let found =
-                    verdict::keys(&list, count).map_err(|error| malformed("keys", &error))?;
-                for (to, key) in keys[range].iter_mut().zip(found) {
-                    *to = key.to_vec();
-                }
-                Ok(())
-            },
-        )
+        let bound = Bound::Settings(binding);
+        self.turn(ask, bound, batch, progress, |instance, frame, range, usage| {
+            instance.open(Point::Dedupe, binding, ask.now_ms, usage)?;
+            let count = range.len() as u32;
+            let list = instance.call(count, ask.now_ms, usage, |store, exports| {
+                exports.keys(store, frame, count)
+            })?;
+            let found = verdict::keys(&list, count).map_err(|error| malformed("keys", &error))?;
+            for (to, key) in keys[range].iter_mut().zip(found) {
+                *to = key.to_vec();
+            }
+            Ok(())
+        })
     }
 
     /// Takes a batch through an interceptor, or a turn further.
@@ -332,29 +321,24 @@ impl Worker {
     ) -> Turn {
         let Intercepting { progress, answers } = intercepting;
         answers.resize(batch.count, Vec::new());
-        self.turn(
-            ask,
-            Bound::Settings(binding),
-            batch,
-            progress,
-            |instance, frame, range, usage| {
-                instance.open(Point::Interceptor, binding, ask.now_ms, usage)?;
-                let count = range.len() as u32;
-                let list = instance.call(count, ask.now_ms, usage, |store, exports| {
-                    exports.apply(store, frame, count)
-                })?;
-                verdict::answers(&list, count).map_err(|error| malformed("answers", &error))?;
-                let mut rest = &list[..];
-                for to in &mut answers[range] {
-                    // Kind and length come first; that they are right was checked above.
-                    let length = rest[1..].first_chunk().expect("a checked answer has its length");
-                    let (answer, after) = rest.split_at(5 + u32::from_le_bytes(*length) as usize);
-                    *to = answer.to_vec();
-                    rest = after;
-                }
-                Ok(())
-            },
-        )
+        let bound = Bound::Settings(binding);
+        self.turn(ask, bound, batch, progress, |instance, frame, range, usage| {
+            instance.open(Point::Interceptor, binding, ask.now_ms, usage)?;
+            let count = range.len() as u32;
+            let list = instance.call(count, ask.now_ms, usage, |store, exports| {
+                exports.apply(store, frame, count)
+            })?;
+            verdict::answers(&list, count).map_err(|error| malformed("answers", &error))?;
+            let mut rest = &list[..];
+            for to in &mut answers[range] {
+                // Kind and length come first; that they are right was checked above.
+                let length = rest[1..].first_chunk().expect("a checked answer has its length");
+                let (answer, after) = rest.split_at(5 + u32::from_le_bytes(*length) as usize);
+                *to = answer.to_vec();
+                rest = after;
+            }
+            Ok(())
+        })
     }
 
     /// A turn of a batch: calls until it is done, or has had its faults.

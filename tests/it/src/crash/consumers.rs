@@ -1,11 +1,10 @@
 //! The receiving half of the load.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Queue, Settle, SettleVerdict, Time};
+use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Queue, Settle, SettleVerdict, Taken};
 use yard_client::{Client, Consumer, Start};
 
 use super::recorder::Recorder;
@@ -37,26 +36,10 @@ pub(super) struct ConsumerPlan {
     pub(super) random: Seeded,
 }
 
-/// When messages were taken, by shard: what bounds how early a delivery was asked for.
-struct Taken {
-    since: Time,
-    crashes: u64,
-    times: BTreeMap<u16, Vec<Time>>,
-}
-
-impl Taken {
-    /// When the next delivery of a shard can first have been asked for. Each subscription begins
-    /// with all the credit, and there may have been one more after each crash; beyond that every
-    /// message was paid for by one that was taken. Twice the credit, for a reconnection that no
-    /// crash explains.
-    fn asked(&mut self, shard: u16, crashes: u64, now: Time) -> Time {
-        let free = 2 * u64::from(CREDIT_MESSAGES) * (1 + crashes - self.crashes);
-        let times = self.times.entry(shard).or_default();
-        let paid = times.len().checked_sub(free as usize);
-        let asked = paid.map_or(self.since, |at| times[at]);
-        times.push(now);
-        asked
-    }
+/// Messages that come for nothing. Each subscription begins with all the credit, and there may have
+/// been one more after each crash; twice the credit, for a reconnection that no crash explains.
+fn free(crashes: u64) -> u64 {
+    2 * u64::from(CREDIT_MESSAGES) * (1 + crashes)
 }
 
 /// Receives and settles until the phase ends.
@@ -72,8 +55,8 @@ pub(super) async fn run(mut plan: ConsumerPlan) -> Result<(), Failed> {
             Err(error) if error.is_retryable() && plan.phase.borrow().consume => continue,
             Err(error) => return Err(error.into()),
         };
-        let mut taken = Taken { since, crashes, times: BTreeMap::new() };
-        let goes_on = receive(&mut plan, life, &mut consumer, &mut taken, &mut settling).await?;
+        let began = (Taken::new(since), crashes);
+        let goes_on = receive(&mut plan, life, &mut consumer, began, &mut settling).await?;
         if !goes_on {
             while settling.join_next().await.transpose()?.is_some() {}
             consumer.close().await?;
@@ -89,7 +72,7 @@ async fn receive(
     plan: &mut ConsumerPlan,
     life: u64,
     consumer: &mut Consumer,
-    taken: &mut Taken,
+    (mut taken, crashes_before): (Taken, u64),
     settling: &mut JoinSet<()>,
 ) -> Result<bool, Failed> {
     loop {
@@ -101,7 +84,7 @@ async fn receive(
                 if !phase.consume {
                     return Ok(false);
                 }
-                if plan.anew && phase.crashes > taken.crashes {
+                if plan.anew && phase.crashes > crashes_before {
                     return Ok(true);
                 }
                 continue;
@@ -110,7 +93,7 @@ async fn receive(
         let now = plan.recorder.now();
         let queue = Queue { topic: plan.topic_id, index: u32::from(delivery.queue().0) };
         let shard = plan.shards.get(usize::from(delivery.queue().0)).copied().unwrap_or_default();
-        let crashes = plan.phase.borrow().crashes;
+        let crashes = plan.phase.borrow().crashes - crashes_before;
         let (producer, seq) = message::name(delivery.record());
         let offset = delivery.offset().0;
         let hash = message::hash(delivery.record());
@@ -121,7 +104,7 @@ async fn receive(
             tenant: 0,
             group: plan.group_number,
             queue,
-            invoked: taken.asked(shard, crashes, now),
+            invoked: taken.asked(shard, free(crashes), now),
             completed: now,
             deliveries: vec![Delivery { offset, producer, seq, hash, attempt }],
         }));

@@ -1,9 +1,8 @@
 //! Who receives and settles; some members leave and come back.
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict, Time};
+use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict, Taken};
 use yard_client::{Client, Consumer, Error, Start};
 use yard_sim::Random;
 
@@ -17,27 +16,6 @@ const CREDIT_BYTES: u32 = 256 << 10;
 const LEASE: Duration = Duration::from_secs(3);
 /// A message fails at most so often, so that the run can be drained.
 const FAILURES_MAX: u32 = 4;
-
-/// When messages were taken, by shard: what bounds how early a delivery was asked for.
-struct Taken {
-    since: Time,
-    connections: u64,
-    times: BTreeMap<u16, Vec<Time>>,
-}
-
-impl Taken {
-    /// When the next delivery of a shard can first have been asked for. A subscription begins with
-    /// all the credit, and there is a new one after each connection that was lost; beyond that
-    /// every message was paid for by one that was taken.
-    fn asked(&mut self, shard: u16, connections: u64, now: Time) -> Time {
-        let free = u64::from(CREDIT_MESSAGES) * (2 + connections.saturating_sub(self.connections));
-        let times = self.times.entry(shard).or_default();
-        let paid = times.len().checked_sub(free as usize);
-        let asked = paid.map_or(self.since, |at| times[at]);
-        times.push(now);
-        asked
-    }
-}
 
 /// Receives and settles until the run ends. Some members leave and come back.
 pub(crate) async fn consume(
@@ -60,8 +38,8 @@ pub(crate) async fn consume(
             }
             Err(error) => return Err(error),
         };
-        let taken = Taken { since, connections: counted, times: BTreeMap::new() };
-        let member = Member { number: (number as u64) << 16 | life, client: &client, taken };
+        let (number, taken) = ((number as u64) << 16 | life, Taken::new(since));
+        let member = Member { number, client: &client, connections: counted, taken };
         let stays = leaves_after.filter(|_| life == 0);
         let goes_on = member.receive(&mut crew, &mut consumer, stays, &mut random).await?;
         // A broker that is away at the end of a subscription is no mistake.
@@ -76,6 +54,8 @@ pub(crate) async fn consume(
 struct Member<'a> {
     number: u64,
     client: &'a Client,
+    /// Connections before the subscription began.
+    connections: u64,
     taken: Taken,
 }
 
@@ -141,6 +121,13 @@ impl Member<'_> {
         Ok(goes_on)
     }
 
+    /// Messages that came for nothing: a subscription begins with all the credit, and there is a
+    /// new one after each connection that was lost.
+    fn free(&self) -> u64 {
+        let lost = connections(self.client).saturating_sub(self.connections);
+        u64::from(CREDIT_MESSAGES) * (2 + lost)
+    }
+
     fn received(&mut self, crew: &Crew, delivery: &yard_client::Delivery) {
         let now = crew.recorder.now();
         let queue = delivery.queue().0;
@@ -152,7 +139,7 @@ impl Member<'_> {
             tenant: 0,
             group: GROUP_NUMBER,
             queue: crew.queue(queue),
-            invoked: self.taken.asked(shard, connections(self.client), now),
+            invoked: self.taken.asked(shard, self.free(), now),
             completed: now,
             deliveries: vec![Delivery { offset, producer, seq, hash, attempt }],
         }));
