@@ -46,8 +46,9 @@ impl Clock {
 
 type Floors = BTreeMap<(TopicId, QueueIndex), QueueOffset>;
 
-/// How many of the oldest segments go: the most for which so little is kept, given for each the
-/// bytes that are kept and those of its file.
+/// How many of the oldest segments go, given for each the bytes that are kept and those of its
+/// file: run after run of which so little is kept. What comes before a run does not pay for it:
+/// else a segment that is kept whole would be copied for nothing, behind others that are empty.
 fn worth_it(segments: &[(u64, u64)], (copied, of): (u64, u64)) -> usize {
     assert!(copied < of, "something is freed");
     let (mut kept, mut all, mut count) = (0, 0, 0);
@@ -55,7 +56,7 @@ fn worth_it(segments: &[(u64, u64)], (copied, of): (u64, u64)) -> usize {
         kept += kept_here;
         all += bytes;
         if kept * of <= all * copied {
-            count = at + 1;
+            (kept, all, count) = (0, 0, at + 1);
         }
     }
     count
@@ -193,8 +194,12 @@ mod tests {
         check(&[25], KEPT_SHARE, 1);
         check(&[26], KEPT_SHARE, 0);
         check(&[26], KEPT_SHARE_FULL, 1);
+        // What is kept whole, or nearly, is not copied for nothing.
         check(&[0, 100], KEPT_SHARE, 1);
-        check(&[0, 50, 100], KEPT_SHARE, 2);
+        check(&[0, 0, 0, 100], KEPT_SHARE, 3);
+        check(&[0, 50, 100], KEPT_SHARE, 1);
+        check(&[0, 20, 100], KEPT_SHARE, 2);
+        check(&[0, 50, 0, 100], KEPT_SHARE, 3);
         // One that is kept whole goes along with three that are not.
         check(&[100, 0, 0], KEPT_SHARE, 0);
         check(&[100, 0, 0, 0], KEPT_SHARE, 4);
