@@ -1,6 +1,6 @@
 //! What every part of the world shares: time, the agenda, the numbers of the seed, the network,
 //! the history.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use yard_broker::SessionId;
@@ -87,6 +87,8 @@ pub(crate) struct Base {
     pub dead_routes: Vec<TopicRoute>,
     /// What plain fetches have returned before the last scan.
     pub fetched: BTreeMap<(TopicId, QueueIndex, QueueOffset), Found>,
+    /// What could not be read when it was to be delivered.
+    pub unread: BTreeSet<(yard_checker::Queue, u64)>,
     /// What is known of dedupe keys.
     pub keys: Keys,
     /// What is known of the values that groups compare messages by.
@@ -108,6 +110,7 @@ impl Base {
             network: Network::new(plan.weather.clone(), plant == Some(Plant::StreamOvertaken)),
             history: History::new(),
             ledger: Ledger::default(),
+            unread: BTreeSet::new(),
             trace: Trace::new(printing),
             plan,
             phase: Phase::SetUp,

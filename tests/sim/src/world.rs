@@ -308,6 +308,7 @@ impl World {
             let options = Options {
                 ordered: ordered.map(|(route, _)| route.topic.0).collect(),
                 limited: base.plan.attempts.0 > 0,
+                unread: std::mem::take(&mut base.unread),
                 compared: compared.map(|(group, _)| group).collect(),
                 expect_all_delivered: true,
                 expect_all_settled: true,

@@ -83,13 +83,14 @@ impl Batch {
             }
             let (index, delivered) = self.messages.next()?;
             let Delivered { offset, stored, attempt, record } = delivered;
-            self.take(record.len());
+            let bytes = u32::try_from(record.len()).unwrap_or(u32::MAX);
+            self.take(bytes);
             match Record::parse(record) {
                 Ok(record) => {
                     let line = self.held.line_of(&record);
                     let (held, id) = (self.held.clone(), record.id());
                     let settler = Settler { held, index, offset, attempt, id, line };
-                    if settler.give_back_if_failed() {
+                    if settler.give_back_if_failed(Some(bytes)) {
                         continue;
                     }
                     if expiry(&record).is_some_and(|at| at <= self.held.subscription.broker_now()) {
@@ -107,10 +108,10 @@ impl Batch {
         }
     }
 
-    fn take(&mut self, bytes: usize) {
+    fn take(&mut self, bytes: u32) {
         let (messages, sum) = &mut self.taken;
         *messages += 1;
-        *sum = sum.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        *sum = sum.saturating_add(bytes);
         let is_last = self.messages.len() == 0;
         if is_last || self.held.subscription.is_half(self.taken) {
             self.held.subscription.taken(std::mem::take(&mut self.taken));
@@ -218,14 +219,15 @@ impl Settler {
     }
 
     /// Gives the message back where one before it in its order group has failed here: it comes
-    /// again after that. Whether it did.
-    pub(super) fn give_back_if_failed(&self) -> bool {
+    /// again after that. `bytes` are those of its record where it was not handed out yet. Whether
+    /// it does.
+    pub(super) fn give_back_if_failed(&self, bytes: Option<u32>) -> bool {
         let Some(line) = self.line else { return false };
-        let gives_back = self.held.subscription.gives_back(line, self.offset);
-        if gives_back {
-            self.settle_later(Opinion::of(Verdict::Release));
-        }
-        gives_back
+        self.held.subscription.gives_back(line, self.offset, bytes, || {
+            assert!(self.held.settle(self.index), "nobody else has the message");
+            let _settling = self.span(Verdict::Release).entered();
+            self.settlement(Opinion::of(Verdict::Release), Vec::new())
+        })
     }
 
     /// Notes that its order group has failed, if it has.

@@ -15,6 +15,18 @@ pub fn order_line(queue: QueueIndex, record: &Record) -> OrderLine {
     (queue, record.order_group().map_or(0, |name| xxh3_64(name.as_bytes()).max(1)))
 }
 
+/// What becomes of a message that arrived, or was about to be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is handled.
+    Comes,
+    /// It is given back.
+    GoesBack,
+    /// It is given back when [`Failures::answered`] is told of this message of its queue, and stays
+    /// in hand until then.
+    Waits(QueueOffset),
+}
+
 /// Order groups that are remembered. What was on its way when the first of more failed has arrived
 /// long ago.
 const LINES_MAX: usize = 65_536;
@@ -27,7 +39,7 @@ const LINES_MAX: usize = 65_536;
 ///
 /// All of that counts from when the broker has taken the failure in. Until it has answered, it may
 /// have refused to, as with a full disk: then the failed message is leased on, and what was given
-/// back comes again at once. So until then all that is behind the message is given back.
+/// back would come again at once. So until then what is behind the message waits for the answer.
 #[derive(Debug, Default)]
 pub struct Failures {
     lines: BTreeMap<OrderLine, Line>,
@@ -104,16 +116,28 @@ impl Failures {
         }
     }
 
-    /// Whether a message that arrived, or was about to be handled, is to be given back.
+    /// Whether a message that arrived is given back, for who does not wait for answers.
     pub fn gives_back(&mut self, line: OrderLine, offset: QueueOffset) -> bool {
-        let Some(Line { failed, .. }) = self.lines.get_mut(&line) else { return false };
+        self.turn(line, offset) != Turn::Comes
+    }
+
+    /// What becomes of a message that arrived, or was about to be handled.
+    pub fn turn(&mut self, line: OrderLine, offset: QueueOffset) -> Turn {
+        let Some(Line { failed, .. }) = self.lines.get_mut(&line) else { return Turn::Comes };
         failed.retain(|it| !it.is_over_with(offset));
-        let ahead = failed.iter_mut().filter(|it| it.furthest < offset);
-        let is_ahead = ahead.map(|it| it.give_back(offset)).count() > 0;
+        let mut turn = Turn::Comes;
+        for ahead in failed.iter_mut().filter(|it| it.furthest < offset) {
+            ahead.give_back(offset);
+            turn = match turn {
+                Turn::Waits(_) => turn,
+                _ if ahead.is_answered => Turn::GoesBack,
+                _ => Turn::Waits(ahead.offset),
+            };
+        }
         if failed.is_empty() {
             self.lines.remove(&line);
         }
-        is_ahead
+        turn
     }
 }
 
@@ -124,46 +148,51 @@ mod tests {
     const A: OrderLine = (QueueIndex(0), 1);
     const B: OrderLine = (QueueIndex(0), 2);
 
+    /// What becomes of messages: `.` comes, `<` goes back, else it waits for the one of that digit.
     #[track_caller]
-    fn check(failures: &mut Failures, line: OrderLine, offsets: &[u64], given_back: &[bool]) {
-        let given = |offset: &u64| failures.gives_back(line, QueueOffset(*offset));
-        assert_eq!(offsets.iter().map(given).collect::<Vec<_>>(), given_back);
+    fn check(failures: &mut Failures, line: OrderLine, offsets: &[u64], expected: &str) {
+        let turn = |offset: &u64| match failures.turn(line, QueueOffset(*offset)) {
+            Turn::Comes => '.',
+            Turn::GoesBack => '<',
+            Turn::Waits(failed) => char::from_digit(failed.0 as u32, 10).unwrap(),
+        };
+        assert_eq!(offsets.iter().map(turn).collect::<String>(), expected);
     }
 
     #[test]
     fn what_was_on_its_way_is_given_back_until_the_failed_message_comes_again() {
         let mut failures = Failures::default();
-        check(&mut failures, A, &[1, 3], &[false, false]);
+        check(&mut failures, A, &[1, 3], "..");
         failures.failed(A, QueueOffset(3));
-        check(&mut failures, B, &[4], &[false]);
-        check(&mut failures, A, &[5, 7], &[true, true]);
-        check(&mut failures, A, &[3, 5, 7, 9], &[false; 4]);
+        check(&mut failures, B, &[4], ".");
+        check(&mut failures, A, &[5, 7], "<<");
+        check(&mut failures, A, &[3, 5, 7, 9], "....");
     }
 
     #[test]
     fn an_order_group_that_went_on_elsewhere_is_taken_again_after_one_message() {
         let mut failures = Failures::default();
         failures.failed(A, QueueOffset(3));
-        check(&mut failures, A, &[9, 9, 10], &[true, false, false]);
+        check(&mut failures, A, &[9, 9, 10], "<..");
     }
 
     #[test]
-    fn what_the_broker_may_have_refused_holds_back_all_behind_it() {
+    fn what_is_behind_a_failure_that_the_broker_may_have_refused_waits_for_its_answer() {
         let mut failures = Failures::default();
         failures.failed_unanswered(A, QueueOffset(3));
-        // It goes on without the failure: each comes again as soon as it was given back.
-        check(&mut failures, A, &[2, 9, 9, 10, 9], &[false, true, true, true, true]);
+        // It goes on without the failure, and leases end: each may come again.
+        check(&mut failures, A, &[2, 9, 9, 10, 9], ".3333");
         failures.answered(QueueIndex(0), QueueOffset(4), QueueOffset(9));
         failures.answered(QueueIndex(1), QueueOffset(3), QueueOffset(9));
-        check(&mut failures, A, &[9], &[true]);
+        check(&mut failures, A, &[9], "3");
         failures.answered(QueueIndex(0), QueueOffset(0), QueueOffset(4));
         // One that was sent before the broker knew of it.
-        check(&mut failures, A, &[9, 3, 9], &[true, false, false]);
+        check(&mut failures, A, &[9, 3, 9], "<..");
         // Its lease has ended before the broker took it in.
         failures.failed_unanswered(A, QueueOffset(3));
-        check(&mut failures, A, &[9, 3, 9], &[true, false, false]);
+        check(&mut failures, A, &[9, 3, 9], "3..");
         failures.answered(QueueIndex(0), QueueOffset(3), QueueOffset(4));
-        check(&mut failures, A, &[9], &[false]);
+        check(&mut failures, A, &[9], ".");
         assert!(failures.lines.is_empty() && failures.unanswered.is_empty());
     }
 
@@ -172,15 +201,19 @@ mod tests {
         let mut failures = Failures::default();
         failures.failed(A, QueueOffset(5));
         failures.failed(A, QueueOffset(3));
-        check(&mut failures, A, &[6, 3, 5, 6], &[true, false, false, false]);
+        check(&mut failures, A, &[6, 3, 5, 6], "<...");
         // The later one fails first and comes again before the broker knows of the earlier one.
         failures.failed(A, QueueOffset(6));
         failures.failed(A, QueueOffset(5));
-        check(&mut failures, A, &[6, 5, 6], &[true, false, false]);
+        check(&mut failures, A, &[6, 5, 6], "<..");
         // The earlier one comes again before the broker knows of the later one.
         failures.failed(A, QueueOffset(3));
         failures.failed(A, QueueOffset(5));
-        check(&mut failures, A, &[3, 6, 5, 6], &[false, true, false, false]);
+        check(&mut failures, A, &[3, 6, 5, 6], ".<..");
+        // One of them is not answered.
+        failures.failed(A, QueueOffset(3));
+        failures.failed_unanswered(A, QueueOffset(5));
+        check(&mut failures, A, &[4, 6, 3, 5, 6], "<5...");
     }
 
     #[test]
@@ -189,7 +222,7 @@ mod tests {
         for line in 0..=LINES_MAX as u64 {
             failures.failed((QueueIndex(1), line), QueueOffset(1));
         }
-        check(&mut failures, (QueueIndex(1), 0), &[2], &[false]);
-        check(&mut failures, (QueueIndex(1), 1), &[2], &[true]);
+        check(&mut failures, (QueueIndex(1), 0), &[2], ".");
+        check(&mut failures, (QueueIndex(1), 1), &[2], "<");
     }
 }

@@ -45,7 +45,7 @@ impl InOrder {
             while let Some((delivery, _)) = parked.pop_front() {
                 self.count -= 1;
                 let settler = delivery.settler();
-                if settler.is_over() || settler.give_back_if_failed() {
+                if settler.is_over() || settler.give_back_if_failed(None) {
                     continue;
                 }
                 if !parked.is_empty() {

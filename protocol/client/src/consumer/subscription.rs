@@ -1,6 +1,6 @@
 //! One subscription on one connection: passes messages on, gives credit back, sends what was
 //! settled.
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
     Credit, Deliver, Extend, Extended, HeldRange, Settle, Settled, Unsubscribe, Verdict,
 };
-use yard_wire::{Code, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
+use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use super::delivery::Batch;
-use super::failures::{Failures, OrderLine};
+use super::failures::{Failures, OrderLine, Turn};
 use super::keeping::{Keeping, Place};
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
@@ -48,8 +48,51 @@ struct State {
     failures: Failures,
     /// What somebody works on.
     keeping: Keeping,
+    /// What is given back when the failure of a message is answered, by that message.
+    waiting: BTreeMap<(QueueIndex, QueueOffset), Vec<Waiting>>,
     /// Messages and bytes taken out of the local buffer, not yet given back as credit.
     taken: (u32, u32),
+    /// Those of them that wait: a backlog stays at the broker until they do not.
+    waiting_size: (u32, u32),
+}
+
+/// A message behind one whose failure is not answered.
+#[derive(Debug)]
+struct Waiting {
+    settlement: Settlement,
+    /// Of its record, where its credit is not given back before.
+    bytes: Option<u32>,
+}
+
+impl State {
+    fn wait(&mut self, failed: (QueueIndex, QueueOffset), it: Waiting) {
+        if let Some(bytes) = it.bytes {
+            let (messages, sum) = &mut self.waiting_size;
+            (*messages, *sum) = (*messages + 1, sum.saturating_add(bytes));
+        }
+        self.waiting.entry(failed).or_default().push(it);
+    }
+
+    /// The failures of these messages are not said again: what has waited for that is given back.
+    fn answered(&mut self, queue: QueueIndex, (from, to): (QueueOffset, QueueOffset), now_ms: u64) {
+        self.failures.answered(queue, from, to);
+        while let Some((failed, _)) = self.waiting.range((queue, from)..(queue, to)).next() {
+            let failed = *failed;
+            for Waiting { settlement, bytes } in self.waiting.remove(&failed).unwrap_or_default() {
+                if let Some(bytes) = bytes {
+                    let (messages, sum) = &mut self.waiting_size;
+                    (*messages, *sum) = (*messages - 1, sum.saturating_sub(bytes));
+                }
+                self.settlements.add(settlement, || now_ms);
+            }
+        }
+    }
+
+    /// Messages and bytes that may be given back as credit.
+    fn credit(&self) -> (u32, u32) {
+        let ((messages, bytes), waiting) = (self.taken, self.waiting_size);
+        (messages.saturating_sub(waiting.0), bytes.saturating_sub(waiting.1))
+    }
 }
 
 /// What deliveries share with the task that serves them.
@@ -189,9 +232,29 @@ impl Subscription {
         self.with(|state| state.failures.failed_unanswered(line, offset));
     }
 
-    /// Whether a message is to be given back, as one before it has failed.
-    pub(super) fn gives_back(&self, line: OrderLine, offset: QueueOffset) -> bool {
-        self.with(|state| state.failures.gives_back(line, offset))
+    /// Gives a message back, at once or when the broker has answered, where one before it in its
+    /// order group has failed. `bytes` are those of its record where it was not handed out yet.
+    /// Whether it does.
+    pub(super) fn gives_back(
+        &self,
+        line: OrderLine,
+        offset: QueueOffset,
+        bytes: Option<u32>,
+        release: impl FnOnce() -> Settlement,
+    ) -> bool {
+        let (gives_back, is_news) = self.with(|state| match state.failures.turn(line, offset) {
+            Turn::Comes => (false, false),
+            _ if state.over.is_some() => (true, false),
+            Turn::GoesBack => (true, state.settlements.add(release(), || self.now_ms())),
+            Turn::Waits(failed) => {
+                state.wait((line.0, failed), Waiting { settlement: release(), bytes });
+                (true, false)
+            }
+        });
+        if is_news {
+            self.wake.notify_one();
+        }
+        gives_back
     }
 
     /// Whether the leases of this subscription are gone.
@@ -210,7 +273,7 @@ impl Subscription {
             let (all, sum) = &mut state.taken;
             *all += messages;
             *sum = sum.saturating_add(bytes);
-            self.is_half(state.taken)
+            self.is_half(state.credit())
         });
         if is_half {
             self.wake.notify_one();
@@ -219,8 +282,10 @@ impl Subscription {
 
     fn take_credit(&self) -> Option<Request> {
         let (messages, bytes) = self.with(|state| {
-            let is_half = self.is_half(state.taken);
-            is_half.then(|| std::mem::take(&mut state.taken))
+            let credit = state.credit();
+            let is_half = self.is_half(credit);
+            is_half.then(|| state.taken = (state.taken.0 - credit.0, state.taken.1 - credit.1));
+            is_half.then_some(credit)
         })?;
         let (shard, subscription) = self.key;
         Some(Request::Credit(Credit { shard, subscription, messages, bytes }))
@@ -442,11 +507,16 @@ impl Serving {
     /// Notes that these are not said again.
     fn answered(&self, settlements: &[Settlement]) {
         let is_failure = |it: &&Settlement| matches!(it.verdict, Verdict::Nack | Verdict::Reject);
-        self.subscription.with(|state| {
+        let now_ms = self.subscription.now_ms();
+        let has_credit = self.subscription.with(|state| {
             for Settlement { queue, from, to, .. } in settlements.iter().filter(is_failure) {
-                state.failures.answered(*queue, *from, *to);
+                state.answered(*queue, (*from, *to), now_ms);
             }
+            self.subscription.is_half(state.credit())
         });
+        if has_credit {
+            self.subscription.wake.notify_one();
+        }
     }
 
     /// Sends what was settled, then ends the subscription.

@@ -34,6 +34,10 @@ pub struct Options {
     /// Groups that compare messages by a key: what waits until its key is free is overtaken, but in
     /// ordered topics.
     pub compared: Vec<u64>,
+    /// Messages, by their offsets, that the broker could not read when it was to deliver them: they
+    /// come later, and where that could not be noted either, with a full disk, as if for the first
+    /// time.
+    pub unread: BTreeSet<(Queue, u64)>,
     /// Deliveries are limited: the end of a message's last lease, which leaves no trace, may be its
     /// end.
     pub limited: bool,
@@ -53,6 +57,7 @@ impl Default for Options {
             attempts_max: None,
             ordered: Vec::new(),
             compared: Vec::new(),
+            unread: BTreeSet::new(),
             limited: false,
             ignore: Vec::new(),
             examples_max: 10,

@@ -1,6 +1,8 @@
 //! Each anomaly by a minimal history and its corrected twin. Events are separated by `;`.
 
-use yard_checker::{History, Kind, Options, check};
+use std::collections::BTreeSet;
+
+use yard_checker::{History, Kind, Options, Queue, check};
 
 /// Reads a history with `;` for the line ends.
 pub(crate) fn history(text: &str) -> History {
@@ -278,6 +280,14 @@ fn nonmonotonic_poll() {
         let second = second.replace("::2", ":0:2");
         expect(&with(&format!("{first}; {second}")), &Options::default(), &[]);
     }
+    // It could not be read when its turn came; another one could.
+    let polls = "poll q=0/0 at=10..11 1=1.2 2=1.3; poll q=0/0 at=12..13 0=1.1";
+    let unread = |offset: u64| {
+        let unread = BTreeSet::from([(Queue { topic: 0, index: 0 }, offset)]);
+        Options { unread, ..Options::default() }
+    };
+    expect(&with(polls), &unread(0), &[]);
+    expect(&with(polls), &unread(1), &[Kind::NonmonotonicPoll]);
     // Messages of one order group keep their order across consumers, of two groups need not.
     let grouped = |second: u64| {
         format!(

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_broker::SessionId;
 use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict};
-use yard_client::{Failures, OrderLine, order_line};
+use yard_client::{Failures, OrderLine, Turn, order_line};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
@@ -28,7 +28,10 @@ const DRAIN_BYTES: u32 = 8 << 20;
 /// A message that it holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// When it is settled.
     due: Micros,
+    /// It is settled when the failure of this message of its queue is answered, not before.
+    waits_for: Option<QueueOffset>,
     shard: ShardId,
     subscription: SubscriptionId,
     queue: QueueIndex,
@@ -174,9 +177,10 @@ impl Consumer {
     /// Settles what is due, gives its credit back.
     pub(super) fn work(&mut self, base: &mut Base) {
         let now = base.now;
-        let (due, later) = std::mem::take(&mut self.held).into_iter().partition(|h| h.due <= now);
+        let is_due = |held: &Held| held.due <= now && held.waits_for.is_none();
+        let (mut due, later): (Vec<Held>, Vec<Held>) =
+            std::mem::take(&mut self.held).into_iter().partition(is_due);
         self.held = later;
-        let mut due: Vec<Held> = due;
         due.sort_by_key(|it| (it.shard, it.subscription, it.queue, it.attempt, it.offset));
         for of_one in due.chunk_by(|a, b| (a.shard, a.subscription) == (b.shard, b.subscription)) {
             self.settle(base, of_one);
@@ -186,7 +190,8 @@ impl Consumer {
     }
 
     fn look_again(&mut self, base: &mut Base) {
-        if let Some(at) = self.held.iter().map(|held| held.due).min() {
+        let timed = self.held.iter().filter(|held| held.waits_for.is_none());
+        if let Some(at) = timed.map(|held| held.due).min() {
             // A little later, so that several are settled together.
             let at = at.max(base.now + 1) + self.plan.think / 2;
             self.link.work_at(base, at);
@@ -366,12 +371,19 @@ impl Consumer {
                 Err(error) => base.fail(|| format!("a delivery of queue {queue}: {error}")),
             }
             let failures = self.failures.entry(shard).or_default();
-            let goes_on = base.has(Plant::FailuresForgotten);
-            let gives_back = is_ordered && !goes_on && failures.gives_back(line, message.offset);
-            let (verdict, delay) =
-                if gives_back { (Some(Verdict::Release), 1) } else { self.think() };
+            let goes_on = !is_ordered || base.has(Plant::FailuresForgotten);
+            let turn = if goes_on { Turn::Comes } else { failures.turn(line, message.offset) };
+            let (verdict, delay, waits_for) = match turn {
+                Turn::Comes => {
+                    let (verdict, delay) = self.think();
+                    (verdict, delay, None)
+                }
+                Turn::GoesBack => (Some(Verdict::Release), 1, None),
+                Turn::Waits(failed) => (Some(Verdict::Release), 1, Some(failed)),
+            };
             self.held.push(Held {
                 due: base.now + delay,
+                waits_for,
                 shard,
                 subscription,
                 queue,
@@ -432,7 +444,7 @@ impl Consumer {
     ) {
         match result {
             Ok(Reply::Settle(settled)) => {
-                self.answered(&settling);
+                self.answered(base, &settling);
                 let Settled { done, lost, other } = settled;
                 let asked: u64 = settling.ranges.iter().map(|r| r.to.0 - r.from.0).sum();
                 let gone: u64 = lost.iter().map(|(_, (from, to))| to.0 - from.0).sum();
@@ -452,20 +464,26 @@ impl Consumer {
                 if refusal.code.is_retryable() {
                     self.settle_later(base, &settling);
                 } else {
-                    self.answered(&settling);
+                    self.answered(base, &settling);
                 }
             }
         }
     }
 
-    /// Notes that these are not said again.
-    fn answered(&mut self, settling: &Settling) {
-        let failures = self.failures.entry(settling.to.0).or_default();
+    /// Notes that these are not said again: what has waited for that is given back.
+    fn answered(&mut self, base: &mut Base, settling: &Settling) {
+        let shard = settling.to.0;
+        let failures = self.failures.entry(shard).or_default();
         for SettleRange { queue, from, to, verdict, .. } in &settling.ranges {
             if let Verdict::Nack | Verdict::Reject = verdict {
                 failures.answered(*queue, *from, *to);
+                for held in &mut self.held {
+                    let is_its = (held.shard, held.queue) == (shard, *queue);
+                    held.waits_for.take_if(|failed| is_its && (*from..*to).contains(&*failed));
+                }
             }
         }
+        self.look_again(base);
     }
 
     fn settle_later(&mut self, base: &mut Base, settling: &Settling) {
@@ -474,6 +492,7 @@ impl Consumer {
         for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             self.held.extend((range.from.0..range.to.0).map(|offset| Held {
                 due,
+                waits_for: None,
                 shard,
                 subscription,
                 queue: range.queue,

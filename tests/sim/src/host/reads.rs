@@ -12,7 +12,7 @@ use yard_wire::{Code, Correlation, QueueOffset, RecordPlace, Refusal, ShardId};
 
 use super::{Host, Place};
 use crate::agenda::{Happening, Micros};
-use crate::base::Base;
+use crate::base::{Base, queue_name};
 use crate::planted::{self, Plant};
 
 /// A fetch request: who asks, and from where on; where the queue begins and ends; bytes at most.
@@ -84,6 +84,7 @@ impl Host {
                         let failures = self.slots[shard].unread.entry(place.1).or_default();
                         failures.failed(line, item.offset);
                     }
+                    base.unread.insert((queue_name(place.2, place.3), item.offset.0));
                     failed.push(item);
                 }
                 Err(_) => return None,

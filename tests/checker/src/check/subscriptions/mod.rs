@@ -71,7 +71,7 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
         subscription.resets.sort_unstable();
         let is_ordered = options.ordered.contains(&subscription.queue.topic);
         if !is_ordered && !options.compared.contains(&subscription.group) {
-            order::check(index, &subscription, report);
+            order::check(index, &subscription, options, report);
         }
         overtaking::check(&subscription, options, report);
         failures::check(&subscription, options, report);

@@ -4,7 +4,7 @@
 //! Messages with an order group are compared only among themselves: while one group waits for
 //! a retry, the others may overtake it.
 
-use super::{Seen, Subscription, merged, stretch};
+use super::{Options, Seen, Subscription, merged, stretch};
 use crate::anomaly::Kind;
 use crate::index::Index;
 use crate::sweep::{Span, disorder};
@@ -23,12 +23,19 @@ impl Seen {
     }
 }
 
-pub(crate) fn check(index: &Index, subscription: &Subscription, report: &mut Report) {
+pub(crate) fn check(
+    index: &Index,
+    subscription: &Subscription,
+    options: &Options,
+    report: &mut Report,
+) {
     let cuts = merged(index.crashes.all(), &subscription.resets);
     let mut first: Vec<(usize, Line, u32)> = Vec::new();
     for (number, seen) in subscription.seen.iter().enumerate() {
         // After a crash or a reset the group begins again at an earlier place.
+        let was_unread = options.unread.contains(&(subscription.queue, seen.offset));
         if seen.attempt == 1
+            && !was_unread
             && let Some(stretch) = stretch(&cuts, seen.invoked, seen.completed)
         {
             first.push((stretch, seen.line(), number as u32));

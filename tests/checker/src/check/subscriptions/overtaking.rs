@@ -84,10 +84,10 @@ fn may_follow(
     options: &Options,
 ) -> bool {
     let was_before = |it: &&&Seen| it.invoked <= seen.completed;
-    let is_superseded = |it: &Seen| {
-        let later = theirs.iter().filter(|later| later.invoked > it.completed);
-        later.into_iter().any(|later| later.completed <= seen.invoked)
-    };
+    // The latest that began of those that had ended: whatever had ended before it is superseded.
+    let ended = theirs.iter().filter(|it| it.completed <= seen.invoked);
+    let latest = ended.map(|it| it.invoked).max();
+    let is_superseded = |it: &Seen| latest.is_some_and(|began| it.completed < began);
     let has_failed = |it: &Seen| {
         failed.into_iter().flatten().any(|settle| {
             let is_known = settle.completed.is_some_and(|at| at <= seen.invoked);
