@@ -482,6 +482,21 @@ fn a_group_has_its_own_schedule() {
 }
 
 #[test]
+fn whoever_joins_is_not_asked_about_what_waits_for_an_operator() {
+    let mut cluster = Cluster::new();
+    cluster.begin(tx(0, 0)).unwrap();
+    cluster.advance(10_000);
+    let never = TxSet { group: GROUP.into(), checks: Some(0), ..TxSet::default() };
+    cluster.call(0, &never).unwrap();
+    cluster.advance(70_000);
+    assert_eq!(cluster.left(), (1, 1, 0), "it waited for a producer, and is given up");
+    cluster.join(0, 5);
+    cluster.advance(200_000);
+    assert_eq!((cluster.take_checks(), cluster.left()), (vec![], (1, 1, 0)));
+    cluster.compare_with_log();
+}
+
+#[test]
 fn bad_steps_have_codes_of_their_own() {
     let mut cluster = Cluster::new();
     let known = tx(0, 4);

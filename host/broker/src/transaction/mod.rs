@@ -232,6 +232,10 @@ impl Transactions {
                 let counts = self.counts.get_mut(&name.0).expect("it was counted");
                 counts.undecided += u64::from(is_undecided);
                 counts.undecided -= u64::from(was_undecided);
+                if is_undecided {
+                    let group = tx.group.clone();
+                    self.members.forget_stranded((name.0, group), name);
+                }
                 self.schedule(name, (!is_undecided).then_some(*next));
             }
             TxStep::Decided { commit } => {
