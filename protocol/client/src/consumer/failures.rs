@@ -1,6 +1,6 @@
 //! Which order groups have failed here, as a value: what had been sent of them before the failure
 //! is given back, until the failed message or one that was given back comes again.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 use yard_wire::record::Record;
@@ -40,12 +40,18 @@ const LINES_MAX: usize = 65_536;
 /// All of that counts from when the broker has taken the failure in. Until it has answered, it may
 /// have refused to, as with a full disk: then the failed message is leased on, and what was given
 /// back would come again at once. So until then what is behind the message waits for the answer.
+///
+/// Where the lease of a message ends that is being given back, it comes as the same attempt, and
+/// what is said of the first delivery counts for the second: so that one is given back as well, and
+/// what is behind it, as if it had failed.
 #[derive(Debug, Default)]
 pub struct Failures {
     lines: BTreeMap<OrderLine, Line>,
     /// The order groups of messages whose failures the broker has not answered. Bounded by what is
     /// in hand.
     unanswered: BTreeMap<(QueueIndex, QueueOffset), OrderLine>,
+    /// What was given back, or is to be, without an answer yet. Bounded as those.
+    released: BTreeSet<(QueueIndex, QueueOffset)>,
     noted: u64,
 }
 
@@ -103,6 +109,13 @@ impl Failures {
         }
     }
 
+    /// The broker has said what came of giving these messages back, or never will.
+    pub fn returned(&mut self, queue: QueueIndex, from: QueueOffset, to: QueueOffset) {
+        while let Some(at) = self.released.range((queue, from)..(queue, to)).next().copied() {
+            self.released.remove(&at);
+        }
+    }
+
     fn note(&mut self, line: OrderLine, it: Failed) {
         self.noted += 1;
         let Line { failed, noted } = self.lines.entry(line).or_default();
@@ -118,11 +131,27 @@ impl Failures {
 
     /// Whether a message that arrived is given back, for who does not wait for answers.
     pub fn gives_back(&mut self, line: OrderLine, offset: QueueOffset) -> bool {
-        self.turn(line, offset) != Turn::Comes
+        self.turn_of(line, offset) != Turn::Comes
     }
 
-    /// What becomes of a message that arrived, or was about to be handled.
+    /// What becomes of a message that arrived, or was about to be handled. One that does not come
+    /// counts as given back until [`Failures::returned`] is told of it.
     pub fn turn(&mut self, line: OrderLine, offset: QueueOffset) -> Turn {
+        let is_again = self.released.contains(&(line.0, offset));
+        let turn = match self.turn_of(line, offset) {
+            Turn::Comes if is_again => {
+                self.failed(line, offset);
+                Turn::GoesBack
+            }
+            turn => turn,
+        };
+        if turn != Turn::Comes {
+            self.released.insert((line.0, offset));
+        }
+        turn
+    }
+
+    fn turn_of(&mut self, line: OrderLine, offset: QueueOffset) -> Turn {
         let Some(Line { failed, .. }) = self.lines.get_mut(&line) else { return Turn::Comes };
         failed.retain(|it| !it.is_over_with(offset));
         let mut turn = Turn::Comes;
@@ -148,12 +177,16 @@ mod tests {
     const A: OrderLine = (QueueIndex(0), 1);
     const B: OrderLine = (QueueIndex(0), 2);
 
-    /// What becomes of messages: `.` comes, `<` goes back, else it waits for the one of that digit.
+    /// What becomes of messages: `.` comes, `<` goes back, which is answered at once, else it waits
+    /// for the one of that digit.
     #[track_caller]
     fn check(failures: &mut Failures, line: OrderLine, offsets: &[u64], expected: &str) {
         let turn = |offset: &u64| match failures.turn(line, QueueOffset(*offset)) {
             Turn::Comes => '.',
-            Turn::GoesBack => '<',
+            Turn::GoesBack => {
+                failures.returned(line.0, QueueOffset(*offset), QueueOffset(offset + 1));
+                '<'
+            }
             Turn::Waits(failed) => char::from_digit(failed.0 as u32, 10).unwrap(),
         };
         assert_eq!(offsets.iter().map(turn).collect::<String>(), expected);
@@ -190,7 +223,7 @@ mod tests {
         check(&mut failures, A, &[9, 3, 9], "<..");
         // Its lease has ended before the broker took it in.
         failures.failed_unanswered(A, QueueOffset(3));
-        check(&mut failures, A, &[9, 3, 9], "3..");
+        check(&mut failures, A, &[9, 3, 9], "3.<");
         failures.answered(QueueIndex(0), QueueOffset(3), QueueOffset(4));
         check(&mut failures, A, &[9], ".");
         assert!(failures.lines.is_empty() && failures.unanswered.is_empty());
@@ -213,7 +246,19 @@ mod tests {
         // One of them is not answered.
         failures.failed(A, QueueOffset(3));
         failures.failed_unanswered(A, QueueOffset(5));
-        check(&mut failures, A, &[4, 6, 3, 5, 6], "<5...");
+        check(&mut failures, A, &[4, 6, 3, 5, 6], "<5..<");
+    }
+
+    #[test]
+    fn what_comes_again_while_it_is_given_back_goes_back_with_what_is_behind_it() {
+        let mut failures = Failures::default();
+        failures.failed_unanswered(A, QueueOffset(1));
+        check(&mut failures, A, &[2], "1");
+        failures.answered(QueueIndex(0), QueueOffset(1), QueueOffset(2));
+        // Leases have ended meanwhile, and the broker counts on what it sent last.
+        check(&mut failures, A, &[1, 2, 3], ".<<");
+        check(&mut failures, A, &[2, 3, 4], "...");
+        assert!(failures.lines.is_empty() && failures.released.is_empty());
     }
 
     #[test]

@@ -506,11 +506,16 @@ impl Serving {
 
     /// Notes that these are not said again.
     fn answered(&self, settlements: &[Settlement]) {
-        let is_failure = |it: &&Settlement| matches!(it.verdict, Verdict::Nack | Verdict::Reject);
         let now_ms = self.subscription.now_ms();
         let has_credit = self.subscription.with(|state| {
-            for Settlement { queue, from, to, .. } in settlements.iter().filter(is_failure) {
-                state.answered(*queue, (*from, *to), now_ms);
+            for Settlement { queue, from, to, verdict, .. } in settlements {
+                match verdict {
+                    Verdict::Nack | Verdict::Reject => {
+                        state.answered(*queue, (*from, *to), now_ms);
+                    }
+                    Verdict::Release => state.failures.returned(*queue, *from, *to),
+                    Verdict::Ack | Verdict::Expire => {}
+                }
             }
             self.subscription.is_half(state.credit())
         });

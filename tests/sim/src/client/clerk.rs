@@ -75,6 +75,9 @@ pub(crate) struct Clerk {
     /// Transactions that it may have begun, by their spans, and how often one was unknown since
     /// nothing goes wrong any more.
     begun: BTreeMap<u64, u32>,
+    /// That they be rolled back, until there is an answer: to ask once more in the same words is
+    /// no other operation, and the search for an order takes longer with each that has none.
+    closing: BTreeMap<u64, Ticket>,
     turn: Option<Turn>,
     /// The one under which it is storing.
     going: Option<Turn>,
@@ -96,6 +99,7 @@ impl Clerk {
             home: None,
             asked: None,
             begun: BTreeMap::new(),
+            closing: BTreeMap::new(),
             turn: None,
             going: None,
             turns: 0,
@@ -176,7 +180,10 @@ impl Clerk {
         let open = self.begun.iter().filter(|(_, vain)| **vain < VAIN_MAX);
         let next = open.min_by_key(|(_, vain)| **vain).map(|(span, _)| *span);
         let Some(span) = next else { return };
-        let (stream, request, asked) = transacting(base, span, transaction::Ask::Rollback, false);
+        let (ask, transactions) = (transaction::Ask::Rollback, &mut base.objects.transactions);
+        let ticket = self.closing.entry(span);
+        let ticket = *ticket.or_insert_with(|| transactions.invoked(span, base.now, ask));
+        let (stream, request, asked) = transacting(base, ticket, span, ask, false);
         self.send(base, stream, request, asked);
     }
 

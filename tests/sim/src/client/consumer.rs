@@ -475,6 +475,9 @@ impl Consumer {
         let shard = settling.to.0;
         let failures = self.failures.entry(shard).or_default();
         for SettleRange { queue, from, to, verdict, .. } in &settling.ranges {
+            if *verdict == Verdict::Release {
+                failures.returned(*queue, *from, *to);
+            }
             if let Verdict::Nack | Verdict::Reject = verdict {
                 failures.answered(*queue, *from, *to);
                 for held in &mut self.held {

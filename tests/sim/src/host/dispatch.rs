@@ -130,7 +130,14 @@ impl Host {
         }
         for shard in 0..self.slots.len() {
             self.slots[shard].members.retain(|(_, member)| *member != session);
-            self.give(base, shard, Input::Event(Event::SessionClosed(session)));
+            let closed = Input::Event(Event::SessionClosed(session));
+            if self.closing.is_some() {
+                self.give(base, shard, closed);
+            } else {
+                // After the requests that it made, as in the server: they must find it closed.
+                self.slots[shard].inbox.push_back((closed, 0));
+                self.want_step(base, shard);
+            }
         }
     }
 }

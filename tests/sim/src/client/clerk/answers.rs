@@ -23,6 +23,7 @@ impl Clerk {
                 Asked::Transaction(ticket, span, ask) => {
                     let answer = transaction_of(&result);
                     self.has_heard(span, ask, answer);
+                    self.closing.remove(&span);
                     answer.map(|answer| objects.transactions.completed(ticket, now, answer))
                 }
                 Asked::Key(ticket) => {

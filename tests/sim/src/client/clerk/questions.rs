@@ -1,5 +1,5 @@
 //! What clerks ask, each of the object of its kind that belongs to a span of time.
-use yard_linear::{name, settings, transaction};
+use yard_linear::{Ticket, name, settings, transaction};
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::operation::{GroupSet, TopicCreate, TopicRm, TxCommit, TxRollback};
 use yard_wire::record::{DEDUPE, Flags, RecordParts};
@@ -39,7 +39,8 @@ impl Clerk {
             self.begun.insert(span, 0);
         }
         let is_operator = self.random.percent(40);
-        Some(transacting(base, span, ask, is_operator))
+        let ticket = base.objects.transactions.invoked(span, base.now, ask);
+        Some(transacting(base, ticket, span, ask, is_operator))
     }
 
     pub(super) fn about_key(
@@ -141,14 +142,14 @@ impl Clerk {
 
 /// What is asked about the transaction of a span, by a producer of its group or by an operator.
 pub(super) fn transacting(
-    base: &mut Base,
+    base: &Base,
+    ticket: Ticket,
     span: u64,
     ask: transaction::Ask,
     is_operator: bool,
 ) -> Question {
     let coordinator = ShardId((span % u64::from(base.plan.shards)) as u16);
     let tx = TxId { coordinator, producer: PRODUCER, epoch: Epoch(0), number: span };
-    let ticket = base.objects.transactions.invoked(span, base.now, ask);
     let decide =
         |verdict| Request::TxDecide(TxDecide { tx, group: GROUP.to_owned(), verdict, check: 0 });
     let (operators, producers) = (CALL_STREAM + coordinator.0, 1);
