@@ -3,6 +3,13 @@ use yard_wire::limits;
 
 /// Index entries that a group's cursor asks for at once.
 pub(crate) const PREFETCH_MAX: u32 = 256;
+/// Messages of credit that are worth a delivery where a filter is asked: what it did not want gives
+/// credit back in pieces, and a delivery for each piece would be judged, written and settled by
+/// itself, the next one in smaller pieces. A quarter of what the subscription began with, if that
+/// is less; of bytes likewise.
+pub(crate) const CREDIT_PIECE: (u32, u32) = (PREFETCH_MAX, limits::DELIVER_BYTES_MAX as u32);
+/// Smaller pieces of credit wait for more so long at most, in milliseconds.
+pub(crate) const CREDIT_WAIT_MS: u64 = 2;
 /// Unsettled messages of a group in one queue that were delivered before or are leased now; at
 /// this many, no new ones are delivered until some are settled. So a consumer that sends
 /// everything back does not make the broker remember a whole backlog.

@@ -102,6 +102,8 @@ pub struct Broker {
     pub(crate) tickets: BTreeMap<Ticket, (GroupId, QueueIndex)>,
     /// The queues of groups in which something happens by itself, by the next such instant.
     pub(crate) dues: BTreeSet<(Timestamp, GroupId, QueueIndex)>,
+    /// Subscriptions of which credit waits for more, and until when.
+    pub(crate) withheld: BTreeSet<(Timestamp, SubscriptionId)>,
     /// Who joins the group whose entry is being appended.
     pub(crate) joining: Option<Joining>,
     /// Groups that may have something to deliver.
@@ -172,6 +174,7 @@ impl Broker {
             sessions: BTreeMap::new(),
             tickets: BTreeMap::new(),
             dues: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             joining: None,
             to_pump: BTreeSet::new(),
             burials: Errands::default(),
@@ -241,6 +244,7 @@ impl Broker {
             Event::Metadata(change) => self.learn(&change, effects),
             Event::Tick => {
                 self.tick(effects);
+                self.give_withheld();
                 self.release_due(effects);
                 self.forward(effects);
                 self.end_returns(effects);
@@ -330,7 +334,8 @@ impl Broker {
         let (prepared, open) = (self.timers.prepared.next_ask(), self.transactions.next_due());
         let swept = [self.windows.sweep_at(self.now), self.settled_keys.sweep_at(self.now)];
         let swept = swept.into_iter().flatten().chain(self.next_of_drains()).min();
-        let wakes = [due, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
+        let credit = self.withheld.first().map(|(at, _)| *at);
+        let wakes = [due, credit, self.wake_wanted, self.timers.next_due(), prepared, open, swept];
         let next = wakes.into_iter().flatten().min();
         if let Some(next) = next.filter(|next| self.wake_announced.is_none_or(|at| *next < at)) {
             self.wake_announced = Some(next);

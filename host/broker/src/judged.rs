@@ -19,6 +19,7 @@ use yard_wire::limits::{DELIVER_RECORDS_MAX, ERROR_TEXT_BYTES_MAX};
 use yard_wire::requests::Expression;
 use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, Timestamp};
 
+use crate::bounds::CREDIT_WAIT_MS;
 use crate::broker::Broker;
 use crate::effect::Effect;
 use crate::entry::{Doom, Entry, GroupId, Outcome, Progress, Step};
@@ -107,7 +108,12 @@ impl Broker {
         }
         assert!(steps.len() <= DELIVER_RECORDS_MAX, "a delivery is bounded");
         let live = group.live.as_mut().expect("a group with a member is live");
-        give_back(live, subscription, messages, bytes);
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if live.take_back(subscription, messages, bytes) {
+            yard_wire::mark!(CreditWithheld);
+            self.withheld.insert((self.now.plus_ms(CREDIT_WAIT_MS), subscription));
+        }
         self.to_pump.insert(id);
         if is_in_the_way || !errors.is_empty() {
             // New messages had to wait for this, or it is to be buried.
@@ -118,6 +124,20 @@ impl Broker {
             let progress = Progress { group: id, steps, errors };
             let entry = Entry::Progress { tenant, progress };
             effects.push(Effect::Append { entry, then: Vec::new() });
+        }
+    }
+
+    /// Credit that has waited for more long enough counts.
+    pub(crate) fn give_withheld(&mut self) {
+        while let Some((_, subscription)) = self.withheld.first().filter(|(at, _)| *at <= self.now)
+        {
+            let subscription = *subscription;
+            self.withheld.pop_first();
+            // A subscription that has ended needs none.
+            let Some((_, id)) = self.subscriptions.get(&subscription).copied() else { continue };
+            let group = self.groups.get_mut(id).expect("a subscription's group exists");
+            group.live.as_mut().expect("a group with a member is live").give_withheld(subscription);
+            self.to_pump.insert(id);
         }
     }
 

@@ -17,6 +17,7 @@ yard_wire::marks! {
     SettleDooms "broker.settle.dooms"
     JudgedForNobody "broker.judged.for-nobody"
     HeldForNobody "broker.held.for-nobody"
+    CreditWithheld "broker.credit.withheld"
     JudgedPoison "broker.judged.poison"
     HeldBack "broker.held.back"
     UnrecordedTriedAgain "broker.unrecorded.tried-again"

@@ -13,7 +13,7 @@ use yard_wire::requests::{
 };
 use yard_wire::{QueueIndex, QueueOffset, ShardId, SubscriptionId, TenantId, TopicId};
 
-use crate::bounds::GROUP_QUEUES_MAX;
+use crate::bounds::{CREDIT_PIECE, GROUP_QUEUES_MAX};
 use crate::broker::Broker;
 use crate::effect::{Effect, Then};
 use crate::entry::{Entry, GroupCreated, GroupId};
@@ -408,6 +408,11 @@ fn member_of(session: SessionId, request: Subscribe) -> Member {
         lease_ms: request.lease_ms,
         messages: 0,
         bytes: 0,
+        withheld: (0, 0),
+        piece: (
+            CREDIT_PIECE.0.min(request.messages / 4).max(1),
+            CREDIT_PIECE.1.min(request.bytes / 4).max(1),
+        ),
         leased: 0,
         rounds: BTreeMap::new(),
     };

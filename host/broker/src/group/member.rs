@@ -21,6 +21,10 @@ pub(crate) struct Member {
     pub(crate) messages: u32,
     /// Credit: bytes of records.
     pub(crate) bytes: u32,
+    /// Credit that came back for messages that were not wanted, and waits for more.
+    pub(crate) withheld: (u32, u32),
+    /// Credit, as messages and bytes, that is worth a delivery.
+    pub(crate) piece: (u32, u32),
     /// Messages that it holds a lease of.
     pub(crate) leased: u32,
     /// How often messages of a queue were held back from it.
@@ -35,6 +39,13 @@ impl Member {
     pub(crate) fn add_credit(&mut self, messages: u32, bytes: u32) {
         self.messages = self.messages.saturating_add(messages).min(CREDIT_MESSAGES_MAX);
         self.bytes = self.bytes.saturating_add(bytes).min(CREDIT_BYTES_MAX);
+    }
+
+    /// Whether what it would have with what is withheld is worth a delivery.
+    fn is_worth_it(&self) -> bool {
+        let ((messages, bytes), (enough, enough_bytes)) = (self.withheld, self.piece);
+        self.messages.saturating_add(messages) >= enough
+            && self.bytes.saturating_add(bytes) >= enough_bytes
     }
 
     pub(crate) fn spend(&mut self, messages: u32, bytes: u64) {
@@ -88,6 +99,27 @@ impl Live {
         if !had && member.has_credit() {
             self.turns.push_back(id);
         }
+    }
+
+    /// Credit comes back for messages that were not wanted. Whether it is the first that waits for
+    /// more.
+    pub(crate) fn take_back(&mut self, id: SubscriptionId, messages: u32, bytes: u32) -> bool {
+        let member = self.members.get_mut(&id).expect("the caller looked it up");
+        let is_first = member.withheld == (0, 0);
+        let (all, sum) = &mut member.withheld;
+        (*all, *sum) = (all.saturating_add(messages), sum.saturating_add(bytes));
+        if member.is_worth_it() {
+            self.give_withheld(id);
+            return false;
+        }
+        is_first
+    }
+
+    /// Credit that waited for more counts, if there is any and the member is there.
+    pub(crate) fn give_withheld(&mut self, id: SubscriptionId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let (messages, bytes) = std::mem::take(&mut member.withheld);
+        self.add_credit(id, messages, bytes);
     }
 
     /// So many of its leases ended.
@@ -187,6 +219,7 @@ impl Live {
             assert_eq!(turns, usize::from(member.has_credit()), "who has credit has a turn");
             assert!(member.messages <= CREDIT_MESSAGES_MAX, "credit is bounded");
             assert!(member.bytes <= CREDIT_BYTES_MAX, "credit is bounded");
+            assert!(member.piece.0 > 0 && member.piece.1 > 0, "a piece is worth a delivery");
         }
         assert!(self.turns.len() <= self.members.len(), "turns are the members'");
         assert_eq!(self.by_front.len(), self.available.len(), "each queue has one place");

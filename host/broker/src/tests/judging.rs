@@ -26,6 +26,34 @@ fn what_is_not_wanted_is_settled_and_counted_and_credit_comes_back() {
 }
 
 #[test]
+fn small_pieces_of_credit_wait_for_more_and_not_for_long() {
+    check_orders(
+        "sub a g orders earliest credit=8 plugin=thirds
+        > a gets 0: 0..8 in round 0
+        sync
+        > a subscribed: 0 0..10
+        skip a 0 0..1
+        info g
+        > 0: 1..10 lag=9 held=7 waiting=0 rejected=0 filtered=1; a held=7 credit=0
+        skip a 0 2..3
+        > a gets 0: 8..10 in round 0",
+    );
+    check_orders(
+        "sub a g orders earliest credit=8 plugin=thirds
+        > a gets 0: 0..8 in round 0
+        sync
+        > a subscribed: 0 0..10
+        skip a 0 0..1
+        at 1001
+        at 1002
+        > a gets 0: 8..9 in round 0
+        skip a 0 1..2
+        close a
+        at 1004",
+    );
+}
+
+#[test]
 fn poison_becomes_a_dead_letter_at_once_with_what_it_does() {
     check_orders(
         "sub a g orders earliest credit=4 plugin=thirds
