@@ -156,7 +156,7 @@ settings! {
     plugins_require_signed: bool = Some("false"), dev None, "true|false", read::switch, Restart;
     /// Messages that an expression in SQL judges for a tenant before it gets code of its own, which
     /// judges as the plugin does; `never`: none does.
-    sql_code_after: Option<u64> = Some("never"), dev None, "NUMBER|never",
+    sql_code_after: Option<u64> = Some("1000000"), dev None, "NUMBER|never",
         read::optional_messages, Restart;
     /// Buffers of the UDP socket, each direction; smaller ones lose packets in bursts. The log
     /// says when the system gives less. 0 to 1GiB.
