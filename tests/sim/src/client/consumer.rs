@@ -473,6 +473,7 @@ impl Consumer {
     /// Notes that these are not said again: what has waited for that is given back.
     fn answered(&mut self, base: &mut Base, settling: &Settling) {
         let shard = settling.to.0;
+        let mut is_any_free = false;
         let failures = self.failures.entry(shard).or_default();
         for SettleRange { queue, from, to, verdict, .. } in &settling.ranges {
             if *verdict == Verdict::Release {
@@ -482,11 +483,14 @@ impl Consumer {
                 failures.answered(*queue, *from, *to);
                 for held in &mut self.held {
                     let is_its = (held.shard, held.queue) == (shard, *queue);
-                    held.waits_for.take_if(|failed| is_its && (*from..*to).contains(&*failed));
+                    let is_told = |failed: &mut QueueOffset| (*from..*to).contains(failed);
+                    is_any_free |= is_its && held.waits_for.take_if(is_told).is_some();
                 }
             }
         }
-        self.look_again(base);
+        if is_any_free {
+            self.look_again(base);
+        }
     }
 
     fn settle_later(&mut self, base: &mut Base, settling: &Settling) {

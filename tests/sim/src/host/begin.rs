@@ -1,6 +1,8 @@
 //! Where groups may begin. One that begins while messages are about to go begins behind those; if
 //! the broker dies before the log says that they are gone, they stay, and the group never gets
-//! them. Of nothing else may a group that begins with the earliest message be ignorant.
+//! them. A group that the log does not know yet may have got messages already: if the broker dies
+//! then, nothing keeps them for it, and it begins with the earliest that are left. Of nothing else
+//! may a group that begins with the earliest message be ignorant.
 use std::collections::{BTreeMap, BTreeSet};
 
 use yard_broker::{Event, Origin};
@@ -41,7 +43,11 @@ impl Beginnings {
                 continue;
             }
             self.asked.insert(*origin, name);
-            for (topic, queue, first) in store.going().filter(|it| it.0 == route.topic) {
+            let gone = store.queues().map(|(topic, queue, first, _)| (topic, queue, first));
+            for (topic, queue, first) in gone.chain(store.going()) {
+                if topic != route.topic {
+                    continue;
+                }
                 let behind = self.behind.entry((group, queue_name(topic, queue)));
                 let behind = behind.or_default();
                 *behind = first.max(*behind);
