@@ -169,7 +169,7 @@ pub(crate) const JOINED_GROUPS_MAX: usize = 64;
 /// would have looked at all of it: a check costs an event the same however large the state is,
 const CHECKED_OF_EVENT: u64 = 16;
 /// and it comes after so many events at the latest.
-const CHECKED_EVERY_EVENTS: u64 = 1_024;
+const CHECKED_EVERY_EVENTS: u64 = 16_384;
 /// Groups of which the size is looked at.
 pub(crate) const SIZED_GROUPS_MAX: usize = 512;
 

@@ -1,9 +1,12 @@
 //! What the host does in time: two workers beside one, versions that change, plugins that load.
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use filter_sql::FilterPoint;
 use rustix::time::{ClockId, clock_gettime};
+use switchyard_plugin::{Config, Filter, abi};
 use yard_abi::{Delivery, FrameBuilder, Room};
 use yard_it::Failed;
 use yard_it::life::{Bar, Report};
@@ -54,7 +57,8 @@ fn processor_time() -> Duration {
 }
 
 /// One worker, and then two that have as much each; in turns. How much more is done in a second,
-/// and by how much the processor time of a message grows.
+/// and by how much the processor time of a message grows. The same source natively, without engine
+/// or allocator, is what two processors of this machine give at most.
 ///
 /// # Errors
 /// Where the plugin is not there.
@@ -65,38 +69,55 @@ pub fn workers(tools: &Tools, messages: usize, rounds: usize) -> Result<Report, 
     for (plugin, text) in [("filter-tag", TAGS), ("filter-sql", PREDICATE)] {
         let file = tools.file(plugin)?;
         let binding = Binding::new(text.to_owned(), Vec::new());
-        let mut sandboxes =
-            [Sandbox::of(tools, &engine, &file)?, Sandbox::of(tools, &engine, &file)?];
-        let mut round = |threads: usize| {
-            let began = Instant::now();
-            let spent = std::thread::scope(|scope| {
-                let work = |sandbox| {
-                    let (binding, records) = (&binding, &records);
-                    scope.spawn(move || {
-                        let before = processor_time();
-                        judge_all(sandbox, binding, records);
-                        processor_time().saturating_sub(before)
-                    })
-                };
-                let threads: Vec<_> = sandboxes[..threads].iter_mut().map(work).collect();
-                let spent = threads.into_iter().map(|it| it.join().expect("no panic"));
-                spent.sum::<Duration>()
-            });
-            (began.elapsed().as_secs_f64() / threads as f64, spent.as_secs_f64() / threads as f64)
+        let judging = |mut sandbox: Sandbox| {
+            let (binding, records) = (&binding, &records);
+            move || judge_all(&mut sandbox, binding, records)
         };
-        // The first meets cold instances.
-        round(2);
-        let (mut more, mut grown) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            let (one, two) = (round(1), round(2));
-            more.push(one.0 / two.0);
-            grown.push(two.1 / one.1);
-        }
-        let (more, grown) = (median(&mut more), median(&mut grown));
+        let sandboxes = [Sandbox::of(tools, &engine, &file)?, Sandbox::of(tools, &engine, &file)?];
+        let (more, grown) = two_beside_one(sandboxes.map(judging), rounds);
         let text = format!("processor time a message with two: {grown:.2} of that with one");
         report.figure(&format!("{plugin}: two beside one"), (more, &text), Bar::AtLeast(1.9));
     }
+    let filter = FilterPoint::compile(PREDICATE, &Config::default()).map_err(Failed)?;
+    let judging = || records.iter().filter(|record| is_kept(&filter, record)).count();
+    let (more, grown) = two_beside_one([judging, judging], rounds);
+    let text = format!("{more:.2}: processor time a message with two: {grown:.2} of that with one");
+    report.tell("filter-sql's source natively: two beside one", &text);
     Ok(report)
+}
+
+fn is_kept(filter: &FilterPoint, record: &[u8]) -> bool {
+    let message = abi::Message::parse(record).expect("a stored record");
+    filter.keep(&message.into())
+}
+
+/// How much more two that work beside each other do in a second than one, and how much more
+/// processor time each of them takes.
+fn two_beside_one<W: FnMut() -> usize + Send>(mut works: [W; 2], rounds: usize) -> (f64, f64) {
+    let mut round = |threads: usize| {
+        let began = Instant::now();
+        let spent = std::thread::scope(|scope| {
+            let timed = |work: &mut W| {
+                let before = processor_time();
+                black_box(work());
+                processor_time().saturating_sub(before)
+            };
+            let start = |work| scope.spawn(move || timed(work));
+            let threads: Vec<_> = works[..threads].iter_mut().map(start).collect();
+            let spent = threads.into_iter().map(|it| it.join().expect("no panic"));
+            spent.sum::<Duration>()
+        });
+        (began.elapsed().as_secs_f64() / threads as f64, spent.as_secs_f64() / threads as f64)
+    };
+    // The first meets cold instances.
+    round(2);
+    let (mut more, mut grown) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (one, two) = (round(1), round(2));
+        more.push(one.0 / two.0);
+        grown.push(two.1 / one.1);
+    }
+    (median(&mut more), median(&mut grown))
 }
 
 /// Versions that change while a worker judges without a pause: its first batch by a new version,

@@ -1,9 +1,13 @@
 //! Many seeds, on several threads; and the search for the seed that catches a planted bug.
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use yard_linear::Judged;
@@ -19,6 +23,9 @@ use crate::world::{Outcome, World};
 pub const OPERATIONS: u64 = 1_000;
 /// One in so many seeds is run twice.
 const TWICE_ONE_IN: u64 = 100;
+/// A seed that runs so long is named: most take less than a tenth of a second, and one that never
+/// ends could not be repeated without its number.
+const NAMED_AFTER: Duration = Duration::from_secs(60);
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -124,8 +131,15 @@ impl Sweep {
     #[must_use]
     pub fn run(&self) -> Swept {
         let began = Instant::now();
-        let work = |number| self.run_one(self.start + number);
-        let mut swept = share_out((self.jobs, self.seeds), work, Swept::add);
+        let under_way = UnderWay::default();
+        let work = |number| under_way.during(self.start + number, |seed| self.run_one(seed));
+        let (done, ended) = mpsc::channel();
+        let mut swept = thread::scope(|scope| {
+            scope.spawn(|| under_way.name_the_slow(ended));
+            let swept = share_out((self.jobs, self.seeds), work, Swept::add);
+            drop(done);
+            swept
+        });
         swept.took = began.elapsed();
         swept
     }
@@ -147,6 +161,31 @@ impl Sweep {
         let Some(failure) = failure else { return ControlFlow::Continue(part) };
         part.failure = Some((seed, failure));
         ControlFlow::Break(part)
+    }
+}
+
+/// Seeds that run now, and since when.
+#[derive(Default)]
+struct UnderWay(Mutex<BTreeMap<u64, Instant>>);
+
+impl UnderWay {
+    fn during<T>(&self, seed: u64, run: impl FnOnce(u64) -> T) -> T {
+        self.0.lock().expect("nothing panics with it").insert(seed, Instant::now());
+        let done = run(seed);
+        self.0.lock().expect("nothing panics with it").remove(&seed);
+        done
+    }
+
+    /// Names each that runs long, until the sweep has ended.
+    fn name_the_slow(&self, ended: Receiver<()>) {
+        while ended.recv_timeout(NAMED_AFTER) == Err(RecvTimeoutError::Timeout) {
+            for (seed, since) in &*self.0.lock().expect("nothing panics with it") {
+                let seconds = since.elapsed().as_secs();
+                if since.elapsed() >= NAMED_AFTER {
+                    eprintln!("seed {seed} has run for {seconds} s");
+                }
+            }
+        }
     }
 }
 
