@@ -52,7 +52,8 @@ pub struct Needs {
     /// Bytes of each body, at most 1 MiB ([`crate::abi::frame::BODY_BYTES_MAX`]); a longer body is
     /// cut there. 0 for none.
     pub body_bytes: u32,
-    /// The properties that the plugin looks at; none named means all. The broker may give more.
+    /// The properties that the plugin looks at; none named means all. The broker may give more. A
+    /// plugin that looks at none says so in its manifest: `properties: "none"`.
     pub properties: Vec<String>,
 }
 

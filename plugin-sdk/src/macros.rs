@@ -18,6 +18,7 @@ pub struct ManifestText {
 /// manifest! {
 ///     says: "Orders above an amount.",
 ///     points: ["filter"],
+///     properties: "all",
 ///     capabilities: ["log", "metrics"],
 ///     limits: { memory_bytes: 1048576 },
 ///     config: [{ name: "least", kind: "number", required: true, says: "least amount" }],
@@ -26,7 +27,9 @@ pub struct ManifestText {
 /// ```
 ///
 /// All but `says` and `points` may be left out; the order is this one. Without `capabilities` the
-/// plugin has `log`, which is how the text of a panic reaches its author. `kind` is `text`,
+/// plugin has `log`, which is how the text of a panic reaches its author. With `properties: "none"`
+/// messages come without their properties, which is faster: for what decides by the tag, by what
+/// every message has, or by the body. To read a property then is a panic. `kind` is `text`,
 /// `integer`, `number` or `boolean`. `tests` names a file with a list of test vectors
 /// ([`crate::abi::manifest::TestVector`]); `UPDATE_EXPECT=1 cargo test` writes what comes out into
 /// it.
@@ -35,6 +38,7 @@ macro_rules! manifest {
     (
         says: $says:literal,
         points: [$($point:literal),+ $(,)?]
+        $(, properties: $properties:literal)?
         $(, capabilities: [$($capability:literal),* $(,)?])?
         $(, limits: { $($limit:ident: $most:literal),* $(,)? })?
         $(, config: [$({ $($field:ident: $value:literal),+ $(,)? }),* $(,)?])?
@@ -47,6 +51,7 @@ macro_rules! manifest {
                 "{\"name\":\"", env!("CARGO_PKG_NAME"), "\",\"version\":\"",
                 env!("CARGO_PKG_VERSION"), "\",\"says\":", stringify!($says),
                 ",\"points\":", $crate::__list!($($point),+),
+                $(",\"properties\":", stringify!($properties),)?
                 ",\"capabilities\":", $crate::__capabilities!($([$($capability),*])?),
                 $(",\"limits\":", $crate::__object!($($limit: $most),*),)?
                 $(",\"config\":[", $crate::__objects!($({ $($field: $value),+ }),*), "]",)?

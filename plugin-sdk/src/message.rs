@@ -4,9 +4,14 @@ use yard_abi::Delivery;
 use yard_abi::message::{KEY, ORDER};
 use yard_abi::record::Parts;
 #[cfg(not(target_arch = "wasm32"))]
-use yard_abi::{FrameBuilder, Room, frame};
+use yard_abi::{FrameBuilder, Room, Shown, View, frame};
 
 /// A message that a plugin judges.
+///
+/// What reads properties ([`Message::get`], [`Message::number`], [`Message::properties`],
+/// [`Message::keys`], [`Message::order_group`]) panics where the manifest says
+/// `properties: "none"`: the test vectors fail by it natively and at the upload. A message of
+/// [`Message::builder`] has its properties in any case.
 #[derive(Clone, Debug)]
 pub struct Message<'a>(Bytes<'a>);
 
@@ -21,8 +26,9 @@ enum Bytes<'a> {
 #[cfg(not(target_arch = "wasm32"))]
 impl Message<'static> {
     /// A message of its own, of a record and what the broker adds to it.
-    pub(crate) fn own(record: &[u8], delivery: Delivery) -> Self {
-        let mut builder = FrameBuilder::new(frame::BODY_BYTES_MAX as u32);
+    pub(crate) fn own(record: &[u8], delivery: Delivery, properties: Shown) -> Self {
+        let body_bytes = frame::BODY_BYTES_MAX as u32;
+        let mut builder = FrameBuilder::of(View { body_bytes, properties });
         let room = builder.push(record, delivery).expect("a whole record");
         assert_eq!(room, Room::Taken, "the first message of a frame has room");
         Message(Bytes::Own(builder.bytes()[frame::HEADER_BYTES..].into()))
@@ -44,7 +50,8 @@ impl<'a> From<yard_abi::Message<'a>> for Message<'a> {
 }
 
 impl Message<'_> {
-    /// The message as bytes, without any check for UTF-8: the fastest way to read it.
+    /// The message as bytes, without any check for UTF-8: the fastest way to read it. It has no
+    /// properties where the manifest says `properties: "none"`, and nobody panics.
     #[inline]
     #[must_use]
     pub fn packed(&self) -> yard_abi::Message<'_> {
@@ -66,7 +73,17 @@ impl Message<'_> {
     /// The value of its first property of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        text(self.packed().property(name.as_bytes())?)
+        text(self.with_properties().property(name.as_bytes())?)
+    }
+
+    /// The message, whose properties are to be read.
+    #[inline]
+    fn with_properties(&self) -> yard_abi::Message<'_> {
+        let packed = self.packed();
+        if packed.is_without_properties() {
+            undeclared();
+        }
+        packed
     }
 
     /// The value of a property as a number. `None` when it is missing or no finite number; and
@@ -78,7 +95,7 @@ impl Message<'_> {
 
     /// Its properties in order, those of the broker (names with `$`) among them.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.packed().properties().filter_map(|(name, value)| text(name).zip(text(value)))
+        self.with_properties().properties().filter_map(|(name, value)| text(name).zip(text(value)))
     }
 
     /// Its keys.
@@ -139,6 +156,13 @@ impl Message<'_> {
     pub fn id(&self) -> [u8; 16] {
         self.packed().id()
     }
+}
+
+/// A plugin reads what it said that it does not: better its fault than a message judged by what
+/// only seems to be missing.
+#[cold]
+fn undeclared() -> ! {
+    panic!("the plugin reads a property, and its manifest says `properties: \"none\"`");
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -232,6 +256,6 @@ impl MessageBuilder {
     #[must_use]
     pub fn build(&self) -> Message<'static> {
         let (record, delivery) = self.record();
-        Message::own(&record, delivery)
+        Message::own(&record, delivery, Shown::All)
     }
 }

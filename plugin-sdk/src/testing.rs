@@ -68,7 +68,7 @@ pub fn manifest(text: &ManifestText) {
 pub fn filter<F: Filter>(text: &ManifestText) {
     run(text, Point::Filter, |vector, config| {
         let filter = F::compile(&vector.expression, config)?;
-        Ok(if filter.keep(&message(vector)) { "deliver" } else { "skip" }.to_owned())
+        Ok(if filter.keep(&message(vector, text)) { "deliver" } else { "skip" }.to_owned())
     });
 }
 
@@ -79,7 +79,7 @@ pub fn filter<F: Filter>(text: &ManifestText) {
 pub fn dedupe<D: Dedupe>(text: &ManifestText) {
     run(text, Point::Dedupe, |vector, config| {
         let mut key = Vec::new();
-        D::open(config)?.key(&message(vector), &mut key);
+        D::open(config)?.key(&message(vector, text), &mut key);
         Ok(String::from_utf8_lossy(&key).into_owned())
     });
 }
@@ -140,7 +140,7 @@ pub fn txn_check<T: TxnCheck>(text: &ManifestText) {
 /// When one does not come out.
 pub fn interceptor<I: Interceptor>(text: &ManifestText) {
     run(text, Point::Interceptor, |vector, config| {
-        Ok(match I::open(config)?.apply(&message(vector)) {
+        Ok(match I::open(config)?.apply(&message(vector, text)) {
             Answer::Pass => "pass".to_owned(),
             Answer::Replace(_) => "replace".to_owned(),
             Answer::Reject(reason) => format!("reject {reason}"),
@@ -148,9 +148,10 @@ pub fn interceptor<I: Interceptor>(text: &ManifestText) {
     });
 }
 
-fn message(vector: &TestVector) -> Message<'static> {
+/// The message of a vector, with the properties that the manifest declares.
+fn message(vector: &TestVector, text: &ManifestText) -> Message<'static> {
     let (record, delivery) = vector.message.record();
-    Message::own(&record, delivery)
+    Message::own(&record, delivery, read_manifest(text).properties)
 }
 
 fn properties(vector: &TestVector) -> Vec<(String, String)> {

@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::canary::Traffic;
 use crate::compile::Compiler;
 use crate::compiled::{Compiled, LoadError};
+use crate::early::early;
 use crate::engine::{Engine, EngineError, Metering};
 use crate::guest::{Binding, Usage};
 use crate::limits::Limits;
@@ -201,7 +202,7 @@ impl Variant {
         Ok(Self {
             metering,
             worker: Worker::new(&engine, &directory),
-            builder: FrameBuilder::new(body_bytes),
+            builder: FrameBuilder::of(accepted.manifest.view(body_bytes)),
             now_ms: 0,
             rounds_ns: Vec::new(),
             usage: Usage::default(),
@@ -244,18 +245,19 @@ impl Variant {
         binding: &Arc<Binding>,
     ) -> Result<Usage, BenchError> {
         let mut usage = Usage::default();
-        let mut rest = records;
-        while !rest.is_empty() {
+        let mut records = early(records.iter(), self.builder.view(), |record| record);
+        let mut next = records.next();
+        while next.is_some() {
             self.builder.clear();
-            let mut taken = 0;
-            for record in rest.iter().take(size) {
+            while let Some(record) = next
+                && (self.builder.count() as usize) < size
+            {
                 match self.builder.push(record, Delivery::default()) {
-                    Ok(Room::Taken) => taken += 1,
+                    Ok(Room::Taken) => next = records.next(),
                     Ok(Room::Full) => break,
                     Err(error) => return Err(BenchError::Failed(error.to_string())),
                 }
             }
-            rest = &rest[taken..];
             usage.add(&self.batch(point, binding)?);
         }
         Ok(usage)

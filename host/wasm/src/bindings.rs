@@ -31,7 +31,7 @@ use generated::exports::switchyard::plugin::{dedupe, filter, interceptor, retry,
 pub use generated::exports::switchyard::plugin::dedupe::{Action, Policy};
 pub use generated::exports::switchyard::plugin::retry::{Attempt, Next};
 pub use generated::exports::switchyard::plugin::txn_check::{Fate, Half};
-pub use generated::switchyard::plugin::types::Needs;
+pub(crate) use generated::switchyard::plugin::types::Needs;
 
 /// Where a component has its points.
 pub(crate) struct Indices {

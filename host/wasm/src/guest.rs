@@ -11,6 +11,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 use xxhash_rust::xxh3::Xxh3;
+use yard_abi::View;
 use yard_abi::manifest::{Manifest, Point};
 use yard_wire::TenantId;
 
@@ -379,6 +380,12 @@ impl Instance {
         let needs = opened.map_err(|says| refused(&says))?;
         self.opened.insert(point, needs.clone());
         Ok(needs)
+    }
+
+    /// What its frames must have: the bytes of bodies that it asks for at run time, the properties
+    /// that its manifest declares. Single properties that it asks for come with all others.
+    pub(crate) fn view(&self, needs: &Needs) -> View {
+        self.compiled.manifest().view(needs.body)
     }
 
     /// Keeps from the guest what its manifest does not declare.

@@ -3,6 +3,7 @@
 //! A replay has instances, state and health of its own. Nothing that it does is seen elsewhere.
 use std::sync::Arc;
 
+use yard_abi::Shown;
 use yard_wire::TenantId;
 
 use crate::bits::Bits;
@@ -72,6 +73,7 @@ pub struct Replay<Id> {
     now_ms: u64,
     candidate_binding: Arc<Binding>,
     against_binding: Option<Arc<Binding>>,
+    properties: Shown,
     messages: u64,
     candidate: ReplaySide<Id>,
     against: Option<ReplaySide<Id>>,
@@ -89,6 +91,8 @@ impl<Id: Copy> Replay<Id> {
         candidate: &Contender,
         against: Option<&Contender>,
     ) -> Self {
+        let both = [Some(candidate), against].into_iter().flatten();
+        let properties = both.map(|it| it.compiled.manifest().properties).max().unwrap_or_default();
         let directory = Arc::new(Directory::default());
         directory.publish(|table| {
             let limits = Limits { fuel_per_s: Limits::MAX.fuel_per_s, ..*limits };
@@ -107,6 +111,7 @@ impl<Id: Copy> Replay<Id> {
             now_ms: 0,
             candidate_binding: Arc::clone(&candidate.binding),
             against_binding: against.map(|it| Arc::clone(&it.binding)),
+            properties,
             messages: 0,
             candidate: ReplaySide::default(),
             against: against.map(|_| ReplaySide::default()),
@@ -129,7 +134,14 @@ impl<Id: Copy> Replay<Id> {
         Ok(())
     }
 
-    /// Judges the messages of a batch; `id` says which they are.
+    /// The properties that frames must have, so that both sides see what they decide by.
+    #[must_use]
+    pub fn properties(&self) -> Shown {
+        self.properties
+    }
+
+    /// Judges the messages of a batch, which has the properties that [`Replay::properties`] says;
+    /// `id` says which they are.
     pub fn batch(&mut self, batch: &Batch<'_>, id: impl Fn(usize) -> Id) {
         self.messages += batch.count() as u64;
         self.now_ms += STEP_MS;
@@ -196,6 +208,7 @@ fn run<Id>(
             turn => break turn,
         }
     };
+    assert_ne!(turn, Turn::Blind, "the frame has what both sides read");
     side.usage.add(judging.usage());
     let mut judged = Bits::first(batch.count());
     if let Turn::Held { hold, .. } = turn {

@@ -14,7 +14,7 @@ use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 use xxhash_rust::xxh3::xxh3_64;
 use yard_abi::manifest::{self, ConfigKey, ConfigKind, Manifest, Point};
-use yard_abi::wit;
+use yard_abi::{Shown, wit};
 use yard_sql::{Dialect, Predicate};
 
 use crate::accept::Accepted;
@@ -62,6 +62,7 @@ impl Source {
             version: "1.0.0".to_owned(),
             says: String::new(),
             points: vec![Point::Filter],
+            properties: Shown::All,
             capabilities: Vec::new(),
             limits: manifest::Limits::default(),
             config: vec![dialect()],

@@ -10,6 +10,7 @@ use switchyard_plugin::prelude::*;
 manifest! {
     says: "Messages with one of the tags of an expression such as A || B.",
     points: ["filter"],
+    properties: "none",
     tests: "tests/vectors.json",
 }
 filter!(type TagFilter);

@@ -9,11 +9,14 @@
 //! ```
 //!
 //! A message is copied from the log as it is stored; offset, stored time, queue and attempts are
-//! filled in, and a body that is longer than the plugin asked for is cut.
+//! filled in, a body that is longer than the plugin asked for is cut, and the properties are left
+//! out where the plugin declares that it reads none.
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::le::u32_at;
-use crate::message::{FLAG_BODY_CUT, Malformed, Message, at};
+use crate::message::{self, FLAG_BODY_CUT, FLAG_NO_PROPERTIES, Malformed, Message, at};
 
 /// What a frame begins with: `SYF` and the version.
 pub const MAGIC: [u8; 4] = *b"SYF\x01";
@@ -27,6 +30,8 @@ pub const FRAME_BYTES_MAX: usize = 64 << 10;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 const COUNT_AT: usize = 4;
+/// A fixed part with a short tag: a copy of so many bytes, known beforehand, is a few instructions.
+const SHORT_HEAD_BYTES: usize = 96;
 
 const _: () = assert!(MAGIC.len() == COUNT_AT && COUNT_AT + 4 == HEADER_BYTES);
 
@@ -41,6 +46,47 @@ pub struct Delivery {
     pub queue: u32,
     /// How often it was delivered before.
     pub attempts: u32,
+}
+
+/// Which properties the messages of a frame have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shown {
+    /// None, not even those of the broker such as keys and order group.
+    None,
+    /// All.
+    #[default]
+    All,
+}
+
+/// What a frame has of each message besides the fixed part and the tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Bytes of its body, at most; more than [`BODY_BYTES_MAX`] is taken for that.
+    pub body_bytes: u32,
+    /// Its properties.
+    pub properties: Shown,
+}
+
+impl View {
+    /// Whether who wants `other` sees enough.
+    #[must_use]
+    pub fn covers(self, other: View) -> bool {
+        self.body_bytes >= other.body_bytes && self.properties >= other.properties
+    }
+
+    /// The same with all properties.
+    #[must_use]
+    pub fn with_properties(self) -> View {
+        View { properties: Shown::All, ..self }
+    }
+
+    /// The least that covers both.
+    #[must_use]
+    pub fn and(self, other: View) -> View {
+        let body_bytes = self.body_bytes.max(other.body_bytes);
+        View { body_bytes, properties: self.properties.max(other.properties) }
+    }
 }
 
 /// Whether a message went into a frame.
@@ -58,18 +104,30 @@ pub enum Room {
 pub struct FrameBuilder {
     bytes: Vec<u8>,
     count: u32,
-    body_bytes: usize,
+    view: View,
 }
 
 impl FrameBuilder {
-    /// A builder whose messages have at most `body_bytes` of their bodies; more than
-    /// [`BODY_BYTES_MAX`] is taken for that.
+    /// A builder whose messages have all properties and at most `body_bytes` of their bodies;
+    /// more than [`BODY_BYTES_MAX`] is taken for that.
     #[must_use]
     pub fn new(body_bytes: u32) -> Self {
+        Self::of(View { body_bytes, properties: Shown::All })
+    }
+
+    /// A builder whose messages have what a plugin wants to see of them.
+    #[must_use]
+    pub fn of(view: View) -> Self {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&[0; HEADER_BYTES - MAGIC.len()]);
-        Self { bytes, count: 0, body_bytes: (body_bytes as usize).min(BODY_BYTES_MAX) }
+        Self { bytes, count: 0, view }
+    }
+
+    /// What its messages have.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view
     }
 
     /// Begins the next frame, in the memory of the last.
@@ -79,23 +137,38 @@ impl FrameBuilder {
         self.count = 0;
     }
 
-    /// Adds a message: one copy of its stored record up to where its body is cut. The first of a
-    /// frame is taken whatever its size.
+    /// Adds a message: one copy of its stored record up to where its body is cut, or one up to
+    /// its properties and one of its body. The first of a frame is taken whatever its size.
     ///
     /// # Errors
     /// [`Malformed`] when `record` is not one whole record; the frame is then unchanged.
     pub fn push(&mut self, record: &[u8], delivery: Delivery) -> Result<Room, Malformed> {
-        let body = Message::parse(record)?.body().len();
-        let cut = body.saturating_sub(self.body_bytes);
-        let length = record.len() - cut;
+        let parsed = Message::parse(record)?;
+        let body = parsed.body().len();
+        let cut = body.saturating_sub(BODY_BYTES_MAX.min(self.view.body_bytes as usize));
+        let (head, rest) = match self.view.properties {
+            Shown::All => (&record[..record.len() - cut], &[][..]),
+            Shown::None => (parsed.until_properties(), &parsed.body()[..body - cut]),
+        };
+        let length = head.len() + rest.len();
         let is_full = self.count as usize == FRAME_MESSAGES_MAX
             || self.bytes.len() + length > FRAME_BYTES_MAX;
         if self.count > 0 && is_full {
             return Ok(Room::Full);
         }
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&record[..length]);
-        let message = &mut self.bytes[start..];
+        match record.first_chunk::<SHORT_HEAD_BYTES>() {
+            Some(short) if head.len() <= short.len() => {
+                self.bytes.extend_from_slice(short);
+                self.bytes.truncate(start + head.len());
+            }
+            _ => self.bytes.extend_from_slice(head),
+        }
+        if !rest.is_empty() {
+            self.bytes.extend_from_slice(rest);
+        }
+        let message = self.bytes[start..].first_chunk_mut::<{ message::HEADER_BYTES }>();
+        let message = message.expect("a message that was parsed has its fixed part");
         let mut put = |at: usize, field: &[u8]| {
             message[at..at + field.len()].copy_from_slice(field);
         };
@@ -103,11 +176,19 @@ impl FrameBuilder {
         put(at::STORED, &delivery.stored_ms.to_le_bytes());
         put(at::QUEUE, &delivery.queue.to_le_bytes());
         put(at::ATTEMPTS, &delivery.attempts.to_le_bytes());
+        let mut flags = 0;
+        if self.view.properties == Shown::None {
+            flags |= FLAG_NO_PROPERTIES;
+            put(at::PROPERTIES, &0u16.to_le_bytes());
+        }
         if cut > 0 {
-            put(at::LENGTH, &(length as u32).to_le_bytes());
-            put(at::FLAGS, &FLAG_BODY_CUT.to_le_bytes());
+            flags |= FLAG_BODY_CUT;
             put(at::BODY, &((body - cut) as u32).to_le_bytes());
             put(at::WHOLE_BODY, &(body as u32).to_le_bytes());
+        }
+        if flags != 0 {
+            put(at::LENGTH, &(length as u32).to_le_bytes());
+            put(at::FLAGS, &flags.to_le_bytes());
         }
         self.count += 1;
         self.bytes[COUNT_AT..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   frame     = "SYF" version, count, message*               (frame.rs)     host  -> guest
-//!   message   = a stored record, possibly with less of its body             (message.rs)
+//!   message   = a stored record, possibly with less of its body, or without
+//!               its properties                                              (message.rs)
 //!   record    = what a test has instead of the log          (record.rs)
 //!   verdicts  = bitmap | key list | answer list              (verdict.rs)   guest -> host
 //!   manifest  = JSON in a custom section of the wasm         (manifest.rs)  guest -> host, once
@@ -30,7 +31,7 @@ pub mod record;
 pub mod verdict;
 pub mod wit;
 
-pub use frame::{Delivery, Frame, FrameBuilder, Room};
+pub use frame::{Delivery, Frame, FrameBuilder, Room, Shown, View};
 pub use message::{Malformed, Message, PropertyName};
 
 /// The integers of this ABI, little endian, where `bytes` is known to hold them.

@@ -5,6 +5,7 @@
 //!   "name": "big-orders",
 //!   "version": "1.2.0",
 //!   "points": ["filter"],
+//!   "properties": "all",
 //!   "capabilities": ["log"],
 //!   "config": [{ "name": "least", "kind": "number", "required": true, "says": "least amount" }],
 //!   "tests": [{ "point": "filter", "config": { "least": "100" },
@@ -18,7 +19,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::Delivery;
+use crate::frame::{Delivery, Shown, View};
 use crate::record::Parts;
 
 /// Name of the custom section.
@@ -49,6 +50,10 @@ pub struct Manifest {
     pub says: String,
     /// Points that it serves; the wasm exports the interface of each.
     pub points: Vec<Point>,
+    /// Properties that it reads in its frames: all, or none, which is for plugins that decide by
+    /// tag and fixed part, or by the body. Then frames have none, and are made and read faster.
+    #[serde(default, skip_serializing_if = "is_all")]
+    pub properties: Shown,
     /// Capabilities that it asks for. Whatever else it imports is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Capability>,
@@ -61,6 +66,10 @@ pub struct Manifest {
     /// What the host tries before it lets the plugin judge anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<TestVector>,
+}
+
+fn is_all(properties: &Shown) -> bool {
+    *properties == Shown::All
 }
 
 /// Where a plugin may decide.
@@ -105,6 +114,15 @@ impl Point {
             Point::Retry => "retry-plugin",
             Point::TxnCheck => "txn-plugin",
             Point::Interceptor => "interceptor-plugin",
+        }
+    }
+
+    /// Whether it is asked about the messages of a frame, and not one question at a time.
+    #[must_use]
+    pub const fn has_frames(self) -> bool {
+        match self {
+            Point::Filter | Point::Dedupe | Point::Interceptor => true,
+            Point::Retry | Point::TxnCheck => false,
         }
     }
 
@@ -312,6 +330,9 @@ impl Manifest {
             return Err("the manifest names no point".to_string());
         }
         no_repeats("point", self.points.iter().map(|point| point.name()))?;
+        if !is_all(&self.properties) && !self.points.iter().any(|point| point.has_frames()) {
+            return Err("`properties` is about frames, and none of the points has any".to_string());
+        }
         no_repeats("capability", self.capabilities.iter().map(|it| it.name()))?;
         for capability in &self.capabilities {
             if !self.points.iter().any(|point| point.capabilities().contains(capability)) {
@@ -329,6 +350,12 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// What the frames of the plugin have of a message when it asks for so many bytes of bodies.
+    #[must_use]
+    pub fn view(&self, body_bytes: u32) -> View {
+        View { body_bytes, properties: self.properties }
     }
 
     /// Checks settings against those that the plugin declares.

@@ -8,7 +8,8 @@
 //!     14    8 born_ms        the producer's clock, milliseconds since 1970 UTC
 //!     22    8 stored_ms      in a frame; 0 before the message is stored
 //!     30    4 queue          index of the queue in its topic
-//!     34    4 flags          bit 0: in this frame the body is cut; others reserved
+//!     34    4 flags          in a frame, bit 0: the body is cut, bit 1: the properties are left
+//!                            out; others reserved
 //!     38    4 attempts       in a frame: deliveries before this one
 //!     42    2 tag_bytes
 //!     44    2 properties     how many
@@ -25,12 +26,16 @@
 //!
 //! It is the layout of the stored record (`protocol/wire`, `record.rs`), so one reader serves
 //! guests over frames and native code over the log.
+use alloc::vec::Vec;
+
 use crate::le::{u16_at, u32_at, u64_at};
 
 /// Bytes of the fixed part of a message.
 pub const HEADER_BYTES: usize = 80;
 /// Bit of `flags`: the body was cut to what the plugin asked for.
 pub const FLAG_BODY_CUT: u32 = 1;
+/// Bit of `flags`: the properties were left out, because the plugin declares that it reads none.
+pub const FLAG_NO_PROPERTIES: u32 = 2;
 /// Name of the property that carries a key of the message; it may occur several times.
 pub const KEY: &str = "$key";
 /// Name of the property that carries the order group.
@@ -193,7 +198,36 @@ impl<'a> Message<'a> {
         self.part(self.tag_at, self.tag_end)
     }
 
-    /// How many properties it has.
+    /// Whether its properties are not here, because the plugin declares that it reads none. Then
+    /// it is as if it had none.
+    #[inline]
+    #[must_use]
+    pub fn is_without_properties(&self) -> bool {
+        u32_at(self.head(), at::FLAGS) & FLAG_NO_PROPERTIES != 0
+    }
+
+    /// Its bytes up to the properties: the fixed part and the tag.
+    #[inline]
+    pub(crate) fn until_properties(&self) -> &'a [u8] {
+        self.part(0, self.tag_end)
+    }
+
+    /// Appends the message as it is but for its properties, which are left out.
+    pub fn put_without_properties(&self, out: &mut Vec<u8>) {
+        let (start, head, body) = (out.len(), self.until_properties(), self.body());
+        out.extend_from_slice(head);
+        out.extend_from_slice(body);
+        let message = &mut out[start..];
+        let mut put = |at: usize, field: &[u8]| {
+            message[at..at + field.len()].copy_from_slice(field);
+        };
+        let flags = u32_at(self.head(), at::FLAGS) | FLAG_NO_PROPERTIES;
+        put(at::LENGTH, &((head.len() + body.len()) as u32).to_le_bytes());
+        put(at::FLAGS, &flags.to_le_bytes());
+        put(at::PROPERTIES, &0u16.to_le_bytes());
+    }
+
+    /// How many properties it has here.
     #[must_use]
     pub fn property_count(&self) -> u16 {
         u16_at(self.head(), at::PROPERTIES)

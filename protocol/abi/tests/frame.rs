@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use yard_abi::frame::{BODY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, HEADER_BYTES};
 use yard_abi::message::is_same;
 use yard_abi::record::Parts;
-use yard_abi::{Delivery, Frame, FrameBuilder, Malformed, Message, Room};
+use yard_abi::{Delivery, Frame, FrameBuilder, Malformed, Message, Room, Shown, View};
 
 fn parts() -> impl Strategy<Value = Parts> {
     // Short names meet each other and the ends of the bytes; long ones share their beginnings.
@@ -30,7 +30,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     })
 }
 
-fn check(message: &Message<'_>, parts: &Parts, delivery: Delivery, body_bytes: usize) {
+fn check(message: &Message<'_>, parts: &Parts, delivery: Delivery, view: View) {
     assert_eq!(message.offset(), delivery.offset);
     assert_eq!(message.stored_ms(), delivery.stored_ms);
     assert_eq!(message.queue(), delivery.queue);
@@ -39,16 +39,19 @@ fn check(message: &Message<'_>, parts: &Parts, delivery: Delivery, body_bytes: u
     assert_eq!(message.topic(), parts.topic);
     assert_eq!(message.id(), parts.id);
     assert_eq!(message.tag(), parts.tag.as_bytes());
-    assert_eq!(usize::from(message.property_count()), parts.properties.len());
+    let is_bare = view.properties == Shown::None;
+    assert_eq!(message.is_without_properties(), is_bare);
+    let properties = if is_bare { &[] } else { &parts.properties[..] };
+    assert_eq!(usize::from(message.property_count()), properties.len());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     let found: Vec<_> = message.properties().map(|(a, b)| (text(a), text(b))).collect();
-    assert_eq!(found, parts.properties);
+    assert_eq!(found, properties);
     for (name, _) in &parts.properties {
-        let first = parts.properties.iter().find(|(it, _)| it == name).map(|(_, value)| value);
+        let first = properties.iter().find(|(it, _)| it == name).map(|(_, value)| value);
         assert_eq!(message.property(name.as_bytes()).map(text).as_ref(), first);
     }
     assert_eq!(message.property(b"NOT THERE"), None);
-    let here = parts.body.len().min(body_bytes);
+    let here = parts.body.len().min(view.body_bytes as usize);
     assert_eq!(message.body(), &parts.body[..here]);
     assert_eq!(message.body_bytes() as usize, parts.body.len());
     assert_eq!(message.body_is_cut(), here < parts.body.len());
@@ -59,8 +62,10 @@ proptest! {
     fn what_is_built_is_read(
         batch in prop::collection::vec((parts(), delivery()), 1..40),
         body_bytes in prop::sample::select(vec![0u32, 1, 16, u32::MAX]),
+        properties in prop::sample::select(vec![Shown::All, Shown::None]),
     ) {
-        let mut builder = FrameBuilder::new(body_bytes);
+        let view = View { body_bytes, properties };
+        let mut builder = FrameBuilder::of(view);
         // The second frame in the same memory is as good as the first.
         for _ in 0..2 {
             builder.clear();
@@ -71,9 +76,28 @@ proptest! {
             prop_assert_eq!(frame.count() as usize, batch.len());
             prop_assert_eq!(frame.messages().count(), batch.len());
             for (message, (parts, delivery)) in frame.messages().zip(&batch) {
-                check(&message.expect("whole"), parts, *delivery, body_bytes as usize);
+                check(&message.expect("whole"), parts, *delivery, view);
             }
         }
+    }
+
+    #[test]
+    fn properties_left_out_of_a_frame_are_as_those_that_never_came(
+        batch in prop::collection::vec((parts(), delivery()), 1..20),
+        body_bytes in prop::sample::select(vec![0u32, 1, 16, u32::MAX]),
+    ) {
+        let mut full = FrameBuilder::new(body_bytes);
+        let mut bare = FrameBuilder::of(View { body_bytes, properties: Shown::None });
+        for (parts, delivery) in &batch {
+            for builder in [&mut full, &mut bare] {
+                prop_assert_eq!(builder.push(&parts.record(), *delivery), Ok(Room::Taken));
+            }
+        }
+        let mut found = bare.bytes()[..HEADER_BYTES].to_vec();
+        for message in Frame::parse(full.bytes()).expect("a frame").messages() {
+            message.expect("whole").put_without_properties(&mut found);
+        }
+        prop_assert_eq!(&found, bare.bytes());
     }
 
     #[test]
@@ -96,7 +120,8 @@ proptest! {
     #[test]
     fn a_stored_record_is_read_as_it_is(parts in parts()) {
         let bytes = parts.record();
-        check(&Message::parse(&bytes).expect("whole"), &parts, Delivery::default(), usize::MAX);
+        let view = View { body_bytes: u32::MAX, properties: Shown::All };
+        check(&Message::parse(&bytes).expect("whole"), &parts, Delivery::default(), view);
     }
 
     #[test]
@@ -195,6 +220,27 @@ fn a_frame_is_bounded() {
     assert_eq!(message.body().len(), BODY_BYTES_MAX);
     assert_eq!(message.body_bytes() as usize, BODY_BYTES_MAX + 1);
     assert!(message.body_is_cut());
+}
+
+#[test]
+fn a_view_covers_what_has_no_more_of_anything() {
+    let view = |body_bytes, properties| View { body_bytes, properties };
+    let (none, all) = (view(0, Shown::None), view(4, Shown::All));
+    for (has, wants, is_enough) in [
+        (none, none, true),
+        (all, none, true),
+        (all, all, true),
+        (none, all, false),
+        (view(9, Shown::None), view(0, Shown::All), false),
+        (view(0, Shown::All), view(1, Shown::None), false),
+    ] {
+        assert_eq!(has.covers(wants), is_enough, "{has:?} for {wants:?}");
+        let both = has.and(wants);
+        assert!(both.covers(has) && both.covers(wants), "{both:?}");
+        assert_eq!(both == has, is_enough, "the least that covers both");
+    }
+    assert_eq!(View::default(), view(0, Shown::All));
+    assert_eq!(none.with_properties(), view(0, Shown::All));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Manifests: what is accepted, and the sentence for each thing that is not.
 
 use yard_abi::manifest::{Capability, Manifest, Point};
+use yard_abi::{Shown, View};
 
 const GOOD: &str = r#"{
     "name": "big-orders",
@@ -56,7 +57,30 @@ fn what_cannot_be_is_refused() {
     refused("\"strict\"", "\"least\"", "the setting `least` is there twice");
     refused("\"point\": \"filter\"", "\"point\": \"retry\"", "none of the points");
     refused("\"tests\"", "\"test\"", "unknown field");
+    let some = "\"properties\": \"some\", \"config\"";
+    refused("\"config\"", some, "unknown variant `some`, expected `none` or `all`");
+    refused("\"config\"", "\"properties\": false, \"config\"", "expected value");
     assert_eq!(check("1.2.0", "1.2.0-rc.1+b7"), Ok(()));
+}
+
+#[test]
+fn a_manifest_says_whether_it_reads_properties() {
+    let read = |text: &str| serde_json::from_str::<Manifest>(text).expect("JSON");
+    let silent = read(GOOD);
+    assert_eq!(silent.view(7), View { body_bytes: 7, properties: Shown::All });
+    let written = serde_json::to_string(&silent).expect("JSON");
+    assert!(!written.contains("\"properties\":\"all\""), "older hosts read it: {written}");
+    let declared = |value: &str| {
+        GOOD.replacen("\"config\"", &format!("\"properties\": \"{value}\", \"config\""), 1)
+    };
+    assert_eq!(read(&declared("all")), silent);
+    let none = read(&declared("none"));
+    assert_eq!((none.check(), none.properties), (Ok(()), Shown::None));
+    let again = serde_json::to_string(&none).expect("JSON");
+    assert_eq!(read(&again), none);
+    let typed = declared("none").replace("\"filter\"", "\"txn-check\"");
+    let error = read(&typed).check().expect_err("no frame is without properties here");
+    assert!(error.contains("none of the points has any"), "{error}");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use yard_abi::record::Parts;
 use yard_abi::verdict::{Answer, AnswersBuilder, BitmapBuilder, KeysBuilder, Patch, put_counts};
-use yard_abi::{Delivery, FrameBuilder, Room, wit};
+use yard_abi::{Delivery, FrameBuilder, Room, Shown, View, wit};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ABI.md");
 
-fn frame() -> Vec<u8> {
+fn frame(view: View) -> Vec<u8> {
     let order = |tag: &str, region: &str, body: &str| {
         Parts {
             born_ms: 1_700_000_000_000,
@@ -20,7 +20,7 @@ fn frame() -> Vec<u8> {
         }
         .record()
     };
-    let mut builder = FrameBuilder::new(4);
+    let mut builder = FrameBuilder::of(view);
     let stored_ms = 1_700_000_000_005;
     let delivery = |offset| Delivery { offset, stored_ms, queue: 3, attempts: 1 };
     for (offset, record) in [(41, order("paid", "eu", "{}")), (42, order("", "us", "[1,2]"))] {
@@ -80,7 +80,8 @@ fn the_examples_are_what_the_code_makes() {
     let page = std::fs::read_to_string(PAGE).expect("the page is there");
     let mut expected = page.clone();
     for (name, bytes) in [
-        ("hex frame", frame()),
+        ("hex frame", frame(View { body_bytes: 4, properties: Shown::All })),
+        ("hex bare", frame(View { body_bytes: 4, properties: Shown::None })),
         ("hex bitmap", bitmap()),
         ("hex keys", keys()),
         ("hex answers", answers()),

@@ -186,17 +186,31 @@ fn over_early(records: &[Vec<u8>], twin: &mut Twin) -> u64 {
     sum
 }
 
-/// Measures all plugins.
+/// What is measured: all, unless something is named.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Only<'a> {
+    /// One plugin.
+    pub plugin: Option<&'a str>,
+    /// Batches of one size, in messages; of those that are measured anyway.
+    pub batch: Option<usize>,
+}
+
+/// Measures plugins.
 ///
 /// # Errors
 /// Where a plugin is not there, or fails.
-pub fn measure(tools: &Tools, messages: usize, rounds: usize) -> Result<Vec<Cost>, Failed> {
+pub fn measure(
+    tools: &Tools,
+    only: Only<'_>,
+    messages: usize,
+    rounds: usize,
+) -> Result<Vec<Cost>, Failed> {
     let records = records(messages);
     let mut costs = Vec::new();
-    for case in &CASES {
+    for case in CASES.iter().filter(|case| only.plugin.is_none_or(|name| name == case.plugin)) {
         let measured = match case.point {
             Point::Filter | Point::Dedupe | Point::Interceptor => {
-                batches(tools, case, &records, rounds)?
+                batches(tools, case, &records, (only.batch, rounds))?
             }
             Point::Retry | Point::TxnCheck => vec![questions(tools, case, rounds)?],
         };
@@ -209,10 +223,10 @@ fn batches(
     tools: &Tools,
     case: &Case,
     records: &[Vec<u8>],
-    rounds: usize,
+    (only, rounds): (Option<usize>, usize),
 ) -> Result<Vec<Cost>, Failed> {
     let mut costs = Vec::new();
-    for size in SIZES {
+    for size in SIZES.into_iter().filter(|size| only.is_none_or(|only| only == *size)) {
         let (point, body_bytes) = (case.point, case.body_bytes);
         let subject = Subject::Batches { point, records, body_bytes, size };
         let (mut plain, mut early) = (case.twin()?, case.twin()?);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use filter_sql::FilterPoint;
 use rustix::time::{ClockId, clock_gettime};
 use switchyard_plugin::{Config, Filter, abi};
-use yard_abi::{Delivery, FrameBuilder, Room};
+use yard_abi::{Delivery, FrameBuilder, Room, View};
 use yard_it::Failed;
 use yard_it::life::{Bar, Report};
-use yard_wasm::{Accepted, Binding, Compiled, Directory, Engine, Installed, Metering};
+use yard_wasm::{Accepted, Binding, Compiled, Directory, Engine, Installed, Metering, early};
 
 use crate::sandbox::{Sandbox, Tools, failed, installed, publish};
 use crate::traffic::{PREDICATE, TAGS, records};
@@ -37,11 +37,15 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// A round's work: every record judged, frames made of them included.
-fn judge_all(sandbox: &mut Sandbox, binding: &Arc<Binding>, records: &[Vec<u8>]) -> usize {
-    let (mut frame, mut wanted) = (FrameBuilder::new(0), 0);
+fn judge_all(
+    sandbox: &mut Sandbox,
+    binding: &Arc<Binding>,
+    (records, view): (&[Vec<u8>], View),
+) -> usize {
+    let (mut frame, mut wanted) = (FrameBuilder::of(view), 0);
     for batch in records.chunks(BATCH) {
         frame.clear();
-        for record in batch {
+        for record in early(batch.iter(), view, |record| record) {
             let room = frame.push(record, Delivery::default());
             assert_eq!(room, Ok(Room::Taken), "small records fit");
         }
@@ -69,9 +73,10 @@ pub fn workers(tools: &Tools, messages: usize, rounds: usize) -> Result<Report, 
     for (plugin, text) in [("filter-tag", TAGS), ("filter-sql", PREDICATE)] {
         let file = tools.file(plugin)?;
         let binding = Binding::new(text.to_owned(), Vec::new());
+        let view = tools.accept(&file)?.manifest.view(0);
         let judging = |mut sandbox: Sandbox| {
             let (binding, records) = (&binding, &records);
-            move || judge_all(&mut sandbox, binding, records)
+            move || judge_all(&mut sandbox, binding, (records, view))
         };
         let sandboxes = [Sandbox::of(tools, &engine, &file)?, Sandbox::of(tools, &engine, &file)?];
         let (more, grown) = two_beside_one(sandboxes.map(judging), rounds);

@@ -96,7 +96,7 @@ fn is_tagged(tags: &Tags, record: &[u8]) -> bool {
 pub(crate) fn records_of<'a>(
     items: &'a [DeliverItem],
     messages: &'a [u8],
-) -> impl Iterator<Item = &'a [u8]> {
+) -> impl Iterator<Item = &'a [u8]> + Clone {
     let mut at = 0;
     items.iter().map(move |item| {
         let begin = at + Delivered::HEAD_BYTES;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use yard_abi::manifest::Point;
-use yard_abi::{Delivery, FrameBuilder, Room};
+use yard_abi::{Delivery, FrameBuilder, Room, View};
 use yard_broker::{About, DeliverItem};
 use yard_wasm::canary::Traffic;
 use yard_wasm::{
-    Ask, Asked as Said, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Policy, Turn,
+    Ask, Asked as Said, Batch, Binding, ColdError, FaultKind, Hold, Judging, PluginId, Policy,
+    Turn, early,
 };
 use yard_wire::record::Record;
 use yard_wire::{Code, QueueIndex, Refusal, TenantId, Timestamp, TopicId};
@@ -76,23 +77,23 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// What the plugin wants to see of a message's body, or how long to wait until it can say.
-    /// Several versions may want different things; a frame may have more than was asked for.
-    pub(super) fn body_bytes(
+    /// What the plugin wants to see of a message, or how long to wait until it can say. Several
+    /// versions may want different things; a frame may have more than was asked for.
+    pub(super) fn view(
         &self,
         worker: &mut PolicyWorker,
         ask: &Ask,
         point: Point,
         version: Option<u32>,
         (needs, journal): (&Needs, &Journal),
-    ) -> Result<u32, Unanswered> {
+    ) -> Result<View, Unanswered> {
         if let Some(known) = needs.get(self, version) {
             return Ok(known);
         }
         let asked = worker.needs(ask, &self.binding, point);
         let by = self.heard(worker, journal, &asked, 0);
         match asked.answer {
-            Ok(wanted) => Ok(needs.put(self, version.or(by).unwrap_or_default(), wanted.body)),
+            Ok(wanted) => Ok(needs.put(self, version.or(by).unwrap_or_default(), wanted)),
             Err(why) => Err(self.unanswered(why, by, (ask, journal))),
         }
     }
@@ -178,8 +179,6 @@ const WAIT_MS_MAX: u64 = 300_000;
 /// Messages that one version is to judge.
 struct Part {
     frame: FrameBuilder,
-    /// Bytes of bodies in it.
-    body_bytes: u32,
     /// Their numbers in the question.
     messages: Vec<usize>,
     traffic: Traffic,
@@ -214,13 +213,13 @@ impl Filtering {
     }
 
     /// Fills a frame with the next messages of one side; empty when there are none.
-    fn fill(&mut self, body_bytes: u32, sides: &Sides) -> Part {
-        let mut frame = FrameBuilder::new(body_bytes);
+    fn fill(&mut self, view: View, sides: &Sides) -> Part {
+        let mut frame = FrameBuilder::of(view);
         let (mut numbers, mut first) = (Vec::new(), None);
         let Question { items, messages, queue, topic, about, .. } = &self.question;
         let of = QueueOf { topic: *topic, queue: queue.0, queues: about.queues };
         let records = records_of(items, messages).enumerate();
-        for ((at, record), item) in records.zip(items) {
+        for ((at, record), item) in early(records.zip(items), view, |((_, record), _)| record) {
             if self.verdicts[at].is_some() {
                 continue;
             }
@@ -247,7 +246,7 @@ impl Filtering {
             }
         }
         let traffic = first.map_or(Traffic::ALONE, |(traffic, _)| traffic);
-        Part { frame, body_bytes, messages: numbers, traffic }
+        Part { frame, messages: numbers, traffic }
     }
 
     /// The answer: about the first messages, up to one of which nobody has said anything.
@@ -264,7 +263,7 @@ impl Filtering {
     }
 
     /// The frame was judged: its verdicts, and what is counted.
-    fn judged(&mut self, messages: &[usize], body_bytes: u32) {
+    fn judged(&mut self, messages: &[usize], view: View) {
         let judging = std::mem::take(&mut self.judging);
         let delivered = judging.delivered();
         for (at, number) in messages.iter().enumerate() {
@@ -285,17 +284,17 @@ impl Filtering {
         self.journal.frame(whose, version, counts, judging.poison(), &usage);
         let did = (messages.len() as u64, judging.poison().len() as u64, usage.spent_ns);
         self.journal.weigh(whose, role, did, judging.canary_fault());
-        self.compare(&judging, messages, (version, body_bytes));
+        self.compare(&judging, messages, (version, view));
     }
 
     /// What a version in shadow said.
-    fn compare(&self, judging: &Judging, messages: &[usize], (against, body_bytes): (u32, u32)) {
+    fn compare(&self, judging: &Judging, messages: &[usize], (against, view): (u32, View)) {
         let whose = &self.asked.whose;
         let Some(shadow) = judging.shadowed() else { return };
         let (version, count) = (shadow.version, messages.len() as u64);
-        if shadow.body_bytes > body_bytes {
+        if !view.covers(shadow.view) {
             // It could not see what it decides by; it can from now on.
-            self.needs.put(&self.asked, version, shadow.body_bytes);
+            self.needs.put(&self.asked, version, shadow.view);
             return;
         }
         let bits = match &shadow.verdicts {
@@ -336,14 +335,14 @@ pub(super) fn wait_ms(until_ms: u64, now_ms: u64) -> u32 {
 }
 
 impl Filtering {
-    fn body_bytes(
+    fn view(
         &self,
         worker: &mut PolicyWorker,
         ask: &Ask,
         version: Option<u32>,
-    ) -> Result<u32, u32> {
+    ) -> Result<View, u32> {
         let known = (&*self.needs, &*self.journal);
-        let wanted = self.asked.body_bytes(worker, ask, Point::Filter, version, known);
+        let wanted = self.asked.view(worker, ask, Point::Filter, version, known);
         wanted.map_err(Unanswered::wait_ms)
     }
 
@@ -361,8 +360,8 @@ impl Filtering {
         }
         if let Some((version, _)) = self.judging.version() {
             // The version that judged may have been published after the frame was made.
-            match self.body_bytes(worker, ask, Some(version)) {
-                Ok(wanted) if wanted > part.body_bytes => {
+            match self.view(worker, ask, Some(version)) {
+                Ok(wanted) if !part.frame.view().covers(wanted) => {
                     self.judging = Judging::default();
                     return Next::Again;
                 }
@@ -376,7 +375,7 @@ impl Filtering {
                 Next::Again
             }
             Turn::Done => {
-                self.judged(&part.messages, part.body_bytes);
+                self.judged(&part.messages, part.frame.view());
                 let is_over = self.verdicts.iter().all(Option::is_some);
                 if is_over { self.finish(None) } else { Next::Again }
             }
@@ -385,6 +384,13 @@ impl Filtering {
                     tracing::warn!(plugin = %self.asked.whose.1, %fault, "a plugin fails");
                 }
                 self.finish(Some(wait_ms(until_ms, ask.now_ms)))
+            }
+            Turn::Blind => {
+                if let Some((version, _)) = self.judging.version() {
+                    self.needs.put(&self.asked, version, part.frame.view().with_properties());
+                }
+                self.judging = Judging::default();
+                Next::Again
             }
             Turn::Absent => self.finish(Some(ABSENT_MS)),
         }
@@ -399,8 +405,8 @@ impl Job<PolicyWorker> for Filtering {
         let sides = Sides::of(&mut worker.plugins, plugin);
         let part = match self.part.take() {
             Some(part) => part,
-            None => match self.body_bytes(worker, &ask(Traffic::ALONE), None) {
-                Ok(body_bytes) => self.fill(body_bytes, &sides),
+            None => match self.view(worker, &ask(Traffic::ALONE), None) {
+                Ok(view) => self.fill(view, &sides),
                 Err(wait_ms) => return self.finish(Some(wait_ms)),
             },
         };

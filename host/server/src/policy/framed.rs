@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use yard_abi::manifest::Point;
-use yard_abi::{Delivery, FrameBuilder, Room};
+use yard_abi::{Delivery, FrameBuilder, Room, View};
 use yard_wasm::canary::Traffic;
-use yard_wasm::{Ask, Batch, Binding, Fault, HealthEvent, Hold, Poison, Role, Turn, Usage, Worker};
+use yard_wasm::{
+    Ask, Batch, Binding, Fault, HealthEvent, Hold, Poison, Role, Turn, Usage, Worker, early,
+};
 use yard_wire::record::Record;
 use yard_wire::{Code, Refusal, TenantId};
 
@@ -104,8 +106,6 @@ pub(super) type Outs<T> = Result<Vec<T>, Refusal>;
 /// Records that one version is to see.
 struct Part {
     frame: FrameBuilder,
-    /// Bytes of bodies in it.
-    body_bytes: u32,
     /// Their numbers among all.
     numbers: Vec<usize>,
     traffic: Traffic,
@@ -141,11 +141,11 @@ impl<S: Stage> Framed<S> {
     }
 
     /// Fills a frame with the next records of one side, one at least.
-    fn fill(&self, body_bytes: u32, sides: &Sides) -> Result<Part, Refusal> {
-        let mut frame = FrameBuilder::new(body_bytes);
+    fn fill(&self, view: View, sides: &Sides) -> Result<Part, Refusal> {
+        let mut frame = FrameBuilder::of(view);
         let (mut numbers, mut first) = (Vec::new(), None);
         let left = self.records.iter().enumerate().filter(|(at, _)| self.outs[*at].is_none());
-        for (at, record) in left {
+        for (at, record) in early(left, view, |(_, record)| record.bytes()) {
             let queue = record.queue().0;
             let of = QueueOf { topic: record.topic(), queue, queues: self.queues };
             let traffic = sides.traffic(of, record.bytes());
@@ -167,7 +167,7 @@ impl<S: Stage> Framed<S> {
             }
         }
         let (traffic, _) = first.expect("an empty frame takes any message");
-        Ok(Part { frame, body_bytes, numbers, traffic })
+        Ok(Part { frame, numbers, traffic })
     }
 
     fn finish(&mut self, result: Outs<S::Out>) -> Next {
@@ -192,14 +192,14 @@ impl<S: Stage> Framed<S> {
         self.finish(outs)
     }
 
-    fn body_bytes(
+    fn view(
         &self,
         worker: &mut PolicyWorker,
         ask: &Ask,
         version: Option<u32>,
-    ) -> Result<u32, Unanswered> {
+    ) -> Result<View, Unanswered> {
         let known = (&*self.needs, &*self.journal);
-        self.asked.body_bytes(worker, ask, S::POINT, version, known)
+        self.asked.view(worker, ask, S::POINT, version, known)
     }
 
     /// Takes in what the plugin said of a frame.
@@ -238,8 +238,8 @@ impl<S: Stage> Framed<S> {
         }
         if let Some((version, _)) = S::version(&self.progress) {
             // The version that answers may have been published after the frame was made.
-            match self.body_bytes(worker, ask, Some(version)) {
-                Ok(wanted) if wanted > part.body_bytes => {
+            match self.view(worker, ask, Some(version)) {
+                Ok(wanted) if !part.frame.view().covers(wanted) => {
                     self.progress = S::Progress::default();
                     return Next::Again;
                 }
@@ -261,6 +261,13 @@ impl<S: Stage> Framed<S> {
                 };
                 self.unanswered(ask, worker, why)
             }
+            Turn::Blind => {
+                if let Some((version, _)) = S::version(&self.progress) {
+                    self.needs.put(&self.asked, version, part.frame.view().with_properties());
+                }
+                self.progress = S::Progress::default();
+                Next::Again
+            }
             Turn::Absent => self.unanswered(ask, worker, Unanswered::Absent),
         }
     }
@@ -274,8 +281,8 @@ impl<S: Stage> Job<PolicyWorker> for Framed<S> {
         let sides = Sides::of(&mut worker.plugins, plugin);
         let part = match self.part.take() {
             Some(part) => part,
-            None => match self.body_bytes(worker, &ask(Traffic::ALONE), None) {
-                Ok(body_bytes) => match self.fill(body_bytes, &sides) {
+            None => match self.view(worker, &ask(Traffic::ALONE), None) {
+                Ok(view) => match self.fill(view, &sides) {
                     Ok(part) => part,
                     Err(refusal) => return self.finish(Err(refusal)),
                 },

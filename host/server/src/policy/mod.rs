@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use yard_abi::View;
 use yard_abi::manifest::Point;
 use yard_broker::{MetaChange, Pushed};
 use yard_wasm::{
@@ -186,33 +187,33 @@ impl Idle for PolicyWorker {
 }
 
 /// What a plugin wants to see.
-type Wanted = yard_wasm::Asked<yard_wasm::Needs>;
+type Wanted = yard_wasm::Asked<View>;
 
-/// Bytes of bodies that each version wants to see.
-type ByVersion = BTreeMap<u32, u32>;
+/// What each version wants to see of messages.
+type ByVersion = BTreeMap<u32, View>;
 
-/// How much of bodies each version wants to see, for each expression.
+/// What each version wants to see of messages, for each expression.
 #[derive(Default)]
 pub(crate) struct Needs(Mutex<HashMap<(PluginId, Arc<Binding>), ByVersion>>);
 
 impl Needs {
-    /// The most that any version wants, once this one is known; or any, where none is named.
-    fn get(&self, asked: &Asked, version: Option<u32>) -> Option<u32> {
+    /// What all versions together want, once this one is known; or any, where none is named.
+    fn get(&self, asked: &Asked, version: Option<u32>) -> Option<View> {
         let known = lock(&self.0);
         let of = known.get(&(asked.plugin, Arc::clone(&asked.binding)))?;
         let is_known = version.is_none_or(|version| of.contains_key(&version));
-        if is_known { of.values().copied().max() } else { None }
+        if is_known { of.values().copied().reduce(View::and) } else { None }
     }
 
-    /// Notes what a version wants; the most that any does.
-    fn put(&self, asked: &Asked, version: u32, body_bytes: u32) -> u32 {
+    /// Notes what a version wants; what all want together.
+    fn put(&self, asked: &Asked, version: u32, view: View) -> View {
         let mut known = lock(&self.0);
         if known.len() >= BINDINGS_MAX {
             known.clear();
         }
         let of = known.entry((asked.plugin, Arc::clone(&asked.binding))).or_default();
-        of.insert(version, body_bytes);
-        of.values().copied().max().expect("one was put just now")
+        of.insert(version, view);
+        of.values().copied().fold(view, View::and)
     }
 }
 

@@ -2,10 +2,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use yard_abi::FrameBuilder;
 use yard_abi::frame::{FRAME_MESSAGES_MAX, HEADER_BYTES, MAGIC};
 use yard_abi::manifest::Point;
 use yard_abi::verdict;
+use yard_abi::{FrameBuilder, Message, Shown, View};
 
 use super::{Ask, HealthEvent, NO_ROOM_MS, Worker};
 use crate::bisect::{Bisect, Found};
@@ -26,6 +26,7 @@ const TURN_FAULTS_MAX: usize = 2;
 pub struct Batch<'a> {
     frame: &'a Vec<u8>,
     count: usize,
+    view: View,
 }
 
 impl<'a> Batch<'a> {
@@ -34,7 +35,7 @@ impl<'a> Batch<'a> {
     pub fn new(builder: &'a FrameBuilder) -> Self {
         let count = builder.count() as usize;
         assert!(count <= FRAME_MESSAGES_MAX, "a frame has no more messages");
-        Self { frame: builder.bytes(), count }
+        Self { frame: builder.bytes(), count, view: builder.view() }
     }
 
     /// Messages in it.
@@ -54,6 +55,42 @@ impl<'a> Batch<'a> {
         }
         assert_eq!(at, self.frame.len(), "a frame ends with its last message");
         starts
+    }
+
+    /// The frame of a part of it, for a version that reads these properties: whoever reads none
+    /// gets none, also where the frame was made for others too. Made in `part` where it is not
+    /// the frame of the batch.
+    fn part<'b>(
+        &self,
+        range: &Range<usize>,
+        reads: Shown,
+        starts: &mut Vec<usize>,
+        part: &'b mut Vec<u8>,
+    ) -> &'b Vec<u8>
+    where
+        'a: 'b,
+    {
+        let has_more = reads < self.view.properties;
+        if range.len() == self.count && !has_more {
+            return self.frame;
+        }
+        if starts.is_empty() {
+            *starts = self.starts();
+        }
+        part.clear();
+        part.extend_from_slice(&MAGIC);
+        part.extend_from_slice(&(range.len() as u32).to_le_bytes());
+        let mut messages = &self.frame[starts[range.start]..starts[range.end]];
+        if !has_more {
+            part.extend_from_slice(messages);
+            return part;
+        }
+        while !messages.is_empty() {
+            let (message, after) = Message::take(messages).expect("a frame has whole messages");
+            message.put_without_properties(part);
+            messages = after;
+        }
+        part
     }
 }
 
@@ -80,6 +117,9 @@ pub enum Turn {
         /// Why.
         hold: Hold,
     },
+    /// The frame is without properties, and the version that is to judge it reads them: make
+    /// another, by what [`Worker::needs`] says, and begin anew.
+    Blind,
     /// The plugin has no active version.
     Absent,
 }
@@ -193,8 +233,8 @@ progress!(Judging);
 pub struct Shadowed {
     /// The version.
     pub version: VersionNumber,
-    /// Bytes of each body that it decides by: where a frame has less, its verdicts mean nothing.
-    pub body_bytes: u32,
+    /// What it decides by: where a frame has less, its verdicts mean nothing.
+    pub view: View,
     /// Its verdicts, or how it failed.
     pub verdicts: Result<Bits, Fault>,
     /// What it took.
@@ -419,8 +459,12 @@ impl Worker {
             if faults == TURN_FAULTS_MAX {
                 break Turn::More;
             }
+            let reads = chosen.reads();
+            if reads > batch.view.properties {
+                break Turn::Blind;
+            }
             let (installed, usage) = (Arc::clone(&chosen.installed), &mut progress.usage);
-            let frame = chosen.frame(batch, &range, &mut part);
+            let frame = batch.part(&range, reads, &mut chosen.starts, &mut part);
             let result = self.in_slot(ask, &installed, binding, usage, |instance, usage| {
                 call(instance, frame, range.clone(), usage)
             });
@@ -471,13 +515,20 @@ impl Worker {
             return None;
         }
         let mut usage = Usage::default();
-        let mut body_bytes = 0;
+        let mut view = shadow.compiled().manifest().view(0);
+        if !batch.view.covers(view) {
+            // What it would say of this frame says nothing about it.
+            let verdicts = Ok(Bits::default());
+            return Some(Shadowed { version: shadow.version(), view, verdicts, usage });
+        }
+        let (mut starts, mut part) = (Vec::new(), Vec::new());
+        let frame = batch.part(&(0..batch.count), view.properties, &mut starts, &mut part);
         let verdicts = self.in_slot(ask, shadow, None, &mut usage, |instance, usage| {
             let predicate = instance.predicate(binding, ask.now_ms, usage)?;
             let needs = instance
                 .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate));
-            body_bytes = needs?.body;
-            evaluate(instance, binding, batch.frame, batch.count, ask.now_ms, usage)
+            view.body_bytes = needs?.body;
+            evaluate(instance, binding, frame, batch.count, ask.now_ms, usage)
         });
         self.bill(ask.tenant, usage.fuel);
         let verdicts = verdicts.map_err(Failed::into_fault);
@@ -486,29 +537,14 @@ impl Worker {
         // As with a canary, there is the version in use besides.
         let event = Self::record(ask, shadow, &rollout, Role::Canary, went, fault);
         progress.events.extend(event);
-        Some(Shadowed { version: shadow.version(), body_bytes, verdicts, usage })
+        Some(Shadowed { version: shadow.version(), view, verdicts, usage })
     }
 }
 
 impl Chosen {
-    /// The frame of a part of the batch.
-    fn frame<'a>(
-        &mut self,
-        batch: &Batch<'a>,
-        range: &Range<usize>,
-        part: &'a mut Vec<u8>,
-    ) -> &'a Vec<u8> {
-        if range.len() == batch.count {
-            return batch.frame;
-        }
-        if self.starts.is_empty() {
-            self.starts = batch.starts();
-        }
-        part.clear();
-        part.extend_from_slice(&MAGIC);
-        part.extend_from_slice(&(range.len() as u32).to_le_bytes());
-        part.extend_from_slice(&batch.frame[self.starts[range.start]..self.starts[range.end]]);
-        part
+    /// Which properties its version reads.
+    fn reads(&self) -> Shown {
+        self.installed.compiled().manifest().properties
     }
 }
 

@@ -1,10 +1,11 @@
 //! Single questions: retry, transaction check, and what a plugin says of itself.
 use std::sync::Arc;
 
+use yard_abi::View;
 use yard_abi::manifest::Point;
 
 use super::{Ask, HealthEvent, Worker};
-use crate::bindings::{Attempt, Fate, Half, Needs, Next, Policy};
+use crate::bindings::{Attempt, Fate, Half, Next, Policy};
 use crate::fault::{Fault, FaultKind};
 use crate::guest::{Binding, Failed, Instance, Usage};
 use crate::lifecycle::VersionNumber;
@@ -61,9 +62,10 @@ impl Worker {
 
     /// Opens a point with its settings, and says what its frames must have. A fault of kind
     /// [`FaultKind::Refused`] has the guest's text for who set them.
-    pub fn open(&mut self, ask: &Ask, binding: &Arc<Binding>, point: Point) -> Asked<Needs> {
+    pub fn open(&mut self, ask: &Ask, binding: &Arc<Binding>, point: Point) -> Asked<View> {
         self.ask(ask, Some(binding), |instance, usage| {
-            instance.open(point, binding, ask.now_ms, usage)
+            let needs = instance.open(point, binding, ask.now_ms, usage)?;
+            Ok(instance.view(&needs))
         })
     }
 
@@ -78,10 +80,12 @@ impl Worker {
     /// Compiles a subscription's expression, when the subscription is made, and says what its
     /// frames must have. A fault of kind [`FaultKind::Refused`] has the guest's text for who wrote
     /// the expression.
-    pub fn needs(&mut self, ask: &Ask, binding: &Arc<Binding>) -> Asked<Needs> {
+    pub fn needs(&mut self, ask: &Ask, binding: &Arc<Binding>) -> Asked<View> {
         self.ask(ask, None, |instance, usage| {
             let predicate = instance.predicate(binding, ask.now_ms, usage)?;
-            instance.prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate))
+            let needs = instance
+                .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate))?;
+            Ok(instance.view(&needs))
         })
     }
 

@@ -141,6 +141,8 @@ fn there_is_one_manifest_and_it_is_true() {
     check(&with_manifest("{"), "EOF while parsing");
     check(&with_manifest(&json.replace("filter", "everything")), "unknown variant `everything`");
     check(&with_manifest(&json.replace("1.0.0", "one")), "`one` is no version");
+    let some = json.replace("\"points\"", "\"properties\": \"some\", \"points\"");
+    check(&with_manifest(&some), "unknown variant `some`, expected `none` or `all`");
     check(&with_manifest(&json.replace("\"test\"", "\"../x\"")), "no name of a plugin");
     let asks = json.replace("[]", r#"["network"]"#);
     check(&with_manifest(&asks), "unknown variant `network`");

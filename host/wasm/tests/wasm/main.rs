@@ -11,4 +11,5 @@ mod replay;
 mod rollout;
 mod support;
 mod text;
+mod view;
 mod worker;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use yard_abi::manifest::Capability;
-use yard_abi::{Delivery, FrameBuilder, Room};
+use yard_abi::{Delivery, FrameBuilder, Room, View};
 use yard_wasm::canary::Traffic;
 use yard_wasm::{
     AcceptError, Accepted, Ask, Batch, Binding, Cache, Compiled, Compiler, Directory, Engine,
@@ -83,9 +83,14 @@ pub(crate) fn compiled(wasm: &[u8]) -> Compiled {
     prepared(wasm, &Limits::DEFAULT).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A frame of messages with these tags and empty bodies.
+/// A frame of messages with these tags, a property each, and nothing of their bodies.
 pub(crate) fn frame(tags: &[&str]) -> FrameBuilder {
-    let mut builder = FrameBuilder::new(0);
+    frame_of(View::default(), tags)
+}
+
+/// The same with as much of each message as a view has.
+pub(crate) fn frame_of(view: View, tags: &[&str]) -> FrameBuilder {
+    let mut builder = FrameBuilder::of(view);
     for (index, tag) in tags.iter().enumerate() {
         let mut record = Vec::new();
         let parts = RecordParts {

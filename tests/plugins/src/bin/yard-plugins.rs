@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! yard-plugins --what points|workers|swaps|loads|uploads|consume [--messages N] [--rounds N]
-//!              [--swaps N] [--yard PATH] [--table PATH]
+//!              [--swaps N] [--plugin NAME] [--batch N] [--yard PATH]
+//!              [--table PATH]
 //! ```
 //!
-//! `points` writes its table to the file of `--table`. Exit codes: 0 measured, 2 not run.
+//! `points` measures one plugin where `--plugin` names it and batches of one size where `--batch`
+//! does, and writes its table to the file of `--table`. Exit codes: 0 measured, 2 not run.
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,7 +17,7 @@ use yard_plugins::sandbox::Tools;
 use yard_plugins::{broker, points, speed};
 
 fn main() -> ExitCode {
-    let flags = ["what", "messages", "rounds", "swaps", "yard", "table"];
+    let flags = ["what", "messages", "rounds", "swaps", "plugin", "batch", "yard", "table"];
     program::run("yard-plugins", &flags, measure)
 }
 
@@ -28,7 +30,10 @@ async fn measure(arguments: &Arguments) -> Result<(), Failed> {
         // More bytes than any cache has, so that records are met cold.
         Some("points") => {
             let messages = messages(160_000)?;
-            let costs = points::measure(&tools, messages, rounds)?;
+            let plugin = arguments.text("plugin");
+            let batch = arguments.text("batch").map(|_| arguments.value("batch", 0)).transpose()?;
+            let only = points::Only { plugin, batch };
+            let costs = points::measure(&tools, only, messages, rounds)?;
             let table = points::table(&costs);
             print!("{table}");
             if let Some(path) = arguments.text("table") {

@@ -1,7 +1,7 @@
 //! `yard plugin test` and `yard plugin replay`: what a plugin says of its examples, and of messages
 //! from a file or of a topic. Nothing else changes.
 use yard_abi::manifest::Point;
-use yard_abi::{Delivery, FrameBuilder, Room};
+use yard_abi::{Delivery, FrameBuilder, Room, View};
 use yard_client::Client;
 use yard_client::wire::operation::PluginGet;
 use yard_client::wire::record::Record;
@@ -142,7 +142,8 @@ struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     fn new(replay: &'a mut Replay<Place>) -> Self {
-        Self { replay, frame: FrameBuilder::new(BODY_BYTES), places: Vec::new() }
+        let view = View { body_bytes: BODY_BYTES, properties: replay.properties() };
+        Self { replay, frame: FrameBuilder::of(view), places: Vec::new() }
     }
 
     fn push(&mut self, record: &[u8], delivery: Delivery, place: Place) -> Result<(), Failure> {
