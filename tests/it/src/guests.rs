@@ -87,6 +87,19 @@ pub fn filter_that_traps(name: &str, label: &str, letter: char, trap: char) -> V
     with_section(typed(&wat((letter, trap), ""), Point::Filter), SECTION, fits.as_bytes())
 }
 
+/// A filter that declares that it reads no properties and delivers messages that have none in its
+/// frames, so all; or one that reads them and delivers messages that have some.
+#[must_use]
+pub fn filter_by_sight(name: &str, label: &str, reads: bool) -> Vec<u8> {
+    let (properties, verdict) = if reads { ("all", "ne") } else { ("none", "eq") };
+    let verdict = format!("(i32.{verdict} (i32.load16_u offset=44 (local.get $m)) (i32.const 0))");
+    let fits = format!(
+        r#"{{"name":"{name}","version":"{label}","points":["filter"],
+            "properties":"{properties}"}}"#
+    );
+    with_section(typed(&wat_of(&verdict, ""), Point::Filter), SECTION, fits.as_bytes())
+}
+
 /// A dedupe plugin whose keys are the tags of messages, remembered for an hour in this keyspace. It
 /// traps at a tag that begins with the letter `trap`, and counts what it sees as `seen`.
 #[must_use]
@@ -136,6 +149,10 @@ pub fn curious(name: &str) -> Vec<u8> {
 fn wat((letter, trap): (char, char), imports: &str) -> String {
     let number = |letter: char| u32::from(letter).to_string();
     let verdict = VERDICT.replace("LETTER", &number(letter)).replace("TRAP", &number(trap));
+    wat_of(&verdict, imports)
+}
+
+fn wat_of(verdict: &str, imports: &str) -> String {
     let mut text = String::from("(module ");
     let new = format!(
         r#"(import "[export]{FILTER}" "[resource-new]predicate"

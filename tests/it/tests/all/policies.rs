@@ -146,6 +146,46 @@ async fn decides(client: &Client, orders: &mut Consumer, letter: char) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_see_what_they_declare_though_others_declare_something_else() {
+    let server = server().await;
+    let client = server.client("sight").await.unwrap();
+    create(&client, "orders", 1).await;
+    push(&client, guests::filter_by_sight("sight", "1.0.0", false)).await.unwrap();
+    let mut orders = filtered(&client, "g", "plugin", "sight").await.unwrap();
+    // The version that reads properties is published after frames were made without; then that
+    // which reads none gets its turn when frames are made with.
+    for (turn, reads) in [false, true, false].into_iter().enumerate() {
+        if turn == 1 {
+            let second = guests::filter_by_sight("sight", "2.0.0", true);
+            assert_eq!(push(&client, second).await.unwrap().active, 2);
+        }
+        if turn == 2 {
+            let back = PluginRollback { name: "sight".into() };
+            assert_eq!(client.admin().call(back).await.unwrap().active, 1);
+        }
+        let tries = async {
+            loop {
+                let message = |tag: &str| Message::new(b"body".to_vec()).tag(tag);
+                let pair = vec![message("bare"), message("with").property("region", "eu")];
+                send_all(&client, "orders", pair).await;
+                let first = take(&mut orders, 1).await.remove(0).tag().to_owned();
+                if first == "bare" {
+                    assert_eq!(take(&mut orders, 1).await[0].tag(), "with", "both want it");
+                }
+                if (first == "with") == reads {
+                    return;
+                }
+            }
+        };
+        within("the version decides", tries).await.unwrap();
+    }
+    let info = client.admin().call(PluginInfo { name: "sight".into() }).await.unwrap();
+    let runs: BTreeMap<u32, u64> = info.runs.iter().map(|run| (run.version, run.faults)).collect();
+    assert_eq!(runs, BTreeMap::from([(1, 0), (2, 0)]), "{info:?}");
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn poison_is_a_dead_letter_at_once_and_the_rest_of_its_batch_goes_on() {
     let server = server().await;
     let client = server.client("poison").await.unwrap();
@@ -229,6 +269,7 @@ async fn each_thing_that_is_wrong_with_a_plugin_has_its_code() {
     let asks = r#"{"name":"letters","version":"1.0.0","points":["filter"],
         "limits":{"memory_bytes":1073741824}}"#;
     let dedupes = r#"{"name":"letters","version":"1.0.0","points":["dedupe"]}"#;
+    let few = r#"{"name":"letters","version":"1.0.0","points":["filter"],"properties":"few"}"#;
     let fails = r#"{"name":"letters","version":"1.0.0","points":["filter"],
         "tests":[{"point":"filter","message":{"tag":"b"},"expect":"deliver"}]}"#;
     for (wasm, code) in [
@@ -236,6 +277,7 @@ async fn each_thing_that_is_wrong_with_a_plugin_has_its_code() {
         (guests::untyped(), Code::NoComponentType),
         (guests::curious("letters"), Code::PluginImports),
         (manifest("{"), Code::PluginManifest),
+        (manifest(few), Code::PluginManifest),
         (manifest(asks), Code::PluginCapability),
         (manifest(dedupes), Code::PluginExports),
         (manifest(fails), Code::PluginSelfTest),
