@@ -82,11 +82,8 @@ impl Broker {
                 continue;
             }
             let state = group.queues.get(&queue).expect("what is to bury is a queue's");
-            let Some((from, count)) = state.progress.returned().first_doomed(BURIAL_MAX) else {
-                yard_wire::mark!(BurialDone);
-                self.burials.remove((id, queue));
-                continue;
-            };
+            let doomed = state.progress.returned().first_doomed(BURIAL_MAX);
+            let (from, count) = doomed.expect("a queue is listed while it has something to bury");
             let topic = group.topic;
             let ticket = self.next_ticket;
             self.next_ticket.0 += 1;

@@ -28,6 +28,11 @@ impl Broker {
         self.check_flights();
         self.burials.check();
         self.drains.check();
+        for (id, queue) in self.burials.queues() {
+            let state = self.groups.get(id).and_then(|group| group.queues.get(&queue));
+            let doomed = state.map_or(0, |state| state.progress.returned().doomed_count());
+            assert!(doomed > 0, "a queue is listed while it has something to bury");
+        }
     }
 
     /// An event was worked on: looks at the whole state now and then.

@@ -94,6 +94,11 @@ impl Errands {
         Some(asked)
     }
 
+    /// Those with something to do.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = GroupQueueId> {
+        self.queues.keys().copied()
+    }
+
     pub(crate) fn check(&self) {
         assert_eq!(self.queues.len(), self.by_time.len(), "what is to do has an instant");
         assert_eq!(self.asked.len(), self.tickets.len(), "of each queue one is asked");

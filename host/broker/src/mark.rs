@@ -79,7 +79,6 @@ yard_wire::marks! {
     ProducerEpochNewer "broker.producer.epoch-newer"
     ProducerForgotten "broker.producer.forgotten"
     BurialWantsTopic "broker.burial.wants-topic"
-    BurialDone "broker.burial.done"
     BurialForNobody "broker.burial.for-nobody"
     ErrandMetGap "broker.errand.met-gap"
     SystemTopicThere "broker.system.topic-there"
