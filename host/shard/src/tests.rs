@@ -1,4 +1,5 @@
 //! The shard over a disk in memory, its I/O performed in line or held back by the test.
+mod rare;
 mod retention;
 
 use yard_broker::{Event, Origin, SessionId};

@@ -380,4 +380,53 @@ mod tests {
             assert!(take_all(&mut Bytes::copy_from_slice(&bytes[..end])).is_err(), "prefix {end}");
         }
     }
+
+    #[test]
+    fn what_is_released_is_as_large_as_a_record_may_be() {
+        let check = |notes: Notes, bytes: usize, is_one: bool| {
+            let given = (bytes + notes.bytes.len()) as u64;
+            let target = Target { bytes: bytes as u32, ..target(&record(), false) };
+            let (topic, queue) = PLACE;
+            let release = Release { target, topic, queue, notes };
+            let mut input = Vec::new();
+            release.put(&mut input);
+            let (what, max) = ("target of a release", BATCH_BYTES_MAX as u64);
+            let wrong = Malformed::Length { what, found: given, max };
+            let expected = if is_one { Ok(release) } else { Err(wrong) };
+            assert_eq!(Release::take(&mut input.into()), expected, "{bytes} bytes");
+        };
+        for (bytes, is_one) in [
+            (0, false),
+            (record::HEADER_BYTES - 1, false),
+            (record::HEADER_BYTES, true),
+            (BATCH_BYTES_MAX, true),
+            (BATCH_BYTES_MAX + 1, false),
+        ] {
+            check(Notes::default(), bytes, is_one);
+        }
+        // What it adds counts.
+        let notes = || Notes::new([("a", "b")]);
+        let added = notes().bytes.len();
+        check(notes(), BATCH_BYTES_MAX - added, true);
+        check(notes(), BATCH_BYTES_MAX - added + 1, false);
+    }
+
+    #[test]
+    fn an_entry_releases_something_and_not_too_much() {
+        let mut bytes = Vec::new();
+        let one = Release::new(target(&record(), false), PLACE, Notes::default());
+        put_all(&vec![one; RELEASES_MAX], &mut bytes);
+        for count in [1, RELEASES_MAX] {
+            bytes[..COUNT_BYTES].copy_from_slice(&(count as u32).to_le_bytes());
+            let mut input = Bytes::copy_from_slice(&bytes);
+            let found = take_all(&mut input).expect("so many may be");
+            assert_eq!(found.len(), count);
+        }
+        for count in [0, RELEASES_MAX as u32 + 1, u32::MAX] {
+            bytes[..COUNT_BYTES].copy_from_slice(&count.to_le_bytes());
+            let (what, max) = ("number of releases", RELEASES_MAX as u64);
+            let wrong = Malformed::Length { what, found: count.into(), max };
+            assert_eq!(take_all(&mut Bytes::copy_from_slice(&bytes)), Err(wrong));
+        }
+    }
 }

@@ -548,3 +548,18 @@ fn whatever_happens_a_key_is_acked_once_and_everything_settled_in_the_end() {
     }
     assert!(duplicates > 500, "{duplicates}");
 }
+
+#[test]
+fn keys_of_a_group_are_remembered_for_a_time_that_ends() {
+    check_keyed(
+        "key g k none
+        > BadArgument: a key window has an end: 1s to 7d may be; --key none stops comparing
+        put p1 0 2 t/0 keys=a,a
+        sync
+        > stored: 0 0..2
+        sub c g t earliest
+        > c gets 0: 0..1
+        sync
+        > c subscribed: 0 0..2",
+    );
+}

@@ -654,3 +654,26 @@ fn an_error_text_is_bounded() {
         "x".repeat(1_024)
     ));
 }
+
+#[test]
+fn damage_that_is_told_to_nobody_is_met_by_whoever_comes_next() {
+    check_orders(
+        "sub a g orders earliest credit=3
+        > a gets 0: 0..3
+        sync
+        > a subscribed: 0 0..10
+        unsub a
+        > unsubscribed
+        rot a 0 1
+        info g
+        > 0: 0..10 lag=10 held=0 waiting=3 rejected=0
+        sub b g orders earliest credit=2
+        > b gets 0: 0..2x2
+        sync
+        > b subscribed: 0 0..10
+        rot a 0 1
+        rot b 0 1
+        info g
+        > 0: 0..10 lag=9 held=1 waiting=1 rejected=0; b held=1 credit=0",
+    );
+}

@@ -16,7 +16,7 @@ use yard_wire::{
 
 use super::Random;
 use super::world::{Out, World, call, config, id, origin};
-use crate::bounds::SWEEP_MS;
+use crate::bounds::{DEDUPE_KEYS_OF_TENANT_MAX, SWEEP_MS};
 use crate::*;
 
 const TENANT: TenantId = TenantId(0);
@@ -409,4 +409,28 @@ fn whatever_happens_a_key_is_stored_once_a_window() {
         }
         world.compare_with_log();
     }
+}
+
+#[test]
+fn keys_of_a_tenant_are_bounded() {
+    let mut world = world();
+    world.is_large = true;
+    // Another topic of the tenant holds all of them but one.
+    for number in 1..DEDUPE_KEYS_OF_TENANT_MAX as u128 {
+        let (id, queue) = (id(1), QueueIndex(0));
+        let first = windows::First { id, queue, offset: Some(QueueOffset(0)) };
+        let row = windows::Row::new(DedupeKey(number.to_be_bytes()), first, world.now);
+        world.broker.windows.remember(TENANT, TopicId(2), row);
+    }
+    let both = batch(1, 0, &[(1, 0, "a", None), (2, 0, "b", None)]);
+    let refusal = put(&mut world, both).unwrap_err();
+    assert_eq!(refusal.code, Code::DedupeFull);
+    assert!(refusal.retry_after_ms > 0, "keys are forgotten in time");
+    assert!(put(&mut world, batch(2, 0, &[(3, 0, "", None)])).is_ok(), "without a key it goes on");
+    // It is for the number of keys, and the number of the batch is still free.
+    assert!(put(&mut world, batch(1, 0, &[(1, 0, "a", None), (2, 0, "a", None)])).is_ok());
+    let refusal = put(&mut world, batch(3, 0, &[(4, 0, "c", None)])).unwrap_err();
+    assert_eq!(refusal.code, Code::DedupeFull);
+    world.broker.windows.forget(TopicId(2), 1);
+    assert!(put(&mut world, batch(3, 0, &[(4, 0, "c", None)])).is_ok());
 }

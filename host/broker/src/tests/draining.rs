@@ -1,12 +1,14 @@
 //! Backlogs that are passed on to a wider topic: in order, once, wherever the process ends.
 use std::collections::{BTreeMap, BTreeSet};
 
-use yard_wire::{QueueIndex, QueueOffset, SubscriptionId, TopicId};
+use yard_wire::batch::BatchHeader;
+use yard_wire::requests::AckNodes;
+use yard_wire::{QueueIndex, QueueOffset, ShardId, SubscriptionId, TenantId, Timestamp, TopicId};
 
 use super::script::{Script, check};
 use super::world::{Delivery, Out, World, config};
 use super::{Play, Random};
-use crate::{Entry, OrderKey};
+use crate::{Entry, Event, MetaChange, OrderKey, Settings, Topic};
 
 const OWN: TopicId = TopicId(1);
 const WIDE: TopicId = TopicId(2);
@@ -415,4 +417,51 @@ fn a_drain_is_refused_where_it_could_not_keep_its_promises() {
         drain g w x
         > BadDrainTarget: topic \"x\": the group gets another topic's messages already",
     );
+}
+
+#[test]
+fn a_drain_waits_for_topics_that_a_shard_does_not_know_yet() {
+    let topic = |topic: TopicId, name: &str, queues: u16| Topic {
+        topic,
+        tenant: TenantId(0),
+        name: name.into(),
+        shards: (0..queues).map(|queue| ShardId(queue % 2)).collect(),
+        created_queues: queues,
+        settings: Settings::default(),
+        created: Timestamp(0),
+        version: topic.0.into(),
+    };
+    let tell = |script: &mut Script, it: Topic| {
+        script.world.handle(Event::Metadata(MetaChange::TopicPut(it)));
+    };
+    let (own, wide) = (|| topic(OWN, "t", 2), || topic(WIDE, "w", 4));
+    let mut script = Script::new(World::new(config(1, 2)));
+    tell(&mut script, own());
+    tell(&mut script, wide());
+    let header = BatchHeader { shard: ShardId(1), ..BatchHeader::default() };
+    script.world.produce(TenantId(0), AckNodes::One, 0, header, &[(OWN, QueueIndex(1)); 3]);
+    script.world.sync();
+    script.run("sub a g t earliest credit=0");
+    for line in ["sync", "close a", "sync", "slow"] {
+        script.run(line);
+    }
+    let begun = script.run("drain g t w");
+    assert_eq!(begun, ["g t to w draining: backlog=3 held=0 moved=0 lag=0"]);
+    script.world.slow_index = false;
+    let passed_on = |script: &Script| passed_on(&script.world).len();
+    // It begins anew, and learns of the one topic long before the other.
+    script.run("restart");
+    script.run("at 10000");
+    assert_eq!(passed_on(&script), 0);
+    tell(&mut script, own());
+    script.run("at 20000");
+    assert_eq!(passed_on(&script), 0);
+    let moving = "GroupMoved: the group goes on in a topic that this shard does not know yet";
+    assert_eq!(script.run("sub a g t earliest"), [moving]);
+    tell(&mut script, wide());
+    script.run("at 30000");
+    assert_eq!(passed_on(&script), 3);
+    script.run("sync");
+    let lines = script.run("sub a g t earliest");
+    assert!(lines.iter().any(|line| line.starts_with("a gets ")), "{lines:?}");
 }

@@ -1,8 +1,10 @@
 //! Topics, tenants, routes; and the shards that are told of them.
 use super::script::{check, check_on};
-use super::world::{World, config};
+use super::world::{Out, World, config};
 use crate::{Event, MetaChange};
-use yard_wire::TopicId;
+use yard_wire::request::Request;
+use yard_wire::requests::{Credit, Find, FindRoute, Wanted};
+use yard_wire::{Code, MessageId, ShardId, SubscriptionId, TenantId, TopicId};
 
 #[test]
 fn topics_are_created_grown_and_removed() {
@@ -259,4 +261,23 @@ fn settings_of_a_group_are_the_tenants_and_outlive_a_restart() {
         policy g 10s,1m 3
         > group g 10s,1m Attempts(3)",
     );
+}
+
+#[test]
+fn what_another_shard_has_is_refused() {
+    let mut world = World::new(config(1, 2));
+    let (shard, topics) = (ShardId(0), Vec::new());
+    let (subscription, messages, bytes) = (SubscriptionId(1), 1, 1);
+    let (wanted, after) = (Wanted::Id(MessageId([7; 16])), None);
+    let find = Find { shard, wanted, after, records_max: 1, bytes_max: 1 };
+    for request in [
+        Request::FindRoute(FindRoute { topics }),
+        Request::Credit(Credit { shard, subscription, messages, bytes }),
+        Request::Find(find),
+    ] {
+        world.request(1, TenantId(0), request.clone());
+        let outs = world.take_outs();
+        let [Out::Reply(_, Err(refusal))] = &outs[..] else { panic!("{request:?}: {outs:?}") };
+        assert_eq!(refusal.code, Code::WrongShard, "{request:?}");
+    }
 }

@@ -14,6 +14,7 @@ mod metadata;
 mod order_random;
 mod ordered;
 mod plugins;
+mod preparing;
 mod producing;
 mod random;
 mod relocating;

@@ -10,6 +10,7 @@ use yard_wire::{
 };
 
 use super::world::{Out, World, config};
+use crate::bounds::TICK_QUEUES_MAX;
 use crate::producer::{Numbering, Producers};
 use crate::{Entry, GroupCreated, GroupId};
 
@@ -289,4 +290,27 @@ fn a_removed_topic_leaves_nothing_behind() {
     world.request(0, TENANT, Request::Call(call));
     world.sync();
     assert!(world.broker.ends.is_empty(), "messages on their way do not bring it back");
+}
+
+#[test]
+fn a_tick_ends_the_leases_of_so_many_queues() {
+    const QUEUES: usize = 64;
+    let (mut world, queues) = (with_topic(QUEUES as u16), 0..QUEUES as u16);
+    let groups = TICK_QUEUES_MAX / QUEUES + 1;
+    world.is_large = true;
+    let places: Vec<_> = queues.map(|queue| (TopicId(1), QueueIndex(queue))).collect();
+    world.produce(TENANT, AckNodes::One, 0, BatchHeader::default(), &places);
+    world.sync();
+    for group in 0..groups {
+        subscribe(&mut world, group as u64, &format!("g{group}"));
+    }
+    let all = (groups * QUEUES) as u64;
+    assert_eq!(world.broker.stats().leased, all, "each group has one message of each queue");
+    let ends = world.now.plus_ms(30_000);
+    world.now = ends;
+    world.handle(crate::Event::Tick);
+    assert_eq!(world.broker.stats().leased, all - TICK_QUEUES_MAX as u64);
+    world.advance(ends.plus_ms(1));
+    assert_eq!(world.broker.stats().leased, 0);
+    world.broker.check();
 }

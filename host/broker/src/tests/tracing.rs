@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use yard_wire::batch::BatchHeader;
 use yard_wire::name::TRACE_TOPIC;
-use yard_wire::operation::{Operate, TopicSet};
+use yard_wire::operation::{MsgTrace, Operate, TopicSet};
 use yard_wire::record::Record;
 use yard_wire::request::Request;
 use yard_wire::requests::{AckNodes, Call};
@@ -11,8 +11,9 @@ use yard_wire::share::Share;
 use yard_wire::{ProducerId, QueueIndex, ShardId, TenantId, TopicId, Wire};
 
 use super::script::Script;
-use super::world::{Out, World, config};
-use crate::Entry;
+use super::world::{Out, World, config, id};
+use crate::bounds::TRACES_ASKED_MAX;
+use crate::{Entry, SessionId};
 
 const TENANT: TenantId = TenantId(0);
 const NOTING: ProducerId = ProducerId(u64::MAX);
@@ -188,4 +189,22 @@ fn nobody_else_writes_in_the_name_of_the_notes() {
     let [.., Out::Reply(_, Err(refusal))] = &outs[..] else { panic!("{outs:?}") };
     assert_eq!(refusal.code, yard_wire::Code::BadArgument);
     assert!(records(&script.world).is_empty());
+}
+
+#[test]
+fn whoever_waits_longest_for_a_life_is_sent_away_where_too_many_ask() {
+    let mut script = traced(Share::WHOLE);
+    let args = MsgTrace { id: id(1) }.to_bytes();
+    let mut refused = Vec::new();
+    for session in 0..TRACES_ASKED_MAX as u64 + 2 {
+        let call = Call { operation: MsgTrace::OPERATION as u16, args: args.clone() };
+        script.world.request(session, TENANT, Request::Call(call));
+        refused.extend(script.world.take_outs().into_iter().filter_map(|out| match out {
+            Out::Reply(origin, result) => Some((session, origin.session, result.unwrap_err().code)),
+            _ => None,
+        }));
+    }
+    let (first, max) = (TRACES_ASKED_MAX as u64, TRACES_ASKED_MAX as u64 + 1);
+    let busy = yard_wire::Code::Busy;
+    assert_eq!(refused, [(first, SessionId(0), busy), (max, SessionId(1), busy)]);
 }

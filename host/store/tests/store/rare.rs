@@ -1,9 +1,14 @@
 //! Turns that seldom come: each is brought about here, and its mark says that it was.
-use yard_store::{Disk, FileName, Io, IoDone};
+use bytes::Bytes;
+use yard_store::{Disk, FileName, Io, IoDone, Store, Token, Waiting, read};
+use yard_wire::record::Flags;
+use yard_wire::release::Target;
+use yard_wire::{QueueOffset, Timestamp};
 
+use crate::damage::long;
 use crate::finding::{check, is_of_keys, keyed_batch};
-use crate::retire::{fill, reopen, retire};
-use crate::support::{CONFIG, Random, Rig, open_all};
+use crate::retire::{check_waiting, fill, finish, reopen, retire};
+use crate::support::{CONFIG, Random, Rig, flagged_batch, open_all, open_with};
 
 /// Whether the mark of this name was reached in this process.
 fn is_reached(name: &str) -> bool {
@@ -79,4 +84,51 @@ fn what_was_lost_does_not_hold_up_its_segment() {
         }
     }
     panic!("nothing is lost of what is kept");
+}
+
+#[test]
+fn what_waits_and_does_not_fit_what_is_read_at_once_is_carried_on_later() {
+    let (mut random, mut rig) = (Random(31), Rig::new(31));
+    rig.settle();
+    // More than is read at once, and each in another segment than most of the others.
+    for _ in 0..12 {
+        let record = ((1, 0, 30_000), Flags::DELAYED);
+        rig.append_batch(&flagged_batch(&mut random, &[record])).unwrap();
+        rig.flush();
+    }
+    let parked = rig.parked();
+    fill(&mut rig, &mut random, parked[11].segment + 1);
+    let waiting = parked.iter().zip(0..);
+    let waiting = waiting.map(|(at, name)| Waiting { token: Token([name; 16]), target: *at });
+    let waiting: Vec<Waiting> = waiting.collect();
+    let record =
+        |at: Target| read::records(&rig.disk, &[at.place(Timestamp(0))]).unwrap().remove(0);
+    let before: Vec<Bytes> = parked.iter().map(|at| record(*at)).collect();
+    let until = parked[11].segment + 1;
+    rig.store.retire(until, &|_, _| QueueOffset(0), waiting.clone(), &mut rig.io);
+    finish(&mut rig, &mut |_| {});
+    assert!(is_reached("store.retire.waiting-again"));
+    assert_eq!(rig.store.first_segment(), until);
+    let carried = rig.store.take_carried();
+    let tokens = |token: &Token| carried.iter().filter(|it| it.token == *token).count();
+    assert!(waiting.iter().all(|it| tokens(&it.token) == 1), "each is carried on once");
+    check_waiting(&rig.disk, &waiting, &carried, &before);
+}
+
+#[test]
+fn a_log_whose_last_group_cannot_be_read_is_opened() {
+    let disk = long().disk.fork();
+    for segment in 0..4 {
+        let name = FileName::Segment(segment);
+        let end = disk.contents(name).unwrap().len() as u64;
+        disk.spoil(name, 4_096..end);
+    }
+    let open = || {
+        let saved = Store::read_checkpoint(&disk, &CONFIG).unwrap();
+        open_with(&disk, CONFIG, saved.as_ref()).unwrap()
+    };
+    let opened = open();
+    assert!(is_reached("store.recovery.last-unreadable"));
+    assert!(!opened.repairs.is_empty(), "it is told what cannot be read");
+    assert_eq!(open().entries, opened.entries, "and the log is the same the next time");
 }

@@ -70,7 +70,7 @@ pub(crate) fn retire(rig: &mut Rig, until: u32, each: &mut dyn FnMut(&Rig)) {
     finish(rig, each);
 }
 
-fn finish(rig: &mut Rig, each: &mut dyn FnMut(&Rig)) {
+pub(crate) fn finish(rig: &mut Rig, each: &mut dyn FnMut(&Rig)) {
     let mut turns = 0;
     while rig.store.is_retiring() || !rig.io.is_empty() {
         go_on(rig);
@@ -635,7 +635,12 @@ fn place(rig: &Rig, offset: QueueOffset) -> Target {
 }
 
 /// What waits is found where the log says that it lies by now.
-fn check_waiting(disk: &LyingDisk, waiting: &[Waiting], carried: &[Carried], old: &[Bytes]) {
+pub(crate) fn check_waiting(
+    disk: &LyingDisk,
+    waiting: &[Waiting],
+    carried: &[Carried],
+    old: &[Bytes],
+) {
     for (waiting, record) in waiting.iter().zip(old) {
         let again = carried.iter().rev().find(|carried| carried.token == waiting.token);
         let target = again.map_or(waiting.target, |carried| carried.target.unwrap());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use yard_wire::batch::Batch;
 use yard_wire::record::{self, RecordParts};
-use yard_wire::requests::Placed;
+use yard_wire::requests::{Original, Placed};
 use yard_wire::{Epoch, Lane, MessageId, ProducerId, ShardId, Timestamp};
 
 use super::*;
@@ -160,6 +160,36 @@ fn a_refused_message_takes_no_other_with_it() {
         lane.hurry();
         answer_all(&mut lane, &mut broker, bad);
         assert_eq!(completions(&mut lane).len(), 1);
+    }
+}
+
+#[test]
+fn what_was_refused_before_its_turn_is_sent_again_alone_when_it_has_come() {
+    for batch_records_max in [1, 2] {
+        let options = LaneOptions { batch_records_max, ..LaneOptions::default() };
+        let (mut lane, mut broker) = (lane(options), Broker::default());
+        lane.on_connect();
+        let (count, bad) = (3 * batch_records_max as u64, 2 * batch_records_max as u64 - 1);
+        for ticket in 0..count {
+            push(&mut lane, ticket, 0, 0);
+        }
+        let sent: Vec<_> = std::iter::from_fn(|| lane.next_to_send(0)).collect();
+        assert_eq!(sent.len(), 3, "all on their way at once");
+        // The answer about the second overtakes that about the first.
+        lane.on_reply(sent[1].attempt, Err(Code::MessageRefused.into()), 0);
+        assert_eq!(sequences(&mut lane, 0), [0; 0], "it is not sent before its turn");
+        assert_eq!(completions(&mut lane), [], "nor given up: those before it come first");
+        for outgoing in [&sent[0], &sent[2]] {
+            lane.on_reply(outgoing.attempt, broker.produce(&outgoing.produce), 0);
+        }
+        answer_all(&mut lane, &mut broker, &[bad]);
+        let tickets = completions(&mut lane).into_iter().map(|(ticket, result)| {
+            assert_eq!(result.is_err(), ticket == bad, "{ticket}");
+            ticket
+        });
+        assert_eq!(tickets.collect::<Vec<_>>(), (0..count).collect::<Vec<_>>(), "in order");
+        assert_eq!(broker.stored.len() as u64, count - 1);
+        assert!(lane.is_idle());
     }
 }
 
@@ -408,6 +438,15 @@ fn an_answer_that_does_not_fit_its_batch_is_not_believed() {
     produced.placed[0].queue = QueueIndex(5);
     lane.on_reply(outgoing[0].attempt, Ok(produced), 0);
     assert_eq!(completions(&mut lane), [(0, Err(Code::BadReply))]);
+    // Or it speaks of a record that is not in it.
+    for (record, outcome) in [(0, Ok(8)), (1, Err(Code::BadReply))] {
+        let (mut lane, outgoing) = sent(1);
+        let mut produced = Broker::default().produce(&outgoing[0].produce).expect("in sequence");
+        let (id, offset) = (MessageId::new(Timestamp(0), 7), Some(QueueOffset(8)));
+        produced.originals = vec![Original { record, id, queue: QueueIndex(0), offset }];
+        lane.on_reply(outgoing[0].attempt, Ok(produced), 0);
+        assert_eq!(completions(&mut lane), [(0, outcome)], "record {record}");
+    }
 }
 
 #[test]
