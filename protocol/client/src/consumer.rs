@@ -30,7 +30,7 @@ use delivery::Batch;
 
 pub use builder::{Broadcast, ConsumerBuilder};
 pub use delivery::{Delivery, Kept};
-pub use failures::{Failures, OrderLine, Turn, order_line};
+pub use failures::{Failures, Given, OrderLine, Turn, order_line};
 use in_order::InOrder;
 
 /// Where a group begins that has never consumed the topic. A group that has, goes on where it

@@ -60,7 +60,7 @@ pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
 pub use compress::Compression;
 pub use consumer::{
-    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Kept, OrderLine, Start, Turn,
+    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Given, Kept, OrderLine, Start, Turn,
     order_line,
 };
 pub use context::Context;

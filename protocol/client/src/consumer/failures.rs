@@ -1,6 +1,6 @@
 //! Which order groups have failed here, as a value: what had been sent of them before the failure
 //! is given back, until the failed message or one that was given back comes again.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 use yard_wire::record::Record;
@@ -27,6 +27,11 @@ pub enum Turn {
     Waits(QueueOffset),
 }
 
+/// What was given back up to a moment: a release that was sent then covers no more, see
+/// [`Failures::returned`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Given(u64);
+
 /// Order groups that are remembered. What was on its way when the first of more failed has arrived
 /// long ago.
 const LINES_MAX: usize = 65_536;
@@ -50,8 +55,10 @@ pub struct Failures {
     /// The order groups of messages whose failures the broker has not answered. Bounded by what is
     /// in hand.
     unanswered: BTreeMap<(QueueIndex, QueueOffset), OrderLine>,
-    /// What was given back, or is to be, without an answer yet. Bounded as those.
-    released: BTreeSet<(QueueIndex, QueueOffset)>,
+    /// What was given back, or is to be, without an answer yet, and when it came last. Bounded as
+    /// those.
+    released: BTreeMap<(QueueIndex, QueueOffset), Given>,
+    given: Given,
     noted: u64,
 }
 
@@ -109,11 +116,23 @@ impl Failures {
         }
     }
 
-    /// The broker has said what came of giving these messages back, or never will.
-    pub fn returned(&mut self, queue: QueueIndex, from: QueueOffset, to: QueueOffset) {
-        while let Some(at) = self.released.range((queue, from)..(queue, to)).next().copied() {
-            self.released.remove(&at);
-        }
+    /// What was given back by now: who sends a release keeps this until the answer.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        self.given
+    }
+
+    /// The broker has said what came of giving these messages back, or never will. `given` is of
+    /// when that was sent: a message that came again since then is given back by another release,
+    /// which has no answer yet.
+    pub fn returned(
+        &mut self,
+        queue: QueueIndex,
+        (from, to): (QueueOffset, QueueOffset),
+        given: Given,
+    ) {
+        let its = self.released.extract_if((queue, from)..(queue, to), |_, last| *last <= given);
+        its.for_each(drop);
     }
 
     fn note(&mut self, line: OrderLine, it: Failed) {
@@ -137,7 +156,7 @@ impl Failures {
     /// What becomes of a message that arrived, or was about to be handled. One that does not come
     /// counts as given back until [`Failures::returned`] is told of it.
     pub fn turn(&mut self, line: OrderLine, offset: QueueOffset) -> Turn {
-        let is_again = self.released.contains(&(line.0, offset));
+        let is_again = self.released.contains_key(&(line.0, offset));
         let turn = match self.turn_of(line, offset) {
             Turn::Comes if is_again => {
                 self.failed(line, offset);
@@ -146,7 +165,8 @@ impl Failures {
             turn => turn,
         };
         if turn != Turn::Comes {
-            self.released.insert((line.0, offset));
+            self.given.0 += 1;
+            self.released.insert((line.0, offset), self.given);
         }
         turn
     }
@@ -184,7 +204,8 @@ mod tests {
         let turn = |offset: &u64| match failures.turn(line, QueueOffset(*offset)) {
             Turn::Comes => '.',
             Turn::GoesBack => {
-                failures.returned(line.0, QueueOffset(*offset), QueueOffset(offset + 1));
+                let given = failures.given();
+                failures.returned(line.0, (QueueOffset(*offset), QueueOffset(offset + 1)), given);
                 '<'
             }
             Turn::Waits(failed) => char::from_digit(failed.0 as u32, 10).unwrap(),
@@ -258,6 +279,26 @@ mod tests {
         // Leases have ended meanwhile, and the broker counts on what it sent last.
         check(&mut failures, A, &[1, 2, 3], ".<<");
         check(&mut failures, A, &[2, 3, 4], "...");
+        assert!(failures.lines.is_empty() && failures.released.is_empty());
+    }
+
+    #[test]
+    fn an_answer_is_about_what_was_given_back_before_it_was_asked_for() {
+        let mut failures = Failures::default();
+        failures.failed(A, QueueOffset(1));
+        let two = (QueueOffset(2), QueueOffset(3));
+        assert_eq!(failures.turn(A, two.0), Turn::GoesBack);
+        let first = failures.given();
+        // Its lease has ended: it comes again, and goes back by a second release.
+        check(&mut failures, A, &[1], ".");
+        assert_eq!(failures.turn(A, two.0), Turn::GoesBack);
+        let second = failures.given();
+        failures.returned(A.0, two, first);
+        assert_eq!(failures.turn(A, two.0), Turn::GoesBack, "the second has no answer yet");
+        failures.returned(A.0, two, second);
+        assert_eq!(failures.turn(A, two.0), Turn::GoesBack, "nor has the third");
+        failures.returned(A.0, two, failures.given());
+        check(&mut failures, A, &[2, 3], "..");
         assert!(failures.lines.is_empty() && failures.released.is_empty());
     }
 

@@ -18,7 +18,7 @@ use yard_wire::requests::{
 use yard_wire::{Code, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, Timestamp};
 
 use super::delivery::Batch;
-use super::failures::{Failures, OrderLine, Turn};
+use super::failures::{Failures, Given, OrderLine, Turn};
 use super::keeping::{Keeping, Place};
 use super::settlements::{self, Settlement, Settlements};
 use super::subscriber::stopped;
@@ -322,7 +322,7 @@ pub(super) enum End {
     Paused,
 }
 
-type Settling = BoxFuture<'static, (Vec<Settlement>, Result<Settled, Error>)>;
+type Settling = BoxFuture<'static, (Vec<Settlement>, Given, Result<Settled, Error>)>;
 
 pub(super) struct Serving {
     connection: Arc<Connection>,
@@ -373,8 +373,8 @@ impl Serving {
         };
         // A lost connection has answered them all; one that lives may need a moment.
         let rest = async {
-            while let Some((settlements, result)) = self.settling.next().await {
-                self.settled(settlements, result);
+            while let Some(answered) = self.settling.next().await {
+                self.settled(answered);
             }
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
@@ -402,8 +402,8 @@ impl Serving {
                     Some(Push::TxCheck(_)) => unreachable!("a check is no subscription's"),
                     None => return End::Lost,
                 },
-                Some((settlements, result)) = self.settling.next(),
-                    if !self.settling.is_empty() => self.settled(settlements, result),
+                Some(answered) = self.settling.next(),
+                    if !self.settling.is_empty() => self.settled(answered),
                 Some(()) = self.extending.next(), if !self.extending.is_empty() => {}
                 () = tokio::time::sleep_until(due), if may_settle => self.send_settlements(),
                 () = tokio::time::sleep_until(extend_at), if may_extend => self.extend(),
@@ -459,7 +459,8 @@ impl Serving {
     }
 
     fn send_settlements(&mut self) {
-        let settlements = self.subscription.with(|state| state.settlements.take());
+        let (settlements, given) =
+            self.subscription.with(|state| (state.settlements.take(), state.failures.given()));
         let ranges = settlements::ranges(&settlements);
         let Some(lane) = ranges.first().map(|range| range.queue.0) else {
             return;
@@ -475,14 +476,17 @@ impl Serving {
                 Ok(other) => Err(unexpected(&other)),
                 Err(error) => Err(error.into()),
             };
-            (settlements, result)
+            (settlements, given, result)
         }));
     }
 
-    fn settled(&self, settlements: Vec<Settlement>, result: Result<Settled, Error>) {
+    fn settled(
+        &self,
+        (settlements, given, result): (Vec<Settlement>, Given, Result<Settled, Error>),
+    ) {
         match result {
             Ok(settled) => {
-                self.answered(&settlements);
+                self.answered(&settlements, given);
                 settlements::resolve(settlements, &settled);
             }
             Err(error) if is_worth_repeating(error.code) => {
@@ -496,7 +500,7 @@ impl Serving {
                 });
             }
             Err(error) => {
-                self.answered(&settlements);
+                self.answered(&settlements, given);
                 for settlement in settlements {
                     settlement.resolve(Err(error.clone()));
                 }
@@ -505,7 +509,7 @@ impl Serving {
     }
 
     /// Notes that these are not said again.
-    fn answered(&self, settlements: &[Settlement]) {
+    fn answered(&self, settlements: &[Settlement], given: Given) {
         let now_ms = self.subscription.now_ms();
         let has_credit = self.subscription.with(|state| {
             for Settlement { queue, from, to, verdict, .. } in settlements {
@@ -513,7 +517,7 @@ impl Serving {
                     Verdict::Nack | Verdict::Reject => {
                         state.answered(*queue, (*from, *to), now_ms);
                     }
-                    Verdict::Release => state.failures.returned(*queue, *from, *to),
+                    Verdict::Release => state.failures.returned(*queue, (*from, *to), given),
                     Verdict::Ack | Verdict::Expire => {}
                 }
             }
@@ -532,8 +536,8 @@ impl Serving {
                 let due = self.due().filter(|_| self.settling.len() < SETTLING_MAX);
                 tokio::select! {
                     biased;
-                    Some((settlements, result)) = self.settling.next(),
-                        if !self.settling.is_empty() => self.settled(settlements, result),
+                    Some(answered) = self.settling.next(),
+                        if !self.settling.is_empty() => self.settled(answered),
                     () = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + LONG)),
                         if due.is_some() => self.send_settlements(),
                 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use yard_broker::SessionId;
 use yard_checker::{AckLevel, Delivery, Event, Outcome, Poll, Settle, SettleVerdict};
-use yard_client::{Failures, OrderLine, Turn, order_line};
+use yard_client::{Failures, Given, OrderLine, Turn, order_line};
 use yard_wire::record::Record;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
@@ -55,6 +55,7 @@ struct Settling {
     ranges: Vec<SettleRange>,
     /// Of each, whether its messages were delivered for the last time.
     are_last: Vec<bool>,
+    given: Given,
 }
 
 /// A client that receives.
@@ -240,7 +241,8 @@ impl Consumer {
         });
         if let Some(correlation) = self.link.request(base, 1, request) {
             let (invoked, to) = (base.now, (first.shard, first.subscription));
-            self.settling.insert(correlation, Settling { invoked, to, ranges, are_last });
+            let given = self.failures.entry(first.shard).or_default().given();
+            self.settling.insert(correlation, Settling { invoked, to, ranges, are_last, given });
         }
     }
 
@@ -477,7 +479,7 @@ impl Consumer {
         let failures = self.failures.entry(shard).or_default();
         for SettleRange { queue, from, to, verdict, .. } in &settling.ranges {
             if *verdict == Verdict::Release {
-                failures.returned(*queue, *from, *to);
+                failures.returned(*queue, (*from, *to), settling.given);
             }
             if let Verdict::Nack | Verdict::Reject = verdict {
                 failures.answered(*queue, *from, *to);
