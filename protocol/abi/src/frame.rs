@@ -186,10 +186,9 @@ impl FrameBuilder {
             put(at::BODY, &((body - cut) as u32).to_le_bytes());
             put(at::WHOLE_BODY, &(body as u32).to_le_bytes());
         }
-        if flags != 0 {
-            put(at::LENGTH, &(length as u32).to_le_bytes());
-            put(at::FLAGS, &flags.to_le_bytes());
-        }
+        // What the stored flags say is the log's own, by other bits.
+        put(at::FLAGS, &flags.to_le_bytes());
+        put(at::LENGTH, &(length as u32).to_le_bytes());
         self.count += 1;
         self.bytes[COUNT_AT..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());
         Ok(Room::Taken)

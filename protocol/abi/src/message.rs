@@ -32,9 +32,11 @@ use crate::le::{u16_at, u32_at, u64_at};
 
 /// Bytes of the fixed part of a message.
 pub const HEADER_BYTES: usize = 80;
-/// Bit of `flags`: the body was cut to what the plugin asked for.
+/// Bit of `flags` in a frame, as the other: those of a stored record are the log's own, and a frame
+/// has none of them. The body was cut to what the plugin asked for.
 pub const FLAG_BODY_CUT: u32 = 1;
-/// Bit of `flags`: the properties were left out, because the plugin declares that it reads none.
+/// Bit of `flags` in a frame: the properties were left out, because the plugin declares that it
+/// reads none.
 pub const FLAG_NO_PROPERTIES: u32 = 2;
 /// Name of the property that carries a key of the message; it may occur several times.
 pub const KEY: &str = "$key";

@@ -30,6 +30,16 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     })
 }
 
+/// Of the fixed part.
+const FLAGS_AT: usize = 34;
+
+/// A record with flags of the log's own, as those of delayed and of prepared messages.
+fn stored(parts: &Parts, flags: u32) -> Vec<u8> {
+    let mut record = parts.record();
+    record[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_le_bytes());
+    record
+}
+
 fn check(message: &Message<'_>, parts: &Parts, delivery: Delivery, view: View) {
     assert_eq!(message.offset(), delivery.offset);
     assert_eq!(message.stored_ms(), delivery.stored_ms);
@@ -63,6 +73,7 @@ proptest! {
         batch in prop::collection::vec((parts(), delivery()), 1..40),
         body_bytes in prop::sample::select(vec![0u32, 1, 16, u32::MAX]),
         properties in prop::sample::select(vec![Shown::All, Shown::None]),
+        flags in 0u32..16,
     ) {
         let view = View { body_bytes, properties };
         let mut builder = FrameBuilder::of(view);
@@ -70,7 +81,7 @@ proptest! {
         for _ in 0..2 {
             builder.clear();
             for (parts, delivery) in &batch {
-                prop_assert_eq!(builder.push(&parts.record(), *delivery), Ok(Room::Taken));
+                prop_assert_eq!(builder.push(&stored(parts, flags), *delivery), Ok(Room::Taken));
             }
             let frame = Frame::parse(builder.bytes()).expect("a frame");
             prop_assert_eq!(frame.count() as usize, batch.len());
@@ -85,12 +96,13 @@ proptest! {
     fn properties_left_out_of_a_frame_are_as_those_that_never_came(
         batch in prop::collection::vec((parts(), delivery()), 1..20),
         body_bytes in prop::sample::select(vec![0u32, 1, 16, u32::MAX]),
+        flags in 0u32..16,
     ) {
         let mut full = FrameBuilder::new(body_bytes);
         let mut bare = FrameBuilder::of(View { body_bytes, properties: Shown::None });
         for (parts, delivery) in &batch {
             for builder in [&mut full, &mut bare] {
-                prop_assert_eq!(builder.push(&parts.record(), *delivery), Ok(Room::Taken));
+                prop_assert_eq!(builder.push(&stored(parts, flags), *delivery), Ok(Room::Taken));
             }
         }
         let mut found = bare.bytes()[..HEADER_BYTES].to_vec();

@@ -154,6 +154,16 @@ async fn an_interceptor_changes_and_refuses_what_is_stored() {
     assert_eq!(text(&taken[1]), "nothing to hide");
     assert_eq!(taken[1].property(REPLACED), None, "stored as it arrived");
 
+    // Those of a transaction and those that wait as well, whose records the log has marked.
+    let digits = || Message::new("123456789012").property("name", "n");
+    send_all(&client, "orders", vec![digits().deliver_after(Duration::from_millis(1))]).await;
+    assert_eq!(text(&take(&mut orders, 1).await[0]), "********9012", "a delayed one");
+    let group = client.transactions("payments").build().await.unwrap();
+    let tx = group.begin("").await.unwrap();
+    tx.send("orders", digits()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(text(&take(&mut orders, 1).await[0]), "********9012", "one of a transaction");
+
     // A body that it cannot see whole is refused, and nothing else of its batch is.
     let producer = client.producer("orders").build().await.unwrap();
     let mut receipts = Vec::new();
