@@ -585,7 +585,10 @@ impl Opening<'_> {
 
     /// A checkpoint is written after its group was synced: the log cannot end before.
     fn check_checkpoint_reached(&self, last: &End) -> Result<(), OpenError> {
-        let reached = |saved: &Checkpoint| saved.group.0 < self.cursor.next_group;
+        let reached = |saved: &Checkpoint| {
+            let ends = (saved.segment, saved.offset) <= (last.header.segment, last.offset);
+            saved.group.0 < self.cursor.next_group && ends
+        };
         if self.checkpoint.is_none_or(reached) {
             return Ok(());
         }

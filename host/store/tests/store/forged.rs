@@ -113,6 +113,18 @@ fn a_checkpoint_is_of_this_log() {
     assert!(matches!(shard, OpenError::WrongShard { name: it, shard: 9 } if it == name));
     let begins = refused(56, &9u32.to_le_bytes());
     assert!(matches!(begins, OpenError::Missing { segment: 9 }), "{begins}");
+    let segment = refused(12, &9u32.to_le_bytes());
+    let count = segments(&rig.disk);
+    assert!(matches!(segment, OpenError::Missing { segment } if segment == count), "{segment}");
+    let mut place = (count - 1).to_le_bytes().to_vec();
+    place.extend(CONFIG.segment_bytes.to_le_bytes());
+    assert_eq!(corrupt(&refused(12, &place)), "a group that the checkpoint has seen");
+}
+
+/// How many there are.
+fn segments(disk: &LyingDisk) -> u32 {
+    let is_there = |segment: &u32| disk.contents(FileName::Segment(*segment)).is_some();
+    (0..).take_while(is_there).count() as u32
 }
 
 #[test]
