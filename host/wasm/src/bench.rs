@@ -245,19 +245,19 @@ impl Variant {
         binding: &Arc<Binding>,
     ) -> Result<Usage, BenchError> {
         let mut usage = Usage::default();
-        let mut records = early(records.iter(), self.builder.view(), |record| record);
-        let mut next = records.next();
-        while next.is_some() {
+        let mut rest = records;
+        while !rest.is_empty() {
             self.builder.clear();
-            while let Some(record) = next
-                && (self.builder.count() as usize) < size
-            {
+            // As in a broker, where what comes after a frame is asked for with the next.
+            let ones = rest[..rest.len().min(size)].iter();
+            for record in early(ones, self.builder.view(), |record| record) {
                 match self.builder.push(record, Delivery::default()) {
-                    Ok(Room::Taken) => next = records.next(),
+                    Ok(Room::Taken) => {}
                     Ok(Room::Full) => break,
                     Err(error) => return Err(BenchError::Failed(error.to_string())),
                 }
             }
+            rest = &rest[self.builder.count() as usize..];
             usage.add(&self.batch(point, binding)?);
         }
         Ok(usage)

@@ -205,6 +205,17 @@ pub fn measure(
     messages: usize,
     rounds: usize,
 ) -> Result<Vec<Cost>, Failed> {
+    if let Some(name) = only.plugin
+        && !CASES.iter().any(|case| case.plugin == name)
+    {
+        let names: Vec<&str> = CASES.iter().map(|case| case.plugin).collect();
+        return Err(Failed(format!("--plugin takes one of {}, not {name}", names.join(", "))));
+    }
+    if let Some(size) = only.batch
+        && !SIZES.contains(&size)
+    {
+        return Err(Failed(format!("--batch takes one of {SIZES:?}, not {size}")));
+    }
     let records = records(messages);
     let mut costs = Vec::new();
     for case in CASES.iter().filter(|case| only.plugin.is_none_or(|name| name == case.plugin)) {

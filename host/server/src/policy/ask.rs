@@ -93,7 +93,8 @@ impl Asked {
         let asked = worker.needs(ask, &self.binding, point);
         let by = self.heard(worker, journal, &asked, 0);
         match asked.answer {
-            Ok(wanted) => Ok(needs.put(self, version.or(by).unwrap_or_default(), wanted)),
+            // Whoever answered, which need not be who was meant: a canary may have failed.
+            Ok(wanted) => Ok(needs.put(self, by.or(version).unwrap_or_default(), wanted)),
             Err(why) => Err(self.unanswered(why, by, (ask, journal))),
         }
     }
@@ -218,8 +219,9 @@ impl Filtering {
         let (mut numbers, mut first) = (Vec::new(), None);
         let Question { items, messages, queue, topic, about, .. } = &self.question;
         let of = QueueOf { topic: *topic, queue: queue.0, queues: about.queues };
-        let records = records_of(items, messages).enumerate();
-        for ((at, record), item) in early(records.zip(items), view, |((_, record), _)| record) {
+        let begin = self.verdicts.iter().position(Option::is_none).unwrap_or(items.len());
+        let records = records_of(items, messages).enumerate().zip(items).skip(begin);
+        for ((at, record), item) in early(records, view, |((_, record), _)| record) {
             if self.verdicts[at].is_some() {
                 continue;
             }
@@ -292,13 +294,13 @@ impl Filtering {
         let whose = &self.asked.whose;
         let Some(shadow) = judging.shadowed() else { return };
         let (version, count) = (shadow.version, messages.len() as u64);
-        if !view.covers(shadow.view) {
-            // It could not see what it decides by; it can from now on.
-            self.needs.put(&self.asked, version, shadow.view);
-            return;
-        }
         let bits = match &shadow.verdicts {
-            Ok(bits) => bits,
+            Ok(Some(bits)) if view.covers(shadow.view) => bits,
+            Ok(_) => {
+                // It could not see what it decides by; it can from now on.
+                self.needs.put(&self.asked, version, shadow.view);
+                return;
+            }
             Err(fault) => return self.journal.fault(whose, version, fault),
         };
         // Of what the other fails at nobody says whether it is wanted.

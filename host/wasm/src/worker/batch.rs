@@ -235,8 +235,8 @@ pub struct Shadowed {
     pub version: VersionNumber,
     /// What it decides by: where a frame has less, its verdicts mean nothing.
     pub view: View,
-    /// Its verdicts, or how it failed.
-    pub verdicts: Result<Bits, Fault>,
+    /// Its verdicts, or how it failed; none where the frame lacks the properties that it reads.
+    pub verdicts: Result<Option<Bits>, Fault>,
     /// What it took.
     pub usage: Usage,
 }
@@ -516,19 +516,19 @@ impl Worker {
         }
         let mut usage = Usage::default();
         let mut view = shadow.compiled().manifest().view(0);
-        if !batch.view.covers(view) {
-            // What it would say of this frame says nothing about it.
-            let verdicts = Ok(Bits::default());
-            return Some(Shadowed { version: shadow.version(), view, verdicts, usage });
-        }
         let (mut starts, mut part) = (Vec::new(), Vec::new());
-        let frame = batch.part(&(0..batch.count), view.properties, &mut starts, &mut part);
+        // What it would say of a frame that lacks what it reads says nothing about it.
+        let frame = batch
+            .view
+            .covers(view)
+            .then(|| batch.part(&(0..batch.count), view.properties, &mut starts, &mut part));
         let verdicts = self.in_slot(ask, shadow, None, &mut usage, |instance, usage| {
             let predicate = instance.predicate(binding, ask.now_ms, usage)?;
             let needs = instance
                 .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate));
             view.body_bytes = needs?.body;
-            evaluate(instance, binding, frame, batch.count, ask.now_ms, usage)
+            let Some(frame) = frame else { return Ok(None) };
+            evaluate(instance, binding, frame, batch.count, ask.now_ms, usage).map(Some)
         });
         self.bill(ask.tenant, usage.fuel);
         let verdicts = verdicts.map_err(Failed::into_fault);

@@ -117,7 +117,7 @@ fn a_shadow_is_asked_and_decides_nothing() {
     assert_eq!(judging.delivered().iter().collect::<Vec<_>>(), [0, 3]);
     let shadowed = judging.shadowed().expect("all batches are looked at");
     assert_eq!(shadowed.version, 2);
-    let candidate = *shadowed.verdicts.as_ref().expect("it judged");
+    let candidate = shadowed.verdicts.as_ref().expect("it judged").expect("it saw all");
     let mut comparison = Comparison::default();
     let judged = yard_wasm::Bits::first(tags.len());
     comparison.add(judged, judging.delivered(), candidate, |index| index);

@@ -25,6 +25,9 @@ const SEES: Filter<'static> = Filter {
     ..GOOD
 };
 
+/// Of bodies, what a version wants that asks for them.
+const BODY_BYTES: u32 = 5;
+
 /// The plugin, or one that traps, as one that reads these properties.
 fn wasm(filter: &Filter<'_>, reads: Shown) -> Vec<u8> {
     let properties = match reads {
@@ -108,7 +111,10 @@ fn versions_that_judge_one_batch_see_each_its_own() {
         let (_, judging) = judge(&mut host, &made(&["a", "b"], Shown::All));
         assert_eq!(judging.delivered().count(), seen(first));
         let shadowed = judging.shadowed().expect("it looks at all");
-        assert_eq!(shadowed.verdicts.as_ref().map(|bits| bits.count()), Ok(seen(second)));
+        assert_eq!(
+            shadowed.verdicts.as_ref().map(|bits| bits.map(|it| it.count())),
+            Ok(Some(seen(second)))
+        );
         assert_eq!(shadowed.view.properties, second);
 
         let canary = Some((version(2, second), split));
@@ -128,16 +134,23 @@ fn versions_that_judge_one_batch_see_each_its_own() {
 }
 
 #[test]
-fn a_shadow_that_sees_too_little_is_not_asked() {
+fn a_shadow_that_sees_too_little_says_what_it_wants_and_no_more() {
+    let needs = format!(
+        "(i32.store (i32.const 48) (i32.const {BODY_BYTES}))
+         (i64.store (i32.const 52) (i64.const 0)) (i32.const 48)"
+    );
+    let wants = compiled(&wasm(&Filter { needs: &needs, ..SEES }, Shown::All));
+    let shadow = Installed::new(PLUGIN, 2, wants);
     let mut host = Host::new(Rollout {
-        shadow: Some((version(2, Shown::All), Sample { per_mille: 1_000 })),
+        shadow: Some((shadow, Sample { per_mille: 1_000 })),
         ..active(Shown::None)
     });
     for _ in 0..3 {
         let (turn, mut judging) = judge(&mut host, &made(&["a", "b"], Shown::None));
         assert_eq!((turn, judging.take_events().len()), (Turn::Done, 0));
         let shadowed = judging.shadowed().expect("it says what it wants");
-        assert_eq!((shadowed.view.properties, shadowed.usage.calls), (Shown::All, 0));
+        assert_eq!(shadowed.verdicts, Ok(None), "a guess about these messages is none");
+        assert_eq!(shadowed.view, View { body_bytes: BODY_BYTES, properties: Shown::All });
     }
 }
 
