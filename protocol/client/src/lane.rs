@@ -198,6 +198,7 @@ pub struct LaneCore {
     used: VecDeque<Bytes>,
     /// How far away the broker is.
     distance: Distance,
+    silences: u64,
     /// Bytes and records of the newest batch that was formed.
     formed_bytes: usize,
     formed_records: usize,
@@ -272,6 +273,7 @@ impl LaneCore {
             connected: false,
             not_before_ms: 0,
             distance: Distance::default(),
+            silences: 0,
             rewinds_without_progress: 0,
             backoff: Backoff::new(seed),
             fenced: None,
@@ -417,6 +419,7 @@ impl LaneCore {
             let formed = &self.window[at];
             if formed.state != State::Answered && formed.deadline_ms <= now_ms {
                 yard_wire::mark!(LaneTimedOut);
+                self.silences += u64::from(matches!(formed.state, State::Sent { .. }));
                 let refusal = self.why_not_in_time(at);
                 self.fail(at, &refusal);
             }
@@ -433,8 +436,15 @@ impl LaneCore {
         };
         if self.window.iter().any(is_late) {
             yard_wire::mark!(LaneAttemptLate);
+            self.silences += 1;
             self.rewind();
         }
+    }
+
+    /// How often the broker has not answered in time what was sent.
+    #[must_use]
+    pub fn silences(&self) -> u64 {
+        self.silences
     }
 
     /// When [`LaneCore::next_to_send`] must be called again although nothing else happens.

@@ -158,6 +158,28 @@ impl Message {
         self
     }
 
+    /// A message like one that was stored, to be sent anew: its body, packed where it is packed
+    /// there; tag, keys, order group and priority; where its reply is wanted; the properties of
+    /// its application. It is a message of its own: it has not the dedupe key of the other, as
+    /// whose duplicate it would count, nor its expiry, and belongs to no transaction. It is due at
+    /// once, and what brokers have written on the other is left out.
+    #[must_use]
+    pub fn like(record: &Record) -> Self {
+        let mut like = Self::new(record.body()).tag(record.tag()).keys(record.keys());
+        like.order_group = record.order_group().map(str::to_owned);
+        for (name, value) in record.properties() {
+            let kept = [ENCODING, REPLY_TO, CORRELATION, FAILED].into_iter().find(|it| *it == name);
+            if let Some(kept) = kept {
+                like.system.push((kept, value.to_owned()));
+            } else if name == PRIORITY {
+                like.priority = value.parse().ok().filter(|priority| *priority <= PRIORITY_MAX);
+            } else if !name.starts_with('$') {
+                like.properties.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        like
+    }
+
     /// Adds a property. Names that begin with `$` are the system's own and are refused with
     /// [`Code::ReservedProperty`] when the message is sent.
     #[must_use]
@@ -308,6 +330,8 @@ impl Message {
             };
             self.system.push((EXPIRES, at.to_string()));
         }
+        let is_packed = self.system.iter().any(|(name, _)| *name == ENCODING);
+        let compression = compression.filter(|_| !is_packed);
         if let Some((packed, encoding)) = compression.and_then(|it| it.pack(&self.body)) {
             self.body = packed;
             self.system.push((ENCODING, encoding));
@@ -447,7 +471,10 @@ impl From<&str> for Message {
 
 #[cfg(test)]
 mod tests {
+    use yard_wire::record::RecordParts;
+
     use super::*;
+    use crate::compress::{Algorithm, plain_body};
 
     fn encode(message: &Message, id: MessageId) -> Result<Vec<u8>, Error> {
         let mut message = message.clone();
@@ -500,6 +527,41 @@ mod tests {
         let free = Message::new("x");
         assert_eq!([8, 9, 80].map(|queues| of(&free, queues)), [7, 8, 79]);
         assert_eq!(of(&Message::new("x").priority(9), 80), 79);
+    }
+
+    #[test]
+    fn a_message_like_a_stored_one_says_the_same_and_is_another() {
+        let body = "again and again ".repeat(1_000);
+        let packing = Compression::new(Algorithm::Zstd);
+        let (place, id) = ((TopicId(4), (8, 8)), MessageId::new(Timestamp(1), 2));
+        let first = |range: Range<u16>| range.start;
+        let stored = |message: Message, compression| {
+            message.into_record(place, id, Timestamp(1_000), compression, first).unwrap()
+        };
+        let message = || Message::new(body.clone()).tag("t").key("k").property("colour", "red");
+        let asking = message().priority(3).wants_reply("yard-inbox.a", id);
+        let record = stored(asking.expires_after(Duration::from_secs(1)), Some(&packing));
+        assert!(record.body().len() < body.len(), "it is packed");
+        for compression in [None, Some(&packing)] {
+            let again = stored(Message::like(&record), compression);
+            assert_eq!(plain_body(&again).unwrap(), body.as_bytes());
+            assert_eq!((again.tag(), again.keys().collect::<Vec<_>>()), ("t", vec!["k"]));
+            let kept = ["colour", ENCODING, PRIORITY, REPLY_TO, CORRELATION];
+            for name in kept {
+                assert_eq!(again.property(name), record.property(name), "{name}");
+            }
+            assert_eq!(again.property(EXPIRES), None);
+            assert_eq!(again.properties().count(), kept.len() + 1, "and the key");
+        }
+        let due = Timestamp(5_000).to_string();
+        let properties = [("$dead.reason", "failed"), (DUE, &*due), (DEDUPE, "d"), (ORDER, "o")];
+        let parts = RecordParts { properties: &properties, body: b"x", ..RecordParts::default() };
+        let mut bytes = Vec::new();
+        RecordParts { flags: Flags::DELAYED.and(Flags::DEDUPE), ..parts }
+            .encode(&mut bytes)
+            .unwrap();
+        let record = Record::parse(bytes.into()).unwrap();
+        assert_eq!(Message::like(&record), Message::new("x").order_group("o"));
     }
 
     #[test]

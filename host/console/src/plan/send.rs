@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use rhai::Dynamic;
 use xxhash_rust::xxh3::Xxh3;
-use yard_client::wire::record::{KEY, ORDER};
 use yard_client::{Client, Code, Error, Message as Outgoing, Producer, Record, SendResult};
 
 use super::report::State;
@@ -85,17 +84,7 @@ impl Sending {
                 let own = new.properties.iter();
                 own.fold(message, |message, (name, value)| message.property(&**name, &**value))
             }
-            Content::Copy(message) => {
-                let record = message.record();
-                let copy = Outgoing::new(record.body()).tag(record.tag());
-                let copy = copy.keys(record.keys());
-                let copy = match record.order_group() {
-                    Some(order) => copy.order_group(order),
-                    None => copy,
-                };
-                let own = record.properties().filter(|(name, _)| *name != KEY && *name != ORDER);
-                own.fold(copy, |copy, (name, value)| copy.property(name, value))
-            }
+            Content::Copy(message) => Outgoing::like(message.record()),
         }
     }
 

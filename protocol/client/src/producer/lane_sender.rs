@@ -67,6 +67,8 @@ struct State {
     armed_ms: u64,
     /// The latest time that anybody brought.
     seen_ms: u64,
+    /// How often the broker was silent, as far as its health knows.
+    silences: u64,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ impl LaneSender {
             has_given_up: false,
             armed_ms: u64::MAX,
             seen_ms: 0,
+            silences: 0,
         };
         let BatchHeader { shard, lane, .. } = first;
         let (state, work) = (Mutex::new(state), Notify::new());
@@ -218,6 +221,7 @@ impl LaneSender {
         state.is_called = false;
         state.core.on_time(now_ms);
         state.wants_room = !self.send_all(&mut state, now_ms);
+        self.notice_silence(&mut state, now_ms);
         if !state.takes && state.core.is_idle() {
             state.is_over = true;
             state.connection = None;
@@ -362,6 +366,16 @@ impl LaneSender {
         }
     }
 
+    /// A shard that does not answer fails like one that refuses.
+    fn notice_silence(&self, state: &mut State, now_ms: u64) {
+        let silences = state.core.silences();
+        if silences > state.silences {
+            state.silences = silences;
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            health.failed(self.shard, now_ms);
+        }
+    }
+
     fn answered(self: Arc<Self>, attempt: Attempt, sent_ms: u64, answer: Answer) {
         let result = match answer {
             Ok(Reply::Produce(produced)) => Ok(produced),
@@ -383,6 +397,7 @@ impl LaneSender {
         state.attempts -= 1;
         state.core.on_reply(attempt, result, now_ms);
         self.pump(&mut state, now_ms);
+        self.notice_silence(&mut state, now_ms);
         self.arm(&mut state, now_ms);
         if !state.takes && state.core.is_idle() {
             self.work.notify_one();

@@ -4,7 +4,6 @@ use yard_client::{Message, Record};
 
 use crate::args::Written;
 use crate::failure::Failure;
-use yard_console::show::own_properties;
 
 /// Why a message became a dead letter, as the broker notes it.
 const REASONS: [&str; 5] = ["rejected", "failed", "lease-ended", "poisoned", "policy"];
@@ -21,13 +20,7 @@ pub(super) struct Letter {
 impl Letter {
     /// The message that it was before, to be sent anew: without what the system had added.
     pub(super) fn message(&self) -> Message {
-        let record = &self.record;
-        let mut message = Message::new(record.body()).tag(record.tag()).keys(record.keys());
-        if let Some(order_group) = record.order_group() {
-            message = message.order_group(order_group);
-        }
-        let own = own_properties(record).filter(|(name, _)| !name.starts_with('$'));
-        own.fold(message, |message, (name, value)| message.property(name, value))
+        Message::like(&self.record)
     }
 }
 
