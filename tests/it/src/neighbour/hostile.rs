@@ -77,7 +77,13 @@ pub(super) async fn hurt(
             1 => push(client, &corpus[round as usize % corpus.len()], round).await,
             _ => {
                 let name = corpus[number % corpus.len()].name.replace(' ', "-");
-                listen(client, &name, &format!("g{number}")).await;
+                let group = format!("g{number}");
+                // A subscription with a plugin that rests is tried for as long as anybody waits.
+                let mut over = going.clone();
+                tokio::select! {
+                    () = listen(client, &name, &group) => {}
+                    _ = over.wait_for(|going| !*going) => {}
+                }
                 tokio::time::sleep(BREATH).await;
             }
         }
