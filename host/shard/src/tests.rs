@@ -238,6 +238,48 @@ impl Bench {
         origin.correlation.0
     }
 
+    /// So many messages, each durable before the next.
+    fn fill(&mut self, topic: TopicId, count: u64) {
+        for sequence in 0..count {
+            self.produce(topic, sequence, AckPlace::Synced);
+            self.perform();
+        }
+    }
+
+    fn ack(&mut self, subscription: SubscriptionId, from: u64, to: u64) -> Result<Reply, Refusal> {
+        let range = SettleRange {
+            queue: QueueIndex(0),
+            from: QueueOffset(from),
+            to: QueueOffset(to),
+            attempt: 1,
+            verdict: Verdict::Ack,
+            delay_ms: None,
+            error: None,
+        };
+        let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
+        self.answer(Request::Settle(settle))
+    }
+
+    /// Three messages are settled, and the last of them is damaged while nobody runs: where queues
+    /// end is known besides the log.
+    fn lose_what_was_settled(&mut self, topic: TopicId) {
+        let subscription = self.subscribe();
+        self.fill(topic, 3);
+        self.ack(subscription, 0, 3).unwrap();
+        self.later(1_000);
+        erase_last_group(&self.disk);
+        self.restart(Crash::Process);
+    }
+
+    /// How many messages a fetch finds, as the bench answers it.
+    fn fetch(&mut self, from: u64, records_max: u32) -> String {
+        let (shard, topic, queue) = (ShardId(0), "t".into(), QueueIndex(0));
+        let (from, bytes_max) = (QueueOffset(from), 1 << 20);
+        let fetch = Fetch { shard, topic, queue, from, records_max, bytes_max };
+        let correlation = self.request(Request::Fetch(fetch));
+        self.reply(correlation).unwrap().unwrap_err().detail
+    }
+
     fn produced(&self, correlation: u64) -> Produced {
         match self.reply(correlation) {
             Some(Ok(Reply::Produce(produced))) => produced,
@@ -403,10 +445,7 @@ fn what_was_settled_and_numbered_survives_power_cuts() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
     let subscription = bench.subscribe();
-    for sequence in 0..200 {
-        bench.produce(topic, sequence, AckPlace::Synced);
-        bench.perform();
-    }
+    bench.fill(topic, 200);
     assert_eq!(bench.delivered.len(), 200);
     let range = SettleRange {
         queue: QueueIndex(0),
@@ -448,20 +487,8 @@ fn erase_last_group(disk: &LyingDisk) {
 fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_settled() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
-    let subscription = bench.subscribe();
-    for sequence in 0..3 {
-        bench.produce(topic, sequence, AckPlace::Synced);
-        bench.perform();
-    }
-    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
-    let verdict = Verdict::Ack;
-    let attempt = 1;
-    let range = SettleRange { queue, from, to, attempt, verdict, delay_ms: None, error: None };
-    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
-    bench.answer(Request::Settle(settle)).unwrap();
-    bench.later(1_000);
-    erase_last_group(&bench.disk);
-    bench.restart(Crash::Process);
+    let (queue, to) = (QueueIndex(0), QueueOffset(3));
+    bench.lose_what_was_settled(topic);
     let lost = Lost { topic, queue, from: QueueOffset(2), to };
     let reports = |repair: &Repair| match repair {
         Repair::Quarantined { lost: all, .. } => all.contains(&lost),
@@ -480,24 +507,11 @@ fn what_is_produced_after_damage_is_delivered_though_what_was_lost_had_been_sett
 fn fetch_reads_across_sealed_and_active_segments() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
-    for sequence in 0..300 {
-        bench.produce(topic, sequence, AckPlace::Synced);
-        bench.perform();
-    }
+    bench.fill(topic, 300);
     assert!(bench.shard.row().segments > 2, "the log has rolled");
     let mut from = 0;
     while from < 300 {
-        let fetch = Fetch {
-            shard: ShardId(0),
-            topic: "t".into(),
-            queue: QueueIndex(0),
-            from: QueueOffset(from),
-            records_max: 1_000,
-            bytes_max: 1 << 20,
-        };
-        let correlation = bench.request(Request::Fetch(fetch));
-        let count = bench.reply(correlation).unwrap().unwrap_err().detail;
-        let count: u64 = count.parse().unwrap();
+        let count: u64 = bench.fetch(from, 1_000).parse().unwrap();
         assert!(count > 0, "nothing at {from}");
         from += count;
     }
@@ -515,17 +529,7 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
         bench.produce(topic, sequence, AckPlace::Synced);
         bench.perform();
         if sequence % 50 == 49 {
-            let range = SettleRange {
-                queue: QueueIndex(0),
-                from: QueueOffset(sequence - 49),
-                to: QueueOffset(sequence - 9),
-                attempt: 1,
-                verdict: Verdict::Ack,
-                delay_ms: None,
-                error: None,
-            };
-            let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
-            let settled = bench.answer(Request::Settle(settle));
+            let settled = bench.ack(subscription, sequence - 49, sequence - 9);
             assert!(matches!(settled, Ok(Reply::Settle(ref s)) if s.done == 40), "{settled:?}");
         }
     }

@@ -89,7 +89,7 @@ impl Serialize for Received<'_> {
 }
 
 /// The application's own properties; keys and order group have fields of their own.
-pub fn own_properties(record: &Record) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn own_properties(record: &Record) -> impl Iterator<Item = (&str, &str)> {
     record.properties().filter(|(name, _)| *name != KEY && *name != ORDER)
 }
 

@@ -4,7 +4,7 @@ pub mod page;
 pub mod table;
 pub mod text;
 
-pub use message::{Received, own_properties};
+pub use message::Received;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

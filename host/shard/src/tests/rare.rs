@@ -1,46 +1,21 @@
 //! Turns that seldom come.
 use yard_store::FileName;
-use yard_store::disk::lying::Crash;
 use yard_wire::record::RecordParts;
-use yard_wire::request::Request;
-use yard_wire::requests::{AckPlace, Fetch, Settle, SettleRange, Verdict};
-use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp};
+use yard_wire::requests::AckPlace;
+use yard_wire::{Code, ShardId, Timestamp};
 
-use super::{Bench, erase_last_group};
+use super::Bench;
 use crate::{OpenError, Shard, ShardConfig};
 
 #[test]
 fn fetch_goes_on_behind_what_was_lost() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
-    for sequence in 0..3 {
-        bench.produce(topic, sequence, AckPlace::Synced);
-        bench.perform();
-    }
-    // Where queues end is known besides the log.
-    let subscription = bench.subscribe();
-    let (queue, from, to) = (QueueIndex(0), QueueOffset(0), QueueOffset(3));
-    let (verdict, attempt) = (Verdict::Ack, 1);
-    let range = SettleRange { queue, from, to, attempt, verdict, delay_ms: None, error: None };
-    let settle = Settle { shard: ShardId(0), subscription, ranges: vec![range] };
-    bench.answer(Request::Settle(settle)).unwrap();
-    bench.later(1_000);
-    erase_last_group(&bench.disk);
-    bench.restart(Crash::Process);
+    bench.lose_what_was_settled(topic);
     bench.produce(topic, 100, AckPlace::Synced);
     bench.perform();
-    let fetch = |from: u64| Fetch {
-        shard: ShardId(0),
-        topic: "t".into(),
-        queue: QueueIndex(0),
-        from: QueueOffset(from),
-        records_max: 10,
-        bytes_max: 1 << 20,
-    };
     for (from, count) in [(0, "2"), (2, "1"), (3, "1")] {
-        let correlation = bench.request(Request::Fetch(fetch(from)));
-        let records = bench.reply(correlation).unwrap().unwrap_err().detail;
-        assert_eq!(records, count, "records from {from} on");
+        assert_eq!(bench.fetch(from, 10), count, "records from {from} on");
     }
 }
 
@@ -63,10 +38,7 @@ fn a_batch_that_no_segment_holds_is_refused() {
 fn a_state_that_is_not_understood_is_not_taken() {
     let mut bench = Bench::new();
     let topic = bench.topic().id;
-    for sequence in 0..200 {
-        bench.produce(topic, sequence, AckPlace::Synced);
-        bench.perform();
-    }
+    bench.fill(topic, 200);
     let mut bytes = bench.disk.contents(FileName::Checkpoint).expect("a segment was sealed");
     let state = u64::from_le_bytes(bytes[48..56].try_into().unwrap()) as usize;
     let begin = bytes.len() - state;

@@ -44,10 +44,8 @@ impl Beginnings {
             }
             self.asked.insert(*origin, name);
             let gone = store.queues().map(|(topic, queue, first, _)| (topic, queue, first));
-            for (topic, queue, first) in gone.chain(store.going()) {
-                if topic != route.topic {
-                    continue;
-                }
+            for (topic, queue, first) in gone.chain(store.going()).filter(|it| it.0 == route.topic)
+            {
                 let behind = self.behind.entry((group, queue_name(topic, queue)));
                 let behind = behind.or_default();
                 *behind = first.max(*behind);
