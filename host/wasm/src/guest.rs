@@ -11,8 +11,8 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 use xxhash_rust::xxh3::Xxh3;
-use yard_abi::View;
 use yard_abi::manifest::{Manifest, Point};
+use yard_abi::{Shown, View};
 use yard_wire::TenantId;
 
 use crate::bindings::{self, Exports, Needs};
@@ -211,7 +211,7 @@ pub(crate) struct Instance {
     exports: Exports,
     predicates: HashMap<Arc<Binding>, Predicate>,
     /// Points that were opened with their settings, and what their frames must have.
-    opened: BTreeMap<Point, Needs>,
+    opened: BTreeMap<Point, View>,
     calls: u64,
 }
 
@@ -363,6 +363,19 @@ impl Instance {
         self.prepare(now_ms, usage, |store, _| predicate.resource.resource_drop(store))
     }
 
+    /// What the frames of a subscription's expression must have.
+    pub(crate) fn wanted(
+        &mut self,
+        expression: &Arc<Binding>,
+        now_ms: u64,
+        usage: &mut Usage,
+    ) -> Result<View, Failed> {
+        let predicate = self.predicate(expression, now_ms, usage)?;
+        let needs =
+            self.prepare(now_ms, usage, |store, exports| exports.needs(store, predicate))?;
+        self.view(&needs)
+    }
+
     /// Opens a point with its settings, once; what its frames must have.
     pub(crate) fn open(
         &mut self,
@@ -370,22 +383,31 @@ impl Instance {
         binding: &Binding,
         now_ms: u64,
         usage: &mut Usage,
-    ) -> Result<Needs, Failed> {
-        if let Some(needs) = self.opened.get(&point) {
-            return Ok(needs.clone());
+    ) -> Result<View, Failed> {
+        if let Some(view) = self.opened.get(&point) {
+            return Ok(*view);
         }
         self.check(binding)?;
         let opened =
             self.prepare(now_ms, usage, |store, exports| exports.open(store, point, binding))?;
-        let needs = opened.map_err(|says| refused(&says))?;
-        self.opened.insert(point, needs.clone());
-        Ok(needs)
+        let view = self.view(&opened.map_err(|says| refused(&says))?)?;
+        self.opened.insert(point, view);
+        Ok(view)
     }
 
     /// What its frames must have: the bytes of bodies that it asks for at run time, the properties
     /// that its manifest declares. Single properties that it asks for come with all others.
-    pub(crate) fn view(&self, needs: &Needs) -> View {
-        self.compiled.manifest().view(needs.body)
+    fn view(&self, needs: &Needs) -> Result<View, Failed> {
+        let manifest = self.compiled.manifest();
+        match needs.columns.first() {
+            Some(name) if manifest.properties == Shown::None => {
+                let says = format!(
+                    "it asks for the property `{name}`, and its manifest says that it reads none"
+                );
+                Err(Failed::Opening(Fault::new(FaultKind::BadAnswer, &says)))
+            }
+            _ => Ok(manifest.view(needs.body)),
+        }
     }
 
     /// Keeps from the guest what its manifest does not declare.

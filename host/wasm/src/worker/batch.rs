@@ -523,10 +523,7 @@ impl Worker {
             .covers(view)
             .then(|| batch.part(&(0..batch.count), view.properties, &mut starts, &mut part));
         let verdicts = self.in_slot(ask, shadow, None, &mut usage, |instance, usage| {
-            let predicate = instance.predicate(binding, ask.now_ms, usage)?;
-            let needs = instance
-                .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate));
-            view.body_bytes = needs?.body;
+            view = instance.wanted(binding, ask.now_ms, usage)?;
             let Some(frame) = frame else { return Ok(None) };
             evaluate(instance, binding, frame, batch.count, ask.now_ms, usage).map(Some)
         });

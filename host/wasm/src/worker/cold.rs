@@ -64,8 +64,7 @@ impl Worker {
     /// [`FaultKind::Refused`] has the guest's text for who set them.
     pub fn open(&mut self, ask: &Ask, binding: &Arc<Binding>, point: Point) -> Asked<View> {
         self.ask(ask, Some(binding), |instance, usage| {
-            let needs = instance.open(point, binding, ask.now_ms, usage)?;
-            Ok(instance.view(&needs))
+            instance.open(point, binding, ask.now_ms, usage)
         })
     }
 
@@ -81,12 +80,7 @@ impl Worker {
     /// frames must have. A fault of kind [`FaultKind::Refused`] has the guest's text for who wrote
     /// the expression.
     pub fn needs(&mut self, ask: &Ask, binding: &Arc<Binding>) -> Asked<View> {
-        self.ask(ask, None, |instance, usage| {
-            let predicate = instance.predicate(binding, ask.now_ms, usage)?;
-            let needs = instance
-                .prepare(ask.now_ms, usage, |store, exports| exports.needs(store, predicate))?;
-            Ok(instance.view(&needs))
-        })
+        self.ask(ask, None, |instance, usage| instance.wanted(binding, ask.now_ms, usage))
     }
 
     /// Lets go of a subscription's expression, in all versions that know it.

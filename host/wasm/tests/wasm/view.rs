@@ -6,7 +6,8 @@ use yard_abi::manifest::{Point, SECTION};
 use yard_abi::{FrameBuilder, Shown, View};
 use yard_wasm::canary::{Share, Split};
 use yard_wasm::{
-    Batch, Bits, Contender, Installed, Judging, Limits, Replay, Role, Rollout, Sample, Turn, early,
+    Batch, Bits, ColdError, Contender, FaultKind, Installed, Judging, Limits, Replay, Role,
+    Rollout, Sample, Turn, early,
 };
 use yard_wire::TenantId;
 
@@ -151,6 +152,31 @@ fn a_shadow_that_sees_too_little_says_what_it_wants_and_no_more() {
         let shadowed = judging.shadowed().expect("it says what it wants");
         assert_eq!(shadowed.verdicts, Ok(None), "a guess about these messages is none");
         assert_eq!(shadowed.view, View { body_bytes: BODY_BYTES, properties: Shown::All });
+    }
+}
+
+#[test]
+fn a_plugin_cannot_ask_for_properties_that_its_manifest_disclaims() {
+    // One column, `amount`.
+    let needs = r#"
+        (i32.store (i32.const 48) (i32.const 0))
+        (i32.store (i32.const 52) (i32.const 60)) (i32.store (i32.const 56) (i32.const 1))
+        (i32.store (i32.const 60) (i32.const 68)) (i32.store (i32.const 64) (i32.const 6))
+        (i64.store (i32.const 68) (i64.const 0x746e756f6d61)) (i32.const 48)"#;
+    for reads in [Shown::None, Shown::All] {
+        let asks = compiled(&wasm(&Filter { needs, ..SEES }, reads));
+        let active = Some(Installed::new(PLUGIN, 1, asks));
+        let mut host = Host::new(Rollout { active, ..Rollout::default() });
+        let (ask, binding) = (host.ask(), host.binding.clone());
+        let answer = host.worker.needs(&ask, &binding).answer;
+        match (reads, answer) {
+            (Shown::All, answer) => assert_eq!(answer, Ok(View::default())),
+            (Shown::None, Err(ColdError::Fault(fault))) => {
+                assert_eq!(fault.kind, FaultKind::BadAnswer);
+                assert!(fault.text.contains("`amount`"), "{fault}");
+            }
+            (Shown::None, answer) => panic!("it contradicts its manifest: {answer:?}"),
+        }
     }
 }
 
