@@ -21,6 +21,7 @@ use crate::fairness;
 use crate::folder::{Connection, Folder, Keys};
 use crate::hub::{Hub, HubParts};
 use crate::inbox::Inbox;
+use crate::os;
 use crate::outputs::ShardOutputs;
 use crate::policy::{self, Policies, PolicyError, PolicyOptions};
 use crate::rest;
@@ -269,6 +270,14 @@ pub(crate) async fn start_on(settings: Settings, ground: Ground) -> Result<Runni
 
 /// The argument by which this program is told to compile a plugin and nothing else.
 pub const COMPILE_ARGUMENT: &str = "--compile-plugin";
+
+/// What the program does as such a child: after everybody else.
+pub fn compile_child(
+    arguments: impl Iterator<Item = std::ffi::OsString>,
+) -> std::process::ExitCode {
+    os::run_last();
+    yard_wasm::compile_child(arguments)
+}
 
 pub(crate) fn start_policies(folder: &Path, settings: &Settings) -> Result<Policies, StartError> {
     let program = std::env::current_exe().map_err(PolicyError::System)?;

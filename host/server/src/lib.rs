@@ -49,11 +49,10 @@ use std::sync::Arc;
 use yard_transport::Transport;
 use yard_wire::{Code, Refusal};
 
-pub use boot::{COMPILE_ARGUMENT, StartError, start};
+pub use boot::{COMPILE_ARGUMENT, StartError, compile_child, start};
 pub use folder::Connection;
 pub use policy::PolicyError;
 pub use within::{Surroundings, start_within};
-pub use yard_wasm::compile_child;
 
 use hub::Hub;
 use policy::Policies;

@@ -9,6 +9,8 @@ pub enum Priority {
     Log,
     /// The threads of the network.
     Network,
+    /// The threads on which plugins run: whatever a tenant has them do, the others come first.
+    Policy,
 }
 
 impl Priority {
@@ -16,6 +18,7 @@ impl Priority {
         match self {
             Self::Log => -15,
             Self::Network => -5,
+            Self::Policy => 5,
         }
     }
 }
@@ -26,6 +29,9 @@ const REAL_TIME_PRIORITY: libc::c_int = 1;
 /// Gives the calling thread a priority, where this process may: as root, or with
 /// `CAP_SYS_NICE`, or within `RLIMIT_RTPRIO` or `RLIMIT_NICE`. Elsewhere it keeps the one it has.
 pub fn prefer(priority: Priority) {
+    if priority == Priority::Policy {
+        run_after_equals();
+    }
     // Where the default was changed from outside, whoever did that has decided.
     // SAFETY: the call takes and returns numbers; 0 means the calling thread.
     let inherited = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
@@ -123,6 +129,17 @@ pub fn run_before_equals() {
 /// The same, but lets the calling thread run after them: for what takes long and nobody waits for.
 pub fn run_after_equals() {
     move_real_time(-1);
+}
+
+/// Lets the calling thread run only while nobody else wants its processor, and stop at once when
+/// somebody does: for a child that works for minutes on what a tenant has sent. At any niceness
+/// whoever wakes up would wait for it up to 4 ms.
+pub fn run_last() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call reads the structure, which outlives it; 0 means the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } != 0 {
+        tracing::debug!("the system does not let this thread be the last one");
+    }
 }
 
 /// Moves the calling thread by so many real-time priorities, where the process was given one.

@@ -57,6 +57,7 @@ use yard_wire::requests::Expression;
 use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId};
 
 use crate::hub::lock;
+use crate::os;
 use ask::{Asked, Checking, Filtering};
 use framed::{Framed, Outs, Stage};
 use generate::{Generator, Making};
@@ -264,13 +265,16 @@ impl Policies {
         let workers = (0..options.workers.max(1)).map(|_| {
             let (engine, directory) = (engine.clone(), Arc::clone(&directory));
             let (registry, journal) = (Arc::clone(&registry), Arc::clone(&journal));
-            move || PolicyWorker {
-                plugins: Worker::new(&engine, &directory),
-                keyspaces: Keyspaces::default(),
-                registry,
-                journal,
-                collected: Instant::now(),
-                has_run: false,
+            move || {
+                os::prefer(os::Priority::Policy);
+                PolicyWorker {
+                    plugins: Worker::new(&engine, &directory),
+                    keyspaces: Keyspaces::default(),
+                    registry,
+                    journal,
+                    collected: Instant::now(),
+                    has_run: false,
+                }
             }
         });
         let pool = Pool::start(workers)?;

@@ -151,11 +151,15 @@ pub async fn run(options: &NeighbourOptions) -> Result<NeighbourReport, Failed> 
     let mut noise = noise::Noise::start(&options.me, &noisy, heard, server.data()).await?;
     let (quiet, noisy) = (Vec::new(), Vec::new());
     let mut report = NeighbourReport { rate_max, rate, part, quiet, noisy, noise: Vec::new() };
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds {
         report.quiet.push(victim::round(&victim, rate, options.round).await?);
         noise.go().await?;
         report.noisy.push(victim::round(&victim, rate, options.round).await?);
         report.noise.push(noise.stop().await?);
+        // What hostile plugins left under way ends within their limits only: that takes its time.
+        let ms = |round: Option<&Round>| round.map_or(0.0, |it| it.p99_us as f64 / 1_000.0);
+        let (quiet, noisy) = (ms(report.quiet.last()), ms(report.noisy.last()));
+        eprintln!("round {}: p99 {quiet:.2} ms quiet, {noisy:.2} ms noisy", round + 1);
     }
     noise.end().await?;
     Ok(report)
