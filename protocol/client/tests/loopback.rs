@@ -109,6 +109,7 @@ async fn messages_are_stored_once_in_order_whatever_is_refused() {
         Mishap::Refuse(Code::OutOfSequence.into()),
         Mishap::StoreAndDrop,
         Mishap::Refuse(Refusal::after(Code::ShuttingDown, 20, "")),
+        Mishap::Refuse(Refusal::after(Code::DedupeFull, 20, "2000000 keys are remembered")),
     ]);
     let producer = client.producer("orders").batch_records(10).build().await.unwrap();
     let mut receipts = Vec::new();
@@ -132,6 +133,32 @@ async fn messages_are_stored_once_in_order_whatever_is_refused() {
     }
     assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 500, "each once");
     assert!(seen.iter().all(|numbers| numbers.is_sorted()), "in the order of the calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_refuses_is_left_out_by_messages_that_may_go_anywhere() {
+    let fake = Fake::start(&[0, 1, 0, 1]);
+    let client = within(fake.client(1)).await;
+    fake.state().refusing = Some(ShardId(1));
+    let producer = client.producer("orders").build().await.unwrap();
+    let named = producer.enqueue(Message::new("named").queue(1)).await.unwrap();
+    // It is sent again once the client knows that it was refused.
+    within(seen(&fake, |state| (state.refused >= 2).then_some(()))).await;
+    let mut receipts = Vec::new();
+    for _ in 0..200 {
+        receipts.push(producer.enqueue(Message::new("anywhere")).await.unwrap());
+    }
+    let stored = |state: &fake::State| state.queues.values().map(Vec::len).sum::<usize>();
+    // Now and then one tries whether it is well again; blindly it would have been each second.
+    within(seen(&fake, |state| (stored(state) >= 180).then_some(()))).await;
+    assert!(!fake.state().queues.contains_key(&1) && !fake.state().queues.contains_key(&3));
+    fake.state().refusing = None;
+    for receipt in receipts {
+        within(receipt).await.unwrap();
+    }
+    assert_eq!(within(named).await.unwrap().queue, QueueIndex(1), "what names its queue waits");
+    assert_eq!(stored(&fake.state()), 201);
+    within(client.close()).await;
 }
 
 /// One of a crowd: sends in its own way, and gives the results that it waited for.

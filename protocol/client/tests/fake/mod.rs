@@ -49,6 +49,9 @@ pub(crate) struct State {
     pub(crate) mishaps: VecDeque<Mishap>,
     /// The code that connections are closed with.
     pub(crate) close_code: u32,
+    /// A shard that refuses whatever it is sent, and how often it has.
+    pub(crate) refusing: Option<ShardId>,
+    pub(crate) refused: u64,
     /// Whether its topic keeps an order, as consumers are told; it keeps none.
     pub(crate) is_ordered: bool,
     /// Whether a hello closes its connection.
@@ -281,6 +284,11 @@ impl State {
             }
             Request::Produce(produce) => {
                 self.produces += 1;
+                let shard = Batch::parse(produce.batch.clone()).unwrap().header().shard;
+                if self.refusing == Some(shard) {
+                    self.refused += 1;
+                    return Some(Err(Refusal::after(Code::Busy, 20, "it refuses")));
+                }
                 let is_refused = matches!(self.mishaps.front(), Some(Mishap::Refuse(_)));
                 if let Some(Mishap::Refuse(refusal)) = self.mishaps.pop_front_if(|_| is_refused) {
                     return Some(Err(refusal));
