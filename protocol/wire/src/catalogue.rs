@@ -270,6 +270,12 @@ const COMPOSED: &[Verb] = &[
             arg("topic", "TOPIC", Required, "Topic to receive from."),
             arg("group", "GROUP", Optional, "Group to receive for; without, one of its own."),
             arg("broadcast", "MEMBER", Optional, "Get every message, as this member of the group."),
+            arg(
+                "drop_failed",
+                "",
+                Switch,
+                "With --broadcast: what cannot be printed does not come again.",
+            ),
             arg("exclusive", "", Switch, "Have queues of its own, as all members of the group."),
             arg(
                 "from",

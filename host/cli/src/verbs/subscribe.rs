@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use yard_client::wire::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
@@ -40,6 +41,8 @@ struct Plan {
     /// Name of the group at the broker.
     reads_as: String,
     broadcast: Option<Broadcast>,
+    /// What cannot be printed does not come again.
+    drops_failed: bool,
     exclusive: bool,
     start: Start,
     until_end: bool,
@@ -66,12 +69,18 @@ impl Plan {
         if exclusive && member.is_some() {
             return Err(bad_argument("exclusive", "give either --exclusive or --broadcast"));
         }
+        let drops_failed = written.switch("drop_failed");
+        if drops_failed && member.is_none() {
+            let why = "members who share their messages leave it to each other; give --broadcast";
+            return Err(bad_argument("drop_failed", why));
+        }
         Ok(Self {
             topic: written.required("topic")?.to_owned(),
             reads_as: member.map_or(group.clone(), |member| format!("{group}.{member}")),
             is_own: !written.is_given("group"),
             group,
             broadcast: member.map(Broadcast::to),
+            drops_failed,
             exclusive,
             start: start.unwrap_or(Start::Latest),
             until_end: written.switch("until_end"),
@@ -176,7 +185,20 @@ async fn receive(
             delivery = consumer.recv() => Some(delivery?),
         };
         match (first, &end) {
-            (Some(first), _) => print_batch(plan, consumer, first, out)?,
+            (Some(first), _) => {
+                let (printed, failure) = print_batch(plan, consumer, first, out);
+                if let Some(failure) = failure {
+                    if plan.drops_failed {
+                        // Until that is durable, or the user does not wait for it.
+                        let acked = try_join_all(printed.iter().map(Delivery::ack));
+                        interrupts.unless(acked).await.transpose()?;
+                    }
+                    return Err(failure.into());
+                }
+                for delivery in printed {
+                    delivery.ack_later();
+                }
+            }
             (None, Some(end)) => {
                 match interrupts.unless(end.is_settled(client, &plan.reads_as)).await {
                     None => return Ok(Ended::Interrupted),
@@ -210,28 +232,25 @@ async fn close(
     }
 }
 
-/// Prints a message and what else is there already; acks all of it when it is out.
+/// Prints a message and what else is there already; gives what was to be printed, and why not all
+/// of it is out.
 fn print_batch(
     plan: &mut Plan,
     consumer: &mut Consumer,
     first: Delivery,
     out: &mut impl Write,
-) -> Result<(), Failure> {
-    let mut printed = Vec::new();
+) -> (Vec<Delivery>, Option<io::Error>) {
+    let (mut taken, mut failure) = (Vec::new(), None);
     let mut next = Some(first);
     while let Some(delivery) = next {
-        let received = Received::of(&plan.topic, &delivery);
-        plan.printer.print(&received, out)?;
+        failure = plan.printer.print(&Received::of(&plan.topic, &delivery), out).err();
         plan.left -= 1;
-        printed.push(delivery);
-        let more = plan.left > 0 && printed.len() < BATCH_MAX;
+        taken.push(delivery);
+        let more = plan.left > 0 && taken.len() < BATCH_MAX && failure.is_none();
         next = if more { consumer.next().now_or_never().flatten() } else { None };
     }
-    out.flush()?;
-    for delivery in printed {
-        delivery.ack_later();
-    }
-    Ok(())
+    let failure = failure.or_else(|| out.flush().err());
+    (taken, failure)
 }
 
 /// The end of each queue at one time.
