@@ -29,9 +29,10 @@ mod subscription;
 use delivery::Batch;
 
 pub use builder::{Broadcast, ConsumerBuilder};
-pub use delivery::{Delivery, Kept};
+pub use delivery::{Delivery, Kept, has_expired};
 pub use failures::{Failures, Given, OrderLine, Turn, order_line};
 use in_order::InOrder;
+pub use keeping::Keeping;
 
 /// Where a group begins that has never consumed the topic. A group that has, goes on where it
 /// was, and this is ignored.

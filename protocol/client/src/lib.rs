@@ -60,8 +60,8 @@ pub use admin::Admin;
 pub use client::{Client, ClientBuilder, PathReport};
 pub use compress::Compression;
 pub use consumer::{
-    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Given, Kept, OrderLine, Start, Turn,
-    order_line,
+    Broadcast, Consumer, ConsumerBuilder, Delivery, Failures, Given, Keeping, Kept, OrderLine,
+    Start, Turn, has_expired, order_line,
 };
 pub use context::Context;
 pub use error::Error;

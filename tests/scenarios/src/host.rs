@@ -11,8 +11,11 @@ use yard_wire::requests::{
     AckNodes, AckPlace, Expression, Fetched, FoundMessage, Produced, Sought, Start, TxVerdict,
     Verdict, Wanted,
 };
-use yard_wire::{Epoch, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId};
+use yard_wire::{
+    Code, Epoch, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Timestamp, TxId,
+};
 
+use crate::rows::Row;
 use crate::units::Place;
 
 /// Which host it is.
@@ -86,6 +89,8 @@ pub struct Outgoing {
     pub dedupe: Option<String>,
     /// The transaction that it belongs to.
     pub tx: Option<TxId>,
+    /// The producer that sends it, where that lasts longer than this message.
+    pub by: Option<String>,
 }
 
 fn system_time(at: Timestamp) -> SystemTime {
@@ -133,6 +138,38 @@ impl Outgoing {
     }
 }
 
+/// The queue that a producer chooses by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// Bytes of the body, beyond the queues from the first one on again.
+    ByLength,
+    /// Always this one.
+    Always(u16),
+}
+
+/// A producer that lasts.
+#[derive(Clone, Debug, Default)]
+pub struct Producing {
+    /// Its topic.
+    pub topic: String,
+    /// After so many milliseconds it gives a message up; none: as long as the client does.
+    pub within_ms: Option<u64>,
+    /// Bytes that may wait for an answer.
+    pub buffer_bytes: Option<u64>,
+    /// How long a batch waits for more, in milliseconds.
+    pub linger_ms: Option<u64>,
+    /// How it chooses queues.
+    pub select: Option<Select>,
+}
+
+impl Producing {
+    /// Whether it has what only the client does.
+    #[must_use]
+    pub fn is_the_clients(&self) -> bool {
+        self.buffer_bytes.is_some() || self.linger_ms.is_some() || self.select.is_some()
+    }
+}
+
 /// What a producer is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -155,6 +192,8 @@ pub struct Numbered {
     pub queue: QueueIndex,
     /// Its bodies.
     pub bodies: Vec<Bytes>,
+    /// Properties of each of its messages.
+    pub properties: Vec<(String, String)>,
     /// Its number; the shard is that of the queue where none is said.
     pub header: BatchHeader,
     /// Whether the step says the shard.
@@ -195,6 +234,8 @@ pub struct Subscription {
     pub expression: Option<Expression>,
     /// The name under which it gets every message.
     pub broadcast: Option<String>,
+    /// What its handler fails on does not come again.
+    pub drops_failed: bool,
     /// Whether members have queues of their own.
     pub exclusive: bool,
 }
@@ -234,6 +275,17 @@ pub enum Change {
     Pause,
     /// It receives again.
     Resume,
+}
+
+/// What a reader does with one of its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It goes on there.
+    From(QueueOffset),
+    /// It does not read it.
+    Paused,
+    /// It reads it again.
+    Resumed,
 }
 
 /// How the broker ends before it starts again.
@@ -300,6 +352,11 @@ pub struct Asked {
 /// A queue in which a group goes on elsewhere: where it was, and where it goes on.
 pub type Moved = (QueueIndex, QueueOffset, QueueOffset);
 
+/// Why a host does not do what only the client does.
+pub(crate) fn of_the_client<T>() -> Outcome<T> {
+    Err(Refusal::new(Code::Internal, "only the client does that: `not on bare simulated: …`"))
+}
+
 /// Whoever runs scenarios. Names of tenants and members are the scenario's own.
 pub trait Host {
     /// Which it is.
@@ -325,6 +382,18 @@ pub trait Host {
     fn add_tenant(&mut self, name: &str, auto_create_topics: bool) -> Outcome<()>;
     /// Sends.
     fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored>;
+    /// Somebody is a producer that lasts, for messages that are sent by it.
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()>;
+    /// Sends one way by a producer that lasts; to this queue where one is named.
+    fn one_way(&mut self, producer: &str, body: Bytes, queue: Option<u16>) -> Outcome<()> {
+        let _ = (producer, body, queue);
+        of_the_client()
+    }
+    /// Waits for the fate of all that a producer that lasts was given.
+    fn flush(&mut self, producer: &str) -> Outcome<()> {
+        let _ = producer;
+        of_the_client()
+    }
     /// Sends a batch as it is.
     fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced>;
     /// Subscribes.
@@ -341,10 +410,43 @@ pub trait Host {
         attempt: Option<u32>,
         lease_ms: u64,
     ) -> Outcome<()>;
+    /// Works on the latest delivery of a place until it is settled.
+    fn keep(&mut self, member: &str, place: Place) -> Outcome<()>;
+    /// Has a handler take so many messages; it fails where there is an error.
+    fn handle(
+        &mut self,
+        member: &str,
+        wanted: usize,
+        error: Option<&str>,
+    ) -> Outcome<Vec<Received>> {
+        let _ = (member, wanted, error);
+        of_the_client()
+    }
     /// Settles under another member's subscription.
     fn forge(&mut self, member: &str, other: &str, place: Place, verdict: Verdict) -> Outcome<()>;
     /// Ends a member, or lets it go on.
     fn change(&mut self, member: &str, change: Change) -> Outcome<()>;
+    /// Reads these queues of a topic from now on, without a group.
+    fn reader(
+        &mut self,
+        tenant: &str,
+        reader: &str,
+        topic: &str,
+        queues: &[QueueIndex],
+    ) -> Outcome<()> {
+        let _ = (tenant, reader, topic, queues);
+        of_the_client()
+    }
+    /// The next messages of a queue of a reader, so many at most.
+    fn read(&mut self, reader: &str, max: u32) -> Outcome<Vec<(Place, Record)>> {
+        let _ = (reader, max);
+        of_the_client()
+    }
+    /// A reader goes on elsewhere in a queue, or not at all for now.
+    fn reads(&mut self, reader: &str, queue: QueueIndex, reading: Reading) -> Outcome<()> {
+        let _ = (reader, queue, reading);
+        of_the_client()
+    }
     /// Reads.
     fn fetch(
         &mut self,
@@ -380,8 +482,20 @@ pub trait Host {
     fn advance(&mut self, ms: u64);
     /// Ends the broker and starts it again.
     fn restart(&mut self, ending: Ending);
+    /// Ends the broker; nobody is there until it is up again.
+    fn down(&mut self, ending: Ending);
+    /// Starts it again.
+    fn up(&mut self);
     /// Takes all room from the disk, or gives it back.
     fn fill_disk(&mut self, full: bool);
     /// Asks and answers.
-    fn exchange(&mut self, tenant: &str, exchange: &Exchange) -> Outcome<Bytes>;
+    fn exchange(&mut self, tenant: &str, exchange: &Exchange) -> Outcome<Bytes> {
+        let _ = (tenant, exchange);
+        of_the_client()
+    }
+    /// Runs the program; the rows that it prints, with its exit code.
+    fn program(&mut self, tenant: &str, words: &[&str]) -> Outcome<Vec<Row>> {
+        let _ = (tenant, words);
+        of_the_client()
+    }
 }

@@ -1,9 +1,8 @@
 //! A consumer of a scenario, as far as the client keeps it: what has arrived, what is held.
 use std::collections::{BTreeMap, BTreeSet};
 
-use yard_client::{Failures, OrderLine, order_line};
+use yard_client::{Failures, Keeping, OrderLine, has_expired, order_line};
 use yard_wire::order::TopicType;
-use yard_wire::property::EXPIRES;
 use yard_wire::record::Record;
 use yard_wire::requests::{Deliver, Start, Subscribe, Subscribed, Verdict};
 use yard_wire::{Code, Refusal, ShardId, SubscriptionId, Timestamp};
@@ -48,6 +47,8 @@ pub(crate) struct Member {
     /// each message is that it took.
     failures: Option<Failures>,
     lines: BTreeMap<Place, OrderLine>,
+    /// What it works on.
+    pub(crate) keeping: Keeping,
 }
 
 /// What a member has taken in.
@@ -76,6 +77,7 @@ impl Member {
             ended: None,
             failures: None,
             lines: BTreeMap::new(),
+            keeping: Keeping::default(),
         }
     }
 
@@ -115,6 +117,23 @@ impl Member {
         let held = self.held.values_mut().filter(|holding| **holding == Holding::Held);
         held.for_each(|holding| *holding = Holding::Lost);
         self.taken = (0, 0);
+        self.keeping = Keeping::default();
+    }
+
+    pub(crate) fn lease_ms(&self) -> u32 {
+        self.how.lease_ms
+    }
+
+    /// Works on the latest delivery of a place, which has just come.
+    pub(crate) fn keep(&mut self, place: Place, now: Timestamp) {
+        let (queue, offset) = place;
+        self.keeping.keep((queue, offset, self.latest(place)), now.0, self.how.lease_ms.into());
+    }
+
+    /// Does not work on it any more.
+    pub(crate) fn let_go(&mut self, place: Place) {
+        let (queue, offset) = place;
+        self.keeping.release((queue, offset, self.latest(place)));
     }
 
     /// Nothing that it was sent is unsettled, and its credit is as it was at first.
@@ -147,10 +166,9 @@ impl Member {
             self.taken.1 += received.record.bytes().len() as u32;
             let (place, record) = (received.place, &received.record);
             self.attempts.insert(place, received.attempt);
-            let expires = record.property(EXPIRES).and_then(|text| text.parse().ok());
             if self.gives_back(place, record) {
                 taken.passed_over.push((place, Verdict::Release));
-            } else if expires.is_some_and(|at: u64| at <= now.0) {
+            } else if has_expired(record, || now) {
                 taken.passed_over.push((place, Verdict::Expire));
             } else {
                 self.held.insert(place, Holding::Held);

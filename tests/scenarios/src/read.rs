@@ -7,9 +7,9 @@ use yard_wire::limits::LEASE_MS_DEFAULT;
 use yard_wire::requests::{AckNodes, AckPlace, Expression, Start};
 use yard_wire::{Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, Timestamp};
 
-use crate::host::{Beginning, From, Instant, Numbered, Outgoing, Subscription};
+use crate::host::{Beginning, From, Instant, Numbered, Outgoing, Producing, Select, Subscription};
 use crate::scenario::Step;
-use crate::units::{duration_ms, number, place, queue_of};
+use crate::units::{self, duration_ms, number, place, queue_of};
 
 /// `+5s` and `-1h` beside the beginning of the scenario.
 pub(crate) fn instant(text: &str, began: Timestamp) -> Result<Timestamp, String> {
@@ -56,8 +56,6 @@ pub(crate) fn outgoing(
         .map(|text| Algorithm::parse(text).ok_or_else(|| format!("{text:?}: lz4 or zstd")));
     let named = step.named.iter();
     let keys = named.clone().filter(|(name, _)| name == "key").map(|(_, value)| value.clone());
-    let properties = named
-        .filter_map(|(name, value)| Some((name.strip_prefix("prop.")?.to_owned(), value.clone())));
     Ok(Outgoing {
         topic: topic.to_owned(),
         body: Bytes::copy_from_slice(text.as_bytes()),
@@ -68,12 +66,34 @@ pub(crate) fn outgoing(
         due: delay.or(at),
         expires,
         priority: step.get("priority").map(number).transpose()?,
-        properties: properties.collect(),
+        properties: properties_of(step),
         place: place_of(step)?,
         nodes: nodes_of(step)?,
         compress: compress.transpose()?,
         dedupe: step.get("dedupe").map(str::to_owned),
         tx: None,
+        by: step.get("by").map(str::to_owned),
+    })
+}
+
+fn properties_of(step: &Step) -> Vec<(String, String)> {
+    let named = step.named.iter();
+    let own = named.filter_map(|(name, value)| Some((name.strip_prefix("prop.")?, value)));
+    own.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+pub(crate) fn producing(step: &Step, topic: &str) -> Result<Producing, String> {
+    let select = match step.get("selector") {
+        Some("length") => Some(Select::ByLength),
+        Some(queue) => Some(Select::Always(number(queue)?)),
+        None => None,
+    };
+    Ok(Producing {
+        topic: topic.to_owned(),
+        within_ms: step.get("within").map(duration_ms).transpose()?,
+        buffer_bytes: step.get("buffer").map(units::bytes).transpose()?,
+        linger_ms: step.get("linger").map(duration_ms).transpose()?,
+        select,
     })
 }
 
@@ -92,6 +112,7 @@ pub(crate) fn numbered(step: &Step, words: &[&str]) -> Result<Numbered, String> 
         topic: topic.to_owned(),
         queue,
         bodies: bodies.collect(),
+        properties: properties_of(step),
         header,
         names_shard: step.get("shard").is_some(),
         floor: of("floor")?,
@@ -139,6 +160,7 @@ pub(crate) fn subscription(
         bytes: step.get("bytes").map(number).transpose()?,
         expression,
         broadcast: step.get("broadcast").map(str::to_owned),
+        drops_failed: step.get("drop-failed") == Some("true"),
         exclusive: step.get("exclusive") == Some("true"),
     })
 }

@@ -1,6 +1,8 @@
 //! What came of a step, row by row, beside what the scenario says. A row has words that must all
 //! be said, and fields of which those are compared that are named; some fields have a usual value,
 //! and must be named where they have another.
+use yard_client::TraceContext;
+use yard_wire::property::TRACE_PARENT;
 use yard_wire::record::Record;
 use yard_wire::requests::{FetchedRecord, FoundMessage};
 use yard_wire::value::Value;
@@ -42,12 +44,19 @@ fn fields_of(record: &Record) -> Vec<(String, String)> {
         ("key".to_owned(), keys.join(",")),
         ("order".to_owned(), record.order_group().unwrap_or_default().to_owned()),
         ("id".to_owned(), record.id().to_string()),
+        ("trace".to_owned(), trace_of(record)),
     ];
     fields.extend(record.properties().map(|(name, value)| {
         let name = if name.starts_with('$') { name.to_owned() } else { format!("prop.{name}") };
         (name, value.to_owned())
     }));
     fields
+}
+
+/// The trace that a client goes on in.
+fn trace_of(record: &Record) -> String {
+    let context = record.property(TRACE_PARENT).and_then(TraceContext::parse);
+    context.map_or_else(|| "none".to_owned(), |context| context.to_string())
 }
 
 fn plain_text(record: &Record) -> String {
@@ -117,8 +126,14 @@ impl Row {
 
     fn stored(place: Place, record: &bytes::Bytes) -> Result<Self, String> {
         let record = Record::parse(record.clone()).map_err(|error| error.to_string())?;
-        let (words, fields) = (vec![plain_text(&record)], fields_of(&record));
-        Ok(Self { place: Some(place), words, fields, usual: Vec::new() })
+        Ok(Self::lying(place, &record))
+    }
+
+    /// A message that lies somewhere.
+    #[must_use]
+    pub fn lying(place: Place, record: &Record) -> Self {
+        let (words, fields) = (vec![plain_text(record)], fields_of(record));
+        Self { place: Some(place), words, fields, usual: Vec::new() }
     }
 
     fn fits(&self, expected: &[Word]) -> bool {

@@ -17,6 +17,8 @@ use crate::steps::Verb;
 use crate::units::{self, Place, duration_ms, number, queue_of};
 use crate::words::Word;
 
+mod clients;
+
 /// The tenant that a scenario begins with.
 pub const TENANT: &str = "default";
 
@@ -196,8 +198,19 @@ impl Run<'_> {
             }
             Verb::Leave => Ok(self.change(words[0], Change::Leave)),
             Verb::Kill => Ok(self.change(words[0], Change::Kill)),
-            Verb::Pause => Ok(self.change(words[0], Change::Pause)),
-            Verb::Resume => Ok(self.change(words[0], Change::Resume)),
+            Verb::Pause if words.len() == 1 => Ok(self.change(words[0], Change::Pause)),
+            Verb::Resume if words.len() == 1 => Ok(self.change(words[0], Change::Resume)),
+            Verb::Keep => self.keep(&words),
+            Verb::Producer
+            | Verb::OneWay
+            | Verb::Flush
+            | Verb::Handle
+            | Verb::Reader
+            | Verb::Read
+            | Verb::Place
+            | Verb::Pause
+            | Verb::Resume
+            | Verb::Program => self.as_the_client(step, &words),
             Verb::Fetch => self.fetch(step, &words),
             Verb::Seek => self.seek(&words),
             Verb::Find => self.find(&words),
@@ -210,9 +223,13 @@ impl Run<'_> {
             Verb::Join => Ok(self.join(&words)),
             Verb::Asked => self.asked(step, words[0]),
             Verb::Answer => self.answer(&words),
-            Verb::Tenant | Verb::As | Verb::Advance | Verb::Restart | Verb::Disk => {
-                self.surroundings(step, &words)
-            }
+            Verb::Tenant
+            | Verb::As
+            | Verb::Advance
+            | Verb::Restart
+            | Verb::Down
+            | Verb::Up
+            | Verb::Disk => self.surroundings(step, &words),
         }
     }
 
@@ -223,12 +240,9 @@ impl Run<'_> {
             }
             Verb::As => self.tenant = words[0].to_owned(),
             Verb::Advance => self.host.advance(duration_ms(words[0])?),
-            Verb::Restart => self.host.restart(match words[0] {
-                "stop" => Ending::Stop,
-                "kill" => Ending::Kill,
-                "power" => Ending::Power,
-                other => return Err(format!("{other:?}: it takes stop, kill or power")),
-            }),
+            Verb::Restart => self.host.restart(ending(words[0])?),
+            Verb::Down => self.host.down(ending(words[0])?),
+            Verb::Up => self.host.up(),
             _ => self.host.fill_disk(match words[0] {
                 "full" => true,
                 "room" => false,
@@ -554,6 +568,15 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn ending(word: &str) -> Result<Ending, Unusable> {
+    match word {
+        "stop" => Ok(Ending::Stop),
+        "kill" => Ok(Ending::Kill),
+        "power" => Ok(Ending::Power),
+        other => Err(format!("{other:?}: it takes stop, kill or power")),
     }
 }
 

@@ -249,8 +249,10 @@ impl<'a> Reader<'a> {
                 Some(name) => format!("{name}={}", word.text),
                 None => repeated(word.text),
             };
-            let values = values.into_iter().map(text);
-            rows.push((line.number, names.iter().cloned().zip(values).collect()));
+            let values: Vec<String> = values.into_iter().map(text).collect();
+            for values in counted(values) {
+                rows.push((line.number, names.iter().cloned().zip(values).collect()));
+            }
         }
         let mut block = Vec::new();
         loop {
@@ -304,6 +306,20 @@ fn fill(text: &str, row: &Row) -> String {
         .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
+/// A row of nothing but `10..42` stands for 32 rows, of the numbers from 10 to 41.
+fn counted(values: Vec<String>) -> Vec<Vec<String>> {
+    let numbers = match &values[..] {
+        [text] => text
+            .split_once("..")
+            .and_then(|(from, to)| Some(from.parse::<u32>().ok()?..to.parse::<u32>().ok()?)),
+        _ => None,
+    };
+    match numbers {
+        Some(numbers) => numbers.map(|number| vec![number.to_string()]).collect(),
+        None => vec![values],
+    }
+}
+
 /// `{300*ab}` stands for 300 times `ab`.
 fn repeated(text: String) -> String {
     let parts = text.split_once('{').and_then(|(before, rest)| {
@@ -345,6 +361,10 @@ mod tests {
         let text = format!("{HEAD}send t {{3*ab}} tag=x{{2*y}}z\n");
         let step = read("a.txt", &text).expect("it is right").steps.remove(0);
         assert_eq!((&step.words[1][..], step.get("tag")), ("ababab", Some("xyyz")));
+        let text = format!("{HEAD}each N\n= 9..12\nsend t {{2*a}}{{N}}\nend\n");
+        let steps = read("a.txt", &text).expect("it is right").steps;
+        let bodies: Vec<&str> = steps.iter().map(|step| &step.words[1][..]).collect();
+        assert_eq!(bodies, ["aa9", "aa10", "aa11"]);
         assert_eq!((scenario.title, scenario.reason), ("It holds.".into(), "For a reason.".into()));
     }
 

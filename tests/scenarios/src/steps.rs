@@ -71,15 +71,26 @@ steps! {
         "is this tenant from now on";
     Send "send" ["TOPIC", "BODY"]
         ["key", "tag", "order", "queue", "delay", "at", "expires", "priority", "prop.*", "ack",
-         "nodes", "compress", "dedupe", "tx", "times", "as"] May []
-        "sends as a producer does: `queue@offset`, or `waits`; `as=` gives its id a name. Where a
-         message with its `dedupe=` is there already: place and `id=` of that, `duplicate=true`";
+         "nodes", "compress", "dedupe", "tx", "times", "as", "by"] May []
+        "sends as a producer does: `queue@offset`, or `waits`; `as=` gives its id a name, `by=` is a
+         producer that lasts. Where a message with its `dedupe=` is there already: place and `id=`
+         of that, `duplicate=true`";
     Produce "produce" ["PRODUCER", "TOPIC/QUEUE", "BODY..."]
-        ["seq", "epoch", "lane", "floor", "ack", "nodes", "shard"] May []
-        "sends a batch that is numbered by hand";
+        ["seq", "epoch", "lane", "floor", "ack", "nodes", "shard", "prop.*"] May []
+        "sends a batch that is numbered by hand; properties as they are, `$` ones too";
+    Producer "producer" ["NAME", "TOPIC"] ["within", "buffer", "linger", "selector"] May []
+        "is a producer that lasts. It gives a message up that is not stored `within=` so long; its
+         `buffer=`, `linger=` and `selector=` (`length` of the body, or a queue) only the client
+         has";
+    OneWay "one-way" ["PRODUCER", "BODY..."] ["queue"] May [Bare, Simulated]
+        "sends without waiting for room or for an answer";
+    Flush "flush" ["PRODUCER"] [] May [Bare, Simulated]
+        "waits until all that a producer was given is stored or refused";
     Subscribe "subscribe" ["MEMBER", "GROUP", "TOPIC"]
-        ["start", "lease", "credit", "bytes", "filter.*", "broadcast", "exclusive"] May []
-        "begins to receive, from the oldest message on unless `start=` says otherwise";
+        ["start", "lease", "credit", "bytes", "filter.*", "broadcast", "drop-failed",
+         "exclusive"] May []
+        "begins to receive, from the oldest message on unless `start=` says otherwise; in broadcast
+         `drop-failed=true` drops what a handler fails on";
     Receive "receive" ["MEMBER"] [] Must []
         "takes what has arrived: `queue@offset body attempt=2 …`, or `nothing`";
     Ack "ack" ["MEMBER", "WHAT..."] ["attempt"] May []
@@ -93,16 +104,26 @@ steps! {
         "gives back what was not begun: it comes again at once, and no attempt is counted";
     Extend "extend" ["MEMBER", "WHAT", "DURATION"] ["attempt"] May []
         "holds it for so long from now on";
+    Keep "keep" ["MEMBER", "WHAT..."] [] May []
+        "works on it until it is settled: its lease is extended as time passes";
+    Handle "handle" ["MEMBER", "BODY..."] ["error"] May [Bare, Simulated]
+        "has a handler take exactly these messages, in this order: it goes well, or fails so";
     Forge "forge" ["MEMBER", "VERDICT", "OTHER", "QUEUE@OFFSET"] [] May [Real]
         "settles what another member holds, under the other's number";
     Leave "leave" ["MEMBER"] [] May []
         "ends a consumer in good order";
     Kill "kill" ["MEMBER"] [] May []
         "ends its connection without a word";
-    Pause "pause" ["MEMBER"] [] May []
-        "receives nothing until `resume`";
-    Resume "resume" ["MEMBER"] [] May []
-        "receives again";
+    Pause "pause" ["WHO", "QUEUE?"] [] May []
+        "a member receives nothing until `resume`; a reader does not read this queue";
+    Resume "resume" ["WHO", "QUEUE?"] [] May []
+        "receives, or reads, again";
+    Reader "reader" ["NAME", "TOPIC", "QUEUE...?"] [] May [Bare, Simulated]
+        "reads these queues and no others from now on, without a group";
+    Read "read" ["READER"] ["max"] Must [Bare, Simulated]
+        "takes the next messages of one of its queues, in turns";
+    Place "place" ["READER", "QUEUE@OFFSET"] [] May [Bare, Simulated]
+        "lets a reader go on elsewhere";
     Fetch "fetch" ["TOPIC/QUEUE", "OFFSET"] ["max"] Must []
         "reads without a group: `offset body`";
     Seek "seek" ["TOPIC/QUEUE", "TIME"] [] Must []
@@ -129,10 +150,17 @@ steps! {
         "lets time pass";
     Restart "restart" ["stop|kill|power"] [] May []
         "ends the broker and starts it again; members come back";
+    Down "down" ["stop|kill|power"] [] May []
+        "ends the broker; nobody is there until `up`";
+    Up "up" [] [] May []
+        "starts it again; members come back";
     Disk "disk" ["full|room"] [] May [Real]
         "takes all room from the disk, or gives it back";
     Request "request" ["TOPIC", "BODY"] ["by", "reply", "fail"] Must [Bare, Simulated]
         "asks, has a member answer, and gives the reply";
+    Program "program" ["WORD..."] [] Must [Bare, Simulated]
+        "runs the program `yard` with these words: what it prints as JSON, a row an object, and
+         `exit=` where that is not 0";
     Assign "assign" ["STRATEGY", "QUEUES"] ["member", "rack"] Must []
         "assigns so many queues to members: `member=NAME`, `member=NAME:RACK:0,3`";
 }

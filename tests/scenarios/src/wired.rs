@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_client::SeekTo;
-use yard_client::lane::{LaneCore, LaneOptions, LaneRecord};
+use yard_client::lane::LaneCore;
 use yard_wire::batch::{self, BatchHeader};
 use yard_wire::operation::{
     GroupInfo, GroupReport, Operate, Operation, TenantAdd, TenantAdded, TopicInfo, TopicReport,
@@ -18,24 +18,26 @@ use yard_wire::operation::{
 use yard_wire::record::RecordParts;
 use yard_wire::request::{Push, Reply, Request};
 use yard_wire::requests::{
-    AckNodes, AckPlace, Call, Credit, Extend, Fetch, Fetched, Find, FindRoute, FoundMessage,
-    HeldRange, MoveGroup, Original, Produce, Produced, Seek, Settle, SettleRange, Sought, Start,
-    TopicRoute, TxVerdict, Verdict, Wanted,
+    Call, Credit, Extend, Fetch, Fetched, Find, FindRoute, FoundMessage, HeldRange, MoveGroup,
+    Produce, Produced, Seek, Settle, SettleRange, Sought, Start, TopicRoute, TxVerdict, Verdict,
+    Wanted,
 };
 use yard_wire::{
-    Code, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
-    SubscriptionId, TenantId, Timestamp, TopicId, TxId, Wire,
+    Code, MessageId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId, SubscriptionId, TenantId,
+    Timestamp, TopicId, TxId, Wire,
 };
 
 use crate::host::{
-    Asked, Beginning, Change, Decision, Ending, Exchange, Host, Kind, Moved, Numbered, Opinion,
-    Outcome, Outgoing, Received, Stored, Subscription,
+    Asked, Beginning, Change, Decision, Ending, Host, Kind, Moved, Numbered, Opinion, Outcome,
+    Outgoing, Producing, Received, Stored, Subscription, of_the_client,
 };
 use crate::member::{Member, Taken};
 use crate::run::TENANT;
 use crate::units::Place;
+use sending::Lasting;
 use transacting::Transacting;
 
+mod sending;
 mod transacting;
 
 /// The only shard.
@@ -94,9 +96,13 @@ pub struct Wired<L> {
     tenants: BTreeMap<String, TenantId>,
     /// The connection of each tenant for all but subscriptions.
     sessions: BTreeMap<String, u64>,
-    lanes: BTreeMap<(String, u8, u8), LaneCore>,
+    lanes: BTreeMap<sending::Lane, LaneCore>,
+    /// Producers that last, by their names.
+    producers: BTreeMap<String, Lasting>,
     members: Vec<Member>,
     transacting: Transacting,
+    /// Nobody reaches the broker.
+    is_down: bool,
     /// Decides where nothing else does.
     turn: u64,
 }
@@ -114,8 +120,10 @@ impl<L: Line> Wired<L> {
             tenants: BTreeMap::from([(TENANT.to_owned(), TenantId(0))]),
             sessions: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            producers: BTreeMap::new(),
             members: Vec::new(),
             transacting: Transacting::default(),
+            is_down: false,
             turn: 0,
         }
     }
@@ -139,6 +147,9 @@ impl<L: Line> Wired<L> {
 
     /// Sends a request that may be sent again, until it is answered.
     fn ask(&mut self, tenant: &str, request: &Request, may_die: bool) -> Outcome<Reply> {
+        if self.is_down {
+            return Err(Refusal::new(Code::Disconnected, "the broker is down"));
+        }
         for _ in 0..ATTEMPTS {
             let session = self.session(tenant)?;
             let care = if may_die && self.has_no_members() { Care::Dies } else { Care::Once };
@@ -250,6 +261,9 @@ impl<L: Line> Wired<L> {
     fn ask_as(&mut self, at: usize, request: Request) -> Outcome<Reply> {
         let session = self.members[at].session;
         let gone = || Refusal::new(Code::Disconnected, "the broker is gone");
+        if self.is_down {
+            return Err(gone());
+        }
         self.line.ask(session, request, Care::Once).unwrap_or_else(|| Err(gone()))
     }
 
@@ -274,6 +288,26 @@ impl<L: Line> Wired<L> {
             Reply::Settle(settled) if settled.done > 0 => Ok(()),
             Reply::Settle(settled) => Err(not_held(&settled.other, attempt)),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// When the lease of something that a member works on is to be extended next.
+    fn next_extension(&self) -> Option<u64> {
+        let members = self.members.iter().filter(|_| !self.is_down);
+        members.filter_map(|member| member.keeping.due_ms()).min()
+    }
+
+    fn extend_what_is_kept(&mut self) {
+        let now_ms = self.line.now().0;
+        for at in 0..self.members.len() {
+            let (subscription, lease_ms) =
+                (self.members[at].subscription, self.members[at].lease_ms());
+            let ranges = self.members[at].keeping.take_due(now_ms, lease_ms.into());
+            let Some(subscription) = subscription.filter(|_| !ranges.is_empty()) else { continue };
+            let request = Extend { shard: SHARD, subscription, lease_ms, ranges };
+            if let Ok(Reply::Extend(extended)) = self.ask_as(at, Request::Extend(request)) {
+                self.members[at].keeping.answered(&extended);
+            }
         }
     }
 
@@ -354,92 +388,6 @@ impl<L: Line> Wired<L> {
         }
         Ok(passed_over.len())
     }
-
-    fn push(&mut self, tenant: &str, message: &Outgoing, route: &TopicRoute) -> Outcome<Pushed> {
-        let place = message.place.unwrap_or(AckPlace::Synced);
-        let nodes = message.nodes.unwrap_or(AckNodes::One);
-        self.turn += 1;
-        let (now, turn) = (self.line.now(), self.turn);
-        let id = MessageId::new(now, turn.into());
-        let said = message.message();
-        let said = message.tx.map_or(said.clone(), |tx| said.prepared(tx));
-        let record = said.into_record(
-            (route.topic, (route.shards.len() as u16, route.created_queues)),
-            id,
-            now,
-            message.compression().as_ref(),
-            |range| range.start + (turn % u64::from(range.end - range.start)) as u16,
-        );
-        let record = record.map_err(|error| Refusal::new(error.code, error.detail))?;
-        let lane = (tenant.to_owned(), place as u8, nodes as u8);
-        let producer = ProducerId(1_000_000 + self.lanes.len() as u64);
-        let core = self.lanes.entry(lane.clone()).or_insert_with(|| {
-            let options = LaneOptions { place, nodes, ..LaneOptions::default() };
-            let first = BatchHeader { producer, shard: SHARD, ..BatchHeader::default() };
-            let mut core = LaneCore::new(first, options, 1);
-            core.on_connect();
-            core
-        });
-        let parked = record.flags().is_parked();
-        let (topic, queue, bytes) = (record.topic(), record.queue(), record.bytes().len());
-        let described = LaneRecord { topic, queue, bytes, parked };
-        core.push(described, now.0, |out| out.extend_from_slice(record.bytes()));
-        Ok(Pushed { lane, id, queue })
-    }
-
-    /// Sends what a lane has to send, until its one message has its answer.
-    fn pump(&mut self, tenant: &str, pushed: &Pushed) -> Outcome<Stored> {
-        let lane = |own: &mut Self| own.lanes.remove(&pushed.lane).expect("it was opened");
-        loop {
-            let now_ms = self.line.now().0;
-            let mut core = lane(self);
-            let outgoing = core.next_to_send(now_ms);
-            self.lanes.insert(pushed.lane.clone(), core);
-            let Some(outgoing) = outgoing else {
-                return Err(Refusal::new(Code::Busy, "the lane waits, for longer than a step"));
-            };
-            let session = self.session(tenant)?;
-            let care = if self.has_no_members() { Care::Dies } else { Care::Again };
-            let request = Request::Produce(outgoing.produce);
-            let Some(answer) = self.line.ask(session, request, care) else {
-                self.reconnect();
-                continue;
-            };
-            let answer = answer.and_then(|reply| match reply {
-                Reply::Produce(produced) => Ok(produced),
-                other => Err(unexpected(&other)),
-            });
-            let waits =
-                answer.as_ref().err().filter(|refusal| refusal.code.is_retryable()).cloned();
-            let mut core = lane(self);
-            core.on_reply(outgoing.attempt, answer, now_ms);
-            let completion = core.next_completion();
-            if let Some(refusal) = waits.filter(|_| completion.is_none()) {
-                // A producer waits and tries again; a step says what it waits for.
-                core.fail_all(&refusal);
-                while core.next_completion().is_some() {}
-                self.lanes.insert(pushed.lane.clone(), core);
-                return Err(refusal);
-            }
-            self.lanes.insert(pushed.lane.clone(), core);
-            if let Some(completion) = completion {
-                let Pushed { id, queue, .. } = *pushed;
-                return completion.result.map(|placements| match placements.originals[..] {
-                    [Original { id, queue, offset, .. }, ..] => {
-                        Stored { id, queue, offset, duplicate: true }
-                    }
-                    [] => Stored { id, queue, offset: placements.offsets[0], duplicate: false },
-                });
-            }
-        }
-    }
-}
-
-/// A message in its lane.
-struct Pushed {
-    lane: (String, u8, u8),
-    id: MessageId,
-    queue: QueueIndex,
 }
 
 /// Operations that come to the same when they are done twice.
@@ -459,6 +407,9 @@ impl<L: Line> Host for Wired<L> {
     }
 
     fn begin_step(&mut self) {
+        if self.is_down {
+            return;
+        }
         self.collect();
         let nothing_held = self.members.iter().all(Member::holds_nothing);
         let nothing_held = nothing_held && self.transacting.asks_nobody();
@@ -484,9 +435,27 @@ impl<L: Line> Host for Wired<L> {
     }
 
     fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored> {
-        let route = self.route(tenant, &message.topic)?;
-        let pushed = self.push(tenant, message, &route)?;
+        let pushed = match &message.by {
+            Some(name) => {
+                let lasting = self.lasting(name, &message.topic)?;
+                self.push(tenant, message, (&lasting.route, lasting.within_ms))?
+            }
+            None => {
+                let route = self.route(tenant, &message.topic)?;
+                self.push(tenant, message, (&route, None))?
+            }
+        };
         self.pump(tenant, &pushed)
+    }
+
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()> {
+        if how.is_the_clients() {
+            return of_the_client();
+        }
+        let (topic, within_ms) = (how.topic.clone(), how.within_ms);
+        let route = self.route(tenant, &topic)?;
+        self.producers.insert(name.to_owned(), Lasting { topic, route, within_ms });
+        Ok(())
     }
 
     fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced> {
@@ -499,6 +468,9 @@ impl<L: Line> Host for Wired<L> {
     }
 
     fn subscribe(&mut self, tenant: &str, member: &str, how: &Subscription) -> Outcome<()> {
+        if how.drops_failed {
+            return of_the_client();
+        }
         crate::filter::check(how.expression.as_ref())?;
         let route = self.route(tenant, &how.topic)?;
         let start = match &how.from {
@@ -539,6 +511,7 @@ impl<L: Line> Host for Wired<L> {
         let at = self.member(member)?;
         self.members[at].note_settled(place, opinion.attempt)?;
         let subscription = self.subscription(at)?;
+        self.members[at].let_go(place);
         if let Verdict::Nack | Verdict::Reject = opinion.verdict {
             self.members[at].note_failed(place);
         }
@@ -572,6 +545,13 @@ impl<L: Line> Host for Wired<L> {
             }),
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn keep(&mut self, member: &str, place: Place) -> Outcome<()> {
+        let (at, now) = (self.member(member)?, self.line.now());
+        self.subscription(at)?;
+        self.members[at].keep(place, now);
+        Ok(())
     }
 
     fn forge(&mut self, member: &str, other: &str, place: Place, verdict: Verdict) -> Outcome<()> {
@@ -689,7 +669,17 @@ impl<L: Line> Host for Wired<L> {
 
     fn advance(&mut self, ms: u64) {
         self.collect();
-        self.line.advance(ms);
+        let until = self.line.now().plus_ms(ms);
+        while let Some(due_ms) = self.next_extension().filter(|due_ms| *due_ms <= until.0) {
+            self.line.advance(due_ms.saturating_sub(self.line.now().0));
+            self.collect();
+            self.extend_what_is_kept();
+            if self.next_extension().is_some_and(|next_ms| next_ms <= due_ms) {
+                // What is due is not taken: nothing is extended any more.
+                break;
+            }
+        }
+        self.line.advance(until.0 - self.line.now().0);
     }
 
     fn restart(&mut self, ending: Ending) {
@@ -698,12 +688,22 @@ impl<L: Line> Host for Wired<L> {
         self.reconnect();
     }
 
-    fn fill_disk(&mut self, full: bool) {
-        self.line.fill_disk(full);
+    fn down(&mut self, ending: Ending) {
+        self.collect();
+        // It starts at once, and nobody finds out before it is up.
+        self.line.restart(ending);
+        self.is_down = true;
+        self.sessions.clear();
+        self.lanes.values_mut().for_each(LaneCore::on_disconnect);
     }
 
-    fn exchange(&mut self, _tenant: &str, _exchange: &Exchange) -> Outcome<Bytes> {
-        Err(Refusal::new(Code::Internal, "requests are the client's"))
+    fn up(&mut self) {
+        self.is_down = false;
+        self.reconnect();
+    }
+
+    fn fill_disk(&mut self, full: bool) {
+        self.line.fill_disk(full);
     }
 }
 
@@ -713,11 +713,15 @@ impl<L: Line> Host for Wired<L> {
 /// When a body is too large.
 pub fn batch_of(batch: &Numbered, topic: TopicId, shard: ShardId) -> Outcome<Produce> {
     let mut records = Vec::new();
+    let properties: Vec<(&str, &str)> =
+        batch.properties.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     for (at, body) in batch.bodies.iter().enumerate() {
         let number = batch.header.sequence.0 + at as u64;
         let id = MessageId::new(Timestamp(7), u128::from(batch.header.producer.0 << 32 | number));
         let queue = batch.queue;
-        RecordParts { topic, queue, id, body, ..RecordParts::default() }.encode(&mut records)?;
+        let properties = &properties[..];
+        let parts = RecordParts { topic, queue, id, properties, body, ..RecordParts::default() };
+        parts.encode(&mut records)?;
     }
     let shard = if batch.names_shard { batch.header.shard } else { shard };
     let header = BatchHeader { shard, ..batch.header };

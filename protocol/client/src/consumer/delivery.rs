@@ -93,7 +93,7 @@ impl Batch {
                     if settler.give_back_if_failed(Some(bytes)) {
                         continue;
                     }
-                    if expiry(&record).is_some_and(|at| at <= self.held.subscription.broker_now()) {
+                    if has_expired(&record, || self.held.subscription.broker_now()) {
                         settler.settle_later(Opinion::of(Verdict::Expire));
                         continue;
                     }
@@ -122,6 +122,13 @@ impl Batch {
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
+}
+
+/// Whether nobody wants a message any more at an instant by the broker's clock, which is asked for
+/// where it matters: a consumer settles it then as expired, and passes it over.
+#[must_use]
+pub fn has_expired(record: &Record, now: impl FnOnce() -> Timestamp) -> bool {
+    expiry(record).is_some_and(|at| at <= now())
 }
 
 /// When a record expires, if it does.

@@ -12,9 +12,9 @@ const PARTS: u64 = 3;
 /// A delivery: where its message is, and its attempt.
 pub(super) type Place = (QueueIndex, QueueOffset, u32);
 
-/// Bounded by what the application works on.
+/// Deliveries of a subscription that somebody works on. Bounded by what the application works on.
 #[derive(Debug, Default)]
-pub(super) struct Keeping {
+pub struct Keeping {
     /// When each is extended next, and how many want it.
     kept: BTreeMap<Place, (u64, u32)>,
     /// The same by time.
@@ -24,7 +24,7 @@ pub(super) struct Keeping {
 impl Keeping {
     /// Keeps a message that was received at `received_ms`, under a lease of `lease_ms`. True when
     /// what is due may have become due earlier by it.
-    pub(super) fn keep(&mut self, place: Place, received_ms: u64, lease_ms: u64) -> bool {
+    pub fn keep(&mut self, place: Place, received_ms: u64, lease_ms: u64) -> bool {
         let due_ms = received_ms.saturating_add(lease_ms / PARTS);
         if let Some((_, wanted)) = self.kept.get_mut(&place) {
             *wanted += 1;
@@ -37,7 +37,7 @@ impl Keeping {
     }
 
     /// One of those that wanted a message kept does no more.
-    pub(super) fn release(&mut self, place: Place) {
+    pub fn release(&mut self, place: Place) {
         if let Some((due_ms, wanted)) = self.kept.get_mut(&place) {
             *wanted -= 1;
             if *wanted == 0 {
@@ -48,14 +48,15 @@ impl Keeping {
     }
 
     /// When to extend next, if anything is kept.
-    pub(super) fn due_ms(&self) -> Option<u64> {
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
         self.dues.first().map(|(due_ms, _)| *due_ms)
     }
 
     /// What is to be extended now, by a third of the lease before its time: so that messages that
     /// are worked on at the same time share a request. Within the bounds of a request; each is due
     /// again after another third of its lease.
-    pub(super) fn take_due(&mut self, now_ms: u64, lease_ms: u64) -> Vec<HeldRange> {
+    pub fn take_due(&mut self, now_ms: u64, lease_ms: u64) -> Vec<HeldRange> {
         if self.due_ms().is_none_or(|due_ms| due_ms > now_ms) {
             return Vec::new();
         }
@@ -86,7 +87,7 @@ impl Keeping {
 
     /// Takes in an answer: what cannot be held any longer is not asked for again. How many
     /// messages those are.
-    pub(super) fn answered(&mut self, extended: &Extended) -> usize {
+    pub fn answered(&mut self, extended: &Extended) -> usize {
         let before = self.kept.len();
         for held in extended.lost.iter().chain(&extended.spent) {
             self.forget(held, |attempt| attempt == held.attempt);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use yard_client::wire::operation::Operation;
+use yard_client::wire::record::Record;
 use yard_client::wire::request::{Reply, Request};
 use yard_client::wire::requests::{
     Fetched, FoundMessage, Produced, Sought, TxBegin, TxDecide, Verdict, Wanted,
@@ -20,13 +21,16 @@ use yard_it::{Failed, Server, tenant};
 use yard_scenarios::Kind;
 use yard_scenarios::host::{
     Asked, Beginning, Change, Decision, Ending, Exchange, Host, Moved, Numbered, Opinion, Outcome,
-    Outgoing, Received, Stored, Subscription,
+    Outgoing, Producing, Reading, Received, Stored, Subscription,
 };
+use yard_scenarios::rows::Row;
 use yard_scenarios::run::TENANT;
 use yard_scenarios::units::Place;
 use yard_scenarios::wired::batch_of;
 
+use crate::lasting::Lasting;
 use crate::member::Member;
+use crate::program;
 use crate::transacting::{Answerer, Transacting};
 
 /// How far behind the scenario's time a host may be for what did not happen to count. No scenario
@@ -68,6 +72,7 @@ pub(crate) struct Real<'a> {
     clients: BTreeMap<String, Client>,
     members: BTreeMap<String, (String, Member)>,
     transacting: Transacting,
+    lasting: Lasting,
     began: Instant,
     /// Time that the scenario has let pass.
     passed: Duration,
@@ -99,6 +104,7 @@ impl<'a> Real<'a> {
             clients: BTreeMap::new(),
             members: BTreeMap::new(),
             transacting: Transacting::default(),
+            lasting: Lasting::default(),
             began: Instant::now(),
             passed: Duration::ZERO,
         };
@@ -120,6 +126,14 @@ impl<'a> Real<'a> {
         let context = self.contexts.get(tenant).ok_or_else(unknown)?.clone();
         let connecting = patient(context).name(name).connect();
         self.runtime.block_on(connecting).map_err(refusal)
+    }
+
+    /// The broker, where it is this scenario's alone.
+    fn own(&mut self) -> &mut Server {
+        match &mut self.broker {
+            Broker::Own(server) => server,
+            Broker::Shared(_) => unreachable!("who ends the broker has one of its own"),
+        }
     }
 
     fn client(&mut self, tenant: &str) -> Outcome<Client> {
@@ -204,6 +218,11 @@ impl Host for Real<'_> {
             let sent = self.runtime.block_on(open.send(&message.topic, message.message()));
             return sent.map(|sent| stored(message, sent)).map_err(refusal);
         }
+        if let Some(name) = &message.by {
+            let producer = self.lasting.producer(name);
+            let sent = self.runtime.block_on(producer.send(message.message()));
+            return sent.map(|sent| stored(message, sent)).map_err(refusal);
+        }
         self.with(tenant, async |client| {
             let mut producer = client.producer(&message.topic);
             producer = producer.ack(message.place.unwrap_or(Ack::Synced));
@@ -216,6 +235,22 @@ impl Host for Real<'_> {
             let sent = producer.build().await?.send(said).await?;
             Ok(stored(message, sent))
         })
+    }
+
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()> {
+        let client = self.client(tenant)?;
+        let making = self.lasting.produce(&client, name, how);
+        self.runtime.block_on(making).map_err(refusal)
+    }
+
+    fn one_way(&mut self, producer: &str, body: Bytes, queue: Option<u16>) -> Outcome<()> {
+        let message = yard_client::Message::new(body);
+        let message = queue.map_or(message.clone(), |queue| message.queue(queue));
+        self.lasting.producer(producer).send_one_way(message).map(drop).map_err(refusal)
+    }
+
+    fn flush(&mut self, producer: &str) -> Outcome<()> {
+        self.runtime.block_on(self.lasting.producer(producer).flush()).map_err(refusal)
     }
 
     fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced> {
@@ -252,6 +287,47 @@ impl Host for Real<'_> {
         lease_ms: u64,
     ) -> Outcome<()> {
         self.of(member, async |member| member.extend(place, attempt, lease_ms).await)
+    }
+
+    fn keep(&mut self, member: &str, place: Place) -> Outcome<()> {
+        self.of(member, async |member| member.keep(place))
+    }
+
+    fn handle(
+        &mut self,
+        member: &str,
+        wanted: usize,
+        error: Option<&str>,
+    ) -> Outcome<Vec<Received>> {
+        self.of(member, async |member| member.handle(wanted, error).await)
+    }
+
+    fn reader(
+        &mut self,
+        tenant: &str,
+        reader: &str,
+        topic: &str,
+        queues: &[QueueIndex],
+    ) -> Outcome<()> {
+        let client = self.client(tenant)?;
+        let assigning = self.lasting.assign(&client, (reader, topic), queues);
+        self.runtime.block_on(assigning).map_err(refusal)
+    }
+
+    fn read(&mut self, reader: &str, max: u32) -> Outcome<Vec<(Place, Record)>> {
+        let read = self.runtime.block_on(self.lasting.reader(reader).read(max));
+        let messages = read.map_err(refusal)?.into_iter();
+        Ok(messages.map(|read| ((read.queue, read.offset), read.record)).collect())
+    }
+
+    fn reads(&mut self, reader: &str, queue: QueueIndex, reading: Reading) -> Outcome<()> {
+        let reader = self.lasting.reader(reader);
+        match reading {
+            Reading::From(offset) => reader.seek(queue, offset),
+            Reading::Paused => reader.pause(queue),
+            Reading::Resumed => reader.resume(queue),
+        }
+        .map_err(refusal)
     }
 
     fn forge(&mut self, _: &str, _: &str, _: Place, _: Verdict) -> Outcome<()> {
@@ -382,10 +458,12 @@ impl Host for Real<'_> {
     }
 
     fn restart(&mut self, ending: Ending) {
-        let Broker::Own(server) = &mut self.broker else {
-            unreachable!("a scenario that restarts has a broker of its own");
-        };
-        let runtime = self.runtime.clone();
+        self.down(ending);
+        self.up();
+    }
+
+    fn down(&mut self, ending: Ending) {
+        let (runtime, server) = (self.runtime.clone(), self.own());
         runtime.block_on(async {
             match ending {
                 Ending::Stop => server.stop().await,
@@ -393,7 +471,13 @@ impl Host for Real<'_> {
                 Ending::Kill | Ending::Power => server.kill9(),
             }
             .expect("the broker ends");
-            server.restart().await.expect("the broker starts");
+        });
+    }
+
+    fn up(&mut self) {
+        let (runtime, server) = (self.runtime.clone(), self.own());
+        runtime.block_on(server.restart()).expect("the broker starts");
+        runtime.block_on(async {
             for (_, member) in self.members.values_mut() {
                 member.come_back().await;
             }
@@ -419,5 +503,11 @@ impl Host for Real<'_> {
             tokio::join!(asking, answering).0
         });
         asked.map(|response| response.body().clone()).map_err(refusal)
+    }
+
+    fn program(&mut self, tenant: &str, words: &[&str]) -> Outcome<Vec<Row>> {
+        let unknown = || Refusal::new(Code::UnknownTenant, tenant);
+        let context = self.contexts.get(tenant).ok_or_else(unknown)?.clone();
+        program::run(context, words).map_err(failed)?
     }
 }

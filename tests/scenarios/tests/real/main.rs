@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod host;
+mod lasting;
 mod member;
+mod program;
 mod transacting;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +24,8 @@ use host::{Broker, Real};
 const AT_A_TIME: usize = 20;
 
 fn is_about_the_process(scenario: &Scenario) -> bool {
-    scenario.steps.iter().any(|step| step.form.verb == Verb::Restart)
+    let ends = |verb: Verb| matches!(verb, Verb::Restart | Verb::Down);
+    scenario.steps.iter().any(|step| ends(step.form.verb))
 }
 
 fn options(scenario: Option<&Scenario>) -> ServerOptions {

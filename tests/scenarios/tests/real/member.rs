@@ -1,14 +1,15 @@
 //! A consumer of a scenario: the shipped one, on a connection of its own.
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use yard_client::wire::operation::GroupInfo;
 use yard_client::wire::requests::Verdict;
-use yard_client::{Broadcast, Client, Code, Consumer, Delivery, Error, Start};
-use yard_it::wait::until;
+use yard_client::{Broadcast, Client, Code, Consumer, Delivery, Error, Kept, Start};
+use yard_it::wait::{PATIENCE, until};
 use yard_scenarios::host::{From, Opinion, Received, Subscription};
 use yard_scenarios::units::Place;
 
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     deliveries: BTreeMap<Place, (Delivery, bool)>,
     /// Deliveries before those, by their attempts.
     earlier: BTreeMap<(Place, u32), Delivery>,
+    /// What it works on.
+    kept: BTreeMap<Place, Kept>,
 }
 
 fn received(delivery: &Delivery) -> Received {
@@ -59,12 +62,15 @@ impl Member {
         }
         let mut group = how.group.clone();
         if let Some(member) = &how.broadcast {
-            builder = builder.broadcast(Broadcast::to(member));
+            let broadcast = Broadcast::to(member);
+            let drops = how.drops_failed;
+            builder = builder.broadcast(if drops { broadcast.drop_failed() } else { broadcast });
             group = format!("{group}.{member}");
         }
         let consumer = Some(builder.build().await?);
         let (name, deliveries, earlier) = (name.to_owned(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { name, group, client, consumer, deliveries, earlier })
+        let kept = BTreeMap::new();
+        Ok(Self { name, group, client, consumer, deliveries, earlier, kept })
     }
 
     /// Messages that the broker has leased to it; none where it is no member now.
@@ -93,7 +99,7 @@ impl Member {
         looked.await.expect("the group changes");
     }
 
-    fn keep(&mut self, delivery: Delivery) -> Received {
+    fn take(&mut self, delivery: Delivery) -> Received {
         let received = received(&delivery);
         if let Some((before, _)) = self.deliveries.insert(received.place, (delivery, false)) {
             self.earlier.insert((received.place, before.attempt()), before);
@@ -127,7 +133,7 @@ impl Member {
             match tokio::time::timeout(patience, consumer.recv()).await {
                 Ok(delivery) => {
                     let delivery = delivery?;
-                    taken.push(self.keep(delivery));
+                    taken.push(self.take(delivery));
                 }
                 Err(_late) => break,
             }
@@ -142,7 +148,7 @@ impl Member {
         loop {
             if let Some(delivery) = self.at_hand().await {
                 let delivery = delivery?;
-                return Ok(vec![self.keep(delivery)]);
+                return Ok(vec![self.take(delivery)]);
             }
             let held = self.deliveries.values().filter(|(_, settled)| !settled).count();
             match self.leased().await? {
@@ -164,7 +170,49 @@ impl Member {
         latest.filter(is_it).or_else(earlier).ok_or_else(unknown)
     }
 
+    pub(crate) fn keep(&mut self, place: Place) -> Result<(), Error> {
+        let kept = self.delivery(place, None)?.keep();
+        self.kept.insert(place, kept);
+        Ok(())
+    }
+
+    /// Has a handler take so many messages; what it is given beyond those it gives back.
+    pub(crate) async fn handle(
+        &mut self,
+        wanted: usize,
+        error: Option<&str>,
+    ) -> Result<Vec<Received>, Error> {
+        let Some(consumer) = self.consumer.as_mut() else { return Ok(Vec::new()) };
+        let (given, beyond) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let handled = Cell::new(0);
+        {
+            let (given, beyond, handled) = (&given, &beyond, &handled);
+            let handler = |delivery: Delivery| async move {
+                if given.borrow().len() == wanted {
+                    beyond.borrow_mut().push(delivery);
+                    return pending().await;
+                }
+                given.borrow_mut().push(received(&delivery));
+                handled.set(handled.get() + 1);
+                error.map_or(Ok(()), Err)
+            };
+            let mut running = pin!(consumer.run(1, handler));
+            // What a handler has come to is noted in the poll in which it ends.
+            let all = poll_fn(|context| match running.as_mut().poll(context) {
+                Poll::Ready(ended) => Poll::Ready(ended),
+                Poll::Pending if handled.get() == wanted => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
+            });
+            tokio::time::timeout(PATIENCE, all).await.unwrap_or(Ok(()))?;
+        }
+        for delivery in beyond.into_inner() {
+            delivery.release().await?;
+        }
+        Ok(given.into_inner())
+    }
+
     pub(crate) async fn settle(&mut self, place: Place, opinion: &Opinion) -> Result<(), Error> {
+        self.kept.remove(&place);
         let delivery = self.delivery(place, opinion.attempt)?;
         let attempt = delivery.attempt();
         let delay = opinion.delay_ms.map(|ms| Duration::from_millis(ms.into()));
