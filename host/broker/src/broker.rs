@@ -300,6 +300,9 @@ impl Broker {
             Request::Seek(request) => {
                 self.seek(origin, tenant, request, effects).map_err(Refusal::from)
             }
+            Request::OpenProducer(request) => {
+                self.open_producer(origin, tenant, &request, effects).map_err(Refusal::from)
+            }
             Request::JoinProducers(request) => {
                 self.join_producers(origin, tenant, request, effects).map_err(Refusal::from)
             }
@@ -436,6 +439,9 @@ impl Broker {
                 }
             }
             Entry::Tx { tenant, entry } => self.apply_tx(*tenant, entry),
+            Entry::Incarnation { tenant, producer, epoch } => {
+                self.producers.open((*tenant, *producer), *epoch);
+            }
             Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Drain { tenant, entry } => self.apply_drain(*tenant, entry),
             Entry::Meta { changes } => {

@@ -6,7 +6,9 @@ use yard_wire::batch::Batch;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::plugin::Digest;
 use yard_wire::release::{self, Release};
-use yard_wire::{Malformed, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire};
+use yard_wire::{
+    Epoch, Malformed, ProducerId, QueueIndex, QueueOffset, TenantId, Timestamp, TopicId, TxId, Wire,
+};
 
 use crate::bounds::UNSETTLED_MAX;
 use crate::business::Settled;
@@ -120,6 +122,16 @@ pub enum Entry {
         tenant: TenantId,
         /// Which, and how.
         entry: TxEntry,
+    },
+    /// A producer has a new incarnation: earlier ones store nothing more. The payload is the number
+    /// of the producer, then that of the epoch.
+    Incarnation {
+        /// Whose it is.
+        tenant: TenantId,
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch of the new incarnation, higher than that of every earlier one.
+        epoch: Epoch,
     },
     /// The metadata changed; all changes at once or none.
     Meta {
@@ -576,6 +588,8 @@ impl Entry {
     pub const SETTLED: u16 = 28;
     /// Kind of business keys that are forgotten in the log.
     pub const FORGET_SETTLED: u16 = 29;
+    /// Kind of a producer's new incarnation in the log.
+    pub const INCARNATION: u16 = 33;
 
     /// The number under which the log keeps it.
     #[must_use]
@@ -594,6 +608,7 @@ impl Entry {
             Self::Move { .. } => Self::MOVE,
             Self::Drain { .. } => Self::DRAIN,
             Self::Tx { .. } => Self::TX,
+            Self::Incarnation { .. } => Self::INCARNATION,
             Self::Meta { .. } => Self::META,
         }
     }
@@ -611,7 +626,8 @@ impl Entry {
             | Self::Cancel { tenant, .. }
             | Self::Move { tenant, .. }
             | Self::Drain { tenant, .. }
-            | Self::Tx { tenant, .. } => *tenant,
+            | Self::Tx { tenant, .. }
+            | Self::Incarnation { tenant, .. } => *tenant,
             Self::Meta { .. } | Self::Forget { .. } | Self::ForgetSettled { .. } => TenantId(0),
         }
     }
@@ -652,6 +668,7 @@ impl Entry {
             }
             Self::Drain { entry, .. } => entry.to_bytes(),
             Self::Tx { entry, .. } => entry.to_bytes(),
+            Self::Incarnation { producer, epoch, .. } => (*producer, *epoch).to_bytes(),
             Self::Meta { changes } => {
                 assert!(!changes.is_empty(), "an entry says something");
                 changes.to_bytes()
@@ -698,6 +715,10 @@ impl Entry {
             Self::MOVE => Ok(Self::Move { tenant, moved: Moved::from_bytes(payload)? }),
             Self::DRAIN => Ok(Self::Drain { tenant, entry: DrainEntry::from_bytes(payload)? }),
             Self::TX => Ok(Self::Tx { tenant, entry: TxEntry::from_bytes(payload)? }),
+            Self::INCARNATION => {
+                let (producer, epoch) = Wire::from_bytes(payload)?;
+                Ok(Self::Incarnation { tenant, producer, epoch })
+            }
             Self::META => Ok(Self::Meta { changes: Vec::from_bytes(payload)? }),
             Self::DUPLICATES => {
                 let deduped = Box::new(Deduped::take_alone(payload)?);

@@ -1,10 +1,11 @@
-//! Storing a batch: everything is checked before anything is stored.
+//! Storing a batch: everything is checked before anything is stored; and incarnations of those who
+//! send them.
 use yard_wire::batch::Batch;
 use yard_wire::limits::LANES_MAX;
 use yard_wire::name::is_system;
 use yard_wire::request::Reply;
-use yard_wire::requests::{AckNodes, AckPlace, Produced};
-use yard_wire::{QueueIndex, Sequence, ShardId, TenantId, TopicId};
+use yard_wire::requests::{AckNodes, AckPlace, OpenProducer, Produced, ProducerOpened};
+use yard_wire::{Epoch, ProducerId, QueueIndex, Sequence, ShardId, TenantId, Timestamp, TopicId};
 
 use crate::broker::{Broker, refused};
 use crate::effect::{Effect, Then};
@@ -62,6 +63,27 @@ impl Broker {
         });
     }
 
+    /// Fences the earlier incarnations of a producer, and says where its lanes go on: an answer
+    /// after which nothing changes that by an earlier one.
+    pub(crate) fn open_producer(
+        &mut self,
+        origin: Origin,
+        tenant: TenantId,
+        request: &OpenProducer,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), ProduceError> {
+        self.check_here(request.shard).map_err(ProduceError::NotHere)?;
+        let producer = request.producer;
+        check_producer(producer)?;
+        let (known, lanes) = self.producers.known(tenant, producer);
+        let epoch = next_epoch(known, self.now)?;
+        assert!(known.is_none_or(|known| known < epoch), "a new incarnation is the newest");
+        let entry = Entry::Incarnation { tenant, producer, epoch };
+        let reply = Reply::OpenProducer(ProducerOpened { epoch, lanes });
+        effects.push(Effect::Append { entry, then: vec![Then::Reply { origin, reply }] });
+        Ok(())
+    }
+
     fn check_batch(
         &self,
         tenant: TenantId,
@@ -80,10 +102,7 @@ impl Broker {
             let detail = format!("lane {lane}; there are {LANES_MAX}");
             return Err(ProduceError::BadArgument(BadArgument(detail)));
         }
-        if batch.header().producer == NOTING {
-            let detail = format!("the producer {NOTING} is the broker itself");
-            return Err(ProduceError::BadArgument(BadArgument(detail)));
-        }
+        check_producer(batch.header().producer)?;
         assert!(!batch.runs().is_empty(), "a batch has records");
         for run in batch.runs() {
             self.check_queue(tenant, (run.topic, run.queue), here)?;
@@ -112,5 +131,26 @@ impl Broker {
             return Err(ProduceError::NotHere(NotHere { here }));
         }
         Ok(())
+    }
+}
+
+fn check_producer(producer: ProducerId) -> Result<(), ProduceError> {
+    if producer == NOTING {
+        let detail = format!("the producer {NOTING} is the broker itself");
+        return Err(ProduceError::BadArgument(BadArgument(detail)));
+    }
+    Ok(())
+}
+
+/// The epoch of the next incarnation: the second in which it begins, since 1970, so that it is the
+/// newest also where the producer was forgotten; or the next one, where that has been.
+fn next_epoch(known: Option<Epoch>, now: Timestamp) -> Result<Epoch, ProduceError> {
+    let second = u32::try_from(now.0 / 1_000).unwrap_or(u32::MAX);
+    match known {
+        None => Ok(Epoch(second)),
+        Some(known) => {
+            let next = known.0.checked_add(1).ok_or(ProduceError::Fenced { known })?;
+            Ok(Epoch(next.max(second)))
+        }
     }
 }

@@ -71,7 +71,7 @@ struct LaneState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Producer {
     epoch: Epoch,
-    /// When it last stored something, in batches of this shard.
+    /// When it last stored something or began anew, in batches and beginnings of this shard.
     used: u64,
     /// Places remembered over all lanes.
     placed: usize,
@@ -87,7 +87,7 @@ pub(crate) struct Producers {
     /// What each tenant costs: producers and places.
     costs: BTreeMap<TenantId, usize>,
     placed: usize,
-    /// Batches stored so far.
+    /// Batches stored and incarnations begun so far.
     batches: u64,
     producers_max: usize,
     placed_max: usize,
@@ -193,6 +193,28 @@ impl Producers {
         self.forget_surplus(key);
     }
 
+    /// The epoch of a producer, if it is known, and the next sequence of each of its lanes.
+    pub(crate) fn known(
+        &self,
+        tenant: TenantId,
+        id: ProducerId,
+    ) -> (Option<Epoch>, Vec<(Lane, Sequence)>) {
+        let Some(known) = self.by_id.get(&(tenant, id)) else { return (None, Vec::new()) };
+        (Some(known.epoch), known.lanes.iter().map(|(lane, state)| (*lane, state.next)).collect())
+    }
+
+    /// Takes in that a producer has a new incarnation, whose lanes go on where they are.
+    pub(crate) fn open(&mut self, key: (TenantId, ProducerId), epoch: Epoch) {
+        self.batches += 1;
+        let is_known = self.by_id.contains_key(&key);
+        let known = if is_known { self.forget(key.0, key.1) } else { Producer::default() };
+        assert!(known.used < self.batches, "nobody was used in the future");
+        // It is newer, unless the log is damaged where the one before was forgotten.
+        let epoch = epoch.max(known.epoch);
+        self.insert(key, Producer { epoch, used: self.batches, ..known });
+        self.forget_surplus(key);
+    }
+
     fn forget_surplus(&mut self, newest: (TenantId, ProducerId)) {
         while self.by_id.len() > self.producers_max || self.placed > self.placed_max {
             let most = self.costs.iter().max_by_key(|(tenant, cost)| (**cost, **tenant));
@@ -208,7 +230,7 @@ impl Producers {
         }
     }
 
-    fn forget(&mut self, tenant: TenantId, id: ProducerId) {
+    fn forget(&mut self, tenant: TenantId, id: ProducerId) -> Producer {
         let producer = self.by_id.remove(&(tenant, id)).expect("listed by use");
         self.by_use.remove(&(tenant, producer.used, id));
         self.placed -= producer.placed;
@@ -217,6 +239,7 @@ impl Producers {
         if *cost == 0 {
             self.costs.remove(&tenant);
         }
+        producer
     }
 
     fn insert(&mut self, key: (TenantId, ProducerId), producer: Producer) {

@@ -141,6 +141,7 @@ fn cost_bytes(request: &Request) -> usize {
         | Request::Credit(_)
         | Request::Fetch(_)
         | Request::Hello(_)
+        | Request::OpenProducer(_)
         | Request::Produce(_)
         | Request::Seek(_)
         | Request::Unsubscribe(_) => 0,
@@ -222,6 +223,7 @@ impl Dispatch {
             Request::FindRoute(_) => METADATA,
             Request::JoinProducers(request) => request.shard,
             Request::MoveGroup(request) => request.shard,
+            Request::OpenProducer(request) => request.shard,
             Request::Seek(seek) => seek.shard,
             Request::Settle(settle) => settle.shard,
             Request::Subscribe(subscribe) => subscribe.shard,

@@ -118,7 +118,7 @@ impl Shard {
                 let payload = other.encode_payload();
                 // What producers cause has no part in what is kept for those that settle.
                 let reserve = match other {
-                    Entry::Deduped { .. } => Reserve::Keep,
+                    Entry::Deduped { .. } | Entry::Incarnation { .. } => Reserve::Keep,
                     _ => Reserve::Use,
                 };
                 let append = |store: &mut Store| {

@@ -140,6 +140,7 @@ fn cost_bytes(request: &Incoming) -> u32 {
             | Request::Credit(_)
             | Request::Unsubscribe(_)
             | Request::JoinProducers(_)
+            | Request::OpenProducer(_)
             | Request::TxBegin(_)
             | Request::TxDecide(_)
             | Request::Produce(_) => SMALL_ANSWER_BYTES,

@@ -62,6 +62,9 @@ pub struct LaneOptions {
     pub attempt_ms: u64,
     /// After this long a message is given up, in milliseconds; at least 1.
     pub delivery_ms: u64,
+    /// Whether a message that failed is the last: those behind it fail with it, so what is stored
+    /// of the lane are its first records, without gaps.
+    pub ends_at_failure: bool,
 }
 
 impl Default for LaneOptions {
@@ -75,6 +78,7 @@ impl Default for LaneOptions {
             linger_ms: 0,
             attempt_ms: 10_000,
             delivery_ms: 120_000,
+            ends_at_failure: false,
         }
     }
 }
@@ -191,6 +195,7 @@ pub struct LaneCore {
     not_before_ms: u64,
     rewinds_without_progress: u32,
     backoff: Backoff,
+    /// Why nothing is taken any more.
     fenced: Option<Refusal>,
     /// Why nothing is stored now: the newest refusal to wait for, since something was stored.
     held_up: Option<Refusal>,
@@ -411,6 +416,19 @@ impl LaneCore {
                 }
             }
         }
+        self.end_at_failure();
+    }
+
+    /// Before anything is sent with a floor above what failed.
+    fn end_at_failure(&mut self) {
+        if !self.options.ends_at_failure || self.fenced.is_some() {
+            return;
+        }
+        let failed = self.completions.iter().find_map(|it| it.result.as_ref().err().cloned());
+        if let Some(refusal) = failed {
+            self.fail_all(&refusal);
+            self.fenced = Some(refusal);
+        }
     }
 
     /// Lets time pass: gives up what is too old, sends again what had no answer.
@@ -426,6 +444,7 @@ impl LaneCore {
         }
         self.move_floor();
         self.give_up_unsent(now_ms);
+        self.end_at_failure();
         if self.is_idle() {
             self.used.clear();
         }

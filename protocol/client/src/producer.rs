@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tracing::Instrument;
-use yard_wire::batch::BatchHeader;
 use yard_wire::requests::{AckNodes, AckPlace, TopicRoute};
-use yard_wire::{
-    Code, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId,
-    Timestamp, TopicId,
-};
+use yard_wire::{Code, Lane, MessageId, QueueIndex, QueueOffset, ShardId, Timestamp, TopicId};
 
 use crate::client::{Inner, ROUTE_FRESH};
 use crate::compress::Compression;
@@ -24,11 +20,13 @@ use crate::{Error, Message, spans};
 mod builder;
 mod lane_sender;
 mod lane_task;
+mod numbering;
 mod receipt;
 mod spread;
 
 pub use builder::ProducerBuilder;
 use lane_sender::{Ending, LaneSender};
+use numbering::Numbering;
 pub use receipt::Receipt;
 
 /// The pause between two looks at the route when answers say that it is old.
@@ -73,7 +71,7 @@ struct Shared {
     options: LaneOptions,
     compression: Option<Compression>,
     selector: Option<Selector>,
-    producer: ProducerId,
+    numbering: Numbering,
     /// Bytes of records that may wait for an answer.
     budget: Arc<Semaphore>,
     budget_bytes: usize,
@@ -254,6 +252,22 @@ impl Producer {
     pub fn queues(&self) -> u16 {
         self.shared.with_routing(|routing| routing.route.shards.len() as u16)
     }
+
+    /// How many messages had been stored in a queue under [`ProducerBuilder::identity`] when this
+    /// producer was built, those that were duplicates by their dedupe keys and those that were
+    /// delayed counted as well. 0 without an identity, where the broker remembers nothing of it,
+    /// and for a queue that there is not.
+    ///
+    /// Queues of one shard whose numbers differ by a multiple of 32 are numbered together: of a
+    /// topic with more than 32 queues this is the count of all of those.
+    #[must_use]
+    pub fn sent_before(&self, queue: QueueIndex) -> u64 {
+        self.shared.with_routing(|routing| {
+            let lane = routing.spread.lane(queue);
+            let shard = routing.route.shards.get(usize::from(queue.0));
+            shard.map_or(0, |shard| self.shared.numbering.begins_at(*shard, lane).0)
+        })
+    }
 }
 
 impl Shared {
@@ -370,11 +384,10 @@ impl Shared {
 
     fn open(&self, shard: ShardId, lane: Lane) -> Result<Arc<LaneSender>, Error> {
         let alive = self.client.alive()?;
-        let (producer, epoch, sequence) = (self.producer, Epoch(0), Sequence(0));
         let made = Arc::new(LaneSender::new(
             self.client.clone(),
             self.topic.clone(),
-            BatchHeader { producer, epoch, lane, shard, sequence },
+            self.numbering.first(shard, lane),
             self.options,
             (self.budget.clone(), self.budget_bytes),
             (self.route_is_old.clone(), self.health.clone()),

@@ -62,7 +62,8 @@ id! {
     Timestamp, u64
 }
 id! {
-    /// An idempotent producer: a random number that the client draws when it is built.
+    /// An idempotent producer: a random number that the client draws when it is built, or a hash of
+    /// the name under which it goes on after a restart.
     ProducerId, u64
 }
 id! {

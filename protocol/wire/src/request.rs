@@ -6,9 +6,9 @@ use crate::codec::{Malformed, Wire};
 use crate::frame::Role;
 use crate::requests::{
     Call, Called, Credit, Credited, Deliver, Ended, Extend, Extended, Fetch, Fetched, Find,
-    FindRoute, Found, GroupMoved, Hello, JoinProducers, JoinedProducers, MoveGroup, Produce,
-    Produced, Route, Seek, Settle, Settled, Sought, Subscribe, Subscribed, TxBegin, TxBegun,
-    TxCheck, TxDecide, TxDecided, Unsubscribe, Unsubscribed, Welcome,
+    FindRoute, Found, GroupMoved, Hello, JoinProducers, JoinedProducers, MoveGroup, OpenProducer,
+    Produce, Produced, ProducerOpened, Route, Seek, Settle, Settled, Sought, Subscribe, Subscribed,
+    TxBegin, TxBegun, TxCheck, TxDecide, TxDecided, Unsubscribe, Unsubscribed, Welcome,
 };
 
 /// What a replay of a request's bytes by somebody who recorded them could do.
@@ -169,6 +169,8 @@ requests! {
     Find = 19, Data, Harmless, Read => Found;
     /// Find the offset at which a queue was at a time.
     Seek = 20, Data, Harmless, Read => Sought;
+    /// Begin a new incarnation of a producer: earlier ones store nothing more.
+    OpenProducer = 21, Data, Refused, Produce => ProducerOpened;
     /// Hold delivered messages for longer.
     Extend = 26, Data, Refused, Consume => Extended;
     /// Be asked about open transactions of a producer group.

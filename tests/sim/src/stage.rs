@@ -89,7 +89,7 @@ fn stream_of(request: &Request) -> u16 {
         | Request::JoinProducers(_)
         | Request::TxBegin(_)
         | Request::TxDecide(_) => 0,
-        Request::Produce(_) => 1,
+        Request::Produce(_) | Request::OpenProducer(_) => 1,
         Request::Settle(_)
         | Request::Extend(_)
         | Request::Fetch(_)

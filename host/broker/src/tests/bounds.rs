@@ -110,6 +110,7 @@ fn an_idle_group_remembers_only_where_it_got_on() {
         | Entry::Release { .. }
         | Entry::Cancel { .. }
         | Entry::Tx { .. }
+        | Entry::Incarnation { .. }
         | Entry::Meta { .. } => None,
     });
     assert_eq!(floors.collect::<Vec<_>>(), [0, 1]);

@@ -105,6 +105,89 @@ fn a_floor_passes_over_what_was_lost_and_an_epoch_fences() {
 }
 
 #[test]
+fn an_incarnation_fences_those_before_it_and_goes_on_where_they_were() {
+    check(
+        "topic orders 2
+        > tell: topic orders [0, 0]
+        > topic 1 queues=2
+        put p1 0 3 orders/0
+        put p1 0 2 orders/1 lane=3
+        open p1
+        sync
+        > stored: 0 0..3
+        > stored: 1 0..2
+        > opened 1 0: 3 3: 2
+        put p1 3 1 orders/0
+        > ProducerFenced: epoch 1 of this producer is newer
+        put p1 0 2 orders/1 lane=3
+        > ProducerFenced: epoch 1 of this producer is newer
+        put p1 2 1 orders/0 epoch=1
+        > StaleSequence: expected was 3
+        put p1 3 1 orders/0 epoch=1
+        put p1 0 1 orders/1 epoch=1 lane=4
+        open p1
+        sync
+        > stored: 0 3..4
+        > stored: 1 2..3
+        > opened 2 0: 4 3: 2 4: 1
+        restart
+        put p1 4 1 orders/0 epoch=1
+        > ProducerFenced: epoch 2 of this producer is newer
+        put p1 4 1 orders/0 epoch=2
+        sync
+        > stored: 0 4..5",
+    );
+}
+
+#[test]
+fn an_incarnation_of_nobody_is_newer_than_all_that_were_forgotten() {
+    check(
+        "topic orders 1
+        > tell: topic orders [0]
+        > topic 1 queues=1
+        at 90000
+        open p1
+        sync
+        > opened 90
+        put p1 0 1 orders/0 epoch=89
+        > ProducerFenced: epoch 90 of this producer is newer
+        open p1
+        sync
+        > opened 91
+        at 200000
+        open p1
+        sync
+        > opened 200
+        put p1 0 1 orders/0 epoch=4294967295
+        open p1
+        sync
+        > stored: 0 0..1
+        > ProducerFenced: epoch 4294967295 of this producer is newer
+        open p18446744073709551615
+        > BadArgument: the producer 18446744073709551615 is the broker itself",
+    );
+}
+
+#[test]
+fn an_incarnation_that_could_not_be_appended_fences_nobody() {
+    check(
+        "topic orders 1
+        > tell: topic orders [0]
+        > topic 1 queues=1
+        put p1 0 1 orders/0
+        sync
+        > stored: 0 0..1
+        full
+        open p1
+        > DiskFull: The disk of this broker is full; nothing was stored.
+        room
+        put p1 1 1 orders/0
+        sync
+        > stored: 0 1..2",
+    );
+}
+
+#[test]
 fn the_first_thing_wrong_refuses_the_whole_batch() {
     check_on(
         0,

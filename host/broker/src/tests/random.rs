@@ -12,11 +12,12 @@ use yard_wire::operation::{GroupSet, Operate, TopicCreate, TopicRm, TopicSet};
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
-    AckNodes, Call, Credit, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
+    AckNodes, Call, Credit, OpenProducer, Settle, SettleRange, Start, Subscribe, Unsubscribe,
+    Verdict,
 };
 use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
 use yard_wire::{
-    Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, SubscriptionId, TenantId,
+    Epoch, Lane, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, SubscriptionId, TenantId,
     Timestamp, TopicId,
 };
 
@@ -60,6 +61,8 @@ struct Model {
     topics: BTreeMap<TopicId, (String, u16)>,
     /// Next sequence of each producer and lane, and its last batch.
     lanes: BTreeMap<(u64, u16), (u64, Option<Sent>)>,
+    /// The newest incarnation of each producer.
+    epochs: BTreeMap<u64, Epoch>,
     next_session: u64,
     /// Then what comes back without being asked for is not always recorded, and attempts may be
     /// counted again after the last member left.
@@ -157,7 +160,8 @@ impl Run {
             58..80 => self.settle(),
             80..88 => self.pass_time(),
             88..91 => self.trim(),
-            91..93 => self.world.slow_index ^= true,
+            91 => self.world.slow_index ^= true,
+            92 => self.open(),
             93..96 => {
                 let readable = self.random.chance(80);
                 self.world.answer_index(readable);
@@ -253,6 +257,7 @@ impl Run {
         };
         let header = BatchHeader {
             producer: ProducerId(lane.0),
+            epoch: self.model.epochs.get(&lane.0).copied().unwrap_or_default(),
             lane: Lane(lane.1),
             sequence: Sequence(sequence),
             ..BatchHeader::default()
@@ -265,6 +270,23 @@ impl Run {
             let next = sequence + queues.len() as u64;
             self.model.lanes.insert(lane, (next, Some((sequence, queues))));
         }
+    }
+
+    /// A producer begins anew: its lanes go on.
+    fn open(&mut self) {
+        let producer = ProducerId(self.random.below(3));
+        let before = self.world.log.len();
+        let open = OpenProducer { shard: ShardId(0), producer };
+        self.world.request(0, TENANT, Request::OpenProducer(open));
+        for (entry, _) in &self.world.log[before..] {
+            let Entry::Incarnation { epoch, .. } = entry else { continue };
+            let older = self.model.epochs.insert(producer.0, *epoch);
+            assert!(older.is_none_or(|older| older < *epoch), "each is newer than the last");
+        }
+        let (_, lanes) = self.world.broker.producers.known(TENANT, producer);
+        let of_it = |lane: u16| self.model.lanes.get(&(producer.0, lane));
+        let next = (0..2).filter_map(|lane| Some((Lane(lane), Sequence(of_it(lane)?.0))));
+        assert_eq!(lanes, next.collect::<Vec<_>>(), "what is stored is counted");
     }
 
     fn subscribe(&mut self) {

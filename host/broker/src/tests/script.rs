@@ -5,6 +5,7 @@
 //! | `topic NAME QUEUES` | the topic is created |
 //! | `tenant NAME [auto]`, `as NAME` | a tenant is added; it is the one who asks from now on |
 //! | `put P SEQ COUNT TOPIC/QUEUE [lane=] [epoch=] [floor=] [nodes=]` | a batch is produced |
+//! | `open P` | a producer begins a new incarnation |
 //! | `sub C GROUP TOPIC START [lease=] [credit=] [bytes=] [tag=] [plugin=] [mode=]` | C subscribes,
 //! on its own connection |
 //! | `skip C Q FROM..TO…`, `hold C Q FROM..TO MS` | what its policy says of messages |
@@ -40,8 +41,8 @@ use yard_wire::order::{AfterLast, OrderRetry, TopicType, Unblock};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{
     AckNodes, Call, Covered, Credit, Expression, Extend, Fetch, Find, FindCursor, FindRoute,
-    HeldRange, MoveGroup, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe, Verdict,
-    Wanted,
+    HeldRange, MoveGroup, OpenProducer, Seek, Settle, SettleRange, Start, Subscribe, Unsubscribe,
+    Verdict, Wanted,
 };
 use yard_wire::retry::{Attempts, RetryPolicy};
 use yard_wire::units::{AgeLimit, CountLimit};
@@ -129,6 +130,7 @@ impl Script {
             named.iter().map(|word| word.split_once('=').unwrap()).collect();
         match plain[0] {
             "put" => self.put(&plain[1..], &named),
+            "open" => self.open(&plain[1..]),
             "sub" => self.sub(&plain[1..], &named),
             "extend" => self.extend(&plain[1..], &named),
             "move" => self.move_group(&plain[1..]),
@@ -150,6 +152,13 @@ impl Script {
             _ => self.happen(&plain),
         }
         self.world.take_outs()
+    }
+
+    fn open(&mut self, words: &[&str]) {
+        let [producer] = words else { panic!("open {words:?}") };
+        let producer = ProducerId(producer[1..].parse().unwrap());
+        let open = OpenProducer { shard: self.world.config.shard, producer };
+        self.world.request(0, self.tenant, Request::OpenProducer(open));
     }
 
     fn put(&mut self, words: &[&str], named: &BTreeMap<&str, &str>) {
@@ -768,6 +777,10 @@ impl Script {
                     )
                 });
                 format!("moved{}; {} ended", queues.collect::<String>(), moved.ended)
+            }
+            Reply::OpenProducer(opened) => {
+                let lanes = opened.lanes.iter().map(|(lane, next)| format!(" {lane}: {next}"));
+                format!("opened {}{}", opened.epoch, lanes.collect::<String>())
             }
             Reply::Credit(_) => "credited".to_owned(),
             Reply::Unsubscribe(_) => "unsubscribed".to_owned(),

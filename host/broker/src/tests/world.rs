@@ -364,6 +364,7 @@ impl World {
             | Entry::Move { .. }
             | Entry::Drain { .. }
             | Entry::Tx { .. }
+            | Entry::Incarnation { .. }
             | Entry::Meta { .. } => Vec::new(),
         };
         let mut placed: Vec<Placed> = Vec::new();

@@ -181,6 +181,7 @@ fn name_of(kind: u16) -> String {
         Entry::MOVE => Some("moved group"),
         Entry::DRAIN => Some("drain"),
         Entry::META => Some("metadata"),
+        Entry::INCARNATION => Some("incarnation of a producer"),
         Entry::CANCEL => Some("cancel"),
         _ => None,
     });

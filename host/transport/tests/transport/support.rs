@@ -18,11 +18,11 @@ use yard_wire::order::TopicType;
 use yard_wire::request::{Kind, Push, Reply, Request, Right};
 use yard_wire::requests::{
     Called, Covered, Credited, Deliver, Delivered, Extended, Fetched, FetchedRecord, FindRoute,
-    Found, GroupMoved, Hello, JoinedProducers, Produced, Route, Settled, Sought, Subscribed,
-    TxBegun, TxDecided, Unsubscribed, Welcome,
+    Found, GroupMoved, Hello, JoinedProducers, Produced, ProducerOpened, Route, Settled, Sought,
+    Subscribed, TxBegun, TxDecided, Unsubscribed, Welcome,
 };
 use yard_wire::{
-    Code, Correlation, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
+    Code, Correlation, Epoch, QueueIndex, QueueOffset, Refusal, ShardId, SubscriptionId, TenantId,
     Timestamp, Wire, batch, limits, record,
 };
 
@@ -197,6 +197,9 @@ impl Service for Shared {
                 }
                 Request::MoveGroup(_) => Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 }),
                 Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),
+                Request::OpenProducer(_) => {
+                    Reply::OpenProducer(ProducerOpened { epoch: Epoch(1), lanes: vec![] })
+                }
                 Request::TxBegin(_) => Reply::TxBegin(TxBegun {}),
                 Request::TxDecide(decide) => Reply::TxDecide(TxDecided { verdict: decide.verdict }),
                 Request::Hello(_) | Request::Produce(_) => unreachable!("never passed on"),

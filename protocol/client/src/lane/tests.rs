@@ -244,6 +244,49 @@ fn a_fenced_lane_takes_nothing_more() {
 }
 
 #[test]
+fn a_lane_that_ends_at_a_failure_sends_nothing_behind_it() {
+    let options = LaneOptions {
+        batch_records_max: 1,
+        delivery_ms: 1_000,
+        ends_at_failure: true,
+        ..LaneOptions::default()
+    };
+    // What becomes of the second of four messages, of which three are on their way.
+    let check = |code: Code, fail: &dyn Fn(&mut LaneCore, &Outgoing)| {
+        let (mut lane, mut broker) = (lane(options), Broker::default());
+        lane.on_connect();
+        for ticket in 0..3 {
+            push(&mut lane, ticket, 0, 0);
+        }
+        let outgoing: Vec<_> = std::iter::from_fn(|| lane.next_to_send(0)).collect();
+        push(&mut lane, 3, 0, 0);
+        lane.on_reply(outgoing[0].attempt, broker.produce(&outgoing[0].produce), 0);
+        fail(&mut lane, &outgoing[1]);
+        let failed = Err(code);
+        assert_eq!(completions(&mut lane), [(0, Ok(0)), (1, failed), (2, failed), (3, failed)]);
+        push(&mut lane, 4, 0, 0);
+        assert_eq!(completions(&mut lane), [(4, failed)]);
+        assert_eq!(sequences(&mut lane, 2_000), [0; 0], "{code:?}");
+    };
+    check(Code::Forbidden, &|lane, second| {
+        lane.on_reply(second.attempt, Err(Code::Forbidden.into()), 0);
+    });
+    check(Code::MessageRefused, &|lane, second| {
+        lane.on_reply(second.attempt, Err(Code::MessageRefused.into()), 0);
+    });
+    check(Code::TimedOut, &|lane, _| lane.on_time(1_000));
+    // One that was never sent has no number, and the next one would get it.
+    let mut unsent = lane(options);
+    push(&mut unsent, 0, 0, 0);
+    push(&mut unsent, 1, 0, 900);
+    unsent.on_time(1_000);
+    unsent.on_connect();
+    let failed = Err(Code::TimedOut);
+    assert_eq!(completions(&mut unsent), [(0, failed), (1, failed)]);
+    assert_eq!(sequences(&mut unsent, 1_000), [0; 0]);
+}
+
+#[test]
 fn the_floor_passes_what_was_given_up() {
     let (mut lane, outgoing) = sent(2);
     assert_eq!(outgoing[1].produce.floor, Sequence(0));
@@ -653,6 +696,10 @@ impl World {
         let stored = &self.broker.stored;
         assert!(stored.is_sorted_by(|a, b| a.0 < b.0), "once and in order: {stored:?}");
         assert_eq!(self.completed.len() as u64, self.pushed, "everything completes");
+        if self.lane.options.ends_at_failure {
+            let first = 0..stored.len() as u64;
+            assert!(stored.iter().map(|it| it.0).eq(first), "without gaps: {stored:?}");
+        }
         let mut ends = BTreeMap::new();
         let mut offsets = BTreeMap::new();
         for (ticket, queue) in stored {
@@ -690,6 +737,7 @@ fn nothing_is_stored_twice_or_out_of_order_whatever_the_network_does() {
             attempt_ms: 1_000,
             delivery_ms: if gives_up { 4_000 } else { u64::MAX },
             linger_ms: seed % 5 * 10,
+            ends_at_failure: seed % 7 == 0,
             ..LaneOptions::default()
         };
         let mut world = World {

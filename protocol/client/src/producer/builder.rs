@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use yard_wire::batch::HEADER_BYTES;
-use yard_wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX};
+use yard_wire::limits::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, LANE_BATCHES_IN_FLIGHT_MAX, LANES_MAX,
+};
 use yard_wire::requests::{AckNodes, AckPlace};
 use yard_wire::{Code, ProducerId};
 
-use super::{Producer, Routing, Selector, Shared};
+use super::{Numbering, Producer, Routing, Selector, Shared};
 use crate::compress::Compression;
 use crate::lane::LaneOptions;
 use crate::{Client, Error, Message};
@@ -27,14 +29,16 @@ pub struct ProducerBuilder {
     buffer_bytes: usize,
     compression: Option<Compression>,
     selector: Option<Selector>,
+    identity: Option<String>,
 }
 
 impl ProducerBuilder {
     pub(crate) fn new(client: Client, topic: String) -> Self {
         let delivery_ms = client.inner().delivery_timeout.as_millis() as u64;
         let options = LaneOptions { delivery_ms: delivery_ms.max(1), ..LaneOptions::default() };
-        let (buffer_bytes, compression, selector) = (BUFFER_BYTES_DEFAULT, None, None);
-        Self { client, topic, options, buffer_bytes, compression, selector }
+        let (buffer_bytes, compression) = (BUFFER_BYTES_DEFAULT, None);
+        let (selector, identity) = (None, None);
+        Self { client, topic, options, buffer_bytes, compression, selector, identity }
     }
 
     /// Where the bytes of a message must be on a broker before it counts as sent:
@@ -118,6 +122,31 @@ impl ProducerBuilder {
         self
     }
 
+    /// Gives the producer a name under which it goes on after a restart of its process: without one
+    /// it is somebody new each time. The name stands for one producer of the topic in its tenant; 1
+    /// to 127 of `a-z A-Z 0-9 . _ -`, not beginning with a dot.
+    ///
+    /// - Once it is built, the broker stores nothing more of those that were built under the name
+    ///   before, wherever they run: what they send, and what was on its way, is refused with
+    ///   [`Code::ProducerFenced`].
+    /// - [`Producer::sent_before`] then says how many messages these have stored in each queue. They
+    ///   are the first ones, in the order of the calls: where a message fails, all behind it in its
+    ///   queue fail as well, and what comes later, with the same code; then the producer is to be
+    ///   built anew. So an application that has the same messages for a queue again, in the same
+    ///   order, leaves out so many and sends the others, and each is stored once. This holds for
+    ///   what is acknowledged from disk: [`AckPlace::Synced`], as it is unless set.
+    ///
+    /// A shard remembers 100,000 producers, those without a name among them, and forgets first the
+    /// one that was silent for longest, of the tenant that has most. A name that was forgotten
+    /// refuses nobody until it is built again, and then [`Producer::sent_before`] is 0. What may
+    /// have been sent under another name, or so long ago, is known by a dedupe key:
+    /// [`Message::dedupe`].
+    #[must_use]
+    pub fn identity(mut self, name: impl Into<String>) -> Self {
+        self.identity = Some(name.into());
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         let options = &self.options;
         let check = |what: &str, found: usize, min: usize, max: usize| {
@@ -134,26 +163,36 @@ impl ProducerBuilder {
         check("delivery_timeout", options.delivery_ms as usize, 1, usize::MAX)
     }
 
-    /// Asks for the topic's route and makes the producer, with a random id of its own.
+    /// Asks for the topic's route and makes the producer. With an identity every shard is asked as
+    /// well: one that does not answer keeps it from being built.
     ///
     /// # Errors
-    /// [`Code::BadArgument`] for settings out of bounds; [`Code::UnknownTopic`]; [`Code::Closed`];
-    /// or a code of the client from 801 on.
+    /// [`Code::BadArgument`] for settings out of bounds; [`Code::BadName`] for the name of an
+    /// identity; [`Code::UnknownTopic`]; [`Code::DiskFull`] where an identity cannot be recorded;
+    /// [`Code::Closed`]; or a code of the client from 801 on.
     pub async fn build(self) -> Result<Producer, Error> {
         self.check()?;
+        if let Some(name) = &self.identity {
+            yard_wire::name::check(name)?;
+        }
         let inner = self.client.inner();
         let route = inner.find_route(&self.topic).await?;
+        let (numbering, lanes) = match &self.identity {
+            None => (Numbering::anew(ProducerId(inner.random.next_u64())), inner.streams.wanted()),
+            // Queues never change their lanes then, so what a lane has stored is theirs.
+            Some(name) => (Numbering::open(inner, route.topic, name).await?, LANES_MAX),
+        };
         let route_is_old = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             client: inner.clone(),
             topic: self.topic.into(),
-            options: self.options,
+            options: LaneOptions { ends_at_failure: self.identity.is_some(), ..self.options },
             compression: self.compression,
             selector: self.selector,
-            producer: ProducerId(inner.random.next_u64()),
+            numbering,
             budget: Arc::new(Semaphore::new(self.buffer_bytes)),
             budget_bytes: self.buffer_bytes,
-            routing: Mutex::new(Routing::new(route, &inner.random, inner.streams.wanted())),
+            routing: Mutex::new(Routing::new(route, &inner.random, lanes)),
             route_is_old: route_is_old.clone(),
             health: Arc::default(),
             runtime: tokio::runtime::Handle::current(),

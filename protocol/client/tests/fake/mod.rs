@@ -318,6 +318,9 @@ impl State {
                 Reply::MoveGroup(GroupMoved { queues: vec![], ended: 0 })
             }
             Request::Find(find) => Reply::Find(self.find(&find)),
+            Request::OpenProducer(_) => {
+                Reply::OpenProducer(ProducerOpened { epoch: Epoch(1), lanes: vec![] })
+            }
             Request::JoinProducers(_) => Reply::JoinProducers(JoinedProducers {}),
             Request::TxBegin(_) => Reply::TxBegin(TxBegun {}),
             Request::TxDecide(decide) => Reply::TxDecide(TxDecided { verdict: decide.verdict }),

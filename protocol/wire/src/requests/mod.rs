@@ -17,7 +17,9 @@ pub use fetch::{Fetch, Fetched, FetchedRecord};
 pub use find::{Covered, Find, FindCursor, Found, FoundMessage, Seek, Sought, Wanted};
 pub use group::{GroupMoved, MoveGroup, MovedQueue};
 pub use hello::{Hello, Welcome};
-pub use produce::{AckNodes, AckPlace, Original, Placed, Produce, Produced};
+pub use produce::{
+    AckNodes, AckPlace, OpenProducer, Original, Placed, Produce, Produced, ProducerOpened,
+};
 pub use route::{FindRoute, Node, Route, TopicRoute};
 pub use settle::{Settle, SettleRange, Settled, Verdict};
 pub use subscribe::{

@@ -2,7 +2,9 @@
 use bytes::Bytes;
 
 use crate::codec::Wire;
-use crate::{MessageId, QueueIndex, QueueOffset, Sequence, ShardId, TopicId};
+use crate::{
+    Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Sequence, ShardId, TopicId,
+};
 
 word! {
     /// Where the bytes are on the broker that answers, when it answers.
@@ -74,6 +76,25 @@ message! {
         pub queue: QueueIndex,
         /// Its place in the queue; `None` of a delayed message.
         pub offset: Option<QueueOffset>,
+    }
+
+    /// Begin a new incarnation of a producer in a shard.
+    pub struct OpenProducer {
+        /// The shard.
+        pub shard: ShardId,
+        /// The producer.
+        pub producer: ProducerId,
+    }
+
+    /// A new incarnation of a producer has begun: nothing that an earlier one sends is stored in
+    /// this shard any more, and what the lanes say is synced.
+    pub struct ProducerOpened {
+        /// The epoch of the new incarnation, higher than that of every earlier one.
+        pub epoch: Epoch,
+        /// The lanes in which the producer has stored something, in order, at most
+        /// [`crate::limits::LANES_MAX`]: the number after that of the last record that is stored.
+        /// The new incarnation goes on there; in other lanes it begins at 0.
+        pub lanes: Vec<(Lane, Sequence)>,
     }
 
     /// Where the records of one queue of a batch are.

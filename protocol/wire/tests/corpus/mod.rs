@@ -199,6 +199,7 @@ fn requests() -> Vec<Request> {
         find(Wanted::Id(MessageId::new(STORED, 7)), None),
         find(by_key, Some(FindCursor { segment: 4, offset: 8_192 })),
         Request::Seek(Seek { shard, topic: "orders".into(), queue: QUEUE, time: STORED }),
+        Request::OpenProducer(OpenProducer { shard, producer: ProducerId(0x8f14) }),
         Request::Extend(Extend { shard, subscription, lease_ms: 30_000, ranges: vec![held(3, 9)] }),
         Request::MoveGroup(MoveGroup {
             shard,
@@ -324,6 +325,10 @@ fn replies() -> Vec<Reply> {
             first: QueueOffset(0),
             end: QueueOffset(50),
             offset: QueueOffset(41),
+        }),
+        Reply::OpenProducer(ProducerOpened {
+            epoch: Epoch(4),
+            lanes: vec![(Lane(0), Sequence(17)), (Lane(3), Sequence(1))],
         }),
         Reply::Extend(Extended {
             done: 5,

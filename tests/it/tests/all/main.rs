@@ -5,8 +5,8 @@
 //!   basics, delivery, holding, ordered, seeking, sending, topics, tenants, restart, transactions,
 //!   bad_input
 //!                                                  server in this process
-//!   authoring, backup, console, contexts, dead_letters, deduping, draining, finding, policies,
-//!   sql_code, trials, slow_consumer, disk_full, retention, crash, flights, life
+//!   authoring, backup, console, contexts, dead_letters, deduping, draining, finding, identity,
+//!   policies, sql_code, trials, slow_consumer, disk_full, retention, crash, flights, life
 //!                                                  `yard serve`, killed if need be
 //! ```
 //!
@@ -31,6 +31,7 @@ mod draining;
 mod finding;
 mod flights;
 mod holding;
+mod identity;
 mod life;
 mod local;
 mod lossy;

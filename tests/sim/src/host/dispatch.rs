@@ -179,6 +179,7 @@ fn shard_of(request: &Request, stream: u16) -> ShardId {
         Request::Find(body) => body.shard,
         Request::Seek(body) => body.shard,
         Request::JoinProducers(body) => body.shard,
+        Request::OpenProducer(body) => body.shard,
         Request::TxBegin(body) => body.tx.coordinator,
         Request::TxDecide(body) => body.tx.coordinator,
         Request::Hello(_) | Request::FindRoute(_) | Request::Call(_) | Request::Produce(_) => {
