@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use yard_wire::operation::{GroupInfo, GroupQueueRow, TopicInfo};
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::MoveGroup;
+use yard_wire::requests::{GroupMoved, MoveGroup, MovedQueue};
 use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, Timestamp};
 
 use crate::client::{Resend, unexpected};
 use crate::{Admin, Error};
+use read_back::{ReadBack, judge};
+
+mod read_back;
 
 /// Where a group is to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +68,11 @@ pub struct QueueMove {
 pub struct QueueSought {
     /// What was planned; [`QueueMove::before`] as it was when it was done.
     pub planned: QueueMove,
-    /// The offset that was read back afterwards; a group with members may be further on already.
+    /// The offset that was read back afterwards, if it was.
     pub found: Option<QueueOffset>,
-    /// Why it was not moved, or not found where it was moved to.
+    /// Why it was not moved, or not found where it was moved to: at [`QueueMove::to`], or at the
+    /// oldest message where retention has taken that, both by the broker's answer and as it was read
+    /// back. A group that has members, or had some that come back, may be found further on.
     pub error: Option<Error>,
 }
 
@@ -172,46 +177,28 @@ impl Admin {
         for queue in &plan.queues {
             by_shard.entry(queue.shard).or_default().push(*queue);
         }
-        let (mut queues, mut ended) = (Vec::new(), 0);
+        let (mut moved, mut ended) = (Vec::new(), 0);
         for (shard, moves) in by_shard {
             let answer = self.move_in(plan, shard, &moves).await;
-            for planned in moves {
-                let (before, error) = match &answer {
-                    Ok(moved) => {
-                        let found = moved.queues.iter().find(|moved| moved.queue == planned.queue);
-                        (found.map_or(planned.before, |moved| moved.before), None)
-                    }
-                    Err(error) => (planned.before, Some(error.clone())),
-                };
-                let planned = QueueMove { before, ..planned };
-                queues.push(QueueSought { planned, found: None, error });
-            }
+            let each = moves.into_iter().map(|planned| (planned, about(&answer, planned.queue)));
+            moved.extend(each);
             ended += answer.map_or(0, |moved| moved.ended);
         }
-        queues.sort_by_key(|queue| queue.planned.queue);
-        self.verify(plan, &mut queues).await;
-        Ok(SeekReport { queues, ended })
+        moved.sort_by_key(|(planned, _)| planned.queue);
+        let read = self.read_back(plan, ended).await;
+        let queues = moved.into_iter().map(|(planned, moved)| judge(planned, moved, &read));
+        Ok(SeekReport { queues: queues.collect(), ended })
     }
 
-    /// Reads back where the group is.
-    async fn verify(&self, plan: &SeekPlan, queues: &mut [QueueSought]) {
-        let read = self.rows_of(&plan.topic, &plan.group).await;
-        let (rows, problem) = match read {
-            Ok(rows) => (rows.map(|(rows, _)| rows).unwrap_or_default(), None),
-            Err(error) => (BTreeMap::new(), Some(error)),
-        };
-        for sought in queues.iter_mut().filter(|sought| sought.error.is_none()) {
-            let QueueMove { queue, to, .. } = sought.planned;
-            sought.found = rows.get(&queue).map(|row| row.settled_below);
-            // Members that came back may have settled something, and retention may have gone on.
-            if sought.found.is_none_or(|found| found < to) {
-                let missed = || {
-                    let found = sought.found.map_or("nowhere".to_owned(), |at| format!("at {at}"));
-                    Error::new(Code::BadReply, format!("moved to {to}, and found {found}"))
-                };
-                sought.error = Some(problem.clone().unwrap_or_else(missed));
-            }
-        }
+    /// Reads where the group is, and then what retention has left.
+    async fn read_back(&self, plan: &SeekPlan, ended: u32) -> Result<ReadBack, Error> {
+        let (rows, members) = self.rows_of(&plan.topic, &plan.group).await?.unwrap_or_default();
+        let report = self.call(TopicInfo { name: plan.topic.clone() }).await?;
+        Ok(ReadBack {
+            settled_below: rows.iter().map(|(queue, row)| (*queue, row.settled_below)).collect(),
+            firsts: report.queues.iter().map(|row| (row.queue, row.first)).collect(),
+            has_members: ended > 0 || members > 0,
+        })
     }
 
     async fn move_in(
@@ -219,7 +206,7 @@ impl Admin {
         plan: &SeekPlan,
         shard: ShardId,
         moves: &[QueueMove],
-    ) -> Result<yard_wire::requests::GroupMoved, Error> {
+    ) -> Result<GroupMoved, Error> {
         let request = Request::MoveGroup(MoveGroup {
             shard,
             group: plan.group.clone(),
@@ -262,6 +249,15 @@ impl Admin {
         let offsets = self.client().inner().seek_all(topic, queues, *time).await?;
         Ok(offsets.into_iter().collect())
     }
+}
+
+/// What an answer says about a queue.
+fn about(answer: &Result<GroupMoved, Error>, queue: QueueIndex) -> Result<MovedQueue, Error> {
+    let moved = answer.as_ref().map_err(Error::clone)?;
+    moved.queues.iter().find(|moved| moved.queue == queue).cloned().ok_or_else(|| {
+        let detail = format!("the answer does not say what became of queue {queue}");
+        Error::new(Code::BadReply, detail)
+    })
 }
 
 fn named(to: &SeekTo, queues: usize) -> Result<BTreeMap<QueueIndex, QueueOffset>, Error> {
