@@ -73,17 +73,21 @@ impl Reader {
     /// strategy that all members use with the same list of members. Who comes or goes is for the
     /// application to find out; then each member shares anew. Gives the queues, in order.
     ///
+    /// No broker says where its queues stand. By [`Strategy::Rack`] and [`Strategy::Near`] members
+    /// that name racks cannot share here: an application that knows where which shard of
+    /// [`Client::route`] stands calls [`assign`] with that, then [`Reader::assign`].
+    ///
     /// # Errors
-    /// As [`assign`]; [`Code::BadArgument`] where `me` is none of the members; as
-    /// [`Reader::assign`].
+    /// [`Code::UnknownStrategy`] for these; as [`assign`]; [`Code::BadArgument`] where `me` is none
+    /// of the members; as [`Reader::assign`].
     pub async fn share(
         &mut self,
         strategy: Strategy,
         me: &str,
         members: &[MemberAt],
     ) -> Result<Vec<QueueIndex>, Error> {
+        check_racks(strategy, members)?;
         let count = self.client.route(&self.topic).await?.shards.len();
-        // Of a single node nobody needs to know where it stands.
         let at = |queue: usize| QueueAt { queue: QueueIndex(queue as u16), rack: String::new() };
         let queues: Vec<QueueAt> = (0..count).map(at).collect();
         let own = assign(strategy, &queues, members)?.remove(me);
@@ -155,5 +159,19 @@ impl Reader {
             return messages.collect();
         }
         Ok(Vec::new())
+    }
+}
+
+/// Without racks of the queues, one strategy would give nobody a queue, and the other would give
+/// them to whoever is far away.
+fn check_racks(strategy: Strategy, members: &[MemberAt]) -> Result<(), Error> {
+    let needs_racks = matches!(strategy, Strategy::Rack | Strategy::Near);
+    match members.iter().find(|member| needs_racks && !member.rack.is_empty()) {
+        Some(MemberAt { name, rack, .. }) => {
+            let detail =
+                format!("member {name:?} stands in {rack:?}; where queues do is not known");
+            Err(Error::new(Code::UnknownStrategy, detail))
+        }
+        None => Ok(()),
     }
 }

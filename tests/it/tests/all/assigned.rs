@@ -54,6 +54,13 @@ async fn readers_share_the_queues_of_a_topic_by_a_strategy() {
         assert_eq!((queues, found.len()), (6, 60), "{strategy}: each has one reader");
     }
     let mut reader = client.reader("orders");
+    for strategy in [Strategy::Rack, Strategy::Near] {
+        let mut two = members(&["a", "b"]);
+        assert_eq!(reader.share(strategy, "a", &two).await.unwrap().len(), 3, "{strategy}");
+        two[1].rack = "east".to_owned();
+        refused(reader.share(strategy, "a", &two).await, Code::UnknownStrategy);
+        assert_eq!(reader.places().count(), 3, "nothing has changed");
+    }
     refused(reader.share(Strategy::Average, "c", &members(&["a"])).await, Code::BadArgument);
     refused(reader.share(Strategy::Fixed, "a", &members(&["a"])).await, Code::UnknownStrategy);
     refused(client.reader("others").assign(&[QueueIndex(0)]).await, Code::UnknownTopic);
