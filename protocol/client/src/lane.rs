@@ -460,10 +460,10 @@ impl LaneCore {
         }
     }
 
-    /// How often the broker has not answered in time what was sent.
+    /// How often the broker has not answered in time what was sent, since this was asked last.
     #[must_use]
-    pub fn silences(&self) -> u64 {
-        self.silences
+    pub fn take_silences(&mut self) -> u64 {
+        std::mem::take(&mut self.silences)
     }
 
     /// When [`LaneCore::next_to_send`] must be called again although nothing else happens.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fake::{Fake, Mishap};
 use yard_client::{
@@ -320,6 +320,26 @@ async fn refusals_for_good_reach_the_sender() {
     assert_eq!(good.offset, Some(QueueOffset(0)));
     producer.close().await.unwrap();
     assert_eq!(producer.send(Message::new("z")).await.unwrap_err().code, Code::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_silent_gets_few_messages_until_it_answers() {
+    let fake = Fake::start(&[0, 1]);
+    let client = within(fake.client(1)).await;
+    fake.state().silent = Some(ShardId(1));
+    let producer = client.producer("orders").delivery_timeout(Duration::from_secs(4));
+    let producer = within(producer.build()).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..40 {
+        let sent = within(producer.send("x".into())).await.map(|sent| sent.queue);
+        let is_lost = sent.as_ref().is_err_and(|error| error.code == Code::TimedOut);
+        assert!(is_lost || sent == Ok(QueueIndex(0)), "{sent:?}");
+    }
+    // It is left out for a second, then for 2, 4 and so on, each time until one message is lost.
+    let tries = 1 + u64::from((1 + began.elapsed().as_secs()).ilog2());
+    let unanswered = fake.state().unanswered;
+    assert!((1..=tries).contains(&unanswered), "{unanswered} batches instead of {tries}");
+    within(client.close()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

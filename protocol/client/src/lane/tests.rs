@@ -349,9 +349,9 @@ fn time_gives_up_and_says_what_is_known() {
     assert!(lane.next_to_send(0).is_some());
     assert_eq!(lane.wake_at(0), Some(1_000));
     lane.on_time(999);
-    assert_eq!((completions(&mut lane), lane.silences()), (vec![], 0));
+    assert_eq!((completions(&mut lane), lane.take_silences()), (vec![], 0));
     lane.on_time(1_000);
-    assert_eq!(lane.silences(), 1);
+    assert_eq!(lane.take_silences(), 1);
     let given_up = lane.next_completion().expect("the time is over").result.unwrap_err();
     assert!(given_up.detail.contains("may be stored"), "{given_up}");
     let next = lane.next_to_send(1_000).expect("the next one's time is not");
@@ -409,7 +409,7 @@ fn a_refusal_that_comes_late_is_no_doubt_either() {
         push(&mut lane, 0, 0, 0);
         let first = lane.next_to_send(0).expect("it is sent").attempt;
         let again = lane.next_to_send(100).expect("it is sent again").attempt;
-        assert_eq!(lane.silences(), 1);
+        assert_eq!(lane.take_silences(), 1);
         let refusal = Refusal::after(Code::BacklogFull, 10_000, "30 behind");
         lane.on_reply(again, Err(refusal.clone()), 101);
         if is_answered {

@@ -67,8 +67,6 @@ struct State {
     armed_ms: u64,
     /// The latest time that anybody brought.
     seen_ms: u64,
-    /// How often the broker was silent, as far as its health knows.
-    silences: u64,
 }
 
 #[derive(Debug)]
@@ -126,7 +124,6 @@ impl LaneSender {
             has_given_up: false,
             armed_ms: u64::MAX,
             seen_ms: 0,
-            silences: 0,
         };
         let BatchHeader { shard, lane, .. } = first;
         let (state, work) = (Mutex::new(state), Notify::new());
@@ -368,9 +365,7 @@ impl LaneSender {
 
     /// A shard that does not answer fails like one that refuses.
     fn notice_silence(&self, state: &mut State, now_ms: u64) {
-        let silences = state.core.silences();
-        if silences > state.silences {
-            state.silences = silences;
+        if state.core.take_silences() > 0 {
             let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
             health.failed(self.shard, now_ms);
         }

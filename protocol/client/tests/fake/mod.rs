@@ -69,6 +69,9 @@ pub(crate) struct State {
     pub(crate) unsubscribed: u64,
     pub(crate) extends: Vec<Extend>,
     pub(crate) moves: Vec<MoveGroup>,
+    /// A shard that answers no batch, and how many it got.
+    pub(crate) silent: Option<ShardId>,
+    pub(crate) unanswered: u64,
     settled: BTreeMap<(u16, u64), Verdict>,
     attempts: BTreeMap<(u16, u64), u32>,
     numbering: BTreeMap<LaneKey, Numbering>,
@@ -192,6 +195,9 @@ impl Fake {
                 let Frame { kind, correlation, body, .. } = frame;
                 let request = Request::from_body(Kind::from_number(kind).unwrap(), body).unwrap();
                 assert_eq!(request.kind().role(), preamble.role);
+                if self.state().is_silent(&request) {
+                    continue;
+                }
                 let Some(answer) = self.state().handle(session, request) else {
                     let code = self.state().close_code;
                     connection.close(code.into(), b"as the script says");
@@ -237,6 +243,14 @@ impl State {
         };
         let found = topics.iter().map(|name| (name == "orders").then(|| topic.clone()));
         Route { nodes: vec![node], topics: found.collect() }
+    }
+
+    fn is_silent(&mut self, request: &Request) -> bool {
+        let Request::Produce(produce) = request else { return false };
+        let shard = Batch::parse(produce.batch.clone()).unwrap().header().shard;
+        let is_silent = self.silent == Some(shard);
+        self.unanswered += u64::from(is_silent);
+        is_silent
     }
 
     /// `None`: the connection dies.
