@@ -356,8 +356,9 @@ impl LaneSender {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             None => health.answered(self.shard, now_ms.saturating_sub(sent_ms), now_ms),
-            // These are about the message or its lane, not about the shard.
-            Some(Code::OutOfSequence | Code::WrongShard | Code::BacklogFull) => {}
+            // These are about the message, its topic or its lane, not about the shard.
+            Some(Code::OutOfSequence | Code::WrongShard | Code::BacklogFull | Code::DedupeFull) => {
+            }
             Some(code) if code.is_retryable() => health.failed(self.shard, now_ms),
             Some(_) => {}
         }
