@@ -444,16 +444,17 @@ impl Broker {
             }
             Entry::Move { moved, .. } => self.apply_move(moved),
             Entry::Drain { tenant, entry } => self.apply_drain(*tenant, entry),
-            Entry::Meta { changes } => {
-                for change in changes {
-                    self.apply_meta(change);
-                    match change {
-                        MetaChange::TopicRemoved { topic, .. } => self.drop_topic(*topic),
-                        MetaChange::GroupRemoved { tenant, name } => self.drop_group(*tenant, name),
-                        _ => {}
-                    }
-                }
-            }
+            Entry::Meta { changes } => changes.iter().for_each(|change| self.apply_change(change)),
+        }
+    }
+
+    /// Takes in a change of the metadata, and with it that something is gone.
+    fn apply_change(&mut self, change: &MetaChange) {
+        self.apply_meta(change);
+        match change {
+            MetaChange::TopicRemoved { topic, .. } => self.drop_topic(*topic),
+            MetaChange::GroupRemoved { tenant, name } => self.drop_group(*tenant, name),
+            _ => {}
         }
     }
 

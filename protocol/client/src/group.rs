@@ -71,8 +71,8 @@ pub struct QueueSought {
     /// The offset that was read back afterwards, if it was.
     pub found: Option<QueueOffset>,
     /// Why it was not moved, or not found where it was moved to: at [`QueueMove::to`], or at the
-    /// oldest message where retention has taken that, both by the broker's answer and as it was read
-    /// back. A group that has members, or had some that come back, may be found further on.
+    /// oldest message where retention has taken that, both by the broker's answer and as it was
+    /// read back. A group that has members, or had some that come back, may be found further on.
     pub error: Option<Error>,
 }
 
