@@ -5,7 +5,7 @@ use yard_wire::RecordPlace;
 use yard_wire::record::Record;
 use yard_wire::release;
 
-use super::walk::{KeptGroup, Step, Walk};
+use super::walk::{KeptGroup, Step, Unread, Walk};
 use super::{DerivedIndex, LogPlace, RecordView};
 use crate::disk::Disk;
 use crate::format::keys::{KeyEntry, KeyHash, KeyHead, KeyRun};
@@ -45,8 +45,11 @@ impl KeyJob {
         while let Some(step) = walk.next()? {
             match step {
                 Step::Group(group) => {
-                    // What cannot be read is not found by its key; its place says that it is lost.
-                    let _ = walk.each_record(&group, |record| builder.apply(record));
+                    // What is damaged is not found by its key; its place says that it is lost.
+                    let read = walk.each_record(&group, |record| builder.apply(record));
+                    if let Err(Unread::Disk(source)) = read {
+                        return Err(source);
+                    }
                     builder.to = group.to;
                 }
                 Step::Damaged { to, .. } => builder.to = to,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use yard_wire::record::{self, Record};
 use yard_wire::{MessageId, QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
-use super::walk::{KeptGroup, Step, Walk};
+use super::walk::{KeptGroup, Step, Unread, Walk};
 use super::{LogPlace, RecordView};
 use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
@@ -356,8 +356,10 @@ impl Portion<'_> {
                     rest = Some(record.place.offset);
                 }
             });
-            if read.is_err() {
-                self.answer.unreadable.push((place(begin), place(end)));
+            match read {
+                Ok(()) => {}
+                Err(Unread::Damaged) => self.answer.unreadable.push((place(begin), place(end))),
+                Err(Unread::Disk(source)) => return Err(failed(source)),
             }
             if let Some(rest) = rest {
                 self.stop(segment, rest);

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 
 use yard_wire::{QueueOffset, Timestamp};
 
-use super::walk::{Step, Walk};
+use super::walk::{Step, Unread, Walk};
 use crate::disk::{Disk, FileName};
 use crate::error::ReadError;
 use crate::format::segment;
@@ -107,12 +107,15 @@ impl TimeSearch {
                 continue;
             }
             // What is behind damage has offsets that are known to be lost.
-            let _ = walk.each_record(&group, |record| {
+            let read = walk.each_record(&group, |record| {
                 let is_queue = (record.topic, record.queue) == (line.topic, line.queue);
                 if is_queue && record.place.stored >= self.time {
                     least.get_or_insert(record.offset);
                 }
             });
+            if let Err(Unread::Disk(source)) = read {
+                return Err(failed(source));
+            }
         }
         Ok(Sought::At(least.unwrap_or(self.otherwise)))
     }

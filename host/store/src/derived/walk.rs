@@ -7,6 +7,7 @@ use yard_wire::{RecordPlace, Timestamp};
 
 use super::RecordView;
 use crate::disk::Disk;
+use crate::error::ReadError;
 use crate::format::VERSION;
 use crate::format::entry::{self, BATCH, Entry, EntryRecord};
 use crate::format::group::{self, GroupHeader};
@@ -34,6 +35,20 @@ pub(crate) struct WalkedGroup {
     pub(crate) to: u32,
     payload: Bytes,
     is_whole: bool,
+}
+
+/// Why records of a group were not given.
+pub(crate) enum Unread {
+    /// The group is damaged, or not what the log is made of.
+    Damaged,
+    /// The disk refused to read what a release refers to: it may do so later.
+    Disk(io::Error),
+}
+
+impl From<Malformed> for Unread {
+    fn from(_: Malformed) -> Self {
+        Self::Damaged
+    }
 }
 
 /// Goes over a part of a segment that begins and ends between groups.
@@ -126,15 +141,15 @@ impl<'a> Walk<'a> {
     /// release, what its readers get; of a damaged group those that are left.
     ///
     /// # Errors
-    /// [`Malformed`] when the group is damaged, or not what the log is made of.
+    /// [`Unread::Damaged`], and [`Unread::Disk`] when it is not known what all of them say.
     pub(crate) fn each_record(
         &self,
         group: &WalkedGroup,
         mut each: impl FnMut(&RecordView<'_>),
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Unread> {
         if !group.is_whole {
-            self.each_left(group, each);
-            return Err(Malformed::Checksum { what: "group" });
+            self.each_left(group, each)?;
+            return Err(Unread::Damaged);
         }
         let mut rest = group.payload.clone();
         while !rest.is_empty() {
@@ -158,7 +173,8 @@ impl<'a> Walk<'a> {
         payload_at: u32,
         stored: Timestamp,
         each: &mut impl FnMut(&RecordView<'_>),
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Unread> {
+        let mut failed = None;
         entry.each_record(|record| {
             let EntryRecord { topic, queue, queue_offset, bytes, refers_to, .. } = record;
             let Some(offset) = queue_offset else { return };
@@ -170,11 +186,18 @@ impl<'a> Walk<'a> {
                 let bytes = &entry.payload[begin..begin + bytes as usize];
                 return each(&RecordView { topic, queue, offset, place, bytes });
             }
-            // One whose record cannot be read has neither id nor keys; its place says why.
-            if let Ok(given) = read::records(self.disk, &[place]) {
-                each(&RecordView { topic, queue, offset, place, bytes: &given[0] });
+            match read::records(self.disk, &[place]) {
+                Ok(given) => {
+                    each(&RecordView { topic, queue, offset, place, bytes: &given[0] });
+                }
+                Err(ReadError::Disk { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                    failed = Some(source);
+                }
+                // What is damaged or gone has neither id nor keys; its place says why.
+                Err(_) => {}
             }
-        })
+        })?;
+        failed.map_or(Ok(()), |source| Err(Unread::Disk(source)))
     }
 
     /// The copies of an entry whose payload begins at this byte of the segment.
@@ -206,7 +229,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Gives what is left of a damaged group to `each`.
-    fn each_left(&self, group: &WalkedGroup, mut each: impl FnMut(&RecordView<'_>)) {
+    fn each_left(
+        &self,
+        group: &WalkedGroup,
+        mut each: impl FnMut(&RecordView<'_>),
+    ) -> Result<(), Unread> {
         assert!(!group.is_whole, "of a whole one everything is left");
         let inside = group.from + group::HEADER_BYTES as u32;
         for piece in salvage::pieces(&group.payload) {
@@ -217,7 +244,10 @@ impl<'a> Walk<'a> {
                 if entry::has_placements(entry.kind) {
                     // Its checksum holds, so it is as it was written.
                     let stored = group.header.stored;
-                    let _ = self.each_placed(entry, payload_at, stored, &mut each);
+                    let read = self.each_placed(entry, payload_at, stored, &mut each);
+                    if let Err(Unread::Disk(source)) = read {
+                        return Err(Unread::Disk(source));
+                    }
                 }
                 let copies = if entry.kind == MOVED { &entry.payload[..] } else { &[] };
                 for copied in salvage::copies(copies) {
@@ -242,5 +272,6 @@ impl<'a> Walk<'a> {
                 });
             }
         }
+        Ok(())
     }
 }

@@ -2,11 +2,12 @@
 //! the disk and from sidecars, the same bytes each time.
 use bytes::Bytes;
 use yard_store::disk::lying::{Crash, LyingDisk};
-use yard_store::{Disk, FileName, Io, Located, LogCache, ReadError, read};
+use yard_store::{Disk, FileName, Io, IoDone, Located, LogCache, ReadError, read};
 use yard_wire::record::{Flags, Record};
 use yard_wire::release::{Notes, Release, Target};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
 
+use crate::finding::{is_of_keys, keyed_batch};
 use crate::support::{Random, Rig, batch_of, flagged_batch, open_all};
 
 const QUEUE: (TopicId, QueueIndex) = (TopicId(1), QueueIndex(0));
@@ -109,6 +110,30 @@ fn a_release_gives_a_place_and_its_readers_the_record() {
     assert_eq!((last.id(), last.body()), (stored.id(), stored.body()));
     let properties: Vec<_> = last.properties().collect();
     assert_eq!(properties, [("again", "1"), ("$dead.group", "g"), ("$dead.reason", "late")]);
+}
+
+/// Else nobody would ever find it by its id.
+#[test]
+fn a_released_record_that_cannot_be_read_now_is_indexed_later() {
+    let mut random = Random(8);
+    let mut rig = Rig::new(8);
+    let target = parked(&mut rig, &mut random);
+    rig.append_releases(&[Release::new(target, QUEUE, Notes::default())]);
+    let is_job = |io: &Io| matches!(io, Io::IndexKeys { .. });
+    while !rig.io.iter().any(is_job) {
+        rig.append_batch(&keyed_batch(&mut random)).unwrap();
+        rig.close(false);
+        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
+            rig.perform(at);
+        }
+    }
+    let at = rig.io.iter().position(is_job).expect("it was there just now");
+    let job = rig.io.remove(at);
+    let disk = rig.disk.fork();
+    let bytes = u64::from(target.offset)..u64::from(target.offset + target.bytes);
+    disk.spoil(FileName::Segment(target.segment), bytes);
+    assert_eq!(yard_store::io::perform(&disk, &job), IoDone::IndexKeysFailed);
+    assert!(matches!(yard_store::io::perform(&rig.disk, &job), IoDone::KeysIndexed { .. }));
 }
 
 #[test]
