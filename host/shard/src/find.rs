@@ -1,5 +1,7 @@
 //! Searches as plans: what to look at is known here, looking is done by whoever may wait for a
 //! disk.
+use std::collections::BTreeSet;
+
 use yard_broker::{Findings, Hit, Search};
 use yard_store::{
     Disk, KeyAnswer, KeyBudget, KeyFound, KeyQuery, KeySearch, LogPlace, ReadError, Sought, Store,
@@ -64,8 +66,12 @@ impl FindPlan {
         let segments = self.search.segments(next).count() as u32;
         let unreadable_bytes = unreadable.iter().map(|(from, to)| to.to_u64() - from.to_u64());
         let times = if segments == 0 { Default::default() } else { (from, to) };
+        // What a segment that goes holds and is kept lies behind it as well, until that is gone.
+        let mut known = BTreeSet::new();
+        let found = found.into_iter();
+        let once = found.filter(|it| known.insert((it.topic, it.queue, it.offset)));
         Ok(Findings {
-            hits: found.into_iter().map(hit).collect(),
+            hits: once.map(hit).collect(),
             covered: Covered {
                 segments,
                 from: times.0,

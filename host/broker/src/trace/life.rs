@@ -140,7 +140,10 @@ impl Broker {
     /// A place of the message, which the log holds.
     fn tell_hit(&self, tenant: TenantId, telling: &mut Telling, hit: &Hit) {
         let Hit { topic, queue, offset, stored, .. } = *hit;
-        self.add_place(tenant, telling, (topic, queue, offset));
+        // A search that went on has met a copy of it: its segment is about to go.
+        if !self.add_place(tenant, telling, (topic, queue, offset)) {
+            return;
+        }
         let name = self.topic_name(topic);
         let row = |at, event: &str, detail: String| {
             let empty = empty_row(at, event, (name.clone(), queue));
@@ -189,10 +192,14 @@ impl Broker {
         telling.notes.insert((hit.queue, hit.offset), row);
     }
 
-    fn add_place(&self, tenant: TenantId, telling: &mut Telling, place: Place) {
-        if telling.places.insert(place) {
+    /// Takes in a place of the message; false where it was known.
+    fn add_place(&self, tenant: TenantId, telling: &mut Telling, place: Place) -> bool {
+        let is_new = telling.places.insert(place);
+        if is_new {
             telling.left.extend(self.search_notes(tenant, place_key(place)));
         }
+        assert!(telling.places.contains(&place), "it is looked for what was noted of it");
+        is_new
     }
 
     /// The rows of a life, in order.

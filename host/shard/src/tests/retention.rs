@@ -2,12 +2,13 @@
 //! meanwhile begins behind what goes, and behind nothing else.
 use yard_store::disk::lying::Crash;
 use yard_store::{Io, IoDone, Located};
+use yard_wire::limits::{FIND_BYTES_MAX, FIND_RECORDS_MAX};
 use yard_wire::operation::TopicCreate;
 use yard_wire::record::{Flags, Record, RecordParts};
-use yard_wire::request::Reply;
-use yard_wire::requests::AckPlace;
+use yard_wire::request::{Reply, Request};
+use yard_wire::requests::{AckPlace, Find, Wanted};
 use yard_wire::units::SizeLimit;
-use yard_wire::{QueueIndex, QueueOffset, TopicId};
+use yard_wire::{MessageId, QueueIndex, QueueOffset, ShardId, TopicId};
 
 use super::{Bench, parked, subscribe_to};
 use crate::Input;
@@ -132,6 +133,27 @@ fn a_group_begins_at_the_front_when_nothing_of_its_topic_went() {
     let asked = bench.request(subscribe_to("short"));
     bench.perform();
     assert_eq!((began(&bench, asked), first_of_short(&bench)), (0, 0));
+}
+
+#[test]
+fn what_is_kept_of_a_segment_that_goes_is_found_once() {
+    let mut bench = Bench::new();
+    begin_to_retire(&mut bench, [(45, 5), (15, 40), (15, 40)]);
+    let all: Vec<(String, u64)> = (0..85).map(|offset| ("t".to_owned(), offset)).collect();
+    // Before it is copied, while it lies there twice, and when its segment is gone.
+    while !bench.held.is_empty() {
+        bench.perform_one();
+        let (wanted, after) = (Wanted::Id(MessageId::default()), None);
+        let (records_max, bytes_max) = (FIND_RECORDS_MAX, FIND_BYTES_MAX);
+        let find = Find { shard: ShardId(0), wanted, after, records_max, bytes_max };
+        let asked = bench.request(Request::Find(find));
+        let Some(Ok(Reply::Find(found))) = bench.reply(asked) else { panic!("it is answered") };
+        let places = found.messages.iter().map(|it| (it.topic.clone(), it.offset.0));
+        let mut places: Vec<(String, u64)> = places.filter(|(topic, _)| topic == "t").collect();
+        places.sort();
+        assert_eq!(places, all);
+    }
+    assert_eq!(bench.shard.store().first_segment(), 1, "the oldest segment went");
 }
 
 #[test]
