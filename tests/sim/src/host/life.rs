@@ -88,6 +88,7 @@ impl Host {
             slot.others.clear();
             slot.held.clear();
             slot.unread.clear();
+            slot.was_full = false;
             slot.step_is_due = false;
             slot.wake_at = None;
         }
@@ -109,7 +110,10 @@ impl Host {
         self.closing = Some(down);
         self.closing_unrecorded = self.slots.iter().any(cannot_record);
         for slot in &mut self.slots {
-            slot.inbox.clear();
+            // What nobody has looked at is lost, but not that connections are gone.
+            let waiting = std::mem::take(&mut slot.inbox).into_iter().map(|(input, _)| input);
+            let is_closed = |it: &Input| matches!(it, Input::Event(Event::SessionClosed(_)));
+            slot.results.extend(waiting.filter(is_closed));
         }
         // Connections end first, so that what their consumers hold is given back, counted.
         let open: Vec<_> = base.network.open().collect();
@@ -296,8 +300,8 @@ impl Disk for Dying<'_> {
     }
 }
 
-/// Whether what sessions give back may find no place in the log.
+/// Whether what sessions give back may find no place in the log, or what came back before did not.
 pub(super) fn cannot_record(slot: &Slot) -> bool {
     let state = slot.shard.as_ref().map(|shard| shard.store().state());
-    matches!(state, Some(LogState::Fenced | LogState::Full))
+    slot.was_full || matches!(state, Some(LogState::Fenced | LogState::Full))
 }

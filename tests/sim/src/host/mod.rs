@@ -26,8 +26,8 @@ use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
 use yard_client::Failures;
 use yard_shard::{Input, Shard};
-use yard_store::Io;
 use yard_store::disk::lying::{Fault, LyingDisk};
+use yard_store::{Io, LogState};
 use yard_wire::request::Reply;
 use yard_wire::{QueueIndex, Refusal, SubscriptionId, Timestamp, TopicId};
 
@@ -131,6 +131,8 @@ struct Slot {
     members: BTreeSet<(String, SessionId)>,
     /// One in so many reads fails, until then.
     unreadable: (u64, Micros),
+    /// Its disk was full in this life: ends of leases may not be recorded.
+    was_full: bool,
     /// Bits of what is derived from the log have flipped.
     has_rotted: bool,
     /// State of the checkpoint before, for a planted bug.
@@ -171,6 +173,7 @@ impl Host {
             held_told_at: 0,
             members: BTreeSet::new(),
             unreadable: (0, 0),
+            was_full: false,
             has_rotted: false,
             checkpoint_before: None,
             held: Vec::new(),
@@ -342,6 +345,7 @@ impl Host {
         let mut outputs = Vec::new();
         self.beginnings.look(base, shard, running.store(), &inputs);
         running.step(now, inputs, &mut outputs);
+        slot.was_full |= running.store().state() == LogState::Full;
         self.steps += 1;
         if base.trace.is_read() || self.steps.is_multiple_of(CHECK_ONE_IN) {
             running.broker().check();
