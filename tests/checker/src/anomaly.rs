@@ -53,6 +53,7 @@ kinds! {
     NotDelivered "not-delivered" "A group that reads the topic never got a stored message."
     UnackedLost "unacked-lost" "Delivered, never acknowledged, and never delivered again."
     Early "early" "A delayed message was delivered before its time."
+    ExpiredEarly "expired-early" "Passed over as expired before its time, or without having one."
     TenantLeak "tenant-leak" "A tenant's message was delivered to another tenant."
     DeadLetterLost "dead-letter-lost" "Rejected for good, but not in the dead-letter topic."
 }

@@ -64,6 +64,8 @@ pub struct Sent {
     /// only then, so it takes no part in the checks of order. A prepared message takes its
     /// place late as well: record it with its time of sending as due.
     pub due: Option<Time>,
+    /// From when on nobody wants it any more: whoever gets it then passes it over.
+    pub expires: Option<Time>,
     /// When the call began.
     pub invoked: Time,
     /// When it returned; None if it never did. Required for [`Outcome::Ok`].
@@ -121,6 +123,8 @@ pub enum SettleVerdict {
     Nack,
     /// Hopeless: to the dead-letter topic, never again to this group.
     Reject,
+    /// Passed over, because it had expired: never again to this group.
+    Expire,
 }
 
 /// A settlement of the offsets `from..to` of a queue for a group.
@@ -273,7 +277,7 @@ impl Settle {
     /// Whether it ends the group's interest in the messages, if it takes effect.
     pub(crate) fn is_final(&self) -> bool {
         match self.verdict {
-            SettleVerdict::Ack | SettleVerdict::Reject => true,
+            SettleVerdict::Ack | SettleVerdict::Reject | SettleVerdict::Expire => true,
             SettleVerdict::Nack => false,
         }
     }

@@ -75,6 +75,7 @@ impl Maker {
             order_group: Some(seq % ORDER_GROUPS),
             hash,
             due: None,
+            expires: None,
             invoked: at.saturating_sub(IN_FLIGHT * STEP),
             completed: Some(at),
             outcome: Outcome::Ok { offset: Some(offset) },

@@ -4,7 +4,7 @@
 //! # a comment
 //! send q=3/0 p=7 s=12 at=10..20 ok@42             accepted at offset 42, at level synced
 //! send q=3/0 p=7 s=13 at=11.. unknown             no answer
-//! send q=3/0 p=7 s=14 o=5 h=ab level=memory due=99 c=1 t=2 at=12..22 ok
+//! send q=3/0 p=7 s=14 o=5 h=ab level=memory due=99 exp=120 c=1 t=2 at=12..22 ok
 //! poll q=3/0 g=1 c=2 t=2 at=30..31 42=7.12 43=7.13:ab:2     offset=producer.seq:hash:attempt
 //! settle q=3/0 g=1 c=2 a=1 at=40..41 ack 42..43 ok          a: the attempt
 //! skip q=3/0 g=1 0..42
@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Left out: client, tenant, group, hash, attempt of a settlement 0; attempt of a delivery 1; level
-//! `synced`; `from=0`; no order group, no due time. Hashes are hexadecimal. A queue is
-//! `topic/queue`.
+//! `synced`; `from=0`; no order group, no due time, no time of expiry. Hashes are hexadecimal. A
+//! queue is `topic/queue`.
 
 use crate::event::{
     AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Outcome, Poll, Queue, Reset, Scan,
@@ -291,6 +291,7 @@ fn read_send(w: &mut Words) -> Result<Sent, TextError> {
         order_group: w.number("o")?,
         hash: w.text("h").map_or(Ok(0), hexadecimal)?,
         due: w.number("due")?,
+        expires: w.number("exp")?,
         invoked,
         completed,
         outcome: w.outcome()?,
@@ -317,6 +318,7 @@ fn read_settle(w: &mut Words) -> Result<Settle, TextError> {
         "ack" => SettleVerdict::Ack,
         "nack" => SettleVerdict::Nack,
         "reject" => SettleVerdict::Reject,
+        "expire" => SettleVerdict::Expire,
         word => return Err(invalid(word)),
     };
     let (from, to) = w.range()?;
@@ -419,6 +421,9 @@ impl fmt::Display for Sent {
         if let Some(due) = self.due {
             write!(f, " due={due}")?;
         }
+        if let Some(expires) = self.expires {
+            write!(f, " exp={expires}")?;
+        }
         field(f, "c", self.client)?;
         field(f, "t", self.tenant.into())?;
         level(f, self.level)?;
@@ -458,6 +463,7 @@ impl fmt::Display for Settle {
             SettleVerdict::Ack => " ack",
             SettleVerdict::Nack => " nack",
             SettleVerdict::Reject => " reject",
+            SettleVerdict::Expire => " expire",
         })?;
         write!(f, " {}..{}", self.from, self.to)?;
         outcome(f, &self.outcome)

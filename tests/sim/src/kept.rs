@@ -43,6 +43,7 @@ fn producer() -> ProducerPlan {
         body_bytes: 100,
         order_groups: 0,
         delayed: 0,
+        expiring: 0,
         transactional: 0,
         keyed: 0,
         dedupe_keys: 1,

@@ -24,6 +24,7 @@ mod alike;
 mod base;
 mod client;
 pub mod damage;
+mod expired;
 mod host;
 mod jobs;
 pub mod kept;

@@ -7,6 +7,8 @@
 //!     16    . filler     follows from the two
 //! ```
 use bytes::Bytes;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use yard_wire::property::EXPIRES;
 use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
@@ -14,6 +16,8 @@ use crate::alike::ALIKE;
 use crate::base::Found;
 use crate::random::Random;
 
+/// Properties that say how consumers are to take a message.
+const MARKS: [&str; 1] = [EXPIRES];
 /// Bytes before the filler.
 pub(crate) const BODY_BYTES_MIN: u64 = 16;
 
@@ -42,11 +46,13 @@ pub(crate) struct Letter {
     pub born: Timestamp,
     /// When it is to be delivered, if not at once, by the broker's clock.
     pub due: Option<Timestamp>,
+    /// From when on nobody wants it any more, by the broker's clock.
+    pub expires: Option<Timestamp>,
     /// Its transaction, if it has one.
     pub tx: Option<TxId>,
 }
 
-/// The record of a message, its id, and the hash of its body and id.
+/// The record of a message, its id, and the hash of its body, its id and [`MARKS`].
 #[must_use]
 pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     let mut body = Vec::with_capacity(letter.body_bytes as usize + 8);
@@ -68,7 +74,9 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     let keys = dedupe.iter().map(|key| (DEDUPE, &key[..]));
     let alike = letter.alike.map(|value| value.to_string());
     let keys = keys.chain(alike.iter().map(|value| (ALIKE, &value[..])));
-    let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).collect();
+    let expires = letter.expires.map(|expires| expires.to_string());
+    let marks = expires.iter().map(|expires| (EXPIRES, &expires[..]));
+    let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).chain(marks).collect();
     let parts = RecordParts {
         topic: letter.topic,
         queue: letter.queue,
@@ -81,12 +89,26 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     };
     let mut bytes = Vec::with_capacity(parts.encoded_bytes());
     parts.encode(&mut bytes).expect("the plan stays within the limits of a message");
-    (Bytes::from(bytes), parts.id, hash(&body, parts.id))
+    let hash = hash(&body, parts.id, properties.iter().copied());
+    (Bytes::from(bytes), parts.id, hash)
 }
 
-/// Of all that must arrive as it was sent: the body and the id.
-fn hash(body: &[u8], id: MessageId) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(body, xxhash_rust::xxh3::xxh3_64(&id.0))
+/// Of all that must arrive as it was sent: the body, the id, and the marks among the properties.
+fn hash<'a>(
+    body: &[u8],
+    id: MessageId,
+    properties: impl Iterator<Item = (&'a str, &'a str)>,
+) -> u64 {
+    let own = xxh3_64_with_seed(body, xxh3_64(&id.0));
+    let marks = properties.filter(|(name, _)| MARKS.contains(name));
+    marks.fold(own, |hash, (name, value)| {
+        xxh3_64_with_seed(value.as_bytes(), xxh3_64_with_seed(name.as_bytes(), hash))
+    })
+}
+
+/// When somebody has no use for a message any more, if that was said.
+pub(crate) fn expiry(record: &Record) -> Option<Timestamp> {
+    record.property(EXPIRES)?.parse().ok().map(Timestamp)
 }
 
 /// Reads what some reader got. The record's own checks are done here as a client does them.
@@ -100,7 +122,7 @@ pub(crate) fn decode(record: &Bytes) -> Result<(Record, Found), String> {
         let bytes = body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
         bytes.map(u64::from_le_bytes).ok_or_else(|| "the body is too short".to_owned())
     };
-    let hash = hash(&body, record.id());
+    let hash = hash(&body, record.id(), record.properties());
     let found = Found { producer: word(0)?, seq: word(8)?, hash };
     Ok((record, found))
 }

@@ -11,6 +11,8 @@ use crate::agenda::{MS, Micros, SECOND};
 use crate::network::Weather;
 use crate::random::Random;
 
+mod features;
+
 /// Batches that wait for a shard where nothing bounds them.
 const ALL: usize = usize::MAX;
 /// Bytes of a segment that holds some batches of any plan.
@@ -108,6 +110,8 @@ pub struct ProducerPlan {
     pub order_groups: u64,
     /// How many of a hundred messages it delays.
     pub delayed: u64,
+    /// How many of a hundred messages nobody wants any more after a while.
+    pub expiring: u64,
     /// In how many of a hundred bursts it begins a transaction.
     pub transactional: u64,
     /// How many of a hundred messages have a dedupe key.
@@ -318,6 +322,7 @@ impl Plan {
         plan.draw_bridges();
         plan.draw_read_errors();
         plan.draw_small_segments();
+        plan.draw_expiry();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
         if plan.drift_ppm > 0 || plan.faults.iter().any(is_ahead) {
@@ -606,6 +611,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 body_bytes,
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
+                expiring: 0,
                 transactional: 0,
                 keyed: 0,
                 dedupe_keys: 1,

@@ -14,7 +14,7 @@ use crate::log::Log;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
-use crate::{keys, objects, wide};
+use crate::{expired, keys, objects, wide};
 
 /// Virtual time in which everything must be drained once nothing goes wrong any more.
 const DRAIN_MAX: Micros = 60 * SECOND;
@@ -296,6 +296,7 @@ impl World {
         }
         if base.phase == Phase::Over {
             keys::check(base);
+            expired::check(base, &self.host.expired());
             alike::finish(base);
             self.host.finish(base);
             wide::fold(base);
@@ -310,6 +311,8 @@ impl World {
                 limited: base.plan.attempts.0 > 0,
                 unread: std::mem::take(&mut base.unread),
                 compared: compared.map(|(group, _)| group).collect(),
+                // Members pass it over, the broker does not.
+                expired_come: true,
                 expect_all_delivered: true,
                 expect_all_settled: true,
                 ..Options::default()

@@ -41,6 +41,9 @@ pub struct Options {
     /// Deliveries are limited: the end of a message's last lease, which leaves no trace, may be its
     /// end.
     pub limited: bool,
+    /// What has expired is given to groups all the same, and passed over by their members. Else it
+    /// need not be delivered any more.
+    pub expired_come: bool,
     /// Kinds that this run does not promise, say [`Kind::NonmonotonicSend`] for producers that
     /// pipeline without sequence numbers. They are neither counted nor shown.
     pub ignore: Vec<Kind>,
@@ -59,6 +62,7 @@ impl Default for Options {
             compared: Vec::new(),
             unread: BTreeSet::new(),
             limited: false,
+            expired_come: false,
             ignore: Vec::new(),
             examples_max: 10,
         }

@@ -430,6 +430,38 @@ fn early() {
 }
 
 #[test]
+fn expired_early() {
+    let text = |expires: &str, at: u64| {
+        format!(
+            "send q=0/0 p=1 s=1 {expires} at=1..2 ok@0; poll q=0/0 g=1 at=3..4 0=1.1;
+            settle q=0/0 g=1 at={at}..20 expire 0..1 ok; scan q=0/0 at=30 0=1.1"
+        )
+    };
+    pair_with(&Options::drained(), Kind::ExpiredEarly, &text("exp=9", 8), &text("exp=9", 9));
+    expect(&text("", 9), &Options::drained(), &[Kind::ExpiredEarly]);
+}
+
+#[test]
+fn what_has_expired_need_not_come_and_what_has_not_must() {
+    let text = |scan: u64| {
+        format!(
+            "send q=0/0 p=1 s=1 exp=9 at=1..2 ok@0; send q=0/0 p=1 s=2 at=3..4 ok@1;
+            poll q=0/0 g=1 at=5..6 1=1.2; settle q=0/0 g=1 at=7..8 ack 1..2 ok;
+            scan q=0/0 at={scan} 0=1.1 1=1.2"
+        )
+    };
+    pair_with(&Options::drained(), Kind::NotDelivered, &text(8), &text(9));
+    let all = Options { expired_come: true, ..Options::drained() };
+    expect(&text(9), &all, &[Kind::NotDelivered]);
+    let expired = text(9).replace("s=1 exp=9", "s=1").replace("s=2", "s=2 exp=9");
+    let given = expired.replace("settle q=0/0 g=1 at=7..8 ack 1..2 ok;", "");
+    let options = Options { ignore: vec![Kind::NotDelivered], ..Options::drained() };
+    expect(&given, &options, &[]);
+    expect(&given.replace("exp=9", ""), &options, &[Kind::UnackedLost]);
+    expect(&given, &Options { expired_come: true, ..options }, &[Kind::UnackedLost]);
+}
+
+#[test]
 fn tenant_leak() {
     let text = |tenant: u32| {
         format!("send q=0/0 t=1 p=1 s=1 at=1..2 ok@0; poll q=0/0 t={tenant} at=3..4 0=1.1")

@@ -185,6 +185,7 @@ impl Model {
             order_group: (producer == 1).then(|| bits.below(3)),
             hash,
             due,
+            expires: None,
             invoked,
             completed: (fate < 6 || fate == 9).then_some(completed),
             outcome: match fate {

@@ -9,7 +9,7 @@ fn each_line_reads_and_writes_as_itself() {
     for line in [
         "send q=3/0 p=7 s=12 at=10..20 ok@42",
         "send q=3/0 p=7 s=13 at=11.. unknown",
-        "send q=3/1 p=7 s=14 o=0 h=ab due=0 c=1 t=2 level=memory at=12..22 ok",
+        "send q=3/1 p=7 s=14 o=0 h=ab due=0 exp=9 c=1 t=2 level=memory at=12..22 ok",
         "send q=3/0 p=7 s=15 level=written at=12..22 refused",
         "poll q=3/0 g=1 c=2 t=4 at=30..31 42=7.12 43=7.13:ab 44=7.14:0:2",
         "poll q=3/0 at=30..31",

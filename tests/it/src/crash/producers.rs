@@ -59,6 +59,7 @@ pub(super) async fn run(mut plan: ProducerPlan) -> Result<(), Failed> {
                 order_group: order_group.map(|group| plan.number * ORDER_GROUPS + group),
                 hash,
                 due: None,
+                expires: None,
                 invoked: plan.recorder.now(),
                 completed: None,
                 outcome: Outcome::Unknown,

@@ -15,7 +15,7 @@ use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, Subscriptio
 use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
-use crate::host::{expression, is_wanted};
+use crate::host::{WALL_MS, expression, is_wanted};
 use crate::network::ToClient;
 use crate::plan::ConsumerPlan;
 use crate::planted::Plant;
@@ -353,7 +353,7 @@ impl Consumer {
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             let spot = (topic, queue, message.offset);
-            let mut line = (queue, 0);
+            let (mut line, mut has_expired) = ((queue, 0), false);
             match message::decode(&message.record) {
                 Ok((_, found)) if self.plan.is_picky && !is_wanted(&found) => {
                     base.fail(|| format!("a message of queue {queue} was not wanted: {found:?}"));
@@ -361,6 +361,8 @@ impl Consumer {
                 Ok((record, found)) => {
                     keys::seen(base, &record);
                     line = order_line(queue, &record);
+                    let now = WALL_MS + base.now / MS;
+                    has_expired = message::expiry(&record).is_some_and(|at| at.0 <= now);
                     alike::given(base, self.plan.group, spot, &found, decided);
                     deliveries.push(Delivery {
                         offset: message.offset.0,
@@ -376,6 +378,7 @@ impl Consumer {
             let goes_on = !is_ordered || base.has(Plant::FailuresForgotten);
             let turn = if goes_on { Turn::Comes } else { failures.turn(line, message.offset) };
             let (verdict, delay, waits_for) = match turn {
+                Turn::Comes if has_expired => (Some(Verdict::Expire), 1, None),
                 Turn::Comes => {
                     let (verdict, delay) = self.think();
                     (verdict, delay, None)
@@ -591,7 +594,8 @@ fn refused(lost: &[(QueueIndex, (QueueOffset, QueueOffset))], other: &[HeldRange
 /// What a settlement promises: a failure of the last delivery is as good as a rejection.
 fn verdict(verdict: Verdict, is_last: bool) -> SettleVerdict {
     match verdict {
-        Verdict::Ack | Verdict::Expire => SettleVerdict::Ack,
+        Verdict::Ack => SettleVerdict::Ack,
+        Verdict::Expire => SettleVerdict::Expire,
         Verdict::Release => SettleVerdict::Nack,
         Verdict::Nack if !is_last => SettleVerdict::Nack,
         Verdict::Nack | Verdict::Reject => SettleVerdict::Reject,

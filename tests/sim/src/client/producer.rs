@@ -32,6 +32,8 @@ use crate::random::Random;
 const CANCEL_PERCENT: u64 = 15;
 /// A call on this stream or a later one goes to one shard.
 pub(crate) const CALL_STREAM: u16 = 1_000;
+/// Nobody wants a message after this, at most, in milliseconds, where it expires.
+const EXPIRY_MS_MAX: u64 = 2_500;
 /// A delayed message is due after this, at most, in milliseconds.
 const DELAY_MS_MAX: u64 = 3_000;
 
@@ -213,6 +215,7 @@ impl Producer {
         let due = is_delayed.then(|| base.now / MS + delay_ms);
         let alike = self.draw_alike(number);
         alike.into_iter().for_each(|value| base.alike.sent((self.number, number), value));
+        let expires = self.draw_expiry(number).map(|after_ms| base.now / MS + after_ms);
         let route = &base.routes[topic];
         let letter = Letter {
             topic: route.topic,
@@ -226,6 +229,7 @@ impl Producer {
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
+            expires: expires.map(|expires| Timestamp(WALL_MS + expires)),
             tx,
         };
         let (bytes, id, hash) = message::encode(&letter);
@@ -241,6 +245,7 @@ impl Producer {
             order_group,
             hash,
             due: due.map(|due| due * MS),
+            expires: expires.map(|expires| expires * MS),
             invoked: base.now,
             completed: None,
             outcome: Outcome::Unknown,
@@ -264,6 +269,14 @@ impl Producer {
         let mut random = Random::new(self.number << 40 ^ number ^ 0x0041_4c49_4b45);
         let has_one = self.plan.alike > 0 && random.percent(self.plan.alike);
         has_one.then(|| random.below(self.plan.alike_values))
+    }
+
+    /// After how many milliseconds nobody wants a message any more. What else is drawn does not
+    /// depend on it.
+    fn draw_expiry(&self, number: u64) -> Option<u64> {
+        let mut random = Random::new(self.number << 40 ^ number ^ 0x4558_5049_5259);
+        let expires = self.plan.expiring > 0 && random.percent(self.plan.expiring);
+        expires.then(|| random.range(1, EXPIRY_MS_MAX))
     }
 
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {

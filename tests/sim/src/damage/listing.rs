@@ -79,6 +79,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             body_bytes: 100,
             born: now,
             due: None,
+            expires: None,
             tx: None,
         };
         let (shard, sequence) = (ShardId(0), Sequence(number));

@@ -8,7 +8,8 @@ use yard_wire::{Code, Correlation, Refusal, TenantId, Wire};
 
 use super::Host;
 use crate::base::Base;
-use crate::client::group_name;
+use crate::client::{group_name, group_of};
+use crate::expired::Reported;
 
 /// The session of the process itself.
 pub(super) const OWN: SessionId = SessionId(u64::MAX);
@@ -41,10 +42,31 @@ impl Host {
         }
     }
 
+    /// What groups have last reported as expired, over all shards.
+    #[must_use]
+    pub(crate) fn expired(&self) -> Reported {
+        let mut all = Reported::new();
+        for ((group, _), count) in &self.expired {
+            *all.entry(*group).or_default() += count;
+        }
+        all
+    }
+
+    fn expired_is(&mut self, origin: Origin, report: &GroupReport) {
+        if let Some(group) = group_of(&report.name) {
+            let count = report.queues.iter().map(|queue| queue.expired).sum();
+            self.expired.insert((group, origin.correlation.0), count);
+        }
+    }
+
     pub(super) fn lag_is(&mut self, origin: Origin, result: Result<Reply, Refusal>) {
         let lag = match result {
             Ok(Reply::Call(called)) => {
-                GroupReport::from_bytes(called.result).ok().map(|report| report.lag)
+                let report = GroupReport::from_bytes(called.result).ok();
+                report.map(|report| {
+                    self.expired_is(origin, &report);
+                    report.lag
+                })
             }
             // Nobody has subscribed in this shard.
             Err(refusal) if refusal.code == Code::UnknownGroup => Some(0),

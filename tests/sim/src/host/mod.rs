@@ -71,6 +71,8 @@ pub(crate) struct Host {
     steps: u64,
     /// What groups have not settled, by shard and group, as far as it was answered.
     lags: Vec<Option<u64>>,
+    /// What groups report as expired, by shard and group.
+    expired: BTreeMap<(u64, u64), u64>,
     /// What is known of groups that begin.
     beginnings: Beginnings,
 }
@@ -193,6 +195,7 @@ impl Host {
             random,
             steps: 0,
             lags: Vec::new(),
+            expired: BTreeMap::new(),
             beginnings: Beginnings::default(),
         }
     }

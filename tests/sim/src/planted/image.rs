@@ -249,6 +249,24 @@ pub(super) fn drop_keys(bytes: &Bytes) -> Bytes {
     batch::encode(batch.header(), batch.count(), &records)
 }
 
+/// The same message with another value of a property, or without it.
+pub(super) fn alter_property(
+    bytes: &mut Bytes,
+    name: &str,
+    alter: impl Fn(&str) -> Option<String>,
+) {
+    let Ok(record) = Record::parse(bytes.clone()) else { return };
+    let Some(value) = record.property(name) else { return };
+    let altered = alter(value);
+    let properties = record.properties().filter_map(|(of, value)| {
+        if of == name { altered.as_deref().map(|altered| (of, altered)) } else { Some((of, value)) }
+    });
+    let properties: Vec<(&str, &str)> = properties.collect();
+    let mut out = Vec::new();
+    encode_again(&record, (record.id(), record.flags()), &properties, &mut out);
+    *bytes = out.into();
+}
+
 /// The same message under another id.
 pub(super) fn renew_id(bytes: &mut Bytes) {
     let Ok(record) = Record::parse(bytes.clone()) else { return };

@@ -1,5 +1,6 @@
 //! Bugs that are planted on purpose, each as a wrapper around the shard; see PLANTED.md.
 mod contended;
+mod features;
 mod image;
 
 pub(crate) use image::group_ends;
@@ -142,6 +143,9 @@ plants! {
     MoveUnseen "move-unseen" Sim 500
     OwnersMixed "owners-mixed" Sim 500
     UnreadOvertaken "unread-overtaken" Sim 500
+    ExpiredComesAgain "expired-comes-again" Sim 100
+    ExpiredAsAcked "expired-as-acked" Sim 100
+    ExpiryBroughtForward "expiry-brought-forward" Sim 100
 }
 
 /// One group in so many is written by half.
@@ -240,6 +244,7 @@ pub(crate) fn alter_io(base: &Base, io: Io, before: &mut Option<Vec<u8>>) -> Io 
 /// Changes a request on its way to the shard.
 pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
     contended::alter_request(base, request);
+    features::alter_request(base, request);
     match (base.plant, request) {
         (Some(Plant::NumberingNotRestored), Request::Produce(produce)) => {
             if let Ok((mut header, count)) = batch::parse_header(&produce.batch) {
@@ -412,6 +417,7 @@ pub(crate) fn alter_records(base: &Base, records: &mut [Bytes]) {
     if base.has(Plant::BodiesShifted) && !records.is_empty() {
         records.rotate_left(1);
     }
+    features::alter_records(base, records);
     if base.has(Plant::IdRenewed) {
         records.iter_mut().for_each(image::renew_id);
     }

@@ -260,6 +260,7 @@ impl Run<'_> {
                 body_bytes: self.random.range(20, self.sizes.body_bytes),
                 born: self.bench.now,
                 due: None,
+                expires: None,
                 tx: None,
             };
             records.extend_from_slice(&encode(&letter).0);

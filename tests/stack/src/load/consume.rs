@@ -107,6 +107,7 @@ impl Member<'_> {
                     SettleVerdict::Ack => delivery.ack().await,
                     SettleVerdict::Nack => delivery.nack(delay).await,
                     SettleVerdict::Reject => delivery.reject().await,
+                    SettleVerdict::Expire => unreachable!("messages do not expire here"),
                 };
                 // An error leaves it open: an answer that was lost looks like a lease that was.
                 let outcome = match result {

@@ -145,6 +145,7 @@ impl Sender {
             order_group,
             hash,
             due: due.map(|(_, due)| due),
+            expires: None,
             invoked: crew.recorder.now(),
             completed: None,
             outcome: Outcome::Unknown,

@@ -1,6 +1,7 @@
 //! Conservation: what is stored is delivered, what is delivered is settled, nothing in between is
 //! passed over.
 
+use super::expiry::has_expired;
 use super::{Options, Subscription};
 use crate::anomaly::Kind;
 use crate::event::{DeadLetter, Outcome, Queue};
@@ -29,6 +30,10 @@ pub(crate) fn check(
     for offset in dead(index, subscription) {
         done.insert(offset, offset + 1);
         // Each of its leases may have ended before it arrived.
+        skipped.insert(offset, offset + 1);
+    }
+    for offset in expired(index, subscription, options) {
+        done.insert(offset, offset + 1);
         skipped.insert(offset, offset + 1);
     }
     let mut delivered: Vec<u64> = subscription.seen.iter().map(|seen| seen.offset).collect();
@@ -64,6 +69,15 @@ pub(crate) fn check(
     if options.expect_all_settled {
         check_settled(subscription, &done, options, report);
     }
+}
+
+/// Offsets of stored messages that nobody wants any more: they may be withheld from a group.
+fn expired(index: &Index, subscription: &Subscription, options: &Options) -> Vec<u64> {
+    let Some(scan) = index.scans.get(&subscription.queue).filter(|_| !options.expired_come) else {
+        return Vec::new();
+    };
+    let is_over = |at: u32| at != NO_SEND && has_expired(index.send(at).expires, scan.at);
+    scan.messages.iter().filter(|(_, at)| is_over(*at)).map(|(offset, _)| *offset).collect()
 }
 
 /// Offsets of the messages that are in the group's dead-letter topic.

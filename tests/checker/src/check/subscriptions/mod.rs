@@ -3,6 +3,7 @@
 mod acks;
 mod attempts;
 mod conservation;
+mod expiry;
 mod failures;
 mod order;
 mod overtaking;
@@ -77,6 +78,7 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
         failures::check(&subscription, options, report);
         attempts::check(index, &subscription, options, report);
         acks::check(index, &subscription, report);
+        expiry::check(index, &subscription, report);
         conservation::check(index, &subscription, options, report);
     }
     assert!(polls.is_empty() && settles.is_empty(), "every poll and settle has a name");
