@@ -48,7 +48,7 @@ fn scope(base: &Base, group: u64, (topic, queue, _): Spot, value: u64) -> Scope 
 /// Somebody was given a message that the broker sent at this time.
 pub(crate) fn given(base: &mut Base, group: u64, spot: Spot, found: &Found, decided: Micros) {
     let value = base.alike.sent.get(&(found.producer, found.seq)).copied();
-    let Some(value) = value.filter(|_| base.plan.compares[group as usize]) else { return };
+    let Some(value) = value.filter(|_| base.plan.compares(group)) else { return };
     base.alike.given.insert((group, spot), value);
     let acked = base.alike.acked.get(&scope(base, group, spot, value)).copied();
     if let Some((first, since)) = acked.filter(|(first, since)| *first != spot && *since < decided)
@@ -78,8 +78,8 @@ pub(crate) fn acked(base: &mut Base, group: u64, spot: Spot, outcome: Outcome) {
 /// been acked. What else is not settled is lost.
 pub(crate) fn finish(base: &mut Base) {
     let mut all: BTreeMap<(u64, Spot), u64> = base.alike.given.clone();
-    let groups = (0u64..).zip(&base.plan.compares).filter(|(_, compares)| **compares);
-    let groups: Vec<u64> = groups.map(|(group, _)| group).collect();
+    let mut groups = base.plan.numbers();
+    groups.retain(|group| base.plan.compares(*group));
     for scan in &base.history.scans {
         let topic = TopicId(scan.queue.topic);
         if !base.routes.iter().any(|route| route.topic == topic) {

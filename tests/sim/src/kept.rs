@@ -69,6 +69,7 @@ fn consumer(group: u64, topic: u32) -> ConsumerPlan {
         late_percent: 0,
         dies_one_in: 0,
         is_picky: false,
+        drops_failed: false,
     }
 }
 
@@ -86,6 +87,7 @@ fn plan() -> Plan {
         producers: vec![producer()],
         consumers: vec![consumer(0, 0)],
         groups: 1,
+        broadcast: Vec::new(),
         compares: vec![false],
         wide_queues: 0,
         returns: false,

@@ -13,6 +13,8 @@ use crate::random::Random;
 
 mod features;
 
+pub(crate) use features::{base_of, member_of};
+
 /// Batches that wait for a shard where nothing bounds them.
 const ALL: usize = usize::MAX;
 /// Bytes of a segment that holds some batches of any plan.
@@ -52,6 +54,9 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// Groups: numbered from 0.
     pub groups: u64,
+    /// Those of them of which every member gets every message: at the broker each member is a group
+    /// by itself, of a number that [`member_of`] gives.
+    pub broadcast: Vec<u64>,
     /// Which groups compare messages by their values.
     pub compares: Vec<bool>,
     /// Queues of the topics that groups pass the first topic's messages on to; 0: there are none.
@@ -157,6 +162,8 @@ pub struct ConsumerPlan {
     pub dies_one_in: u64,
     /// Its group does not want every message of the topic.
     pub is_picky: bool,
+    /// What it fails on does not come again.
+    pub drops_failed: bool,
 }
 
 /// Something that goes wrong.
@@ -283,6 +290,7 @@ impl Plan {
             producers,
             consumers: draw_consumers(random, groups, topics),
             groups,
+            broadcast: Vec::new(),
             compares: vec![false; groups as usize],
             wide_queues: 0,
             returns: false,
@@ -323,6 +331,7 @@ impl Plan {
         plan.draw_read_errors();
         plan.draw_small_segments();
         plan.draw_expiry();
+        plan.draw_broadcast();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
         if plan.drift_ppm > 0 || plan.faults.iter().any(is_ahead) {
@@ -646,6 +655,7 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
                     late_percent: if lossy && !long { random.pick(&[0, 2, 8]) } else { 0 },
                     dies_one_in: if lossy { random.pick(&[0, 15, 60]) } else { 0 },
                     is_picky: false,
+                    drops_failed: false,
                 });
             }
         }

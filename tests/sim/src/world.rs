@@ -305,12 +305,13 @@ impl World {
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);
             let ordered = routes.filter(|(_, ordered)| ordered.is_some());
-            let compared = (0..).zip(&base.plan.compares).filter(|(_, compares)| **compares);
+            let compared = base.plan.numbers().into_iter();
+            let compared = compared.filter(|group| base.plan.compares(*group));
             let options = Options {
                 ordered: ordered.map(|(route, _)| route.topic.0).collect(),
                 limited: base.plan.attempts.0 > 0,
                 unread: std::mem::take(&mut base.unread),
-                compared: compared.map(|(group, _)| group).collect(),
+                compared: compared.collect(),
                 // Members pass it over, the broker does not.
                 expired_come: true,
                 expect_all_delivered: true,

@@ -17,7 +17,7 @@ use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
 use crate::host::{WALL_MS, expression, is_wanted};
 use crate::network::ToClient;
-use crate::plan::ConsumerPlan;
+use crate::plan::{ConsumerPlan, base_of, member_of};
 use crate::planted::Plant;
 use crate::random::Random;
 use crate::{alike, keys, message};
@@ -418,6 +418,9 @@ impl Consumer {
             delay = self.random.range(lease * 9 / 10, lease * 3 / 2);
             verdict = self.random.percent(60).then_some(Verdict::Ack);
         }
+        if self.plan.drops_failed && verdict.is_some() {
+            verdict = Some(Verdict::Ack);
+        }
         (verdict, delay)
     }
 
@@ -614,14 +617,21 @@ pub(crate) fn wide_name(group: u64) -> String {
     format!("wide-{group}")
 }
 
-/// The name of a group.
+/// The name of a group, by its number.
 #[must_use]
-pub(crate) fn group_name(group: u64) -> String {
-    format!("group-{group}")
+pub(crate) fn group_name(number: u64) -> String {
+    match base_of(number) {
+        (group, None) => format!("group-{group}"),
+        (group, Some(member)) => format!("group-{group}.member-{member}"),
+    }
 }
 
-/// The group with this name, if it is one of the plan's.
+/// The number of the group with this name, if it is one of the plan's.
 #[must_use]
 pub(crate) fn group_of(name: &str) -> Option<u64> {
-    name.strip_prefix("group-")?.parse().ok()
+    let name = name.strip_prefix("group-")?;
+    match name.split_once(".member-") {
+        Some((group, member)) => Some(member_of(group.parse().ok()?, member.parse().ok()?)),
+        None => name.parse().ok(),
+    }
 }

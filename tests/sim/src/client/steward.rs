@@ -73,7 +73,8 @@ impl Steward {
 
     fn next_of_setup(&self, base: &Base) -> Request {
         let topics = base.plan.topics;
-        let wide = if base.plan.wide_queues > 0 { base.plan.groups as u32 } else { 0 };
+        let groups = base.plan.numbers();
+        let wide = if base.plan.wide_queues > 0 { groups.len() as u32 } else { 0 };
         if self.created < topics + wide {
             let is_wide = self.created >= topics;
             // A wide topic is like the first one, but that it keeps everything.
@@ -81,7 +82,7 @@ impl Steward {
             let retain_bytes = base.plan.retain_bytes[number as usize];
             let retain_bytes = SizeLimit(if is_wide { 0 } else { retain_bytes });
             let ordered = base.plan.ordered[number as usize];
-            let group = u64::from(self.created.saturating_sub(topics));
+            let group = groups[self.created.saturating_sub(topics) as usize];
             let create = TopicCreate {
                 name: if is_wide { wide_name(group) } else { topic_name(number) },
                 queues: if is_wide { base.plan.wide_queues } else { base.plan.queues },
@@ -102,11 +103,11 @@ impl Steward {
             let operation = Operation::TopicCreate as u16;
             return Request::Call(Call { operation, args: create.to_bytes() });
         }
-        let group = u64::from(self.created - topics - wide);
-        if group < base.plan.groups {
-            let name = group_name(group);
+        let next = (self.created - topics - wide) as usize;
+        if let Some(group) = groups.get(next) {
+            let name = group_name(*group);
             let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
-            let compares = base.plan.compares[group as usize];
+            let compares = base.plan.compares(*group);
             let set = GroupSet {
                 name,
                 retry,
@@ -119,7 +120,7 @@ impl Steward {
             let operation = Operation::GroupSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }
-        if group == base.plan.groups && base.plan.has_transactions() {
+        if next == groups.len() && base.plan.has_transactions() {
             let (first, every) = (Some(CheckSpan(300)), Some(CheckSpan(500)));
             let (group, checks) = (TX_GROUP.to_owned(), Some(4));
             let check = base.plan.checks_by_plugin.then(|| CheckPolicy::Plugin(plugin("checks")));
@@ -127,14 +128,14 @@ impl Steward {
             let operation = Operation::TxSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }
-        let wide = (0..u64::from(wide)).map(wide_name);
+        let wide = groups.into_iter().take(wide as usize).map(wide_name);
         Request::FindRoute(FindRoute { topics: (0..topics).map(topic_name).chain(wide).collect() })
     }
 
     fn next_of_scan(&mut self, base: &mut Base) -> Option<Request> {
         if !self.knows_dead {
             let name = |group: u64| format!("{DEAD_PREFIX}{}", group_name(group));
-            let topics = (0..base.plan.groups).map(name).collect();
+            let topics = base.plan.numbers().into_iter().map(name).collect();
             return Some(Request::FindRoute(FindRoute { topics }));
         }
         if self.scans.is_empty() {
@@ -270,7 +271,7 @@ impl Steward {
 
 /// Notes the dead-letter topics that there are, one a group, and says so in the history.
 fn learn_dead(base: &mut Base, found: &Route) {
-    for (group, route) in (0..).zip(&found.topics) {
+    for (group, route) in base.plan.numbers().into_iter().zip(&found.topics) {
         let Some(route) = route else { continue };
         for source in &base.routes {
             let (source, topic) = (source.topic.0, route.topic.0);

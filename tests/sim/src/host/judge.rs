@@ -9,6 +9,7 @@ use yard_wire::requests::Expression;
 use super::{Host, Place};
 use crate::agenda::{Happening, HeldMessages, MS, Micros};
 use crate::base::{Base, Found, Phase, queue_name};
+use crate::client::group_name;
 use crate::planted::{self, Plant};
 
 /// Of so many messages of a producer, one is not wanted.
@@ -110,7 +111,7 @@ impl Host {
     fn note_held(&mut self, shard: usize, (messages, since): &(HeldMessages, Micros)) {
         let slot = &mut self.slots[shard];
         let Some((group, ..)) = messages.first() else { return };
-        let name = format!("group-{group}");
+        let name = group_name(*group);
         if slot.members.iter().filter(|(of, _)| *of == name).count() > 1 {
             for message in messages {
                 slot.held_since.entry(*message).or_insert(*since);

@@ -1,9 +1,71 @@
 //! Features of messages and groups that few runs have. Each is drawn from numbers of its own, and
 //! after everything else: runs without it are what they were.
-use super::Plan;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Fault, Plan};
 use crate::random::Random;
 
+/// Members of groups in which every member gets every message are numbered from multiples of this.
+const MEMBERS: u64 = 100;
+
+/// The number of a member of a group in which every member gets every message.
+#[must_use]
+pub(crate) fn member_of(group: u64, member: u64) -> u64 {
+    group + MEMBERS * (member + 1)
+}
+
+/// The group with this number, and which member of it, if it is one of a member.
+#[must_use]
+pub(crate) fn base_of(number: u64) -> (u64, Option<u64>) {
+    (number % MEMBERS, (number / MEMBERS % MEMBERS).checked_sub(1))
+}
+
 impl Plan {
+    /// The numbers of all groups that the broker knows.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        let shared = (0..self.groups).filter(|group| !self.broadcast.contains(group));
+        let of_members = self.consumers.iter().map(|consumer| consumer.group);
+        shared.chain(of_members).collect::<BTreeSet<u64>>().into_iter().collect()
+    }
+
+    /// Whether a group compares messages.
+    pub(crate) fn compares(&self, group: u64) -> bool {
+        self.compares[base_of(group).0 as usize]
+    }
+
+    /// Groups of which every member gets every message. There are as many deliveries, of fewer
+    /// messages.
+    pub(super) fn draw_broadcast(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4252_4f41_4443_4153);
+        if !random.percent(12) {
+            return;
+        }
+        let before = 12 + 14 * self.numbers().len() as u64;
+        self.broadcast = (0..self.groups).filter(|_| random.percent(70)).collect();
+        let drops: Vec<bool> = (0..self.groups).map(|_| random.percent(40)).collect();
+        let mut members: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+        for consumer in &mut self.consumers {
+            let group = consumer.group;
+            if self.broadcast.contains(&group) {
+                let member = members.entry((group, consumer.topic)).or_default();
+                consumer.group = member_of(group, *member);
+                consumer.drops_failed = drops[group as usize];
+                *member += 1;
+            }
+        }
+        let after = 12 + 14 * self.numbers().len() as u64;
+        for producer in &mut self.producers {
+            producer.messages = (producer.messages * before / after).max(1);
+        }
+        for (_, fault) in &mut self.faults {
+            if let Fault::Drain { group } | Fault::Return { group } = fault
+                && self.broadcast.contains(group)
+            {
+                *group = member_of(*group, 0);
+            }
+        }
+    }
+
     /// Producers of messages that nobody wants after a while.
     pub(super) fn draw_expiry(&mut self) {
         let mut random = Random::new(self.seed ^ 0x4558_5049_5245_532e);

@@ -9,6 +9,12 @@ use crate::base::Base;
 
 /// Changes a request on its way to the shard.
 pub(super) fn alter_request(base: &Base, request: &mut Request) {
+    if let (Some(Plant::BroadcastShared), Request::Subscribe(subscribe)) =
+        (base.plant, &mut *request)
+        && let Some((group, _)) = subscribe.group.split_once(".member-")
+    {
+        subscribe.group = group.to_owned();
+    }
     let Request::Settle(settle) = request else { return };
     let instead = match base.plant {
         Some(Plant::ExpiredComesAgain) => Verdict::Nack,

@@ -146,6 +146,7 @@ plants! {
     ExpiredComesAgain "expired-comes-again" Sim 100
     ExpiredAsAcked "expired-as-acked" Sim 100
     ExpiryBroughtForward "expiry-brought-forward" Sim 100
+    BroadcastShared "broadcast-shared" Sim 100
 }
 
 /// One group in so many is written by half.
