@@ -47,6 +47,7 @@ kinds! {
     AckedAhead "acked-ahead" "Acknowledged behind a failure in the same hands."
     PollSkip "poll-skip" "A group got messages before and after one that it never got."
     NonmonotonicAttempt "nonmonotonic-attempt" "A later delivery has no higher attempt."
+    HeldElsewhere "held-elsewhere" "Delivered while somebody had been told that it holds it."
     LateSettle "late-settle" "Settled by a delivery that a later one had taken the place of."
     AttemptsExceeded "attempts-exceeded" "Delivered more often than the retry policy allows."
     AckedRedelivered "acked-redelivered" "Delivered after an acknowledgement that must hold."

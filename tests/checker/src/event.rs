@@ -154,6 +154,29 @@ pub struct Settle {
     pub level: AckLevel,
 }
 
+/// A consumer was told that it holds messages until a time: no other delivery of them to its group
+/// begins and ends between then and that time, unless it settles them first or the broker dies.
+/// Whoever records it ends it no later than when the broker can have found the consumer gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// The consumer.
+    pub client: u64,
+    /// Its consumer group.
+    pub group: u64,
+    /// The queue.
+    pub queue: Queue,
+    /// First offset.
+    pub from: u64,
+    /// One past the last offset.
+    pub to: u64,
+    /// When it asked.
+    pub asked: Time,
+    /// When it was told.
+    pub at: Time,
+    /// Until when they are held.
+    pub until: Time,
+}
+
 /// Offsets that a group rightly passes over: filtered, expired, before its start, skipped by an
 /// operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +269,8 @@ pub enum Event {
     Poll(Poll),
     /// Messages were settled.
     Settle(Settle),
+    /// Messages are held for longer.
+    Hold(Hold),
     /// A group passes over messages.
     Skip(Skip),
     /// A group's position was moved.

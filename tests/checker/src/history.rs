@@ -1,6 +1,6 @@
 //! A recorded history: its events by kind, each kind in the order recorded.
 
-use crate::event::{Crash, DeadLetter, Event, Poll, Reset, Scan, Sent, Settle, Skip};
+use crate::event::{Crash, DeadLetter, Event, Hold, Poll, Reset, Scan, Sent, Settle, Skip};
 
 /// Everything a run recorded. The order inside each list matters only for the parts of a scan
 /// and for polls with equal times; threads may record in any interleaving.
@@ -12,6 +12,8 @@ pub struct History {
     pub polls: Vec<Poll>,
     /// Messages settled.
     pub settles: Vec<Settle>,
+    /// Messages held for longer.
+    pub holds: Vec<Hold>,
     /// Offsets that groups rightly pass over.
     pub skips: Vec<Skip>,
     /// Positions moved by an operator.
@@ -36,6 +38,7 @@ impl History {
             Event::Send(event) => self.sends.push(event),
             Event::Poll(event) => self.polls.push(event),
             Event::Settle(event) => self.settles.push(event),
+            Event::Hold(event) => self.holds.push(event),
             Event::Skip(event) => self.skips.push(event),
             Event::Reset(event) => self.resets.push(event),
             Event::Crash(event) => self.crashes.push(event),
@@ -49,6 +52,7 @@ impl History {
         self.sends.append(&mut other.sends);
         self.polls.append(&mut other.polls);
         self.settles.append(&mut other.settles);
+        self.holds.append(&mut other.holds);
         self.skips.append(&mut other.skips);
         self.resets.append(&mut other.resets);
         self.crashes.append(&mut other.crashes);

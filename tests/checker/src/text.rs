@@ -7,6 +7,7 @@
 //! send q=3/0 p=7 s=14 o=5 h=ab level=memory due=99 exp=120 c=1 t=2 at=12..22 ok
 //! poll q=3/0 g=1 c=2 t=2 at=30..31 42=7.12 43=7.13:ab:2     offset=producer.seq:hash:attempt
 //! settle q=3/0 g=1 c=2 a=1 at=40..41 ack 42..43 ok          a: the attempt
+//! hold q=3/0 g=1 c=2 at=18..20 until=90 42..43
 //! skip q=3/0 g=1 0..42
 //! reset q=3/0 g=1 at=50
 //! crash at=60 process
@@ -19,8 +20,8 @@
 //! queue is `topic/queue`.
 
 use crate::event::{
-    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Outcome, Poll, Queue, Reset, Scan,
-    Sent, Settle, SettleVerdict, Skip, Stored, Time,
+    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Hold, Outcome, Poll, Queue, Reset,
+    Scan, Sent, Settle, SettleVerdict, Skip, Stored, Time,
 };
 use crate::history::History;
 use std::fmt;
@@ -89,6 +90,7 @@ impl History {
         self.sends.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.polls.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.settles.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.holds.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.skips.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.resets.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.crashes.iter().try_for_each(|event| writeln!(to, "{event}"))?;
@@ -257,6 +259,20 @@ impl FromStr for Event {
             "send" => Event::Send(read_send(w)?),
             "poll" => Event::Poll(read_poll(w)?),
             "settle" => Event::Settle(read_settle(w)?),
+            "hold" => {
+                let (from, to) = w.range()?;
+                let (asked, at) = w.interval()?;
+                Event::Hold(Hold {
+                    client: w.or_zero("c")?,
+                    group: w.or_zero("g")?,
+                    queue: w.queue()?,
+                    from,
+                    to,
+                    asked,
+                    at: at.ok_or(TextError::Missing("completed"))?,
+                    until: w.required("until")?,
+                })
+            }
             "skip" => {
                 let (from, to) = w.range()?;
                 Event::Skip(Skip { group: w.or_zero("g")?, queue: w.queue()?, from, to })
@@ -400,6 +416,7 @@ impl fmt::Display for Event {
             Event::Send(event) => event.fmt(f),
             Event::Poll(event) => event.fmt(f),
             Event::Settle(event) => event.fmt(f),
+            Event::Hold(event) => event.fmt(f),
             Event::Skip(event) => event.fmt(f),
             Event::Reset(event) => event.fmt(f),
             Event::Crash(event) => event.fmt(f),
@@ -467,6 +484,16 @@ impl fmt::Display for Settle {
         })?;
         write!(f, " {}..{}", self.from, self.to)?;
         outcome(f, &self.outcome)
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hold q={}", self.queue)?;
+        field(f, "g", self.group)?;
+        field(f, "c", self.client)?;
+        interval(f, self.asked, Some(self.at))?;
+        write!(f, " until={} {}..{}", self.until, self.from, self.to)
     }
 }
 

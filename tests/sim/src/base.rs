@@ -77,6 +77,8 @@ pub(crate) struct Base {
     pub plant: Option<Plant>,
     /// What it remembers.
     pub memory: Memory,
+    /// When the broker found out that connections were gone.
+    pub closed: BTreeMap<SessionId, Micros>,
     /// Whether the broker is there.
     pub broker_is_up: bool,
     /// The topics, once they were created.
@@ -118,6 +120,7 @@ impl Base {
             wants: None,
             plant,
             memory: Memory::default(),
+            closed: BTreeMap::new(),
             broker_is_up: false,
             routes: Vec::new(),
             wide_routes: Vec::new(),

@@ -69,6 +69,7 @@ fn consumer(group: u64, topic: u32) -> ConsumerPlan {
         late_percent: 0,
         dies_one_in: 0,
         is_picky: false,
+        keeps_percent: 0,
         drops_failed: false,
     }
 }

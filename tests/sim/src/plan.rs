@@ -162,6 +162,8 @@ pub struct ConsumerPlan {
     pub dies_one_in: u64,
     /// Its group does not want every message of the topic.
     pub is_picky: bool,
+    /// Of 100 messages, those that it works on for longer than its lease, which it extends.
+    pub keeps_percent: u64,
     /// What it fails on does not come again.
     pub drops_failed: bool,
 }
@@ -332,9 +334,9 @@ impl Plan {
         plan.draw_small_segments();
         plan.draw_expiry();
         plan.draw_broadcast();
+        plan.draw_keeping();
         // A clock that is ahead makes messages due: early for nobody but the checker.
-        let is_ahead = |(_, fault): &(Micros, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
-        if plan.drift_ppm > 0 || plan.faults.iter().any(is_ahead) {
+        if !plan.is_clock_late() {
             plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
         }
         plan
@@ -655,6 +657,7 @@ fn draw_consumers(random: &mut Random, groups: u64, topics: u32) -> Vec<Consumer
                     late_percent: if lossy && !long { random.pick(&[0, 2, 8]) } else { 0 },
                     dies_one_in: if lossy { random.pick(&[0, 15, 60]) } else { 0 },
                     is_picky: false,
+                    keeps_percent: 0,
                     drops_failed: false,
                 });
             }

@@ -12,7 +12,8 @@ const PARTS: u64 = 3;
 /// A delivery: where its message is, and its attempt.
 pub(super) type Place = (QueueIndex, QueueOffset, u32);
 
-/// Deliveries of a subscription that somebody works on. Bounded by what the application works on.
+/// Which deliveries are kept, and when each is to be extended next. Bounded by what the application
+/// works on.
 #[derive(Debug, Default)]
 pub struct Keeping {
     /// When each is extended next, and how many want it.

@@ -430,6 +430,32 @@ fn early() {
 }
 
 #[test]
+fn held_elsewhere() {
+    let sent = "send q=0/0 p=1 s=1 at=1..2 ok@0; poll q=0/0 g=1 c=7 at=3..4 0=1.1;
+        hold q=0/0 g=1 c=7 at=8..10 until=50 0..1";
+    let text = |more: &str, at: u64, end: u64| {
+        format!("{sent}; {more}; poll q=0/0 g=1 c=8 at={at}..{end} 0=1.1:0:2")
+    };
+    let check = |clean: &str| pair(Kind::HeldElsewhere, &text("", 11, 49), clean);
+    check(&text("", 10, 49));
+    check(&text("", 11, 50));
+    check(&text("crash at=20 process", 21, 49));
+    // It died before the answer arrived, and after it had left.
+    check(&text("crash at=8 process", 21, 49));
+    let before = text("crash at=7 process", 21, 49);
+    expect(&before, &Options::default(), &[Kind::HeldElsewhere]);
+    check(&text("reset q=0/0 g=1 at=20", 21, 49));
+    check(&text("settle q=0/0 g=1 c=7 a=1 at=49.. nack 0..1 unknown", 21, 49));
+    let late = text("settle q=0/0 g=1 c=7 a=1 at=50.. nack 0..1 unknown", 21, 49);
+    expect(&late, &Options::default(), &[Kind::HeldElsewhere]);
+    let other = text("settle q=0/0 g=1 c=9 a=1 at=20.. nack 0..1 unknown", 21, 49);
+    expect(&other, &Options::default(), &[Kind::HeldElsewhere]);
+    let again = format!("{sent}; poll q=0/0 g=1 c=7 at=21..22 0=1.1:0:2");
+    expect(&again, &Options::default(), &[Kind::HeldElsewhere]);
+    expect(&again.replace("g=1 c=7 at=21", "g=2 c=7 at=21"), &Options::default(), &[]);
+}
+
+#[test]
 fn expired_early() {
     let text = |expires: &str, at: u64| {
         format!(

@@ -17,6 +17,8 @@ fn each_line_reads_and_writes_as_itself() {
         "settle q=3/0 level=memory at=40.. nack 42..43 unknown",
         "settle q=3/0 g=1 a=2 at=40..41 ack 42..43 ok",
         "settle q=3/0 at=40..41 reject 42..43 refused",
+        "hold q=3/0 g=1 c=2 at=18..20 until=90 42..43",
+        "settle q=3/0 at=40..41 expire 42..43 ok",
         "skip q=3/0 g=1 0..42",
         "reset q=3/0 g=1 at=50",
         "crash at=60 process",

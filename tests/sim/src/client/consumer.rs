@@ -12,6 +12,8 @@ use yard_wire::requests::{
 };
 use yard_wire::{Code, Correlation, QueueIndex, QueueOffset, ShardId, SubscriptionId, TopicId};
 
+mod keeper;
+
 use super::Link;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase, queue_name};
@@ -21,6 +23,7 @@ use crate::plan::{ConsumerPlan, base_of, member_of};
 use crate::planted::Plant;
 use crate::random::Random;
 use crate::{alike, keys, message};
+use keeper::Keeper;
 
 /// Credit that it gives when everything is to be drained.
 const DRAIN_BYTES: u32 = 8 << 20;
@@ -76,6 +79,7 @@ pub(crate) struct Consumer {
     /// Order groups that have failed here.
     failures: BTreeMap<ShardId, Failures>,
     settling: BTreeMap<Correlation, Settling>,
+    keeper: Keeper,
 }
 
 impl Consumer {
@@ -95,6 +99,7 @@ impl Consumer {
             held: Vec::new(),
             failures: BTreeMap::new(),
             settling: BTreeMap::new(),
+            keeper: Keeper::new(base.plan.seed, client),
         }
     }
 
@@ -149,6 +154,7 @@ impl Consumer {
         for settling in std::mem::take(&mut self.settling).into_values() {
             self.record(base, &settling, None, &[]);
         }
+        self.keeper.lost(base);
     }
 
     /// It dies without a word: the broker finds out later, its next life does not wait for that.
@@ -163,6 +169,7 @@ impl Consumer {
         self.plan.nack_percent = 0;
         self.plan.reject_percent = 0;
         self.plan.late_percent = 0;
+        self.plan.keeps_percent = 0;
         self.plan.dies_one_in = 0;
         for (shard, subscription) in self.subscriptions.clone() {
             self.give_drain_credit(base, shard, subscription);
@@ -187,14 +194,26 @@ impl Consumer {
             self.settle(base, of_one);
             self.give_credit(base, of_one);
         }
+        self.extend(base);
         self.look_again(base);
+    }
+
+    /// Extends leases that would end before their messages are settled.
+    fn extend(&mut self, base: &mut Base) {
+        for extend in self.keeper.take_due(base.now, self.plan.lease_ms) {
+            let request = Request::Extend(extend.clone());
+            if let Some(correlation) = self.link.request(base, 1, request) {
+                self.keeper.asked(base.now, correlation, extend);
+            }
+        }
     }
 
     fn look_again(&mut self, base: &mut Base) {
         let timed = self.held.iter().filter(|held| held.waits_for.is_none());
-        if let Some(at) = timed.map(|held| held.due).min() {
-            // A little later, so that several are settled together.
-            let at = at.max(base.now + 1) + self.plan.think / 2;
+        // A little later, so that several are settled together.
+        let settles = timed.map(|held| held.due).min();
+        let settles = settles.map(|at| at.max(base.now + 1) + self.plan.think / 2);
+        if let Some(at) = settles.into_iter().chain(self.keeper.due()).min() {
             self.link.work_at(base, at);
         }
     }
@@ -202,6 +221,8 @@ impl Consumer {
     fn settle(&mut self, base: &mut Base, due: &[Held]) {
         let (mut ranges, mut are_last): (Vec<SettleRange>, Vec<bool>) = Default::default();
         for held in due {
+            let place = (held.queue, held.offset, held.attempt);
+            self.keeper.release((held.shard, held.subscription), place);
             let Some(verdict) = held.verdict else { continue };
             let (from, to) = (held.offset, QueueOffset(held.offset.0 + 1));
             // It may hold a message twice: of an ordered topic also as the same attempt.
@@ -278,11 +299,31 @@ impl Consumer {
                     self.settled(base, settling, result);
                 } else if let Some(shard) = self.subscribing.remove(&correlation) {
                     self.subscribed(base, shard, result);
+                } else if let Some(extending) = self.keeper.answered(correlation) {
+                    self.extended(base, &extending, result);
                 } else if let Err(refusal) = result {
                     self.refused(base, &refusal);
                 }
             }
             ToClient::Ended(ended) => self.has_ended(base, ended),
+        }
+    }
+
+    fn extended(
+        &mut self,
+        base: &mut Base,
+        extending: &keeper::Extending,
+        result: Result<Reply, yard_wire::Refusal>,
+    ) {
+        match result {
+            Ok(Reply::Extend(extended)) => {
+                let source = self.sources.get(&extending.to).copied();
+                let topic = source.unwrap_or_else(|| self.topic(base));
+                let who = (self.link.session, self.member, self.plan.group, topic);
+                self.keeper.extended(base, extending, &extended, who);
+            }
+            Ok(other) => base.fail(|| format!("an extension was answered by {other:?}")),
+            Err(refusal) => self.refused(base, &refusal),
         }
     }
 
@@ -330,6 +371,7 @@ impl Consumer {
         self.ended.insert(subscription);
         self.held.retain(|held| held.subscription != subscription);
         self.failures.remove(&shard);
+        self.keeper.ended((shard, subscription));
         self.subscribe(base, shard);
     }
 
@@ -381,7 +423,12 @@ impl Consumer {
                 Turn::Comes if has_expired => (Some(Verdict::Expire), 1, None),
                 Turn::Comes => {
                     let (verdict, delay) = self.think();
-                    (verdict, delay, None)
+                    let plan = (self.plan.keeps_percent, self.plan.lease_ms);
+                    let place = (queue, message.offset, message.attempt);
+                    let keeper = verdict.is_some().then_some(&mut self.keeper);
+                    let kept =
+                        keeper.and_then(|it| it.keep(base, plan, (shard, subscription), place));
+                    (verdict, kept.unwrap_or(delay), None)
                 }
                 Turn::GoesBack => (Some(Verdict::Release), 1, None),
                 Turn::Waits(failed) => (Some(Verdict::Release), 1, Some(failed)),

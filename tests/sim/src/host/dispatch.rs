@@ -117,6 +117,7 @@ impl Host {
         if !base.network.broker_learns(session) || !base.broker_is_up {
             return;
         }
+        base.closed.insert(session, base.now);
         base.trace.line(base.now, || format!("{session:?} is closed at the broker"));
         base.trace.mix(&[base.now, session.0]);
         if base.has(Plant::CloseNotTold) {

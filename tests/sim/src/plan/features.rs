@@ -20,6 +20,9 @@ pub(crate) fn base_of(number: u64) -> (u64, Option<u64>) {
     (number % MEMBERS, (number / MEMBERS % MEMBERS).checked_sub(1))
 }
 
+/// Leases that are extended last so long at most.
+const LEASE_KEPT_MS: u32 = 2_000;
+
 impl Plan {
     /// The numbers of all groups that the broker knows.
     pub(crate) fn numbers(&self) -> Vec<u64> {
@@ -31,6 +34,26 @@ impl Plan {
     /// Whether a group compares messages.
     pub(crate) fn compares(&self, group: u64) -> bool {
         self.compares[base_of(group).0 as usize]
+    }
+
+    /// Consumers that work on some messages for longer than their leases last.
+    pub(super) fn draw_keeping(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4b45_4550_494e_472e);
+        if !random.percent(20) {
+            return;
+        }
+        for consumer in &mut self.consumers {
+            let percent = random.pick(&[0, 3, 15]);
+            // Longer ones last for the whole run.
+            consumer.keeps_percent = if consumer.lease_ms <= LEASE_KEPT_MS { percent } else { 0 };
+        }
+    }
+
+    /// Whether the broker's clock is behind time for as long as the run lasts, if it is not right:
+    /// then what it says of times that come is not too early.
+    pub(crate) fn is_clock_late(&self) -> bool {
+        let is_ahead = |(_, fault): &(_, Fault)| matches!(fault, Fault::Clock { by_ms: 1.. });
+        self.drift_ppm <= 0 && !self.faults.iter().any(is_ahead)
     }
 
     /// Groups of which every member gets every message. There are as many deliveries, of fewer

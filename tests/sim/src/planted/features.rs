@@ -1,11 +1,18 @@
 //! Bugs of features that few runs have.
 use bytes::Bytes;
+use yard_shard::Output;
+use yard_wire::Timestamp;
 use yard_wire::property::EXPIRES;
-use yard_wire::request::Request;
+use yard_wire::request::{Reply, Request};
 use yard_wire::requests::Verdict;
 
 use super::{Plant, image};
+use crate::agenda::MS;
 use crate::base::Base;
+use crate::host::WALL_MS;
+
+/// Leases that were not extended last so long, as it is said.
+const FORGOTTEN_MS: u64 = 60_000;
 
 /// Changes a request on its way to the shard.
 pub(super) fn alter_request(base: &Base, request: &mut Request) {
@@ -15,6 +22,10 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     {
         subscribe.group = group.to_owned();
     }
+    if let (Some(Plant::ExtensionForgotten), Request::Extend(extend)) = (base.plant, &mut *request)
+    {
+        extend.ranges.iter_mut().for_each(|range| range.attempt = u32::MAX);
+    }
     let Request::Settle(settle) = request else { return };
     let instead = match base.plant {
         Some(Plant::ExpiredComesAgain) => Verdict::Nack,
@@ -23,6 +34,20 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     };
     for range in settle.ranges.iter_mut().filter(|range| range.verdict == Verdict::Expire) {
         range.verdict = instead;
+    }
+}
+
+/// Changes what a shard wants.
+pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
+    for output in outputs {
+        let Output::Reply { result: Ok(reply), .. } = output else { continue };
+        if let (Some(Plant::ExtensionForgotten), Reply::Extend(extended)) = (base.plant, reply)
+            && !extended.other.is_empty()
+        {
+            let other = std::mem::take(&mut extended.other);
+            extended.done += other.iter().map(|it| it.to.0 - it.from.0).sum::<u64>();
+            extended.until = Timestamp(WALL_MS + base.now / MS + FORGOTTEN_MS);
+        }
     }
 }
 

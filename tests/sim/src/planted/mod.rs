@@ -147,6 +147,7 @@ plants! {
     ExpiredAsAcked "expired-as-acked" Sim 100
     ExpiryBroughtForward "expiry-brought-forward" Sim 100
     BroadcastShared "broadcast-shared" Sim 100
+    ExtensionForgotten "extension-forgotten" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -324,6 +325,7 @@ fn as_held(memory: &Memory, by: SubscriptionId, range: &SettleRange) -> Vec<Sett
 /// Changes what a shard wants.
 pub(crate) fn alter_outputs(base: &mut Base, life: u32, outputs: &mut [Output]) {
     contended::alter_outputs(base, outputs);
+    features::alter_outputs(base, outputs);
     let lives_again = life > 1;
     match base.plant {
         Some(Plant::AttemptNotCounted) => outputs.iter_mut().for_each(call_first),

@@ -5,11 +5,12 @@ mod attempts;
 mod conservation;
 mod expiry;
 mod failures;
+mod holds;
 mod order;
 mod overtaking;
 
 use super::Options;
-use crate::event::{Poll, Queue, Settle, Skip, Time};
+use crate::event::{Hold, Poll, Queue, Settle, Skip, Time};
 use crate::index::{Index, NO_SEND};
 use crate::verdict::Report;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub(crate) struct Subscription<'h> {
     /// All deliveries, polls in order of their invocation, inside a poll as received.
     pub(crate) seen: Vec<Seen>,
     pub(crate) settles: Vec<&'h Settle>,
+    pub(crate) holds: Vec<Hold>,
     pub(crate) skips: Vec<Skip>,
     /// When an operator moved the position, ascending.
     pub(crate) resets: Vec<Time>,
@@ -51,6 +53,10 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
     let mut settles: Vec<&Settle> = history.settles.iter().collect();
     settles.sort_by_key(|settle| (settle.group, settle.queue));
     let (mut skips, mut resets) = (BTreeMap::new(), BTreeMap::new());
+    let mut holds: BTreeMap<Name, Vec<Hold>> = BTreeMap::new();
+    for hold in &history.holds {
+        holds.entry((hold.group, hold.queue)).or_default().push(*hold);
+    }
     for skip in &history.skips {
         skips.entry((skip.group, skip.queue)).or_insert_with(Vec::new).push(*skip);
     }
@@ -66,6 +72,7 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
             queue: name.1,
             seen: flatten(index, polled),
             settles: settled.to_vec(),
+            holds: holds.remove(&name).unwrap_or_default(),
             skips: skips.remove(&name).unwrap_or_default(),
             resets: resets.remove(&name).unwrap_or_default(),
         };
@@ -79,6 +86,7 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
         attempts::check(index, &subscription, options, report);
         acks::check(index, &subscription, report);
         expiry::check(index, &subscription, report);
+        holds::check(index, &subscription, report);
         conservation::check(index, &subscription, options, report);
     }
     assert!(polls.is_empty() && settles.is_empty(), "every poll and settle has a name");
