@@ -51,14 +51,17 @@ impl TxCounts {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     works: BTreeMap<TxId, Fate>,
+    /// Whose they are.
+    groups: BTreeMap<TxId, &'static str>,
     /// Messages of transactions, as they were sent.
     sent: Vec<(TxId, Sent)>,
     pub(crate) counts: TxCounts,
 }
 
 impl Ledger {
-    /// A transaction begins.
-    pub(crate) fn begin(&mut self, tx: TxId) {
+    /// A transaction of a group begins.
+    pub(crate) fn begin(&mut self, tx: TxId, group: &'static str) {
+        self.groups.insert(tx, group);
         let before = self.works.insert(tx, Fate::Working);
         assert!(before.is_none(), "a number is used once");
     }
@@ -74,6 +77,11 @@ impl Ledger {
             Fate::RolledBack => self.counts.rolled_back += 1,
             Fate::Working | Fate::Silent => {}
         }
+    }
+
+    /// Whose a transaction is.
+    pub(crate) fn group(&self, tx: TxId) -> &'static str {
+        self.groups.get(&tx).copied().unwrap_or_default()
     }
 
     /// What is recorded of a transaction.

@@ -69,6 +69,8 @@ pub struct Plan {
     pub attempts: Attempts,
     /// Dedupe keys are not said by producers but by a plugin of the topics.
     pub keys_by_plugin: bool,
+    /// Groups of producers with transactions.
+    pub tx_groups: u64,
     /// A plugin is asked what becomes of transactions, before their producers are.
     pub checks_by_plugin: bool,
     /// Clients that read by plain fetch.
@@ -119,6 +121,8 @@ pub struct ProducerPlan {
     pub expiring: u64,
     /// In how many of a hundred bursts it begins a transaction.
     pub transactional: u64,
+    /// Its group, for transactions.
+    pub tx_group: u64,
     /// How many of a hundred messages have a dedupe key.
     pub keyed: u64,
     /// How many such keys there are, the same for all producers.
@@ -299,6 +303,7 @@ impl Plan {
             retry: draw_retry(seed, random),
             attempts: Attempts(random.pick(&[0, 0, 3, 6])),
             keys_by_plugin: seed % PLUGIN_ONE_IN == 3,
+            tx_groups: 1,
             checks_by_plugin: seed % PLUGIN_ONE_IN == 6,
             readers: usize::from(random.percent(30)),
             meddles: Random::new(seed ^ 0x4d45_4444_4c45_5321).percent(30),
@@ -333,6 +338,7 @@ impl Plan {
         plan.draw_read_errors();
         plan.draw_small_segments();
         plan.draw_expiry();
+        plan.draw_tx_groups();
         plan.draw_broadcast();
         plan.draw_keeping();
         // A clock that is ahead makes messages due: early for nobody but the checker.
@@ -624,6 +630,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 delayed: random.pick(&[0, 0, 10, 40]),
                 expiring: 0,
                 transactional: 0,
+                tx_group: 0,
                 keyed: 0,
                 dedupe_keys: 1,
                 alike: 0,

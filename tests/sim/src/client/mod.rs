@@ -20,7 +20,7 @@ use crate::network::ToClient;
 pub(crate) use clerk::Clerk;
 pub(crate) use consumer::{Consumer, group_name, group_of, topic_name, wide_name};
 pub(crate) use meddler::Meddler;
-pub(crate) use producer::{CALL_STREAM, Producer, TX_GROUP};
+pub(crate) use producer::{CALL_STREAM, Producer, tx_group};
 pub(crate) use reader::Reader;
 pub(crate) use steward::Steward;
 

@@ -7,7 +7,7 @@ use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
 use yard_wire::batch::BatchHeader;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{AckNodes, AckPlace, Call, Original};
+use yard_wire::requests::{AckNodes, AckPlace, Call, Original, TxVerdict};
 use yard_wire::{
     Code, Correlation, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal,
     Sequence, ShardId, Timestamp, TopicId, TxId, Wire,
@@ -15,7 +15,7 @@ use yard_wire::{
 
 mod transaction;
 
-pub(crate) use transaction::TX_GROUP;
+pub(crate) use transaction::tx_group;
 
 use super::Link;
 use crate::agenda::{MS, Micros};
@@ -95,6 +95,8 @@ pub(crate) struct Producer {
     next_tx: u64,
     /// Its process ends when what has arrived was taken in.
     dies: bool,
+    /// What it tried to decide of transactions in the name of another group, by request.
+    foreign: BTreeMap<Correlation, (TxId, TxVerdict)>,
     /// Messages of transactions.
     in_tx: BTreeMap<u64, TxId>,
     /// What has no answer yet, for a planted bug.
@@ -122,6 +124,7 @@ impl Producer {
             tx_producer: plan_seed(base, client),
             next_tx: 0,
             dies: false,
+            foreign: BTreeMap::new(),
             in_tx: BTreeMap::new(),
             unanswered: BTreeMap::new(),
         }
@@ -145,6 +148,7 @@ impl Producer {
         self.asked.clear();
         // What became of these nobody knows.
         self.cancelling.clear();
+        self.foreign.clear();
         self.lanes.values_mut().for_each(|lane| lane.core.on_disconnect());
     }
 
@@ -416,6 +420,9 @@ impl Producer {
         };
         if self.answered(base, correlation, &result).is_some() {
             return self.pump(base);
+        }
+        if let Some(tried) = self.foreign.remove(&correlation) {
+            return Self::meddled(base, tried, &result);
         }
         if let Some(number) = self.cancelling.remove(&correlation) {
             return self.cancelled(base, number, result);

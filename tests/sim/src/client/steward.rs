@@ -17,7 +17,7 @@ use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId
 mod undecided;
 
 use super::consumer::{group_name, topic_name, wide_name};
-use super::{Link, TX_GROUP, plugin, reader};
+use super::{Link, plugin, reader, tx_group};
 use crate::agenda::{MS, Micros};
 use crate::alike::ALIKE;
 use crate::base::{Base, Found, Phase, queue_name};
@@ -120,9 +120,10 @@ impl Steward {
             let operation = Operation::GroupSet as u16;
             return Request::Call(Call { operation, args: set.to_bytes() });
         }
-        if next == groups.len() && base.plan.has_transactions() {
+        let tx_next = (next - groups.len()) as u64;
+        if tx_next < base.plan.tx_groups && base.plan.has_transactions() {
             let (first, every) = (Some(CheckSpan(300)), Some(CheckSpan(500)));
-            let (group, checks) = (TX_GROUP.to_owned(), Some(4));
+            let (group, checks) = (tx_group(tx_next).to_owned(), Some(4));
             let check = base.plan.checks_by_plugin.then(|| CheckPolicy::Plugin(plugin("checks")));
             let set = TxSet { group, first, every, checks, check };
             let operation = Operation::TxSet as u16;

@@ -36,6 +36,18 @@ impl Plan {
         self.compares[base_of(group).0 as usize]
     }
 
+    /// Producers whose transactions are none of each other's business.
+    pub(super) fn draw_tx_groups(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5458_4752_4f55_5053);
+        if !self.has_transactions() || !random.percent(40) {
+            return;
+        }
+        self.tx_groups = random.range(2, 3);
+        for producer in &mut self.producers {
+            producer.tx_group = random.below(self.tx_groups);
+        }
+    }
+
     /// Consumers that work on some messages for longer than their leases last.
     pub(super) fn draw_keeping(&mut self) {
         let mut random = Random::new(self.seed ^ 0x4b45_4550_494e_472e);

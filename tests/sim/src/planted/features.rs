@@ -4,11 +4,12 @@ use yard_shard::Output;
 use yard_wire::Timestamp;
 use yard_wire::property::EXPIRES;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::Verdict;
+use yard_wire::requests::{JoinProducers, TxBegin, TxDecide, Verdict};
 
 use super::{Plant, image};
 use crate::agenda::MS;
 use crate::base::Base;
+use crate::client::tx_group;
 use crate::host::WALL_MS;
 
 /// Leases that were not extended last so long, as it is said.
@@ -25,6 +26,17 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     if let (Some(Plant::ExtensionForgotten), Request::Extend(extend)) = (base.plant, &mut *request)
     {
         extend.ranges.iter_mut().for_each(|range| range.attempt = u32::MAX);
+    }
+    match (base.plant, &mut *request) {
+        (Some(Plant::ProducersMerged), Request::JoinProducers(JoinProducers { group, .. }))
+        | (Some(Plant::ProducersMerged), Request::TxBegin(TxBegin { group, .. }))
+        | (Some(Plant::ProducersMerged), Request::TxDecide(TxDecide { group, .. })) => {
+            *group = tx_group(0).to_owned();
+        }
+        (Some(Plant::ForeignDecides), Request::TxDecide(decide)) => {
+            decide.group = base.ledger.group(decide.tx).to_owned();
+        }
+        _ => {}
     }
     let Request::Settle(settle) = request else { return };
     let instead = match base.plant {

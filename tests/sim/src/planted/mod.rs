@@ -148,6 +148,8 @@ plants! {
     ExpiryBroughtForward "expiry-brought-forward" Sim 100
     BroadcastShared "broadcast-shared" Sim 100
     ExtensionForgotten "extension-forgotten" Sim 500
+    ProducersMerged "producers-merged" Sim 500
+    ForeignDecides "foreign-decides" Sim 500
 }
 
 /// One group in so many is written by half.

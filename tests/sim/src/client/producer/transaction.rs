@@ -9,13 +9,22 @@ use super::Producer;
 use crate::agenda::{MS, Micros};
 use crate::base::{Base, Phase};
 use crate::ledger::Fate;
+use crate::random::Random;
 
-/// The group of all producers.
-pub(crate) const TX_GROUP: &str = "payments";
+/// The groups of producers.
+const TX_GROUPS: [&str; 3] = ["payments", "refunds", "orders"];
+/// Of 100 transactions, those that somebody of another group tries to decide.
+const FOREIGN_PERCENT: u64 = 30;
 /// Messages of a transaction at most.
 const MESSAGES_MAX: u64 = 12;
 /// An answer that does not come is asked for again after this.
 const PATIENCE: Micros = 700 * MS;
+
+/// The name of a group of producers.
+#[must_use]
+pub(crate) fn tx_group(number: u64) -> &'static str {
+    TX_GROUPS[number as usize]
+}
 
 /// An open transaction.
 #[derive(Debug)]
@@ -51,7 +60,7 @@ impl Producer {
         let (producer, number) = (ProducerId(self.tx_producer), self.next_tx);
         self.next_tx += 1;
         let tx = TxId { coordinator, producer, epoch: Epoch(0), number };
-        base.ledger.begin(tx);
+        base.ledger.begin(tx, tx_group(self.plan.tx_group));
         self.open = Some(Open {
             tx,
             step: Step::Beginning,
@@ -71,7 +80,7 @@ impl Producer {
             return;
         }
         for shard in (0..base.plan.shards).map(ShardId) {
-            let join = JoinProducers { shard, group: TX_GROUP.to_owned() };
+            let join = JoinProducers { shard, group: tx_group(self.plan.tx_group).to_owned() };
             self.link.request(base, 0, Request::JoinProducers(join));
         }
         self.ask(base);
@@ -80,7 +89,7 @@ impl Producer {
     /// Asks for what comes next, again where there was no answer in time.
     pub(super) fn ask(&mut self, base: &mut Base) {
         let Some(open) = &mut self.open else { return };
-        let group = TX_GROUP.to_owned();
+        let group = tx_group(self.plan.tx_group).to_owned();
         let request = match open.step {
             Step::Beginning => {
                 let note = format!("work {}", open.tx.number);
@@ -117,6 +126,7 @@ impl Producer {
             Ok(Reply::TxBegin(_)) if open.step == Step::Beginning => {
                 (open.step, open.ask_at) = (Step::Sending, None);
                 let (tx, messages) = (open.tx, open.messages);
+                self.meddle(base, tx);
                 for _ in 0..messages {
                     let number = self.write(base, Some(tx));
                     let open = self.open.as_mut().expect("it is open while it sends");
@@ -190,8 +200,47 @@ impl Producer {
         self.next_tx = 0;
     }
 
-    /// The broker asks about somebody's transaction.
+    /// Somebody of another group tries to decide about a transaction, now and then. What else is
+    /// drawn does not depend on it.
+    fn meddle(&mut self, base: &mut Base, tx: TxId) {
+        let groups = base.plan.tx_groups;
+        let mut random = Random::new(self.tx_producer ^ tx.number << 32 ^ 0x464f_5245_4947_4e2e);
+        if groups < 2 || !random.percent(FOREIGN_PERCENT) {
+            return;
+        }
+        let other = (self.plan.tx_group + random.range(1, groups - 1)) % groups;
+        let verdict = random.pick(&[TxVerdict::Commit, TxVerdict::Rollback]);
+        let group = tx_group(other).to_owned();
+        let request = Request::TxDecide(TxDecide { tx, group, verdict, check: 0 });
+        if let Some(correlation) = self.link.request(base, 1, request) {
+            self.foreign.insert(correlation, (tx, verdict));
+        }
+    }
+
+    /// Nobody of another group decides: who is told that it is done says what had been decided.
+    pub(super) fn meddled(
+        base: &mut Base,
+        (tx, verdict): (TxId, TxVerdict),
+        result: &Result<Reply, Refusal>,
+    ) {
+        let is_so = base.ledger.verdict(tx) == verdict;
+        let codes = [Code::LogFenced, Code::DiskFull, Code::Busy];
+        match result {
+            Ok(_) if is_so => {}
+            Err(refusal) if refusal.code == Code::ForeignTransaction => {}
+            // It is over, or what the broker knew of it is gone.
+            Err(refusal) if refusal.code == Code::TransactionFinished && !is_so => {}
+            Err(refusal) if codes.contains(&refusal.code) => {}
+            other => base.fail(|| format!("{tx}, of another group, was decided: {other:?}")),
+        }
+    }
+
+    /// The broker asks about a transaction of somebody of the group.
     pub(super) fn checked(&mut self, base: &mut Base, check: TxCheck) {
+        let own = tx_group(self.plan.tx_group);
+        if check.group != own || base.ledger.group(check.tx) != own {
+            return base.fail(|| format!("a producer of {own} is asked about {check:?}"));
+        }
         let verdict = base.ledger.verdict(check.tx);
         let TxCheck { tx, group, check, .. } = check;
         let decide = TxDecide { tx, group, verdict, check };
