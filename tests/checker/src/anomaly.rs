@@ -52,6 +52,7 @@ kinds! {
     AttemptsExceeded "attempts-exceeded" "Delivered more often than the retry policy allows."
     AckedRedelivered "acked-redelivered" "Delivered after an acknowledgement that must hold."
     NotDelivered "not-delivered" "A group that reads the topic never got a stored message."
+    AfterRemoval "after-removal" "A group that was removed got a message, or settled one."
     UnackedLost "unacked-lost" "Delivered, never acknowledged, and never delivered again."
     Early "early" "A delayed message was delivered before its time."
     ExpiredEarly "expired-early" "Passed over as expired before its time, or without having one."

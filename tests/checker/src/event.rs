@@ -202,6 +202,16 @@ pub struct Reset {
     pub at: Time,
 }
 
+/// An operator removed a group: it is owed nothing any more. A group of the same name that is made
+/// afterwards is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removal {
+    /// The consumer group.
+    pub group: u64,
+    /// When that was done.
+    pub at: Time,
+}
+
 /// What kind of crash it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CrashKind {
@@ -275,6 +285,8 @@ pub enum Event {
     Skip(Skip),
     /// A group's position was moved.
     Reset(Reset),
+    /// A group was removed.
+    Removal(Removal),
     /// The broker died.
     Crash(Crash),
     /// What a queue holds at the end.

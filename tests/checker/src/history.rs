@@ -1,6 +1,8 @@
 //! A recorded history: its events by kind, each kind in the order recorded.
 
-use crate::event::{Crash, DeadLetter, Event, Hold, Poll, Reset, Scan, Sent, Settle, Skip};
+use crate::event::{
+    Crash, DeadLetter, Event, Hold, Poll, Removal, Reset, Scan, Sent, Settle, Skip,
+};
 
 /// Everything a run recorded. The order inside each list matters only for the parts of a scan
 /// and for polls with equal times; threads may record in any interleaving.
@@ -18,6 +20,8 @@ pub struct History {
     pub skips: Vec<Skip>,
     /// Positions moved by an operator.
     pub resets: Vec<Reset>,
+    /// Groups that were removed.
+    pub removals: Vec<Removal>,
     /// Deaths of the broker.
     pub crashes: Vec<Crash>,
     /// What is stored at the end.
@@ -41,6 +45,7 @@ impl History {
             Event::Hold(event) => self.holds.push(event),
             Event::Skip(event) => self.skips.push(event),
             Event::Reset(event) => self.resets.push(event),
+            Event::Removal(event) => self.removals.push(event),
             Event::Crash(event) => self.crashes.push(event),
             Event::Scan(event) => self.scans.push(event),
             Event::DeadLetter(event) => self.dead_letters.push(event),
@@ -55,6 +60,7 @@ impl History {
         self.holds.append(&mut other.holds);
         self.skips.append(&mut other.skips);
         self.resets.append(&mut other.resets);
+        self.removals.append(&mut other.removals);
         self.crashes.append(&mut other.crashes);
         self.scans.append(&mut other.scans);
         self.dead_letters.append(&mut other.dead_letters);

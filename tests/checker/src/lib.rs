@@ -40,8 +40,8 @@ mod verdict;
 pub use anomaly::{Anomaly, Kind};
 pub use check::{Options, check};
 pub use event::{
-    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Hold, Outcome, Poll, Queue, Reset,
-    Scan, Sent, Settle, SettleVerdict, Skip, Stored, Time,
+    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Hold, Outcome, Poll, Queue, Removal,
+    Reset, Scan, Sent, Settle, SettleVerdict, Skip, Stored, Time,
 };
 pub use history::History;
 pub use taken::Taken;

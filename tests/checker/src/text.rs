@@ -10,6 +10,7 @@
 //! hold q=3/0 g=1 c=2 at=18..20 until=90 42..43
 //! skip q=3/0 g=1 0..42
 //! reset q=3/0 g=1 at=50
+//! removed g=1 at=55
 //! crash at=60 process
 //! scan q=3/0 at=70 from=42 42=7.12 43=7.13:ab
 //! dead g=1 source=3 topic=4
@@ -20,8 +21,8 @@
 //! queue is `topic/queue`.
 
 use crate::event::{
-    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Hold, Outcome, Poll, Queue, Reset,
-    Scan, Sent, Settle, SettleVerdict, Skip, Stored, Time,
+    AckLevel, Crash, CrashKind, DeadLetter, Delivery, Event, Hold, Outcome, Poll, Queue, Removal,
+    Reset, Scan, Sent, Settle, SettleVerdict, Skip, Stored, Time,
 };
 use crate::history::History;
 use std::fmt;
@@ -93,6 +94,7 @@ impl History {
         self.holds.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.skips.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.resets.iter().try_for_each(|event| writeln!(to, "{event}"))?;
+        self.removals.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.crashes.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.scans.iter().try_for_each(|event| writeln!(to, "{event}"))?;
         self.dead_letters.iter().try_for_each(|event| writeln!(to, "{event}"))
@@ -282,6 +284,7 @@ impl FromStr for Event {
                 queue: w.queue()?,
                 at: w.required("at")?,
             }),
+            "removed" => Event::Removal(Removal { group: w.or_zero("g")?, at: w.required("at")? }),
             "crash" => Event::Crash(read_crash(w)?),
             "scan" => Event::Scan(read_scan(w)?),
             "dead" => Event::DeadLetter(DeadLetter {
@@ -419,6 +422,7 @@ impl fmt::Display for Event {
             Event::Hold(event) => event.fmt(f),
             Event::Skip(event) => event.fmt(f),
             Event::Reset(event) => event.fmt(f),
+            Event::Removal(event) => event.fmt(f),
             Event::Crash(event) => event.fmt(f),
             Event::Scan(event) => event.fmt(f),
             Event::DeadLetter(event) => event.fmt(f),
@@ -508,6 +512,14 @@ impl fmt::Display for Skip {
 impl fmt::Display for Reset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "reset q={}", self.queue)?;
+        field(f, "g", self.group)?;
+        write!(f, " at={}", self.at)
+    }
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("removed")?;
         field(f, "g", self.group)?;
         write!(f, " at={}", self.at)
     }

@@ -78,7 +78,7 @@ pub(crate) fn acked(base: &mut Base, group: u64, spot: Spot, outcome: Outcome) {
 /// been acked. What else is not settled is lost.
 pub(crate) fn finish(base: &mut Base) {
     let mut all: BTreeMap<(u64, Spot), u64> = base.alike.given.clone();
-    let mut groups = base.plan.numbers();
+    let mut groups = base.called();
     groups.retain(|group| base.plan.compares(*group));
     for scan in &base.history.scans {
         let topic = TopicId(scan.queue.topic);

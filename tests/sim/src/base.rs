@@ -18,6 +18,7 @@ use crate::objects::Objects;
 use crate::plan::Plan;
 use crate::planted::{Memory, Plant};
 use crate::random::Random;
+use crate::removal::Removals;
 use crate::trace::Trace;
 
 /// Which part of a run it is.
@@ -77,6 +78,8 @@ pub(crate) struct Base {
     pub plant: Option<Plant>,
     /// What it remembers.
     pub memory: Memory,
+    /// Groups that are removed.
+    pub removals: Removals,
     /// When the broker found out that connections were gone.
     pub closed: BTreeMap<SessionId, Micros>,
     /// Whether the broker is there.
@@ -120,6 +123,7 @@ impl Base {
             wants: None,
             plant,
             memory: Memory::default(),
+            removals: Removals::default(),
             closed: BTreeMap::new(),
             broker_is_up: false,
             routes: Vec::new(),
@@ -162,6 +166,13 @@ impl Base {
             self.trace.line(self.now, || format!("FAILURE {what}"));
             self.failure = Some(what);
         }
+    }
+
+    /// The numbers of all groups in the history.
+    #[must_use]
+    pub(crate) fn called(&self) -> Vec<u64> {
+        let numbers = self.plan.numbers().into_iter();
+        numbers.flat_map(|group| self.removals.all_called(group)).collect()
     }
 
     /// Whose connection it is.

@@ -19,9 +19,10 @@ pub(crate) fn check(base: &mut Base, reported: &Reported) {
         return;
     }
     for (group, told) in reported {
+        let called = base.removals.called(*group);
         let (mut sure, mut perhaps): (BTreeSet<Spot>, BTreeSet<Spot>) = Default::default();
         for settle in &base.history.settles {
-            if settle.verdict != SettleVerdict::Expire || settle.group != *group {
+            if settle.verdict != SettleVerdict::Expire || settle.group != called {
                 continue;
             }
             let spots = (settle.from..settle.to).map(|offset| (settle.queue, offset));

@@ -39,6 +39,7 @@ mod plan;
 mod planted;
 pub mod powercut;
 mod random;
+mod removal;
 mod repairs;
 pub mod shrink;
 pub mod stage;

@@ -262,6 +262,13 @@ pub enum Fault {
         /// The group.
         group: u64,
     },
+    /// The members of a group leave it, an operator removes it, and they begin anew.
+    Remove {
+        /// The group.
+        group: u64,
+        /// With the latest messages, not with the earliest.
+        latest: bool,
+    },
     /// Somebody sets the clock, by so many milliseconds.
     Clock {
         /// Forwards, or backwards where negative.
@@ -341,6 +348,7 @@ impl Plan {
         plan.draw_tx_groups();
         plan.draw_broadcast();
         plan.draw_keeping();
+        plan.draw_removals();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         if !plan.is_clock_late() {
             plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);

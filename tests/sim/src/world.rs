@@ -7,14 +7,14 @@ use yard_linear::Judged;
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::alike;
 use crate::base::{Base, Phase};
-use crate::client::{Clerk, Client, Consumer, Meddler, Producer, Reader, Steward};
+use crate::client::{Clerk, Client, Consumer, Meddler, Producer, Reader, Remover, Steward};
 use crate::host::{Doom, Host};
 use crate::ledger::TxCounts;
 use crate::log::Log;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
-use crate::{expired, keys, objects, wide};
+use crate::{expired, keys, objects, removal, wide};
 
 /// Virtual time in which everything must be drained once nothing goes wrong any more.
 const DRAIN_MAX: Micros = 60 * SECOND;
@@ -151,6 +151,7 @@ impl World {
     fn begin_storm(&mut self, faults: usize) {
         let base = &mut self.base;
         let plan = base.plan.clone();
+        let has_removals = plan.has_removals();
         for producer in plan.producers {
             let client = self.clients.len();
             let producer = Producer::new(base, client, producer);
@@ -168,6 +169,9 @@ impl World {
         if plan.meddles {
             let meddler = Meddler::new(self.clients.len(), plan.seed, plan.shards);
             self.clients.push(Client::Meddler(meddler));
+        }
+        if has_removals {
+            self.clients.push(Client::Remover(Remover::new(self.clients.len())));
         }
         for number in 0..plan.clerks {
             let clerk = Clerk::new(self.clients.len(), plan.seed, number);
@@ -226,6 +230,7 @@ impl World {
             Fault::Clock { by_ms } => host.move_clock(by_ms),
             Fault::Drain { group } => host.drain(base, group),
             Fault::Return { group } => host.bring_back(base, group),
+            Fault::Remove { group, latest } => remove(base, clients, (group, latest)),
         }
     }
 
@@ -299,13 +304,14 @@ impl World {
             expired::check(base, &self.host.expired());
             alike::finish(base);
             self.host.finish(base);
+            removal::finish(base);
             wide::fold(base);
         }
         let objects = objects::check(base);
         if base.failure.is_none() {
             let routes = base.routes.iter().zip(&base.plan.ordered);
             let ordered = routes.filter(|(_, ordered)| ordered.is_some());
-            let compared = base.plan.numbers().into_iter();
+            let compared = base.called().into_iter();
             let compared = compared.filter(|group| base.plan.compares(*group));
             let options = Options {
                 ordered: ordered.map(|(route, _)| route.topic.0).collect(),
@@ -347,6 +353,20 @@ fn crash_of_setup(random: &mut crate::random::Random) -> Fault {
         outputs: random.below(12),
         recovery: random.percent(25).then(|| random.below(6)),
         down: random.range(10 * MS, SECOND),
+    }
+}
+
+/// The members of a group leave it, so that it can be removed.
+fn remove(base: &mut Base, clients: &mut [Client], (group, latest): (u64, bool)) {
+    if !base.removals.begin(group, latest) {
+        return;
+    }
+    for client in clients {
+        if let Client::Consumer(consumer) = client
+            && consumer.group() == group
+        {
+            consumer.leave(base);
+        }
     }
 }
 

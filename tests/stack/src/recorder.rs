@@ -110,6 +110,10 @@ fn words_of(event: &Event) -> Vec<u64> {
         }
         Event::Crash(crash) => vec![4, crash.at],
         Event::Scan(scan) => scan.messages.iter().flat_map(|m| [m.offset, m.hash]).collect(),
-        Event::Hold(_) | Event::Skip(_) | Event::Reset(_) | Event::DeadLetter(_) => Vec::new(),
+        Event::Hold(_)
+        | Event::Skip(_)
+        | Event::Reset(_)
+        | Event::Removal(_)
+        | Event::DeadLetter(_) => Vec::new(),
     }
 }

@@ -24,7 +24,10 @@ pub(crate) fn check(index: &Index, report: &mut Report) {
         if !declared[..row].iter().any(|other| other.topic == dead.topic) {
             check_copies(index, dead, &copies, report);
         }
-        check_rejected(index, dead, &copies, report);
+        // What waited to be copied goes with the group.
+        if !index.history.removals.iter().any(|removal| removal.group == dead.group) {
+            check_rejected(index, dead, &copies, report);
+        }
     }
 }
 
@@ -41,7 +44,10 @@ fn check_copies(index: &Index, dead: &DeadLetter, copies: &[(u32, Queue)], repor
                 format!("{} was sent to topic {}", name(send), send.queue.topic)
             });
         }
-        if run.len() > 1 {
+        // Groups of the same name, one after another, have the topic in common.
+        let declared = &index.history.dead_letters;
+        let its = |it: &&DeadLetter| it.topic == dead.topic && it.source == send.queue.topic;
+        if run.len() > declared.iter().filter(its).count().max(1) {
             report.add(Kind::Duplicate, queue, Some(dead.group), || {
                 format!("{} has {} copies", name(send), run.len())
             });

@@ -430,6 +430,24 @@ fn early() {
 }
 
 #[test]
+fn after_removal() {
+    let sent = "send q=0/0 p=1 s=1 at=1..2 ok@0; send q=0/0 p=1 s=2 at=3..4 ok@1;
+        poll q=0/0 g=1 at=5..6 0=1.1; scan q=0/0 at=30 0=1.1 1=1.2";
+    let text = |at: u64| format!("{sent}; removed g=1 at={at}; poll q=0/0 g=1 at=11..12 1=1.2");
+    pair_with(&Options::drained(), Kind::AfterRemoval, &text(10), &text(11));
+    let settled = |at: u64, outcome: &str| {
+        format!("{sent}; removed g=1 at={at}; settle q=0/0 g=1 at=11..12 ack 0..1 {outcome}")
+    };
+    let options = Options::drained();
+    pair_with(&options, Kind::AfterRemoval, &settled(10, "ok"), &settled(10, "refused"));
+    // It is owed nothing; its like, made afterwards, everything.
+    let lost = &[Kind::NotDelivered, Kind::UnackedLost];
+    let like = format!("{sent}; removed g=1 at=10; poll q=0/0 g=2 at=11..12 0=1.1");
+    expect(&format!("{sent}; removed g=1 at=10"), &options, &[]);
+    expect(&like, &options, lost);
+}
+
+#[test]
 fn held_elsewhere() {
     let sent = "send q=0/0 p=1 s=1 at=1..2 ok@0; poll q=0/0 g=1 c=7 at=3..4 0=1.1;
         hold q=0/0 g=1 c=7 at=8..10 until=50 0..1";

@@ -21,6 +21,7 @@ fn each_line_reads_and_writes_as_itself() {
         "settle q=3/0 at=40..41 expire 42..43 ok",
         "skip q=3/0 g=1 0..42",
         "reset q=3/0 g=1 at=50",
+        "removed g=1 at=55",
         "crash at=60 process",
         "crash at=61 power",
         "scan q=3/0 at=70 from=42 42=7.12 43=7.13:ab",

@@ -25,6 +25,8 @@ use crate::random::Random;
 use crate::{alike, keys, message};
 use keeper::Keeper;
 
+/// How often it looks whether its group was removed.
+const AWAY: Micros = 20 * MS;
 /// Credit that it gives when everything is to be drained.
 const DRAIN_BYTES: u32 = 8 << 20;
 
@@ -80,6 +82,8 @@ pub(crate) struct Consumer {
     failures: BTreeMap<ShardId, Failures>,
     settling: BTreeMap<Correlation, Settling>,
     keeper: Keeper,
+    /// It waits until its group was removed.
+    is_away: bool,
 }
 
 impl Consumer {
@@ -100,6 +104,7 @@ impl Consumer {
             failures: BTreeMap::new(),
             settling: BTreeMap::new(),
             keeper: Keeper::new(base.plan.seed, client),
+            is_away: false,
         }
     }
 
@@ -122,6 +127,18 @@ impl Consumer {
     pub(super) fn connected(&mut self, base: &mut Base) {
         self.reconnects += 1;
         self.member = self.link.client as u64 * 10_000 + self.reconnects;
+        self.begin(base);
+    }
+
+    /// Subscribes, unless its group is being removed.
+    fn begin(&mut self, base: &mut Base) {
+        self.is_away = base.removals.is_leaving(self.plan.group);
+        if self.is_away {
+            return self.link.work_at(base, base.now + AWAY);
+        }
+        if let Some(session) = self.link.session {
+            base.removals.asks(self.plan.group, session);
+        }
         for shard in self.shards(base) {
             self.subscribe(base, shard);
         }
@@ -129,12 +146,13 @@ impl Consumer {
     }
 
     fn subscribe(&mut self, base: &mut Base, shard: ShardId) {
+        let is_latest = base.removals.is_latest(self.plan.group);
         let request = Request::Subscribe(Subscribe {
             shard,
             group: group_name(self.plan.group),
             topic: topic_name(self.plan.topic),
             member: self.member.to_string(),
-            start: Start::Earliest,
+            start: if is_latest { Start::Latest } else { Start::Earliest },
             expression: self.plan.is_picky.then(|| expression(self.plan.group)),
             exclusive: false,
             lease_ms: self.plan.lease_ms,
@@ -155,6 +173,7 @@ impl Consumer {
             self.record(base, &settling, None, &[]);
         }
         self.keeper.lost(base);
+        self.is_away = false;
     }
 
     /// It dies without a word: the broker finds out later, its next life does not wait for that.
@@ -182,8 +201,25 @@ impl Consumer {
         self.link.request(base, 0, Request::Credit(credit));
     }
 
+    /// Its group is to be removed: it goes, and the broker finds out soon.
+    pub(crate) fn leave(&mut self, base: &mut Base) {
+        if let Some(session) = self.link.session {
+            let delay = base.random.range(1, 300 * MS);
+            base.after(delay, Happening::BrokerLost(session));
+            base.after(1, Happening::ClientLost(session));
+        }
+    }
+
+    /// Its group.
+    pub(crate) fn group(&self) -> u64 {
+        self.plan.group
+    }
+
     /// Settles what is due, gives its credit back.
     pub(super) fn work(&mut self, base: &mut Base) {
+        if self.is_away {
+            return self.begin(base);
+        }
         let now = base.now;
         let is_due = |held: &Held| held.due <= now && held.waits_for.is_none();
         let (mut due, later): (Vec<Held>, Vec<Held>) =
@@ -319,7 +355,8 @@ impl Consumer {
             Ok(Reply::Extend(extended)) => {
                 let source = self.sources.get(&extending.to).copied();
                 let topic = source.unwrap_or_else(|| self.topic(base));
-                let who = (self.link.session, self.member, self.plan.group, topic);
+                let group = base.removals.called(self.plan.group);
+                let who = (self.link.session, self.member, group, topic);
                 self.keeper.extended(base, extending, &extended, who);
             }
             Ok(other) => base.fail(|| format!("an extension was answered by {other:?}")),
@@ -340,11 +377,16 @@ impl Consumer {
                     return;
                 }
                 self.subscriptions.insert(shard, subscription);
+                if let Some(session) = self.link.session {
+                    base.removals.is_member(self.plan.group, shard, session);
+                }
                 if base.phase > Phase::Storm {
                     self.give_drain_credit(base, shard, subscription);
                 }
                 let topic = self.topic(base);
                 for start in subscribed.queues {
+                    let queue = queue_name(topic, start.queue);
+                    base.removals.starts(self.plan.group, queue, start.settled_below.0);
                     self.record_poll(base, topic, start.queue, base.now, Vec::new());
                 }
             }
@@ -405,7 +447,8 @@ impl Consumer {
                     line = order_line(queue, &record);
                     let now = WALL_MS + base.now / MS;
                     has_expired = message::expiry(&record).is_some_and(|at| at.0 <= now);
-                    alike::given(base, self.plan.group, spot, &found, decided);
+                    let group = base.removals.called(self.plan.group);
+                    alike::given(base, group, spot, &found, decided);
                     deliveries.push(Delivery {
                         offset: message.offset.0,
                         producer: found.producer,
@@ -482,7 +525,7 @@ impl Consumer {
         let poll = Poll {
             client: self.member,
             tenant: 0,
-            group: self.plan.group,
+            group: base.removals.called(self.plan.group),
             queue: queue_name(topic, queue),
             invoked,
             completed: base.now,
@@ -579,17 +622,18 @@ impl Consumer {
         refused: &[Gone],
     ) {
         let topic = self.sources.get(&settling.to).copied().unwrap_or_else(|| self.topic(base));
+        let group = base.removals.called(self.plan.group);
         for (range, is_last) in settling.ranges.iter().zip(&settling.are_last) {
             let mut from = range.from.0;
             let mut push = |from: u64, to: u64, outcome: Outcome| {
                 if range.verdict == Verdict::Ack {
                     let spots = (from..to).map(|at| (topic, range.queue, QueueOffset(at)));
-                    spots.for_each(|spot| alike::acked(base, self.plan.group, spot, outcome));
+                    spots.for_each(|spot| alike::acked(base, group, spot, outcome));
                 }
                 if from < to {
                     base.history.push(Event::Settle(Settle {
                         client: self.member,
-                        group: self.plan.group,
+                        group,
                         queue: queue_name(topic, range.queue),
                         from,
                         to,

@@ -4,6 +4,7 @@ mod consumer;
 mod meddler;
 mod producer;
 mod reader;
+mod remover;
 mod steward;
 
 use yard_broker::SessionId;
@@ -22,6 +23,7 @@ pub(crate) use consumer::{Consumer, group_name, group_of, topic_name, wide_name}
 pub(crate) use meddler::Meddler;
 pub(crate) use producer::{CALL_STREAM, Producer, tx_group};
 pub(crate) use reader::Reader;
+pub(crate) use remover::Remover;
 pub(crate) use steward::Steward;
 
 /// The timer of every client that connects anew.
@@ -41,6 +43,8 @@ pub(crate) enum Client {
     Reader(Reader),
     /// Asks for what cannot be.
     Meddler(Meddler),
+    /// Removes groups.
+    Remover(Remover),
     /// Contends with others like it.
     Clerk(Box<Clerk>),
 }
@@ -63,6 +67,7 @@ impl Client {
             Self::Consumer(client) => &mut client.link,
             Self::Reader(client) => &mut client.link,
             Self::Meddler(client) => &mut client.link,
+            Self::Remover(client) => &mut client.link,
             Self::Clerk(client) => &mut client.link,
         }
     }
@@ -93,6 +98,7 @@ impl Client {
             Self::Consumer(client) => client.connected(base),
             Self::Reader(client) => client.work(base),
             Self::Meddler(client) => client.work(base),
+            Self::Remover(client) => client.work(base),
             Self::Clerk(client) => client.work(base),
         }
     }
@@ -104,6 +110,7 @@ impl Client {
             Self::Consumer(client) => client.work(base),
             Self::Reader(client) => client.work(base),
             Self::Meddler(client) => client.work(base),
+            Self::Remover(client) => client.work(base),
             Self::Clerk(client) => client.work(base),
         }
     }
@@ -119,6 +126,7 @@ impl Client {
             Self::Consumer(client) => client.receive(base, session, frame),
             Self::Reader(client) => client.receive(base, frame),
             Self::Meddler(client) => client.receive(base, frame),
+            Self::Remover(client) => client.receive(base, frame),
             Self::Clerk(client) => client.receive(base, session, frame),
         }
     }
@@ -135,6 +143,7 @@ impl Client {
             Self::Producer(client) => client.lost(),
             Self::Consumer(client) => client.lost(base),
             Self::Meddler(client) => client.lost(),
+            Self::Remover(client) => client.lost(base),
             Self::Clerk(client) => client.lost(base),
         }
         self.link().connect_later(base);
@@ -144,7 +153,7 @@ impl Client {
     pub(crate) fn drain(&mut self, base: &mut Base) {
         match self {
             Self::Steward(client) => client.work(base),
-            Self::Reader(_) | Self::Meddler(_) => {}
+            Self::Reader(_) | Self::Meddler(_) | Self::Remover(_) => {}
             Self::Producer(client) => client.drain(base),
             Self::Consumer(client) => client.drain(base),
             Self::Clerk(client) => client.drain(base),
@@ -161,6 +170,7 @@ impl Client {
     pub(crate) fn is_done(&self, base: &Base) -> bool {
         match self {
             Self::Steward(_) | Self::Reader(_) | Self::Meddler(_) => true,
+            Self::Remover(_) => Remover::is_done(base),
             Self::Producer(client) => client.is_done(),
             Self::Consumer(client) => client.is_done(base),
             Self::Clerk(client) => client.is_done(),
@@ -174,7 +184,7 @@ impl Client {
             Self::Producer(client) => client.finish(base),
             Self::Consumer(client) => client.lost(base),
             Self::Clerk(client) => client.lost(base),
-            Self::Reader(_) | Self::Meddler(_) => {}
+            Self::Reader(_) | Self::Meddler(_) | Self::Remover(_) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId
 mod undecided;
 
 use super::consumer::{group_name, topic_name, wide_name};
-use super::{Link, plugin, reader, tx_group};
+use super::{Link, call, plugin, reader, tx_group};
 use crate::agenda::{MS, Micros};
 use crate::alike::ALIKE;
 use crate::base::{Base, Found, Phase, queue_name};
@@ -105,20 +105,7 @@ impl Steward {
         }
         let next = (self.created - topics - wide) as usize;
         if let Some(group) = groups.get(next) {
-            let name = group_name(*group);
-            let (retry, max_attempts) = (Some(base.plan.retry.clone()), Some(base.plan.attempts));
-            let compares = base.plan.compares(*group);
-            let set = GroupSet {
-                name,
-                retry,
-                max_attempts,
-                key: Some(BusinessKey(compares.then(|| ALIKE.to_owned()))),
-                // No clock is set that far ahead.
-                key_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
-                ..GroupSet::default()
-            };
-            let operation = Operation::GroupSet as u16;
-            return Request::Call(Call { operation, args: set.to_bytes() });
+            return call(&settings_of(base, *group));
         }
         let tx_next = (next - groups.len()) as u64;
         if tx_next < base.plan.tx_groups && base.plan.has_transactions() {
@@ -270,13 +257,29 @@ impl Steward {
     }
 }
 
+/// What is set of a group.
+pub(super) fn settings_of(base: &Base, group: u64) -> GroupSet {
+    let compares = base.plan.compares(group);
+    GroupSet {
+        name: group_name(group),
+        retry: Some(base.plan.retry.clone()),
+        max_attempts: Some(base.plan.attempts),
+        key: Some(BusinessKey(compares.then(|| ALIKE.to_owned()))),
+        // No clock is set that far ahead.
+        key_window: Some(AgeLimit(DEDUPE_WINDOW_MS_MAX)),
+        ..GroupSet::default()
+    }
+}
+
 /// Notes the dead-letter topics that there are, one a group, and says so in the history.
 fn learn_dead(base: &mut Base, found: &Route) {
     for (group, route) in base.plan.numbers().into_iter().zip(&found.topics) {
         let Some(route) = route else { continue };
         for source in &base.routes {
             let (source, topic) = (source.topic.0, route.topic.0);
-            base.history.push(Event::DeadLetter(DeadLetter { group, source, topic }));
+            for group in base.removals.all_called(group) {
+                base.history.push(Event::DeadLetter(DeadLetter { group, source, topic }));
+            }
         }
         base.dead_routes.push(route.clone());
     }

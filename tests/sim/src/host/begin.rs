@@ -38,6 +38,7 @@ impl Beginnings {
             let Request::Subscribe(subscribe) = request else { continue };
             let route = base.routes.iter().find(|route| route.name == subscribe.topic);
             let Some((group, route)) = group_of(&subscribe.group).zip(route) else { continue };
+            let group = base.removals.called(group);
             let name = (group, route.topic, shard);
             if self.begun.contains(&name) {
                 continue;

@@ -67,7 +67,8 @@ impl Host {
         let items = messages.iter().map(|(item, _)| item).zip(&wanted);
         let skipped = self.skip(base, shard, (session, subscription, topic, queue), items);
         for (from, to) in &skipped {
-            let (group, queue) = (group_of(asking), queue_name(topic, queue));
+            let group = base.removals.called(group_of(asking));
+            let queue = queue_name(topic, queue);
             base.history.push(yard_checker::Event::Skip(Skip {
                 group,
                 queue,

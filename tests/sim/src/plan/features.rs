@@ -61,6 +61,27 @@ impl Plan {
         }
     }
 
+    /// Groups that are removed, and made again.
+    pub(super) fn draw_removals(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5245_4d4f_5641_4c53);
+        // Where a group's messages are passed on it cannot be removed.
+        if !random.percent(12) || self.wide_queues > 0 {
+            return;
+        }
+        let groups = self.numbers();
+        for _ in 0..random.range(1, 2) {
+            let at = random.range(0, self.heal_at - 1);
+            let (group, latest) = (random.pick(&groups), random.percent(35));
+            self.faults.push((at, Fault::Remove { group, latest }));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
+    /// Whether groups are removed in the run.
+    pub(crate) fn has_removals(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Remove { .. }))
+    }
+
     /// Whether the broker's clock is behind time for as long as the run lasts, if it is not right:
     /// then what it says of times that come is not too early.
     pub(crate) fn is_clock_late(&self) -> bool {

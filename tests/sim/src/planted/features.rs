@@ -1,16 +1,18 @@
 //! Bugs of features that few runs have.
 use bytes::Bytes;
 use yard_shard::Output;
-use yard_wire::Timestamp;
+use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation};
 use yard_wire::property::EXPIRES;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{JoinProducers, TxBegin, TxDecide, Verdict};
+use yard_wire::requests::{Call, Called, JoinProducers, Start, TxBegin, TxDecide, Verdict};
+use yard_wire::{Code, Timestamp, Wire};
 
 use super::{Plant, image};
 use crate::agenda::MS;
 use crate::base::Base;
-use crate::client::tx_group;
+use crate::client::{group_of, tx_group};
 use crate::host::WALL_MS;
+use crate::removal;
 
 /// Leases that were not extended last so long, as it is said.
 const FORGOTTEN_MS: u64 = 60_000;
@@ -34,7 +36,18 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
             *group = tx_group(0).to_owned();
         }
         (Some(Plant::ForeignDecides), Request::TxDecide(decide)) => {
-            decide.group = base.ledger.group(decide.tx).to_owned();
+            let own = base.ledger.group(decide.tx);
+            if !own.is_empty() {
+                decide.group = own.to_owned();
+            }
+        }
+        (Some(Plant::LatestForgotten), Request::Subscribe(subscribe)) => {
+            subscribe.start = Start::Earliest;
+        }
+        (Some(Plant::RemovalForgotten), Request::Call(call))
+            if call.operation == Operation::GroupRm as u16 =>
+        {
+            forget_removal(base, call);
         }
         _ => {}
     }
@@ -49,10 +62,26 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     }
 }
 
+/// A group without members is asked for instead of being removed.
+fn forget_removal(base: &Base, call: &mut Call) {
+    let Ok(GroupRm { name }) = GroupRm::from_bytes(call.args.clone()) else { return };
+    if group_of(&name).is_some_and(|group| !removal::has_members(base, group)) {
+        *call =
+            Call { operation: Operation::GroupInfo as u16, args: GroupInfo { name }.to_bytes() };
+    }
+}
+
 /// Changes what a shard wants.
 pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
     for output in outputs {
-        let Output::Reply { result: Ok(reply), .. } = output else { continue };
+        let Output::Reply { result, .. } = output else { continue };
+        if base.has(Plant::RemovalMadeUp)
+            && result.as_ref().is_err_and(|refusal| refusal.code == Code::GroupHasMembers)
+        {
+            let removed = GroupRemoved { name: String::new(), lag: 0, waiting: 0 };
+            *result = Ok(Reply::Call(Called { result: removed.to_bytes() }));
+        }
+        let Ok(reply) = result else { continue };
         if let (Some(Plant::ExtensionForgotten), Reply::Extend(extended)) = (base.plant, reply)
             && !extended.other.is_empty()
         {

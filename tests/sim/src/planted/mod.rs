@@ -150,6 +150,9 @@ plants! {
     ExtensionForgotten "extension-forgotten" Sim 500
     ProducersMerged "producers-merged" Sim 500
     ForeignDecides "foreign-decides" Sim 500
+    RemovalMadeUp "removal-made-up" Sim 500
+    RemovalForgotten "removal-forgotten" Sim 500
+    LatestForgotten "latest-forgotten" Sim 500
 }
 
 /// One group in so many is written by half.

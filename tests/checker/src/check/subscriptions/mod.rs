@@ -8,6 +8,7 @@ mod failures;
 mod holds;
 mod order;
 mod overtaking;
+mod removal;
 
 use super::Options;
 use crate::event::{Hold, Poll, Queue, Settle, Skip, Time};
@@ -63,6 +64,8 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
     for reset in &history.resets {
         resets.entry((reset.group, reset.queue)).or_insert_with(Vec::new).push(reset.at);
     }
+    let removed: BTreeMap<u64, Time> =
+        history.removals.iter().map(|removal| (removal.group, removal.at)).collect();
     let (mut polls, mut settles) = (polls.as_slice(), settles.as_slice());
     for name in names(index) {
         let polled = take_run(&mut polls, |poll| (poll.group, poll.queue) == name);
@@ -87,7 +90,10 @@ pub(crate) fn check(index: &Index, options: &Options, report: &mut Report) {
         acks::check(index, &subscription, report);
         expiry::check(index, &subscription, report);
         holds::check(index, &subscription, report);
-        conservation::check(index, &subscription, options, report);
+        match removed.get(&subscription.group) {
+            Some(at) => removal::check(&subscription, *at, report),
+            None => conservation::check(index, &subscription, options, report),
+        }
     }
     assert!(polls.is_empty() && settles.is_empty(), "every poll and settle has a name");
 }
