@@ -8,7 +8,7 @@
 //! ```
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-use yard_wire::property::EXPIRES;
+use yard_wire::property::{EXPIRES, PRIORITY};
 use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
 
@@ -17,7 +17,7 @@ use crate::base::Found;
 use crate::random::Random;
 
 /// Properties that say how consumers are to take a message.
-const MARKS: [&str; 1] = [EXPIRES];
+const MARKS: [&str; 2] = [EXPIRES, PRIORITY];
 /// Bytes before the filler.
 pub(crate) const BODY_BYTES_MIN: u64 = 16;
 
@@ -48,6 +48,8 @@ pub(crate) struct Letter {
     pub due: Option<Timestamp>,
     /// From when on nobody wants it any more, by the broker's clock.
     pub expires: Option<Timestamp>,
+    /// Its priority, by which its queue was chosen.
+    pub priority: Option<u8>,
     /// Its transaction, if it has one.
     pub tx: Option<TxId>,
 }
@@ -76,6 +78,8 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     let keys = keys.chain(alike.iter().map(|value| (ALIKE, &value[..])));
     let expires = letter.expires.map(|expires| expires.to_string());
     let marks = expires.iter().map(|expires| (EXPIRES, &expires[..]));
+    let priority = letter.priority.map(|priority| priority.to_string());
+    let marks = marks.chain(priority.iter().map(|priority| (PRIORITY, &priority[..])));
     let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).chain(marks).collect();
     let parts = RecordParts {
         topic: letter.topic,

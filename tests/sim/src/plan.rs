@@ -119,6 +119,8 @@ pub struct ProducerPlan {
     pub delayed: u64,
     /// How many of a hundred messages nobody wants any more after a while.
     pub expiring: u64,
+    /// How many of a hundred messages have a priority.
+    pub prioritised: u64,
     /// In how many of a hundred bursts it begins a transaction.
     pub transactional: u64,
     /// Its group, for transactions.
@@ -345,6 +347,7 @@ impl Plan {
         plan.draw_read_errors();
         plan.draw_small_segments();
         plan.draw_expiry();
+        plan.draw_priorities();
         plan.draw_tx_groups();
         plan.draw_broadcast();
         plan.draw_keeping();
@@ -637,6 +640,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
                 expiring: 0,
+                prioritised: 0,
                 transactional: 0,
                 tx_group: 0,
                 keyed: 0,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use yard_checker::{AckLevel, Event, Outcome, Sent};
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
+use yard_client::priority_queues;
 use yard_wire::batch::BatchHeader;
+use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{AckNodes, AckPlace, Call, Original, TxVerdict};
@@ -204,14 +206,22 @@ impl Producer {
         let groups = self.plan.order_groups;
         let order_group = (groups > 0 && !has_key).then(|| self.random.below(groups));
         let queues = route.shards.len() as u64;
+        let number = self.sent.len() as u64;
+        let priority = self.draw_priority(number);
         let queue = match (dedupe, order_group) {
             (Some(key), _) => key * 5 % queues,
             (None, Some(group)) => (group * 7 + self.number) % queues,
-            (None, None) => self.random.below(queues),
+            (None, None) => {
+                let drawn = self.random.below(queues);
+                priority.map_or(drawn, |priority| {
+                    let range = priority_queues(priority, queues as u16);
+                    u64::from(range.start) + drawn % range.len() as u64
+                })
+            }
         };
+        let priority = priority.filter(|_| dedupe.is_none() && order_group.is_none());
         let lane = Lane((queue % u64::from(self.plan.lanes)) as u16);
         let name = (route.shards[queue as usize], lane);
-        let number = self.sent.len() as u64;
         let is_delayed = base.phase == Phase::Storm && self.random.percent(self.plan.delayed);
         let delay_ms = self.random.range(1, DELAY_MS_MAX);
         // Those sent after it would overtake it, so an ordered topic takes none.
@@ -234,6 +244,7 @@ impl Producer {
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
             expires: expires.map(|expires| Timestamp(WALL_MS + expires)),
+            priority,
             tx,
         };
         let (bytes, id, hash) = message::encode(&letter);
@@ -281,6 +292,13 @@ impl Producer {
         let mut random = Random::new(self.number << 40 ^ number ^ 0x4558_5049_5259);
         let expires = self.plan.expiring > 0 && random.percent(self.plan.expiring);
         expires.then(|| random.range(1, EXPIRY_MS_MAX))
+    }
+
+    /// The priority of a message. What else is drawn does not depend on it.
+    fn draw_priority(&self, number: u64) -> Option<u8> {
+        let mut random = Random::new(self.number << 40 ^ number ^ 0x5052_494f_5249);
+        let has_one = self.plan.prioritised > 0 && random.percent(self.plan.prioritised);
+        has_one.then(|| random.below(u64::from(PRIORITY_MAX) + 1) as u8)
     }
 
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {

@@ -80,6 +80,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             born: now,
             due: None,
             expires: None,
+            priority: None,
             tx: None,
         };
         let (shard, sequence) = (ShardId(0), Sequence(number));

@@ -36,6 +36,17 @@ impl Plan {
         self.compares[base_of(group).0 as usize]
     }
 
+    /// Producers of messages that choose their queues by a priority.
+    pub(super) fn draw_priorities(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5052_494f_5249_5459);
+        if !random.percent(20) {
+            return;
+        }
+        for producer in &mut self.producers {
+            producer.prioritised = random.pick(&[0, 30, 80]);
+        }
+    }
+
     /// Producers whose transactions are none of each other's business.
     pub(super) fn draw_tx_groups(&mut self) {
         let mut random = Random::new(self.seed ^ 0x5458_4752_4f55_5053);

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use yard_shard::Output;
 use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation};
-use yard_wire::property::EXPIRES;
+use yard_wire::property::{EXPIRES, PRIORITY};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Called, JoinProducers, Start, TxBegin, TxDecide, Verdict};
 use yard_wire::{Code, Timestamp, Wire};
@@ -94,9 +94,12 @@ pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
 
 /// Changes the records that were read for a delivery.
 pub(super) fn alter_records(base: &Base, records: &mut [Bytes]) {
-    if base.has(Plant::ExpiryBroughtForward) {
-        for record in records {
-            image::alter_property(record, EXPIRES, |_| Some("1".to_owned()));
-        }
+    let (name, instead) = match base.plant {
+        Some(Plant::ExpiryBroughtForward) => (EXPIRES, Some("1")),
+        Some(Plant::PriorityLost) => (PRIORITY, None),
+        _ => return,
+    };
+    for record in records {
+        image::alter_property(record, name, instead);
     }
 }

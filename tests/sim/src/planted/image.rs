@@ -250,16 +250,13 @@ pub(super) fn drop_keys(bytes: &Bytes) -> Bytes {
 }
 
 /// The same message with another value of a property, or without it.
-pub(super) fn alter_property(
-    bytes: &mut Bytes,
-    name: &str,
-    alter: impl Fn(&str) -> Option<String>,
-) {
+pub(super) fn alter_property(bytes: &mut Bytes, name: &str, altered: Option<&str>) {
     let Ok(record) = Record::parse(bytes.clone()) else { return };
-    let Some(value) = record.property(name) else { return };
-    let altered = alter(value);
+    if record.property(name).is_none() {
+        return;
+    }
     let properties = record.properties().filter_map(|(of, value)| {
-        if of == name { altered.as_deref().map(|altered| (of, altered)) } else { Some((of, value)) }
+        if of == name { altered.map(|altered| (of, altered)) } else { Some((of, value)) }
     });
     let properties: Vec<(&str, &str)> = properties.collect();
     let mut out = Vec::new();

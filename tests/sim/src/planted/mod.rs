@@ -153,6 +153,7 @@ plants! {
     RemovalMadeUp "removal-made-up" Sim 500
     RemovalForgotten "removal-forgotten" Sim 500
     LatestForgotten "latest-forgotten" Sim 500
+    PriorityLost "priority-lost" Sim 100
 }
 
 /// One group in so many is written by half.

@@ -261,6 +261,7 @@ impl Run<'_> {
                 born: self.bench.now,
                 due: None,
                 expires: None,
+                priority: None,
                 tx: None,
             };
             records.extend_from_slice(&encode(&letter).0);
