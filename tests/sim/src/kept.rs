@@ -44,6 +44,7 @@ fn producer() -> ProducerPlan {
         order_groups: 0,
         delayed: 0,
         expiring: 0,
+        packed: 0,
         prioritised: 0,
         transactional: 0,
         tx_group: 0,

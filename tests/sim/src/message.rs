@@ -8,16 +8,21 @@
 //! ```
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-use yard_wire::property::{EXPIRES, PRIORITY};
+use yard_wire::property::{ENCODING, EXPIRES, PRIORITY};
 use yard_wire::record::{DEDUPE, DUE, Flags, ORDER, Record, RecordParts, TX};
 use yard_wire::{MessageId, QueueIndex, Timestamp, TopicId, TxId};
+
+use yard_client::compress::plain_body;
+use yard_client::{Compression, Message};
 
 use crate::alike::ALIKE;
 use crate::base::Found;
 use crate::random::Random;
 
 /// Properties that say how consumers are to take a message.
-const MARKS: [&str; 2] = [EXPIRES, PRIORITY];
+const MARKS: [&str; 3] = [EXPIRES, PRIORITY, ENCODING];
+/// Of so many words of a body that is packed, one is another than the one before.
+const REPEATED: u64 = 6;
 /// Bytes before the filler.
 pub(crate) const BODY_BYTES_MIN: u64 = 16;
 
@@ -40,6 +45,8 @@ pub(crate) struct Letter {
     pub is_for_plugin: bool,
     /// The value that groups may compare it by.
     pub alike: Option<u64>,
+    /// How its body is packed, if that makes it smaller.
+    pub packed: Option<Compression>,
     /// Bytes of its body.
     pub body_bytes: u64,
     /// When it is sent.
@@ -61,10 +68,16 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     body.extend_from_slice(&letter.producer.to_le_bytes());
     body.extend_from_slice(&letter.seq.to_le_bytes());
     let mut filler = Random::new(letter.producer << 32 ^ letter.seq);
+    let mut word = 0;
     while (body.len() as u64) < letter.body_bytes {
-        body.extend_from_slice(&filler.word().to_le_bytes());
+        if letter.packed.is_none() || filler.once_in(REPEATED) {
+            word = filler.word();
+        }
+        body.extend_from_slice(&word.to_le_bytes());
     }
     body.truncate(letter.body_bytes.max(BODY_BYTES_MIN) as usize);
+    let packed = letter.packed.and_then(|compression| pack(&body, &compression));
+    let (sent, encoding) = packed.map_or((None, None), |(sent, how)| (Some(sent), Some(how)));
     let order = letter.order_group.map(|group| group.to_string());
     let due = letter.due.map(|due| due.to_string());
     let tx = letter.tx.map(|tx| tx.to_string());
@@ -80,6 +93,7 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
     let marks = expires.iter().map(|expires| (EXPIRES, &expires[..]));
     let priority = letter.priority.map(|priority| priority.to_string());
     let marks = marks.chain(priority.iter().map(|priority| (PRIORITY, &priority[..])));
+    let marks = marks.chain(encoding.iter().map(|encoding| (ENCODING, &encoding[..])));
     let properties: Vec<(&str, &str)> = order.chain(keys).chain(waits).chain(marks).collect();
     let parts = RecordParts {
         topic: letter.topic,
@@ -89,7 +103,7 @@ pub(crate) fn encode(letter: &Letter) -> (Bytes, MessageId, u64) {
         flags: parked.and(flag(dedupe.is_some() && !letter.is_for_plugin, Flags::DEDUPE)),
         tag: "",
         properties: &properties,
-        body: &body,
+        body: sent.as_deref().unwrap_or(&body),
     };
     let mut bytes = Vec::with_capacity(parts.encoded_bytes());
     parts.encode(&mut bytes).expect("the plan stays within the limits of a message");
@@ -110,6 +124,17 @@ fn hash<'a>(
     })
 }
 
+/// A packed body and what is said of it, where that is smaller.
+fn pack(body: &[u8], compression: &Compression) -> Option<(Bytes, String)> {
+    let message = Message::new(Bytes::copy_from_slice(body));
+    let place = (TopicId(1), (1, 1));
+    let packed =
+        message.into_record(place, MessageId([1; 16]), Timestamp(0), Some(compression), |_| 0);
+    let packed = packed.expect("the plan stays within the limits of a message");
+    let encoding = packed.property(ENCODING)?.to_owned();
+    Some((packed.body(), encoding))
+}
+
 /// When somebody has no use for a message any more, if that was said.
 pub(crate) fn expiry(record: &Record) -> Option<Timestamp> {
     record.property(EXPIRES)?.parse().ok().map(Timestamp)
@@ -121,7 +146,7 @@ pub(crate) fn expiry(record: &Record) -> Option<Timestamp> {
 /// What is wrong with it.
 pub(crate) fn decode(record: &Bytes) -> Result<(Record, Found), String> {
     let record = Record::parse(record.clone()).map_err(|error| error.to_string())?;
-    let body = record.body();
+    let body = plain_body(&record).map_err(|error| error.to_string())?;
     let word = |at: usize| {
         let bytes = body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
         bytes.map(u64::from_le_bytes).ok_or_else(|| "the body is too short".to_owned())

@@ -119,6 +119,8 @@ pub struct ProducerPlan {
     pub delayed: u64,
     /// How many of a hundred messages nobody wants any more after a while.
     pub expiring: u64,
+    /// How many of a hundred messages have a packed body.
+    pub packed: u64,
     /// How many of a hundred messages have a priority.
     pub prioritised: u64,
     /// In how many of a hundred bursts it begins a transaction.
@@ -348,6 +350,7 @@ impl Plan {
         plan.draw_small_segments();
         plan.draw_expiry();
         plan.draw_priorities();
+        plan.draw_packing();
         plan.draw_tx_groups();
         plan.draw_broadcast();
         plan.draw_keeping();
@@ -640,6 +643,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 order_groups: random.pick(&[0, 0, 2, 5]),
                 delayed: random.pick(&[0, 0, 10, 40]),
                 expiring: 0,
+                packed: 0,
                 prioritised: 0,
                 transactional: 0,
                 tx_group: 0,

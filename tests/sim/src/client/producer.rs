@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use yard_checker::{AckLevel, Event, Outcome, Sent};
+use yard_client::compress::Algorithm;
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
-use yard_client::priority_queues;
+use yard_client::{Compression, priority_queues};
 use yard_wire::batch::BatchHeader;
 use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
@@ -240,6 +241,7 @@ impl Producer {
             dedupe,
             is_for_plugin: base.plan.keys_by_plugin,
             alike,
+            packed: self.draw_packing(number),
             body_bytes: self.random.range(BODY_BYTES_MIN, self.plan.body_bytes),
             born: Timestamp(base.now / MS),
             due: due.map(|due| Timestamp(WALL_MS + due)),
@@ -299,6 +301,14 @@ impl Producer {
         let mut random = Random::new(self.number << 40 ^ number ^ 0x5052_494f_5249);
         let has_one = self.plan.prioritised > 0 && random.percent(self.plan.prioritised);
         has_one.then(|| random.below(u64::from(PRIORITY_MAX) + 1) as u8)
+    }
+
+    /// How the body of a message is packed. What else is drawn does not depend on it.
+    fn draw_packing(&self, number: u64) -> Option<Compression> {
+        let mut random = Random::new(self.number << 40 ^ number ^ 0x5041_434b_4544);
+        let is_packed = self.plan.packed > 0 && random.percent(self.plan.packed);
+        let algorithm = if random.percent(80) { Algorithm::Lz4 } else { Algorithm::Zstd };
+        is_packed.then(|| Compression::new(algorithm).threshold_bytes(0))
     }
 
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {

@@ -76,6 +76,7 @@ pub(super) fn deliver_new(disk: &LyingDisk, survey: &Survey) -> Result<(), Strin
             dedupe: None,
             is_for_plugin: false,
             alike: None,
+            packed: None,
             body_bytes: 100,
             born: now,
             due: None,

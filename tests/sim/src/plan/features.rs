@@ -47,6 +47,17 @@ impl Plan {
         }
     }
 
+    /// Producers of messages whose bodies are packed.
+    pub(super) fn draw_packing(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x5041_434b_4544_2e2e);
+        if !random.percent(20) {
+            return;
+        }
+        for producer in &mut self.producers {
+            producer.packed = random.pick(&[0, 30, 90]);
+        }
+    }
+
     /// Producers whose transactions are none of each other's business.
     pub(super) fn draw_tx_groups(&mut self) {
         let mut random = Random::new(self.seed ^ 0x5458_4752_4f55_5053);

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use yard_shard::Output;
 use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation};
-use yard_wire::property::{EXPIRES, PRIORITY};
+use yard_wire::property::{ENCODING, EXPIRES, PRIORITY};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Called, JoinProducers, Start, TxBegin, TxDecide, Verdict};
 use yard_wire::{Code, Timestamp, Wire};
@@ -97,6 +97,7 @@ pub(super) fn alter_records(base: &Base, records: &mut [Bytes]) {
     let (name, instead) = match base.plant {
         Some(Plant::ExpiryBroughtForward) => (EXPIRES, Some("1")),
         Some(Plant::PriorityLost) => (PRIORITY, None),
+        Some(Plant::PackingLost) => (ENCODING, None),
         _ => return,
     };
     for record in records {

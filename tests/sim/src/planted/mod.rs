@@ -154,6 +154,7 @@ plants! {
     RemovalForgotten "removal-forgotten" Sim 500
     LatestForgotten "latest-forgotten" Sim 500
     PriorityLost "priority-lost" Sim 100
+    PackingLost "packing-lost" Sim 100
 }
 
 /// One group in so many is written by half.

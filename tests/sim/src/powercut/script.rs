@@ -257,6 +257,7 @@ impl Run<'_> {
                 dedupe: self.letters.is_multiple_of(4).then_some(self.letters),
                 is_for_plugin: false,
                 alike: None,
+                packed: None,
                 body_bytes: self.random.range(20, self.sizes.body_bytes),
                 born: self.bench.now,
                 due: None,
