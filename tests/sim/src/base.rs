@@ -13,6 +13,7 @@ use crate::agenda::{Agenda, Happening, Micros};
 use crate::alike::Alike;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
+use crate::lives::Lives;
 use crate::network::{Network, ToBroker};
 use crate::objects::Objects;
 use crate::plan::Plan;
@@ -98,6 +99,8 @@ pub(crate) struct Base {
     pub keys: Keys,
     /// What is known of the values that groups compare messages by.
     pub alike: Alike,
+    /// Messages of which the lives are told in the end.
+    pub lives: Lives,
     /// What clerks have asked of small objects.
     pub objects: Objects,
     /// The first promise that was seen broken before the history was judged.
@@ -132,6 +135,7 @@ impl Base {
             fetched: BTreeMap::new(),
             keys: Keys::default(),
             alike: Alike::default(),
+            lives: Lives::default(),
             objects: Objects::default(),
             failure: None,
         }

@@ -2,6 +2,7 @@
 //! drawn like by now. Only delays and what clients do depend on the seed.
 use yard_wire::requests::AckPlace;
 use yard_wire::retry::{Attempts, RetryPolicy};
+use yard_wire::share::Share;
 
 use crate::agenda::{MS, SECOND};
 use crate::network::Weather;
@@ -87,6 +88,8 @@ fn plan() -> Plan {
         ordered: vec![None],
         order_retry_ms: 1,
         traced: vec![false],
+        trace_share: Share::WHOLE,
+        lives: 0,
         retain_bytes: vec![0],
         producers: vec![producer()],
         consumers: vec![consumer(0, 0)],

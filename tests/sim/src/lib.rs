@@ -30,6 +30,7 @@ mod jobs;
 pub mod kept;
 mod keys;
 mod ledger;
+mod lives;
 mod log;
 pub mod marks;
 mod message;

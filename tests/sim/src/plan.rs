@@ -6,6 +6,7 @@ use yard_wire::order::AfterLast;
 use yard_wire::plugin_use::PluginUse;
 use yard_wire::requests::AckPlace;
 use yard_wire::retry::{Attempts, Exponential, RetryPolicy};
+use yard_wire::share::Share;
 
 use crate::agenda::{MS, Micros, SECOND};
 use crate::network::Weather;
@@ -46,6 +47,10 @@ pub struct Plan {
     pub order_retry_ms: u32,
     /// Of each topic, whether the lives of its messages are noted: nobody may see a difference.
     pub traced: Vec<bool>,
+    /// Of those, which share of their messages.
+    pub trace_share: Share,
+    /// Messages of which somebody wants to know the lives in the end, at most.
+    pub lives: usize,
     /// Of each topic, the newest bytes that it keeps; 0: all.
     pub retain_bytes: Vec<u64>,
     /// The producers.
@@ -303,6 +308,8 @@ impl Plan {
             ordered: vec![None; topics as usize],
             order_retry_ms: 1,
             traced: vec![false; topics as usize],
+            trace_share: Share::WHOLE,
+            lives: 0,
             retain_bytes: vec![0; topics as usize],
             producers,
             consumers: draw_consumers(random, groups, topics),
@@ -355,6 +362,7 @@ impl Plan {
         plan.draw_broadcast();
         plan.draw_keeping();
         plan.draw_removals();
+        plan.draw_lives();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         if !plan.is_clock_late() {
             plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);

@@ -14,7 +14,7 @@ use crate::log::Log;
 use crate::network::{IDLE, Way};
 use crate::plan::{Fault, Plan};
 use crate::planted::Plant;
-use crate::{expired, keys, objects, removal, wide};
+use crate::{expired, keys, lives, objects, removal, wide};
 
 /// Virtual time in which everything must be drained once nothing goes wrong any more.
 const DRAIN_MAX: Micros = 60 * SECOND;
@@ -301,6 +301,7 @@ impl World {
         }
         if base.phase == Phase::Over {
             keys::check(base);
+            lives::check(base);
             expired::check(base, &self.host.expired());
             alike::finish(base);
             self.host.finish(base);

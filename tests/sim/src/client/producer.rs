@@ -375,6 +375,8 @@ impl Producer {
         let is_stored = result.is_ok();
         let is_in_tx = self.in_tx.contains_key(&number);
         let sent = &mut self.sent[number as usize];
+        let name = (self.number, number);
+        base.lives.may_want(base.plan.lives, name, self.names[number as usize].id);
         self.unanswered.remove(&number);
         sent.completed = Some(base.now);
         match result {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use yard_checker::{DeadLetter, Event, Scan, Stored};
 use yard_wire::limits::DEDUPE_WINDOW_MS_MAX;
 use yard_wire::name::DEAD_PREFIX;
-use yard_wire::operation::{GroupSet, Operation, TopicCreate, TxSet};
+use yard_wire::operation::{GroupSet, MsgTrace, Operation, TopicCreate, TraceRow, TxSet};
 use yard_wire::order::{OrderRetry, TopicType};
 use yard_wire::plugin_use::PluginChoice;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{Call, Fetch, FindRoute, Route};
+use yard_wire::requests::{Call, Called, Fetch, FindRoute, Route};
 use yard_wire::share::Share;
 use yard_wire::transaction::{CheckPolicy, CheckSpan};
 use yard_wire::units::{AgeLimit, SizeLimit};
@@ -17,7 +17,7 @@ use yard_wire::{BusinessKey, Code, Correlation, QueueIndex, QueueOffset, TopicId
 mod undecided;
 
 use super::consumer::{group_name, topic_name, wide_name};
-use super::{Link, call, plugin, reader, tx_group};
+use super::{CALL_STREAM, Link, call, plugin, reader, tx_group};
 use crate::agenda::{MS, Micros};
 use crate::alike::ALIKE;
 use crate::base::{Base, Found, Phase, queue_name};
@@ -37,6 +37,8 @@ pub(crate) struct Steward {
     knows_dead: bool,
     scans: Vec<Reading>,
     at: usize,
+    /// Which life it asks for, and in which shard.
+    asking: (usize, u16),
     operator: undecided::Operator,
 }
 
@@ -55,13 +57,22 @@ impl Steward {
     pub(crate) fn new(client: usize) -> Self {
         let (link, scans) = (Link::new(client), Vec::new());
         let operator = undecided::Operator::default();
-        Self { link, asked: None, created: 0, knows_dead: false, scans, at: 0, operator }
+        Self {
+            link,
+            asked: None,
+            created: 0,
+            knows_dead: false,
+            scans,
+            at: 0,
+            asking: (0, 0),
+            operator,
+        }
     }
 
     pub(super) fn work(&mut self, base: &mut Base) {
         let request = match base.phase {
             Phase::SetUp => Some((0, self.next_of_setup(base))),
-            Phase::Scan => self.next_of_scan(base).map(|request| (0, request)),
+            Phase::Scan => self.next_of_scan(base),
             Phase::Drain if base.plan.has_transactions() => Some(self.operator.next(base)),
             Phase::Drain | Phase::Storm | Phase::Over => None,
         };
@@ -91,7 +102,7 @@ impl Steward {
                 order_retry: OrderRetry(base.plan.order_retry_ms),
                 after_last: ordered.unwrap_or_default(),
                 trace: if base.plan.traced[number as usize] {
-                    Share::WHOLE
+                    base.plan.trace_share
                 } else {
                     Share::default()
                 },
@@ -120,11 +131,11 @@ impl Steward {
         Request::FindRoute(FindRoute { topics: (0..topics).map(topic_name).chain(wide).collect() })
     }
 
-    fn next_of_scan(&mut self, base: &mut Base) -> Option<Request> {
+    fn next_of_scan(&mut self, base: &mut Base) -> Option<(u16, Request)> {
         if !self.knows_dead {
             let name = |group: u64| format!("{DEAD_PREFIX}{}", group_name(group));
             let topics = base.plan.numbers().into_iter().map(name).collect();
-            return Some(Request::FindRoute(FindRoute { topics }));
+            return Some((0, Request::FindRoute(FindRoute { topics })));
         }
         if self.scans.is_empty() {
             for route in base.routes.iter().chain(&base.wide_routes).chain(&base.dead_routes) {
@@ -139,18 +150,22 @@ impl Steward {
             }
         }
         let Some(reading) = self.scans.get(self.at) else {
-            base.phase = Phase::Over;
-            return None;
+            let Some(life) = base.lives.all.get(self.asking.0) else {
+                base.phase = Phase::Over;
+                return None;
+            };
+            return Some((CALL_STREAM + self.asking.1, call(&MsgTrace { id: life.id })));
         };
         let name = base.route(reading.topic).map(|route| route.name.clone());
-        Some(Request::Fetch(Fetch {
+        let fetch = Request::Fetch(Fetch {
             shard: reader::shard_of(base, reading.topic, reading.queue),
             topic: name.unwrap_or_default(),
             queue: reading.queue,
             from: reading.next,
             records_max: 1_000,
             bytes_max: 1 << 20,
-        }))
+        });
+        Some((0, fetch))
     }
 
     pub(super) fn receive(&mut self, base: &mut Base, frame: ToClient) {
@@ -171,6 +186,7 @@ impl Steward {
             return;
         }
         match result {
+            Ok(Reply::Call(called)) if base.phase == Phase::Scan => self.told(base, &called),
             Ok(Reply::Call(_)) => self.created += 1,
             Ok(Reply::FindRoute(route)) if base.phase == Phase::Scan => {
                 self.knows_dead = true;
@@ -212,6 +228,7 @@ impl Steward {
             Err(refusal) if refusal.code == Code::OffsetOutOfRange => {
                 self.scans[self.at].next = NOWHERE;
             }
+            Err(refusal) if refusal.code == Code::UnknownMessage => self.ask_next(base),
             // An earlier attempt has created it.
             Err(refusal) if refusal.code == Code::TopicExists => self.created += 1,
             Err(refusal) if refusal.code == Code::LogFenced || refusal.code == Code::DiskFull => {
@@ -220,6 +237,21 @@ impl Steward {
             Err(refusal) => base.fail(|| format!("the steward was refused: {refusal}")),
         }
         self.work(base);
+    }
+
+    /// A shard has told what it knows of a life.
+    fn told(&mut self, base: &mut Base, called: &Called) {
+        match Vec::<TraceRow>::from_bytes(called.result.clone()) {
+            Ok(rows) => base.lives.all[self.asking.0].rows.extend(rows),
+            Err(error) => base.fail(|| format!("a life: {error}")),
+        }
+        self.ask_next(base);
+    }
+
+    fn ask_next(&mut self, base: &Base) {
+        let (life, shard) = self.asking;
+        let is_last = shard + 1 == base.plan.shards;
+        self.asking = if is_last { (life + 1, 0) } else { (life, shard + 1) };
     }
 
     pub(super) fn finish(&mut self, base: &mut Base) {

@@ -2,6 +2,8 @@
 //! after everything else: runs without it are what they were.
 use std::collections::{BTreeMap, BTreeSet};
 
+use yard_wire::share::Share;
+
 use super::{Fault, Plan};
 use crate::random::Random;
 
@@ -80,6 +82,15 @@ impl Plan {
             let percent = random.pick(&[0, 3, 15]);
             // Longer ones last for the whole run.
             consumer.keeps_percent = if consumer.lease_ms <= LEASE_KEPT_MS { percent } else { 0 };
+        }
+    }
+
+    /// Messages of which somebody wants to know the lives.
+    pub(super) fn draw_lives(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4c49_5645_532e_2e2e);
+        if random.percent(15) {
+            self.lives = random.range(2, 8) as usize;
+            self.trace_share = random.pick(&[Share::WHOLE, Share::WHOLE, Share(300_000)]);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Bugs of features that few runs have.
 use bytes::Bytes;
 use yard_shard::Output;
-use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation};
+use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation, TopicCreate, TraceRow};
 use yard_wire::property::{ENCODING, EXPIRES, PRIORITY};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Called, JoinProducers, Start, TxBegin, TxDecide, Verdict};
+use yard_wire::share::Share;
 use yard_wire::{Code, Timestamp, Wire};
 
 use super::{Plant, image};
@@ -41,6 +42,13 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
                 decide.group = own.to_owned();
             }
         }
+        (Some(Plant::AllTraced), Request::Call(call))
+            if call.operation == Operation::TopicCreate as u16 =>
+        {
+            if let Ok(create) = TopicCreate::from_bytes(call.args.clone()) {
+                call.args = TopicCreate { trace: Share::WHOLE, ..create }.to_bytes();
+            }
+        }
         (Some(Plant::LatestForgotten), Request::Subscribe(subscribe)) => {
             subscribe.start = Start::Earliest;
         }
@@ -59,6 +67,16 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     };
     for range in settle.ranges.iter_mut().filter(|range| range.verdict == Verdict::Expire) {
         range.verdict = instead;
+    }
+}
+
+/// Changes what is told of a message.
+fn alter_row(plant: Plant, row: &mut TraceRow) {
+    if let (Plant::LifeMisplaced, Some(offset)) = (plant, &mut row.offset) {
+        offset.0 += 1;
+    }
+    if plant == Plant::LifeOfNobody && row.event == "acked" {
+        row.event = "rejected".to_owned();
     }
 }
 
@@ -82,6 +100,13 @@ pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
             *result = Ok(Reply::Call(Called { result: removed.to_bytes() }));
         }
         let Ok(reply) = result else { continue };
+        if let (Some(plant), Reply::Call(called)) = (base.plant, &mut *reply)
+            && [Plant::LifeMisplaced, Plant::LifeOfNobody].contains(&plant)
+            && let Ok(mut rows) = Vec::<TraceRow>::from_bytes(called.result.clone())
+        {
+            rows.iter_mut().for_each(|row| alter_row(plant, row));
+            called.result = rows.to_bytes();
+        }
         if let (Some(Plant::ExtensionForgotten), Reply::Extend(extended)) = (base.plant, reply)
             && !extended.other.is_empty()
         {

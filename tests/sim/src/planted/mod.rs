@@ -155,6 +155,9 @@ plants! {
     LatestForgotten "latest-forgotten" Sim 500
     PriorityLost "priority-lost" Sim 100
     PackingLost "packing-lost" Sim 100
+    LifeMisplaced "life-misplaced" Sim 100
+    LifeOfNobody "life-of-nobody" Sim 500
+    AllTraced "all-traced" Sim 100
 }
 
 /// One group in so many is written by half.
