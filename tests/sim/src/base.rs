@@ -83,6 +83,8 @@ pub(crate) struct Base {
     pub removals: Removals,
     /// When the broker found out that connections were gone.
     pub closed: BTreeMap<SessionId, Micros>,
+    /// How often the broker went down.
+    pub deaths: u64,
     /// Whether the broker is there.
     pub broker_is_up: bool,
     /// The topics, once they were created.
@@ -128,6 +130,7 @@ impl Base {
             memory: Memory::default(),
             removals: Removals::default(),
             closed: BTreeMap::new(),
+            deaths: 0,
             broker_is_up: false,
             routes: Vec::new(),
             wide_routes: Vec::new(),

@@ -26,8 +26,8 @@ const DURABLE: Micros = 12_000 * MS;
 #[derive(Clone, Copy)]
 enum Asked {
     /// That a shard removes the group; whether it may have members there; when, and after how many
-    /// crashes.
-    Remove { shard: ShardId, is_final: bool, sent: (Micros, usize) },
+    /// deaths of the broker.
+    Remove { shard: ShardId, is_final: bool, sent: (Micros, u64) },
     /// What is set of it.
     Set,
 }
@@ -40,9 +40,9 @@ pub(crate) struct Remover {
     /// Where that is done.
     done: BTreeSet<ShardId>,
     asked: Option<(Correlation, Asked, Micros)>,
-    /// Where it has asked in vain for the group's removal, when, and after how many crashes: it may
-    /// be done, and undone by a crash.
-    vague: BTreeMap<ShardId, (Micros, usize)>,
+    /// Where it has asked in vain for the group's removal, when, and after how many deaths of
+    /// the broker: it may be done, and undone by the next.
+    vague: BTreeMap<ShardId, (Micros, u64)>,
     /// Connections on which it has asked for it.
     sessions: BTreeSet<SessionId>,
 }
@@ -74,7 +74,7 @@ impl Remover {
     /// Nobody knows what came of it.
     fn is_open(&mut self, base: &Base, asked: Option<(Correlation, Asked, Micros)>) {
         if let Some((_, Asked::Remove { shard, .. }, _)) = asked {
-            let since = (base.now, base.history.crashes.len());
+            let since = (base.now, base.deaths);
             self.vague.entry(shard).or_insert(since);
         }
     }
@@ -100,7 +100,7 @@ impl Remover {
                 self.sessions.insert(session);
                 let is_final = !removal::has_members(base, group);
                 let request = call(&GroupRm { name: group_name(group) });
-                let sent = (base.now, base.history.crashes.len());
+                let sent = (base.now, base.deaths);
                 (CALL_STREAM + shard.0, request, Asked::Remove { shard, is_final, sent })
             }
             // What it asked for on an earlier connection may still arrive.
@@ -121,6 +121,7 @@ impl Remover {
         let ToClient::Reply(correlation, result) = frame else { return };
         let asked = self.asked.take_if(|(asked, ..)| *asked == correlation);
         let (Some((_, asked, _)), Some(group)) = (asked, self.group) else { return };
+        let goes_on = result.is_ok();
         match asked {
             Asked::Remove { shard, is_final, sent } => {
                 self.removed(base, (group, shard, is_final), sent, result);
@@ -130,14 +131,17 @@ impl Remover {
                 Err(refusal) => may_fail(base, &refusal),
             },
         }
-        self.work(base);
+        // Who refuses is asked again after a while.
+        if goes_on {
+            self.work(base);
+        }
     }
 
     fn removed(
         &mut self,
         base: &mut Base,
         (group, shard, is_final): (u64, ShardId, bool),
-        (sent, died): (Micros, usize),
+        (sent, died): (Micros, u64),
         result: Result<Reply, Refusal>,
     ) {
         match result {
@@ -148,14 +152,14 @@ impl Remover {
             // A refusal does not wait for the disk.
             Err(refusal) if refusal.code == Code::UnknownGroup => {
                 let is_open =
-                    |(at, crashes): &(Micros, usize)| died == *crashes && sent <= at + DURABLE;
+                    |(at, deaths): &(Micros, u64)| died == *deaths && sent <= at + DURABLE;
                 if self.vague.get(&shard).is_some_and(is_open) {
                     return;
                 }
             }
             Err(refusal) if refusal.code == Code::GroupHasMembers && !is_final => return,
             Err(refusal) => {
-                let since = (base.now, base.history.crashes.len());
+                let since = (base.now, base.deaths);
                 self.vague.entry(shard).or_insert(since);
                 return may_fail(base, &refusal);
             }

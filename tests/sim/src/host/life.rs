@@ -80,6 +80,7 @@ impl Host {
         self.doom = None;
         self.dies_at_sync = false;
         base.broker_is_up = false;
+        base.deaths += 1;
         for slot in &mut self.slots {
             slot.shard = None;
             slot.results.clear();
