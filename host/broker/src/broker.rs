@@ -139,9 +139,14 @@ pub struct Broker {
 /// Refuses a request: where the refusal speaks of what an earlier request may have appended just
 /// now, when that is durable. Otherwise a power cut could make it untrue.
 pub(crate) fn refused(origin: Origin, refusal: Refusal) -> Effect {
-    let speaks_of_it =
-        [Code::ProducerFenced, Code::TopicExists, Code::TransactionFinished, Code::UnknownTopic]
-            .contains(&refusal.code);
+    let speaks_of_it = [
+        Code::ProducerFenced,
+        Code::TopicExists,
+        Code::TransactionFinished,
+        Code::UnknownGroup,
+        Code::UnknownTopic,
+    ]
+    .contains(&refusal.code);
     let result = Err(refusal);
     if speaks_of_it {
         return Effect::ReplyAfter { origin, place: AckPlace::Synced, result };

@@ -5,7 +5,7 @@ use yard_wire::operation::{
 };
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, FindRoute, Start, Subscribe};
-use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, TenantId, TopicId};
+use yard_wire::{Code, QueueIndex, QueueOffset, ShardId, TenantId, TopicId, Wire};
 
 use super::world::{Out, World, config};
 use crate::bounds::{GROUP_QUEUES_MAX, REPORT_QUEUES_MAX, TOPIC_QUEUES_MAX};
@@ -233,4 +233,27 @@ fn a_removed_group_gives_back_all_that_its_tenant_had_for_it() {
     assert_eq!(subscribe(&mut world, "g", "orders", Start::Earliest), None);
     assert_eq!(rm(&mut world, "h"), None);
     world.compare_with_log();
+}
+
+#[test]
+fn that_a_group_is_gone_is_said_when_its_removal_is_durable() {
+    let mut world = World::new(config(0, 1));
+    let set = GroupSet { name: "g".into(), max_attempts: None, ..GroupSet::default() };
+    let key = Some(yard_wire::BusinessKey(Some("order".to_owned())));
+    assert_eq!(call(&mut world, &GroupSet { key, ..set }), None);
+    let args = GroupRm { name: "g".to_owned() }.to_bytes();
+    for _ in 0..2 {
+        let call = Call { operation: GroupRm::OPERATION as u16, args: args.clone() };
+        world.request(0, TENANT, Request::Call(call));
+    }
+    let replies = |world: &mut World| {
+        let outs = world.take_outs().into_iter().filter_map(|out| match out {
+            Out::Reply(_, result) => Some(result.err().map(|refusal| refusal.code)),
+            _ => None,
+        });
+        outs.collect::<Vec<_>>()
+    };
+    assert_eq!(replies(&mut world), [], "a crash would bring it back");
+    world.sync();
+    assert_eq!(replies(&mut world), [None, Some(Code::UnknownGroup)]);
 }

@@ -143,7 +143,7 @@ impl Client {
             Self::Producer(client) => client.lost(),
             Self::Consumer(client) => client.lost(base),
             Self::Meddler(client) => client.lost(),
-            Self::Remover(client) => client.lost(base),
+            Self::Remover(client) => client.lost(),
             Self::Clerk(client) => client.lost(base),
         }
         self.link().connect_later(base);

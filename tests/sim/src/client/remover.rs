@@ -1,6 +1,6 @@
 //! An operator who removes groups: shard by shard, again until each says that it is done, and sets
 //! what was set of the group once more. A shard that has members of it refuses.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use yard_broker::SessionId;
 use yard_wire::operation::GroupRm;
@@ -20,14 +20,11 @@ const PAUSE: Micros = 40 * MS;
 /// An answer that does not come is asked for again after this.
 const PATIENCE: Micros = 500 * MS;
 
-/// What was done so long ago is durable, however slow the disk is.
-const DURABLE: Micros = 12_000 * MS;
 /// What it has asked.
 #[derive(Clone, Copy)]
 enum Asked {
-    /// That a shard removes the group; whether it may have members there; when, and after how many
-    /// deaths of the broker.
-    Remove { shard: ShardId, is_final: bool, sent: (Micros, u64) },
+    /// That a shard removes the group, and whether it may have members there.
+    Remove { shard: ShardId, is_final: bool },
     /// What is set of it.
     Set,
 }
@@ -40,9 +37,6 @@ pub(crate) struct Remover {
     /// Where that is done.
     done: BTreeSet<ShardId>,
     asked: Option<(Correlation, Asked, Micros)>,
-    /// Where it has asked in vain for the group's removal, when, and after how many deaths of
-    /// the broker: it may be done, and undone by the next.
-    vague: BTreeMap<ShardId, (Micros, u64)>,
     /// Connections on which it has asked for it.
     sessions: BTreeSet<SessionId>,
 }
@@ -56,7 +50,6 @@ impl Remover {
             group: None,
             done: BTreeSet::new(),
             asked: None,
-            vague: BTreeMap::new(),
             sessions: BTreeSet::new(),
         }
     }
@@ -66,17 +59,8 @@ impl Remover {
         base.removals.next().is_none()
     }
 
-    pub(super) fn lost(&mut self, base: &Base) {
-        let asked = self.asked.take();
-        self.is_open(base, asked);
-    }
-
-    /// Nobody knows what came of it.
-    fn is_open(&mut self, base: &Base, asked: Option<(Correlation, Asked, Micros)>) {
-        if let Some((_, Asked::Remove { shard, .. }, _)) = asked {
-            let since = (base.now, base.deaths);
-            self.vague.entry(shard).or_insert(since);
-        }
+    pub(super) fn lost(&mut self) {
+        self.asked = None;
     }
 
     pub(super) fn work(&mut self, base: &mut Base) {
@@ -85,12 +69,10 @@ impl Remover {
             return;
         }
         self.link.work_at(base, base.now + PAUSE);
-        let open = self.asked.take_if(|(_, _, until)| *until <= base.now);
-        self.is_open(base, open);
+        self.asked.take_if(|(_, _, until)| *until <= base.now);
         if self.group != base.removals.next() {
             (self.group, self.asked) = (base.removals.next(), None);
             self.done.clear();
-            self.vague.clear();
         }
         let Some(group) = self.group.filter(|_| self.asked.is_none()) else { return };
         let shards = (0..base.plan.shards).map(ShardId);
@@ -100,8 +82,7 @@ impl Remover {
                 self.sessions.insert(session);
                 let is_final = !removal::has_members(base, group);
                 let request = call(&GroupRm { name: group_name(group) });
-                let sent = (base.now, base.deaths);
-                (CALL_STREAM + shard.0, request, Asked::Remove { shard, is_final, sent })
+                (CALL_STREAM + shard.0, request, Asked::Remove { shard, is_final })
             }
             // What it asked for on an earlier connection may still arrive.
             None if self.is_on_its_way(base, session) => return,
@@ -123,8 +104,8 @@ impl Remover {
         let (Some((_, asked, _)), Some(group)) = (asked, self.group) else { return };
         let goes_on = result.is_ok();
         match asked {
-            Asked::Remove { shard, is_final, sent } => {
-                self.removed(base, (group, shard, is_final), sent, result);
+            Asked::Remove { shard, is_final } => {
+                self.removed(base, (group, shard, is_final), result);
             }
             Asked::Set => match result {
                 Ok(_) => removal::removed(base, group),
@@ -141,7 +122,6 @@ impl Remover {
         &mut self,
         base: &mut Base,
         (group, shard, is_final): (u64, ShardId, bool),
-        (sent, died): (Micros, u64),
         result: Result<Reply, Refusal>,
     ) {
         match result {
@@ -149,20 +129,10 @@ impl Remover {
                 base.fail(|| format!("{shard} has removed group {group}, which has members there"));
             }
             Ok(Reply::Call(_)) => {}
-            // A refusal does not wait for the disk.
-            Err(refusal) if refusal.code == Code::UnknownGroup => {
-                let is_open =
-                    |(at, deaths): &(Micros, u64)| died == *deaths && sent <= at + DURABLE;
-                if self.vague.get(&shard).is_some_and(is_open) {
-                    return;
-                }
-            }
+            // It was removed by what nobody has heard of, and no crash brings it back.
+            Err(refusal) if refusal.code == Code::UnknownGroup => {}
             Err(refusal) if refusal.code == Code::GroupHasMembers && !is_final => return,
-            Err(refusal) => {
-                let since = (base.now, base.deaths);
-                self.vague.entry(shard).or_insert(since);
-                return may_fail(base, &refusal);
-            }
+            Err(refusal) => return may_fail(base, &refusal),
             Ok(other) => return base.fail(|| format!("a removal was answered by {other:?}")),
         }
         if is_final {
