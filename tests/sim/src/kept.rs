@@ -49,6 +49,7 @@ fn producer() -> ProducerPlan {
         prioritised: 0,
         transactional: 0,
         tx_group: 0,
+        reborn: 0,
         keyed: 0,
         dedupe_keys: 1,
         alike: 0,

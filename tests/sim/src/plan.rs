@@ -132,6 +132,9 @@ pub struct ProducerPlan {
     pub transactional: u64,
     /// Its group, for transactions.
     pub tx_group: u64,
+    /// It has a name under which it goes on, and after so many of a hundred bursts its process
+    /// ends. 0: it has none.
+    pub reborn: u64,
     /// How many of a hundred messages have a dedupe key.
     pub keyed: u64,
     /// How many such keys there are, the same for all producers.
@@ -363,6 +366,7 @@ impl Plan {
         plan.draw_keeping();
         plan.draw_removals();
         plan.draw_lives();
+        plan.draw_identities();
         // A clock that is ahead makes messages due: early for nobody but the checker.
         if !plan.is_clock_late() {
             plan.producers.iter_mut().for_each(|producer| producer.delayed = 0);
@@ -655,6 +659,7 @@ fn draw_producers(random: &mut Random, messages: u64) -> Vec<ProducerPlan> {
                 prioritised: 0,
                 transactional: 0,
                 tx_group: 0,
+                reborn: 0,
                 keyed: 0,
                 dedupe_keys: 1,
                 alike: 0,

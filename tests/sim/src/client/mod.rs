@@ -171,7 +171,7 @@ impl Client {
         match self {
             Self::Steward(_) | Self::Reader(_) | Self::Meddler(_) => true,
             Self::Remover(_) => Remover::is_done(base),
-            Self::Producer(client) => client.is_done(),
+            Self::Producer(client) => client.is_done(base),
             Self::Consumer(client) => client.is_done(base),
             Self::Clerk(client) => client.is_done(),
         }

@@ -16,8 +16,10 @@ use yard_wire::{
     Sequence, ShardId, Timestamp, TopicId, TxId, Wire,
 };
 
+mod identity;
 mod transaction;
 
+use identity::Identity;
 pub(crate) use transaction::tx_group;
 
 use super::Link;
@@ -104,6 +106,8 @@ pub(crate) struct Producer {
     in_tx: BTreeMap<u64, TxId>,
     /// What has no answer yet, for a planted bug.
     unanswered: BTreeMap<u64, (LaneName, Written)>,
+    /// Under which it goes on when its process ends, if it has one.
+    identity: Option<Identity>,
 }
 
 impl Producer {
@@ -111,8 +115,10 @@ impl Producer {
     #[must_use]
     pub(crate) fn new(base: &mut Base, client: usize, plan: ProducerPlan) -> Self {
         let left = plan.messages;
+        let named = (plan.reborn > 0).then(|| ProducerId(!plan_seed(base, client)));
         Self {
             link: Link::new(client),
+            identity: named.map(Identity::new),
             plan,
             random: base.random.split(),
             number: client as u64,
@@ -133,15 +139,19 @@ impl Producer {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self, base: &Base) -> bool {
         let is_idle = self.lanes.values().all(|lane| lane.core.is_idle());
-        self.left == 0 && is_idle && self.open.is_none()
+        let is_open = self.identity.as_ref().is_none_or(|identity| identity.is_open(base));
+        self.left == 0 && is_idle && self.open.is_none() && is_open
     }
 
     pub(super) fn connected(&mut self, base: &mut Base) {
         self.lanes.values_mut().for_each(|lane| lane.core.on_connect());
-        if base.has(Plant::ClientRenumbers) {
+        if base.has(Plant::ClientRenumbers) && self.identity.is_none() {
             self.renumber(base);
+        }
+        if let Some(identity) = &mut self.identity {
+            identity.connected(base);
         }
         self.join(base);
         self.work(base);
@@ -153,6 +163,9 @@ impl Producer {
         self.cancelling.clear();
         self.foreign.clear();
         self.lanes.values_mut().for_each(|lane| lane.core.on_disconnect());
+        if let Some(identity) = &mut self.identity {
+            identity.lost();
+        }
     }
 
     pub(super) fn drain(&mut self, base: &mut Base) {
@@ -162,6 +175,9 @@ impl Producer {
 
     /// Its process ends and another one begins: what has no answer is never heard of again.
     pub(crate) fn is_born_again(&mut self, base: &mut Base) {
+        if self.identity.is_some() {
+            return self.begin_anew(base, false);
+        }
         self.abandon(base);
         self.finish(base);
         self.number += 1_000;
@@ -179,8 +195,10 @@ impl Producer {
             }
             let pause = self.random.range(self.plan.pause / 2, self.plan.pause * 3 / 2);
             self.next_burst = base.now + pause.max(1);
+            self.may_end(base);
         }
         self.ask_again(base);
+        self.ask_to_open(base);
         self.pump(base);
     }
 
@@ -274,10 +292,12 @@ impl Producer {
         let (topic, queue) = (letter.topic, letter.queue);
         let parked = due.is_some() || tx.is_some();
         let written = Written { number, topic, queue, parked, bytes };
-        if base.has(Plant::ClientRenumbers) {
+        if base.has(Plant::ClientRenumbers) && self.identity.is_none() {
             self.unanswered.insert(number, (name, written.clone()));
         }
-        self.push(base, name, &written);
+        if self.keep_for_later(base, name, &written) {
+            self.push(base, name, &written);
+        }
         number
     }
 
@@ -314,9 +334,11 @@ impl Producer {
     fn push(&mut self, base: &Base, name: LaneName, written: &Written) {
         let connected = self.link.session.is_some();
         let (plan, number, random) = (&self.plan, self.number, &mut self.random);
+        let identity = self.identity.as_ref();
         let lane = self.lanes.entry(name).or_insert_with(|| {
             let batch_bytes = base.plan.batch_bytes_max();
-            let mut core = new_lane(plan, (number, batch_bytes), name, random);
+            let first = identity.map(|identity| identity.first(name));
+            let mut core = new_lane(plan, (number, batch_bytes), (name, first), random);
             if connected {
                 core.on_connect();
             }
@@ -334,15 +356,18 @@ impl Producer {
     fn pump(&mut self, base: &mut Base) {
         let now_ms = base.now / MS;
         let mut wake = (self.left > 0).then_some(self.next_burst);
-        let Self { link, lanes, asked, .. } = self;
+        let Self { link, lanes, asked, identity, .. } = self;
         let is_reversed = base.has(Plant::ReceiptsReversed);
         let mut completions = Vec::new();
         for (name, lane) in lanes {
             let stream = 1 + name.1.0;
             while let Some(outgoing) = lane.core.next_to_send(now_ms) {
-                let request = Request::Produce(outgoing.produce);
+                let request = Request::Produce(outgoing.produce.clone());
                 if let Some(correlation) = link.request(base, stream, request) {
                     asked.insert(correlation, (*name, outgoing.attempt));
+                    if let Some(identity) = identity {
+                        identity.sends(correlation, *name, &outgoing.produce);
+                    }
                 }
             }
             while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
@@ -360,13 +385,17 @@ impl Producer {
             wake = wake.into_iter().chain(at).min();
         }
         for (number, result) in completions {
+            self.complete_named(base, &result);
             self.complete(base, number, result);
         }
         if std::mem::take(&mut self.dies) {
             self.is_born_again(base);
         }
-        let ask_at = self.open.as_ref().and_then(|open| open.ask_at);
-        if let Some(at) = wake.into_iter().chain(ask_at).min() {
+        let older = self.pump_older(base);
+        let identity = self.identity.as_ref().filter(|_| self.link.session.is_some());
+        let open_at = identity.and_then(|identity| identity.ask_at);
+        let ask_at = self.open.as_ref().and_then(|open| open.ask_at).into_iter().chain(open_at);
+        if let Some(at) = wake.into_iter().chain(older).chain(ask_at).min() {
             self.link.work_at(base, at);
         }
     }
@@ -378,6 +407,10 @@ impl Producer {
         let name = (self.number, number);
         base.lives.may_want(base.plan.lives, name, self.names[number as usize].id);
         self.unanswered.remove(&number);
+        if result.is_err() && self.identity.is_some() {
+            // Whoever comes next sends it again, or is told that it is stored.
+            return;
+        }
         sent.completed = Some(base.now);
         match result {
             Ok(Told { original: Some(original), place, .. }) => {
@@ -393,7 +426,8 @@ impl Producer {
                     let wanted = self.plan.place;
                     base.fail(|| format!("{got:?} was answered where {wanted:?} was asked for"));
                 }
-                if is_delayed && self.random.percent(CANCEL_PERCENT) {
+                let may_cancel = is_delayed && self.identity.is_none();
+                if may_cancel && self.random.percent(CANCEL_PERCENT) {
                     self.cancel(base, number);
                 }
             }
@@ -448,7 +482,11 @@ impl Producer {
             ToClient::TxCheck(check) => return self.checked(base, check),
             ToClient::Deliver { .. } | ToClient::Ended(_) => return,
         };
-        if self.answered(base, correlation, &result).is_some() {
+        self.heard(base, correlation, &result);
+        let is_answered = self.answered(base, correlation, &result).is_some()
+            || self.opened(base, correlation, &result).is_some()
+            || self.older_answered(base, correlation, &result).is_some();
+        if is_answered {
             return self.pump(base);
         }
         if let Some(tried) = self.foreign.remove(&correlation) {
@@ -501,16 +539,17 @@ fn plan_seed(base: &Base, client: usize) -> u64 {
 fn new_lane(
     plan: &ProducerPlan,
     (number, batch_bytes_max): (u64, usize),
-    (shard, lane): LaneName,
+    ((shard, lane), named): (LaneName, Option<BatchHeader>),
     random: &mut Random,
 ) -> LaneCore {
-    let header = BatchHeader {
+    let anew = BatchHeader {
         producer: ProducerId(random.word()),
         epoch: Epoch(0),
         lane,
         shard,
         sequence: Sequence(0),
     };
+    let header = named.unwrap_or(anew);
     let options = LaneOptions {
         place: plan.place,
         nodes: AckNodes::One,
@@ -519,6 +558,7 @@ fn new_lane(
         batch_bytes_max,
         attempt_ms: plan.attempt_ms,
         delivery_ms: plan.delivery_ms,
+        ends_at_failure: named.is_some(),
         ..LaneOptions::default()
     };
     LaneCore::new(header, options, number ^ random.word())

@@ -2,6 +2,7 @@
 //! after everything else: runs without it are what they were.
 use std::collections::{BTreeMap, BTreeSet};
 
+use yard_wire::requests::AckPlace;
 use yard_wire::share::Share;
 
 use super::{Fault, Plan};
@@ -91,6 +92,23 @@ impl Plan {
         if random.percent(15) {
             self.lives = random.range(2, 8) as usize;
             self.trace_share = random.pick(&[Share::WHOLE, Share::WHOLE, Share(300_000)]);
+        }
+    }
+
+    /// Producers that have a name under which they go on.
+    pub(super) fn draw_identities(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x4944_454e_5449_5459);
+        if !random.percent(20) {
+            return;
+        }
+        for producer in &mut self.producers {
+            producer.reborn = random.pick(&[0, 5, 25]);
+            if producer.reborn > 0 {
+                // Of what is acknowledged earlier a crash may take some that count.
+                producer.place = AckPlace::Synced;
+                // What a process has left open, its group decides; here it is all of one series.
+                producer.transactional = 0;
+            }
         }
     }
 

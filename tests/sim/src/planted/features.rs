@@ -1,4 +1,6 @@
 //! Bugs of features that few runs have.
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use yard_shard::Output;
 use yard_wire::operation::{GroupInfo, GroupRemoved, GroupRm, Operation, TopicCreate, TraceRow};
@@ -6,7 +8,7 @@ use yard_wire::property::{ENCODING, EXPIRES, PRIORITY};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Call, Called, JoinProducers, Start, TxBegin, TxDecide, Verdict};
 use yard_wire::share::Share;
-use yard_wire::{Code, Timestamp, Wire};
+use yard_wire::{Code, Epoch, ProducerId, Timestamp, Wire, batch};
 
 use super::{Plant, image};
 use crate::agenda::MS;
@@ -70,6 +72,15 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
     }
 }
 
+/// A batch of an older process of a producer becomes one of its newest.
+pub(super) fn make_newest(epochs: &mut BTreeMap<ProducerId, Epoch>, bytes: &mut Bytes) {
+    let Ok((mut header, count)) = batch::parse_header(bytes) else { return };
+    let newest = epochs.entry(header.producer).or_default();
+    *newest = (*newest).max(header.epoch);
+    header.epoch = *newest;
+    *bytes = batch::encode(&header, count, &bytes[batch::HEADER_BYTES..]);
+}
+
 /// Changes what is told of a message.
 fn alter_row(plant: Plant, row: &mut TraceRow) {
     if let (Plant::LifeMisplaced, Some(offset)) = (plant, &mut row.offset) {
@@ -90,7 +101,7 @@ fn forget_removal(base: &Base, call: &mut Call) {
 }
 
 /// Changes what a shard wants.
-pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
+pub(super) fn alter_outputs(base: &Base, life: u32, outputs: &mut [Output]) {
     for output in outputs {
         let Output::Reply { result, .. } = output else { continue };
         if base.has(Plant::RemovalMadeUp)
@@ -100,6 +111,15 @@ pub(super) fn alter_outputs(base: &Base, outputs: &mut [Output]) {
             *result = Ok(Reply::Call(Called { result: removed.to_bytes() }));
         }
         let Ok(reply) = result else { continue };
+        if let Reply::OpenProducer(opened) = reply {
+            match base.plant {
+                Some(Plant::CountTooHigh) => {
+                    opened.lanes.iter_mut().for_each(|(_, next)| next.0 += 1);
+                }
+                Some(Plant::CountNotRestored) if life > 1 => opened.lanes.clear(),
+                _ => {}
+            }
+        }
         if let (Some(plant), Reply::Call(called)) = (base.plant, &mut *reply)
             && [Plant::LifeMisplaced, Plant::LifeOfNobody].contains(&plant)
             && let Ok(mut rows) = Vec::<TraceRow>::from_bytes(called.result.clone())

@@ -23,7 +23,7 @@ use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{Deliver, Settle, SettleRange, Verdict};
 use yard_wire::retry::Attempts;
 use yard_wire::{
-    Correlation, DedupeKey, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence,
+    Correlation, DedupeKey, Epoch, ProducerId, QueueIndex, QueueOffset, RecordPlace, Sequence,
     SubscriptionId, TenantId, Wire, batch,
 };
 
@@ -158,6 +158,9 @@ plants! {
     LifeMisplaced "life-misplaced" Sim 100
     LifeOfNobody "life-of-nobody" Sim 500
     AllTraced "all-traced" Sim 100
+    OlderStores "older-self-stores" Sim 500
+    CountTooHigh "count-too-high" Sim 500
+    CountNotRestored "count-not-restored" Sim 500
 }
 
 /// One group in so many is written by half.
@@ -170,6 +173,8 @@ pub(crate) struct Memory {
     synced: BTreeSet<(usize, u32)>,
     /// Which delivery of each message was the last, by who has it.
     attempts: BTreeMap<(SubscriptionId, QueueIndex, u64), u32>,
+    /// The newest epoch of each producer that has sent something.
+    epochs: BTreeMap<ProducerId, Epoch>,
 }
 
 /// What came of an I/O.
@@ -254,7 +259,10 @@ pub(crate) fn alter_io(base: &Base, io: Io, before: &mut Option<Vec<u8>>) -> Io 
 }
 
 /// Changes a request on its way to the shard.
-pub(crate) fn alter_request(base: &Base, life: u32, request: &mut Request) {
+pub(crate) fn alter_request(base: &mut Base, life: u32, request: &mut Request) {
+    if let (Some(Plant::OlderStores), Request::Produce(produce)) = (base.plant, &mut *request) {
+        features::make_newest(&mut base.memory.epochs, &mut produce.batch);
+    }
     contended::alter_request(base, request);
     features::alter_request(base, request);
     match (base.plant, request) {
@@ -335,7 +343,7 @@ fn as_held(memory: &Memory, by: SubscriptionId, range: &SettleRange) -> Vec<Sett
 /// Changes what a shard wants.
 pub(crate) fn alter_outputs(base: &mut Base, life: u32, outputs: &mut [Output]) {
     contended::alter_outputs(base, outputs);
-    features::alter_outputs(base, outputs);
+    features::alter_outputs(base, life, outputs);
     let lives_again = life > 1;
     match base.plant {
         Some(Plant::AttemptNotCounted) => outputs.iter_mut().for_each(call_first),
