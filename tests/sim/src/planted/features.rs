@@ -73,12 +73,19 @@ pub(super) fn alter_request(base: &Base, request: &mut Request) {
 }
 
 /// A batch of an older process of a producer becomes one of its newest.
-pub(super) fn make_newest(epochs: &mut BTreeMap<ProducerId, Epoch>, bytes: &mut Bytes) {
-    let Ok((mut header, count)) = batch::parse_header(bytes) else { return };
-    let newest = epochs.entry(header.producer).or_default();
-    *newest = (*newest).max(header.epoch);
-    header.epoch = *newest;
-    *bytes = batch::encode(&header, count, &bytes[batch::HEADER_BYTES..]);
+pub(super) fn make_newest(epochs: &mut BTreeMap<ProducerId, Epoch>, request: &mut Request) {
+    match request {
+        Request::OpenProducer(open) => drop(epochs.entry(open.producer).or_default()),
+        Request::Produce(produce) => {
+            let Ok((mut header, count)) = batch::parse_header(&produce.batch) else { return };
+            let Some(newest) = epochs.get_mut(&header.producer) else { return };
+            *newest = (*newest).max(header.epoch);
+            header.epoch = *newest;
+            let records = &produce.batch[batch::HEADER_BYTES..];
+            produce.batch = batch::encode(&header, count, records);
+        }
+        _ => {}
+    }
 }
 
 /// Changes what is told of a message.

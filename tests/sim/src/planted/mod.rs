@@ -173,7 +173,7 @@ pub(crate) struct Memory {
     synced: BTreeSet<(usize, u32)>,
     /// Which delivery of each message was the last, by who has it.
     attempts: BTreeMap<(SubscriptionId, QueueIndex, u64), u32>,
-    /// The newest epoch of each producer that has sent something.
+    /// Of each producer with a name, the newest epoch that has sent something.
     epochs: BTreeMap<ProducerId, Epoch>,
 }
 
@@ -260,8 +260,8 @@ pub(crate) fn alter_io(base: &Base, io: Io, before: &mut Option<Vec<u8>>) -> Io 
 
 /// Changes a request on its way to the shard.
 pub(crate) fn alter_request(base: &mut Base, life: u32, request: &mut Request) {
-    if let (Some(Plant::OlderStores), Request::Produce(produce)) = (base.plant, &mut *request) {
-        features::make_newest(&mut base.memory.epochs, &mut produce.batch);
+    if base.has(Plant::OlderStores) {
+        features::make_newest(&mut base.memory.epochs, request);
     }
     contended::alter_request(base, request);
     features::alter_request(base, request);
