@@ -137,7 +137,7 @@ async fn what_failed_is_delivered_again_and_what_was_not_acked_is_found() {
     .unwrap();
     let unsettled = ledger::handle(&mut books, &second, |it| effect(it, "25")).await;
     let Err(HandleError::Settle(error)) = unsettled else { panic!("{unsettled:?}") };
-    assert_eq!(error.code, Code::Closed, "{error}");
+    assert_eq!(error.code, Code::LeaseLost, "{error}");
     payments.resume();
     let third = next(&mut payments).await;
     assert_eq!((third.id(), third.attempt()), (first.id(), 3));

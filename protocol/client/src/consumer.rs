@@ -145,8 +145,8 @@ impl Consumer {
 
     /// Receives nothing until [`Consumer::resume`]: the subscriptions end. What was settled is sent
     /// first; what was received and not settled is delivered to others at once, and what the
-    /// application still has of it cannot be settled any more. Handlers that run should be through
-    /// before.
+    /// application still has of it cannot be settled any more, nor kept for longer:
+    /// [`crate::Code::LeaseLost`]. Handlers that run should be through before.
     pub fn pause(&self) {
         self.shared.pause.send_replace(true);
     }

@@ -361,13 +361,14 @@ impl Serving {
             Ok(_) = pause.wait_for(|pause| *pause) => End::Paused,
             end = self.serve() => end,
         };
+        if let End::Stopped | End::Paused = &end
+            && let Err(error) = self.finish().await
+        {
+            tracing::debug!(%error, "a subscription did not end in good order");
+        }
         let error = match &end {
-            End::Stopped | End::Paused => {
-                if let Err(error) = self.finish().await {
-                    tracing::debug!(%error, "a subscription did not end in good order");
-                }
-                Error::closed("consumer")
-            }
+            End::Stopped => Error::closed("consumer"),
+            End::Paused => Error::new(Code::LeaseLost, "the consumer was paused meanwhile"),
             End::Lost => Error::new(Code::Disconnected, "the connection was lost meanwhile"),
             End::Ended(why) => why.clone().into(),
         };
