@@ -130,3 +130,16 @@ async fn delayed_messages_are_sent_listed_and_taken_back_by_the_program() {
     }
     assert_eq!(json(&server, "delay ls --topic orders")["waiting"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_group_that_is_not_there_the_error_says_it_all() {
+    let options = ServerOptions::new(yard::locate(None).unwrap());
+    let server = Server::start(options).await.unwrap();
+    for line in ["dlq drop nobody --apply", "dlq resend nobody", "dlq drop nobody -o json"] {
+        let output = run(&server, line);
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, error) = (told(&output.stdout), told(&output.stderr));
+        assert!(!output.status.success() && error.contains("E0209"), "{line}: {error}");
+        assert_eq!(out, "", "{line}: nothing was looked at, so nothing was counted");
+    }
+}

@@ -208,8 +208,11 @@ async fn change(session: &Session, written: &Written, does: Does) -> Result<(), 
     let result = interrupts.unless(changing.run(&mut tally)).await;
     let why = changing.why.take();
     super::leave(&client).await;
-    // What was done before an error was done.
-    output::show(&tally.row(), session.format)?;
+    // What was done before an error was done. Where nothing was looked at, the error says it all.
+    let is_refused = matches!(result, Some(Err(_))) && tally == Tally::default();
+    if !is_refused {
+        output::show(&tally.row(), session.format)?;
+    }
     if does == Does::Count && tally.matched > 0 {
         eprintln!("nothing was changed; --apply does it");
     }
