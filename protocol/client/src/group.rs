@@ -1,7 +1,9 @@
 //! Moving a group to other offsets: a plan that shows what would change, its application, and what
 //! was read back afterwards, queue by queue.
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use yard_wire::operation::{GroupInfo, GroupQueueRow, TopicInfo};
 use yard_wire::request::{Reply, Request};
 use yard_wire::requests::{GroupMoved, MoveGroup, MovedQueue};
@@ -12,6 +14,12 @@ use crate::{Admin, Error};
 use read_back::{ReadBack, judge};
 
 mod read_back;
+
+/// A group that is below where it was moved to is looked at again for so long: a message there is
+/// becoming a dead letter, and settled when it is one.
+const LETTERS_WAIT: Duration = Duration::from_secs(2);
+/// The pause between two looks.
+const LETTERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a group is to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +80,9 @@ pub struct QueueSought {
     pub found: Option<QueueOffset>,
     /// Why it was not moved, or not found where it was moved to: at [`QueueMove::to`], or at the
     /// oldest message where retention has taken that, both by the broker's answer and as it was
-    /// read back. A group that has members, or had some that come back, may be found further on.
+    /// read back. A group that has members, or had some that come back, may be found further on; so
+    /// may any, by messages that became dead letters meanwhile. One that is to become a dead letter
+    /// below the target is waited for, 2 s at most.
     pub error: Option<Error>,
 }
 
@@ -171,12 +181,13 @@ impl Admin {
     /// stands in the report, and the others are done all the same.
     ///
     /// # Errors
-    /// Where nothing could be done because the client was closed.
+    /// Where nothing was done: it could not be asked where the group is before.
     pub async fn seek_group(&self, plan: &SeekPlan) -> Result<SeekReport, Error> {
         let mut by_shard: BTreeMap<ShardId, Vec<QueueMove>> = BTreeMap::new();
         for queue in &plan.queues {
             by_shard.entry(queue.shard).or_default().push(*queue);
         }
+        let rejected = self.rejected_of(plan).await?;
         let (mut moved, mut ended) = (Vec::new(), 0);
         for (shard, moves) in by_shard {
             let answer = self.move_in(plan, shard, &moves).await;
@@ -185,16 +196,53 @@ impl Admin {
             ended += answer.map_or(0, |moved| moved.ended);
         }
         moved.sort_by_key(|(planned, _)| planned.queue);
-        let read = self.read_back(plan, ended).await;
+        let done = moved.iter().filter(|(_, moved)| moved.is_ok());
+        let done: Vec<QueueMove> = done.map(|(planned, _)| *planned).collect();
+        let read = self.read_back_settled(plan, &done, ended, &rejected).await;
         let queues = moved.into_iter().map(|(planned, moved)| judge(planned, moved, &read));
         Ok(SeekReport { queues: queues.collect(), ended })
     }
 
+    /// How many messages of each queue the group has rejected so far.
+    async fn rejected_of(&self, plan: &SeekPlan) -> Result<BTreeMap<QueueIndex, u64>, Error> {
+        let (rows, _) = self.rows_of(&plan.topic, &plan.group).await?.unwrap_or_default();
+        Ok(rows.into_iter().map(|(queue, row)| (queue, row.rejected)).collect())
+    }
+
+    /// Reads where the group is, again as long as it waits for dead letters.
+    async fn read_back_settled(
+        &self,
+        plan: &SeekPlan,
+        done: &[QueueMove],
+        ended: u32,
+        rejected: &BTreeMap<QueueIndex, u64>,
+    ) -> Result<ReadBack, Error> {
+        let until = Instant::now() + LETTERS_WAIT;
+        loop {
+            let read = self.read_back(plan, ended, rejected).await?;
+            let waits = done.iter().any(|planned| read.is_below(planned));
+            if !waits || Instant::now() >= until {
+                return Ok(read);
+            }
+            tokio::time::sleep(LETTERS_PAUSE).await;
+        }
+    }
+
     /// Reads where the group is, and then what retention has left.
-    async fn read_back(&self, plan: &SeekPlan, ended: u32) -> Result<ReadBack, Error> {
+    async fn read_back(
+        &self,
+        plan: &SeekPlan,
+        ended: u32,
+        rejected: &BTreeMap<QueueIndex, u64>,
+    ) -> Result<ReadBack, Error> {
         let (rows, members) = self.rows_of(&plan.topic, &plan.group).await?.unwrap_or_default();
         let report = self.call(TopicInfo { name: plan.topic.clone() }).await?;
+        let letters = rows.iter().map(|(queue, row)| {
+            let before = rejected.get(queue).copied().unwrap_or_default();
+            (*queue, row.rejected.saturating_sub(before))
+        });
         Ok(ReadBack {
+            letters: letters.collect(),
             settled_below: rows.iter().map(|(queue, row)| (*queue, row.settled_below)).collect(),
             firsts: report.queues.iter().map(|row| (row.queue, row.first)).collect(),
             has_members: ended > 0 || members > 0,
@@ -285,4 +333,23 @@ fn check_offset(
         return Err(Error::new(Code::OffsetOutOfRange, detail));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_an_answer_leaves_out_is_not_done() {
+        let queue = QueueIndex;
+        let offset = QueueOffset(4);
+        let moved = MovedQueue { queue: queue(1), before: offset, after: offset, end: offset };
+        let answer = Ok(GroupMoved { queues: vec![moved.clone()], ended: 0 });
+        assert_eq!(about(&answer, queue(1)), Ok(moved));
+        let left_out = about(&answer, queue(2)).unwrap_err();
+        assert_eq!(left_out.code, Code::BadReply);
+        assert!(left_out.detail.contains("queue 2"), "{left_out}");
+        let lost = Error::new(Code::Disconnected, "lost");
+        assert_eq!(about(&Err(lost.clone()), queue(1)), Err(lost));
+    }
 }

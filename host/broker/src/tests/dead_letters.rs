@@ -1,10 +1,11 @@
 //! What is not delivered again becomes a dead letter: exactly one, wherever the process ends.
 use yard_wire::batch::BatchHeader;
+use yard_wire::operation::GroupRm;
 use yard_wire::requests::AckNodes;
 use yard_wire::{QueueIndex, ShardId, TenantId, Timestamp, TopicId};
 
 use super::script::{Script, check};
-use super::world::{Out, World, config};
+use super::world::{Out, World, call, config};
 use crate::{Entry, Event, MetaChange, Outcome, Settings, Topic};
 
 const ORDERS: &str = "topic orders 1
@@ -68,6 +69,32 @@ fn after_orders() -> Script {
     // The letter is to be made with the next event.
     script.run("reject a 0 0..1");
     script
+}
+
+#[test]
+fn what_is_no_dead_letter_yet_goes_with_its_group() {
+    for is_made in [false, true] {
+        let mut script = after_orders();
+        if !is_made {
+            script.run("slow");
+        }
+        for line in ["sync", "at 1000", "sync", "close a"] {
+            script.run(line);
+        }
+        let group = GroupRm { name: "g".to_owned() };
+        let removed = call(&mut script.world, &group).unwrap();
+        // It is counted as a message that waits.
+        let left = if is_made { (9, 3) } else { (10, 4) };
+        assert_eq!((removed.lag, removed.waiting), left, "made: {is_made}");
+        script.run("answer");
+        for line in ["at 60000", "sync"] {
+            script.run(line);
+        }
+        let entries = script.world.log.iter().map(|(entry, _)| entry);
+        let letters = entries.filter(|entry| matches!(entry, Entry::Release { .. })).count();
+        assert_eq!(letters, usize::from(is_made), "made: {is_made}");
+        script.world.compare_with_log();
+    }
 }
 
 #[test]

@@ -5,7 +5,12 @@
 //! | below the target | wrong | wrong |
 //! | at the target | right | right |
 //! | above it, at most at the oldest message | right: retention | right |
+//! | above that, by no more than dead letters were made | right | right |
 //! | above that | wrong | right: they have gone on |
+//!
+//! What is to become a dead letter is settled when it is one, wherever the group was moved to.
+//! Below the target the group is looked at again, see the caller; from the target on it may carry
+//! the group along.
 //!
 //! What the broker has answered is judged as without members in any case: when it moved the group,
 //! none had begun. So it is also known of a group with members that it went back.
@@ -24,11 +29,18 @@ pub(super) struct ReadBack {
     pub(super) settled_below: BTreeMap<QueueIndex, QueueOffset>,
     /// The oldest message of each queue, read after the above.
     pub(super) firsts: BTreeMap<QueueIndex, QueueOffset>,
+    /// Dead letters that were made of messages of each queue since before it was moved.
+    pub(super) letters: BTreeMap<QueueIndex, u64>,
     /// The group has members, or had some when it was moved, which come back by themselves.
     pub(super) has_members: bool,
 }
 
 impl ReadBack {
+    /// Whether a queue was found below where it was to go.
+    pub(super) fn is_below(&self, planned: &QueueMove) -> bool {
+        self.settled_below.get(&planned.queue).is_some_and(|found| *found < planned.to)
+    }
+
     /// Where a queue was found, and what is wrong with that.
     fn find(
         &self,
@@ -41,7 +53,9 @@ impl ReadBack {
         };
         let first = self.firsts.get(&queue).copied().unwrap_or_default();
         let is_there = |at: QueueOffset| at == to || (to < at && at <= first);
-        let has_gone_on = self.has_members && to < found;
+        let letters = self.letters.get(&queue).copied().unwrap_or_default();
+        let was_carried = to < found && found.0.saturating_sub(to.max(first).0) <= letters;
+        let has_gone_on = to < found && self.has_members || was_carried;
         if is_there(after) && (is_there(found) || has_gone_on) {
             return (Some(found), Ok(()));
         }
@@ -90,6 +104,7 @@ mod tests {
         ReadBack {
             settled_below: found.map(|found| (QUEUE, QueueOffset(found))).into_iter().collect(),
             firsts: BTreeMap::from([(QUEUE, QueueOffset(first))]),
+            letters: BTreeMap::new(),
             has_members,
         }
     }
@@ -121,6 +136,26 @@ mod tests {
         check(6, Some(7), 9, [true, true]);
         check(6, Some(6), 5, [false, false]);
         check(5, Some(8), 7, [false, true]);
+    }
+
+    #[test]
+    fn dead_letters_carry_a_group_on_and_no_further() {
+        // Whether a queue that was to go to 5 is rightly found there, with so many letters made.
+        let check = |found: u64, first: u64, letters: u64, expect: bool| {
+            let letters = BTreeMap::from([(QUEUE, letters)]);
+            let read = Ok(ReadBack { letters, ..read(Some(found), first, false) });
+            let sought = judge(planned(5), Ok(moved(5)), &read);
+            assert_eq!(sought.error.is_none(), expect, "{found}, oldest {first}: {sought:?}");
+        };
+        check(6, 0, 0, false);
+        check(6, 0, 1, true);
+        check(8, 0, 2, false);
+        check(8, 0, 3, true);
+        check(8, 6, 2, true);
+        check(8, 6, 1, false);
+        check(4, 0, 1, false);
+        let is_below = |found: u64| read(Some(found), 0, false).is_below(&planned(5));
+        assert_eq!([4, 5, 6].map(is_below), [true, false, false]);
     }
 
     #[test]
