@@ -15,7 +15,7 @@
 //! becomes of it. There is always a way: where none is well, it is the one that will be first.
 use std::collections::BTreeMap;
 
-use yard_wire::ShardId;
+use yard_wire::{Code, ShardId};
 
 /// Latency from which on a way is left out, and for how long, in milliseconds: the classes of
 /// RocketMQ's `latencyMax` and `notAvailableDuration` that leave anything out.
@@ -74,6 +74,18 @@ impl Health {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A batch that was sent then was answered now, with this refusal if it was refused.
+    pub fn heard(&mut self, way: ShardId, (sent_ms, now_ms): (u64, u64), why: Option<Code>) {
+        match why {
+            None => self.answered(way, now_ms.saturating_sub(sent_ms), now_ms),
+            // These are about the message, its topic or its lane, not about the shard.
+            Some(Code::OutOfSequence | Code::WrongShard | Code::BacklogFull | Code::DedupeFull) => {
+            }
+            Some(code) if code.is_retryable() => self.failed(way, now_ms),
+            Some(_) => {}
+        }
     }
 
     /// A way has answered after `took_ms`.

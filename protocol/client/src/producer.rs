@@ -22,6 +22,8 @@ mod lane_sender;
 mod lane_task;
 mod numbering;
 mod receipt;
+#[cfg(test)]
+mod several;
 mod spread;
 
 pub use builder::ProducerBuilder;

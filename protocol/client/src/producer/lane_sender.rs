@@ -354,14 +354,7 @@ impl LaneSender {
     /// Notes how the shard does.
     fn judge(&self, sent_ms: u64, now_ms: u64, why: Option<Code>) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        match why {
-            None => health.answered(self.shard, now_ms.saturating_sub(sent_ms), now_ms),
-            // These are about the message, its topic or its lane, not about the shard.
-            Some(Code::OutOfSequence | Code::WrongShard | Code::BacklogFull | Code::DedupeFull) => {
-            }
-            Some(code) if code.is_retryable() => health.failed(self.shard, now_ms),
-            Some(_) => {}
-        }
+        health.heard(self.shard, (sent_ms, now_ms), why);
     }
 
     /// A shard that does not answer fails like one that refuses.
