@@ -118,6 +118,7 @@ yard_wire::marks! {
     RetireStateRefused "store.retire.state-refused"
     RetireStateKept "store.retire.state-kept"
     RetireRecordRefused "store.retire.record-refused"
+    RetireRecordedOnce "store.retire.recorded-once"
     RetireRecorded "store.retire.recorded"
     RetireRemoveFailed "store.retire.remove-failed"
     RetireRemoveAgain "store.retire.remove-again"

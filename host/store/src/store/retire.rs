@@ -365,23 +365,26 @@ impl Store {
     }
 
     /// Says in the log that the segments are gone: twice, because without it a log whose first
-    /// segments are not there is not whole. It is the same said once or twice.
+    /// segments are not there is not whole. It is the same said once or twice: where a full disk
+    /// takes it once, the next start would find it, so it holds.
     fn record(&mut self, snapshot: Option<u32>) {
         let retiring = self.retiring.as_ref().expect("it is under way");
         assert!(retiring.left.is_empty(), "what is kept was copied");
         let pieces = encode_retired(retiring.until, &retiring.floors, self.own_payload_max());
-        let mut recorded = None;
-        for piece in pieces.iter().chain(&pieces) {
-            match self.append_own(RETIRED, piece) {
-                Ok(group) => recorded = Some(group),
-                Err(_) => {
-                    yard_wire::mark!(RetireRecordRefused);
-                    self.retiring = None;
-                    return;
-                }
-            }
+        let mut say = || {
+            let mut said = pieces.iter().map(|piece| self.append_own(RETIRED, piece));
+            said.try_fold(None, |_, group| group.map(Some))
+        };
+        let Ok(mut group) = say() else {
+            yard_wire::mark!(RetireRecordRefused);
+            self.retiring = None;
+            return;
+        };
+        match say() {
+            Ok(again) => group = again,
+            Err(_) => yard_wire::mark!(RetireRecordedOnce),
         }
-        let group = recorded.expect("there is a piece");
+        let group = group.expect("there is a piece");
         let retiring = self.retiring.as_mut().expect("it is under way");
         retiring.stage = RetireStage::Recorded(group, snapshot);
     }

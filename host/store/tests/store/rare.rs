@@ -7,11 +7,11 @@ use yard_wire::{QueueOffset, Timestamp};
 
 use crate::damage::long;
 use crate::finding::{check, is_of_keys, keyed_batch};
-use crate::retire::{check_waiting, fill, finish, reopen, retire};
+use crate::retire::{check_waiting, fill, finish, go_on, keep_from, reopen, retire};
 use crate::support::{CONFIG, Random, Rig, flagged_batch, open_all, open_with};
 
 /// Whether the mark of this name was reached in this process.
-fn is_reached(name: &str) -> bool {
+pub(crate) fn is_reached(name: &str) -> bool {
     let mark = yard_store::marks().into_iter().find(|mark| mark.name == name);
     mark.unwrap_or_else(|| panic!("no mark {name}")).times > 0
 }
@@ -131,4 +131,56 @@ fn a_log_whose_last_group_cannot_be_read_is_opened() {
     assert!(is_reached("store.recovery.last-unreadable"));
     assert!(!opened.repairs.is_empty(), "it is told what cannot be read");
     assert_eq!(open().entries, opened.entries, "and the log is the same the next time");
+}
+
+/// What says that segments are gone finds a place in the last segment of a full disk, or one of the
+/// two that say it, or none: the next start finds what this one went on with.
+#[test]
+fn a_retirement_is_told_at_least_once_or_does_not_happen() {
+    let begun = || {
+        let (mut random, mut rig) = (Random(21), Rig::new(21));
+        rig.settle();
+        fill(&mut rig, &mut random, 3);
+        let names = rig.disk.list().unwrap();
+        let used: u64 = names.into_iter().map(|name| rig.disk.len(name).unwrap()).sum();
+        rig.disk.set_capacity(used);
+        rig
+    };
+    let append = |rig: &mut Rig, bytes: usize| {
+        let is_taken = rig.append(&vec![1; bytes]).is_ok();
+        rig.flush();
+        is_taken
+    };
+    let mut rig = begun();
+    let room = (0..).take_while(|_| append(&mut rig, 100)).count();
+    let mut happened = [0, 0];
+    // Groups of 256 bytes, and at the end of 128 and 192: so it ends at every multiple of 64.
+    let ends: [&[usize]; 4] = [&[], &[1], &[40], &[1, 40]];
+    for (left, end) in (2..room.min(24)).flat_map(|left| ends.map(|end| (left, end))) {
+        let mut rig = begun();
+        (left..room).for_each(|_| assert!(append(&mut rig, 100)));
+        end.iter().for_each(|bytes| assert!(append(&mut rig, *bytes)));
+        rig.store.retire(2, &keep_from, Vec::new(), &mut rig.io);
+        for _ in 0..200 {
+            go_on(&mut rig);
+            if !rig.io.is_empty() {
+                rig.perform(0);
+            }
+        }
+        assert!(!rig.store.is_retiring(), "it happened or came to nothing");
+        let first = rig.store.first_segment();
+        happened[usize::from(first == 2)] += 1;
+        let (_, opened) = reopen(&rig.disk.fork()).unwrap();
+        assert_eq!(opened.store.first_segment(), first, "{left}: the next start finds it so");
+        rig.disk.set_capacity(u64::MAX);
+        rig.store.retry(&mut rig.io);
+        rig.settle();
+        if first < 2 {
+            retire(&mut rig, 2, &mut |_| {});
+        }
+        assert_eq!(rig.store.first_segment(), 2);
+    }
+    assert!(happened[0] > 0 && happened[1] > 0, "{happened:?}");
+    assert!(is_reached("store.retire.record-refused"));
+    assert!(is_reached("store.retire.recorded-once"));
 }

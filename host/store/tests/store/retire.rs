@@ -44,7 +44,7 @@ fn active(store: &Store) -> u32 {
 }
 
 /// The short topic keeps nothing; the long one from its fourth message on; the idle one all.
-fn keep_from(topic: TopicId, _: QueueIndex) -> QueueOffset {
+pub(crate) fn keep_from(topic: TopicId, _: QueueIndex) -> QueueOffset {
     match topic {
         TopicId(1) => QueueOffset(u64::MAX),
         TopicId(2) => QueueOffset(3),
@@ -53,7 +53,7 @@ fn keep_from(topic: TopicId, _: QueueIndex) -> QueueOffset {
 }
 
 /// Gives the state that a retirement asks for, removes what it may, and closes groups.
-fn go_on(rig: &mut Rig) {
+pub(crate) fn go_on(rig: &mut Rig) {
     rig.close(false);
     if rig.store.wants_state() {
         rig.store.put_state(Bytes::from(rig.model.entries.len().to_string()));
