@@ -1,12 +1,20 @@
 //! Files that are whole and yet cannot be true together: somebody has mixed them up. The log is
 //! refused, and says why.
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use xxhash_rust::xxh3::xxh3_64;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::error::Corrupt;
-use yard_store::{FileName, OpenError, Store};
+use yard_store::{Disk, FileName, OpenError, Repair, Reserve, Store};
+use yard_wire::codec::Malformed;
+use yard_wire::record::Flags;
+use yard_wire::release::{Notes, Release};
+use yard_wire::{QueueIndex, TenantId, TopicId};
 
 use crate::damage::{long, small};
-use crate::support::{CONFIG, open_all, open_with};
+use crate::rare::is_reached;
+use crate::support::{CONFIG, Random, flagged_batch, open_all, open_with};
 use crate::survive::groups;
 
 const SEGMENT: FileName = FileName::Segment(0);
@@ -14,6 +22,13 @@ const SEGMENT: FileName = FileName::Segment(0);
 const SEGMENT_CRC_AT: usize = 508;
 const CHECKPOINT_CRC_AT: usize = 76;
 const SIDECAR_CRC_AT: usize = 124;
+/// Bytes of the head of a group, of an entry, and of where its records went.
+const GROUP_HEADER_BYTES: usize = 64;
+const ENTRY_HEADER_BYTES: usize = 24;
+const PLACEMENT_BYTES: usize = 18;
+/// Kinds of entries of the log's own.
+const MOVED: u16 = 0x101;
+const RETIRED: u16 = 0x103;
 
 /// The disk with another file on it, of which these bytes are at this place and the head holds.
 fn forged(disk: &LyingDisk, name: FileName, crc_at: usize, at: usize, bytes: &[u8]) -> LyingDisk {
@@ -183,4 +198,149 @@ fn what_is_derived_from_a_log_is_not_the_log() {
         disk.put(name, rig.disk.contents(name).unwrap());
         assert!(matches!(refused(&disk), OpenError::Missing { segment: 0 }), "{name}");
     }
+}
+
+#[test]
+fn a_release_refers_to_what_lies_before_it() {
+    let (mut random, mut rig) = (Random(5), small(true));
+    rig.append_batch(&flagged_batch(&mut random, &[((1, 0, 300), Flags::DELAYED)])).unwrap();
+    rig.flush();
+    let queue = (TopicId(1), QueueIndex(0));
+    rig.append_releases(&[Release::new(rig.parked()[0], queue, Notes::default())]);
+    rig.flush();
+    let file = rig.disk.contents(SEGMENT).unwrap();
+    let group = *groups(&file).last().unwrap();
+    let forged = |segment: u32| {
+        let mut entry = file[group.0 as usize + GROUP_HEADER_BYTES..group.1 as usize].to_vec();
+        let length = u32::from_le_bytes(entry[..4].try_into().unwrap()) as usize;
+        let release = &mut entry[ENTRY_HEADER_BYTES + PLACEMENT_BYTES + 4..];
+        let bytes = u32::from_le_bytes(release[..4].try_into().unwrap()) as usize;
+        release[8..12].copy_from_slice(&segment.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&release[..4]), &release[8..bytes]);
+        release[4..8].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&entry[..4]), &entry[8..length - 4]);
+        entry[4..8].copy_from_slice(&crc.to_le_bytes());
+        let disk = regrouped(&rig.disk, group, GROUP_HEADER_BYTES, &entry[..length]);
+        open_all(&disk)
+    };
+    assert_eq!(forged(0).unwrap().entries, rig.model.entries, "nothing but the segment is forged");
+    let OpenError::Entry { why, .. } = forged(1).map(|_| ()).unwrap_err() else {
+        panic!("an entry refers to what comes later")
+    };
+    assert_eq!(why, Malformed::Field { what: "segment of a release", value: 1 });
+    assert!(is_reached("store.recovery.refers-forward"));
+}
+
+/// Its checksum holds; the group that it is in is damaged in another entry.
+#[test]
+fn an_entry_of_the_logs_own_that_says_nothing_is_told() {
+    let own = (RETIRED, "store.quarantine.own-lost", "an entry of the log's own");
+    let copies = (MOVED, "store.quarantine.copies-lost", "an entry of copies");
+    for (kind, mark, told) in [own, copies] {
+        let mut rig = small(true);
+        rig.store.append(rig.now, kind, TenantId(0), &[9; 3], Reserve::Use).unwrap();
+        rig.append(b"damaged").unwrap();
+        rig.flush();
+        let refused = open_all(&rig.disk.fork()).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, OpenError::Entry { .. }), "{refused}");
+        rig.append(b"behind").unwrap();
+        rig.flush();
+        let file = rig.disk.contents(SEGMENT).unwrap();
+        let at = file.windows(7).position(|bytes| bytes == b"damaged").unwrap();
+        rig.disk.flip_bit(SEGMENT, 8 * at as u64);
+        let opened = open_all(&rig.disk).unwrap();
+        let is_told = |it: &Repair| matches!(it, Repair::Quarantined { what, .. } if *what == told);
+        assert_eq!(opened.repairs.iter().filter(|it| is_told(it)).count(), 1);
+        assert!(is_reached(mark), "{mark}");
+        let payloads: Vec<_> = opened.entries.iter().map(|entry| &entry.payload[..]).collect();
+        assert_eq!(payloads.last(), Some(&&b"behind"[..]), "what is behind is served");
+    }
+}
+
+/// A disk of which one read of a sidecar's head comes out wrong, and the next one right.
+struct Flickers {
+    disk: LyingDisk,
+    name: FileName,
+    /// Reads until then.
+    left: AtomicU32,
+}
+
+impl Disk for Flickers {
+    fn list(&self) -> io::Result<Vec<FileName>> {
+        self.disk.list()
+    }
+
+    fn len(&self, name: FileName) -> io::Result<u64> {
+        self.disk.len(name)
+    }
+
+    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(name, offset, buffer)?;
+        if (name, offset) == (self.name, 0) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            buffer[20] ^= 1;
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(name, offset, bytes)
+    }
+
+    fn sync(&self, name: FileName) -> io::Result<()> {
+        self.disk.sync(name)
+    }
+
+    fn create_segment(
+        &self,
+        name: FileName,
+        header: &[u8],
+        bytes: u64,
+        zero_bytes: u64,
+    ) -> io::Result<()> {
+        self.disk.create_segment(name, header, bytes, zero_bytes)
+    }
+
+    fn replace(&self, name: FileName, bytes: &[u8]) -> io::Result<()> {
+        self.disk.replace(name, bytes)
+    }
+
+    fn remove(&self, name: FileName) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+}
+
+/// Else the log would be cut off where only a read of its sidecar went wrong.
+#[test]
+fn a_sidecar_that_is_read_wrong_once_takes_nothing_away() {
+    let rig = long();
+    let name = FileName::Segment(1);
+    let mut lost = rig.disk.contents(name).unwrap();
+    lost[512..].fill(0);
+    rig.disk.put(name, lost);
+    let files = rig.disk.list().unwrap();
+    let is_used = |name: &FileName| match *name {
+        FileName::Segment(segment) | FileName::Index(segment) => segment < 2,
+        FileName::Keys { .. } | FileName::Checkpoint => false,
+    };
+    files.into_iter().filter(|name| !is_used(name)).for_each(|it| rig.disk.remove(it).unwrap());
+    let found = open_all(&rig.disk.fork()).unwrap().entries;
+    let mut refused = 0;
+    for left in 1..5 {
+        let (disk, left) = (rig.disk.fork(), AtomicU32::new(left));
+        let disk = Flickers { disk, name: FileName::Index(1), left };
+        let mut entries = Vec::new();
+        let opened = Store::open(&disk, CONFIG, None, &mut |entry| {
+            entries.push(entry);
+            Ok(())
+        });
+        match opened {
+            Ok(_) => assert_eq!(entries, found),
+            Err(error) => {
+                assert_eq!(corrupt(&error), "a group that was sealed");
+                assert!(disk.disk.contents(FileName::Index(1)).is_some(), "it is kept");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && is_reached("store.sidecar.ahead"));
 }
