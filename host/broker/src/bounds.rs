@@ -167,7 +167,7 @@ pub(crate) const ORPHAN_ASK_MS: u64 = 600_000;
 pub(crate) const JOINED_GROUPS_MAX: usize = 64;
 /// In debug builds the whole state is checked again when events that looked at so many things each
 /// would have looked at all of it: a check costs an event the same however large the state is,
-const CHECKED_OF_EVENT: u64 = 16;
+const CHECKED_OF_EVENT: u64 = 2;
 /// and it comes after so many events at the latest.
 const CHECKED_EVERY_EVENTS: u64 = 16_384;
 /// Groups of which the size is looked at.

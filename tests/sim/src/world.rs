@@ -198,6 +198,7 @@ impl World {
         }
         base.trace.line(base.now, || format!("FAULT {fault:?}"));
         base.trace.mix(&[base.now, number as u64]);
+        host.check_brokers();
         match fault {
             Fault::Crash { kind, outputs, recovery, down } => {
                 host.plan_death(base, Doom { kind, outputs, recovery, down });
