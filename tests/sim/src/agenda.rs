@@ -135,8 +135,25 @@ pub(crate) enum Happening {
     Review,
 }
 
-/// When something happens, its number in the order of entering, and where it is kept.
-type Entry = (Micros, u64, usize);
+/// When something happens, its number in the order of entering, and where it is kept, from the
+/// highest bit to the lowest: entries are compared more often than anything else.
+type Entry = u128;
+
+/// Bits of the place in an entry.
+const PLACE_BITS: u32 = 24;
+/// Bits of the number.
+const NUMBER_BITS: u32 = 40;
+
+const _: () = assert!(Micros::BITS + NUMBER_BITS + PLACE_BITS == Entry::BITS);
+
+fn entry(at: Micros, number: u64, place: usize) -> Entry {
+    assert!(number < 1 << NUMBER_BITS && place < 1 << PLACE_BITS, "a run ends before that");
+    u128::from(at) << (NUMBER_BITS + PLACE_BITS) | u128::from(number) << PLACE_BITS | place as u128
+}
+
+fn time_of(entry: Entry) -> Micros {
+    (entry >> (NUMBER_BITS + PLACE_BITS)) as Micros
+}
 
 /// The list.
 #[derive(Default)]
@@ -164,13 +181,13 @@ impl Agenda {
                 self.kept.len() - 1
             }
         };
-        self.entries.push(Reverse((at, self.entered, place)));
+        self.entries.push(Reverse(entry(at, self.entered, place)));
     }
 
     /// When something happens next.
     #[must_use]
     pub(crate) fn next_at(&self) -> Option<Micros> {
-        self.entries.peek().map(|Reverse((at, ..))| *at)
+        self.entries.peek().map(|Reverse(entry)| time_of(*entry))
     }
 
     /// Whether nothing is under way: no frame, no I/O, no work of the broker. What it only waits
@@ -203,7 +220,8 @@ impl Agenda {
 
     /// Takes what happens next.
     pub(crate) fn next(&mut self) -> Option<(Micros, Happening)> {
-        let Reverse((at, _, place)) = self.entries.pop()?;
+        let Reverse(entry) = self.entries.pop()?;
+        let (at, place) = (time_of(entry), entry as usize & ((1 << PLACE_BITS) - 1));
         self.free.push(place);
         let happening = self.kept[place].take();
         Some((at, happening.expect("what is entered is kept until it happens")))

@@ -38,6 +38,9 @@ impl Aligned {
     /// So many zeros, rounded up to whole blocks.
     pub(crate) fn zeros(bytes: usize) -> Self {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        if bytes == 0 {
+            return Self { memory: Vec::new(), begin: 0, bytes };
+        }
         let memory = vec![0; bytes + BLOCK_BYTES];
         let begin = memory.as_ptr().align_offset(BLOCK_BYTES);
         assert!(begin + bytes <= memory.len(), "an aligned address is less than a block away");

@@ -253,7 +253,9 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
         Io::WriteIndex { index, .. } => index.encode(),
         Io::PrepareSegment { header, .. } => header.clone(),
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),
-        Io::WriteKeys { runs } => runs.iter().flat_map(|run| run.bytes().clone()).collect(),
+        Io::WriteKeys { runs } => {
+            runs.iter().map(|run| &run.bytes()[..]).collect::<Vec<_>>().concat().into()
+        }
         Io::SyncGroup { .. } => Bytes::from_static(b"sync"),
         Io::ReadKept { reads, waiting } => Bytes::from(format!("{reads:?} {waiting:?}")),
         Io::RemoveSegment { segment } => Bytes::copy_from_slice(&segment.to_le_bytes()),
