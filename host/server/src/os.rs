@@ -1,15 +1,25 @@
 //! What only the operating system can do: the one place of this crate that calls it directly.
 #![expect(unsafe_code, reason = "std sets no thread's priority and knows no processor time")]
 
+use std::cell::Cell;
+
 /// How early a thread of the broker runs when more want to than there are processors. A thread
 /// that everybody waits for must not stand in line with a hundred that wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// The writer and the syncer of a shard: short turns, and every request waits for them.
+    /// The writer and the syncer of a shard, and who ends calls of plugins that take too long:
+    /// short turns, and everybody waits for them.
     Log,
+    /// What a shard has done beside its log: the next segment, indexes, checkpoints. Its writer
+    /// waits for them at last.
+    Background,
     /// The threads of the network.
     Network,
-    /// The threads on which plugins run: whatever a tenant has them do, the others come first.
+    /// The threads that read the log for those who are behind: there are more of them than
+    /// processors, because they wait for the disk, and all of them may have work at once.
+    Reader,
+    /// The threads on which plugins run and are made ready: whatever a tenant has them do, the
+    /// others come first.
     Policy,
 }
 
@@ -17,8 +27,8 @@ impl Priority {
     fn niceness(self) -> libc::c_int {
         match self {
             Self::Log => -15,
-            Self::Network => -5,
-            Self::Policy => 5,
+            Self::Background | Self::Network => -5,
+            Self::Policy | Self::Reader => 5,
         }
     }
 }
@@ -28,16 +38,29 @@ const REAL_TIME_PRIORITY: libc::c_int = 1;
 
 /// Gives the calling thread a priority, where this process may: as root, or with
 /// `CAP_SYS_NICE`, or within `RLIMIT_RTPRIO` or `RLIMIT_NICE`. Elsewhere it keeps the one it has.
+///
+/// A thread that was given one before gets the other instead, so that a runtime may give all its
+/// threads the first and those that only read the second; it costs nothing to ask again.
 pub fn prefer(priority: Priority) {
-    if priority == Priority::Policy {
-        run_after_equals();
+    thread_local! {
+        static GIVEN: Cell<Option<Priority>> = const { Cell::new(None) };
+    }
+    let given = GIVEN.replace(Some(priority));
+    if given == Some(priority) {
+        return;
+    }
+    match priority {
+        Priority::Background => run_after_equals(),
+        Priority::Policy | Priority::Reader => leave_real_time(),
+        Priority::Log | Priority::Network => {}
     }
     // Where the default was changed from outside, whoever did that has decided.
     // SAFETY: the call takes and returns numbers; 0 means the calling thread.
     let inherited = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     // SAFETY: as above.
     let policy = unsafe { libc::sched_getscheduler(0) };
-    if inherited != 0 || policy != libc::SCHED_OTHER {
+    let default = given.map_or(0, Priority::niceness);
+    if inherited != default || policy != libc::SCHED_OTHER {
         return;
     }
     if priority == Priority::Log && is_made_real_time() {
@@ -47,6 +70,51 @@ pub fn prefer(priority: Priority) {
     let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, priority.niceness()) };
     if result != 0 {
         tracing::debug!(?priority, "threads keep their priority: this process may not raise it");
+    }
+    if priority == Priority::Network {
+        take_short_turns();
+    }
+}
+
+/// What the system is told of how a thread runs (`sched_setattr(2)`).
+#[repr(C)]
+struct Attributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime_ns: u64,
+    deadline_ns: u64,
+    period_ns: u64,
+}
+
+/// How long a thread of the network runs before others are looked at, in nanoseconds: the least
+/// that the system takes.
+const SHORT_TURN_NS: u64 = 100_000;
+
+/// Lets the calling thread run for short turns. Since Linux 6.12 one that wakes up and wants
+/// little goes before one that is in the middle of a long turn, instead of waiting up to 3 ms for
+/// its end; older ones take no notice.
+fn take_short_turns() {
+    // SAFETY: the call takes and returns numbers; 0 means the calling thread.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let size = size_of::<Attributes>() as u32;
+    let policy = libc::SCHED_OTHER as u32;
+    let attributes = Attributes {
+        size,
+        policy,
+        flags: 0,
+        nice,
+        priority: 0,
+        runtime_ns: SHORT_TURN_NS,
+        deadline_ns: 0,
+        period_ns: 0,
+    };
+    // SAFETY: the call reads the structure, which outlives it and tells its size.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if result != 0 {
+        tracing::debug!("the system gives this thread no short turns");
     }
 }
 
@@ -127,8 +195,28 @@ pub fn run_before_equals() {
 }
 
 /// The same, but lets the calling thread run after them: for what takes long and nobody waits for.
-pub fn run_after_equals() {
+fn run_after_equals() {
     move_real_time(-1);
+}
+
+/// Takes a real-time priority that the process was given from outside back from the calling
+/// thread: what tenants have it do may last, and would keep the system itself from its work, the
+/// writing of files among it.
+fn leave_real_time() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the calls take numbers and read the structure, which outlives them; 0 means the
+    // calling thread.
+    let result = unsafe {
+        match libc::sched_getscheduler(0) {
+            libc::SCHED_FIFO | libc::SCHED_RR => {
+                libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters)
+            }
+            _ => 0,
+        }
+    };
+    if result != 0 {
+        tracing::debug!("a thread keeps its real-time priority: this process may not change it");
+    }
 }
 
 /// Lets the calling thread run only while nobody else wants its processor, and stop at once when

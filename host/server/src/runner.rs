@@ -4,6 +4,7 @@ use std::future::Future;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::os::{self, Priority};
 use crate::tasks::ShardTask;
 use crate::threads::ShardThreads;
 
@@ -59,7 +60,13 @@ impl Readers {
     /// The same, from anywhere.
     pub(crate) fn spawn_on(&self, read: impl FnOnce() + Send + 'static, runtime: &Handle) {
         match self.runner {
-            Runner::Threads => drop(self.tracker.spawn_blocking_on(read, runtime)),
+            Runner::Threads => {
+                let read = || {
+                    os::prefer(Priority::Reader);
+                    read();
+                };
+                drop(self.tracker.spawn_blocking_on(read, runtime));
+            }
             Runner::Tasks => drop(self.tracker.spawn_on(async move { read() }, runtime)),
         }
     }

@@ -121,6 +121,18 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub fn new(metering: Metering) -> Result<Self, EngineError> {
+        Self::with_ticker(metering, || {})
+    }
+
+    /// The same. `begin` runs first on the thread that ends calls which take too long: where a
+    /// machine is busy it must run before what it ends, so the host may give it a priority.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn with_ticker(
+        metering: Metering,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, EngineError> {
         let pooled = wasmtime::Engine::new(&config(metering, Pool::Reserved));
         let (engine, pool) = match pooled {
             Ok(engine) => (Ok(engine), Pool::Reserved),
@@ -130,7 +142,7 @@ impl Engine {
         let ticker = metering.has_epoch().then(|| {
             // The thread must not keep the engine: it ends with the last who has it.
             let weak = engine.weak();
-            Ticker::start(move || {
+            Ticker::start(begin, move || {
                 if let Some(engine) = weak.upgrade() {
                     engine.increment_epoch();
                 }

@@ -35,12 +35,18 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    /// Starts to tick.
-    pub(crate) fn start(tick: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    /// Starts to tick; `begin` runs first, on the thread that will.
+    pub(crate) fn start(
+        begin: impl FnOnce() + Send + 'static,
+        tick: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let builder = thread::Builder::new().name("plugin-ticker".to_owned());
-        let thread = builder.spawn(move || run(&of_thread, &tick))?;
+        let thread = builder.spawn(move || {
+            begin();
+            run(&of_thread, &tick);
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -121,7 +127,7 @@ mod tests {
             // Nobody listens once the test has ended.
             let _ = ticked.send(());
         };
-        let ticker = Ticker::start(tick).unwrap();
+        let ticker = Ticker::start(|| {}, tick).unwrap();
         for _ in 0..QUIET_TICKS {
             ticks.recv().unwrap();
         }

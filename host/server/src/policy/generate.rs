@@ -26,6 +26,7 @@ use yard_wire::TenantId;
 use super::BINDINGS_MAX;
 use super::journal::Journal;
 use crate::hub::lock;
+use crate::os::{self, Priority};
 
 /// Expressions of one tenant that have code. With one instance each, they leave most of the
 /// instances of a worker that a tenant may have to its plugins.
@@ -142,9 +143,11 @@ impl Generator {
         let (after, cache) = (making.after, Cache::open(folder)?);
         let all_max = INSTANCES_MAX as usize / INSTANCES_SHARE / making.workers.max(1);
         let mut maker = Maker { making, cache, all_max: all_max.max(1), made: BTreeMap::new() };
-        let thread = std::thread::Builder::new()
-            .name("sql-generator".to_owned())
-            .spawn(move || maker.run(&from))?;
+        let thread =
+            std::thread::Builder::new().name("sql-generator".to_owned()).spawn(move || {
+                os::prefer(Priority::Policy);
+                maker.run(&from);
+            })?;
         let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
         Ok(Self { after, orders, known, thread })
     }

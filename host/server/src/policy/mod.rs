@@ -57,7 +57,7 @@ use yard_wire::requests::Expression;
 use yard_wire::{Code, Refusal, TenantId, Timestamp, TopicId};
 
 use crate::hub::lock;
-use crate::os;
+use crate::os::{self, Priority};
 use ask::{Asked, Checking, Filtering};
 use framed::{Framed, Outs, Stage};
 use generate::{Generator, Making};
@@ -243,7 +243,7 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`].
     pub(crate) fn start(options: PolicyOptions<'_>) -> Result<Self, PolicyError> {
-        let engine = Engine::new(Metering::Both)?;
+        let engine = Engine::with_ticker(Metering::Both, || os::prefer(Priority::Log))?;
         let (directory, journal) = (Arc::<Directory>::default(), Arc::<Journal>::default());
         let making = Making {
             engine: engine.clone(),
@@ -266,7 +266,7 @@ impl Policies {
             let (engine, directory) = (engine.clone(), Arc::clone(&directory));
             let (registry, journal) = (Arc::clone(&registry), Arc::clone(&journal));
             move || {
-                os::prefer(os::Priority::Policy);
+                os::prefer(Priority::Policy);
                 PolicyWorker {
                     plugins: Worker::new(&engine, &directory),
                     keyspaces: Keyspaces::default(),
@@ -535,6 +535,7 @@ impl Policies {
         check_file_bytes(wasm.0.len() as u64)?;
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
         let checked = tokio::task::spawn_blocking(move || {
+            os::prefer(Priority::Policy);
             let signature = sign.as_ref().map(|sign| &sign.0[..]);
             let (accepted, compiled) =
                 registry.admit(tenant, &wasm.0, signature).map_err(|why| refusal(&why))?;

@@ -27,6 +27,7 @@ use yard_wire::plugin::Digest;
 use super::embedded;
 use super::journal::{Journal, Whose};
 use crate::hub::lock;
+use crate::os::{self, Priority};
 
 /// Whose the first-party plugins are: no tenant has this number.
 pub(crate) const SYSTEM: TenantId = TenantId(u32::MAX);
@@ -109,9 +110,11 @@ impl Registry {
             installed: BTreeMap::new(),
             next: 1,
         };
-        let thread = std::thread::Builder::new()
-            .name("plugin-loader".to_owned())
-            .spawn(move || loader.run(&from))?;
+        let thread =
+            std::thread::Builder::new().name("plugin-loader".to_owned()).spawn(move || {
+                os::prefer(Priority::Policy);
+                loader.run(&from);
+            })?;
         Ok(Self { orders, thread: Mutex::new(Some(thread)), names, tools })
     }
 

@@ -177,7 +177,7 @@ fn start_background(
     let inbox = Arc::clone(inbox);
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsWithMe;
-        os::run_after_equals();
+        os::prefer(Priority::Background);
         let mut last: Option<Io> = None;
         loop {
             // The writer has an index as well until it hears that it was written. To give so much

@@ -88,9 +88,11 @@ impl Noise {
     ) -> Result<Self, Failed> {
         let path = folder.join("noise.toml");
         write_context(&path, context.clone())?;
-        // Through `nice`, which becomes the program: the process is this one's child all the same.
-        let mut command = Command::new("nice");
-        command.arg("-n").arg(niceness.to_string()).arg(me).arg("--noise").arg(&path);
+        // Through `chrt` and `nice`, which become the program: the process is this one's child all
+        // the same. It has no part in a priority that the measuring was given.
+        let mut command = Command::new("chrt");
+        command.args(["-o", "0", "nice", "-n", &niceness.to_string()]);
+        command.arg(me).arg("--noise").arg(&path);
         command.arg("--connections").arg(connections.to_string());
         command.arg("--neighbour").arg(kind.name());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
