@@ -41,7 +41,7 @@ use crate::hub::lock;
 const TURN_MS: u64 = 25;
 /// How often lateness is measured, in milliseconds: some times a turn.
 const PROBE_MS: u64 = 2;
-/// How often a broker with one tenant looks whether it still is there, in milliseconds.
+/// How often a broker to which nobody sends looks whether the process ends, in milliseconds.
 const IDLE_MS: u64 = 1_000;
 /// Who comes to others may begin with so much whatever they send, in bytes a second.
 const RATE_FIRST: f64 = 32_000_000.0;
@@ -49,7 +49,7 @@ const RATE_FIRST: f64 = 32_000_000.0;
 const PRESENT_TURNS: u32 = 20;
 /// Later than this, on average over a turn, the machine is short of time, in microseconds.
 const LATE_US: u64 = 500;
-/// What the rate of the largest sender is multiplied by when it is.
+/// What the rate of whoever is slowed is multiplied by when it is.
 const SLOWER: f64 = 0.7;
 /// What a rate is multiplied by when it is not.
 const FASTER: f64 = 1.004;
