@@ -126,7 +126,6 @@ struct Paces {
 /// What was seen since the last look.
 #[derive(Debug, Default)]
 struct Look {
-    turns: u32,
     late: u32,
     time: Duration,
 }
@@ -164,7 +163,6 @@ impl Paces {
     /// Notes one more turn; after some, what was carried in time.
     fn look(&mut self, turn: Duration, late: bool) {
         self.late = self.late * SMOOTH + f64::from(u8::from(late)) * (1.0 - SMOOTH);
-        self.look.turns += 1;
         self.look.late += u32::from(late);
         self.look.time += turn;
         if self.look.time < Duration::from_millis(TURN_MS) * LOOK_TURNS {
@@ -227,16 +225,16 @@ impl Fairness {
             return;
         }
         let mut paces = lock(&self.paces);
+        let seconds = turn.as_secs_f64();
+        let sent = |pace: &Pace| pace.bytes as f64 / seconds;
         for pace in paces.of.values_mut() {
             pace.silent_turns = if pace.bytes > 0 { 0 } else { pace.silent_turns + 1 };
             pace.looked_bytes += pace.bytes;
-            let sent = pace.bytes as f64 / turn.as_secs_f64();
+            let sent = sent(pace);
             let before = if pace.recent > 0.0 { pace.recent } else { sent };
             pace.recent = before * SMOOTH + sent * (1.0 - SMOOTH);
         }
         paces.of.retain(|_, pace| pace.silent_turns < PRESENT_TURNS);
-        let seconds = turn.as_secs_f64();
-        let sent = |pace: &Pace| pace.bytes as f64 / seconds;
         let all: f64 = paces.of.values().map(sent).sum();
         paces.sent = paces.sent * SMOOTH + all * (1.0 - SMOOTH);
         paces.capacity = (paces.capacity * FADES).max(paces.sent).max(RATE_MIN);

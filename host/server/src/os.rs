@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "std sets no thread's priority and knows no processor time")]
 
 use std::cell::Cell;
+use std::io;
+use std::thread::{Builder, JoinHandle};
 
 /// How early a thread of the broker runs when more want to than there are processors. A thread
 /// that everybody waits for must not stand in line with a hundred that wait for it.
@@ -68,12 +70,28 @@ pub fn prefer(priority: Priority) {
     }
     // SAFETY: as above.
     let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, priority.niceness()) };
+    let niceness = if result == 0 { priority.niceness() } else { inherited };
     if result != 0 {
         tracing::debug!(?priority, "threads keep their priority: this process may not raise it");
     }
     if priority == Priority::Network {
-        take_short_turns();
+        take_short_turns(niceness);
     }
+}
+
+/// Starts a thread with a name and a priority.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn spawn(
+    name: String,
+    priority: Priority,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name).spawn(move || {
+        prefer(priority);
+        run();
+    })
 }
 
 /// What the system is told of how a thread runs (`sched_setattr(2)`).
@@ -93,12 +111,10 @@ struct Attributes {
 /// that the system takes.
 const SHORT_TURN_NS: u64 = 100_000;
 
-/// Lets the calling thread run for short turns. Since Linux 6.12 one that wakes up and wants
-/// little goes before one that is in the middle of a long turn, instead of waiting up to 3 ms for
-/// its end; older ones take no notice.
-fn take_short_turns() {
-    // SAFETY: the call takes and returns numbers; 0 means the calling thread.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+/// Lets the calling thread, of this niceness, run for short turns. Since Linux 6.12 one that wakes
+/// up and wants little goes before one that is in the middle of a long turn, instead of waiting up
+/// to 3 ms for its end; older ones take no notice.
+fn take_short_turns(nice: libc::c_int) {
     let size = size_of::<Attributes>() as u32;
     let policy = libc::SCHED_OTHER as u32;
     let attributes = Attributes {

@@ -37,6 +37,8 @@ use gather::{Gathered, Gathering};
 mod answer;
 mod distance;
 mod gather;
+#[cfg(test)]
+pub(crate) mod model;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -143,11 +143,8 @@ impl Generator {
         let (after, cache) = (making.after, Cache::open(folder)?);
         let all_max = INSTANCES_MAX as usize / INSTANCES_SHARE / making.workers.max(1);
         let mut maker = Maker { making, cache, all_max: all_max.max(1), made: BTreeMap::new() };
-        let thread =
-            std::thread::Builder::new().name("sql-generator".to_owned()).spawn(move || {
-                os::prefer(Priority::Policy);
-                maker.run(&from);
-            })?;
+        let run = move || maker.run(&from);
+        let thread = os::spawn("sql-generator".to_owned(), Priority::Policy, run)?;
         let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
         Ok(Self { after, orders, known, thread })
     }

@@ -265,16 +265,13 @@ impl Policies {
         let workers = (0..options.workers.max(1)).map(|_| {
             let (engine, directory) = (engine.clone(), Arc::clone(&directory));
             let (registry, journal) = (Arc::clone(&registry), Arc::clone(&journal));
-            move || {
-                os::prefer(Priority::Policy);
-                PolicyWorker {
-                    plugins: Worker::new(&engine, &directory),
-                    keyspaces: Keyspaces::default(),
-                    registry,
-                    journal,
-                    collected: Instant::now(),
-                    has_run: false,
-                }
+            move || PolicyWorker {
+                plugins: Worker::new(&engine, &directory),
+                keyspaces: Keyspaces::default(),
+                registry,
+                journal,
+                collected: Instant::now(),
+                has_run: false,
             }
         });
         let pool = Pool::start(workers)?;

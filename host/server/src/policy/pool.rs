@@ -15,6 +15,7 @@ use yard_wire::TenantId;
 
 use super::turns::Turns;
 use crate::hub::lock;
+use crate::os::{self, Priority};
 
 /// Whether a job wants another turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +66,8 @@ impl<W: Idle + 'static> Pool<W> {
         let pool = Arc::new(Self { state: Mutex::new(state), wake, threads });
         for (number, make) in workers.into_iter().enumerate() {
             let of_thread = Arc::clone(&pool);
-            let thread = std::thread::Builder::new()
-                .name(format!("policy-{number}"))
-                .spawn(move || of_thread.run(make()))?;
+            let run = move || of_thread.run(make());
+            let thread = os::spawn(format!("policy-{number}"), Priority::Policy, run)?;
             lock(&pool.threads).push(thread);
         }
         assert!(!lock(&pool.threads).is_empty(), "somebody works");

@@ -110,11 +110,8 @@ impl Registry {
             installed: BTreeMap::new(),
             next: 1,
         };
-        let thread =
-            std::thread::Builder::new().name("plugin-loader".to_owned()).spawn(move || {
-                os::prefer(Priority::Policy);
-                loader.run(&from);
-            })?;
+        let run = move || loader.run(&from);
+        let thread = os::spawn("plugin-loader".to_owned(), Priority::Policy, run)?;
         Ok(Self { orders, thread: Mutex::new(Some(thread)), names, tools })
     }
 

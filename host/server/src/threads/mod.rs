@@ -75,9 +75,8 @@ impl ShardThreads {
             keys: keys_to,
         };
         let writer = Writer::new(shard, clock, inbox, outputs, hands);
-        let writer = std::thread::Builder::new()
-            .name(format!("writer-{number}"))
-            .spawn(move || run(writer, first))?;
+        let run = move || run(writer, first);
+        let writer = os::spawn(format!("writer-{number}"), Priority::Log, run)?;
         Ok(Self { writer, helpers: vec![log_thread, background, keys] })
     }
 
@@ -149,9 +148,8 @@ fn start_log(
     inbox: &Arc<Inbox>,
 ) -> std::io::Result<JoinHandle<()>> {
     let inbox = Arc::clone(inbox);
-    std::thread::Builder::new().name(name).spawn(move || {
+    os::spawn(name, Priority::Log, move || {
         let _ends = EndsWithMe;
-        os::prefer(Priority::Log);
         while let Ok(LogJob { write, sync, tell_write }) = jobs.recv() {
             let written = log.perform(&write);
             if matches!(written, IoDone::Failed { .. }) {
@@ -175,9 +173,8 @@ fn start_background(
     inbox: &Arc<Inbox>,
 ) -> std::io::Result<JoinHandle<()>> {
     let inbox = Arc::clone(inbox);
-    std::thread::Builder::new().name(name).spawn(move || {
+    os::spawn(name, Priority::Background, move || {
         let _ends = EndsWithMe;
-        os::prefer(Priority::Background);
         let mut last: Option<Io> = None;
         loop {
             // The writer has an index as well until it hears that it was written. To give so much
@@ -255,7 +252,6 @@ impl Hands for Helpers {
 /// Runs a shard until its inbox is closed and what it took in is durable.
 fn run(mut writer: Writer<impl Outputs, Helpers>, first: Vec<Output>) {
     let _ends = EndsWithMe;
-    os::prefer(Priority::Log);
     writer.begin(first);
     let mut watch = Watch::default();
     let mut closing_since: Option<Instant> = None;

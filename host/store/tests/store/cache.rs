@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use yard_store::cache::CACHE_BYTES_MIN;
 use yard_store::disk::lying::LyingDisk;
@@ -15,7 +15,7 @@ use crate::support::{CONFIG, Random, Rig, batch_of};
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u64 = 8;
 
-/// A disk that counts what is read and refuses to read some bytes of segments.
+/// A disk that counts what is read, refuses to read some bytes of segments, and reads some wrong.
 pub(crate) struct Counting<'a> {
     disk: &'a LyingDisk,
     bad: Vec<(u32, Range<u64>)>,
@@ -25,6 +25,8 @@ pub(crate) struct Counting<'a> {
     bytes: AtomicU64,
     /// Where the first reader says that it reads, and then lets others catch up with it.
     begun: Option<Barrier>,
+    /// A file of which the head is read wrong once, and after how many reads of it that is.
+    flickers: Option<(FileName, AtomicU32)>,
 }
 
 impl<'a> Counting<'a> {
@@ -35,7 +37,12 @@ impl<'a> Counting<'a> {
     /// One that counts bytes of the segments below this one.
     pub(crate) fn below(disk: &'a LyingDisk, below: u32) -> Self {
         let (bad, reads, bytes) = Default::default();
-        Self { disk, bad, reads, below, bytes, begun: None }
+        Self { disk, bad, reads, below, bytes, begun: None, flickers: None }
+    }
+
+    /// One of which this read of the head of a file comes out wrong, and the next one right.
+    pub(crate) fn flickering(disk: &'a LyingDisk, name: FileName, read: u32) -> Self {
+        Self { flickers: Some((name, AtomicU32::new(read))), ..Self::new(disk) }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -71,7 +78,14 @@ impl Disk for Counting<'_> {
         if self.bad.iter().any(meets) {
             return Err(io::Error::other("a bad sector"));
         }
-        self.disk.read_at(name, offset, buffer)
+        self.disk.read_at(name, offset, buffer)?;
+        if let Some((flickers, left)) = &self.flickers
+            && (name, offset) == (*flickers, 0)
+            && left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            buffer[20] ^= 1;
+        }
+        Ok(())
     }
     fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.write_at(name, offset, bytes)

@@ -1,8 +1,5 @@
 //! Files that are whole and yet cannot be true together: somebody has mixed them up. The log is
 //! refused, and says why.
-use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use xxhash_rust::xxh3::xxh3_64;
 use yard_store::disk::lying::LyingDisk;
 use yard_store::error::Corrupt;
@@ -12,6 +9,7 @@ use yard_wire::record::Flags;
 use yard_wire::release::{Notes, Release};
 use yard_wire::{QueueIndex, TenantId, TopicId};
 
+use crate::cache::Counting;
 use crate::damage::{long, small};
 use crate::rare::is_reached;
 use crate::support::{CONFIG, Random, flagged_batch, open_all, open_with};
@@ -257,58 +255,6 @@ fn an_entry_of_the_logs_own_that_says_nothing_is_told() {
     }
 }
 
-/// A disk of which one read of a sidecar's head comes out wrong, and the next one right.
-struct Flickers {
-    disk: LyingDisk,
-    name: FileName,
-    /// Reads until then.
-    left: AtomicU32,
-}
-
-impl Disk for Flickers {
-    fn list(&self) -> io::Result<Vec<FileName>> {
-        self.disk.list()
-    }
-
-    fn len(&self, name: FileName) -> io::Result<u64> {
-        self.disk.len(name)
-    }
-
-    fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(name, offset, buffer)?;
-        if (name, offset) == (self.name, 0) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            buffer[20] ^= 1;
-        }
-        Ok(())
-    }
-
-    fn write_at(&self, name: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write_at(name, offset, bytes)
-    }
-
-    fn sync(&self, name: FileName) -> io::Result<()> {
-        self.disk.sync(name)
-    }
-
-    fn create_segment(
-        &self,
-        name: FileName,
-        header: &[u8],
-        bytes: u64,
-        zero_bytes: u64,
-    ) -> io::Result<()> {
-        self.disk.create_segment(name, header, bytes, zero_bytes)
-    }
-
-    fn replace(&self, name: FileName, bytes: &[u8]) -> io::Result<()> {
-        self.disk.replace(name, bytes)
-    }
-
-    fn remove(&self, name: FileName) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-}
-
 /// Else the log would be cut off where only a read of its sidecar went wrong.
 #[test]
 fn a_sidecar_that_is_read_wrong_once_takes_nothing_away() {
@@ -325,9 +271,9 @@ fn a_sidecar_that_is_read_wrong_once_takes_nothing_away() {
     files.into_iter().filter(|name| !is_used(name)).for_each(|it| rig.disk.remove(it).unwrap());
     let found = open_all(&rig.disk.fork()).unwrap().entries;
     let mut refused = 0;
-    for left in 1..5 {
-        let (disk, left) = (rig.disk.fork(), AtomicU32::new(left));
-        let disk = Flickers { disk, name: FileName::Index(1), left };
+    for read in 1..5 {
+        let below = rig.disk.fork();
+        let disk = Counting::flickering(&below, FileName::Index(1), read);
         let mut entries = Vec::new();
         let opened = Store::open(&disk, CONFIG, None, &mut |entry| {
             entries.push(entry);
@@ -337,7 +283,7 @@ fn a_sidecar_that_is_read_wrong_once_takes_nothing_away() {
             Ok(_) => assert_eq!(entries, found),
             Err(error) => {
                 assert_eq!(corrupt(&error), "a group that was sealed");
-                assert!(disk.disk.contents(FileName::Index(1)).is_some(), "it is kept");
+                assert!(below.contents(FileName::Index(1)).is_some(), "it is kept");
                 refused += 1;
             }
         }

@@ -1,20 +1,17 @@
 //! A producer's decisions beside several simulated brokers, in virtual time: which queue a message
 //! gets, when it is sent again, when it is given up. What decides is what ships ([`Health`],
 //! [`LaneCore`], [`Message`]), put together as [`super::lane_sender`] does it.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use yard_wire::batch::{Batch, BatchHeader};
-use yard_wire::requests::{Placed, Produce, Produced};
-use yard_wire::{
-    Code, Epoch, Lane, MessageId, ProducerId, QueueIndex, QueueOffset, Refusal, Sequence, ShardId,
-    Timestamp, TopicId,
-};
+use yard_wire::batch::BatchHeader;
+use yard_wire::requests::{Produce, Produced};
+use yard_wire::{Code, Epoch, Lane, MessageId, ProducerId, Refusal, Sequence, ShardId, Timestamp};
 
 use crate::Message;
 use crate::health::Health;
+use crate::lane::model::{self, TOPIC};
 use crate::lane::{Attempt, LaneCore, LaneOptions, LaneRecord};
 
-const TOPIC: TopicId = TopicId(4);
 /// Queues of each broker.
 const QUEUES_EACH: u16 = 2;
 /// A message each so many milliseconds.
@@ -39,25 +36,14 @@ const ALWAYS_WELL: &[(u64, Mood)] = &[(0, WELL)];
 #[derive(Debug)]
 struct Broker {
     moods: Vec<(u64, Mood)>,
-    next: u64,
-    remembered: VecDeque<(u64, Produced)>,
-    ends: BTreeMap<QueueIndex, u64>,
-    /// Messages by their numbers, in the order of each queue.
-    stored: BTreeMap<QueueIndex, Vec<u64>>,
+    numbers: model::Broker,
     /// When batches came.
     came: Vec<u64>,
 }
 
 impl Broker {
     fn new(moods: &[(u64, Mood)]) -> Self {
-        Self {
-            moods: moods.to_vec(),
-            next: 0,
-            remembered: VecDeque::new(),
-            ends: BTreeMap::new(),
-            stored: BTreeMap::new(),
-            came: Vec::new(),
-        }
+        Self { moods: moods.to_vec(), numbers: model::Broker::default(), came: Vec::new() }
     }
 
     /// What it answers, and after how long; nothing if it is silent.
@@ -69,48 +55,13 @@ impl Broker {
         self.came.push(now_ms);
         let mood = self.moods.iter().rev().find(|(from, _)| *from <= now_ms);
         match mood.expect("a mood from the start").1 {
-            Mood::Answers(ms) => Some((ms, self.store(produce))),
+            Mood::Answers(ms) => Some((ms, self.numbers.produce(produce))),
             Mood::Refuses => Some((4, Err(Code::Busy.into()))),
             Mood::Silent => {
-                let _ = self.store(produce);
+                let _ = self.numbers.produce(produce);
                 None
             }
         }
-    }
-
-    fn store(&mut self, produce: &Produce) -> Result<Produced, Refusal> {
-        let batch = Batch::parse(produce.batch.clone()).expect("the client sends what is whole");
-        let sequence = batch.header().sequence.0;
-        let expected = self.next.max(produce.floor.0);
-        if sequence > expected {
-            return Err(Code::OutOfSequence.into());
-        }
-        if sequence < expected {
-            let known = self.remembered.iter().find(|(known, _)| *known == sequence);
-            let again = known.map(|(_, it)| Produced { duplicate: true, ..it.clone() });
-            return again.ok_or(Code::StaleSequence.into());
-        }
-        let mut placed: Vec<Placed> = Vec::new();
-        for record in batch.records() {
-            let (queue, number) = (record.queue(), u128::from_be_bytes(record.id().0) as u64);
-            self.stored.entry(queue).or_default().push(number);
-            let end = self.ends.entry(queue).or_default();
-            match placed.iter_mut().find(|placed| placed.queue == queue) {
-                Some(placed) => placed.count += 1,
-                None => {
-                    let first = QueueOffset(*end);
-                    placed.push(Placed { topic: TOPIC, queue, first, count: 1 });
-                }
-            }
-            *end += 1;
-        }
-        self.next = batch.next_sequence().0;
-        let (place, nodes) = (produce.place, produce.nodes);
-        let (duplicate, originals) = (false, Vec::new());
-        let shard = batch.header().shard;
-        let produced = Produced { shard, place, nodes, duplicate, placed, originals };
-        self.remembered.push_back((sequence, produced.clone()));
-        Ok(produced)
     }
 }
 
@@ -208,9 +159,13 @@ impl Run {
     /// is stored once, and messages of a queue are in order.
     fn check(&self) {
         let mut stored = BTreeMap::new();
-        for numbers in self.brokers.iter().flat_map(|broker| broker.stored.values()) {
-            assert!(numbers.is_sorted(), "in the order of the calls");
-            numbers.iter().for_each(|number| *stored.entry(*number as usize).or_insert(0) += 1);
+        for broker in &self.brokers {
+            let mut newest = BTreeMap::new();
+            for (number, queue) in &broker.numbers.stored {
+                let before = newest.insert(queue, number);
+                assert!(before.is_none_or(|it| it <= number), "in the order of the calls");
+                *stored.entry(*number as usize).or_insert(0) += 1;
+            }
         }
         assert!(stored.values().all(|count| *count == 1), "nothing is stored twice");
         for (number, sent) in self.sent.iter().enumerate() {

@@ -6,7 +6,7 @@ use yard_checker::{AckLevel, Event, Outcome, Sent};
 use yard_client::compress::Algorithm;
 use yard_client::lane::{Attempt, Completion, LaneCore, LaneOptions, LaneRecord};
 use yard_client::{Compression, priority_queues};
-use yard_wire::batch::BatchHeader;
+use yard_wire::batch::{self, BatchHeader};
 use yard_wire::limits::PRIORITY_MAX;
 use yard_wire::operation::{DelayCancel, DelayCancelled, Operation};
 use yard_wire::request::{Reply, Request};
@@ -360,16 +360,8 @@ impl Producer {
         let is_reversed = base.has(Plant::ReceiptsReversed);
         let mut completions = Vec::new();
         for (name, lane) in lanes {
-            let stream = 1 + name.1.0;
-            while let Some(outgoing) = lane.core.next_to_send(now_ms) {
-                let request = Request::Produce(outgoing.produce.clone());
-                if let Some(correlation) = link.request(base, stream, request) {
-                    asked.insert(correlation, (*name, outgoing.attempt));
-                    if let Some(identity) = identity {
-                        identity.sends(correlation, *name, &outgoing.produce);
-                    }
-                }
-            }
+            let ends = identity.as_mut().map(|identity| &mut identity.ends);
+            send(base, link, (*name, lane), asked, ends);
             while let Some(Completion { tickets, result, .. }) = lane.core.next_completion() {
                 for (at, ticket) in tickets.enumerate() {
                     let result = result.as_ref().map(|p| Told {
@@ -534,6 +526,26 @@ impl Producer {
 /// A number of its own for each producer, without a draw: other runs stay as they are.
 fn plan_seed(base: &Base, client: usize) -> u64 {
     Random::new(base.plan.seed ^ (client as u64) << 32).word()
+}
+
+/// Sends what a lane may send now; of each batch the message after it is noted in `ends`.
+fn send(
+    base: &mut Base,
+    link: &mut Link,
+    (name, lane): (LaneName, &mut NumberedLane),
+    asked: &mut BTreeMap<Correlation, (LaneName, Attempt)>,
+    mut ends: Option<&mut BTreeMap<Correlation, (LaneName, u64)>>,
+) {
+    while let Some(outgoing) = lane.core.next_to_send(base.now / MS) {
+        let batch = outgoing.produce.batch.clone();
+        let request = Request::Produce(outgoing.produce);
+        let Some(correlation) = link.request(base, 1 + name.1.0, request) else { continue };
+        asked.insert(correlation, (name, outgoing.attempt));
+        if let Some(ends) = &mut ends {
+            let (header, count) = batch::parse_header(&batch).expect("a lane made it");
+            ends.insert(correlation, (name, header.sequence.0 + count as u64));
+        }
+    }
 }
 
 fn new_lane(

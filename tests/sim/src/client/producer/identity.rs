@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 
 use yard_checker::Outcome;
 use yard_client::lane::Attempt;
-use yard_wire::batch::{self, BatchHeader};
+use yard_wire::batch::BatchHeader;
 use yard_wire::request::{Reply, Request};
-use yard_wire::requests::{OpenProducer, Produce, ProducerOpened};
+use yard_wire::requests::{OpenProducer, ProducerOpened};
 use yard_wire::{Code, Correlation, ProducerId, Refusal, Sequence, ShardId};
 
-use super::{LaneName, NumberedLane, Producer, Told, Written, is_expected, is_nowhere};
+use super::{LaneName, NumberedLane, Producer, Told, Written, is_expected, is_nowhere, send};
 use crate::agenda::{Happening, MS, Micros, SECOND};
 use crate::base::{Base, Phase};
 
@@ -53,7 +53,7 @@ pub(super) struct Identity {
     unheard: BTreeMap<ShardId, u64>,
     older: Older,
     /// Batches on their way: the lane of each, and the message after it.
-    ends: BTreeMap<Correlation, (LaneName, u64)>,
+    pub(super) ends: BTreeMap<Correlation, (LaneName, u64)>,
 }
 
 impl Identity {
@@ -88,12 +88,6 @@ impl Identity {
         let epoch = self.opened[&shard].epoch;
         let sequence = Sequence(self.counted((shard, lane)).unwrap_or(0));
         BatchHeader { producer: self.producer, epoch, lane, shard, sequence }
-    }
-
-    /// A batch leaves.
-    pub(super) fn sends(&mut self, correlation: Correlation, name: LaneName, produce: &Produce) {
-        let (header, count) = batch::parse_header(&produce.batch).expect("a lane made it");
-        self.ends.insert(correlation, (name, header.sequence.0 + count as u64));
     }
 
     /// The connection is gone, and answers with it.
@@ -310,27 +304,18 @@ impl Producer {
 
     /// The process before sends as well, as long as it is not told that it is the older one.
     pub(super) fn pump_older(&mut self, base: &mut Base) -> Option<Micros> {
-        let identity = self.identity.as_mut()?;
+        let Self { link, identity, .. } = self;
+        let Identity { older: Older { lanes, asked }, ends, .. } = identity.as_mut()?;
         let now_ms = base.now / MS;
         let mut wake = None;
-        let Older { lanes, asked } = &mut identity.older;
-        let mut sent = Vec::new();
         for (name, lane) in lanes.iter_mut() {
-            while let Some(outgoing) = lane.core.next_to_send(now_ms) {
-                let produce = outgoing.produce;
-                let request = Request::Produce(produce.clone());
-                if let Some(correlation) = self.link.request(base, 1 + name.1.0, request) {
-                    asked.insert(correlation, (*name, outgoing.attempt));
-                    sent.push((correlation, *name, produce));
-                }
-            }
+            send(base, link, (*name, lane), asked, Some(&mut *ends));
             // Whoever is taken for dead is listened to by nobody.
             while lane.core.next_completion().is_some() {}
             let at = lane.core.wake_at(now_ms).map(|at| at * MS);
             wake = wake.into_iter().chain(at).min();
         }
         lanes.retain(|_, lane| !lane.core.is_idle());
-        sent.iter().for_each(|(correlation, name, it)| identity.sends(*correlation, *name, it));
         wake
     }
 
