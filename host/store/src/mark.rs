@@ -127,4 +127,5 @@ yard_wire::marks! {
     ReadIndexSearched "store.read.index-searched"
     ReadIndexUnreadable "store.read.index-unreadable"
     ReadIndexDamaged "store.read.index-damaged"
+    WalkOneByOne "store.walk.one-by-one"
 }

@@ -32,15 +32,54 @@ pub fn records(disk: &dyn Disk, places: &[RecordPlace]) -> Result<Vec<Bytes>, Re
     let way = |place: &RecordPlace| Way::find(place, |place| read_bytes(disk, place), damaged);
     let ways = places.iter().map(way).collect::<Result<Vec<Way>, ReadError>>()?;
     let stored: Vec<RecordPlace> = ways.iter().map(|way| way.record).collect();
-    let mut records = Vec::with_capacity(places.len());
-    let mut rest = &stored[..];
+    given(places, &ways, read_stored(disk, &stored)?)
+}
+
+/// The records of releases at these places, in their order, where `at_hand` has the bytes of the
+/// releases; what they refer to is read in the order in which it lies.
+///
+/// # Errors
+/// [`ReadError`] when one cannot be read or is damaged.
+pub(crate) fn released(
+    disk: &dyn Disk,
+    places: &[RecordPlace],
+    at_hand: impl Fn(&RecordPlace) -> Option<Bytes>,
+) -> Result<Vec<Bytes>, ReadError> {
+    let read = |place: &RecordPlace| at_hand(place).map_or_else(|| read_bytes(disk, place), Ok);
+    let way = |place: &RecordPlace| Way::find(place, read, damaged);
+    let ways = places.iter().map(way).collect::<Result<Vec<Way>, ReadError>>()?;
+    let mut order: Vec<usize> = (0..ways.len()).collect();
+    order.sort_by_key(|at| (ways[*at].record.segment, ways[*at].record.offset));
+    let stored: Vec<RecordPlace> = order.iter().map(|at| ways[*at].record).collect();
+    assert!(stored.iter().all(|place| !place.released), "a way ends at a record");
+    let mut records = vec![Bytes::new(); ways.len()];
+    for (at, record) in order.into_iter().zip(read_stored(disk, &stored)?) {
+        records[at] = record;
+    }
+    given(places, &ways, records)
+}
+
+/// Reads records where they lie, near ones by one call.
+fn read_stored(disk: &dyn Disk, stored: &[RecordPlace]) -> Result<Vec<Bytes>, ReadError> {
+    let mut records = Vec::with_capacity(stored.len());
+    let mut rest = stored;
     while !rest.is_empty() {
         let (run, after) = rest.split_at(run_length(rest));
         read_run(disk, run, &mut records)?;
         rest = after;
     }
+    assert_eq!(records.len(), stored.len(), "one record for each place");
+    Ok(records)
+}
+
+/// What readers of the places get of the records that lie at the ends of the ways.
+fn given(
+    places: &[RecordPlace],
+    ways: &[Way],
+    mut records: Vec<Bytes>,
+) -> Result<Vec<Bytes>, ReadError> {
     assert_eq!(records.len(), places.len(), "one record for each place");
-    for ((record, way), place) in records.iter_mut().zip(&ways).zip(places) {
+    for ((record, way), place) in records.iter_mut().zip(ways).zip(places) {
         let given = match way.give(record).map_err(|why| damaged(place, why))? {
             Cow::Owned(given) => given,
             Cow::Borrowed(_) => continue,

@@ -1,9 +1,10 @@
 //! Walking over the records of a part of a segment, from memory or from the disk.
 use std::io;
+use std::slice::from_ref;
 
 use bytes::Bytes;
 use yard_wire::codec::Malformed;
-use yard_wire::{RecordPlace, Timestamp};
+use yard_wire::{QueueIndex, QueueOffset, RecordPlace, Timestamp, TopicId};
 
 use super::RecordView;
 use crate::disk::Disk;
@@ -36,6 +37,24 @@ pub(crate) struct WalkedGroup {
     payload: Bytes,
     is_whole: bool,
 }
+
+/// A record whose release lies in the group.
+struct Lying {
+    topic: TopicId,
+    queue: QueueIndex,
+    offset: QueueOffset,
+    place: RecordPlace,
+}
+
+impl Lying {
+    fn view<'a>(&self, bytes: &'a [u8]) -> RecordView<'a> {
+        let Self { topic, queue, offset, place } = *self;
+        RecordView { topic, queue, offset, place, bytes }
+    }
+}
+
+/// Bytes of records that are read together, unless one is larger.
+const READ_BYTES_MAX: u32 = 1 << 20;
 
 /// Why records of a group were not given.
 pub(crate) enum Unread {
@@ -174,7 +193,7 @@ impl<'a> Walk<'a> {
         stored: Timestamp,
         each: &mut impl FnMut(&RecordView<'_>),
     ) -> Result<(), Unread> {
-        let mut failed = None;
+        let mut lying: Vec<Lying> = Vec::new();
         entry.each_record(|record| {
             let EntryRecord { topic, queue, queue_offset, bytes, refers_to, .. } = record;
             let Some(offset) = queue_offset else { return };
@@ -186,18 +205,57 @@ impl<'a> Walk<'a> {
                 let bytes = &entry.payload[begin..begin + bytes as usize];
                 return each(&RecordView { topic, queue, offset, place, bytes });
             }
-            match read::records(self.disk, &[place]) {
-                Ok(given) => {
-                    each(&RecordView { topic, queue, offset, place, bytes: &given[0] });
-                }
-                Err(ReadError::Disk { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
-                    failed = Some(source);
-                }
-                // What is damaged or gone has neither id nor keys; its place says why.
-                Err(_) => {}
-            }
+            lying.push(Lying { topic, queue, offset, place });
         })?;
-        failed.map_or(Ok(()), |source| Err(Unread::Disk(source)))
+        let mut rest = &lying[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |it: &&Lying| {
+                let fits = bytes < READ_BYTES_MAX;
+                bytes += it.place.bytes;
+                fits
+            };
+            let (now, after) = rest.split_at(rest.iter().take_while(fits).count());
+            self.each_lying(now, (&entry.payload, payload_at), each)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// The records of releases that lie in a payload which begins at this byte of the segment.
+    fn each_lying(
+        &self,
+        lying: &[Lying],
+        (payload, payload_at): (&Bytes, u32),
+        each: &mut impl FnMut(&RecordView<'_>),
+    ) -> Result<(), Unread> {
+        assert!(!lying.is_empty(), "a read is about something");
+        let at_hand = |place: &RecordPlace| {
+            let begin = place.offset.checked_sub(payload_at)? as usize;
+            let end = begin + place.bytes as usize;
+            let is_here = place.segment == self.segment && end <= payload.len();
+            is_here.then(|| payload.slice(begin..end))
+        };
+        let places: Vec<RecordPlace> = lying.iter().map(|it| it.place).collect();
+        match read::released(self.disk, &places, at_hand) {
+            Ok(given) => lying.iter().zip(&given).for_each(|(it, bytes)| each(&it.view(bytes))),
+            // One by one: those that can be read count.
+            Err(_) if lying.len() > 1 => {
+                yard_wire::mark!(WalkOneByOne);
+                let mut failed = None;
+                for one in lying {
+                    let read = self.each_lying(from_ref(one), (payload, payload_at), each);
+                    failed = failed.or(read.err());
+                }
+                return failed.map_or(Ok(()), Err);
+            }
+            Err(ReadError::Disk { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Unread::Disk(source));
+            }
+            // What is damaged or gone has neither id nor keys; its place says why.
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// The copies of an entry whose payload begins at this byte of the segment.

@@ -30,7 +30,7 @@ pub(crate) struct Counting<'a> {
 }
 
 impl<'a> Counting<'a> {
-    fn new(disk: &'a LyingDisk) -> Self {
+    pub(crate) fn new(disk: &'a LyingDisk) -> Self {
         Self::below(disk, 0)
     }
 
@@ -49,7 +49,7 @@ impl<'a> Counting<'a> {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 }

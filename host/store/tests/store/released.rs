@@ -7,6 +7,7 @@ use yard_wire::record::{Flags, Record};
 use yard_wire::release::{Notes, Release, Target};
 use yard_wire::{QueueIndex, QueueOffset, RecordPlace, TopicId};
 
+use crate::cache::Counting;
 use crate::finding::{is_of_keys, keyed_batch};
 use crate::support::{Random, Rig, batch_of, flagged_batch, open_all};
 
@@ -134,6 +135,47 @@ fn a_released_record_that_cannot_be_read_now_is_indexed_later() {
     disk.spoil(FileName::Segment(target.segment), bytes);
     assert_eq!(yard_store::io::perform(&disk, &job), IoDone::IndexKeysFailed);
     assert!(matches!(yard_store::io::perform(&rig.disk, &job), IoDone::KeysIndexed { .. }));
+}
+
+/// What is passed on in thousands is indexed in a few reads, and one that is damaged is missing
+/// alone.
+#[test]
+fn many_released_records_are_indexed_together() {
+    const MANY: usize = 200;
+    let mut random = Random(9);
+    let mut rig = Rig::new(9);
+    rig.append_batch(&flagged_batch(&mut random, &[((1, 0, 50), Flags::DELAYED); MANY])).unwrap();
+    rig.flush();
+    let targets = rig.parked().to_vec();
+    assert_eq!(targets.len(), MANY);
+    // Not in the order in which they lie.
+    let release = |at: usize| Release::new(targets[at * 7 % MANY], QUEUE, Notes::default());
+    rig.append_releases(&(0..MANY).map(release).collect::<Vec<Release>>());
+    let is_job = |io: &Io| matches!(io, Io::IndexKeys { .. });
+    while !rig.io.iter().any(is_job) {
+        rig.append_batch(&keyed_batch(&mut random)).unwrap();
+        rig.close(false);
+        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
+            rig.perform(at);
+        }
+    }
+    let at = rig.io.iter().position(is_job).expect("it was there just now");
+    let job = rig.io.remove(at);
+    let run_bytes = |disk: &dyn Disk| match yard_store::io::perform(disk, &job) {
+        IoDone::KeysIndexed { run } => run.bytes().len(),
+        other => panic!("{other:?}"),
+    };
+    let counting = Counting::new(&rig.disk);
+    let whole = run_bytes(&counting);
+    assert!(counting.reads() < 10, "{} reads", counting.reads());
+    let without = |damaged: &[usize]| {
+        let disk = rig.disk.fork();
+        damaged.iter().for_each(|at| flip(&disk, targets[*at].offset as usize + 40));
+        whole - run_bytes(&disk)
+    };
+    let one = without(&[5]);
+    assert!(one > 0, "it is missing");
+    assert_eq!([without(&[150]), without(&[1, 2, 99])], [one, 3 * one], "and no other");
 }
 
 #[test]
