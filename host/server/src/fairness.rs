@@ -17,13 +17,14 @@
 //! messages, other programs. So who sends no more than was carried in time before is not
 //! suspected; of the others those are that send the most beyond it. A suspicion is tried: the
 //! suspect is slowed for a second. Only if requests are late less often by then, it is held;
-//! otherwise it goes free, and what it sent counts as carried.
+//! otherwise it goes free, and what it sent counts as carried. What was carried is remembered of
+//! who leaves and comes again.
 //!
 //! ```text
 //!            late, and sends more than         late less often than before
 //!   free ──► was carried           ──► tried ──► held ──► free, when it uses little of its rate
 //!     ▲                                  │ no
-//!     └──────────────────────────────────┘
+//!     └───────── after 2 s ◄── cleared ◄─┘
 //! ```
 //!
 //! Source of the shape: additive increase, multiplicative decrease (Chiu and Jain, 1989), with
@@ -53,20 +54,30 @@ const LATE_US: u64 = 500;
 const SLOWER: f64 = 0.7;
 /// What a rate is multiplied by when it is not.
 const FASTER: f64 = 1.004;
+/// The same of one that came to others and is not suspected: twice as much in a second.
+const FASTER_FREE: f64 = 1.018;
 /// What a tenant keeps of its even share of the capacity, however late the process runs.
 const SHARE_KEPT: f64 = 0.125;
 /// What the capacity that was seen is multiplied by each turn: half of it is gone in 7 seconds.
 const FADES: f64 = 0.9975;
 /// The share of what was sent before in what is sent lately, each turn: a burst is no capacity.
 const SMOOTH: f64 = 0.9;
+/// The same of what is compared with what was carried: who is held up for a moment sends a burst
+/// afterwards, and no more than before over a second.
+const SMOOTH_LONG: f64 = 0.975;
 /// How long it is looked at before something is said of it, in turns: a second.
 const LOOK_TURNS: u32 = 40;
 /// A look with no more turns that were late than this was in time.
 const LOOK_LATE_MAX: u32 = 1;
 /// What was carried in time is multiplied by with each look: a tenth is forgotten in 100 seconds.
 const CARRIED_FADES: f64 = 0.999;
+/// Who was slowed in vain is left alone for so many turns: it sends what has piled up meanwhile.
+const CLEARED_TURNS: u32 = 2 * LOOK_TURNS;
 /// Who sends so many times what was carried in time may be why requests are late.
 const SUSPECT: f64 = 1.1;
+/// Somebody is suspected when at least this share of turns is late lately: three in a row. One that
+/// is late now and then is not worth a trial, and would judge of none.
+const LATE_OFTEN: f64 = 0.25;
 /// A suspect is held if requests are late in so much of the turns in which they were.
 const BETTER: f64 = 0.5;
 /// The machine carries at least so much, in bytes a second.
@@ -89,6 +100,8 @@ enum Standing {
     },
     /// It did help.
     Held,
+    /// It did not: it is not suspected for a while.
+    Cleared { turns: u32 },
 }
 
 /// What one tenant sends, and how fast it may.
@@ -102,9 +115,12 @@ struct Pace {
     rate: Option<f64>,
     /// What it sent lately, in bytes a second.
     recent: f64,
+    /// The same over a longer time.
+    usual: f64,
     /// Bytes since the last look.
     looked_bytes: u64,
-    /// The most that it sent over a look that was in time, in bytes a second; fades.
+    /// The most that it sent while it was free over a look that was in time, in bytes a second;
+    /// fades.
     carried: f64,
     standing: Standing,
     /// When everything that was let in so far will have been sent at the rate.
@@ -114,6 +130,8 @@ struct Pace {
 #[derive(Debug, Default)]
 struct Paces {
     of: BTreeMap<TenantId, Pace>,
+    /// What was carried of tenants that are not there, unless it is too little to be suspected.
+    left: BTreeMap<TenantId, f64>,
     /// What all tenants together sent lately, in bytes a second.
     sent: f64,
     /// The most that it was seen to be; fades.
@@ -137,11 +155,17 @@ impl Pace {
         if self.standing != Standing::Free || self.recent <= least {
             return 0.0;
         }
-        (self.recent - self.carried * SUSPECT).max(0.0)
+        (self.usual - self.carried * SUSPECT).max(0.0)
     }
 
     /// Decides after a trial.
     fn judge(&mut self, was_late: bool) {
+        if let Standing::Cleared { turns } = &mut self.standing {
+            *turns += 1;
+            if *turns == CLEARED_TURNS {
+                self.standing = Standing::Free;
+            }
+        }
         let Standing::Tried { turns, late, sent, late_before } = &mut self.standing else { return };
         *turns += 1;
         // In the first half what had piled up is still worked off.
@@ -151,10 +175,15 @@ impl Pace {
         }
         let late_now = f64::from(*late) / f64::from(LOOK_TURNS / 2);
         if late_now <= *late_before * BETTER {
+            tracing::debug!(late_before, late_now, "a tenant is slowed");
             self.standing = Standing::Held;
+            // It sent that much before as well, but who was there with it?
+            self.carried = 0.0;
         } else {
+            tracing::debug!(late_before, late_now, "a tenant was slowed in vain");
             self.carried = self.carried.max(*sent);
             self.rate = None;
+            self.standing = Standing::Cleared { turns: 0 };
         }
     }
 }
@@ -171,17 +200,28 @@ impl Paces {
         let Look { late, time, .. } = std::mem::take(&mut self.look);
         for pace in self.of.values_mut() {
             let sent = std::mem::take(&mut pace.looked_bytes) as f64 / time.as_secs_f64();
-            let in_time = if late > LOOK_LATE_MAX { 0.0 } else { sent };
+            // Of one that is slowed it says nothing that others are in time.
+            let is_free = matches!(pace.standing, Standing::Free | Standing::Cleared { .. });
+            let is_carried = late <= LOOK_LATE_MAX && is_free;
+            let in_time = if is_carried { sent } else { 0.0 };
             pace.carried = (pace.carried * CARRIED_FADES).max(in_time);
         }
+        self.left.retain(|_, carried| {
+            *carried *= CARRIED_FADES;
+            *carried > RATE_MIN
+        });
     }
 
     /// Who is slowed next: of those who are suspected already the one that sends the most, while
     /// there is something left to take from it, then whoever of the others is suspected of most.
     fn suspect(&self, least: f64) -> Option<TenantId> {
-        let is_left = |pace: &Pace| pace.standing != Standing::Free && pace.recent > least;
-        let found = self.of.iter().filter(|(_, pace)| is_left(pace));
-        let free = self.of.iter().filter(|(_, pace)| pace.beyond(least) > 0.0);
+        let is_suspect = |pace: &Pace| match pace.standing {
+            Standing::Tried { .. } | Standing::Held => pace.recent > least,
+            Standing::Free | Standing::Cleared { .. } => false,
+        };
+        let found = self.of.iter().filter(|(_, pace)| is_suspect(pace));
+        let is_tried = self.late >= LATE_OFTEN;
+        let free = self.of.iter().filter(|(_, pace)| is_tried && pace.beyond(least) > 0.0);
         let found = found.max_by(|(_, a), (_, b)| a.recent.total_cmp(&b.recent));
         let free = || free.max_by(|(_, a), (_, b)| a.beyond(least).total_cmp(&b.beyond(least)));
         found.or_else(free).map(|(tenant, _)| *tenant)
@@ -203,11 +243,13 @@ impl Fairness {
         let mut paces = lock(&self.paces);
         if !paces.of.contains_key(&tenant) {
             self.came.notify_one();
-            // Who comes to others begins with an even share, and is given more when there is.
+            // Who comes to others begins with an even share, or with what was carried when it was
+            // there before, and is given more when there is.
             let present = paces.of.len() as f64;
             let share = (paces.capacity / (present + 1.0)).max(RATE_FIRST);
-            let rate = (present > 0.0).then_some(share);
-            paces.of.insert(tenant, Pace { rate, ..Pace::default() });
+            let carried = paces.left.remove(&tenant).unwrap_or_default();
+            let rate = (present > 0.0).then_some(share.max(carried * SUSPECT));
+            paces.of.insert(tenant, Pace { rate, carried, ..Pace::default() });
         }
         let pace = paces.of.get_mut(&tenant).expect("it was there or inserted");
         pace.bytes += bytes as u64;
@@ -233,8 +275,15 @@ impl Fairness {
             let sent = sent(pace);
             let before = if pace.recent > 0.0 { pace.recent } else { sent };
             pace.recent = before * SMOOTH + sent * (1.0 - SMOOTH);
+            let before = if pace.usual > 0.0 { pace.usual } else { sent };
+            pace.usual = before * SMOOTH_LONG + sent * (1.0 - SMOOTH_LONG);
         }
-        paces.of.retain(|_, pace| pace.silent_turns < PRESENT_TURNS);
+        let Paces { of, left, .. } = &mut *paces;
+        for (tenant, pace) in of.extract_if(.., |_, pace| pace.silent_turns >= PRESENT_TURNS) {
+            if pace.carried > RATE_MIN {
+                left.insert(tenant, pace.carried);
+            }
+        }
         let all: f64 = paces.of.values().map(sent).sum();
         paces.sent = paces.sent * SMOOTH + all * (1.0 - SMOOTH);
         paces.capacity = (paces.capacity * FADES).max(paces.sent).max(RATE_MIN);
@@ -260,12 +309,14 @@ impl Fairness {
                 Some(rate) if late => Some(rate),
                 // A tenant that does not use its rate is not held by it.
                 Some(rate) if rate > 4.0 * sent.max(least) => None,
+                Some(rate) if pace.standing == Standing::Free => Some(rate * FASTER_FREE),
                 Some(rate) => Some(rate * FASTER),
                 None => None,
             };
             pace.judge(late);
             if pace.rate.is_none() {
-                pace.standing = Standing::Free;
+                let is_cleared = matches!(pace.standing, Standing::Cleared { .. });
+                pace.standing = if is_cleared { pace.standing } else { Standing::Free };
                 pace.paid_until = None;
             }
             pace.bytes = 0;
@@ -389,6 +440,72 @@ mod tests {
         assert!(matches!(standing, Standing::Tried { .. }), "who came is, though it sends less");
     }
 
+    /// Who was silent for a while, or connected anew, is still known.
+    #[test]
+    fn what_was_carried_is_remembered_of_who_left() {
+        let fairness = Fairness::default();
+        for _ in 0..2 * LOOK_TURNS {
+            turn(&fairness, 10 << 20, 0, false);
+        }
+        (0..=PRESENT_TURNS).for_each(|_| turn(&fairness, 0, 1 << 20, false));
+        assert!(!lock(&fairness.paces).of.contains_key(&NOISY), "it is not there");
+        for _ in 0..LOOK_TURNS / 2 {
+            turn(&fairness, 10 << 20, 4 << 20, true);
+            let paces = lock(&fairness.paces);
+            assert_eq!(paces.of[&NOISY].standing, Standing::Free);
+            let rate = paces.of[&NOISY].rate.unwrap_or(f64::INFINITY) * TURN.as_secs_f64();
+            assert!(rate >= f64::from(10 << 20), "{rate}: it may send what it sent before");
+        }
+    }
+
+    /// What piles up while a tenant is held up comes in a burst, and is no flood.
+    #[test]
+    fn who_catches_up_is_not_suspected() {
+        let fairness = Fairness::default();
+        for _ in 0..2 * LOOK_TURNS {
+            turn(&fairness, 10 << 20, 1 << 20, false);
+        }
+        for _ in 0..4 {
+            for sent in [0, 0, 0, 40 << 20] {
+                turn(&fairness, sent, 1 << 20, true);
+                assert_eq!(lock(&fairness.paces).of[&NOISY].standing, Standing::Free);
+            }
+        }
+        // The same after a trial, which holds it up for a second.
+        let fairness = Fairness::default();
+        let standing = || lock(&fairness.paces).of[&NOISY].standing;
+        turn(&fairness, 10 << 20, 1 << 20, true);
+        for _ in 0..2 * LOOK_TURNS {
+            if matches!(standing(), Standing::Cleared { .. }) {
+                break;
+            }
+            turn(&fairness, 10 << 20, 1 << 20, true);
+        }
+        for _ in 1..CLEARED_TURNS {
+            turn(&fairness, 30 << 20, 1 << 20, true);
+            assert_eq!(rate(&fairness, NOISY), None);
+        }
+        (0..2).for_each(|_| turn(&fairness, 30 << 20, 1 << 20, true));
+        assert!(rate(&fairness, NOISY).is_some(), "it goes on for longer than that");
+    }
+
+    /// A flood that stops and begins again is suspected again, whatever it sent while it was held.
+    #[test]
+    fn a_flood_that_was_held_is_no_habit() {
+        let fairness = Fairness::default();
+        let mut sent = 10 << 20;
+        for _ in 0..4 * LOOK_TURNS {
+            turn(&fairness, sent, 1 << 20, sent > 6 << 20);
+            let rate = rate(&fairness, NOISY).unwrap_or(f64::INFINITY);
+            sent = (10 << 20).min((rate * TURN.as_secs_f64()) as usize);
+        }
+        assert_eq!(lock(&fairness.paces).of[&NOISY].standing, Standing::Held);
+        (0..=PRESENT_TURNS).for_each(|_| turn(&fairness, 0, 1 << 20, false));
+        (0..3).for_each(|_| turn(&fairness, 10 << 20, 1 << 20, true));
+        let standing = lock(&fairness.paces).of[&NOISY].standing;
+        assert!(matches!(standing, Standing::Tried { .. }), "{standing:?}");
+    }
+
     /// Two floods: when the first has nothing left to give, the second is looked at.
     #[test]
     fn a_second_flood_is_slowed_as_well() {
@@ -411,7 +528,7 @@ mod tests {
     #[test]
     fn what_is_in_time_again_is_given_back() {
         let fairness = Fairness::default();
-        turn(&fairness, 10 << 20, 1 << 20, true);
+        (0..3).for_each(|_| turn(&fairness, 10 << 20, 1 << 20, true));
         assert!(rate(&fairness, NOISY).is_some());
         for _ in 0..2_000 {
             turn(&fairness, 10 << 20, 1 << 20, false);
