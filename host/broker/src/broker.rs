@@ -735,7 +735,14 @@ impl Broker {
     /// as for one that replayed them.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
-        crate::snapshot::write(self)
+        self.snapshot_of_about(0)
+    }
+
+    /// The same, with room from the beginning for so many bytes and some more: a large state is
+    /// not copied while it grows, and the log does not wait for that.
+    #[must_use]
+    pub fn snapshot_of_about(&self, bytes: u64) -> Bytes {
+        crate::snapshot::write(self, (bytes + bytes / 8) as usize)
     }
 
     /// A broker with the durable state of a snapshot.

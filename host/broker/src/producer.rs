@@ -295,8 +295,12 @@ impl Wire for Producers {
             (producer.lanes.len() as u32).put(out);
             for (lane, state) in &producer.lanes {
                 lane.put(out);
-                let answers: Vec<(Answer, Sequence)> = state.answers.iter().cloned().collect();
-                answers.put(out);
+                // As a `Vec` of them, without a copy: the log waits while this is written.
+                (state.answers.len() as u32).put(out);
+                for (answer, to) in &state.answers {
+                    answer.put(out);
+                    to.put(out);
+                }
             }
         }
     }

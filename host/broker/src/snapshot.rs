@@ -30,8 +30,8 @@ use crate::windows::Windows;
 
 const MAGIC: [u8; 4] = *b"YBS1";
 
-pub(crate) fn write(broker: &Broker) -> Bytes {
-    let mut out = Vec::new();
+pub(crate) fn write(broker: &Broker, room_bytes: usize) -> Bytes {
+    let mut out = Vec::with_capacity(room_bytes);
     out.extend_from_slice(&MAGIC);
     broker.config.shard.put(&mut out);
     let owns_metadata = broker.config.shard == METADATA_SHARD;

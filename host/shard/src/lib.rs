@@ -241,13 +241,15 @@ impl Shard {
         }
         if self.store.wants_state() {
             yard_wire::mark!(StatePut);
-            self.store.put_state(self.broker.snapshot());
+            let state = self.broker.snapshot_of_about(self.store.state_bytes());
+            self.store.put_state(state);
             self.tell_what_stays();
             self.store.close_group(self.now, false, &mut ios);
         }
         if self.store.checkpoint_due() {
             assert_eq!(self.store.gathered_bytes(), 0, "a snapshot is taken between groups");
-            self.store.checkpoint(self.broker.snapshot(), &mut ios);
+            let state = self.broker.snapshot_of_about(self.store.state_bytes());
+            self.store.checkpoint(state, &mut ios);
         }
         outputs.extend(ios.into_iter().map(Output::Io));
     }

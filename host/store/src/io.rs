@@ -17,6 +17,7 @@ use yard_wire::GroupNumber;
 
 use crate::derived::KeyJob;
 use crate::disk::{Disk, FileName};
+use crate::format::checkpoint::Checkpoint;
 use crate::format::keys::{KeyHead, KeyRun};
 use crate::format::sidecar::IndexFile;
 use crate::kept::{self, KeptFound, KeptRead, Waiting};
@@ -82,8 +83,9 @@ pub enum Io {
     },
     /// Replace the checkpoint.
     WriteCheckpoint {
-        /// The whole file.
-        bytes: Bytes,
+        /// What it says. Whoever writes it makes the file of it, which takes its time with a large
+        /// state.
+        saved: Box<Checkpoint>,
     },
 }
 
@@ -209,10 +211,12 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
             Ok(()) => IoDone::SegmentRemoved { segment: *segment },
             Err(_) => IoDone::RemoveFailed { segment: *segment },
         },
-        Io::WriteCheckpoint { bytes } => match disk.replace(FileName::Checkpoint, bytes) {
-            Ok(()) => IoDone::CheckpointWritten,
-            Err(_) => IoDone::CheckpointFailed,
-        },
+        Io::WriteCheckpoint { saved } => {
+            match disk.replace(FileName::Checkpoint, &saved.encode()) {
+                Ok(()) => IoDone::CheckpointWritten,
+                Err(_) => IoDone::CheckpointFailed,
+            }
+        }
     }
 }
 

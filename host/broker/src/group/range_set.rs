@@ -124,8 +124,11 @@ impl RangeSet {
 /// `u32` count, then `u64` first offset and `u64` offset after the last of each.
 impl Wire for RangeSet {
     fn put(&self, out: &mut Vec<u8>) {
-        let ranges: Vec<(QueueOffset, QueueOffset)> = self.iter().collect();
-        ranges.put(out);
+        (self.ranges.len() as u32).put(out);
+        for (from, to) in self.iter() {
+            from.put(out);
+            to.put(out);
+        }
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut set = Self::default();

@@ -71,9 +71,15 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn encode(&self) -> Bytes {
+    /// The bytes of the file.
+    ///
+    /// # Panics
+    /// When it follows no group.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         assert!(self.offset > 0, "a checkpoint follows a group");
-        let mut out = vec![0; HEADER_BYTES];
+        let mut out = Vec::with_capacity(HEADER_BYTES + self.state.len());
+        out.resize(HEADER_BYTES, 0);
         put(&mut out, 0, MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
         put(&mut out, 10, &self.shard.0.to_le_bytes());

@@ -25,6 +25,12 @@ impl Store {
         saving.sealed || self.active.position().0 - saving.last.0 >= interval
     }
 
+    /// How large the state was that was saved last.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.saving.state_bytes
+    }
+
     /// Takes the state of the shard after the last closed group. It is written when that group is
     /// durable.
     ///
@@ -71,6 +77,6 @@ impl Store {
         let saved = self.saving.waiting.take().expect("looked at above");
         assert!(!self.saving.writing, "one checkpoint at a time");
         self.saving.writing = true;
-        out.push(Io::WriteCheckpoint { bytes: saved.encode() });
+        out.push(Io::WriteCheckpoint { saved: Box::new(saved) });
     }
 }

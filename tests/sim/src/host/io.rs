@@ -158,6 +158,8 @@ pub(super) fn brief(io: &Io) -> String {
         Io::WriteKeys { runs } => format!("write keys, {} runs", runs.len()),
         Io::ReadKept { reads, .. } => format!("read what is kept, {} ranges", reads.len()),
         Io::RemoveSegment { segment } => format!("remove segment {segment}"),
-        Io::WriteCheckpoint { bytes } => format!("write checkpoint, {} bytes", bytes.len()),
+        Io::WriteCheckpoint { saved } => {
+            format!("write checkpoint, {} bytes of state", saved.state.len())
+        }
     }
 }

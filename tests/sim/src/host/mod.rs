@@ -22,6 +22,7 @@ mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
 use yard_client::Failures;
@@ -138,7 +139,7 @@ struct Slot {
     /// Bits of what is derived from the log have flipped.
     has_rotted: bool,
     /// State of the checkpoint before, for a planted bug.
-    checkpoint_before: Option<Vec<u8>>,
+    checkpoint_before: Option<Bytes>,
     /// What waits for a sync, for a planted bug.
     held: Vec<Held>,
 }

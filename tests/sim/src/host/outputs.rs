@@ -249,7 +249,8 @@ fn found(
 fn io_bytes(io: &yard_store::Io) -> Bytes {
     use yard_store::Io;
     match io {
-        Io::WriteGroup { bytes, .. } | Io::WriteCheckpoint { bytes } => bytes.clone(),
+        Io::WriteGroup { bytes, .. } => bytes.clone(),
+        Io::WriteCheckpoint { saved } => saved.encode(),
         Io::WriteIndex { index, .. } => index.encode(),
         Io::PrepareSegment { header, .. } => header.clone(),
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),

@@ -182,18 +182,6 @@ fn checkpoint_parts(bytes: &[u8]) -> (usize, usize) {
     (ends_at, ends_at + u32_at(bytes, ENDS_AT) as usize * END_BYTES)
 }
 
-/// A checkpoint with the state of the one before, and the place of this one.
-pub(super) fn exchange_state(bytes: &Bytes, before: &mut Option<Vec<u8>>) -> Bytes {
-    let (_, state_at) = checkpoint_parts(bytes);
-    let state = bytes[state_at..].to_vec();
-    let Some(old) = before.replace(state) else { return bytes.clone() };
-    let mut out = bytes[..state_at].to_vec();
-    out.extend_from_slice(&old);
-    put(&mut out, 48, &(old.len() as u64).to_le_bytes());
-    seal_checkpoint(&mut out);
-    Bytes::from(out)
-}
-
 /// A checkpoint that does not say where queues end.
 pub(super) fn forget_ends(bytes: &mut Vec<u8>) {
     let (ends_at, state_at) = checkpoint_parts(bytes);

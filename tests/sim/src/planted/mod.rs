@@ -248,14 +248,14 @@ pub(crate) fn holds_answers(base: &Base) -> bool {
 }
 
 /// Changes an I/O before it is queued; `before` is the state of the checkpoint before.
-pub(crate) fn alter_io(base: &Base, io: Io, before: &mut Option<Vec<u8>>) -> Io {
-    match io {
-        Io::WriteCheckpoint { bytes } if base.has(Plant::CheckpointTooNew) => {
-            let bytes = image::exchange_state(&bytes, before);
-            Io::WriteCheckpoint { bytes }
-        }
-        other => other,
+pub(crate) fn alter_io(base: &Base, mut io: Io, before: &mut Option<Bytes>) -> Io {
+    if let Io::WriteCheckpoint { saved } = &mut io
+        && base.has(Plant::CheckpointTooNew)
+        && let Some(old) = before.replace(saved.state.clone())
+    {
+        saved.state = old;
     }
+    io
 }
 
 /// Changes a request on its way to the shard.
