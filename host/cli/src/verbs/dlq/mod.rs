@@ -207,6 +207,9 @@ async fn change(session: &Session, written: &Written, does: Does) -> Result<(), 
     let mut changing = Changing { work: &work, does, to, producers: BTreeMap::new(), why: None };
     let result = interrupts.unless(changing.run(&mut tally)).await;
     let why = changing.why.take();
+    if result.is_none() {
+        tally.break_off();
+    }
     super::leave(&client).await;
     // What was done before an error was done. Where nothing was looked at, the error says it all.
     let is_refused = matches!(result, Some(Err(_))) && tally == Tally::default();
@@ -220,7 +223,11 @@ async fn change(session: &Session, written: &Written, does: Does) -> Result<(), 
         Some(Ok(())) => {}
         Some(Err(failure)) if tally.done == 0 => return Err(failure),
         Some(Err(failure)) => return Err(failure.after_a_part()),
-        None => return Err(Failure::partial("interrupted; later dead letters were not looked at")),
+        None => {
+            let why = "interrupted: what counts as failed was under way and may be done, and \
+                       later dead letters were not looked at";
+            return Err(Failure::partial(why));
+        }
     }
     match why {
         Some(why) if tally.done > 0 => Err(Failure::partial(why)),
@@ -253,7 +260,7 @@ impl Changing<'_> {
                 match self.deal_with(&letters, tally).await {
                     Ok(()) => assert!(tally.is_exact(), "each is one of the others"),
                     Err(failure) => {
-                        tally.failed = tally.matched - tally.done - tally.skipped;
+                        tally.break_off();
                         return Err(failure);
                     }
                 }
@@ -353,6 +360,11 @@ impl Tally {
         self.matched == self.done + self.skipped + self.failed
     }
 
+    /// Nobody knows what became of those that are under way.
+    fn break_off(&mut self) {
+        self.failed = self.matched - self.done - self.skipped;
+    }
+
     fn row(&self) -> Value {
         assert!(self.is_exact(), "each is one of the others");
         Value::Record(vec![
@@ -367,6 +379,17 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever was under way when somebody pressed Ctrl-C.
+    #[test]
+    fn a_tally_is_exact_where_it_breaks_off() {
+        let some = Tally { matched: 100, done: 40, skipped: 9, failed: 3 };
+        for mut tally in [Tally::default(), Tally { matched: 100, ..Tally::default() }, some] {
+            tally.break_off();
+            assert!(tally.is_exact(), "{tally:?}");
+            tally.row();
+        }
+    }
 
     #[test]
     fn neighbours_are_told_together() {
