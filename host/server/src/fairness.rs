@@ -307,8 +307,9 @@ impl Fairness {
                     Some((now * SLOWER).max(least))
                 }
                 Some(rate) if late => Some(rate),
-                // A tenant that does not use its rate is not held by it.
-                Some(rate) if rate > 4.0 * sent.max(least) => None,
+                // A tenant that does not use its rate is not held by it. A turn without bytes
+                // says nothing of who sends large batches.
+                Some(rate) if rate > 4.0 * pace.recent.max(sent).max(least) => None,
                 Some(rate) if pace.standing == Standing::Free => Some(rate * FASTER_FREE),
                 Some(rate) => Some(rate * FASTER),
                 None => None,
@@ -534,6 +535,19 @@ mod tests {
             turn(&fairness, 10 << 20, 1 << 20, false);
         }
         assert_eq!(rate(&fairness, NOISY), None);
+    }
+
+    /// Large batches are let in now and then, and nothing comes between them.
+    #[test]
+    fn who_sends_large_batches_is_held_all_the_same() {
+        let fairness = Fairness::default();
+        let batch = |number: u32| if number.is_multiple_of(4) { 40 << 20 } else { 0 };
+        (0..5).for_each(|number| turn(&fairness, batch(number), 1 << 20, true));
+        for number in 5..LOOK_TURNS + 5 {
+            assert!(rate(&fairness, NOISY).is_some(), "in time since it is slowed");
+            turn(&fairness, batch(number), 1 << 20, false);
+        }
+        assert_eq!(lock(&fairness.paces).of[&NOISY].standing, Standing::Held);
     }
 
     #[test]

@@ -130,11 +130,13 @@ impl ProducerBuilder {
     ///   before, wherever they run: what they send, and what was on its way, is refused with
     ///   [`Code::ProducerFenced`].
     /// - [`Producer::sent_before`] then says how many messages these have stored in each queue.
-    ///   They are the first ones, in the order of the calls: where a message fails, all behind it
-    ///   in its queue fail as well, and what comes later, with the same code; then the producer
-    ///   is to be built anew. So an application that has the same messages for a queue again, in
-    ///   the same order, leaves out so many and sends the others, and each is stored once. This
-    ///   holds for what is acknowledged from disk: [`AckPlace::Synced`], as it is unless set.
+    ///   They are the first ones, in the order in which [`Producer::enqueue`] took them, which is
+    ///   that of the calls where each is awaited before the next: where a message fails, all
+    ///   behind it in its queue fail as well, and what comes later, with the same code; then the
+    ///   producer is to be built anew. So an application that has the same messages for a queue
+    ///   again, in the same order, leaves out so many and sends the others, and each is stored
+    ///   once. This holds for what is acknowledged from disk: [`AckPlace::Synced`], as it is
+    ///   unless set.
     ///
     /// A shard remembers 100,000 producers, those without a name among them, and forgets first the
     /// one that was silent for longest, of the tenant that has most. A name that was forgotten
