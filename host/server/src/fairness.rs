@@ -104,6 +104,15 @@ enum Standing {
     Cleared { turns: u32 },
 }
 
+impl Standing {
+    fn is_slowed(self) -> bool {
+        match self {
+            Self::Tried { .. } | Self::Held => true,
+            Self::Free | Self::Cleared { .. } => false,
+        }
+    }
+}
+
 /// What one tenant sends, and how fast it may.
 #[derive(Debug, Default)]
 struct Pace {
@@ -201,8 +210,7 @@ impl Paces {
         for pace in self.of.values_mut() {
             let sent = std::mem::take(&mut pace.looked_bytes) as f64 / time.as_secs_f64();
             // Of one that is slowed it says nothing that others are in time.
-            let is_free = matches!(pace.standing, Standing::Free | Standing::Cleared { .. });
-            let is_carried = late <= LOOK_LATE_MAX && is_free;
+            let is_carried = late <= LOOK_LATE_MAX && !pace.standing.is_slowed();
             let in_time = if is_carried { sent } else { 0.0 };
             pace.carried = (pace.carried * CARRIED_FADES).max(in_time);
         }
@@ -215,10 +223,7 @@ impl Paces {
     /// Who is slowed next: of those who are suspected already the one that sends the most, while
     /// there is something left to take from it, then whoever of the others is suspected of most.
     fn suspect(&self, least: f64) -> Option<TenantId> {
-        let is_suspect = |pace: &Pace| match pace.standing {
-            Standing::Tried { .. } | Standing::Held => pace.recent > least,
-            Standing::Free | Standing::Cleared { .. } => false,
-        };
+        let is_suspect = |pace: &Pace| pace.standing.is_slowed() && pace.recent > least;
         let found = self.of.iter().filter(|(_, pace)| is_suspect(pace));
         let is_tried = self.late >= LATE_OFTEN;
         let free = self.of.iter().filter(|(_, pace)| is_tried && pace.beyond(least) > 0.0);
@@ -316,8 +321,9 @@ impl Fairness {
             };
             pace.judge(late);
             if pace.rate.is_none() {
-                let is_cleared = matches!(pace.standing, Standing::Cleared { .. });
-                pace.standing = if is_cleared { pace.standing } else { Standing::Free };
+                if pace.standing.is_slowed() {
+                    pace.standing = Standing::Free;
+                }
                 pace.paid_until = None;
             }
             pace.bytes = 0;

@@ -113,6 +113,20 @@ fn a_release_gives_a_place_and_its_readers_the_record() {
     assert_eq!(properties, [("again", "1"), ("$dead.group", "g"), ("$dead.reason", "late")]);
 }
 
+/// Appends until keys are to be collected: that job, which nobody has done.
+fn keys_job(rig: &mut Rig, random: &mut Random) -> Io {
+    let is_job = |io: &Io| matches!(io, Io::IndexKeys { .. });
+    while !rig.io.iter().any(is_job) {
+        rig.append_batch(&keyed_batch(random)).unwrap();
+        rig.close(false);
+        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
+            rig.perform(at);
+        }
+    }
+    let at = rig.io.iter().position(is_job).expect("it was there just now");
+    rig.io.remove(at)
+}
+
 /// Else nobody would ever find it by its id.
 #[test]
 fn a_released_record_that_cannot_be_read_now_is_indexed_later() {
@@ -120,16 +134,7 @@ fn a_released_record_that_cannot_be_read_now_is_indexed_later() {
     let mut rig = Rig::new(8);
     let target = parked(&mut rig, &mut random);
     rig.append_releases(&[Release::new(target, QUEUE, Notes::default())]);
-    let is_job = |io: &Io| matches!(io, Io::IndexKeys { .. });
-    while !rig.io.iter().any(is_job) {
-        rig.append_batch(&keyed_batch(&mut random)).unwrap();
-        rig.close(false);
-        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
-            rig.perform(at);
-        }
-    }
-    let at = rig.io.iter().position(is_job).expect("it was there just now");
-    let job = rig.io.remove(at);
+    let job = keys_job(&mut rig, &mut random);
     let disk = rig.disk.fork();
     let bytes = u64::from(target.offset)..u64::from(target.offset + target.bytes);
     disk.spoil(FileName::Segment(target.segment), bytes);
@@ -151,16 +156,7 @@ fn many_released_records_are_indexed_together() {
     // Not in the order in which they lie.
     let release = |at: usize| Release::new(targets[at * 7 % MANY], QUEUE, Notes::default());
     rig.append_releases(&(0..MANY).map(release).collect::<Vec<Release>>());
-    let is_job = |io: &Io| matches!(io, Io::IndexKeys { .. });
-    while !rig.io.iter().any(is_job) {
-        rig.append_batch(&keyed_batch(&mut random)).unwrap();
-        rig.close(false);
-        while let Some(at) = rig.io.iter().position(|io| !is_of_keys(io)) {
-            rig.perform(at);
-        }
-    }
-    let at = rig.io.iter().position(is_job).expect("it was there just now");
-    let job = rig.io.remove(at);
+    let job = keys_job(&mut rig, &mut random);
     let run_bytes = |disk: &dyn Disk| match yard_store::io::perform(disk, &job) {
         IoDone::KeysIndexed { run } => run.bytes().len(),
         other => panic!("{other:?}"),
