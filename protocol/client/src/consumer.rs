@@ -73,6 +73,10 @@ impl Shared {
         self.stop.send_replace(true);
     }
 
+    fn span_of_waiting(&self) -> tracing::Span {
+        spans::receive(&self.source.topic, Some(&self.source.group))
+    }
+
     /// The span in which a message is handled.
     fn span_of(&self, delivery: &Delivery) -> tracing::Span {
         let span = spans::process(&self.source, delivery);
@@ -104,7 +108,7 @@ impl Consumer {
     /// [`crate::Code::Closed`] after the client was closed; what the broker ended the subscription
     /// with, for example [`crate::Code::UnknownTopic`]. There is no more to come then.
     pub async fn recv(&mut self) -> Result<Delivery, Error> {
-        let span = spans::receive(&self.shared.source);
+        let span = self.shared.span_of_waiting();
         let received = self.first().instrument(span.clone()).await;
         spans::received(&span, received.as_ref().map(std::slice::from_ref));
         received
@@ -124,7 +128,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     pub async fn recv_many(&mut self, limit: usize) -> Result<Vec<Delivery>, Error> {
-        let span = spans::receive(&self.shared.source);
+        let span = self.shared.span_of_waiting();
         let received = self.first_many(limit).instrument(span.clone()).await;
         spans::received(&span, received.as_deref());
         received

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
-use tracing::Instrument;
 use yard_wire::requests::{AckNodes, AckPlace, TopicRoute};
 use yard_wire::{Code, Lane, MessageId, QueueIndex, QueueOffset, ShardId, Timestamp, TopicId};
 
@@ -164,11 +163,7 @@ impl Producer {
     /// # Errors
     /// As [`Producer::enqueue`] and [`Receipt`].
     pub async fn send(&self, message: Message) -> Result<SendResult, Error> {
-        let span = spans::send(self.topic());
-        let sending = async { self.enqueue(message).await?.await };
-        let sent = sending.instrument(span.clone()).await;
-        spans::sent(&span, &sent);
-        sent
+        self.enqueue(message).await?.await
     }
 
     /// Sends a message one way: the call neither waits for room nor for an answer, and what becomes
@@ -180,13 +175,16 @@ impl Producer {
     /// As [`Producer::enqueue`]; [`Code::BufferFull`] when [`ProducerBuilder::buffer_bytes`] wait
     /// for answers: the message was not taken.
     pub fn send_one_way(&self, message: Message) -> Result<MessageId, Error> {
-        match self.shared.enqueue(message) {
+        let span = spans::send(self.topic());
+        let taken = match span.in_scope(|| self.shared.enqueue(message)) {
             Ok(receipt) => receipt.map(|receipt| receipt.id()),
             Err(_no_room) => {
                 let detail = format!("{} bytes wait for answers", self.shared.budget_bytes);
                 Err(Error::new(Code::BufferFull, detail))
             }
-        }
+        };
+        spans::taken(&span, &taken);
+        taken
     }
 
     /// Puts a message into its lane and gives a [`Receipt`], to be awaited at leisure:
@@ -209,11 +207,19 @@ impl Producer {
         &self,
         message: Message,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
-        let first = self.shared.enqueue(message);
+        let span = spans::send(self.topic());
+        let first = span.in_scope(|| self.shared.enqueue(message));
         async move {
-            match first {
+            let receipt = match first {
                 Ok(receipt) => receipt,
                 Err(waiting) => waiting.enqueue().await,
+            };
+            match receipt {
+                Ok(receipt) => Ok(receipt.within(span)),
+                Err(error) => {
+                    spans::failed(&span, &error);
+                    Err(error)
+                }
             }
         }
     }

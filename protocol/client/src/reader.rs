@@ -6,11 +6,12 @@
 //! ```
 use std::collections::BTreeMap;
 
+use tracing::Instrument;
 use yard_wire::record::Record;
 use yard_wire::{Code, QueueIndex, QueueOffset, Timestamp};
 
 use crate::assign::{MemberAt, QueueAt, Strategy, assign};
-use crate::{Client, Error};
+use crate::{Client, Error, spans};
 
 /// A message that was read.
 #[derive(Clone, Debug)]
@@ -142,6 +143,13 @@ impl Reader {
     /// As [`Client::fetch`]; the queue stays where it is. After [`Code::OffsetOutOfRange`] what
     /// came next is no longer held: seek further on.
     pub async fn read(&mut self, count: u32) -> Result<Vec<ReadMessage>, Error> {
+        let span = spans::receive(&self.topic, None);
+        let read = self.read_next(count).instrument(span.clone()).await;
+        spans::received(&span, read.as_deref());
+        read
+    }
+
+    async fn read_next(&mut self, count: u32) -> Result<Vec<ReadMessage>, Error> {
         let turn = self.turn;
         let open = self.places.iter().filter(|(_, place)| !place.is_paused);
         let (before, behind): (Vec<_>, Vec<_>) =

@@ -3,8 +3,10 @@
 //!
 //! ```text
 //!   span              kind      operation.type   from                        to
-//!   send TOPIC        producer  send             `Producer::send`            the acknowledgement
+//!   send TOPIC        producer  send             `send`, `enqueue`           the acknowledgement
+//!   send TOPIC        producer  send             `send_one_way`              its return
 //!   receive TOPIC     consumer  receive          `Consumer::recv`            a message is there
+//!   receive TOPIC     consumer  receive          `Reader::read`              its return
 //!   process TOPIC     consumer  process          `Consumer::run`: a handler  its end
 //!   VERDICT TOPIC     client    settle           ack, nack, reject, …        it is durable
 //! ```
@@ -15,9 +17,9 @@ use std::fmt::Display;
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
 use yard_wire::requests::Verdict;
-use yard_wire::{QueueIndex, QueueOffset};
+use yard_wire::{MessageId, QueueIndex, QueueOffset};
 
-use crate::{Delivery, Error, SendResult};
+use crate::{Delivery, Error, ReadMessage, SendResult};
 
 /// What `messaging.system` is.
 const SYSTEM: &str = "switchyard";
@@ -50,6 +52,14 @@ pub(crate) fn send(topic: &str) -> Span {
     )
 }
 
+/// A message was taken; what becomes of it nobody is told.
+pub(crate) fn taken(span: &Span, taken: &Result<MessageId, Error>) {
+    match taken {
+        Ok(id) => record(span, ID, id),
+        Err(error) => failed(span, error),
+    }
+}
+
 pub(crate) fn sent(span: &Span, sent: &Result<SendResult, Error>) {
     match sent {
         Ok(SendResult { id, queue, offset, .. }) => {
@@ -63,8 +73,8 @@ pub(crate) fn sent(span: &Span, sent: &Result<SendResult, Error>) {
     }
 }
 
-pub(crate) fn receive(source: &Source) -> Span {
-    let Source { topic, group } = source;
+/// Somebody waits for messages of a topic: for a group, or without one.
+pub(crate) fn receive(topic: &str, group: Option<&str>) -> Span {
     debug_span!(
         "receive",
         otel.name = format_args!("receive {topic}"),
@@ -82,16 +92,35 @@ pub(crate) fn receive(source: &Source) -> Span {
 }
 
 /// Messages were received, or none will be any more.
-pub(crate) fn received(span: &Span, received: Result<&[Delivery], &Error>) {
+pub(crate) fn received<M: Received>(span: &Span, received: Result<&[M], &Error>) {
     match received {
         Ok(messages) => {
             span.record(COUNT, messages.len());
             if let [one] = messages {
-                record(span, ID, one.id());
-                record(span, PARTITION, one.queue());
+                let (id, queue) = one.whose();
+                record(span, ID, id);
+                record(span, PARTITION, queue);
             }
         }
         Err(error) => failed(span, error),
+    }
+}
+
+/// A message that somebody received.
+pub(crate) trait Received {
+    /// Its id, and its queue.
+    fn whose(&self) -> (MessageId, QueueIndex);
+}
+
+impl Received for Delivery {
+    fn whose(&self) -> (MessageId, QueueIndex) {
+        (self.id(), self.queue())
+    }
+}
+
+impl Received for ReadMessage {
+    fn whose(&self) -> (MessageId, QueueIndex) {
+        (self.record.id(), self.queue)
     }
 }
 
@@ -148,7 +177,7 @@ pub(crate) fn settled(span: &Span, settled: &Result<(), Error>) {
     }
 }
 
-fn failed(span: &Span, error: &Error) {
+pub(crate) fn failed(span: &Span, error: &Error) {
     record(span, ERROR, error.code.label());
 }
 

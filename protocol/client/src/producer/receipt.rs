@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tracing::Span;
 use yard_wire::{MessageId, QueueIndex};
 
 use super::SendResult;
-use crate::Error;
 use crate::lane::Placements;
+use crate::{Error, spans};
 
 /// What became of the records of a batch, shared by their receipts.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ impl State {
 }
 
 /// What becomes of an enqueued message: a future of its [`SendResult`]. Dropping it does not
-/// stop the message. Polled again, it gives the same result again.
+/// stop the message. Polled again, it gives the same result again. The message's span ends when
+/// the result is given for the first time, or here where nobody asks for it.
 #[derive(Debug)]
 pub struct Receipt {
     id: MessageId,
@@ -75,11 +77,19 @@ pub struct Receipt {
     fate: Arc<Fate>,
     /// Where the fate knows who waits.
     slot: Option<usize>,
+    /// Of the sending, until the result was given; none where nobody listens.
+    span: Option<Box<Span>>,
 }
 
 impl Receipt {
     pub(super) fn new(id: MessageId, queue: QueueIndex, ticket: u64, fate: Arc<Fate>) -> Self {
-        Self { id, queue, ticket, fate, slot: None }
+        Self { id, queue, ticket, fate, slot: None, span: None }
+    }
+
+    /// The same; `span` ends with its result.
+    pub(super) fn within(mut self, span: Span) -> Self {
+        self.span = (!span.is_disabled()).then(|| Box::new(span));
+        self
     }
 
     /// Id of the message, known before it is sent.
@@ -124,6 +134,11 @@ impl Future for Receipt {
             }
         });
         this.slot = if found.is_ready() { None } else { slot };
+        if let Poll::Ready(sent) = &found
+            && let Some(span) = this.span.take()
+        {
+            spans::sent(&span, sent);
+        }
         found
     }
 }

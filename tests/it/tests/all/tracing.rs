@@ -10,6 +10,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use yard_client::wire::operation::TopicSet;
 use yard_client::wire::share::Share;
+use yard_client::wire::{QueueIndex, QueueOffset};
 use yard_client::{Client, Message};
 use yard_it::server::{Server, ServerOptions};
 use yard_it::wait::until;
@@ -211,5 +212,42 @@ async fn the_client_makes_spans_by_the_conventions_of_opentelemetry() {
     check(processed, &[("otel.kind", "consumer"), ("messaging.operation.type", "process")]);
     check(processed, &[("messaging.message.id", &id), ("messaging.message.body.size", "5")]);
     check(processed, &[("messaging.switchyard.message.attempt", "2"), ("error.type", "_OTHER")]);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_has_spans_too() {
+    let spans = Arc::new(Spans::default());
+    let _listening = tracing::subscriber::set_default(spans.clone());
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    create(&client, "orders", 1).await;
+    let producer = client.producer("orders").build().await.unwrap();
+    let receipt = producer.enqueue(Message::new("first")).await.unwrap();
+    let has_id = || spans.named("send orders")[0].contains_key("messaging.message.id");
+    assert!(!has_id(), "nobody has asked what became of it");
+    let first = receipt.await.unwrap().id.to_string();
+    producer.enqueue(Message::new("bad").tag("a|b")).await.unwrap_err();
+    let second = producer.send_one_way(Message::new("second")).unwrap().to_string();
+    producer.send_one_way(Message::new("bad").tag("a|b")).unwrap_err();
+    producer.flush().await.unwrap();
+    let sent = spans.named("send orders");
+    assert_eq!(sent.len(), 4, "one each: {sent:?}");
+    check(&sent[0], &[("messaging.message.id", &first)]);
+    check(&sent[0], &[("messaging.switchyard.message.offset", "0")]);
+    check(&sent[1], &[("error.type", "E0226")]);
+    check(&sent[2], &[("messaging.message.id", &second)]);
+    check(&sent[3], &[("error.type", "E0226")]);
+
+    let mut reader = client.reader("orders");
+    reader.assign(&[QueueIndex(0)]).await.unwrap();
+    assert_eq!(reader.read(1).await.unwrap().len(), 1);
+    reader.seek(QueueIndex(0), QueueOffset(9)).unwrap();
+    assert_eq!(reader.read(1).await.unwrap().len(), 0);
+    let [read, nothing] = &spans.named("receive orders")[..] else { panic!("one a call") };
+    check(read, &[("otel.kind", "consumer"), ("messaging.operation.type", "receive")]);
+    check(read, &[("messaging.batch.message_count", "1"), ("messaging.message.id", &first)]);
+    assert!(!read.contains_key("messaging.consumer.group.name"), "{read:?}");
+    check(nothing, &[("messaging.batch.message_count", "0")]);
     client.close().await;
 }
