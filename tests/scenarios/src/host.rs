@@ -160,13 +160,16 @@ pub struct Producing {
     pub linger_ms: Option<u64>,
     /// How it chooses queues.
     pub select: Option<Select>,
+    /// The name under which it goes on after a restart of its process.
+    pub identity: Option<String>,
 }
 
 impl Producing {
     /// Whether it has what only the client does.
     #[must_use]
     pub fn is_the_clients(&self) -> bool {
-        self.buffer_bytes.is_some() || self.linger_ms.is_some() || self.select.is_some()
+        let batches = self.buffer_bytes.is_some() || self.linger_ms.is_some();
+        batches || self.select.is_some() || self.identity.is_some()
     }
 }
 
@@ -382,8 +385,9 @@ pub trait Host {
     fn add_tenant(&mut self, name: &str, auto_create_topics: bool) -> Outcome<()>;
     /// Sends.
     fn send(&mut self, tenant: &str, message: &Outgoing) -> Outcome<Stored>;
-    /// Somebody is a producer that lasts, for messages that are sent by it.
-    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()>;
+    /// Somebody is a producer that lasts, for messages that are sent by it. Of one with an
+    /// identity: how many messages were stored under it before, queue by queue.
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<Vec<u64>>;
     /// Sends one way by a producer that lasts; to this queue where one is named.
     fn one_way(&mut self, producer: &str, body: Bytes, queue: Option<u16>) -> Outcome<()> {
         let _ = (producer, body, queue);

@@ -94,6 +94,7 @@ pub(crate) fn producing(step: &Step, topic: &str) -> Result<Producing, String> {
         buffer_bytes: step.get("buffer").map(units::bytes).transpose()?,
         linger_ms: step.get("linger").map(duration_ms).transpose()?,
         select,
+        identity: step.get("identity").map(str::to_owned),
     })
 }
 

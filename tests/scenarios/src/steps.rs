@@ -78,10 +78,11 @@ steps! {
     Produce "produce" ["PRODUCER", "TOPIC/QUEUE", "BODY..."]
         ["seq", "epoch", "lane", "floor", "ack", "nodes", "shard", "prop.*"] May []
         "sends a batch that is numbered by hand; properties as they are, `$` ones too";
-    Producer "producer" ["NAME", "TOPIC"] ["within", "buffer", "linger", "selector"] May []
+    Producer "producer" ["NAME", "TOPIC"]
+        ["within", "buffer", "linger", "selector", "identity"] May []
         "is a producer that lasts. It gives a message up that is not stored `within=` so long; its
-         `buffer=`, `linger=` and `selector=` (`length` of the body, or a queue) only the client
-         has";
+         `buffer=`, `linger=`, `selector=` (`length` of the body, or a queue) and `identity=` only
+         the client has. Of an identity: how many messages were stored under it, queue by queue";
     OneWay "one-way" ["PRODUCER", "BODY..."] ["queue"] May [Bare, Simulated]
         "sends without waiting for room or for an answer";
     Flush "flush" ["PRODUCER"] [] May [Bare, Simulated]

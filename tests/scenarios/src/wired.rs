@@ -448,14 +448,14 @@ impl<L: Line> Host for Wired<L> {
         self.pump(tenant, &pushed)
     }
 
-    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()> {
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<Vec<u64>> {
         if how.is_the_clients() {
             return of_the_client();
         }
         let (topic, within_ms) = (how.topic.clone(), how.within_ms);
         let route = self.route(tenant, &topic)?;
         self.producers.insert(name.to_owned(), Lasting { topic, route, within_ms });
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn produce(&mut self, tenant: &str, batch: &Numbered) -> Outcome<Produced> {

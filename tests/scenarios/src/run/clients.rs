@@ -18,7 +18,9 @@ impl Run<'_> {
         match step.form.verb {
             Verb::Producer => {
                 let how = read::producing(step, words[1])?;
-                Ok(done(self.host.producer(&self.tenant, words[0], &how)))
+                let before = self.host.producer(&self.tenant, words[0], &how);
+                let row = |before: Vec<u64>| Row::of(before.iter().map(u64::to_string));
+                Ok(before.map(|before| Came::Rows(vec![row(before)])))
             }
             Verb::OneWay => {
                 let queue = step.get("queue").map(number).transpose()?;

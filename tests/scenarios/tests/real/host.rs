@@ -237,7 +237,7 @@ impl Host for Real<'_> {
         })
     }
 
-    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<()> {
+    fn producer(&mut self, tenant: &str, name: &str, how: &Producing) -> Outcome<Vec<u64>> {
         let client = self.client(tenant)?;
         let making = self.lasting.produce(&client, name, how);
         self.runtime.block_on(making).map_err(refusal)

@@ -19,7 +19,7 @@ impl Lasting {
         client: &Client,
         name: &str,
         how: &Producing,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<u64>, Error> {
         let mut builder = client.producer(&how.topic);
         if let Some(ms) = how.within_ms {
             builder = builder.delivery_timeout(Duration::from_millis(ms));
@@ -36,8 +36,14 @@ impl Lasting {
             Some(Select::Always(queue)) => builder.selector(move |_, _| queue),
             None => builder,
         };
-        self.producers.insert(name.to_owned(), builder.build().await?);
-        Ok(())
+        if let Some(identity) = &how.identity {
+            builder = builder.identity(identity);
+        }
+        let producer = builder.build().await?;
+        let queues = how.identity.as_ref().map_or(0, |_| producer.queues());
+        let before = (0..queues).map(|queue| producer.sent_before(QueueIndex(queue))).collect();
+        self.producers.insert(name.to_owned(), producer);
+        Ok(before)
     }
 
     pub(crate) fn producer(&self, name: &str) -> &Producer {
