@@ -29,6 +29,7 @@ use crate::producer::Producers;
 use crate::refusal::{NoTopic, OperateError};
 use crate::retention::{DiskLevel, Headroom};
 use crate::retry::mix;
+use crate::saving::Snapshot;
 use crate::subscribe::Joining;
 use crate::timers::{At, Timers};
 use crate::trace::{NOTING, Traces};
@@ -731,18 +732,10 @@ impl Broker {
         ahead.into_iter().map(tail).collect()
     }
 
-    /// The durable state as bytes: the same for a broker that lived through the entries of a log
-    /// as for one that replayed them.
+    /// The durable state at this moment. Costs little: what is large is shared until it changes.
     #[must_use]
-    pub fn snapshot(&self) -> Bytes {
-        self.snapshot_of_about(0)
-    }
-
-    /// The same, with room from the beginning for so many bytes and some more: a large state is
-    /// not copied while it grows, and the log does not wait for that.
-    #[must_use]
-    pub fn snapshot_of_about(&self, bytes: u64) -> Bytes {
-        crate::snapshot::write(self, (bytes + bytes / 8) as usize)
+    pub fn snapshot(&self) -> Snapshot {
+        crate::snapshot::of(self)
     }
 
     /// A broker with the durable state of a snapshot.

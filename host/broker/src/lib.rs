@@ -65,6 +65,7 @@ mod report;
 mod retention;
 mod retry;
 mod route;
+mod saving;
 mod settle;
 mod snapshot;
 mod stopped;
@@ -98,5 +99,6 @@ pub use policy::{
     Decision, Failure, Fate, PolicyAnswer, PolicyQuestion, RetryAnswer, RetryQuestion,
 };
 pub use retention::{DiskLevel, Part, QueueParts};
+pub use saving::Snapshot;
 pub use transaction::{CheckAnswer, CheckFate, CheckQuestion, Notice, NoticeWhat, TxEntry, TxStep};
 pub use yard_wire::Malformed;

@@ -24,30 +24,30 @@ use crate::group::Groups;
 use crate::group::claims::SettledKeys;
 use crate::meta_table::MetaTable;
 use crate::producer::Producers;
+use crate::saving::Snapshot;
 use crate::timers::Timers;
 use crate::transaction::Transactions;
 use crate::windows::Windows;
 
 const MAGIC: [u8; 4] = *b"YBS1";
 
-pub(crate) fn write(broker: &Broker, room_bytes: usize) -> Bytes {
-    let mut out = Vec::with_capacity(room_bytes);
-    out.extend_from_slice(&MAGIC);
-    broker.config.shard.put(&mut out);
+pub(crate) fn of(broker: &Broker) -> Snapshot {
+    let mut out = Snapshot::default();
+    out.now().extend_from_slice(&MAGIC);
+    broker.config.shard.put(out.now());
     let owns_metadata = broker.config.shard == METADATA_SHARD;
-    owns_metadata.put(&mut out);
+    owns_metadata.put(out.now());
     if owns_metadata {
-        broker.meta.put(&mut out);
+        broker.meta.put(out.now());
     }
-    broker.producers.put(&mut out);
-    broker.groups.put(&mut out);
-    broker.removed.iter().copied().collect::<Vec<TopicId>>().put(&mut out);
-    broker.timers.put(&mut out);
-    broker.transactions.put(&mut out);
-    broker.windows.put(&mut out);
-    broker.settled_keys.put(&mut out);
-    assert!(out.len() > MAGIC.len(), "a snapshot is more than its magic");
-    Bytes::from(out)
+    broker.producers.put(out.now());
+    broker.groups.save(&mut out);
+    broker.removed.iter().copied().collect::<Vec<TopicId>>().put(out.now());
+    broker.timers.save(&mut out);
+    broker.transactions.put(out.now());
+    broker.windows.save(&mut out);
+    broker.settled_keys.save(&mut out);
+    out
 }
 
 pub(crate) fn read(config: BrokerConfig, mut input: Bytes) -> Result<Broker, Malformed> {

@@ -13,12 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use yard_wire::record::{Flags, Record};
 use yard_wire::release::Target;
 use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, TxId, Wire};
 
 use crate::bounds::RELEASE_RETRY_MS;
 use crate::entry::Cancelled;
+use crate::saving::Snapshot;
 use crate::transaction::prepared::{Prepared, TxName};
 
 /// Where a record was stored: it is named by it, and records of one due instant come in the order
@@ -88,7 +90,7 @@ pub(crate) struct Timers {
     /// removed meanwhile.
     arriving: VecDeque<Option<Arriving>>,
     pub(crate) prepared: Prepared,
-    waiting: BTreeMap<Key, Delayed>,
+    waiting: OrdMap<Key, Delayed>,
     by_id: BTreeSet<(MessageId, Timestamp, At)>,
     /// How many of each, arriving ones included.
     tenants: BTreeMap<TenantId, u64>,
@@ -265,7 +267,7 @@ impl Timers {
 
     /// When something is to be done.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let first = *self.waiting.first_key_value()?.0;
+        let first = self.waiting.get_min()?.0;
         let Some((last, again)) = self.asked.filter(|(last, _)| first <= *last) else {
             return Some(first.0);
         };
@@ -372,21 +374,18 @@ impl Timers {
 ///      .    4 count
 ///      .    . the prepared ones: as above with 0 for what is not delayed, and its transaction
 /// ```
-impl Wire for Timers {
-    fn put(&self, out: &mut Vec<u8>) {
+impl Timers {
+    pub(crate) fn save(&self, out: &mut Snapshot) {
         assert!(self.arriving.is_empty(), "a snapshot is taken between groups");
-        u32::try_from(self.waiting.len()).expect("they are bounded").put(out);
-        for (key, delayed) in &self.waiting {
-            put_parked(*key, delayed, out);
-        }
-        u32::try_from(self.prepared.lying()).expect("they are bounded").put(out);
+        out.share(self.waiting.len(), &self.waiting, put_waiting);
+        u32::try_from(self.prepared.lying()).expect("they are bounded").put(out.now());
         for (key, tx, delayed) in self.prepared.iter() {
-            put_parked(key, delayed, out);
-            tx.put(out);
+            put_parked(key, delayed, out.now());
+            tx.put(out.now());
         }
     }
 
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+    pub(crate) fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut timers = Self::default();
         let mut last: Option<Key> = None;
         for _ in 0..u32::take(input)? {
@@ -405,6 +404,13 @@ impl Wire for Timers {
             timers.prepared.lie(tx, key, delayed);
         }
         Ok(timers)
+    }
+}
+
+fn put_waiting(waiting: &OrdMap<Key, Delayed>, out: &mut Vec<u8>) {
+    u32::try_from(waiting.len()).expect("they are bounded").put(out);
+    for (key, delayed) in waiting {
+        put_parked(*key, delayed, out);
     }
 }
 

@@ -11,18 +11,20 @@
 //! of it follows from the log alone: neither settings nor the time are needed to read it again. A
 //! row that a later one replaced, or whose message was taken back, stays in its place without
 //! counting until it is the oldest.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
 
 use bytes::Bytes;
+use imbl::Vector;
 use yard_wire::{
     DedupeKey, Malformed, MessageId, QueueIndex, QueueOffset, TenantId, Timestamp, Wire,
 };
 
 use crate::bounds::{FORGOTTEN_MAX, SWEEP_MS, SWEEP_OWNERS_MAX};
+use crate::saving::Snapshot;
 
 /// The message of a key.
-pub(crate) trait Message: Copy + Wire {
+pub(crate) trait Message: Copy + Wire + Send + Sync + 'static {
     /// Whether it waits to be delivered, and may be taken back until then.
     fn is_delayed(&self) -> bool;
 }
@@ -76,7 +78,7 @@ impl<M> Row<M> {
 #[derive(Debug)]
 struct Window<M> {
     tenant: TenantId,
-    rows: VecDeque<Row<M>>,
+    rows: Vector<Row<M>>,
     /// Number of the oldest row; they are numbered upwards.
     first: u64,
     /// Number of the row of each key.
@@ -87,7 +89,7 @@ struct Window<M> {
 
 impl<M: Message> Window<M> {
     fn new(tenant: TenantId) -> Self {
-        let (rows, by_key) = (VecDeque::new(), BTreeMap::new());
+        let (rows, by_key) = (Vector::new(), BTreeMap::new());
         Self { tenant, rows, first: 0, by_key, delayed: 0 }
     }
 
@@ -196,7 +198,11 @@ impl<O: Copy + Ord, M: Message> Windows<O, M> {
     /// Messages were taken back: their keys may be used again.
     pub(crate) fn take_back(&mut self, owner: O, is_it: impl Fn(&M) -> bool) {
         let Some(window) = self.owners.get_mut(&owner) else { return };
-        for row in window.rows.iter_mut().filter(|row| !row.is_void && is_it(&row.message)) {
+        let rows = window.rows.iter().zip(0..);
+        let taken = rows.filter(|(row, _)| !row.is_void && is_it(&row.message));
+        let taken: Vec<usize> = taken.map(|(_, at)| at).collect();
+        for at in taken {
+            let row = &mut window.rows[at];
             row.is_void = true;
             let listed = window.by_key.remove(&row.key);
             assert!(listed.is_some(), "a key that counts is listed");
@@ -277,22 +283,19 @@ impl<O: Copy + Ord, M: Message> Windows<O, M> {
 
 /// `u32` count of owners, then of each: `u32` owner, `u32` tenant, `u32` count, then of each row,
 /// the oldest first: 16 key, message, `u64` stored, whether it is void.
-impl<O: Copy + Ord + Wire, M: Message> Wire for Windows<O, M> {
-    fn put(&self, out: &mut Vec<u8>) {
-        (self.owners.len() as u32).put(out);
+impl<O: Copy + Ord + Wire, M: Message> Windows<O, M> {
+    pub(crate) fn save(&self, out: &mut Snapshot) {
+        (self.owners.len() as u32).put(out.now());
         for (owner, window) in &self.owners {
-            owner.put(out);
-            window.tenant.put(out);
-            u32::try_from(window.rows.len()).expect("they are bounded").put(out);
-            for row in &window.rows {
-                row.key.put(out);
-                row.message.put(out);
-                row.stored.put(out);
-                row.is_void.put(out);
-            }
+            assert!(!window.rows.is_empty(), "an owner without keys is not remembered");
+            owner.put(out.now());
+            window.tenant.put(out.now());
+            u32::try_from(window.rows.len()).expect("they are bounded").put(out.now());
+            out.share(window.rows.len(), &window.rows, put_rows);
         }
     }
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+
+    pub(crate) fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut windows = Self::default();
         for _ in 0..u32::take(input)? {
             let (owner, tenant) = (O::take(input)?, TenantId::take(input)?);
@@ -307,5 +310,14 @@ impl<O: Copy + Ord + Wire, M: Message> Wire for Windows<O, M> {
             }
         }
         Ok(windows)
+    }
+}
+
+fn put_rows<M: Message>(rows: &Vector<Row<M>>, out: &mut Vec<u8>) {
+    for row in rows {
+        row.key.put(out);
+        row.message.put(out);
+        row.stored.put(out);
+        row.is_void.put(out);
     }
 }

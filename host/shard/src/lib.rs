@@ -41,7 +41,7 @@ pub use retention::{REMOVE_AFTER_MS, RETENTION_MS};
 
 use yard_broker::{Broker, Effect, Event, QueueTail};
 use yard_store::config::GATHER_BYTES_MAX;
-use yard_store::{Carried, IoDone, LogState, Store};
+use yard_store::{Carried, IoDone, LogState, ShardState, Store};
 use yard_wire::{GroupNumber, ShardId, Timestamp};
 
 use waiting::Waiting;
@@ -241,17 +241,22 @@ impl Shard {
         }
         if self.store.wants_state() {
             yard_wire::mark!(StatePut);
-            let state = self.broker.snapshot_of_about(self.store.state_bytes());
+            let state = self.state();
             self.store.put_state(state);
             self.tell_what_stays();
             self.store.close_group(self.now, false, &mut ios);
         }
         if self.store.checkpoint_due() {
             assert_eq!(self.store.gathered_bytes(), 0, "a snapshot is taken between groups");
-            let state = self.broker.snapshot_of_about(self.store.state_bytes());
+            let state = self.state();
             self.store.checkpoint(state, &mut ios);
         }
         outputs.extend(ios.into_iter().map(Output::Io));
+    }
+
+    fn state(&self) -> ShardState {
+        let snapshot = self.broker.snapshot();
+        ShardState::new(move |out| snapshot.put(out))
     }
 
     fn announce_wake(&mut self, outputs: &mut Vec<Output>) {

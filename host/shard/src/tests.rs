@@ -534,8 +534,8 @@ fn the_durable_tables_are_the_same_however_they_are_made() {
         }
     }
     bench.later(1_000);
-    let live = bench.shard.broker().snapshot();
-    let again = |disk: LyingDisk| open(&disk, bench.now).shard.broker().snapshot();
+    let live = bench.shard.broker().snapshot().encode();
+    let again = |disk: LyingDisk| open(&disk, bench.now).shard.broker().snapshot().encode();
     assert_eq!(again(bench.disk.fork()), live, "from the checkpoint");
     let saved = bench.disk.contents(FileName::Checkpoint).expect("segments were sealed");
     let disk = bench.disk.fork();

@@ -21,6 +21,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::keys::{KeyHead, KeyRun};
 use crate::format::sidecar::IndexFile;
 use crate::kept::{self, KeptFound, KeptRead, Waiting};
+use crate::shard_state::ShardState;
 
 /// Something to do on the disk of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +84,10 @@ pub enum Io {
     },
     /// Replace the checkpoint.
     WriteCheckpoint {
-        /// What it says. Whoever writes it makes the file of it, which takes its time with a large
-        /// state.
+        /// What it says, but for the state.
         saved: Box<Checkpoint>,
+        /// The state. Whoever writes it makes bytes of it, which takes its time with a large one.
+        state: ShardState,
     },
 }
 
@@ -158,7 +160,10 @@ pub enum IoDone {
         segment: u32,
     },
     /// The checkpoint is durable.
-    CheckpointWritten,
+    CheckpointWritten {
+        /// Bytes of its state.
+        state_bytes: u64,
+    },
     /// The checkpoint could not be written; the one before stays.
     CheckpointFailed,
 }
@@ -211,9 +216,11 @@ pub fn perform(disk: &dyn Disk, io: &Io) -> IoDone {
             Ok(()) => IoDone::SegmentRemoved { segment: *segment },
             Err(_) => IoDone::RemoveFailed { segment: *segment },
         },
-        Io::WriteCheckpoint { saved } => {
-            match disk.replace(FileName::Checkpoint, &saved.encode()) {
-                Ok(()) => IoDone::CheckpointWritten,
+        Io::WriteCheckpoint { saved, state } => {
+            let state = state.encode();
+            let state_bytes = state.len() as u64;
+            match disk.replace(FileName::Checkpoint, &saved.encode_with(&state)) {
+                Ok(()) => IoDone::CheckpointWritten { state_bytes },
                 Err(_) => IoDone::CheckpointFailed,
             }
         }

@@ -43,6 +43,7 @@ pub mod offline;
 pub mod read;
 pub mod recover;
 mod released;
+mod shard_state;
 mod store;
 
 pub use cache::{Found, LogCache};
@@ -63,4 +64,5 @@ pub use io::{Io, IoDone};
 pub use kept::{Carried, KeptAt, KeptFound, KeptRead, Token, Waiting};
 pub use mark::marks;
 pub use recover::{Lost, Opened, Parked, Recovered, Repair};
+pub use shard_state::ShardState;
 pub use store::{Appended, DoneReport, LogState, Reserve, Store, StoreStats};

@@ -27,6 +27,7 @@ use crate::entry::{GroupCreated, GroupId, Outcome, Step};
 use crate::group::claims::Claims;
 use crate::group::member::Live;
 use crate::group::queue::{GroupQueue, Progress};
+use crate::saving::Snapshot;
 
 /// A group's consumption of one topic in this shard.
 #[derive(Debug)]
@@ -385,25 +386,26 @@ impl Groups {
 /// `u32` next number, `u32` count, then of each: `u32` number, `u32` tenant, `u32` topic, name,
 /// `u32` count of queues, then `u16` queue and progress of each that is not at its default, and
 /// whether its messages are passed on, and where.
-impl Wire for Groups {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.next.put(out);
-        (self.by_id.len() as u32).put(out);
+impl Groups {
+    pub(crate) fn save(&self, out: &mut Snapshot) {
+        self.next.put(out.now());
+        (self.by_id.len() as u32).put(out.now());
         for (id, group) in self.iter() {
-            id.put(out);
-            group.tenant.put(out);
-            group.topic.put(out);
-            group.name.put(out);
+            id.put(out.now());
+            group.tenant.put(out.now());
+            group.topic.put(out.now());
+            group.name.put(out.now());
             let kept = || group.queues.iter().filter(|(_, queue)| !queue.progress.is_default());
-            (kept().count() as u32).put(out);
+            (kept().count() as u32).put(out.now());
             for (index, queue) in kept() {
-                index.put(out);
-                queue.progress.put(out);
+                index.put(out.now());
+                queue.progress.save(out);
             }
-            group.drain.as_deref().cloned().put(out);
+            group.drain.as_deref().cloned().put(out.now());
         }
     }
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+
+    pub(crate) fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut groups = Self { next: u32::take(input)?, ..Self::default() };
         let mut drains = Vec::new();
         for _ in 0..u32::take(input)? {

@@ -16,6 +16,7 @@ use crate::entry::{Outcome, Step};
 use crate::group::flight::Flight;
 use crate::group::range_set::RangeSet;
 use crate::group::returned::{Returned, ReturnedSet, error_named};
+use crate::saving::Snapshot;
 
 /// A group's state in one queue.
 #[derive(Debug, Default)]
@@ -237,17 +238,19 @@ pub(crate) fn push_step(steps: &mut Vec<Step>, first: usize, step: Step) {
 /// `u64` settled_below, ranges settled, returned messages (returned.rs), `u64` how many became dead
 /// letters, `u64` how many had expired, `u64` how many were filtered, `u64`
 /// how many were duplicates.
-impl Wire for Progress {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.settled_below.put(out);
-        self.settled.put(out);
-        self.returned.put(out);
-        self.dead_count.put(out);
-        self.expired_count.put(out);
-        self.filtered_count.put(out);
-        self.duplicate_count.put(out);
+impl Progress {
+    pub(crate) fn save(&self, out: &mut Snapshot) {
+        assert!(self.settled.end() == QueueOffset(0) || self.settled.end() > self.settled_below);
+        self.settled_below.put(out.now());
+        self.settled.put(out.now());
+        self.returned.save(out);
+        self.dead_count.put(out.now());
+        self.expired_count.put(out.now());
+        self.filtered_count.put(out.now());
+        self.duplicate_count.put(out.now());
     }
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+
+    pub(crate) fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let mut progress = Self::starting_at(QueueOffset::take(input)?);
         progress.settled = RangeSet::take(input)?;
         let first = progress.settled.iter().next();

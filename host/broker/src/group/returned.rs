@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use yard_wire::limits::ERROR_TEXT_BYTES_MAX;
 use yard_wire::{Malformed, QueueOffset, Timestamp, Wire};
 
 use crate::bounds::{ERRORS_BYTES_MAX, UNSETTLED_MAX};
 use crate::entry::Doom;
+use crate::saving::Snapshot;
 
 /// What is known of a message that was delivered and came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Returned {
 /// The messages of one queue that came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReturnedSet {
-    messages: BTreeMap<QueueOffset, Returned>,
+    messages: OrdMap<QueueOffset, Returned>,
     /// Those that become dead letters.
     doomed: BTreeSet<QueueOffset>,
     /// Bytes of their error texts.
@@ -84,7 +86,7 @@ impl ReturnedSet {
 
     /// Offset after the last.
     pub(crate) fn end(&self) -> QueueOffset {
-        self.messages.last_key_value().map_or(QueueOffset(0), |(at, _)| QueueOffset(at.0 + 1))
+        self.messages.get_max().map_or(QueueOffset(0), |(at, _)| QueueOffset(at.0 + 1))
     }
 
     /// Takes in that a message came back, or came back again.
@@ -110,7 +112,11 @@ impl ReturnedSet {
 
     /// Forgets all but those that become dead letters.
     pub(crate) fn keep_doomed(&mut self) {
-        self.messages.retain(|_, returned| returned.doom.is_some());
+        let going = self.messages.iter().filter(|(_, returned)| returned.doom.is_none());
+        let going: Vec<QueueOffset> = going.map(|(offset, _)| *offset).collect();
+        for offset in going {
+            self.messages.remove(&offset);
+        }
         self.error_bytes = self.messages.values().map(Returned::error_bytes).sum();
         assert_eq!(self.messages.len(), self.doomed.len(), "what is doomed is listed");
     }
@@ -143,40 +149,13 @@ impl ReturnedSet {
 /// `u32` count and texts, then `u32` count and runs of messages alike: `u64` from, `u64` to, `u32`
 /// attempts, `u64` due, `u64` first, `u64` last, `u32` number of the text from 1 or 0, optional
 /// reason of a dead letter, optional reason why it has stopped its order group.
-impl Wire for ReturnedSet {
-    fn put(&self, out: &mut Vec<u8>) {
-        let mut texts: Vec<String> = Vec::new();
-        let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut runs: Vec<(QueueOffset, QueueOffset, &Returned, u32)> = Vec::new();
-        for (offset, returned) in &self.messages {
-            let to = QueueOffset(offset.0 + 1);
-            if let Some(run) = runs.last_mut().filter(|run| run.1 == *offset && run.2 == returned) {
-                run.1 = to;
-                continue;
-            }
-            let number = returned.error.as_deref().map_or(0, |text| {
-                *numbers.entry(text).or_insert_with(|| {
-                    texts.push(text.to_owned());
-                    texts.len() as u32
-                })
-            });
-            runs.push((*offset, to, returned, number));
-        }
-        texts.put(out);
-        (runs.len() as u32).put(out);
-        for (from, to, returned, error) in runs {
-            from.put(out);
-            to.put(out);
-            returned.attempts.put(out);
-            returned.due.put(out);
-            returned.first.put(out);
-            returned.last.put(out);
-            error.put(out);
-            returned.doom.put(out);
-            returned.stopped.put(out);
-        }
+impl ReturnedSet {
+    pub(crate) fn save(&self, out: &mut Snapshot) {
+        assert!(self.doomed.len() <= self.len(), "what is doomed came back");
+        out.share(self.len(), &self.messages, put_returned);
     }
-    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+
+    pub(crate) fn take(input: &mut Bytes) -> Result<Self, Malformed> {
         let texts = error_texts(Vec::take(input)?)?;
         let mut set = Self::default();
         for _ in 0..u32::take(input)? {
@@ -199,6 +178,39 @@ impl Wire for ReturnedSet {
             }
         }
         Ok(set)
+    }
+}
+
+fn put_returned(messages: &OrdMap<QueueOffset, Returned>, out: &mut Vec<u8>) {
+    let mut texts: Vec<String> = Vec::new();
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut runs: Vec<(QueueOffset, QueueOffset, &Returned, u32)> = Vec::new();
+    for (offset, returned) in messages {
+        let to = QueueOffset(offset.0 + 1);
+        if let Some(run) = runs.last_mut().filter(|run| run.1 == *offset && run.2 == returned) {
+            run.1 = to;
+            continue;
+        }
+        let number = returned.error.as_deref().map_or(0, |text| {
+            *numbers.entry(text).or_insert_with(|| {
+                texts.push(text.to_owned());
+                texts.len() as u32
+            })
+        });
+        runs.push((*offset, to, returned, number));
+    }
+    texts.put(out);
+    (runs.len() as u32).put(out);
+    for (from, to, returned, error) in runs {
+        from.put(out);
+        to.put(out);
+        returned.attempts.put(out);
+        returned.due.put(out);
+        returned.first.put(out);
+        returned.last.put(out);
+        error.put(out);
+        returned.doom.put(out);
+        returned.stopped.put(out);
     }
 }
 

@@ -162,7 +162,7 @@ fn queues_of_groups_are_bounded() {
     assert_eq!(subscribe(&mut world, "group0", "wide", Start::Earliest), None);
     assert_eq!(grow(&mut world, "narrow", 2), Some(Code::LimitReached));
     let counted = world.broker.groups.queue_count_of(TENANT);
-    let restored = crate::Broker::restore(world.config, world.broker.snapshot()).unwrap();
+    let restored = crate::Broker::restore(world.config, world.broker.snapshot().encode()).unwrap();
     assert_eq!(restored.groups.queue_count_of(TENANT), counted);
     // Room comes back with the topic's end, and is used by growth.
     assert_eq!(remove(&mut world, "wide"), None);

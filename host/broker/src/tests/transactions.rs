@@ -242,8 +242,8 @@ impl Cluster {
         self.worlds.iter().fold((0, 0, 0), add)
     }
 
-    pub(super) fn compare_with_log(&self) {
-        self.worlds.iter().for_each(World::compare_with_log);
+    pub(super) fn compare_with_log(&mut self) {
+        self.worlds.iter_mut().for_each(World::compare_with_log);
     }
 
     pub(super) fn join(&mut self, shard: u16, session: u64) {

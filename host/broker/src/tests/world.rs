@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub(crate) full: bool,
     pub(crate) wakes_at: Option<Timestamp>,
     pub(crate) outs: Vec<Out>,
+    /// The snapshot that was compared last, and its bytes then.
+    taken: Option<(Snapshot, Bytes)>,
     /// Of each message that was delivered again, which delivery was the last, by who has it.
     attempts: BTreeMap<(SubscriptionId, QueueIndex, QueueOffset), u32>,
     /// Parked records so far.
@@ -171,6 +173,7 @@ impl World {
             full: false,
             wakes_at: None,
             outs: Vec::new(),
+            taken: None,
             attempts: BTreeMap::new(),
             log_end: 0,
             unplaced: Vec::new(),
@@ -499,12 +502,18 @@ impl World {
         broker
     }
 
-    /// Live, replayed and restored state are the same bytes.
-    pub(crate) fn compare_with_log(&self) {
-        let live = self.broker.snapshot();
-        assert_eq!(self.replayed().snapshot(), live, "replayed");
+    /// Live, replayed and restored state are the same bytes, and what was taken before is still the
+    /// state of its moment.
+    pub(crate) fn compare_with_log(&mut self) {
+        if let Some((snapshot, bytes)) = self.taken.take() {
+            assert_eq!(snapshot.encode(), bytes, "taken before");
+        }
+        let snapshot = self.broker.snapshot();
+        let live = snapshot.encode();
+        assert_eq!(self.replayed().snapshot().encode(), live, "replayed");
         let restored = Broker::restore(self.config, live.clone()).unwrap();
-        assert_eq!(restored.snapshot(), live, "restored");
+        assert_eq!(restored.snapshot().encode(), live, "restored");
+        self.taken = Some((snapshot, live));
     }
 
     /// The process ends and begins again, from a snapshot; what was not synced is lost.
@@ -517,7 +526,7 @@ impl World {
         self.unplaced.clear();
         self.wakes_at = None;
         self.attempts.clear();
-        let snapshot = self.replayed().snapshot();
+        let snapshot = self.replayed().snapshot().encode();
         self.broker = Broker::restore(self.config, snapshot).unwrap();
         let tails = self.committed.iter().map(|((topic, queue), end)| QueueTail {
             topic: *topic,

@@ -77,8 +77,17 @@ impl Checkpoint {
     /// When it follows no group.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.encode_with(&self.state)
+    }
+
+    /// The same with a state that it does not hold.
+    ///
+    /// # Panics
+    /// As [`Checkpoint::encode`].
+    #[must_use]
+    pub fn encode_with(&self, state: &[u8]) -> Bytes {
         assert!(self.offset > 0, "a checkpoint follows a group");
-        let mut out = Vec::with_capacity(HEADER_BYTES + self.state.len());
+        let mut out = Vec::with_capacity(HEADER_BYTES + state.len());
         out.resize(HEADER_BYTES, 0);
         put(&mut out, 0, MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
@@ -88,14 +97,14 @@ impl Checkpoint {
         put(&mut out, 24, &self.group.0.to_le_bytes());
         put(&mut out, 32, &self.chain.to_le_bytes());
         put(&mut out, 40, &self.stored.0.to_le_bytes());
-        put(&mut out, 48, &(self.state.len() as u64).to_le_bytes());
+        put(&mut out, 48, &(state.len() as u64).to_le_bytes());
         put(&mut out, 56, &self.begins.to_le_bytes());
         put(&mut out, 60, &self.snapshot.map_or(0, |segment| segment + 1).to_le_bytes());
         put(&mut out, 64, &(self.floors.len() as u32).to_le_bytes());
         put(&mut out, 72, &(self.ends.len() as u32).to_le_bytes());
         self.floors.iter().for_each(|floor| put_floor(floor, &mut out));
         self.ends.iter().for_each(|end| put_end(end, &mut out));
-        out.extend_from_slice(&self.state);
+        out.extend_from_slice(state);
         let body_crc = crc32c::crc32c(&out[HEADER_BYTES..]);
         put(&mut out, 68, &body_crc.to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC_AT]);

@@ -65,12 +65,10 @@ impl Store {
             }
             IoDone::SegmentRemoved { segment } => self.segment_removed(segment, out),
             IoDone::RemoveFailed { segment } => self.remove_failed(segment),
-            IoDone::CheckpointWritten | IoDone::CheckpointFailed => {
-                if done == IoDone::CheckpointFailed {
-                    yard_wire::mark!(CheckpointFailed);
-                }
-                assert!(self.saving.writing, "the checkpoint was given out");
-                self.saving.writing = false;
+            IoDone::CheckpointWritten { state_bytes } => self.checkpoint_done(Some(state_bytes)),
+            IoDone::CheckpointFailed => {
+                yard_wire::mark!(CheckpointFailed);
+                self.checkpoint_done(None);
             }
         }
         self.keys.next_io(out);

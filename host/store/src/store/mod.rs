@@ -24,6 +24,7 @@ use crate::format::sidecar::IndexFile;
 use crate::index::{Located, QueueEnd, QueueIndexes, SidecarPlace, Slot};
 use crate::io::Io;
 use crate::kept::Carried;
+use crate::shard_state::ShardState;
 
 mod append;
 mod close;
@@ -202,7 +203,7 @@ pub(crate) struct Sealing {
 /// The checkpoint that is under way, and when the next one is due.
 struct Saving {
     /// Given by the shard, waiting for its group.
-    waiting: Option<Checkpoint>,
+    waiting: Option<(Checkpoint, ShardState)>,
     /// Given to the disk.
     writing: bool,
     /// A segment was sealed since the last one.

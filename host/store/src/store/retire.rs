@@ -13,7 +13,6 @@
 //! its segment goes before its release does.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use yard_wire::{GroupNumber, QueueIndex, QueueOffset, Timestamp, TopicId};
 
 use super::Store;
@@ -28,6 +27,7 @@ use crate::format::retire::{
 use crate::index::{Floor, KeptRange, Located, Part};
 use crate::io::Io;
 use crate::kept::{KeptAt, KeptFound, KeptRead, Waiting};
+use crate::shard_state::ShardState;
 
 /// Cuts a list into pieces of so many bytes at most, unless one of them has more.
 fn pieces<T>(list: &[T], bytes_max: usize, bytes_of: impl Fn(&T) -> usize) -> Vec<&[T]> {
@@ -348,12 +348,13 @@ impl Store {
     ///
     /// # Panics
     /// When [`Store::wants_state`] does not say so.
-    pub fn put_state(&mut self, state: Bytes) {
+    pub fn put_state(&mut self, state: impl Into<ShardState>) {
         assert!(self.wants_state(), "the state was asked for");
         assert!(self.cursor.next_group > 0, "a sealed segment holds groups");
         let segment = self.active.header.segment;
-        let saved = self.checkpoint_of(state, Some(segment));
-        for piece in encode_snapshot(saved.group, &saved.encode(), self.own_payload_max()) {
+        let saved = self.checkpoint_of(Some(segment));
+        let bytes = saved.encode_with(&state.into().encode());
+        for piece in encode_snapshot(saved.group, &bytes, self.own_payload_max()) {
             if self.append_own(SNAPSHOT, &piece).is_err() {
                 yard_wire::mark!(RetireStateRefused);
                 self.retiring = None;

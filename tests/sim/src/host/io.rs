@@ -136,7 +136,7 @@ fn code(done: &IoDone) -> u64 {
         IoDone::KeptFailed => 10,
         IoDone::SegmentRemoved { segment } => u64::from(*segment) << 8 | 11,
         IoDone::RemoveFailed { segment } => u64::from(*segment) << 8 | 12,
-        IoDone::CheckpointWritten => 7,
+        IoDone::CheckpointWritten { .. } => 7,
         IoDone::CheckpointFailed => 8,
         IoDone::KeysIndexed { run } => xxhash_rust::xxh3::xxh3_64(run.bytes()) << 8 | 13,
         IoDone::KeysWritten { part } => part.file_bytes() << 8 | 14,
@@ -158,8 +158,8 @@ pub(super) fn brief(io: &Io) -> String {
         Io::WriteKeys { runs } => format!("write keys, {} runs", runs.len()),
         Io::ReadKept { reads, .. } => format!("read what is kept, {} ranges", reads.len()),
         Io::RemoveSegment { segment } => format!("remove segment {segment}"),
-        Io::WriteCheckpoint { saved } => {
-            format!("write checkpoint, {} bytes of state", saved.state.len())
+        Io::WriteCheckpoint { state, .. } => {
+            format!("write checkpoint, {} bytes of state", state.encode().len())
         }
     }
 }

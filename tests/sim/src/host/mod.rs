@@ -22,13 +22,12 @@ mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use yard_broker::{Asking, DeliverItem, Origin, Rounds, SessionId};
 use yard_checker::CrashKind;
 use yard_client::Failures;
 use yard_shard::{Input, Shard};
 use yard_store::disk::lying::{Fault, LyingDisk};
-use yard_store::{Io, LogState};
+use yard_store::{Io, LogState, ShardState};
 use yard_wire::request::Reply;
 use yard_wire::{QueueIndex, Refusal, SubscriptionId, Timestamp, TopicId};
 
@@ -139,7 +138,7 @@ struct Slot {
     /// Bits of what is derived from the log have flipped.
     has_rotted: bool,
     /// State of the checkpoint before, for a planted bug.
-    checkpoint_before: Option<Bytes>,
+    checkpoint_before: Option<ShardState>,
     /// What waits for a sync, for a planted bug.
     held: Vec<Held>,
 }

@@ -250,7 +250,7 @@ fn io_bytes(io: &yard_store::Io) -> Bytes {
     use yard_store::Io;
     match io {
         Io::WriteGroup { bytes, .. } => bytes.clone(),
-        Io::WriteCheckpoint { saved } => saved.encode(),
+        Io::WriteCheckpoint { saved, state } => saved.encode_with(&state.encode()),
         Io::WriteIndex { index, .. } => index.encode(),
         Io::PrepareSegment { header, .. } => header.clone(),
         Io::IndexKeys { job } => format!("keys of {}", job.segment()).into(),

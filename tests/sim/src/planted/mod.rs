@@ -16,7 +16,7 @@ use yard_checker::CrashKind;
 use yard_shard::Output;
 use yard_store::disk::FileName;
 use yard_store::disk::lying::LyingDisk;
-use yard_store::{Io, IoDone};
+use yard_store::{Io, IoDone, ShardState};
 use yard_wire::limits::SETTLE_RANGES_MAX;
 use yard_wire::operation::{DelayCancelled, GroupSet, Operation, TxList};
 use yard_wire::request::{Reply, Request};
@@ -248,12 +248,12 @@ pub(crate) fn holds_answers(base: &Base) -> bool {
 }
 
 /// Changes an I/O before it is queued; `before` is the state of the checkpoint before.
-pub(crate) fn alter_io(base: &Base, mut io: Io, before: &mut Option<Bytes>) -> Io {
-    if let Io::WriteCheckpoint { saved } = &mut io
+pub(crate) fn alter_io(base: &Base, mut io: Io, before: &mut Option<ShardState>) -> Io {
+    if let Io::WriteCheckpoint { state, .. } = &mut io
         && base.has(Plant::CheckpointTooNew)
-        && let Some(old) = before.replace(saved.state.clone())
+        && let Some(old) = before.replace(state.clone())
     {
-        saved.state = old;
+        *state = old;
     }
     io
 }
