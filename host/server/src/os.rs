@@ -56,6 +56,9 @@ pub fn prefer(priority: Priority) {
         Priority::Policy | Priority::Reader => leave_real_time(),
         Priority::Log | Priority::Network => {}
     }
+    if priority != Priority::Log {
+        ask_the_disk_like_others();
+    }
     // Where the default was changed from outside, whoever did that has decided.
     // SAFETY: the call takes and returns numbers; 0 means the calling thread.
     let inherited = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
@@ -133,6 +136,21 @@ fn take_short_turns(nice: libc::c_int) {
         tracing::debug!("the system gives this thread no short turns");
     }
 }
+
+/// Gives each thread that is started from now on memory of its own to allocate from, where the
+/// allocator would have eight of them a processor share: a thread that runs behind others may lose
+/// its processor while it allocates, and who shares with it waits, for milliseconds.
+pub fn share_no_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes and returns numbers.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX) } == 0 {
+        tracing::debug!("the allocator lets threads share memory");
+    }
+}
+
+/// More than the broker has threads.
+#[cfg(target_env = "gnu")]
+const ARENAS_MAX: libc::c_int = 256;
 
 /// Gives memory back that was needed once and is free now, where the allocator would keep it for
 /// later. Takes milliseconds, in which nobody gets memory.
@@ -245,6 +263,25 @@ pub fn run_last() {
         tracing::debug!("the system does not let this thread be the last one");
     }
 }
+
+/// Has the disk serve the calling thread like any other. A thread at a real-time priority has its
+/// requests served as such, and a scheduler of disks that knows of it (`mq-deadline`) lets none of
+/// the others begin while one is under way: whoever reads an index record by record would keep
+/// those that deliver from reading at all.
+fn ask_the_disk_like_others() {
+    let (who, priority) = (IOPRIO_WHO_PROCESS, IOPRIO_BEST_EFFORT);
+    // SAFETY: the call takes and returns numbers; 0 means the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, who, 0, priority) };
+    if result != 0 {
+        tracing::debug!("the disk serves this thread as its priority says");
+    }
+}
+
+/// What `ioprio_set(2)` calls a thread.
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+
+/// The class of those without a right to be first, and its middle level (`ioprio_set(2)`).
+const IOPRIO_BEST_EFFORT: libc::c_int = 2 << 13 | 4;
 
 /// Moves the calling thread by so many real-time priorities, where the process was given one.
 fn move_real_time(steps: libc::c_int) {

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSliceMut;
 #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
 use std::sync::Mutex;
-use std::sync::{Condvar, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Condvar, MutexGuard, PoisonError, TryLockError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use yard_wire::record::Record;
@@ -51,21 +52,30 @@ const RUN_MAX: usize = 4;
 const RUN_OF_CACHE: usize = 8;
 /// Buffers of blocks that left, kept for the next: a fresh one costs as much as reading into it.
 const SPARE_MAX: usize = 2 * RUN_MAX;
+/// How often somebody who must not wait looks whether the cache is free: for some microseconds,
+/// many times as long as others have it.
+const LOOKS_MAX: usize = 200;
 /// Least bytes that a cache holds: it must hold what one delivery reads.
 pub const CACHE_BYTES_MIN: usize = 2 << 20;
 
 /// The newest groups and the blocks read last of one log.
+///
+/// The writer waits for no reader: a thread that runs behind others may lose its processor while it
+/// looks at the cache, for milliseconds, and the log would stand still so long.
 pub struct LogCache {
     #[expect(clippy::disallowed_types, reason = "writer and readers share the cache")]
     state: Mutex<State>,
+    /// Groups on their way into the state.
+    appended: Sender<Extent>,
     /// Blocks are no longer being read.
     was_read: Condvar,
     /// Bytes of groups, and again of blocks.
     bytes_max: usize,
 }
 
-#[derive(Default)]
 struct State {
+    /// Groups that were appended and are not among `groups` yet.
+    appended: Receiver<Extent>,
     /// In the order of the log, without gaps.
     groups: VecDeque<Extent>,
     group_bytes: usize,
@@ -201,26 +211,45 @@ impl LogCache {
     /// [`CACHE_BYTES_MIN`]; one group more while it is the newest, however large.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        let (state, was_read) = Default::default();
-        Self { state, was_read, bytes_max: bytes_max.max(CACHE_BYTES_MIN) / 2 }
+        let (appended, arriving) = mpsc::channel();
+        let (state, was_read) = (State::new(arriving).into(), Condvar::new());
+        let bytes_max = bytes_max.max(CACHE_BYTES_MIN) / 2;
+        Self { state, appended, was_read, bytes_max }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way, so a poisoned state is a whole one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.take_in();
+        state
+    }
+
+    /// The state, unless somebody has it for longer than a look takes: who has it may be waiting
+    /// for a processor.
+    fn state_soon(&self) -> Option<MutexGuard<'_, State>> {
+        for _ in 0..LOOKS_MAX {
+            let mut state = match self.state.try_lock() {
+                Ok(state) => state,
+                Err(TryLockError::Poisoned(state)) => state.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    std::hint::spin_loop();
+                    continue;
+                }
+            };
+            state.take_in();
+            return Some(state);
+        }
+        None
     }
 
     /// Takes in a group that is about to be written at `offset` of a segment. Groups come in the
     /// order of the log.
     pub fn put_group(&self, segment: u32, offset: u32, bytes: Bytes) {
-        let mut state = self.state();
-        let last = state.groups.back();
-        assert!(
-            last.is_none_or(|last| (last.segment, last.offset) < (segment, offset)),
-            "groups come in the order of the log"
-        );
-        state.group_bytes += bytes.len();
-        state.groups.push_back(Extent { segment, offset, bytes, is_checked: true });
+        assert!(!bytes.is_empty(), "a group has a header");
+        let group = Extent { segment, offset, bytes, is_checked: true };
+        assert!(self.appended.send(group).is_ok(), "the state keeps the other end");
+        // Else whoever has it takes the group in, and what is too old leaves next time.
+        let Some(mut state) = self.state_soon() else { return };
         let mut left = Vec::new();
         while state.group_bytes > self.bytes_max && state.groups.len() > 1 {
             let oldest = state.groups.pop_front().expect("there are two");
@@ -232,11 +261,11 @@ impl LogCache {
         drop(left);
     }
 
-    /// The records at these places if all of them are in memory. Never blocks for long: it may
-    /// be called where others wait.
+    /// The records at these places if all of them are in memory, and nobody is at the cache just
+    /// then. Does not block: it may be called where others wait.
     #[must_use]
     pub fn find(&self, places: &[RecordPlace]) -> Option<Found> {
-        self.state().find(places)
+        self.state_soon()?.find(places)
     }
 
     /// Gives each record at these places to `each`, in their order, read where it is not in
@@ -422,6 +451,36 @@ impl LogCache {
 }
 
 impl State {
+    fn new(appended: Receiver<Extent>) -> Self {
+        let (groups, group_bytes) = (VecDeque::new(), 0);
+        let (blocks, block_bytes) = (BTreeMap::new(), 0);
+        let (reading, planned, spare) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self {
+            appended,
+            groups,
+            group_bytes,
+            blocks,
+            block_bytes,
+            reading,
+            planned,
+            spare,
+            uses: 0,
+        }
+    }
+
+    /// Takes in the groups that were appended.
+    fn take_in(&mut self) {
+        for group in self.appended.try_iter() {
+            let last = self.groups.back();
+            assert!(
+                last.is_none_or(|last| (last.segment, last.offset) < (group.segment, group.offset)),
+                "groups come in the order of the log"
+            );
+            self.group_bytes += group.bytes.len();
+            self.groups.push_back(group);
+        }
+    }
+
     fn find(&mut self, places: &[RecordPlace]) -> Option<Found> {
         let mut found = Found { records: Vec::with_capacity(places.len()), ..Found::default() };
         for (at, place) in places.iter().enumerate() {
@@ -575,4 +634,34 @@ fn blocks_of(place: &RecordPlace) -> std::ops::RangeInclusive<u32> {
     let (_, end) = bounds(place);
     let last = end.saturating_sub(1) / u64::from(BLOCK_BYTES);
     place.offset / BLOCK_BYTES..=last as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yard_wire::Timestamp;
+
+    #[test]
+    fn who_appends_waits_for_no_reader_and_nothing_of_it_is_missing() {
+        let cache = LogCache::new(CACHE_BYTES_MIN);
+        let place = |offset| RecordPlace {
+            segment: 0,
+            offset,
+            bytes: 4,
+            stored: Timestamp(1),
+            released: false,
+        };
+        let is_there = |offset| cache.find(&[place(offset)]).is_some();
+        cache.put_group(0, 512, Bytes::from_static(b"first"));
+        assert!(is_there(512));
+        // Who has the state keeps it: whoever waited for it here would wait for ever.
+        let looking = cache.state();
+        cache.put_group(0, 1_024, Bytes::from_static(b"second"));
+        cache.put_group(0, 2_048, vec![0; CACHE_BYTES_MIN].into());
+        assert!(!is_there(512) && !is_there(1_024), "nobody knows while somebody looks");
+        drop(looking);
+        assert!(is_there(1_024) && is_there(2_048));
+        cache.put_group(0, 4 << 20, Bytes::from_static(b"third"));
+        assert!(is_there(4 << 20) && !is_there(1_024), "what is too old leaves as ever");
+    }
 }

@@ -224,6 +224,7 @@ fn block_on<F: Future<Output = Result<(), Failure>>>(verb: F) -> Result<(), Fail
 
 /// Runs a broker: its threads before those of who only uses it.
 fn serve_on<F: Future<Output = Result<(), Failure>>>(verb: F) -> Result<(), Failure> {
+    yard_server::os::share_no_memory();
     let mut builder = runtime::Builder::new_multi_thread();
     builder.enable_all().max_blocking_threads(READERS_MAX);
     builder.on_thread_start(|| yard_server::os::prefer(Priority::Network));

@@ -141,7 +141,9 @@ impl LogCache {
     pub(super) fn unread(&self, segment: u32, block: u32) -> MutexGuard<'_, State> {
         let is_being_read = |state: &mut State| state.reading.contains(&(segment, block));
         let waited = self.was_read.wait_while(self.state(), is_being_read);
-        waited.unwrap_or_else(PoisonError::into_inner)
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.take_in();
+        state
     }
 }
 
