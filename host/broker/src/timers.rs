@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
-use imbl::OrdMap;
 use yard_wire::record::{Flags, Record};
 use yard_wire::release::Target;
 use yard_wire::{Malformed, MessageId, QueueIndex, TenantId, Timestamp, TopicId, TxId, Wire};
@@ -90,7 +89,7 @@ pub(crate) struct Timers {
     /// removed meanwhile.
     arriving: VecDeque<Option<Arriving>>,
     pub(crate) prepared: Prepared,
-    waiting: OrdMap<Key, Delayed>,
+    waiting: BTreeMap<Key, Delayed>,
     by_id: BTreeSet<(MessageId, Timestamp, At)>,
     /// How many of each, arriving ones included.
     tenants: BTreeMap<TenantId, u64>,
@@ -267,7 +266,7 @@ impl Timers {
 
     /// When something is to be done.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let first = self.waiting.get_min()?.0;
+        let first = *self.waiting.first_key_value()?.0;
         let Some((last, again)) = self.asked.filter(|(last, _)| first <= *last) else {
             return Some(first.0);
         };
@@ -377,7 +376,12 @@ impl Timers {
 impl Timers {
     pub(crate) fn save(&self, out: &mut Snapshot) {
         assert!(self.arriving.is_empty(), "a snapshot is taken between groups");
-        out.share(self.waiting.len(), &self.waiting, put_waiting);
+        // A million of them are not copied while the room for them grows.
+        out.now().reserve(self.waiting.len() * PARKED_BYTES);
+        u32::try_from(self.waiting.len()).expect("they are bounded").put(out.now());
+        for (key, delayed) in &self.waiting {
+            put_parked(*key, delayed, out.now());
+        }
         u32::try_from(self.prepared.lying()).expect("they are bounded").put(out.now());
         for (key, tx, delayed) in self.prepared.iter() {
             put_parked(key, delayed, out.now());
@@ -407,12 +411,8 @@ impl Timers {
     }
 }
 
-fn put_waiting(waiting: &OrdMap<Key, Delayed>, out: &mut Vec<u8>) {
-    u32::try_from(waiting.len()).expect("they are bounded").put(out);
-    for (key, delayed) in waiting {
-        put_parked(*key, delayed, out);
-    }
-}
+/// What one of them takes in a snapshot.
+const PARKED_BYTES: usize = 54;
 
 fn put_parked((due, at): Key, delayed: &Delayed, out: &mut Vec<u8>) {
     due.put(out);
