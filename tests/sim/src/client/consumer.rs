@@ -256,6 +256,7 @@ impl Consumer {
 
     fn settle(&mut self, base: &mut Base, due: &[Held]) {
         let (mut ranges, mut are_last): (Vec<SettleRange>, Vec<bool>) = Default::default();
+        let mut unsaid = Vec::new();
         for held in due {
             let place = (held.queue, held.offset, held.attempt);
             self.keeper.release((held.shard, held.subscription), place);
@@ -264,6 +265,8 @@ impl Consumer {
             // It may hold a message twice: of an ordered topic also as the same attempt.
             let of = (held.queue, held.attempt);
             if ranges.last().is_some_and(|it| (it.queue, it.attempt) == of && it.to > from) {
+                let ((queue, attempt), (delay_ms, error)) = (of, (None, None));
+                unsaid.push(SettleRange { queue, from, to, attempt, verdict, delay_ms, error });
                 continue;
             }
             if let (Some(line), Verdict::Nack | Verdict::Reject) = (held.line, verdict) {
@@ -301,6 +304,11 @@ impl Consumer {
             let given = self.failures.entry(first.shard).or_default().given();
             self.settling.insert(correlation, Settling { invoked, to, ranges, are_last, given });
         }
+        // What was to be said a second time of an attempt never is: nothing waits for an answer.
+        let (invoked, to) = (base.now, (first.shard, first.subscription));
+        let given = self.failures.entry(first.shard).or_default().given();
+        let are_last = Vec::new();
+        self.answered(base, &Settling { invoked, to, ranges: unsaid, are_last, given });
     }
 
     /// What it says about a message that it does not want, sometimes.
